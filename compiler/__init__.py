@@ -1,0 +1,1 @@
+"""Checked program to graph, and graph to model, diagram and files."""

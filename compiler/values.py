@@ -1,0 +1,179 @@
+"""What an expression of a spec can be while a network is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
+
+from danetc.compiler.graph import Attribute
+from danetc.dsl.modules import Module
+from danetc.dsl.source import Span
+from danetc.dsl.syntax import Declaration
+
+
+class Failed(Exception):
+    """An error was reported; whoever catches this goes on with ``POISON``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Stands for a value whose error was reported, so that nothing follows from it."""
+
+
+POISON = Poison()
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A value of the graph by its node."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """A declaration with arguments: a block, connection, rule, neuron or surrogate."""
+
+    declaration: Declaration
+    module: Module
+    args: Mapping[str, Any]
+    span: Span
+
+    @property
+    def kind(self) -> str:
+        return self.declaration.kind
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+
+@dataclass(frozen=True, slots=True)
+class OpLayer:
+    """An operation of the table with its attributes. ``role`` is the name its module gets."""
+
+    op: str
+    attrs: Mapping[str, Attribute]
+    span: Span
+    role: str
+
+    def having(self, **attrs: Attribute) -> OpLayer:
+        return replace(self, attrs={**self.attrs, **attrs})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``identity`` and ``none``: a layer that changes nothing."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BlockConv:
+    """``conv`` without a width in a connection: the block's layer that stands at this place."""
+
+    changes: Mapping[str, Attribute]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    steps: tuple[Layer, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A layer that a definition names; its modules live in a scope of that name."""
+
+    name: str
+    layer: Layer
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StageOf:
+    """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it."""
+
+    block: Bound
+    blocks: int
+    stride: int
+    span: Span
+    connection: Bound | None = None
+    rule: Bound | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """Stages and the layers between them, in order."""
+
+    items: tuple[StageOf | Layer, ...]
+    span: Span
+
+    @property
+    def stages(self) -> tuple[StageOf, ...]:
+        return tuple(item for item in self.items if isinstance(item, StageOf))
+
+    def each_stage(self, **changes: Any) -> Backbone:
+        """The same backbone with every stage changed."""
+        items = tuple(
+            replace(item, **changes) if isinstance(item, StageOf) else item for item in self.items
+        )
+        return replace(self, items=items)
+
+    def part(self, low: int, high: int) -> Backbone:
+        """Stages ``low`` to ``high``, both included.
+
+        A layer between two stages goes with the later one, what follows the last with the last.
+        """
+        kept: list[StageOf | Layer] = []
+        index = 0
+        last = len(self.stages) - 1
+        for item in self.items:
+            if low <= min(index, last) <= high:
+                kept.append(item)
+            if isinstance(item, StageOf):
+                index += 1
+        return replace(self, items=tuple(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """``outputs(a, b)``: what a network with several outputs returns."""
+
+    wires: Mapping[str, Wire | Poison]
+
+
+Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
+LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
+
+
+def is_layer(value: object) -> bool:
+    """Whether a value can stand after ``->``."""
+    if isinstance(value, Bound):
+        return value.kind in ("block", "neuron")
+    return isinstance(value, LAYERS)
+
+
+def describe(value: object) -> str:
+    """A value in the words of an error message."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f'the text "{value}"'
+        case Wire():
+            return "a value"
+        case Bound():
+            return f"the {value.kind} `{value.name}`"
+        case OpLayer():
+            return f"the layer `{value.op}`"
+        case Backbone():
+            return "a backbone"
+        case _ if is_layer(value):
+            return "a layer"
+    return f"a {type(value).__name__.lower()}"

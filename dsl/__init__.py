@@ -1,0 +1,1 @@
+"""Text to checked program. Needs lark alone, never torch."""

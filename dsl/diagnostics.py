@@ -1,0 +1,147 @@
+"""Diagnostics are data: a code, a message, places, a hint. Wording of the frame lives here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from danetc.dsl.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A second place that matters, with what to say about it."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One error. ``label`` is what stands under the marked span, ``hint`` what to do."""
+
+    code: str
+    message: str
+    span: Span
+    label: str = ""
+    labels: tuple[Label, ...] = ()
+    hint: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The object that ``--json`` prints: lines and columns counted from 1, end exclusive."""
+        end_line, end_column = self.span.source.position(self.span.end)
+        return {
+            "code": self.code,
+            "message": self.message,
+            "path": self.span.source.name,
+            "line": self.span.line,
+            "column": self.span.column,
+            "end": {"line": end_line, "column": end_column},
+            "hint": self.hint,
+            "labels": [
+                {
+                    "path": label.span.source.name,
+                    "line": label.span.line,
+                    "column": label.span.column,
+                    "text": label.text,
+                }
+                for label in self.labels
+            ],
+        }
+
+
+class SpecError(Exception):
+    """A spec is wrong. ``diagnostics`` says where and how; ``str()`` is the rendered text."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(diagnostics)
+        self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
+
+    def __str__(self) -> str:
+        return render_all(self.diagnostics)
+
+
+@dataclass
+class Reporter:
+    """Collects diagnostics, each place and code once."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    _seen: set[tuple[str, int, int, int]] = field(default_factory=set)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *,
+        label: str = "",
+        labels: Iterable[Label] = (),
+        hint: str | None = None,
+    ) -> None:
+        key = (code, id(span.source), span.start, span.end)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.diagnostics.append(Diagnostic(code, message, span, label, tuple(labels), hint))
+
+    def raise_if_errors(self) -> None:
+        if self.diagnostics:
+            raise SpecError(sorted(self.diagnostics, key=_order))
+
+
+def _order(diagnostic: Diagnostic) -> tuple[str, int]:
+    return diagnostic.span.source.name, diagnostic.span.start
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
+    """``did you mean `x`?`` for the closest candidate, or None."""
+    close = get_close_matches(name, list(dict.fromkeys(candidates)), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else None
+
+
+_COLOURS = {"error": "\033[1;31m", "place": "\033[1;34m", "hint": "\033[1;36m", "bold": "\033[1m"}
+_MAX_LINE = 160
+
+
+def render_all(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:
+    """All diagnostics as text, one blank line between them."""
+    return "\n\n".join(render(item, colour) for item in diagnostics)
+
+
+def render(diagnostic: Diagnostic, colour: bool = False) -> str:
+    """One diagnostic as text: message, place, source lines with the span marked, labels, hint."""
+
+    def paint(text: str, style: str) -> str:
+        return f"{_COLOURS[style]}{text}\033[0m" if colour else text
+
+    lines = [
+        paint(f"error[{diagnostic.code}]", "error") + paint(f": {diagnostic.message}", "bold")
+    ]
+    places = [Label(diagnostic.span, diagnostic.label), *diagnostic.labels]
+    margin = max(len(str(place.span.line)) for place in places)
+    for number, place in enumerate(places):
+        if number == 0 or place.span.source is not places[number - 1].span.source:
+            arrow = "-->" if number == 0 else ":::"
+            lines.append(paint(f"{' ' * margin}{arrow} ", "place") + str(place.span))
+        style = "error" if number == 0 else "place"
+        mark = "^" if number == 0 else "-"
+        lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)
+    if diagnostic.hint:
+        lines.append(f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {diagnostic.hint}")
+    return "\n".join(lines)
+
+
+def _excerpt(place: Label, margin: int, mark: str, accent, paint) -> list[str]:  # type: ignore[no-untyped-def]
+    span = place.span
+    text = span.source.line(span.line)
+    first = span.column - 1
+    length = max(1, min(span.end, span.start + len(text) - first) - span.start)
+    cut = max(0, first - _MAX_LINE // 2) if len(text) > _MAX_LINE else 0
+    shown = text[cut : cut + _MAX_LINE]
+    shown = "".join(ch if ch.isprintable() else (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}") for ch in shown)
+    under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))
+    bar = paint("|", "place")
+    return [
+        f"{paint(str(span.line).rjust(margin), 'place')} {bar} {shown}".rstrip(),
+        f"{' ' * margin} {bar} {accent((under + ' ' + place.text).rstrip())}",
+    ]
