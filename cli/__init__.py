@@ -1,1 +1,49 @@
-"""The `danetc` package."""
+"""danetc: a language and compiler for the topology of deep spiking neural networks.
+
+::
+
+    danetc.check("my_network.danet")                      # raises danetc.SpecError
+    model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
+    model = danetc.load("build/danet_c_r50")               # one that `danetc build` wrote
+
+Importing this package loads neither the compiler nor torch; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from danetc.api import build, check, load
+    from danetc.dsl.diagnostics import SpecError
+    from danetc.errors import UserError
+
+    __version__: str
+
+__all__ = ["SpecError", "UserError", "__version__", "build", "check", "load"]
+
+_HOMES = {
+    "SpecError": "danetc.dsl.diagnostics",
+    "UserError": "danetc.errors",
+    "build": "danetc.api",
+    "check": "danetc.api",
+    "load": "danetc.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for (PEP 562)."""
+    import importlib
+
+    if name == "__version__":
+        value: Any = importlib.import_module("importlib.metadata").version("danetc")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

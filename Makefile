@@ -1,0 +1,98 @@
+# make demo    install, build a ResNet-50 and train a small network on digits
+# make test    everything that continuous integration checks
+# make bench   the figures of benchmarks/
+# make clean   remove what these targets made
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN  := $(VENV)/bin
+
+# The first interpreter that runs, is new enough and can make a virtual environment with pip.
+# `make demo PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+		2>/dev/null && echo "$$python" && break; done)
+
+# The wheel is tested away from the sources, in an environment of its own.
+WHEEL      := $(VENV)/wheel
+WHEEL_DIST := $(WHEEL)/dist
+WHEEL_BIN  := $(WHEEL)/venv/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test lint types unit wheel bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/danetc build specs/danet_c_r50.danet
+	$(BIN)/danetc build specs/danet_c_small.danet
+	$(BIN)/danetc train specs/danet_c_small.danet --data digits --seed 0 --min-accuracy 0.9
+
+test: lint types unit wheel
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers do not follow the finder of an editable install, so the wheel is what is checked.
+types: $(WHEEL)/.installed
+	repository="$$PWD"; cd $(WHEEL); "$$repository/$(BIN)/mypy" -p danetc \
+		--python-executable "$$repository/$(WHEEL_BIN)/python" \
+		--config-file "$$repository/pyproject.toml" --cache-dir "$$repository/.mypy_cache"
+
+unit: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+# In an empty folder, so that neither specs nor sources of this one can be found by accident.
+wheel: $(WHEEL)/.installed
+	bin="$$PWD/$(WHEEL_BIN)"; empty="$$(mktemp -d)"; trap 'rm -rf "$$empty"' EXIT; cd "$$empty"; \
+		"$$bin/python" -c 'import danetc, sys; assert "torch" not in sys.modules; \
+			assert danetc.__file__.startswith(sys.prefix), danetc.__file__'; \
+		"$$bin/danetc" check danet_c_r50; \
+		"$$bin/danetc" explain --list > codes.txt; test -s codes.txt; \
+		"$$bin/danetc" build danet_c_r50; \
+		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'
+
+bench: $(VENV)/.demo
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- environments: a stamp is written last, so an interrupted installation is done again -----------
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer with venv and ensurepip found;" \
+		"install one (Debian: apt install python3-venv) or name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+# The sources that are packaged: a change in one of them makes a new wheel.
+SOURCES := pyproject.toml README.md LICENSE $(shell find cli dsl compiler runtime specs -type f \
+	-not -path '*/__pycache__/*')
+
+# The wheel is built from the sdist, so both are tested and nothing stale can slip in.
+# Its environment borrows the dependencies of the other through a .pth file (which does not
+# activate the editable install there) instead of downloading them a second time.
+$(WHEEL)/.installed: $(VENV)/.test $(SOURCES)
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --no-isolation --outdir $(WHEEL_DIST) . > /dev/null
+	$(BIN)/python -m venv --without-pip $(WHEEL)/venv
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(WHEEL_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	$(BIN)/python -m pip --python $(WHEEL_BIN)/python install --quiet --no-deps --ignore-installed \
+		$(WHEEL_DIST)/*.whl
+	touch $@

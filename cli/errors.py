@@ -1,0 +1,10 @@
+"""Errors that are the user's to mend, apart from those of a spec (``SpecError``)."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something outside the program is wrong: a path, an argument, a file's contents.
+
+    ``str()`` is one or more plain lines that say what is wrong and what to do about it.
+    """
