@@ -1,0 +1,493 @@
+"""`use`: which file a name comes from.
+
+A program sees its own declarations and what it takes by `use`. What a file has taken itself is not
+handed on. Two different declarations of one name are an error, wherever they come from; one
+declaration that arrives by two ways is not. The standard library is indexed by a scan for the lines
+that open a declaration, and a file of it is parsed when one of its names is first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import MappingProxyType
+
+from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax import DECLARATION_KINDS, Declaration, Program, Use
+
+MAX_FILE_BYTES = 1_000_000
+MAX_FILES = 200
+MAX_DEPTH = 50
+MAX_TOTAL_SIZE = 4_000_000
+
+Location = Path | Traversable
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A declaration and the module it stands in, where its own names are looked up."""
+
+    declaration: Declaration
+    module: Module
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A parsed file and all names that it sees, its own and those it uses.
+
+    ``lost`` are names that an error, already reported, has kept out. ``complete`` is False where
+    such an error (a syntax error, a missing file) may have lost any name.
+    """
+
+    source: SourceFile
+    program: Program
+    names: Mapping[str, Resolved]
+    own: Mapping[str, Declaration]
+    lost: frozenset[str] = frozenset()
+    complete: bool = True
+
+    def excuses(self, name: str) -> bool:
+        """Whether an error that is already reported explains that a name is unknown here."""
+        return not self.complete or name in self.lost
+
+
+class _Names(Mapping[str, Resolved]):
+    """Names to declarations, each looked up when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Callable[[], Resolved]] = {}
+        self._found: dict[str, Resolved] = {}
+
+    def add(self, name: str, lookup: Callable[[], Resolved]) -> None:
+        self._entries.setdefault(name, lookup)
+
+    def __getitem__(self, name: str) -> Resolved:
+        if name not in self._found:
+            self._found[name] = self._entries[name]()
+        return self._found[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading
+
+
+class _Unreadable(Exception):
+    """A file that gives no text, as the parts of a diagnostic."""
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint
+
+
+def _read(location: Location, name: str) -> str:
+    """The text at a location; nothing beyond the size limit is read."""
+    try:
+        if location.is_dir():
+            raise _Unreadable("E0202", f"`{name}` is a folder, not a `.danet` file")
+        if not location.is_file():
+            if isinstance(location, Path) and location.exists():
+                raise _Unreadable("E0202", f"`{name}` is not an ordinary file")
+            raise _Unreadable("E0201", f"there is no file `{name}`", _similar_file(location, name))
+        with location.open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise _Unreadable(
+            "E0901",
+            f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB",
+            "a spec is a page of text; is this the right file?",
+        )
+    return _decode(data, name)
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _Unreadable(
+            "E0202",
+            f"`{name}` is not UTF-8 text (byte {data[error.start]:#04x} in line {line})",
+            "save it as UTF-8; a spec is plain text",
+        ) from None
+    if "\0" in text:
+        raise _Unreadable(
+            "E0202", f"`{name}` is a binary file, not text", "a spec is plain text in UTF-8"
+        )
+    return text
+
+
+def _similar_file(location: Location, name: str) -> str | None:
+    parent = _parent(location)
+    if parent is None:
+        return None
+    try:
+        entries = [entry.name for entry in parent.iterdir() if entry.name.endswith(".danet")]
+    except OSError:
+        folder = os.path.dirname(name)
+        return f"there is no folder `{folder}` either" if folder else None
+    hint = did_you_mean(os.path.basename(name), entries)
+    if hint is None or not os.path.dirname(name):
+        return hint
+    return hint.replace("`", f"`{os.path.dirname(name)}/", 1)
+
+
+def _parent(location: Location) -> Location | None:
+    """The folder of a file. Traversable does not promise ``parent``, both its kinds have it."""
+    parent = getattr(location, "parent", None)
+    return parent if isinstance(parent, Path | Traversable) else None
+
+
+def read_source(path: str | Location) -> SourceFile:
+    """The text of a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
+    location = Path(path) if isinstance(path, str) else path
+    name = str(path)
+    try:
+        return SourceFile(name, _read(location, name))
+    except _Unreadable as problem:
+        raise _spec_error(problem, name) from None
+
+
+def _spec_error(problem: _Unreadable, name: str) -> SpecError:
+    nowhere = Span(SourceFile(name, ""), 0, 0)
+    return SpecError([Diagnostic(problem.code, problem.message, nowhere, hint=problem.hint)])
+
+
+# --------------------------------------------------------------------------------------------------
+# Shipped specs
+
+
+@cache
+def shipped_specs() -> Mapping[str, Traversable]:
+    """The networks that come with the package, by name."""
+    found = {
+        entry.name.removesuffix(".danet"): entry
+        for entry in files("danetc.specs").iterdir()
+        if entry.name.endswith(".danet")
+    }
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def find_spec(name_or_path: str) -> Location:
+    """A file at this path, else the shipped spec of this name. Raises SpecError (E0201)."""
+    path = Path(name_or_path)
+    try:
+        if path.is_file():
+            return path
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    shipped = shipped_specs()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    if exists:
+        problem = _Unreadable("E0202", f"`{name_or_path}` is not a `.danet` file")
+    elif os.path.dirname(name_or_path) or name_or_path.endswith(".danet"):
+        hint = _similar_file(path, name_or_path) or did_you_mean(
+            path.name.removesuffix(".danet"), shipped
+        )
+        problem = _Unreadable("E0201", f"there is no file `{name_or_path}`", hint)
+    else:
+        hint = did_you_mean(name_or_path, shipped) or _similar_file(path, f"{name_or_path}.danet")
+        problem = _Unreadable(
+            "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
+        )
+    raise _spec_error(problem, name_or_path)
+
+
+# --------------------------------------------------------------------------------------------------
+# The standard library
+
+_OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+
+
+class _Std:
+    """The files of the standard library; each is parsed once, when it is first needed."""
+
+    def __init__(self) -> None:
+        self.folder = files("danetc.dsl.std")
+        self.sources: dict[str, SourceFile] = {}
+        self.places: dict[str, tuple[str, Span]] = {}
+        self._modules: dict[str, Module] = {}
+        for entry in sorted(self.folder.iterdir(), key=lambda item: item.name):
+            if entry.name.endswith(".danet"):
+                source = SourceFile(f"std/{entry.name}", _read(entry, f"std/{entry.name}"))
+                self.sources[entry.name] = source
+                for match in _OPENING.finditer(source.text):
+                    span = Span(source, match.start(1), match.end(1))
+                    self.places[match.group(1)] = (entry.name, span)
+
+    def module(self, file: str) -> Module:
+        if file not in self._modules:
+            reporter = Reporter()
+            source = self.sources[file]
+            loader = _Loader(reporter)
+            module = loader.module(source, self.folder / file, f"std/{file}")
+            reporter.raise_if_errors()
+            self._modules[file] = module
+        return self._modules[file]
+
+    def resolve(self, name: str) -> Resolved:
+        module = self.module(self.places[name][0])
+        return Resolved(module.own[name], module)
+
+
+@cache
+def _std() -> _Std:
+    return _Std()
+
+
+# --------------------------------------------------------------------------------------------------
+# Loading
+
+
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """A name on its way in: where it is declared, where it is taken, how to get it."""
+
+    name: str
+    declared: Span
+    taken: Span
+    lookup: Callable[[], Resolved]
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What one `use` can bring: names, where each is declared, and how to get it."""
+
+    origin: str
+    places: Mapping[str, Span]
+    resolve: Callable[[str], Resolved]
+    complete: bool = True
+
+    def take(self, name: str, at: Span) -> _Import:
+        return _Import(name, self.places[name], at, partial(self.resolve, name))
+
+
+@dataclass
+class _Loader:
+    reporter: Reporter
+    _modules: dict[str, Module] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+    _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
+    _size: int = 0
+
+    def module(self, source: SourceFile, location: Location, key: str) -> Module:
+        """Parses a file and all that it uses."""
+        self._open.setdefault(key, None)
+        self._size += len(source.text)
+        before = len(self.reporter.diagnostics)
+        program = parse(source, self.reporter)
+        complete = len(self.reporter.diagnostics) == before
+
+        own = self._own(program)
+        names = _Names()
+        taken: dict[str, _Import] = {}
+        lost: set[str] = set()
+        for use in program.uses:
+            brought = self._brought(use, location)
+            if use.names is None:
+                complete = complete and brought.complete
+                imports = [brought.take(name, use.span) for name in brought.places]
+            else:
+                known = [item for item in use.names if item.id in brought.places]
+                imports = [brought.take(item.id, item.span) for item in known]
+                lost.update(item.id for item in use.names if item not in known)
+                if brought.complete:
+                    self._report_unknown(use, brought)
+            for item in imports:
+                if self._accept(item, own, taken):
+                    names.add(item.name, item.lookup)
+        module = Module(source, program, names, MappingProxyType(own), frozenset(lost), complete)
+        for name, declaration in own.items():
+            names.add(name, lambda found=Resolved(declaration, module): found)  # type: ignore[misc]
+        self._modules[key] = module
+        del self._open[key]
+        return module
+
+    def _own(self, program: Program) -> dict[str, Declaration]:
+        own: dict[str, Declaration] = {}
+        for declaration in program.declarations:
+            first = own.setdefault(declaration.name, declaration)
+            if first is not declaration:
+                self.reporter.error(
+                    "E0206",
+                    f"`{declaration.name}` is declared twice",
+                    declaration.name_span,
+                    label="declared again here",
+                    labels=[Label(first.name_span, f"first as a {first.kind} here")],
+                    hint="all kinds of declarations share their names; rename one of the two",
+                )
+        return own
+
+    def _accept(
+        self, item: _Import, own: Mapping[str, Declaration], taken: dict[str, _Import]
+    ) -> bool:
+        """Whether a name may come in: it is not there yet, or is the same declaration."""
+        if item.name in own:
+            self.reporter.error(
+                "E0204",
+                f"`{item.name}` is declared here and also taken from another file",
+                own[item.name].name_span,
+                label="declared here",
+                labels=[
+                    Label(item.taken, "taken here"),
+                    Label(item.declared, "which is declared here"),
+                ],
+                hint="rename yours, or take only the names that you need: `use ... (a, b)`",
+            )
+            return False
+        first = taken.setdefault(item.name, item)
+        if first is item:
+            return True
+        if first.declared.source is item.declared.source:
+            return False
+        self.reporter.error(
+            "E0204",
+            f"two declarations of `{item.name}` are taken",
+            item.taken,
+            label=f"`{item.name}` is taken here",
+            labels=[
+                Label(item.declared, "which is declared here"),
+                Label(first.taken, "and it is already taken here"),
+                Label(first.declared, "from this declaration"),
+            ],
+            hint="take only the names that you need from one of them: `use ... (a, b)`",
+        )
+        return False
+
+    def _brought(self, use: Use, location: Location) -> _Brought:
+        """What a `use` can bring; errors on the way are reported."""
+        if use.is_path:
+            module = self._file(use, location)
+            if module is None:
+                return _Brought(f'"{use.module}"', {}, _never, complete=False)
+            return _Brought(
+                f'"{use.module}"',
+                {name: item.name_span for name, item in module.own.items()},
+                lambda name: Resolved(module.own[name], module),
+                module.complete,
+            )
+        if use.module == "std":
+            std = _std()
+            return _Brought("std", {n: span for n, (_, span) in std.places.items()}, std.resolve)
+        hint = did_you_mean(use.module, ["std"])
+        parent = _parent(location)
+        if parent is not None and (parent / f"{use.module}.danet").is_file():
+            hint = f'a file is named by its path: `use "{use.module}.danet"`'
+        self.reporter.error(
+            "E0207",
+            f"there is no library `{use.module}`",
+            use.span,
+            label="unknown library",
+            hint=hint or "the standard library is `std`; a file is named by its path, in quotes",
+        )
+        return _Brought(use.module, {}, _never, complete=False)
+
+    def _report_unknown(self, use: Use, brought: _Brought) -> None:
+        for item in use.names or ():
+            if item.id not in brought.places:
+                self.reporter.error(
+                    "E0205",
+                    f"{brought.origin} does not declare `{item.id}`",
+                    item.span,
+                    label="unknown name",
+                    hint=did_you_mean(item.id, brought.places),
+                )
+
+    def _file(self, use: Use, location: Location) -> Module | None:
+        """The module of a `use "file.danet"`, or None where it cannot be had."""
+        parent = _parent(location)
+        if parent is None:
+            raise TypeError(f"{location!r} has no folder to look in")
+        target = parent / use.module
+        std = _std()
+        if parent == std.folder and use.module in std.sources:
+            return std.module(use.module)
+        key = _key(target)
+        if key in self._open:
+            self._report_cycle(use, key)
+            return None
+        if key in self._modules:
+            return self._modules[key]
+        if key in self._failed:
+            return None
+        name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
+        try:
+            source = SourceFile(name, self._bounded(target, name))
+        except _Unreadable as problem:
+            self._failed.add(key)
+            self.reporter.error(
+                problem.code, problem.message, use.span, label="used here", hint=problem.hint
+            )
+            return None
+        self._open[key] = use
+        return self.module(source, target, key)
+
+    def _bounded(self, target: Location, name: str) -> str:
+        """The text of an imported file, within the limits on all of them together."""
+        if len(self._modules) + len(self._open) >= MAX_FILES:
+            raise _Unreadable("E0901", f"more than {MAX_FILES} files are used")
+        if len(self._open) >= MAX_DEPTH:
+            raise _Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
+        text = _read(target, name)
+        if self._size + len(text) > MAX_TOTAL_SIZE:
+            raise _Unreadable(
+                "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
+            )
+        return text
+
+    def _report_cycle(self, use: Use, key: str) -> None:
+        chain = list(self._open)
+        circle = chain[chain.index(key) + 1 :]
+        through = [asked for asked in (self._open[name] for name in circle) if asked is not None]
+        self.reporter.error(
+            "E0203",
+            "files use each other in a circle" if through else "the file uses itself",
+            use.span,
+            label="this closes the circle" if through else "this is the file itself",
+            labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
+            hint="move what both need into a third file" if through else "leave this line out",
+        )
+
+
+def _never(name: str) -> Resolved:
+    raise KeyError(name)
+
+
+def _key(location: Location) -> str:
+    """What makes two paths the same file."""
+    return os.path.realpath(location) if isinstance(location, Path) else str(location)
+
+
+def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter) -> Module:
+    """Parses a file and all that it uses; reports every error of every file once.
+
+    A SourceFile is taken as it is; what it uses is found relative to the folder of its name.
+    Raises SpecError where the file itself cannot be read (see ``read_source``).
+    """
+    if isinstance(path_or_source, SourceFile):
+        source, location = path_or_source, Path(path_or_source.name)
+        return _Loader(reporter).module(source, location, _key(location))
+    source = read_source(path_or_source)
+    location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
+    return _Loader(reporter).module(source, location, _key(location))

@@ -1,0 +1,357 @@
+"""The settings of a recipe: one table, read by `check`, by training and by the documentation.
+
+A row is a key, the type of its value with its range, its default and its meaning. Optimizers,
+schedules, losses and steps of an augmentation are items: a name with arguments, which have rows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
+from typing import Literal, Union
+
+
+@dataclass(frozen=True, slots=True)
+class IntType:
+    """A whole number from low to high, both included."""
+
+    low: int = 0
+    high: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FloatType:
+    """A real number from low to high. ``open_low`` and ``open_high`` leave the ends out."""
+
+    low: float = 0.0
+    high: float = inf
+    open_low: bool = False
+    open_high: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BoolType:
+    """``true`` or ``false``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceType:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemType:
+    """One of a family of items: ``sgd(lr = 0.1)``."""
+
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowType:
+    """Items of a family in sequence, or ``none``."""
+
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseType:
+    """The name of an earlier phase."""
+
+
+Type = Union[IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, PhaseType]
+
+REQUIRED = object()
+"""The default of what has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of a recipe. ``scope`` says where it may stand: a phase setting in the recipe holds for
+    all phases. A default is the text of a value; None is "not set", which the text ``none`` says.
+    """
+
+    key: str
+    type: Type
+    default: str | None | object
+    scope: Literal["phase", "recipe", "phase only"]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of an item. A default is a number, a word, a truth value or REQUIRED."""
+
+    name: str
+    type: Type
+    default: object
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSpec:
+    """An item. ``many`` are the arguments without a name, gathered under one name."""
+
+    name: str
+    meaning: str
+    arguments: tuple[Argument, ...] = ()
+    many: Argument | None = None
+    whole_batch: bool = False  # mixes images of a batch, so it stands after what changes one image
+
+
+PROBABILITY = FloatType(0.0, 1.0)
+FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
+POSITIVE = FloatType(0.0, open_low=True)
+SIZE = IntType(1, 10_000)  # of an image, in pixels
+RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), REQUIRED, "learning rate")
+DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
+SMOOTHING = Argument(
+    "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
+)
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        row.key: row
+        for row in (
+            Setting("epochs", IntType(1, 100_000), REQUIRED, "phase", "passes over the data"),
+            Setting(
+                "steps", IntType(1, 10_000), None, "phase", "time steps T; the network's if not set"
+            ),
+            Setting(
+                "batch",
+                IntType(1, 1_000_000),
+                "256",
+                "phase",
+                "images that one change of the weights sees, over all processes",
+            ),
+            Setting(
+                "accumulate",
+                IntType(1, 10_000),
+                "1",
+                "phase",
+                "parts that a batch is computed in, to save memory",
+            ),
+            Setting("optimizer", ItemType("optimizer"), REQUIRED, "phase", "how weights change"),
+            Setting(
+                "schedule", ItemType("schedule"), "constant", "phase", "the learning rate over time"
+            ),
+            Setting(
+                "warmup",
+                FloatType(0.0, 100_000.0),
+                "0",
+                "phase",
+                "epochs of linear rise of the learning rate, counted inside epochs",
+            ),
+            Setting(
+                "augment", FlowType("augment"), "none", "phase", "what is done to training images"
+            ),
+            Setting(
+                "evaluate", FlowType("evaluate"), "none", "phase", "what is done to test images"
+            ),
+            Setting("loss", ItemType("loss"), "cross_entropy", "phase", "what is made small"),
+            Setting(
+                "precision",
+                ChoiceType(("float32", "mixed", "bf16")),
+                "float32",
+                "phase",
+                "of the arithmetic: mixed is float16 with a scaled loss",
+            ),
+            Setting("clip", POSITIVE, None, "phase", "largest norm of the gradient"),
+            Setting(
+                "ema",
+                FloatType(0.0, 1.0, open_low=True, open_high=True),
+                None,
+                "phase",
+                "decay of the running mean of the weights, which is then what is tested and kept",
+            ),
+            Setting(
+                "start",
+                PhaseType(),
+                None,
+                "phase only",
+                "the phase whose weights this one begins with; new weights if not set",
+            ),
+            Setting(
+                "sync_norm", BoolType(), "false", "recipe", "norm statistics over all processes"
+            ),
+            Setting("seed", IntType(0, 2**32 - 1), "0", "recipe", "of weights, order and images"),
+            Setting("workers", IntType(0, 1024), "0", "recipe", "loader processes of each process"),
+            Setting("trials", IntType(1, 1000), "1", "recipe", "runs with seed, seed + 1, ..."),
+        )
+    }
+)
+
+
+def _family(*items: ItemSpec) -> Mapping[str, ItemSpec]:
+    return MappingProxyType({item.name: item for item in items})
+
+
+ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
+    {
+        "optimizer": _family(
+            ItemSpec(
+                "sgd",
+                "torch.optim.SGD",
+                (
+                    RATE,
+                    Argument("momentum", FRACTION, 0.0, "share of the last change kept"),
+                    DECAY,
+                    Argument("nesterov", BoolType(), False, "look ahead along the momentum"),
+                ),
+            ),
+            ItemSpec(
+                "adamw",
+                "torch.optim.AdamW",
+                (
+                    RATE,
+                    DECAY,
+                    Argument("beta1", FRACTION, 0.9, "of the mean of gradients"),
+                    Argument("beta2", FRACTION, 0.999, "of the mean of their squares"),
+                ),
+            ),
+        ),
+        "schedule": _family(
+            ItemSpec("constant", "the learning rate stays"),
+            ItemSpec(
+                "step",
+                "times `factor` at each of these epochs",
+                (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them"),),
+                Argument("epochs", POSITIVE, REQUIRED, "epochs, counted from the start"),
+            ),
+            ItemSpec(
+                "cosine",
+                "half a cosine from the end of the warm-up to the last step",
+                (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end"),),
+            ),
+        ),
+        "loss": _family(
+            ItemSpec("cross_entropy", "of the mean over time of the output", (SMOOTHING,)),
+            ItemSpec(
+                "tet",
+                "cross-entropy of each time step's output, mean over time; (1 - weight) of it and "
+                "weight of the mean squared distance to `target` (Deng et al., ICLR 2022)",
+                (
+                    Argument("weight", PROBABILITY, 0.05, "of the squared distance"),
+                    Argument("target", FloatType(-1000.0, 1000.0), 1.0, "of every output"),
+                    SMOOTHING,
+                ),
+            ),
+        ),
+        "augment": _family(
+            ItemSpec(
+                "random_resized_crop",
+                "a part of random area and aspect, resized",
+                (
+                    Argument("size", SIZE, REQUIRED, "of the result"),
+                    Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
+                ),
+            ),
+            ItemSpec(
+                "random_crop",
+                "a part at a random place",
+                (
+                    Argument("size", SIZE, REQUIRED, "of the result"),
+                    Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
+                ),
+            ),
+            ItemSpec(
+                "horizontal_flip", "left for right", (Argument("p", PROBABILITY, 0.5, "how often"),)
+            ),
+            ItemSpec(
+                "auto_augment",
+                "Cubuk et al., CVPR 2019",
+                (
+                    Argument(
+                        "policy",
+                        ChoiceType(("imagenet", "cifar10", "svhn")),
+                        "imagenet",
+                        "the data set it was learnt on",
+                    ),
+                ),
+            ),
+            ItemSpec("trivial_augment", "Mueller and Hutter, ICCV 2021"),
+            ItemSpec(
+                "rand_augment",
+                "Cubuk et al., 2020",
+                (
+                    Argument("n", IntType(1, 20), 2, "operations for an image"),
+                    Argument("m", IntType(0, 30), 9, "their strength"),
+                ),
+            ),
+            ItemSpec(
+                "random_erasing",
+                "a random rectangle is made 0",
+                (Argument("p", PROBABILITY, 0.25, "how often"),),
+            ),
+            ItemSpec(
+                "mixup",
+                "Zhang et al., ICLR 2018",
+                (Argument("alpha", POSITIVE, 0.2, "of the beta distribution"),),
+                whole_batch=True,
+            ),
+            ItemSpec(
+                "cutmix",
+                "Yun et al., ICCV 2019",
+                (Argument("alpha", POSITIVE, 1.0, "of the beta distribution"),),
+                whole_batch=True,
+            ),
+        ),
+        "evaluate": _family(
+            ItemSpec(
+                "resize",
+                "the shorter side to this size",
+                (Argument("size", SIZE, REQUIRED, "of the shorter side"),),
+            ),
+            ItemSpec(
+                "center_crop",
+                "the middle of the image",
+                (Argument("size", SIZE, REQUIRED, "of the result"),),
+            ),
+        ),
+    }
+)
+
+
+def describe(kind: Type) -> str:
+    """What a value of a type is, as an error says it."""
+    match kind:
+        case IntType():
+            return "a whole number"
+        case FloatType():
+            return "a number"
+        case BoolType():
+            return "`true` or `false`"
+        case ChoiceType(words):
+            return " or ".join(f"`{word}`" for word in words)
+        case ItemType("loss"):
+            return "a loss"
+        case ItemType("optimizer"):
+            return "an optimizer"
+        case ItemType(family):
+            return f"a {family}"
+        case FlowType():
+            return "steps joined by `->`, or `none`"
+        case PhaseType():
+            return "the name of an earlier phase"
+
+
+def describe_range(kind: IntType | FloatType) -> str:
+    """The range of a number, as an error says it."""
+    if isinstance(kind, IntType):
+        return f"from {kind.low} to {kind.high}"
+    low = f"{'above' if kind.open_low else 'at least'} {kind.low:g}"
+    if kind.high == inf:
+        return low
+    return f"{low} and {'below' if kind.open_high else 'at most'} {kind.high:g}"
+
+
+def contains(kind: IntType | FloatType, value: float) -> bool:
+    """Whether a number is in the range of its type."""
+    if isinstance(kind, IntType):
+        return kind.low <= value <= kind.high
+    above = value > kind.low if kind.open_low else value >= kind.low
+    below = value < kind.high if kind.open_high else value <= kind.high
+    return above and below and value != inf
