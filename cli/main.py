@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Sequence
 
 import click
-
 from danetc.dsl.diagnostics import SpecError, did_you_mean, render_all
 from danetc.errors import UserError
 
@@ -130,7 +129,8 @@ def show_spec_error(error: SpecError) -> None:
     count = len(error.diagnostics)
     codes = list(dict.fromkeys(diagnostic.code for diagnostic in error.diagnostics))
     click.echo(
-        f"{count} error{'' if count == 1 else 's'}; `danetc explain {codes[0]}` tells more", err=True
+        f"{count} error{'' if count == 1 else 's'}; `danetc explain {codes[0]}` tells more",
+        err=True,
     )
 
 

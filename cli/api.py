@@ -1,0 +1,130 @@
+"""The Python interface, and the steps that the commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from danetc import compiler
+from danetc.errors import UserError
+from danetc.options import Setting
+
+if TYPE_CHECKING:
+    from danetc.compiler import Checked
+    from danetc.compiler.emit.fx import Model
+    from danetc.compiler.facts import Summary
+    from danetc.compiler.graph import Graph
+
+
+def check(path: str | os.PathLike[str]) -> None:
+    """Check a spec file, or a shipped spec by its name. Never imports torch.
+
+    Raises SpecError with every error of the file in ``diagnostics``.
+    """
+    compiler.check_file(os.fspath(path))
+
+
+def build(
+    path: str | os.PathLike[str] | None = None,
+    network: str | None = None,
+    set: Mapping[str, Setting] | None = None,
+    *,
+    text: str | None = None,
+    seed: int = 0,
+    init: str | os.PathLike[str] | None = None,
+) -> Model:
+    """Build a network as a trainable torch.fx model.
+
+    Args:
+        path: a spec file or the name of a shipped spec.
+        network: which network of the file, where it has several.
+        set: parameters and settings to change, as ``{"steps": 2, "neuron": "LIF(tau = 4.0)"}``;
+            a string is the text of an expression.
+        text: the spec itself, in place of ``path``.
+        seed: of the initial weights.
+        init: a file of weights to start from (safetensors, or a state dict of tensors alone).
+
+    The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
+    gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
+
+    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init``.
+    """
+    compiled = compile_spec(path, text=text, network=network, settings=set)
+    model, _ = initialise(compiled.graph, seed, init)
+    return model
+
+
+def load(directory: str | os.PathLike[str]) -> Model:
+    """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
+
+    It is made anew from the graph's text; nothing in the directory is executed. Raises UserError
+    where something is missing, damaged or does not fit together.
+    """
+    from danetc.model_directory import read_model_directory
+
+    return read_model_directory(directory)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A network of a checked spec as a graph."""
+
+    checked: Checked
+    network: str | None
+    settings: Mapping[str, Setting]
+    graph: Graph
+
+    @cached_property
+    def summary(self) -> Summary:
+        from danetc.compiler.facts import summarise
+
+        return summarise(self.graph)
+
+    @cached_property
+    def resolved(self) -> str:
+        """One spec with everything the network is made of."""
+        return compiler.resolved_spec(self.checked, self.network, dict(self.settings))
+
+
+def compile_spec(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    text: str | None = None,
+    network: str | None = None,
+    settings: Mapping[str, Setting] | None = None,
+) -> Compiled:
+    """Check a spec and lower one of its networks. Raises SpecError; never imports torch."""
+    if (path is None) == (text is None):
+        raise TypeError("give either a path or text=...")
+    chosen = dict(settings or {})
+    if text is not None:
+        checked = compiler.check_text(text, settings=chosen, network=network)
+    else:
+        assert path is not None
+        checked = compiler.check_file(os.fspath(path), settings=chosen, network=network)
+    return Compiled(checked, network, chosen, compiler.graph_of(checked, network, chosen))
+
+
+def initialise(
+    graph: Graph, seed: int, init: str | os.PathLike[str] | None
+) -> tuple[Model, str | None]:
+    """A model with seeded weights, or those of the file ``init`` and what was matched.
+
+    Raises UserError where ``init`` cannot be read or does not fit.
+    """
+    from danetc.compiler.emit.fx import emit
+
+    model = emit(graph, seed)
+    if init is None:
+        return model, None
+    from danetc.runtime.weights import WeightsError, match, read_weights
+
+    try:
+        matched = match(model, read_weights(os.fspath(init)))
+    except WeightsError as error:
+        raise UserError(f"{os.fspath(init)}: {error}") from error
+    model.load_state_dict(matched.state)
+    return model, str(matched)

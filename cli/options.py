@@ -1,0 +1,77 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import click
+
+Setting: TypeAlias = int | float | bool | str
+"""The value of a setting. A ``str`` is the text of an expression, such as ``LIF(tau = 4.0)``."""
+
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+_REAL = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,4})?", re.ASCII)
+
+
+def parse_setting(text: str) -> tuple[str, Setting]:
+    """``steps=2`` as ``("steps", 2)``.
+
+    The value is a number or a truth value where it reads as one, else the text of an expression.
+    Raises ValueError where there is no name or no value.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not value or not _NAME.fullmatch(name):
+        raise ValueError(f"`{text}` is not NAME=VALUE, as in steps=2 or neuron='LIF(tau = 4.0)'")
+    if value in ("true", "false"):
+        return name, value == "true"
+    if _INTEGER.fullmatch(value):
+        return name, int(value)
+    if _REAL.fullmatch(value):
+        return name, float(value)
+    return name, value
+
+
+def _settings(
+    context: click.Context, parameter: click.Parameter, texts: Sequence[str]
+) -> dict[str, Setting]:
+    result: dict[str, Setting] = {}
+    for text in texts:
+        try:
+            name, value = parse_setting(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+        if name in result:
+            raise click.BadParameter(f"{name} is set twice", context, parameter)
+        result[name] = value
+    return result
+
+
+spec_argument = click.argument("spec", metavar="FILE|NAME")
+network_option = click.option(
+    "-n", "--network", metavar="NAME", help="The network to take, where the file has several."
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_settings,
+    help="Change a parameter or a setting of the network, as in steps=2. Can be repeated.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="The seed of all random numbers.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+init_option = click.option(
+    "--init",
+    metavar="WEIGHTS",
+    type=click.Path(),
+    help="Start from these weights: safetensors, or a state dict that holds tensors alone.",
+)
