@@ -1,0 +1,191 @@
+"""The model: nested torch.fx GraphModules that index, deepcopy and stream.
+
+Every scope of a network's graph is one ``Scope``, so that ``model.stages[2].blocks[5].branch``
+is a module with a readable ``.code`` of its own. A model holds no hidden state: a forward pass
+starts from the neurons' initial states, and ``Model.stream`` takes the states in and hands them
+out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from danetc.runtime.neuron import Neuron
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    _Base = nn.Module
+else:
+    _Base = object
+
+States = dict[str, Any]
+"""What a network remembers between two steps: the states of its neurons by qualified name, and
+under ``STEP`` how many steps it has taken."""
+
+STEP = "#step"
+
+
+class Indexed(_Base):
+    """Indexing for a module whose children are called "0", "1", ...: the blocks of a stage."""
+
+    def __getitem__(self, index: int) -> Any:
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"index {index} is out of range for {size} numbered children")
+        return self._modules[str(index % size)]
+
+    def __len__(self) -> int:
+        return sum(name.isdecimal() for name in self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True  # a module without numbered children is not an empty one
+
+
+class Group(Indexed, nn.Module):
+    """A scope that is not one call: its modules are called by the scope around it."""
+
+
+class Scope(Indexed, torch.fx.GraphModule):
+    """A scope of the network: its modules in the order of the spec, its graph as ``forward``.
+
+    ``root`` holds the children. They are registered in the order in which ``root`` has them,
+    which need not be the order in which ``graph`` calls them.
+    """
+
+    def __init__(
+        self, root: nn.Module, graph: torch.fx.Graph, class_name: str | None = None
+    ) -> None:
+        super().__init__(nn.Module(), torch.fx.Graph(), class_name or "Scope")
+        self.graph = graph  # before the children: compiling a scope compiles those below it again
+        for name, child in root.named_children():
+            self.add_module(name, child)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+        """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
+        result = type(self).__new__(type(self))
+        memo[id(self)] = result
+        result.__class__.__name__ = self.__class__.__name__
+        state = copy.deepcopy(self.__dict__, memo)
+        graph, children = state.pop("_graph"), state.pop("_modules")
+        result.__dict__.update(state, _modules={})
+        result.graph = graph  # compiles the copy's own forward
+        result._modules.update(children)
+        return result
+
+    def __str__(self) -> str:
+        return repr(self)  # its modules; the code is in ``code``
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives. Shapes are those of one sample at one step.
+
+    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T.
+    """
+
+    steps: int
+    input: tuple[int, ...]
+    outputs: Mapping[str, tuple[int, ...]]
+    sequence: bool = False
+
+    def check(self, x: Tensor) -> None:
+        """Raises ValueError where ``x`` is neither [N, ...] nor [T, N, ...] of the input's rank."""
+        rank = len(self.input)
+        sizes = ", ".join(str(extent) for extent in self.input)
+        wanted = [f"[T, N, {sizes}]"] if self.sequence else [f"[N, {sizes}]", f"[T, N, {sizes}]"]
+        ranks = (rank + 2,) if self.sequence else (rank + 1, rank + 2)
+        if x.dim() not in ranks or x.shape[-rank] != self.input[0]:
+            raise ValueError(f"the model takes {' or '.join(wanted)}, not {list(x.shape)}")
+
+
+class Model(Scope):
+    """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames).
+
+    Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
+    where the network has several outputs.
+
+    ``topology`` is the compiler's graph the model was emitted from, ``spec`` the text it came
+    from. Neither is used by a forward pass; copies of a model share them.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: torch.fx.Graph,
+        signature: Signature,
+        topology: object = None,
+        draw: Callable[[], str] | None = None,
+        class_name: str | None = None,
+    ) -> None:
+        super().__init__(root, graph, class_name or "Model")
+        self.signature = signature
+        self.topology = topology
+        self.spec: str | None = None
+        self.draw = draw
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+        for shared in (self.topology, self.signature, self.draw):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Proxies of fx and the symbolic values of dynamo pass: only a real tensor is looked at.
+        if args and type(args[0]) is Tensor:
+            self.signature.check(args[0])
+        return super().__call__(*args, **kwargs)
+
+    def _repr_svg_(self) -> str | None:
+        """The topology as a picture, for notebooks."""
+        return self.draw() if self.draw is not None else None
+
+    def stream(self, x: Tensor, states: States | None = None) -> tuple[Any, States]:
+        """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.
+
+        Start with ``states=None``. In eval mode the mean of T outputs is what ``forward`` gives
+        for the T frames where the head is linear after its mean over time; an operation that
+        averages over time inside the network sees one step only.
+        """
+        if x.dim() != len(self.signature.input) + 1:
+            sizes = ", ".join(str(extent) for extent in self.signature.input)
+            raise ValueError(f"stream takes one frame [N, {sizes}], not {list(x.shape)}")
+        before = states or {}
+        after: States = {STEP: before.get(STEP, 0) + 1}
+        result = _Step(self, "", before, after).run(x.unsqueeze(0))
+        ranks = [len(shape) for shape in self.signature.outputs.values()]
+        if len(ranks) == 1:
+            return _frame(result, ranks[0]), after
+        return tuple(map(_frame, result, ranks)), after
+
+
+def _frame(y: Tensor, rank: int) -> Tensor:
+    """[1, N, ...] without its one step; [N, ...] as it is."""
+    return y.squeeze(0) if y.dim() == rank + 2 else y
+
+
+class _Step(torch.fx.Interpreter):
+    """Runs a scope for a sequence of one step, the neurons from ``before`` to ``after``."""
+
+    def __init__(self, scope: Scope, prefix: str, before: States, after: States) -> None:
+        super().__init__(scope)
+        self.prefix = prefix
+        self.before = before
+        self.after = after
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        name = self.prefix + target
+        match module:
+            case Scope():
+                return _Step(module, f"{name}.", self.before, self.after).run(*args)
+            case Neuron():
+                y, self.after[name] = module.step(args[0].squeeze(0), self.before.get(name))
+                return y.unsqueeze(0)
+            case _:
+                return module(*args, **kwargs)
