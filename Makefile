@@ -57,7 +57,7 @@ wheel: $(WHEEL)/.installed
 		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'
 
 bench: $(VENV)/.demo
-	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python "$$benchmark"; done
+	for benchmark in check_speed build_speed scaling; do $(BIN)/python benchmarks/$$benchmark.py; done
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info \

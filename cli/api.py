@@ -77,6 +77,11 @@ class Compiled:
     settings: Mapping[str, Setting]
     graph: Graph
 
+    def with_settings(self, settings: Mapping[str, Setting]) -> Compiled:
+        """The same network with other settings. Raises SpecError."""
+        graph = compiler.graph_of(self.checked, self.network, dict(settings))
+        return Compiled(self.checked, self.network, settings, graph)
+
     @cached_property
     def summary(self) -> Summary:
         from danetc.compiler.facts import summarise

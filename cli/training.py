@@ -1,0 +1,148 @@
+"""A training from a spec's text to a model directory: which recipe, which phases, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from danetc.api import Compiled, compile_spec, initialise
+from danetc.dsl.diagnostics import Reporter, did_you_mean
+from danetc.dsl.modules import Module
+from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
+from danetc.errors import UserError
+from danetc.model_directory import (
+    TRAINING,
+    WEIGHTS,
+    refuse_unless_replaceable,
+    write_model_directory,
+)
+from danetc.options import Setting
+from danetc.runtime.checkpoint import save_json, save_weights
+from danetc.runtime.data import DataError, ImageData, load_data
+from danetc.runtime.train import Epoch, Observer, TrainingError, train
+from torch import Tensor, nn
+
+PREFIX = "recipe."
+
+
+def run(
+    spec: str,
+    *,
+    data: str,
+    network: str | None,
+    recipe: str | None,
+    output: Path | None,
+    settings: Mapping[str, Setting],
+    seed: int | None,
+    init: str | None,
+    observer: Observer,
+    note: Callable[[str], None],
+) -> tuple[Path, dict[str, Any]]:
+    """Train a network of a spec through all phases of a recipe.
+
+    Gives the model directory and what stands in its training.json. Raises SpecError, UserError.
+    """
+    own = {name: value for name, value in settings.items() if not name.startswith(PREFIX)}
+    overrides = {
+        name.removeprefix(PREFIX): value for name, value in settings.items() if name not in own
+    }
+    compiled = compile_spec(spec, network=network, settings=own)
+    plan = find_recipe(compiled.checked.module, recipe, data, overrides)
+    if plan.trials > 1 and seed is None:
+        note(
+            f"recipe {plan.name} asks for {plan.trials} trials; this is the first "
+            f"(run the others with --seed {plan.seed + 1}, ...)"
+        )
+    chosen_seed = plan.seed if seed is None else seed
+    directory = output if output is not None else Path("runs") / compiled.graph.name
+    refuse_unless_replaceable(directory)
+    try:
+        images = load_data(data)
+        return directory, _run_phases(
+            compiled, plan, images, directory, chosen_seed, init, observer
+        )
+    except (DataError, TrainingError) as error:
+        raise UserError(str(error)) from error
+
+
+def _run_phases(
+    compiled: Compiled,
+    plan: Recipe,
+    data: ImageData,
+    directory: Path,
+    seed: int,
+    init: str | None,
+    observer: Observer,
+) -> dict[str, Any]:
+    """Each phase has its own T, so each has a graph and a model; weights go from one to the next."""
+    record: dict[str, Any] = {
+        "data": data.name,
+        "recipe": plan.as_dict(),
+        "seed": seed,
+        "init": init,
+        "epochs": [],
+    }
+    finished: dict[str, Mapping[str, Tensor]] = {}
+    for phase in plan.phases:
+        staged = with_steps(compiled, phase)
+        model, matched = initialise(staged.graph, seed, init if phase.start is None else None)
+        if phase.start is not None:
+            model.load_state_dict(finished[phase.start])
+        write_model_directory(directory, staged, model, seed=seed, init=matched)
+
+        def save(kept: nn.Module, epoch: Epoch) -> None:
+            save_weights(kept, directory / WEIGHTS)
+            record["epochs"].append(epoch.as_dict())
+            record["test_accuracy"] = epoch.test_accuracy
+            save_json(record, directory / TRAINING)
+
+        _, trained = train(
+            model, data, phase, seed=seed, observer=observer, save=save, workers=plan.workers
+        )
+        finished[phase.name] = {
+            name: value.detach().cpu() for name, value in trained.state_dict().items()
+        }
+    return record
+
+
+def with_steps(compiled: Compiled, phase: Phase) -> Compiled:
+    """The network with the phase's number of time steps T, where the phase sets one."""
+    if phase.steps is None or phase.steps == compiled.graph.steps:
+        return compiled
+    if "steps" in compiled.settings:
+        raise UserError(
+            f"steps is set to {compiled.settings['steps']}, but phase `{phase.name}` of the recipe "
+            f"sets it to {phase.steps}; change it there: --set recipe.{phase.name}.steps=..."
+        )
+    return compiled.with_settings({**compiled.settings, "steps": phase.steps})
+
+
+def find_recipe(
+    module: Module, name: str | None, data: str, overrides: Mapping[str, Setting]
+) -> Recipe:
+    """The recipe of this name; else the file's only one; else the one named as the data set.
+
+    Raises UserError where there is none or a choice, SpecError for what is wrong in it.
+    """
+    own = [item.name for item in module.own.values() if item.kind == "recipe"]
+    if name is None and len(own) > 1:
+        raise UserError(
+            f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
+        )
+    wanted = name or (own[0] if own else data)
+    found = module.names.get(wanted)
+    if found is None or found.declaration.kind != "recipe":
+        recipes = [each for each in module.names if module.names[each].declaration.kind == "recipe"]
+        if name is None:
+            hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
+            raise UserError(
+                f"{module.source.name} has no recipe, and sees none called `{data}`; {hint}"
+            )
+        hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"
+        raise UserError(f"{module.source.name} sees no recipe `{wanted}`; {hint}")
+    reporter = Reporter()
+    recipe = resolve_recipe(found.declaration, overrides, reporter, found.module)
+    reporter.raise_if_errors()
+    assert recipe is not None
+    return recipe
