@@ -486,7 +486,8 @@ def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter)
     Raises SpecError where the file itself cannot be read (see ``read_source``).
     """
     if isinstance(path_or_source, SourceFile):
-        source, location = path_or_source, Path(path_or_source.name)
+        source = path_or_source
+        location: Location = Path(source.name)
         return _Loader(reporter).module(source, location, _key(location))
     source = read_source(path_or_source)
     location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source

@@ -1,7 +1,7 @@
 """The settings of a recipe: one table, read by `check`, by training and by the documentation.
 
 A row is a key, the type of its value with its range, its default and its meaning. Optimizers,
-schedules, losses and steps of an augmentation are items: a name with arguments, which have rows too.
+schedules, losses and steps of an augmentation are items: a name with arguments that have rows too.
 """
 
 from __future__ import annotations
@@ -64,30 +64,29 @@ class PhaseType:
 
 Type = Union[IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, PhaseType]
 
-REQUIRED = object()
-"""The default of what has none."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A key of a recipe. ``scope`` says where it may stand: a phase setting in the recipe holds for
-    all phases. A default is the text of a value; None is "not set", which the text ``none`` says.
+    all phases. A default is the text of a value; None is "not set", which a recipe writes as
+    ``none``.
     """
 
     key: str
     type: Type
-    default: str | None | object
+    default: str | None
     scope: Literal["phase", "recipe", "phase only"]
     meaning: str
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument of an item. A default is a number, a word, a truth value or REQUIRED."""
+    """An argument of an item. One without a default must be given."""
 
     name: str
     type: Type
-    default: object
+    default: int | float | bool | str | None
     meaning: str
 
 
@@ -106,7 +105,7 @@ PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
 POSITIVE = FloatType(0.0, open_low=True)
 SIZE = IntType(1, 10_000)  # of an image, in pixels
-RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), REQUIRED, "learning rate")
+RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
 DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
 SMOOTHING = Argument(
     "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
@@ -116,7 +115,9 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
         row.key: row
         for row in (
-            Setting("epochs", IntType(1, 100_000), REQUIRED, "phase", "passes over the data"),
+            Setting(
+                "epochs", IntType(1, 100_000), None, "phase", "passes over the data", required=True
+            ),
             Setting(
                 "steps", IntType(1, 10_000), None, "phase", "time steps T; the network's if not set"
             ),
@@ -134,7 +135,14 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
                 "phase",
                 "parts that a batch is computed in, to save memory",
             ),
-            Setting("optimizer", ItemType("optimizer"), REQUIRED, "phase", "how weights change"),
+            Setting(
+                "optimizer",
+                ItemType("optimizer"),
+                None,
+                "phase",
+                "how weights change",
+                required=True,
+            ),
             Setting(
                 "schedule", ItemType("schedule"), "constant", "phase", "the learning rate over time"
             ),
@@ -219,7 +227,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 "step",
                 "times `factor` at each of these epochs",
                 (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them"),),
-                Argument("epochs", POSITIVE, REQUIRED, "epochs, counted from the start"),
+                Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
             ),
             ItemSpec(
                 "cosine",
@@ -245,7 +253,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 "random_resized_crop",
                 "a part of random area and aspect, resized",
                 (
-                    Argument("size", SIZE, REQUIRED, "of the result"),
+                    Argument("size", SIZE, None, "of the result"),
                     Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
                 ),
             ),
@@ -253,7 +261,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 "random_crop",
                 "a part at a random place",
                 (
-                    Argument("size", SIZE, REQUIRED, "of the result"),
+                    Argument("size", SIZE, None, "of the result"),
                     Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
                 ),
             ),
@@ -303,12 +311,12 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
             ItemSpec(
                 "resize",
                 "the shorter side to this size",
-                (Argument("size", SIZE, REQUIRED, "of the shorter side"),),
+                (Argument("size", SIZE, None, "of the shorter side"),),
             ),
             ItemSpec(
                 "center_crop",
                 "the middle of the image",
-                (Argument("size", SIZE, REQUIRED, "of the result"),),
+                (Argument("size", SIZE, None, "of the result"),),
             ),
         ),
     }
