@@ -1,0 +1,70 @@
+"""Which bracket belongs to which: worked out before parsing, so that it is known what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from danetc.dsl.tokens import Token, starts_declaration
+
+MAX_NESTING = 100
+
+_CLOSING = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+_OPENING = {closing: opening for opening, closing in _CLOSING.items()}
+
+
+@dataclass(frozen=True)
+class Brackets:
+    """``partner[i]`` is the index of the bracket that token i pairs with.
+
+    ``inside[i]`` is the index of the innermost bracket open at token i, or -1. A bracket that
+    nothing closes has no partner, and neither has one that closes nothing. ``too_deep`` is the
+    first bracket beyond the limit.
+    """
+
+    partner: dict[int, int]
+    inside: list[int]
+    too_deep: int | None
+
+
+def pair(tokens: Sequence[Token]) -> Brackets:
+    """Pair the brackets of a file. Braces outrank the others: ``}`` ends what is open inside."""
+    partner: dict[int, int] = {}
+    inside: list[int] = []
+    stack: list[int] = []
+    too_deep: int | None = None
+    for i, token in enumerate(tokens):
+        if token.type in ("LBRACE", "SEMICOLON") or starts_declaration(tokens, i):
+            _drop_round(tokens, stack)
+        if token.type in _CLOSING:
+            inside.append(stack[-1] if stack else -1)
+            stack.append(i)
+            if len(stack) > MAX_NESTING and too_deep is None:
+                too_deep = i
+            continue
+        opening = _OPENING.get(token.type)
+        if opening is not None:
+            if opening == "LBRACE":
+                _drop_round(tokens, stack)
+            found = _find(tokens, stack, opening)
+            if found is not None:
+                partner[i], partner[stack[found]] = stack[found], i
+                del stack[found:]
+        inside.append(stack[-1] if stack else -1)
+    return Brackets(partner, inside, too_deep)
+
+
+def _drop_round(tokens: Sequence[Token], stack: list[int]) -> None:
+    while stack and tokens[stack[-1]].type != "LBRACE":
+        stack.pop()
+
+
+def _find(tokens: Sequence[Token], stack: list[int], opening: str) -> int | None:
+    """The place on the stack of the innermost such bracket, not looking beyond a brace."""
+    for place in range(len(stack) - 1, -1, -1):
+        found = tokens[stack[place]].type
+        if found == opening:
+            return place
+        if found == "LBRACE":
+            return None
+    return None

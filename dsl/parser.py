@@ -1,0 +1,275 @@
+"""Tokens to the tree, with every syntax error of a file in one run.
+
+The loop drives lark's LALR table by hand. On an error the stack goes back to where a statement (or
+a declaration) may begin, and tokens are skipped to the next place where one does. One statement
+gives one error, and what follows from it is not reported.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from danetc.dsl import syntax
+from danetc.dsl.brackets import Brackets, pair
+from danetc.dsl.builders import Builders
+from danetc.dsl.diagnostics import Diagnostic, Reporter
+from danetc.dsl.grammar import table
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax_errors import Situation, diagnose, unclosed
+from danetc.dsl.tokens import (
+    NAME_LIKE,
+    Token,
+    first_on_line,
+    scan,
+    starts_declaration,
+    starts_statement,
+)
+
+MAX_CHARACTERS = 1_000_000
+MAX_ERRORS = 100
+
+
+def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
+    """Read a file. Never raises for what the text says: errors go to the reporter.
+
+    With errors, the program holds what could be read; names may be missing from it, so that
+    nothing should be concluded from what it lacks.
+    """
+    nothing = syntax.Program((), span=Span(source, 0, len(source.text)))
+    if len(source.text) > MAX_CHARACTERS:
+        reporter.error(
+            "E0901",
+            f"the file has {len(source.text):,} characters; the limit is {MAX_CHARACTERS:,}",
+            Span(source, 0, 0),
+            hint="a spec is short: repeat with `stage(block, n)`, share with `use`",
+        )
+        return nothing
+    scanned = scan(source)
+    brackets = pair(scanned.tokens)
+    if brackets.too_deep is not None:
+        token = scanned.tokens[brackets.too_deep]
+        reporter.error(
+            "E0902",
+            "brackets are nested deeper than 100 levels",
+            Span(source, token.start, token.end),
+            hint="give the inner parts names of their own",
+        )
+        return nothing
+
+    run = _Run(source, scanned.tokens, brackets, scanned.errors)
+    items = run.run()
+    errors = sorted([*run.errors, *scanned.errors, *run.builders.errors], key=_start)
+    if len(errors) > MAX_ERRORS:
+        more = f"{len(errors) - MAX_ERRORS} more errors in this file are not shown"
+        errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
+    for error in errors:
+        reporter.error(
+            error.code,
+            error.message,
+            error.span,
+            label=error.label,
+            labels=error.labels,
+            hint=error.hint,
+        )
+    return replace(nothing, items=tuple(items), comments=tuple(scanned.comments))
+
+
+def _start(error: Diagnostic) -> int:
+    return error.span.start
+
+
+class _Run:
+    """The stacks of one parse. ``states`` is one longer than ``values``, which are in between."""
+
+    def __init__(
+        self,
+        source: SourceFile,
+        tokens: list[Token],
+        brackets: Brackets,
+        lexical: list[Diagnostic],
+    ) -> None:
+        self.source = source
+        self.tokens = tokens
+        self.brackets = brackets
+        self.lexical = lexical
+        self.errors: list[Diagnostic] = []
+        self.builders = Builders(source)
+        self.states = [table().start]
+        self.values: list[Any] = []
+        self.bad_region = -1  # the token that began the last statement with an error
+        self.inserted_before = -1  # the token that a missing one was put before
+        self.rules: list[tuple[str, int, Callable[..., Any] | None]] = [
+            (origin, length, getattr(self.builders, name) if name else None)
+            for origin, length, name in table().rules
+        ]
+
+    def run(self) -> list[Any]:
+        """Parse all tokens; the items of the program."""
+        i = 0
+        last = len(self.tokens) - 1
+        while True:
+            token = self.tokens[i]
+            if not self.feed(token):
+                i = self.recover(i)
+            elif i == last:
+                return list(self.values[0].items)
+            else:
+                i += 1
+
+    def feed(self, token: Token) -> bool:
+        """Reduce by what the token ends, then shift it. False if it cannot stand here."""
+        states, values = self.states, self.values
+        actions, gotos, rules = table().actions, table().gotos, self.rules
+        kind = token.type
+        while True:
+            action = actions[states[-1]].get(kind)
+            if action is None:
+                return False
+            if action >= 0:
+                states.append(action)
+                values.append(token)
+                return True
+            origin, length, build = rules[~action]
+            if build is None:
+                states[-1] = gotos[states[-2]][origin]
+            elif length:
+                children = values[-length:]
+                del values[-length:], states[-length:]
+                values.append(build(*children))
+                states.append(gotos[states[-1]][origin])
+            else:
+                values.append(build())
+                states.append(gotos[states[-1]][origin])
+
+    # Recovery
+
+    def recover(self, i: int) -> int:
+        """Report the error at token i and get back to a safe place; the index to go on from."""
+        base = self.base()
+        in_body = self.begins(base, "stmt", "stmts")
+        begin = self.region_start(base, i)
+        if in_body and self.is_unclosed(begin, i):
+            return self.close_bodies(base, i if self.tokens[i].type in ("USE", "$END") else begin)
+
+        case = Situation(self.source, self.tokens, self.brackets, i, begin, in_body, self.accepts)
+        found = diagnose(case)
+        stop = self.sync(max(i, found.resume), in_body)
+        self.report(found.diagnostic, begin, stop)
+        if found.replace is not None:
+            token = self.tokens[i]
+            if self.feed(Token(*found.replace, token.start, token.end)):
+                return i + 1
+        elif found.insert is not None and self.inserted_before != i:
+            self.inserted_before = i
+            here = self.tokens[i].start
+            if self.feed(Token(*found.insert, here, here)):
+                return i
+        return self.resume(base, in_body, stop)
+
+    def report(self, error: Diagnostic, begin: int, stop: int) -> None:
+        """Keep an error unless its statement, the tokens from begin to stop, has one already."""
+        start, end = self.tokens[begin].start, self.tokens[stop].start
+        has_bad_words = any(start <= other.span.start <= end for other in self.lexical)
+        if begin != self.bad_region and not has_bad_words:
+            self.errors.append(error)
+        self.bad_region = begin
+
+    def base(self) -> int:
+        """The place on the stack of the innermost state where a statement or item may begin."""
+        for place in range(len(self.states) - 1, -1, -1):
+            if self.begins(place, "stmt", "stmts", "declaration", "items"):
+                return place
+        raise AssertionError("the start state begins items")
+
+    def begins(self, place: int, *nonterminals: str) -> bool:
+        gotos = table().gotos[self.states[place]]
+        return any(name in gotos for name in nonterminals)
+
+    def region_start(self, base: int, i: int) -> int:
+        """The index of the token that began the statement or declaration being read."""
+        if base == len(self.values):
+            return i
+        first = self.values[base]
+        start = first.start if isinstance(first, Token) else first.span.start
+        return bisect_left(self.tokens, start, key=lambda token: token.start)
+
+    def accepts(self, kind: str) -> bool:
+        """Whether such a token could stand here."""
+        states = list(self.states)
+        while True:
+            action = table().actions[states[-1]].get(kind)
+            if action is None or action >= 0:
+                return action is not None
+            origin, length, _ = table().rules[~action]
+            del states[len(states) - length :]
+            states.append(table().gotos[states[-1]][origin])
+
+    def is_unclosed(self, begin: int, i: int) -> bool:
+        """Whether the file ends or another declaration begins while a body is open."""
+        if begin == i - 1 and starts_declaration(self.tokens, begin):
+            return True
+        return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
+
+    def begins_use(self, i: int) -> bool:
+        follows = self.tokens[min(i + 1, len(self.tokens) - 1)].type
+        return (
+            self.tokens[i].type == "USE"
+            and (follows == "STRING" or follows in NAME_LIKE)
+            and first_on_line(self.source, self.tokens, i)
+        )
+
+    def close_bodies(self, base: int, at: int) -> int:
+        """Report the braces still open at the token, close them; the index to go on from."""
+        opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
+        self.report(unclosed(self.source, self.tokens, opened, at), at, at)
+        self.cut(base)
+        here = self.tokens[at].start
+        for token in opened:
+            if token.type == "LBRACE":
+                self.feed(Token("RBRACE", "}", here, here))
+        return at
+
+    def sync(self, i: int, in_body: bool) -> int:
+        """The first token from i on where reading can go on."""
+        tokens, partner = self.tokens, self.brackets.partner
+        while True:
+            around = self.brackets.inside[i]
+            if tokens[i].type in ("LPAR", "LSQB"):
+                around = i
+            if around >= 0 and tokens[around].type != "LBRACE" and around in partner:
+                i = partner[around] + 1
+                continue
+            kind = tokens[i].type
+            if kind in ("$END", "LBRACE") or starts_declaration(tokens, i):
+                return i
+            if kind == "USE" and (not in_body or self.begins_use(i)):
+                return i
+            if in_body and (
+                kind in ("SEMICOLON", "RBRACE")
+                or (starts_statement(tokens, i) and first_on_line(self.source, tokens, i))
+            ):
+                return i
+            i += 1
+
+    def resume(self, base: int, in_body: bool, stop: int) -> int:
+        """Drop what was being read and go on at a token that `sync` found."""
+        self.cut(base)
+        token = self.tokens[stop]
+        if token.type == "SEMICOLON":
+            return stop + 1
+        if token.type == "LBRACE":  # the body of something whose head has an error
+            if not in_body:
+                self.feed(Token("KIND", "network", token.start, token.start))
+            self.feed(Token("NAME", "unnamed", token.start, token.start))
+        return stop
+
+    def cut(self, base: int) -> None:
+        """Cut the stacks back to where a statement or item may begin."""
+        del self.states[base + 1 :], self.values[base:]
+        for items, item in (("stmts", "stmt"), ("items", "declaration")):
+            if self.begins(base, items) and not self.begins(base, item):
+                self.states.append(table().gotos[self.states[base]][items])
+                self.values.append([])

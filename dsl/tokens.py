@@ -1,0 +1,236 @@
+"""Text to tokens. Forms of other languages are named, mended and passed on, so that one slip of the
+pen costs one error."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+from danetc.dsl.diagnostics import Diagnostic
+from danetc.dsl.grammar import table
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax import Comment
+
+
+class Token(NamedTuple):
+    """A terminal of the grammar and the offsets it was read from."""
+
+    type: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass
+class Scan:
+    """All tokens of a file, ending with ``$END``; its comments; what was wrong with its words."""
+
+    tokens: list[Token] = field(default_factory=list)
+    comments: list[Comment] = field(default_factory=list)
+    errors: list[Diagnostic] = field(default_factory=list)
+
+
+# What other languages write, with the token that is meant here.
+_POWER = "write `x * x`, or `exp(n * log(x))`"
+_MEANT = {
+    "**": ("STAR", "*"), "^": ("STAR", "*"),
+    "&&": ("AND", "and"), "&": ("AND", "and"), "||": ("OR", "or"), "|": ("OR", "or"),
+    "!": ("NOT", "not"), "~": ("NOT", "not"),
+    "===": ("CMP", "=="), "!==": ("CMP", "!="), "<>": ("CMP", "!="), "=<": ("CMP", "<="),
+    "≤": ("CMP", "<="), "≥": ("CMP", ">="), "≠": ("CMP", "!="),
+    "=>": ("ARROW", "->"), "→": ("ARROW", "->"), "|>": ("ARROW", "->"), "⟶": ("ARROW", "->"),
+    "−": ("MINUS", "-"), "–": ("MINUS", "-"), "—": ("MINUS", "-"),
+    "×": ("STAR", "*"), "·": ("STAR", "*"), "⋅": ("STAR", "*"), "÷": ("SLASH", "/"),
+    ":=": ("EQUAL", "="), ":": ("EQUAL", "="),
+    "+=": ("EQUAL", "="), "-=": ("EQUAL", "="), "*=": ("EQUAL", "="), "/=": ("EQUAL", "="),
+}  # fmt: skip
+_FOREIGN = "|".join(re.escape(word) for word in sorted(_MEANT, key=len, reverse=True))
+_HINTS = {
+    ".": "numbers have a digit on each side of the point; a range is `a .. b`",
+    "'": 'strings stand in double quotes: `"..."`',
+    '"': 'strings stand in double quotes: `"..."`',
+    "%": "there is no remainder; indices and widths use `+ - * /`",
+    "\\": "line ends carry no meaning: a value may go on in the next line as it is",
+    "?": "a choice is written `a if condition else b`",
+}
+
+
+@cache
+def _scanner() -> re.Pattern[str]:
+    """One pattern: wrong forms that begin like right ones, the grammar's terminals, the rest."""
+    parts = [
+        ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
+        ("FOREIGN", f"(?!!=(?!=))(?:{_FOREIGN})"),
+        *table().terminals,
+        ("BAD_NUMBER", r"\.?[0-9](?:[eE][+-](?=[0-9])|\.(?!\.)|\w)*"),
+        ("BAD_STRING", r"'[^'\n]*'|[“”][^“”\n]*[“”]"),
+        ("OPEN_STRING", r'"[^"\n]*'),
+        ("BAD_NAME", r"\w+"),
+        ("BAD", "."),
+    ]
+    return re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in parts), re.DOTALL)
+
+
+def scan(source: SourceFile) -> Scan:
+    """Read a whole file. Never fails: what cannot be read is an error and is left out."""
+    out = Scan()
+    text = source.text
+    ignored = table().ignored
+    known = {name for name, _ in table().terminals}
+    last_bad: Span | None = None
+    begin = 1 if text.startswith("\ufeff") else 0  # a byte order mark is no part of the text
+
+    for match in _scanner().finditer(text, begin):
+        kind = match.lastgroup or ""
+        start, end = match.span()
+        if kind in ignored:
+            if kind == "COMMENT":
+                comment = match.group().rstrip()
+                out.comments.append(
+                    Comment(comment, span=Span(source, start, start + len(comment)))
+                )
+        elif kind in known:
+            out.tokens.append(Token(kind, match.group(), start, end))
+        elif kind != "BAD":
+            _mend(out, kind, match.group(), Span(source, start, end))
+        elif last_bad is not None and last_bad.end == start:
+            last_bad = Span(source, last_bad.start, end)
+            out.errors[-1] = _bad_characters(last_bad)
+        else:
+            last_bad = Span(source, start, end)
+            out.errors.append(_bad_characters(last_bad))
+
+    last = out.tokens[-1].end if out.tokens else len(text)
+    out.tokens.append(Token("$END", "", last, last))
+    return out
+
+
+def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
+    """Report a wrong form and pass on what was meant."""
+    meant: tuple[str, str] | None
+    match kind:
+        case "REMARK":
+            code, message = "E0118", "comments begin with `#`"
+            hint: str | None = "a comment runs from `#` to the end of its line"
+            meant = None
+        case "FOREIGN":
+            meant = _MEANT[word]
+            code, message, hint = _foreign(word, meant[1])
+        case "BAD_NUMBER":
+            meant = ("NUMBER", "1")
+            code, (message, hint) = "E0107", _bad_number(word)
+        case "BAD_STRING":
+            meant = ("STRING", f'"{word[1:-1]}"')
+            code, message = "E0106", "a string stands in double quotes"
+            hint = f'write `"{word[1:-1]}"`'
+        case "OPEN_STRING":
+            meant = ("STRING", f'{word}"')
+            code, message = "E0106", "this string is not closed on its line"
+            before = out.tokens[-1] if out.tokens else None
+            if before and before.type == "STRING" and before.text.endswith('\\"'):
+                hint = 'strings have no escapes: a string ends at the next `"`'
+            else:
+                hint = 'strings begin and end with `"` on one line'
+        case _:
+            meant = ("NAME", word)
+            letter = next(ch for ch in word if not ch.isascii())
+            code = "E0105"
+            message = f"`{letter}` ({_describe(letter)}) cannot stand in a name"
+            hint = "names are made of the letters a-z and A-Z, digits and `_`"
+    out.errors.append(Diagnostic(code, message, span, hint=hint))
+    if meant is not None:
+        out.tokens.append(Token(*meant, span.start, span.end))
+
+
+def _foreign(word: str, meant: str) -> tuple[str, str, str]:
+    if word in ("**", "^"):
+        return "E0110", f"there is no power operator `{word}`", _POWER
+    if len(word) == 2 and word[1] == "=" and word[0] in "+-*/":
+        return "E0118", f"there is no operator `{word}`", f"write `u = u {word[0]} ...`"
+    return "E0118", f"there is no operator `{word}`", f"write `{meant}`"
+
+
+def _bad_number(word: str) -> tuple[str, str]:
+    numeral = re.match(r"[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?", word)
+    head = numeral.group() if numeral else ""
+    rest = word[len(head) :]
+    if not rest and word.startswith("."):
+        return "a number has a digit before its point", f"write `0{word}`"
+    if not rest and word.endswith("."):
+        return "a number has a digit after its point", f"write `{word}0`"
+    if re.fullmatch(r"[0-9_.]+", word) and "_" in word and word.count(".") < 2:
+        return "digits are not grouped by `_`", f"write `{word.replace('_', '')}`"
+    if re.fullmatch(r"0[xXbBoO]\w+", word):
+        try:
+            return "numbers are written in base ten", f"write `{int(word, 0)}`"
+        except ValueError:
+            return "numbers are written in base ten", "write it in digits 0 to 9"
+    if re.fullmatch(r"[A-Za-z_]\w*", rest) and rest[0] not in "eE.":
+        return (
+            f"the number `{head}` runs into `{rest}`",
+            f"for a product write `{head} * {rest}`; a name cannot begin with a digit",
+        )
+    return f"`{word}` is no number", "numbers are written `4`, `0.5` or `1e-4`"
+
+
+def _bad_characters(span: Span) -> Diagnostic:
+    text = span.text
+    first = text[0]
+    if len(text) == 1:
+        message = f"unexpected character {_quote(first)}({_describe(first)})"
+    else:
+        message = (
+            f"{len(text)} unexpected characters, the first {_quote(first)}({_describe(first)})"
+        )
+    hint = _HINTS.get(first)
+    if first == "\0" or (hint is None and unicodedata.category(first) == "Cc"):
+        hint = "is this a text file?"
+    return Diagnostic("E0105", message, span, hint=hint)
+
+
+def _quote(ch: str) -> str:
+    return f"`{ch}` " if ch.isprintable() else ""
+
+
+def _describe(ch: str) -> str:
+    name = unicodedata.name(ch, "").lower()
+    return f"U+{ord(ch):04X}" + (f", {name}" if name else "")
+
+
+NAME_LIKE = frozenset(["NAME", "KIND", "IN", "STATE"])
+
+
+def starts_declaration(tokens: Sequence[Token], i: int) -> bool:
+    """Whether token i begins ``KIND name {``, ``KIND name (`` or ``KIND name =``."""
+    return (
+        tokens[i].type == "KIND"
+        and tokens[i + 1].type in NAME_LIKE
+        and tokens[i + 2].type in ("LBRACE", "LPAR", "EQUAL")
+    )
+
+
+def starts_statement(tokens: Sequence[Token], i: int) -> bool:
+    """Whether token i begins ``name =``, ``name[...] =``, ``state name =`` or a group."""
+    kinds = [token.type for token in tokens[i : i + 3]]
+    if kinds[0] not in NAME_LIKE:
+        return False
+    match kinds[1:]:
+        case ["EQUAL" | "LBRACE", *_]:
+            return True
+        case ["NAME", "LBRACE"]:
+            return True
+        case ["NAME" | "KIND" | "IN" | "STATE", "EQUAL"]:
+            return kinds[0] == "STATE"
+        case ["LSQB", *_]:
+            for j in range(i + 2, min(i + 12, len(tokens) - 1)):
+                if tokens[j].type == "RSQB":
+                    return tokens[j + 1].type == "EQUAL"
+    return False
+
+
+def first_on_line(source: SourceFile, tokens: Sequence[Token], i: int) -> bool:
+    return i == 0 or "\n" in source.text[tokens[i - 1].end : tokens[i].start]
