@@ -1,0 +1,185 @@
+"""Makes the nodes of a graph: infers their values, names them, keeps the bounds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
+
+from danetc.compiler.graph import ANALOG, SPIKE, Attribute, Graph, Kind, Node, Stage, Value
+from danetc.compiler.ops import OPS, Context, OpError, infer
+from danetc.compiler.values import POISON, Failed, Poison, Wire
+from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.source import Span
+
+MAX_NODES = 400_000
+MAX_OPERANDS = 4_000_000
+MAX_WEIGHTS = 20_000_000_000
+MAX_ACTIVATIONS = 100_000_000_000
+MAX_STEPS = 4096
+
+
+class Builder:
+    """Nodes in the making. ``scope`` is where new ones stand, ``sites`` the uses that led here."""
+
+    def __init__(self, reporter: Reporter, steps: int, library: frozenset[int]) -> None:
+        self.reporter = reporter
+        self.steps = steps
+        self.library = library  # ids of the source files that no user wrote
+        self.nodes: dict[int, Node] = {}
+        self.neurons: dict[str, str] = {}
+        self.spiking: dict[str, Kind] = {}
+        self.stateful: dict[str, bool] = {}
+        self.learns: dict[str, bool] = {}
+        self.context = Context(steps, self.neurons, self.spiking, self.stateful)
+        self.scope: tuple[str, ...] = ()
+        self.sites: list[Span] = []
+        self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self._operands = self._weights = self._activations = 0
+
+    # -- errors -----------------------------------------------------------------------------------
+
+    def error(
+        self, code: str, message: str, span: Span, *, label: str = "", hint: str | None = None,
+        labels: tuple[Label, ...] = (),
+    ) -> None:  # fmt: skip
+        """Report an error where the user can mend it: never in the library's own text alone."""
+        if id(span.source) in self.library:
+            for site in reversed(self.sites):
+                if id(site.source) not in self.library:
+                    labels = (*labels, Label(span, label or "this is where it fails"))
+                    span, label = site, ""
+                    break
+        self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
+
+    def fail(
+        self, code: str, message: str, span: Span, *, label: str = "", hint: str | None = None,
+        labels: tuple[Label, ...] = (),
+    ) -> Failed:  # fmt: skip
+        """Report an error and give the exception that ends the evaluation of this expression."""
+        self.error(code, message, span, label=label, hint=hint, labels=labels)
+        return Failed()
+
+    @contextmanager
+    def site(self, span: Span) -> Iterator[None]:
+        self.sites.append(span)
+        try:
+            yield
+        finally:
+            self.sites.pop()
+
+    # -- scopes -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def within(self, *names: str) -> Iterator[None]:
+        """Make nodes in a scope below this one, under exactly these names."""
+        outer = self.scope
+        self.scope = (*outer, *names)
+        try:
+            yield
+        finally:
+            self.scope = outer
+
+    def fresh(self, base: str) -> str:
+        """A name for a scope below this one: ``base``, then ``base2``, ``base3``."""
+        key = (self.scope, f"/{base}")
+        self._taken[key] += 1
+        number = self._taken[key]
+        return base if number == 1 else f"{base}{number}"
+
+    # -- nodes ------------------------------------------------------------------------------------
+
+    def value(self, wire: Wire) -> Value:
+        return self.nodes[wire.id].value
+
+    def add(
+        self, op: str, operands: tuple[Wire | Poison, ...], attrs: Mapping[str, Attribute], span: Span,
+        role: str | None = None, value: Value | None = None,
+    ) -> Wire | Poison:  # fmt: skip
+        """A new node; poison where an operand is, or where the operation reports that it can't be."""
+        wires = tuple(wire for wire in operands if isinstance(wire, Wire))
+        if len(wires) != len(operands):
+            return POISON
+        row = OPS[op]
+        values = tuple(self.value(wire) for wire in wires)
+        attrs = _complete(op, attrs)
+        if value is None:
+            try:
+                value = infer(row, attrs, values, self.context)
+            except OpError as error:
+                self.error("E0501", error.message, span, hint=error.hint)
+                return POISON
+        self._bound(row.name, attrs, values, value, span)
+        role = role or op
+        key = (self.scope, role)
+        self._taken[key] += 1
+        node = Node(
+            len(self.nodes), op, tuple(wire.id for wire in wires), attrs, value,
+            self.scope, f"{role}{self._taken[key]}", span,
+        )  # fmt: skip
+        self.nodes[node.id] = node
+        return Wire(node.id)
+
+    def _bound(self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...], value: Value, span: Span) -> None:
+        self._operands += len(values)
+        self._weights += sum(prod(shape) for shape in OPS[op].weights(attrs, values).values())
+        self._activations += prod(value.shape) * (self.steps if value.varies else 1)
+        for number, limit, code, what in (
+            (len(self.nodes), MAX_NODES, "E0903", "operations"),
+            (self._operands, MAX_OPERANDS, "E0903", "connections between operations"),
+            (self._weights, MAX_WEIGHTS, "E0904", "parameters"),
+            (self._activations, MAX_ACTIVATIONS, "E0905", "activations for one image"),
+        ):
+            if number > limit:
+                raise self.fail(
+                    code,
+                    f"the network has more than {limit:,} {what}",
+                    span,
+                    hint="make the network narrower, shallower, its image smaller or its steps fewer",
+                )
+
+    def neuron_key(self, program: NeuronProgram) -> str:
+        """The key under which the graph holds a neuron's program."""
+        text = program.text()
+        number = 1
+        while True:
+            key = program.name if number == 1 else f"{program.name}_{number}"
+            known = self.neurons.get(key)
+            if known == text:
+                return key
+            if known is None:
+                self.neurons[key] = text
+                self.spiking[key] = SPIKE if program.kind == "spike" else ANALOG
+                self.stateful[key] = program.is_stateful
+                self.learns[key] = bool(program.learnables)
+                return key
+            number += 1
+
+    def finish(self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int) -> Graph:
+        """The graph; a name that occurs once in its scope loses its number."""
+        nodes = {}
+        for node in self.nodes.values():
+            base = node.name.rstrip("0123456789")
+            if node.name == f"{base}1" and self._taken[(node.scope, base)] == 1:
+                node = replace(node, name=base)
+            nodes[node.id] = node
+        return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
+
+
+def _complete(op: str, attrs: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Attributes with the field's defaults for those that depend on others."""
+    result = dict(attrs)
+    for parameter in OPS[op].parameters:
+        result.setdefault(parameter.name, parameter.default)
+    if op == "conv" and result["padding"] is None:
+        result["padding"] = int(result["dilation"]) * (int(result["kernel"]) // 2)  # type: ignore[arg-type]
+    if op in ("maxpool", "avgpool"):
+        if result["stride"] is None:
+            result["stride"] = result["kernel"]
+        if result["padding"] is None:
+            odd_max = op == "maxpool" and int(result["kernel"]) % 2 == 1  # type: ignore[arg-type]
+            result["padding"] = int(result["kernel"]) // 2 if odd_max else 0  # type: ignore[arg-type]
+    return result

@@ -1,0 +1,800 @@
+"""Expressions of a spec to values: constants, layers, declarations with arguments, wires."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from danetc.compiler.builder import Builder
+from danetc.compiler.graph import Attribute
+from danetc.compiler.ops import OPS, REQUIRED, Parameter
+from danetc.compiler.values import (
+    POISON,
+    Backbone,
+    BlockConv,
+    Bound,
+    Failed,
+    Identity,
+    Layer,
+    Named,
+    OpLayer,
+    Outputs,
+    Poison,
+    Sequence,
+    StageOf,
+    Wire,
+    describe,
+    is_layer,
+)
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, did_you_mean
+from danetc.dsl.equations import Learn
+from danetc.dsl.modules import Module
+from danetc.dsl.source import Span
+
+MAX_CONSTANT = 1e15
+MAX_DEPTH = 60
+
+ROLES = {"batchnorm": "norm", "tebn": "norm", "tdbn": "norm", "groupnorm": "norm"}
+NORMS = frozenset(ROLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """``name = value`` in a body, with the environment that the value is read in."""
+
+    value: s.Expr
+    env: Env
+    span: Span
+
+
+@dataclass(slots=True)
+class Env:
+    """What names mean where an expression stands.
+
+    ``definitions`` (shared by a network and its variants) are evaluated when first asked for.
+    ``block_conv`` says that ``conv`` without a width is the block's next layer.
+    """
+
+    module: Module
+    what: str
+    values: dict[str, Any] = field(default_factory=dict)
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    block_conv: bool = False
+    scope: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        return [*self.values, *self.definitions]
+
+
+def _round_half(x: float) -> int:
+    return math.floor(x + 0.5)
+
+
+MATH: Mapping[str, Callable[..., int | float]] = {
+    "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs, "min": min, "max": max,
+    "floor": math.floor, "ceil": math.ceil, "round": _round_half,
+}  # fmt: skip
+
+SPECIAL = ("stage", "channels", "image", "events", "concat", "outputs", "learn", *MATH)
+CONSTANTS = {"true": True, "false": False, "pi": math.pi}
+
+
+class Evaluator:
+    """Evaluates expressions. Lowering fills in what layers do to wires (``apply``)."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.settings: dict[str, Any] = {}
+        self.depth = 0
+
+    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+        raise NotImplementedError
+
+    def encode(self, name: str, shape: tuple[int, ...], bound: int | None, span: Span) -> Wire | Poison:
+        raise NotImplementedError
+
+    # -- expressions ------------------------------------------------------------------------------
+
+    def evaluate(self, expr: s.Expr, env: Env, *, layer: bool = False) -> Any:
+        """The value of an expression; ``layer`` where it stands in a flow."""
+        match expr:
+            case s.Number():
+                return self._bounded(expr.value, expr.span)
+            case s.String(value):
+                return value
+            case s.Name(id):
+                return self.name(id, env, expr.span, layer=layer)
+            case s.Call():
+                return self._call(expr, env, layer=layer)
+            case s.Flow():
+                return self._flow(expr, env)
+            case s.Binary() | s.Unary():
+                return self._operator(expr, env)
+            case s.IfElse(then, condition, otherwise):
+                chosen = then if self.condition(condition, env) else otherwise
+                return self.evaluate(chosen, env, layer=layer)
+            case s.At():
+                return self._slice(expr, env)
+            case s.Via(subject, connection):
+                return self._stages(subject, env, "via", connection, "connection")
+            case s.By(subject, rule):
+                return self._stages(subject, env, "by", rule, "rule")
+            case s.With(subject, settings):
+                return self._with(subject, settings, env)
+        raise self.builder.fail("E0405", "this cannot stand here", expr.span)
+
+    def _bounded(self, value: Any, span: Span) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) <= MAX_CONSTANT:
+            raise self.builder.fail("E0306", f"a constant beyond {MAX_CONSTANT:g}", span)
+        return value
+
+    def number(self, expr: s.Expr, env: Env, what: str = "a number") -> int | float:
+        value = self.evaluate(expr, env)
+        if isinstance(value, Poison):
+            raise Failed
+        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+            raise self.builder.fail("E0304", f"{what} is needed here, not {describe(value)}", expr.span)
+        return value
+
+    def condition(self, expr: s.Expr, env: Env) -> bool:
+        value = self.evaluate(expr, env)
+        if isinstance(value, Poison):
+            raise Failed
+        if not isinstance(value, (bool, int, float)):
+            raise self.builder.fail(
+                "E0304", f"a condition compares numbers that are known here, not {describe(value)}", expr.span
+            )
+        return bool(value)
+
+    def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
+        value = self.number(expr, env, what)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int):
+            raise self.builder.fail("E0304", f"{what} must be a whole number, not {value}", expr.span)
+        if not low <= value <= high:
+            raise self.builder.fail("E0305", f"{what} must be between {low} and {high:,}, not {value}", expr.span)
+        return value
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def name(self, id: str, env: Env, span: Span, *, layer: bool = False) -> Any:
+        if id in env.values:
+            return env.values[id]
+        if id in env.definitions:
+            value = self.definition(id, env, span)
+            return Named(id, value, span) if layer and is_layer(value) else value
+        if id in CONSTANTS:
+            return CONSTANTS[id]
+        if id == "spike":
+            return self.setting("neuron", span)
+        if id == "norm":
+            return self.setting("norm", span)
+        if id == "conv" and env.block_conv:
+            return BlockConv({}, span)
+        if id in ("steps",) and id in self.settings:
+            return self.settings[id]
+        if id in ("identity", "none"):
+            return Identity(span)
+        resolved = env.module.names.get(id)
+        if resolved is not None and not (layer and resolved.declaration.kind == "surrogate" and id in OPS):
+            return self.reference(Bound(resolved.declaration, resolved.module, {}, span), span)
+        if id in OPS and OPS[id].public:
+            return self._op(id, (), env, span)
+        if id in SPECIAL:
+            raise self.builder.fail(
+                "E0405", f"`{id}` is called with arguments", span, hint=f"write `{id}(...)`"
+            )
+        raise self._unknown(id, env, span)
+
+    def _unknown(self, id: str, env: Env, span: Span) -> Failed:
+        if env.module.excuses(id):
+            return Failed()
+        known = [
+            *env.names(), *CONSTANTS, "spike", "norm", "identity", "none", *env.module.names, *SPECIAL,
+            *(name for name, op in OPS.items() if op.public),
+        ]  # fmt: skip
+        hint = did_you_mean(id, known)
+        if hint is None and not any(name == "IF" for name in env.module.names):
+            hint = "the standard library comes with `use std`"
+        return self.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint)
+
+    def definition(self, id: str, env: Env, span: Span) -> Any:
+        """The value of ``id = ...`` in the body, evaluated once."""
+        env.used.add(id)
+        if id in env.cache:
+            value = env.cache[id]
+            if isinstance(value, Failed):
+                raise Failed
+            return value
+        if id in env.pending:
+            raise self.builder.fail(
+                "E0211",
+                f"`{id}` is defined by itself: {' -> '.join([*env.pending[env.pending.index(id) :], id])}",
+                span,
+            )
+        definition = env.definitions[id]
+        env.pending.append(id)
+        outer = self.builder.scope
+        self.builder.scope = env.scope if id == "out" else (*env.scope, id)
+        try:
+            value = self.evaluate(definition.value, definition.env)
+        except Failed as failed:
+            env.cache[id] = failed
+            raise
+        finally:
+            env.pending.pop()
+            self.builder.scope = outer
+        env.cache[id] = value
+        return value
+
+    def setting(self, id: str, span: Span) -> Any:
+        """The network's (or stage's) neuron, surrogate or norm."""
+        value = self.settings.get(id)
+        if isinstance(value, Poison):
+            raise Failed
+        if value is None:
+            examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
+            raise self.builder.fail(
+                "E0404", f"the network does not say what its {id} is", span,
+                hint=f"add `{examples.get(id, id)}` to it",
+            )  # fmt: skip
+        return value
+
+    def reference(self, bound: Bound, span: Span) -> Any:
+        """A declaration by its name: aliases are followed, a backbone is unfolded."""
+        kind = bound.kind
+        if kind == "backbone":
+            return self.backbone(bound, {}, span)
+        if kind in ("network", "recipe"):
+            raise self.builder.fail(
+                "E0403", f"the {kind} `{bound.name}` cannot stand here", span,
+                labels=(Label(bound.declaration.name_span, "declared here"),),
+            )  # fmt: skip
+        return bound
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def _call(self, call: s.Call, env: Env, *, layer: bool) -> Any:
+        span = call.span
+        if not isinstance(call.function, s.Name):
+            raise self.builder.fail("E0402", "only a name can be called", call.function.span)
+        id = call.function.id
+        target: Any = None
+        if id in env.values or id in env.definitions:
+            target = env.values[id] if id in env.values else self.definition(id, env, call.function.span)
+            if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
+                target = None
+            elif not isinstance(target, Bound):
+                what = describe(target) if not isinstance(target, Poison) else "wrong"
+                raise self.builder.fail(
+                    "E0402", f"`{id}` is {what} and takes no arguments", span,
+                    hint="is a `*` missing?" if isinstance(target, (int, float)) else None,
+                )  # fmt: skip
+        elif id == "spike":
+            target = self.setting("neuron", span)
+        elif id == "norm":
+            return self._norm(call, env)
+        elif id == "conv" and env.block_conv and not self._gives(call.args, "width"):
+            return BlockConv(self._op_args("conv", call.args, env, span, partial=True), span)
+        elif id in env.module.names:
+            resolved = env.module.names[id]
+            if not (layer and resolved.declaration.kind == "surrogate" and id in OPS):
+                target = Bound(resolved.declaration, resolved.module, {}, span)
+        if isinstance(target, Bound):
+            args = self.bind(target, call.args, env, span)
+            if target.kind == "backbone":
+                return self.backbone(target, args, span)
+            return self.reference(Bound(target.declaration, target.module, args, span), span)
+        if id in MATH:
+            return self._math(id, call, env)
+        match id:
+            case "stage":
+                return self._stage(call, env)
+            case "channels":
+                (wire,) = self._wires(call, env, 1)
+                return POISON if isinstance(wire, Poison) else self.builder.value(wire).shape[0]
+            case "concat":
+                return self.builder.add("concat", self._wires(call, env, None), {}, span)
+            case "image" | "events":
+                return self._input(id, call, env)
+            case "outputs":
+                return self._outputs(call, env)
+            case "learn":
+                return self._learn(call, env)
+        if id in OPS and OPS[id].public:
+            return self._op(id, call.args, env, span)
+        raise self._unknown(id, env, call.function.span)
+
+    @staticmethod
+    def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
+        return any(arg.name in (None, name) for arg in args)
+
+    def assign(
+        self, args: tuple[s.Arg, ...], names: list[str], what: str, span: Span
+    ) -> dict[str, s.Arg]:
+        """Arguments by the names of the parameters they are for."""
+        given: dict[str, s.Arg] = {}
+        position = 0
+        for arg in args:
+            if arg.name is None:
+                if position >= len(names):
+                    raise self.builder.fail(
+                        "E0303",
+                        f"{what} takes {len(names)} argument{'s' if len(names) != 1 else ''} at most",
+                        arg.span,
+                        hint=f"its parameters: {', '.join(names)}" if names else None,
+                    )
+                name = names[position]
+                position += 1
+            elif arg.name not in names:
+                raise self.builder.fail(
+                    "E0301", f"{what} has no parameter `{arg.name}`", arg.span,
+                    hint=did_you_mean(arg.name, names) or (f"its parameters: {', '.join(names)}" if names else "it takes none"),
+                )  # fmt: skip
+            else:
+                name = arg.name
+            if name in given:
+                raise self.builder.fail("E0302", f"{what} is given `{name}` twice", arg.span)
+            if isinstance(arg.value, s.Each):
+                raise self.builder.fail("E0405", "`for` stands in the joins of a rule alone", arg.span)
+            given[name] = arg
+        return given
+
+    def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env, span: Span) -> dict[str, Any]:
+        """The arguments of a call of a declaration, evaluated; defaults are added when it is used."""
+        names = [param.name for param in bound.declaration.params]
+        given = self.assign(args, names, f"{bound.kind} `{bound.name}`", span)
+        values = dict(bound.args)
+        for name, arg in given.items():
+            values[name] = self.evaluate(arg.value, env)
+        return values
+
+    def complete(self, bound: Bound, extra: Mapping[str, Any] | None = None) -> Env:
+        """An environment for a declaration's own text: its parameters, given or by default."""
+        declaration = bound.declaration
+        env = Env(bound.module, declaration.kind)
+        for param in declaration.params:
+            if param.name in bound.args:
+                env.values[param.name] = bound.args[param.name]
+            elif extra is not None and param.name in extra:
+                env.values[param.name] = extra[param.name]
+            elif param.default is not None:
+                env.values[param.name] = self.evaluate(param.default, env)
+            else:
+                self.builder.error(
+                    "E0307",
+                    f"{bound.kind} `{bound.name}` needs `{param.name}`",
+                    bound.span,
+                    labels=(Label(param.name_span, "this parameter has no default"),),
+                )
+                raise Failed
+        if any(isinstance(value, Poison) for value in env.values.values()):
+            raise Failed
+        return env
+
+    def alias(self, bound: Bound) -> Bound:
+        """Follow ``kind name = other(...)`` to the declaration that has a body."""
+        seen = 0
+        while bound.declaration.body is None and bound.declaration.value is not None:
+            value = bound.declaration.value
+            if bound.kind == "block" and not self._names_kind(value, bound.module, "block"):
+                return bound
+            seen += 1
+            if seen > MAX_DEPTH:
+                raise self.builder.fail("E0211", f"`{bound.name}` is defined by itself", bound.declaration.name_span)
+            env = self.complete(bound)
+            target = self.evaluate(value, env)
+            if not isinstance(target, Bound) or target.kind != bound.kind:
+                raise self.builder.fail(
+                    "E0403", f"{bound.kind} `{bound.name}` is {describe(target)}", value.span,
+                    hint=f"it must name another {bound.kind}",
+                )  # fmt: skip
+            bound = Bound(target.declaration, target.module, target.args, bound.span)
+        if bound.declaration.body is not None and bound.declaration.value is not None:
+            raise self.builder.fail(
+                "E0408", f"a {bound.kind} is either written out or names another, not both",
+                bound.declaration.name_span,
+                hint="only networks and recipes have variants `= base { ... }`",
+            )  # fmt: skip
+        return bound
+
+    @staticmethod
+    def _names_kind(value: s.Expr, module: Module, kind: str) -> bool:
+        name = value.function if isinstance(value, s.Call) else value
+        if not isinstance(name, s.Name):
+            return False
+        resolved = module.names.get(name.id)
+        return resolved is not None and resolved.declaration.kind == kind
+
+    def _math(self, id: str, call: s.Call, env: Env) -> Any:
+        wires = [arg for arg in call.args if arg.name is None]
+        values = [self.evaluate(arg.value, env) for arg in wires]
+        if any(isinstance(value, Poison) for value in values):
+            return POISON
+        if id in ("min", "max") and any(isinstance(value, Wire) for value in values):
+            op = "minimum" if id == "min" else "maximum"
+            return self.builder.add(op, self._wires(call, env, None), {}, call.span)
+        for arg, value in zip(wires, values, strict=True):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise self.builder.fail("E0304", f"`{id}` takes numbers here, not {describe(value)}", arg.span)
+        try:
+            return self._bounded(MATH[id](*values), call.span)
+        except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
+            raise self.builder.fail("E0306", f"`{id}` cannot be computed: {error}", call.span) from None
+
+    def _wires(self, call: s.Call, env: Env, number: int | None) -> tuple[Wire | Poison, ...]:
+        name = call.function.id if isinstance(call.function, s.Name) else "join"
+        result: list[Wire | Poison] = []
+        for arg in call.args:
+            value = self.evaluate(arg.value, env)
+            if arg.name is not None or not isinstance(value, (Wire, Poison)):
+                raise self.builder.fail(
+                    "E0402", f"`{name}` takes values, not {describe(value)}", arg.span,
+                    hint="a value starts at `in` or at a name that stands for one",
+                )  # fmt: skip
+            result.append(value)
+        if number is not None and len(result) != number:
+            raise self.builder.fail("E0303", f"`{name}` takes {number} value", call.span)
+        if number is None and len(result) < 2:
+            raise self.builder.fail("E0303", f"`{name}` takes two values or more", call.span)
+        return tuple(result)
+
+    def _stage(self, call: s.Call, env: Env) -> Backbone:
+        given = self.assign(call.args, ["block", "blocks", "stride"], "`stage`", call.span)
+        for name in ("block", "blocks"):
+            if name not in given:
+                raise self.builder.fail(
+                    "E0307", f"`stage` needs {'its block' if name == 'block' else 'a number of blocks'}",
+                    call.span, hint="write `stage(BLOCK, N, stride = S)`",
+                )  # fmt: skip
+        block = self.evaluate(given["block"].value, env)
+        if isinstance(block, Poison):
+            raise Failed
+        if not isinstance(block, Bound) or block.kind != "block":
+            raise self.builder.fail("E0403", f"a stage is made of blocks, not of {describe(block)}", given["block"].span)
+        number = self.whole(given["blocks"].value, env, "the number of blocks", 1, 100_000)
+        stride = self.whole(given["stride"].value, env, "stride", 1, 4096) if "stride" in given else 1
+        return Backbone((StageOf(block, number, stride, call.span),), call.span)
+
+    def backbone(self, bound: Bound, args: Mapping[str, Any], span: Span) -> Backbone:
+        """A declared backbone with its arguments, unfolded."""
+        self.depth += 1
+        try:
+            if self.depth > MAX_DEPTH:
+                raise self.builder.fail("E0211", f"backbone `{bound.name}` contains itself", bound.declaration.name_span)
+            if bound.declaration.value is None or bound.declaration.body is not None:
+                raise self.builder.fail(
+                    "E0408", f"backbone `{bound.name}` has no flow of stages", bound.declaration.name_span,
+                    hint="write `backbone NAME = stage(...) -> stage(...)`",
+                )  # fmt: skip
+            with self.builder.site(span):
+                env = self.complete(Bound(bound.declaration, bound.module, args, span))
+                value = self.evaluate(bound.declaration.value, env)
+            if isinstance(value, Poison):
+                raise Failed
+            if not isinstance(value, Backbone):
+                raise self.builder.fail("E0403", f"backbone `{bound.name}` is {describe(value)}, not stages", bound.declaration.value.span)
+            return value
+        finally:
+            self.depth -= 1
+
+    def _input(self, id: str, call: s.Call, env: Env) -> Wire | Poison:
+        names = ["channels", "height", "width"] + (["bound"] if id == "events" else [])
+        given = self.assign(call.args, names, f"`{id}`", call.span)
+        missing = [name for name in names[:3] if name not in given]
+        if missing:
+            raise self.builder.fail("E0307", f"`{id}` needs {', '.join(missing)}", call.span, hint=f"write `{id}(C, H, W)`")
+        shape = tuple(self.whole(given[name].value, env, name, 1, 2**16) for name in names[:3])
+        bound = self.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
+        return self.encode(id, shape, bound, call.span)
+
+    def _outputs(self, call: s.Call, env: Env) -> Outputs:
+        wires: dict[str, Wire | Poison] = {}
+        for index, arg in enumerate(call.args):
+            value = self.evaluate(arg.value, env)
+            if not isinstance(value, (Wire, Poison)):
+                raise self.builder.fail("E0402", f"an output is a value, not {describe(value)}", arg.span)
+            name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
+            if name in wires:
+                raise self.builder.fail("E0302", f"two outputs are called `{name}`", arg.span)
+            wires[name] = value
+        if not wires:
+            raise self.builder.fail("E0303", "`outputs` takes one value or more", call.span)
+        return Outputs(wires)
+
+    def _learn(self, call: s.Call, env: Env) -> Learn:
+        given = self.assign(call.args, ["init", "above", "below"], "`learn`", call.span)
+        if "init" not in given:
+            raise self.builder.fail("E0307", "`learn` needs the value to start from", call.span)
+        numbers = {name: float(self.number(arg.value, env)) for name, arg in given.items()}
+        init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
+        if (above is not None and init <= above) or (below is not None and init >= below):
+            raise self.builder.fail("E0305", f"learn starts at {init:g}, outside of its bounds", call.span)
+        return Learn(init, above, below)
+
+    # -- operations of the table ------------------------------------------------------------------
+
+    def _op(self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span) -> OpLayer:
+        if id == "avgpool" and not args:
+            return OpLayer("global_avgpool", {}, span, "avgpool")
+        attrs = self._op_args(id, args, env, span)
+        return OpLayer(id, attrs, span, ROLES.get(id, id))
+
+    def _op_args(
+        self, id: str, args: tuple[s.Arg, ...], env: Env, span: Span, *, partial: bool = False
+    ) -> dict[str, Attribute]:
+        """The attributes of an operation; with ``partial`` only those that were given."""
+        parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
+        given = self.assign(args, list(parameters), f"`{id}`", span)
+        attrs: dict[str, Attribute] = {}
+        for name, parameter in parameters.items():
+            if name in given:
+                attrs[name] = self.attribute(parameter, self.evaluate(given[name].value, env), given[name].span, id)
+            elif parameter.default is REQUIRED and not partial:
+                raise self.builder.fail("E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`")
+            elif not partial:
+                attrs[name] = parameter.default
+        return attrs
+
+    def attribute(self, parameter: Parameter, value: Any, span: Span, what: str) -> Attribute:
+        """An argument checked against the type and the bounds of its parameter."""
+        if isinstance(value, Poison):
+            raise Failed
+        name = parameter.name
+        if parameter.type is bool:
+            if not isinstance(value, bool):
+                raise self.builder.fail("E0304", f"`{name}` of `{what}` is true or false, not {describe(value)}", span)
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.builder.fail("E0304", f"`{name}` of `{what}` is a number, not {describe(value)}", span)
+        if parameter.type is int:
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if not isinstance(value, int):
+                raise self.builder.fail("E0304", f"`{name}` of `{what}` is a whole number, not {value}", span)
+        else:
+            value = float(value)
+        low = parameter.low if parameter.low is not None else -math.inf
+        high = parameter.high if parameter.high is not None else math.inf
+        if not low <= value <= high:
+            raise self.builder.fail(
+                "E0305", f"`{name}` of `{what}` must be between {low:g} and {high:,.12g}, not {value}", span
+            )
+        return value
+
+    def _norm(self, call: s.Call, env: Env) -> Layer:
+        """``norm(init = 0)``: the network's norm with something changed."""
+        layer = self.setting("norm", call.span)
+        if isinstance(layer, Identity):
+            raise self.builder.fail("E0301", "the network has no norm (`norm = none`), so it has no parameters", call.span)
+        if not isinstance(layer, OpLayer):
+            raise self.builder.fail("E0402", f"norm is {describe(layer)} and takes no arguments", call.span)
+        changes = self._op_args(layer.op, call.args, env, call.span, partial=True)
+        return OpLayer(layer.op, {**layer.attrs, **changes}, call.span, layer.role)
+
+    # -- flows and operators ----------------------------------------------------------------------
+
+    def _flow(self, flow: s.Flow, env: Env) -> Any:
+        first = self.evaluate(flow.steps[0], env, layer=True)
+        if isinstance(first, (Wire, Poison)):
+            wire: Wire | Poison = first
+            for step in flow.steps[1:]:
+                wire = self.apply(self._layer(step, env), wire, step.span)
+            return wire
+        steps = [self._as_layer(first, flow.steps[0].span)]
+        steps += [self._layer(step, env) for step in flow.steps[1:]]
+        if any(isinstance(step, Backbone) for step in steps):
+            items: list[StageOf | Layer] = []
+            for step in steps:
+                items.extend(step.items if isinstance(step, Backbone) else (step,))
+            return Backbone(tuple(items), flow.span)
+        return Sequence(tuple(steps), flow.span)
+
+    def _layer(self, step: s.Expr, env: Env) -> Layer:
+        return self._as_layer(self.evaluate(step, env, layer=True), step.span)
+
+    def _as_layer(self, value: Any, span: Span) -> Layer:
+        if isinstance(value, Poison):
+            raise Failed
+        if isinstance(value, Bound) and value.kind == "surrogate" and value.name in OPS and not value.args:
+            return self._op(value.name, (), Env(value.module, "flow"), span)
+        if not is_layer(value):
+            raise self.builder.fail(
+                "E0401", f"{describe(value)} is not a layer", span,
+                hint="only layers stand after `->`; join values by `+` or `concat` first" if isinstance(value, Wire) else None,
+            )  # fmt: skip
+        return value  # type: ignore[no-any-return]
+
+    def _operator(self, expr: s.Binary | s.Unary, env: Env) -> Any:
+        if isinstance(expr, s.Unary):
+            value = self.evaluate(expr.operand, env)
+            if isinstance(value, Poison):
+                return POISON
+            if expr.op == "not":
+                return not self.condition(expr.operand, env)
+            if isinstance(value, Wire):
+                return self.builder.add("affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span)
+            return -self.number(expr.operand, env)
+        if expr.op in ("and", "or"):
+            left = self.condition(expr.left, env)
+            if expr.op == "and":
+                return left and self.condition(expr.right, env)
+            return left or self.condition(expr.right, env)
+        operands, ops = self._chain(expr)
+        result = self.evaluate(operands[0], env)
+        for op, operand in zip(ops, operands[1:], strict=True):
+            result = self._binary(op, result, self.evaluate(operand, env), expr, operand.span)
+        return result
+
+    @staticmethod
+    def _chain(expr: s.Binary) -> tuple[list[s.Expr], list[str]]:
+        """A long chain of operators from the left as lists, so that it costs no recursion."""
+        operands: list[s.Expr] = []
+        ops: list[str] = []
+        node: s.Expr = expr
+        while isinstance(node, s.Binary) and node.op not in ("and", "or"):
+            operands.append(node.right)
+            ops.append(node.op)
+            node = node.left
+        operands.append(node)
+        return operands[::-1], ops[::-1]
+
+    def _binary(self, op: str, left: Any, right: Any, expr: s.Binary, span: Span) -> Any:
+        if isinstance(left, Poison) or isinstance(right, Poison):
+            return POISON
+        if isinstance(left, Wire) or isinstance(right, Wire):
+            return self._join(op, left, right, expr.span)
+        for value in (left, right):
+            if isinstance(value, str) or not isinstance(value, (bool, int, float)):
+                raise self.builder.fail(
+                    "E0406", f"`{op}` joins numbers or values, not {describe(value)}", expr.span,
+                    hint="a layer makes a value when something flows into it: `(in -> ...)`" if is_layer(value) else None,
+                )  # fmt: skip
+        try:
+            return self._bounded(_ARITHMETIC[op](left, right), expr.span)
+        except ZeroDivisionError:
+            raise self.builder.fail("E0306", "division by zero", span) from None
+        except OverflowError:
+            raise self.builder.fail("E0306", "a constant too large", expr.span) from None
+
+    def _join(self, op: str, left: Any, right: Any, span: Span) -> Any:
+        ops = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+        if op not in ops:
+            raise self.builder.fail(
+                "E0406", f"`{op}` compares numbers that are known before the network runs", span
+            )
+        if isinstance(left, Wire) and isinstance(right, Wire):
+            return self.builder.add(ops[op], (left, right), {}, span)
+        wire, other, first = (left, right, True) if isinstance(left, Wire) else (right, left, False)
+        if isinstance(other, bool) or not isinstance(other, (int, float)):
+            raise self.builder.fail("E0406", f"`{op}` joins values and numbers, not {describe(other)}", span,
+                hint="a layer makes a value when something flows into it: `(in -> ...)`" if is_layer(other) else None)  # fmt: skip
+        number = float(other)
+        match op, first:
+            case ("+", _):
+                attrs = {"factor": 1.0, "offset": number}
+            case ("-", True):
+                attrs = {"factor": 1.0, "offset": -number}
+            case ("-", False):
+                attrs = {"factor": -1.0, "offset": number}
+            case ("*", _):
+                attrs = {"factor": number, "offset": 0.0}
+            case ("/", True) if number != 0:
+                attrs = {"factor": 1 / number, "offset": 0.0}
+            case ("/", True):
+                raise self.builder.fail("E0306", "division by zero", span)
+            case _:
+                raise self.builder.fail("E0406", "a number cannot be divided by a value", span)
+        return self.builder.add("affine", (wire,), attrs, span)
+
+    # -- backbones --------------------------------------------------------------------------------
+
+    def _backbone(self, subject: s.Expr, env: Env, word: str) -> Backbone:
+        value = self.evaluate(subject, env)
+        if isinstance(value, Poison):
+            raise Failed
+        if isinstance(value, Named):
+            value = value.layer
+        if isinstance(value, Bound) and value.kind == "block":
+            raise self.builder.fail(
+                "E0403", f"`{word}` wires the blocks of a backbone, and `{value.name}` is a block", subject.span,
+                hint=f"write `stage({value.name}(...), 1) {word} ...`",
+            )  # fmt: skip
+        if not isinstance(value, Backbone):
+            raise self.builder.fail("E0403", f"`{word}` wires a backbone, not {describe(value)}", subject.span)
+        return value
+
+    def _stages(self, subject: s.Expr, env: Env, word: str, by: s.Expr, kind: str) -> Backbone:
+        backbone = self._backbone(subject, env, word)
+        value = self.evaluate(by, env)
+        if isinstance(value, Poison):
+            raise Failed
+        if not isinstance(value, Bound) or value.kind != kind:
+            raise self.builder.fail("E0403", f"`{word}` takes a {kind}, not {describe(value)}", by.span)
+        if any(getattr(stage, kind) is not None for stage in backbone.stages):
+            raise self.builder.fail("E0302", f"the {kind} of this backbone is given twice", by.span)
+        return backbone.each_stage(**{kind: value})
+
+    def _with(self, subject: s.Expr, settings: tuple[s.Arg, ...], env: Env) -> Backbone:
+        backbone = self._backbone(subject, env, "with")
+        changes: dict[str, Any] = {}
+        for arg in settings:
+            if arg.name not in ("neuron", "surrogate", "norm", "zero_init"):
+                name = arg.name or "a bare value"
+                raise self.builder.fail(
+                    "E0301", f"`with` cannot change `{name}`", arg.span,
+                    hint="it changes neuron, surrogate, norm or zero_init",
+                )  # fmt: skip
+            changes[arg.name] = self.check_setting(arg.name, self.evaluate(arg.value, env), arg.value.span)
+        stages = [{**stage.settings, **changes} for stage in backbone.stages]
+        merged = iter(stages)
+        items = tuple(
+            _replace_settings(item, next(merged)) if isinstance(item, StageOf) else item for item in backbone.items
+        )
+        return Backbone(items, backbone.span)
+
+    def check_setting(self, name: str, value: Any, span: Span) -> Any:
+        """A value of ``neuron``, ``surrogate``, ``norm`` or ``zero_init``, checked."""
+        if isinstance(value, (Poison,)):
+            raise Failed
+        if isinstance(value, Named):
+            value = value.layer
+        if name == "norm":
+            if isinstance(value, Identity) or (isinstance(value, OpLayer) and value.op in NORMS):
+                return value
+            raise self.builder.fail(
+                "E0403", f"{describe(value)} is not a norm", span,
+                hint="norms are batchnorm, tdbn, tebn, groupnorm and none",
+            )  # fmt: skip
+        if name == "zero_init":
+            if isinstance(value, bool):
+                return value
+            raise self.builder.fail("E0304", f"zero_init is true or false, not {describe(value)}", span)
+        if isinstance(value, OpLayer) and name == "surrogate":
+            raise self.builder.fail("E0403", f"{describe(value)} is not a surrogate", span, hint="did you forget `use std`?")
+        if not isinstance(value, Bound) or value.kind != name:
+            raise self.builder.fail("E0403", f"{describe(value)} is not a {name}", span)
+        return value
+
+    def _slice(self, expr: s.At, env: Env) -> Backbone:
+        backbone = self._backbone(expr.base, env, "[...]")
+        if len(expr.indices) != 1:
+            raise self.builder.fail("E0409", "a backbone takes one index or one range", expr.span)
+        index = expr.indices[0]
+        last = len(backbone.stages) - 1
+        if isinstance(index, s.Range):
+            low, high = (self.whole(end, env, "a stage", 0, 2**20) for end in (index.low, index.high))
+        else:
+            low = high = self.whole(index, env, "a stage", 0, 2**20)
+        if high > last or low > high:
+            raise self.builder.fail(
+                "E0409", f"stages {low} .. {high} of a backbone that has 0 .. {last}", index.span
+            )
+        return backbone.part(low, high)
+
+
+def _replace_settings(stage: StageOf, settings: Mapping[str, Any]) -> StageOf:
+    return StageOf(
+        stage.block, stage.blocks, stage.stride, stage.span, stage.connection, stage.rule, settings
+    )
+
+
+def _divide(a: float, b: float) -> int | float:
+    """A quotient; whole where whole numbers divide."""
+    if isinstance(a, int) and isinstance(b, int) and a % b == 0:
+        return a // b
+    return a / b
+
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": _divide,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
+}  # fmt: skip

@@ -1,0 +1,774 @@
+"""Program to graph: networks, stages, blocks, connections and neurons are expanded to nodes.
+
+What comes out is the program as written: sums have all their operands, a static image is repeated
+over time at the input. Passes make it fast; ``verify`` holds it against the spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from danetc.compiler.builder import MAX_STEPS, Builder
+from danetc.compiler.evaluate import MAX_DEPTH, NORMS, Definition, Env, Evaluator
+from danetc.compiler.graph import ANALOG, Block, Form, Graph, Node, Stage, Value, count
+from danetc.compiler.ops import text
+from danetc.compiler.rules import RuleReader
+from danetc.compiler.values import (
+    POISON,
+    Backbone,
+    BlockConv,
+    Bound,
+    Failed,
+    Identity,
+    Layer,
+    Named,
+    OpLayer,
+    Outputs,
+    Poison,
+    Sequence,
+    StageOf,
+    Wire,
+    describe,
+    is_layer,
+)
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.equations import compile_neuron
+from danetc.dsl.modules import Module
+from danetc.dsl.source import Span
+
+SETTINGS = (
+    "input", "steps", "neuron", "surrogate", "norm", "stem", "stages", "head", "out", "zero_init", "recipe",
+)  # fmt: skip
+CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
+WEIGHTED = ("conv", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A block's output, the join in it, and the ops its connection puts after the join."""
+
+    output: Wire | Poison
+    join: Wire | Poison
+    after: tuple[str, ...]
+
+
+class Lowering(Evaluator):
+    """Lowers one network. Use ``lower``."""
+
+    def __init__(self, builder: Builder) -> None:
+        super().__init__(builder)
+        self.stages: list[Stage] = []
+        self._stage_numbers: dict[tuple[str, ...], int] = {}
+        self._programs: dict[object, str] = {}
+        self._layers: list[OpLayer] = []  # the weighted layers that `conv` in a connection means
+        self._inside: list[str] = []
+
+    # -- layers -----------------------------------------------------------------------------------
+
+    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+        """What a layer makes of a value; new nodes stand in the builder's scope."""
+        if isinstance(wire, Poison):
+            return POISON
+        match layer:
+            case Identity():
+                return wire
+            case Sequence(steps):
+                for step in steps:
+                    wire = self.apply(step, wire, span)
+                return wire
+            case Named(name, inner):
+                with self.builder.within(self.builder.fresh(name)):
+                    return self.apply(inner, wire, span)
+            case OpLayer():
+                return self._apply_op(layer, wire)
+            case BlockConv(changes):
+                return self._apply_op(self._layers[-1].having(**changes), wire)
+            case Backbone():
+                return self._apply_backbone(layer, wire)
+            case Bound(kind="neuron"):
+                return self._apply_neuron(layer, wire)
+            case Bound(kind="block"):
+                return self._apply_block(layer, wire)
+        raise self.builder.fail("E0401", f"{describe(layer)} is not a layer", span)
+
+    def _apply_op(self, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
+        if isinstance(wire, Poison):
+            return POISON
+        if layer.op in ("dropout", "droppath") and layer.attrs.get("p") == 0:
+            return wire
+        if layer.op == "tdbn":
+            attrs = dict(layer.attrs)
+            alpha = float(attrs.pop("alpha"))  # type: ignore[arg-type]
+            layer = OpLayer("batchnorm", {"init": alpha * self._threshold(layer.span)}, layer.span, layer.role)
+        if layer.op == "linear" and len(self.builder.value(wire).shape) == 3:
+            wire = self.builder.add("flatten", (wire,), {}, layer.span)
+        return self.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
+
+    def _threshold(self, span: Span) -> float:
+        """V_th of the network's neuron, which tdBN scales by."""
+        neuron = self.alias(self.setting("neuron", span))
+        value = self.complete(neuron).values.get("v_threshold")
+        if value is None:
+            raise self.builder.fail(
+                "E0404", f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`", span,
+                hint="give the neuron a parameter `v_threshold`, or take another norm",
+            )  # fmt: skip
+        return float(getattr(value, "init", value))
+
+    def _apply_neuron(self, bound: Bound, wire: Wire) -> Wire | Poison:
+        span = bound.span
+        bound = self.alias(bound)
+        args = self.complete(bound).values
+        surrogate = self.settings.get("surrogate")
+        if surrogate is None and _names(bound.declaration, "heaviside"):
+            self.setting("surrogate", span)
+        surrogate_args: Mapping[str, Any] = {}
+        if isinstance(surrogate, Poison):
+            raise Failed
+        if surrogate is not None:
+            surrogate = self.alias(surrogate)
+            surrogate_args = self.complete(surrogate).values
+        key = (
+            id(bound.declaration), tuple(sorted(args.items(), key=lambda item: item[0])),
+            id(surrogate.declaration) if surrogate is not None else None,
+            tuple(sorted(surrogate_args.items())),
+        )  # fmt: skip
+        if key not in self._programs:
+            for name, value in args.items():
+                if not isinstance(value, (bool, int, float)) and type(value).__name__ != "Learn":
+                    raise self.builder.fail("E0304", f"`{name}` of a neuron is a number, not {describe(value)}", span)
+            program = compile_neuron(
+                bound.declaration, args, surrogate.declaration if surrogate is not None else None,
+                surrogate_args, self.builder.reporter,
+            )  # fmt: skip
+            if program is None:
+                raise Failed
+            self._programs[key] = self.builder.neuron_key(program)
+        return self.builder.add("neuron", (wire,), {"neuron": self._programs[key]}, span, "spike")
+
+    def _apply_block(self, bound: Bound, wire: Wire) -> Wire | Poison:
+        """A block as a layer: one that wires itself."""
+        block = self.alias(bound)
+        if block.declaration.body is None:
+            raise self.builder.fail(
+                "E0605", f"block `{bound.name}` has no connection", bound.span,
+                hint=f"write `stage({bound.name}(...), 1) via CONNECTION`",
+            )  # fmt: skip
+        with self.builder.within(self.builder.fresh(bound.name)), self.builder.site(bound.span):
+            return self._self_wired(block, wire, {})
+
+    # -- backbones and stages ---------------------------------------------------------------------
+
+    def _apply_backbone(self, backbone: Backbone, wire: Wire | Poison) -> Wire | Poison:
+        if not self.builder.scope:
+            with self.builder.within(self.builder.fresh("stages")):
+                return self._apply_backbone(backbone, wire)
+        scope = self.builder.scope
+        for item in backbone.items:
+            if isinstance(item, StageOf):
+                number = self._stage_numbers.get(scope, 0)
+                self._stage_numbers[scope] = number + 1
+                with self.builder.within(str(number)), self._with_settings(item.settings):
+                    wire = self._stage_of(item, wire)
+            else:
+                wire = self.apply(item, wire, backbone.span)
+        return wire
+
+    @contextmanager
+    def _with_settings(self, settings: Mapping[str, Any]) -> Iterator[None]:
+        outer = self.settings
+        self.settings = {**outer, **settings}
+        try:
+            yield
+        finally:
+            self.settings = outer
+
+    def _stage_of(self, stage: StageOf, wire: Wire | Poison) -> Wire | Poison:
+        if isinstance(wire, Poison):
+            return POISON
+        builder = self.builder
+        rule = self.alias(stage.rule) if stage.rule is not None else None
+        reader: RuleReader | None = None
+        if rule is not None:
+            rule_env = self.complete(rule)
+            with builder.site(stage.rule.span if stage.rule else stage.span):
+                reader = self._reader(rule, rule_env, stage.blocks)
+        scope = builder.scope
+        inputs: list[Wire] = []
+        outputs: list[Wire] = []
+        blocks: list[Block] = []
+        for i in range(stage.blocks):
+            with builder.site(stage.rule.span if stage.rule else stage.span):
+                form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
+                with builder.within("blocks"):
+                    feed = self._build(form, wire, inputs, outputs, stage.rule.span if stage.rule else stage.span)
+            if isinstance(feed, Poison):
+                return POISON
+            inputs.append(feed)
+            with builder.within("blocks", str(i)), builder.site(stage.span):
+                block_scope = builder.scope
+                joined = self._block(stage, feed, i)
+            if isinstance(joined.output, Poison) or isinstance(joined.join, Poison):
+                return POISON
+            outputs.append(joined.output)
+            blocks.append(
+                Block(block_scope, feed.id, joined.output.id, joined.join.id, joined.after, form)
+            )
+        with builder.site(stage.rule.span if stage.rule else stage.span):
+            result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
+            with builder.within("blocks"):
+                result = self._build(result_form, wire, inputs, outputs, stage.rule.span if stage.rule else stage.span)
+        if isinstance(result, Poison):
+            return POISON
+        self.stages.append(
+            Stage(
+                scope, stage.connection.name if stage.connection else "", rule.name if rule else "chain",
+                wire.id, tuple(blocks), result.id, result_form, stage.span,
+            )  # fmt: skip
+        )
+        return result
+
+    def _reader(self, rule: Bound, env: Env, blocks: int) -> RuleReader:
+        def constant(expr: s.Expr, values: dict[str, Any]) -> Any:
+            inner = Env(env.module, "rule", {**env.values, **values})
+            return self.evaluate(expr, inner)
+
+        return RuleReader(rule.declaration, blocks, constant, self.builder.fail)
+
+    def _build(
+        self, form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire], span: Span
+    ) -> Wire | Poison:
+        """The nodes of a rule's form."""
+        match form:
+            case ("in", 0):
+                return entry
+            case ("in", int(j)):
+                return inputs[j]
+            case ("out", int(j)):
+                return outputs[j]
+            case ("scale", factor, inner):
+                wire = self._build(inner, entry, inputs, outputs, span)  # type: ignore[arg-type]
+                return self.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
+            case (join, *parts):
+                ops = {"sum": "add", "concat": "concat", "max": "maximum", "min": "minimum"}
+                wires = tuple(self._build(part, entry, inputs, outputs, span) for part in parts)  # type: ignore[arg-type]
+                return self.builder.add(ops[str(join)], wires, {}, span)
+        raise AssertionError(form)
+
+    # -- blocks and connections -------------------------------------------------------------------
+
+    def _block(self, stage: StageOf, wire: Wire, i: int) -> Joined:
+        """Block i of a stage, wired by its connection."""
+        stride = stage.stride if i == 0 else 1
+        names = [param.name for param in stage.block.declaration.params]
+        if stride != 1 and "stride" not in names and "stride" not in stage.block.args:
+            raise self.builder.fail(
+                "E0307", f"the stage has stride {stride}, but block `{stage.block.name}` has no parameter `stride`",
+                stage.span, hint="give the block a parameter `stride = 1`, or the stage no stride",
+            )  # fmt: skip
+        block = stage.block
+        if "stride" in names and "stride" not in block.args:
+            block = Bound(block.declaration, block.module, {**block.args, "stride": stride}, block.span)
+        stride = int(block.args.get("stride", stride))
+        block = self.alias(block)
+        connection = self.alias(stage.connection) if stage.connection is not None else None
+        wires_itself = block.declaration.body is not None
+        if connection is None:
+            if not wires_itself:
+                raise self.builder.fail(
+                    "E0605", f"block `{block.name}` has no connection", stage.span,
+                    label="these blocks do not wire themselves", hint="add `via CONNECTION` to the backbone",
+                )  # fmt: skip
+            output = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
+            return Joined(output, output, ())
+        parts = self._parts(connection, stage)
+        if wires_itself and (bad := next((parts[name] for name in ("each", "last") if name in parts), None)):
+            raise self.builder.fail(
+                "E0604", f"block `{block.name}` wires itself, so `{bad.name}` of connection `{connection.name}` would have no effect",
+                stage.connection.span if stage.connection else stage.span,
+                labels=(Label(bad.name_span, f"`{bad.name}` stands here"), Label(block.declaration.name_span, "the block says `out = ...` itself")),
+                hint="take a connection without `each`, or write the block as a flow of its weights",
+            )  # fmt: skip
+        values = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
+        for param in connection.declaration.params:
+            if param.name in values or param.name in ("channels", "branch", "shortcut"):
+                raise self.builder.fail("E0302", f"a connection knows `{param.name}` already", param.name_span)
+        env = self._connection_env(connection, parts, values)
+        if wires_itself:
+            with self.builder.within("branch"):
+                branch = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
+            if not isinstance(branch, Poison):
+                env.values["channels"] = self.builder.value(branch).shape[0]
+        else:
+            layers = self._weights(block)
+            env.values["channels"] = layers[-1].attrs["width"]
+            branch = self._branch(layers, connection, parts, env, wire)
+        env.values["branch"] = branch
+        if isinstance(branch, Poison):
+            return Joined(POISON, POISON, ())
+        if any(_names(part.value, "shortcut") for part in parts.values()):
+            env.values["shortcut"] = self._shortcut(connection, parts, env, wire, branch, stride)
+        return self._joined(parts["out"].value, env)
+
+    def _parts(self, connection: Bound, stage: StageOf) -> dict[str, s.Define]:
+        parts: dict[str, s.Define] = {}
+        for item in connection.declaration.body or ():
+            if not isinstance(item, s.Define) or item.index is not None:
+                raise self.builder.fail("E0601", "a connection holds definitions alone", item.span)
+            parts[item.name] = item
+        if "out" not in parts:
+            raise self.builder.fail(
+                "E0601", f"connection `{connection.name}` does not say what `out` is", connection.declaration.name_span,
+                hint="add `out = branch + shortcut`",
+            )  # fmt: skip
+        used = {node.id for part in parts.values() for node in s.walk(part.value) if isinstance(node, s.Name)}
+        for name, part in parts.items():
+            if name not in CONNECTION_PARTS and name not in used:
+                raise self.builder.fail(
+                    "E0308", f"nothing uses `{name}` of connection `{connection.name}`", part.name_span,
+                    hint=did_you_mean(name, CONNECTION_PARTS) or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
+                )  # fmt: skip
+        return parts
+
+    def _connection_env(self, connection: Bound, parts: dict[str, s.Define], values: dict[str, Any]) -> Env:
+        env = self.complete(connection)
+        env.values.update(values)
+        env.scope = self.builder.scope
+        env.block_conv = True
+        fresh = replace_env(env, block_conv=False)
+        for name, part in parts.items():
+            own = env if name in ("each", "last", "projection", "identity") else fresh
+            env.definitions[name] = Definition(part.value, own, part.span)
+        return env
+
+    def _weights(self, block: Bound) -> list[OpLayer | Layer]:  # type: ignore[type-arg]
+        """The layers of a block that is a flow of weights; the last with weights gives its width."""
+        env = self.complete(block)
+        assert block.declaration.value is not None
+        value = self.evaluate(block.declaration.value, env, layer=True)
+        if isinstance(value, Poison):
+            raise Failed
+        layers = list(_flatten(value)) if is_layer(value) else []
+        weighted = [layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED]
+        if not weighted:
+            raise self.builder.fail(
+                "E0408", f"block `{block.name}` is {describe(value)}, not a flow of weighted layers",
+                block.declaration.value.span, hint="write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`",
+            )  # fmt: skip
+        while layers[-1] is not weighted[-1]:
+            raise self.builder.fail(
+                "E0408", f"block `{block.name}` must end with a weighted layer", block.declaration.value.span,
+                hint="put what follows into the connection's `out`, or between the stages",
+            )  # fmt: skip
+        return layers
+
+    def _branch(
+        self, layers: list[Any], connection: Bound, parts: dict[str, s.Define], env: Env, wire: Wire
+    ) -> Wire | Poison:
+        """Each weighted layer of the block inside of ``each``, the last inside of ``last``."""
+        if "each" not in parts:
+            raise self.builder.fail(
+                "E0606", f"connection `{connection.name}` does not say what stands around each layer",
+                connection.declaration.name_span, hint="add `each = conv -> norm -> spike`",
+            )  # fmt: skip
+        result: Wire | Poison = wire
+        with self.builder.within("branch"):
+            first = len(self.builder.nodes)
+            for layer in layers:
+                if not (isinstance(layer, OpLayer) and layer.op in WEIGHTED):
+                    result = self.apply(layer, result, connection.span)
+                    continue
+                name = "last" if layer is layers[-1] and "last" in parts else "each"
+                around = self._around(name, parts, env)
+                first = len(self.builder.nodes)
+                self._layers.append(layer)
+                try:
+                    with self.builder.site(layer.span):
+                        result = self.apply(around, result, parts[name].span)
+                finally:
+                    self._layers.pop()
+            if self.settings.get("zero_init") and not isinstance(result, Poison):
+                self._zero_last_norm(first, connection, parts)
+        return result
+
+    def _around(self, name: str, parts: dict[str, s.Define], env: Env) -> Layer:
+        around = self.definition(name, env, parts[name].span)
+        if isinstance(around, Poison):
+            raise Failed
+        if not is_layer(around):
+            raise self.builder.fail("E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span)
+        places = sum(isinstance(layer, BlockConv) for layer in _flatten(around))
+        if places != 1:
+            raise self.builder.fail(
+                "E0606", f"`{name}` has {places or 'no'} place{'s' if places > 1 else ''} for the block's layer", parts[name].value.span,
+                hint="write `conv` without a width once: `conv -> norm -> spike`",
+            )  # fmt: skip
+        return around  # type: ignore[no-any-return]
+
+    def _zero_last_norm(self, first: int, connection: Bound, parts: dict[str, s.Define]) -> None:
+        """``zero_init = true``: the last norm of the branch starts at 0."""
+        norms = [id for id in range(first, len(self.builder.nodes)) if "init" in self.builder.nodes[id].attrs]
+        if not norms:
+            part = parts.get("last", parts["each"])
+            raise self.builder.fail(
+                "E0503", f"zero_init: the branch of connection `{connection.name}` does not end with a norm", part.span,
+                hint="a norm that starts at 0 after the join would silence the block; leave `zero_init` out",
+            )  # fmt: skip
+        node = self.builder.nodes[norms[-1]]
+        self.builder.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
+
+    def _shortcut(
+        self, connection: Bound, parts: dict[str, s.Define], env: Env, wire: Wire, branch: Wire, stride: int
+    ) -> Wire | Poison:
+        """The block's input, through ``projection`` where the shape changes, else ``identity``."""
+        shape, wanted = self.builder.value(wire).shape, self.builder.value(branch).shape
+        name = "identity" if shape == wanted else "projection"
+        if name not in parts:
+            if name == "identity":
+                return wire
+            out = parts["out"]
+            raise self.builder.fail(
+                "E0602", f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection", out.span,
+                hint="add `projection = conv -> norm`, or keep widths and strides",
+            )  # fmt: skip
+        layer = self.definition(name, env, parts[name].span)
+        if isinstance(layer, Poison):
+            raise Failed
+        if not is_layer(layer):
+            raise self.builder.fail("E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span)
+        attrs: dict[str, Any] = {"width": env.values["channels"]}
+        op = "linear"
+        if len(shape) == 3:
+            op = "conv"
+            attrs |= {"kernel": 1, "stride": stride}
+        fitting = OpLayer(op, attrs, parts[name].span, op)
+        self._layers.append(fitting)
+        try:
+            with self.builder.within("shortcut"):
+                result = self.apply(layer, wire, parts[name].span)
+        finally:
+            self._layers.pop()
+        if isinstance(result, Wire) and self.builder.value(result).shape != wanted:
+            self.builder.error(
+                "E0602",
+                f"`{name}` of connection `{connection.name}` gives {text(self.builder.value(result).shape)}, and the branch {text(wanted)}",
+                parts[name].span,
+                hint="the shortcut must end with the branch's shape",
+            )
+            return POISON
+        return result
+
+    def _joined(self, expr: s.Expr, env: Env) -> Joined:
+        """Evaluate ``out`` and tell the join from what follows it."""
+        while isinstance(expr, s.IfElse):
+            expr = expr.then if self.condition(expr.condition, env) else expr.otherwise
+        plain = replace_env(env, block_conv=False)
+        if isinstance(expr, s.Flow):
+            join = self.evaluate(expr.steps[0], plain, layer=True)
+            if isinstance(join, (Wire, Poison)):
+                result: Wire | Poison = join
+                after: list[str] = []
+                for step in expr.steps[1:]:
+                    layer = self._layer(step, plain)
+                    result = self.apply(layer, result, step.span)
+                    after += _ops(layer)
+                return Joined(result, join, tuple(after))
+        value = self.evaluate(expr, plain)
+        if not isinstance(value, (Wire, Poison)):
+            raise self.builder.fail(
+                "E0402", f"`out` is {describe(value)}, not a value", expr.span,
+                hint="join `branch` and `shortcut` in it: `out = branch + shortcut`",
+            )  # fmt: skip
+        return Joined(value, value, ())
+
+    def _self_wired(self, block: Bound, wire: Wire, extra: Mapping[str, Any]) -> Wire | Poison:
+        """A block with a body of its own: the value of its ``out``."""
+        self._inside.append(block.name)
+        try:
+            if len(self._inside) > MAX_DEPTH:
+                raise self.builder.fail("E0211", f"block `{block.name}` contains itself", block.declaration.name_span)
+            env = self.complete(block)
+            env.scope = self.builder.scope
+            for name, value in {**extra, "in": wire}.items():
+                env.values.setdefault(name, value)
+            self._define(block.declaration, env)
+            if "out" not in env.definitions:
+                raise self.builder.fail(
+                    "E0408", f"block `{block.name}` does not say what `out` is", block.declaration.name_span,
+                    hint="add `out = in -> ...`",
+                )  # fmt: skip
+            result = self.definition("out", env, env.definitions["out"].span)
+            self._unused(env, "block", block.name)
+            if not isinstance(result, (Wire, Poison)):
+                raise self.builder.fail(
+                    "E0402", f"`out` of block `{block.name}` is {describe(result)}, not a value", env.definitions["out"].value.span,
+                    hint="a value starts at `in`: `out = in -> ...`",
+                )  # fmt: skip
+            return result
+        finally:
+            self._inside.pop()
+
+    def _define(self, declaration: s.Declaration, env: Env) -> None:
+        for item in declaration.body or ():
+            if not isinstance(item, s.Define) or item.index is not None:
+                raise self.builder.fail("E0408", f"a {declaration.kind} holds definitions `name = value` alone", item.span)
+            env.definitions[item.name] = Definition(item.value, env, item.name_span)
+
+    def _unused(self, env: Env, kind: str, name: str, settings: tuple[str, ...] = ()) -> None:
+        for id, definition in env.definitions.items():
+            if id not in env.used:
+                hint = did_you_mean(id, [other for other in settings if other != id])
+                what = f"`{id}` is not a setting of a {kind}, and nothing uses it" if settings else f"nothing uses `{id}`"
+                if id in ("stem", "stages", "head") and settings:
+                    what = f"`{id}` is not used, since `out` says what the network gives"
+                self.builder.error("E0308", what, definition.span, hint=hint)
+
+    # -- networks ---------------------------------------------------------------------------------
+
+    def encode(self, name: str, shape: tuple[int, ...], bound: int | None, span: Span) -> Wire | Poison:
+        """The network's input; a static image is repeated at each step (passes undo it)."""
+        kind = count(bound) if bound is not None else ANALOG
+        events = name == "events"
+        if any(node.op == "input" for node in self.builder.nodes.values()):
+            raise self.builder.fail("E0502", "a network has one input", span)
+        wire = self.builder.add("input", (), {"events": events}, span, value=Value(shape, kind, events))
+        return wire if events else self.builder.add("repeat", (wire,), {}, span)
+
+    def network(self, env: Env, name: str, span: Span) -> Graph | None:
+        """Lower a network whose definitions are in ``env``."""
+        builder = self.builder
+        for setting in ("surrogate", "neuron", "norm", "zero_init"):
+            if setting in env.definitions:
+                try:
+                    value = self.definition(setting, env, env.definitions[setting].span)
+                    self.settings[setting] = self.check_setting(setting, value, env.definitions[setting].value.span)
+                except Failed:
+                    self.settings[setting] = POISON
+            elif setting == "norm":
+                self.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
+        env.used.update(("recipe", "input", "steps"))
+        self.settings["steps"] = builder.steps
+        if "input" not in env.definitions:
+            raise builder.fail("E0404", f"network `{name}` does not say what its input is", span, hint="add `input = image(3, 224, 224)`")
+        source = self._input_of(env)
+        env.values["in"] = source
+        outputs = self._outputs_of(env, name, span, source)
+        self._unused(env, "network", name, SETTINGS)
+        if any(isinstance(wire, Poison) for wire in outputs.values()):
+            return None
+        ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
+        stem = self.stages[0].entry if self.stages else next(iter(builder.nodes))
+        return builder.finish(name, ids, tuple(self.stages), stem)
+
+    def _input_of(self, env: Env) -> Wire | Poison:
+        definition = env.definitions["input"]
+        try:
+            self.builder.scope = ()
+            value = self.evaluate(definition.value, definition.env)
+        except Failed:
+            return POISON
+        if isinstance(value, Poison):
+            return value
+        if not isinstance(value, Wire):
+            self.builder.error(
+                "E0502", f"`input` is {describe(value)}", definition.value.span,
+                hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
+            )  # fmt: skip
+            return POISON
+        return value
+
+    def _outputs_of(self, env: Env, name: str, span: Span, source: Wire | Poison) -> dict[str, Wire | Poison]:
+        builder = self.builder
+        if "out" in env.definitions:
+            try:
+                value = self.definition("out", env, env.definitions["out"].span)
+            except Failed:
+                return {"out": POISON}
+            if isinstance(value, Outputs):
+                return dict(value.wires)
+            if not isinstance(value, (Wire, Poison)):
+                builder.error(
+                    "E0402", f"`out` is {describe(value)}, not a value", env.definitions["out"].value.span,
+                    hint="a value starts at `in`: `out = in -> stem -> stages -> head`",
+                )  # fmt: skip
+                return {"out": POISON}
+            return {"out": value}
+        if "stages" not in env.definitions:
+            builder.error("E0404", f"network `{name}` has neither `stages` nor `out`", span, hint="add `stages = resnet18 via origin`")
+            return {"out": POISON}
+        wire = source
+        for part in ("stem", "stages", "head"):
+            if part not in env.definitions:
+                continue
+            definition = env.definitions[part]
+            try:
+                layer = self.definition(part, env, definition.span)
+                if isinstance(layer, Poison):
+                    raise Failed
+                if not is_layer(layer):
+                    raise builder.fail("E0401", f"`{part}` is {describe(layer)}, not a layer", definition.value.span)
+                wire = self.apply(Named(part, layer, definition.value.span), wire, definition.value.span)
+            except Failed:
+                wire = POISON
+        return {"out": wire}
+
+
+def replace_env(env: Env, *, block_conv: bool) -> Env:
+    """The same environment, sharing definitions and cache, with ``conv`` read otherwise."""
+    return replace(env, block_conv=block_conv)
+
+
+def _names(node: Any, id: str) -> bool:
+    return any(isinstance(child, s.Name) and child.id == id for child in s.walk(node))
+
+
+def _flatten(layer: Any) -> Iterator[Layer]:
+    match layer:
+        case Sequence(steps):
+            for step in steps:
+                yield from _flatten(step)
+        case Named(_, inner):
+            yield from _flatten(inner)
+        case _:
+            yield layer
+
+
+def _ops(layer: Layer) -> list[str]:
+    """The operations that a layer of ``out`` puts after the join."""
+    result: list[str] = []
+    for part in _flatten(layer):
+        match part:
+            case OpLayer(op="tdbn"):
+                result.append("batchnorm")
+            case OpLayer(op="dropout" | "droppath", attrs=attrs) if attrs.get("p") == 0:
+                pass
+            case OpLayer(op=op):
+                result.append(op)
+            case Bound(kind="neuron"):
+                result.append("neuron")
+            case Bound(name=name):
+                result.append(f"block {name}")
+            case _:
+                pass
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A network or one of the networks it is a variant of, with its parameters' environment."""
+
+    declaration: s.Declaration
+    env: Env
+
+
+def levels(
+    declaration: s.Declaration, module: Module, settings: Mapping[str, Any], evaluator: Evaluator
+) -> list[Level]:
+    """A network and its bases, outermost first, with shared definitions and bound parameters."""
+    builder = evaluator.builder
+    shared = Env(module, "network")
+    result: list[Level] = []
+    args: Mapping[str, Any] = {}
+    span = declaration.name_span
+    seen: list[s.Declaration] = []
+    while True:
+        if declaration in seen:
+            raise builder.fail("E0211", f"network `{declaration.name}` is a variant of itself", declaration.name_span)
+        seen.append(declaration)
+        given = {name: value for name, value in settings.items() if name in {p.name for p in declaration.params}}
+        env = evaluator.complete(Bound(declaration, module, {**args, **given}, span))
+        env = replace(
+            env, what="network", definitions=shared.definitions, cache=shared.cache, pending=shared.pending, used=shared.used
+        )
+        result.append(Level(declaration, env))
+        for item in declaration.body or ():
+            if not isinstance(item, s.Define) or item.index is not None:
+                raise builder.fail("E0408", "a network holds definitions `name = value` alone", item.span)
+            shared.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
+        value = declaration.value
+        if value is None:
+            return result
+        name = value.function if isinstance(value, s.Call) else value
+        resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
+        if resolved is None or resolved.declaration.kind != "network":
+            if isinstance(name, s.Name) and resolved is None:
+                hint = did_you_mean(name.id, [n for n in module.names if module.names[n].declaration.kind == "network"])
+                raise builder.fail("E0210", f"unknown name `{name.id}`", name.span, hint=hint)
+            raise builder.fail("E0403", f"network `{declaration.name}` must name another network", value.span)
+        base = Bound(resolved.declaration, resolved.module, {}, value.span)
+        args = evaluator.bind(base, value.args, env, value.span) if isinstance(value, s.Call) else {}
+        declaration, module, span = resolved.declaration, resolved.module, value.span
+
+
+def lower(
+    declaration: s.Declaration,
+    module: Module,
+    settings: Mapping[str, Any],
+    reporter: Reporter,
+    library: frozenset[int] = frozenset(),
+) -> Graph | None:
+    """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
+
+    Returns None where errors were reported.
+    """
+    builder = Builder(reporter, 1, library)
+    lowering = Lowering(builder)
+    before = len(reporter.diagnostics)
+    try:
+        constants = {
+            name: lowering.evaluate(value, Env(module, "--set")) if not isinstance(value, (bool, int, float, str)) else value
+            for name, value in settings.items()
+        }
+        chain = levels(declaration, module, constants, lowering)
+        env = chain[0].env
+        parameters = {param.name for level in chain for param in level.declaration.params}
+        for name, value in settings.items():
+            if name not in parameters:
+                _override(name, value, env, module, builder, parameters)
+        builder.steps = _steps(env, lowering)
+        builder.context = replace(builder.context, steps=builder.steps)
+        graph = lowering.network(env, declaration.name, declaration.name_span)
+    except Failed:
+        return None
+    return graph if len(reporter.diagnostics) == before else None
+
+
+def _override(name: str, value: Any, env: Env, module: Module, builder: Builder, parameters: set[str]) -> None:
+    known = {*SETTINGS, *env.definitions}
+    if name not in known:
+        span = getattr(value, "span", None) or _set_span(name)
+        raise builder.fail(
+            "E0309", f"the network has no parameter and no setting `{name}`", span,
+            hint=did_you_mean(name, [*parameters, *known]) or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
+        )  # fmt: skip
+    expr = value
+    if isinstance(value, bool):
+        expr = s.Name("true" if value else "false", span=_set_span(name))
+    elif isinstance(value, (int, float)):
+        number = s.Number(repr(abs(value)), span=_set_span(name))
+        expr = s.Unary("-", number, span=_set_span(name)) if value < 0 else number
+    elif isinstance(value, str):
+        expr = s.Name(value, span=_set_span(name))
+    env.definitions[name] = Definition(expr, Env(module, "--set"), _set_span(name))
+
+
+def _set_span(name: str) -> Span:
+    from danetc.dsl.source import SourceFile
+
+    return Span(SourceFile("--set", name), 0, len(name))
+
+
+def _steps(env: Env, lowering: Lowering) -> int:
+    """T. A network that does not say has one step."""
+    if "steps" not in env.definitions:
+        return 1
+    env.used.add("steps")
+    definition = env.definitions["steps"]
+    return lowering.whole(definition.value, definition.env, "steps", 1, MAX_STEPS)
+
+
+__all__ = ["NORMS", "Graph", "Lowering", "Node", "lower"]
