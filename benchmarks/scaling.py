@@ -45,7 +45,8 @@ def main() -> int:
         small, large = (median(seconds(make(size), size) for _ in range(RUNS)) for size in SIZES)
         print(
             f"{make.__name__}: {SIZES[0]:,} blocks {small:.2f} s, "
-            f"{SIZES[1]:,} blocks {large:.2f} s (limit {LIMIT:g} s), ratio {large / small:.2f} (limit {RATIO})"
+            f"{SIZES[1]:,} blocks {large:.2f} s (limit {LIMIT:g} s), "
+            f"ratio {large / small:.2f} (limit {RATIO})"
         )
         failed |= large > LIMIT or large / small > RATIO
     return int(failed)

@@ -75,7 +75,7 @@ def _run_phases(
     init: str | None,
     observer: Observer,
 ) -> dict[str, Any]:
-    """Each phase has its own T, so each has a graph and a model; weights go from one to the next."""
+    """Each phase has its own T and so its own model; weights go from one to the next."""
     record: dict[str, Any] = {
         "data": data.name,
         "recipe": plan.as_dict(),
