@@ -1,0 +1,304 @@
+"""Static single assignment over scalars: the form in which neuron equations are kept.
+
+Every value is a constant (a float) or a name; a name is an input or the result of one operation.
+The builder folds constants, shares equal operations and drops identities (``x + 0``, ``1 * x``);
+it never reorders arithmetic, so numbers stay those of the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TypeAlias
+
+Operand: TypeAlias = str | float
+
+
+class ConstantError(Exception):
+    """A constant part of an equation has no finite value."""
+
+
+class TooManyOperations(ValueError):
+    """The equations hold more operations than their builder takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """``name = opcode args``."""
+
+    name: str
+    opcode: str
+    args: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpInfo:
+    """What an opcode is: its number of operands, its constant value, its torch expression.
+
+    In ``text`` the fields ``{0}``, ``{1}``, ... are operands and ``{like}`` is the tensor whose
+    dtype the result takes. ``gives`` is "number", "condition" (boolean) or "spike" (0 or 1).
+    """
+
+    arity: int
+    text: str
+    fold: Callable[..., float | bool] | None = None
+    gives: str = "number"
+
+
+def _divide(a: float, b: float) -> float:
+    if b == 0:
+        raise ConstantError("division by zero")
+    return a / b
+
+
+def _log(a: float) -> float:
+    if a <= 0:
+        raise ConstantError(f"the logarithm of {a:g}, which is not positive")
+    return math.log(a)
+
+
+def _sqrt(a: float) -> float:
+    if a < 0:
+        raise ConstantError(f"the square root of {a:g}, which is negative")
+    return math.sqrt(a)
+
+
+def _sigmoid(a: float) -> float:
+    return 1 / (1 + math.exp(-a)) if a >= 0 else math.exp(a) / (1 + math.exp(a))
+
+
+def _softplus(a: float) -> float:
+    return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
+
+
+OPCODES: Mapping[str, OpInfo] = {
+    "add": OpInfo(2, "{0} + {1}", lambda a, b: a + b),
+    "sub": OpInfo(2, "{0} - {1}", lambda a, b: a - b),
+    "mul": OpInfo(2, "{0} * {1}", lambda a, b: a * b),
+    "div": OpInfo(2, "{0} / {1}", _divide),
+    "neg": OpInfo(1, "-{0}", lambda a: -a),
+    "exp": OpInfo(1, "torch.exp({0})", math.exp),
+    "log": OpInfo(1, "torch.log({0})", _log),
+    "sqrt": OpInfo(1, "torch.sqrt({0})", _sqrt),
+    "abs": OpInfo(1, "torch.abs({0})", abs),
+    "sigmoid": OpInfo(1, "torch.sigmoid({0})", _sigmoid),
+    "tanh": OpInfo(1, "torch.tanh({0})", math.tanh),
+    "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _softplus),
+    "relu": OpInfo(1, "torch.relu({0})", lambda a: max(a, 0.0)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", max),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", min),
+    "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", lambda a: float(a >= 0), "spike"),
+    "detach": OpInfo(1, "{0}.detach()", lambda a: a),
+    "lt": OpInfo(2, "{0} < {1}", lambda a, b: a < b, "condition"),
+    "le": OpInfo(2, "{0} <= {1}", lambda a, b: a <= b, "condition"),
+    "gt": OpInfo(2, "{0} > {1}", lambda a, b: a > b, "condition"),
+    "ge": OpInfo(2, "{0} >= {1}", lambda a, b: a >= b, "condition"),
+    "eq": OpInfo(2, "{0} == {1}", lambda a, b: a == b, "condition"),
+    "ne": OpInfo(2, "{0} != {1}", lambda a, b: a != b, "condition"),
+    "and": OpInfo(2, "{0} & {1}", None, "condition"),
+    "or": OpInfo(2, "{0} | {1}", None, "condition"),
+    "not": OpInfo(1, "~{0}", None, "condition"),
+    "number": OpInfo(1, "{0}.to({like}.dtype)", None, "spike"),  # a condition as 0 or 1
+    "where": OpInfo(3, "torch.where({0}, {1}, {2})"),
+}
+"""The operations of a neuron program."""
+
+GRADIENT_OPCODES: Mapping[str, OpInfo] = {
+    "sign": OpInfo(1, "torch.sign({0})"),
+    "surrogate": OpInfo(1, "surrogate({0})"),  # the surrogate's derivative, a function of its own
+    "total": OpInfo(2, "total({0}, {1})"),  # a gradient summed to the scalar it belongs to
+}
+"""Operations that only generated backward passes use."""
+
+ALL_OPCODES: Mapping[str, OpInfo] = {**OPCODES, **GRADIENT_OPCODES}
+CONDITION_ARGS: Mapping[str, tuple[int, ...]] = {
+    "and": (0, 1),
+    "or": (0, 1),
+    "not": (0,),
+    "number": (0,),
+    "where": (0,),
+}
+"""Which operands are conditions; all others are numbers."""
+
+MAX_OPS = 1000
+
+
+class Builder:
+    """Emits operations, simplified as they come.
+
+    ``scalars`` are the inputs that hold one number for the whole layer (its parameters); a value
+    is a scalar if all that it is made of are, else it is a tensor.
+    """
+
+    def __init__(
+        self, inputs: Iterable[str], scalars: Iterable[str] = (), max_ops: int = MAX_OPS
+    ) -> None:
+        self.ops: list[Op] = []
+        self.by_name: dict[str, Op] = {}
+        self.labels: dict[str, str] = {}
+        self.inputs = tuple(inputs)
+        self.max_ops = max_ops
+        self._scalars = set(scalars)
+        self._spikes: set[str] = set()  # known to be 0 or 1 whatever the states are
+        self._known: dict[tuple[str, tuple[object, ...]], str] = {}
+
+    def add_scalar(self, name: str) -> None:
+        """One more input that holds one number for the whole layer."""
+        self.inputs += (name,)
+        self._scalars.add(name)
+
+    def is_scalar(self, value: Operand) -> bool:
+        return isinstance(value, float) or value in self._scalars
+
+    def is_condition(self, value: Operand | bool) -> bool:
+        if isinstance(value, bool):
+            return True
+        op = self.by_name.get(value) if isinstance(value, str) else None
+        return op is not None and ALL_OPCODES[op.opcode].gives == "condition"
+
+    def number(self, value: Operand | bool) -> Operand:
+        """A condition as 0 or 1, a number as it is."""
+        if isinstance(value, bool):
+            return float(value)
+        return self.emit("number", value) if self.is_condition(value) else value
+
+    def condition(self, value: Operand | bool) -> Operand | bool:
+        """A number as "is not 0", a condition as it is."""
+        if isinstance(value, float):
+            return value != 0
+        return value if self.is_condition(value) else self.compare("ne", value, 0.0)
+
+    def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool:
+        if isinstance(left, float) and isinstance(right, float):
+            fold = OPCODES[opcode].fold
+            assert fold is not None
+            return bool(fold(left, right))
+        return self._append(opcode, (left, right))
+
+    def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
+        """``and``, ``or``, ``not`` of conditions."""
+        if opcode == "not":
+            (value,) = args
+            return not value if isinstance(value, bool) else self._append("not", (value,))
+        left, right = args
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, bool):
+                return one if one == (opcode == "or") else other
+        return self._append(opcode, (left, right))
+
+    def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand:
+        if isinstance(condition, bool):
+            return then if condition else otherwise
+        if (then, otherwise) == (1.0, 0.0):
+            return self.emit("number", condition)
+        return then if then == otherwise else self._append("where", (condition, then, otherwise))
+
+    def again(self, opcode: str, args: Sequence[Operand]) -> Operand:
+        """An operation that was simplified before, appended as it is."""
+        return self._append(opcode, tuple(args))
+
+    def emit(self, opcode: str, *args: Operand) -> Operand:
+        """An operation on numbers, folded where its operands are constants."""
+        fold = ALL_OPCODES[opcode].fold
+        if fold is not None and all(isinstance(arg, float) for arg in args):
+            try:
+                value = float(fold(*args))
+            except OverflowError:
+                value = math.inf
+            if not math.isfinite(value):
+                raise ConstantError("a number too large")
+            return value
+        same = self._identity(opcode, args)
+        if same is not None:
+            return same
+        if opcode in ("max", "min"):
+            left, right = args
+            if isinstance(left, float):  # the constant stands second: clamp's order
+                left, right = right, left
+            if opcode == "max" and right == 0.0:
+                return self._append("relu", (left,))
+            return self._append(opcode, (left, right))
+        return self._append(opcode, args)
+
+    def _identity(self, opcode: str, args: Sequence[Operand]) -> Operand | None:
+        match opcode, *args:
+            case ["add", a, 0.0] | ["add", 0.0, a] | ["sub", a, 0.0]:
+                return a
+            case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
+                return a
+            case ["mul", a, 0.0] | ["mul", 0.0, a] if a in self._spikes:  # finite for certain
+                return 0.0
+            case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
+                return self.by_name[a].args[0]
+            case ["max" | "min", a, b] if a == b:
+                return a
+            case ["detach", str(a)] if a in self.by_name and self.by_name[a].opcode == "detach":
+                return a
+        return None
+
+    def _append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
+        key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
+        if key in self._known:
+            return self._known[key]
+        if len(self.ops) >= self.max_ops:
+            raise TooManyOperations
+        name = f"%{len(self.ops)}"
+        op = Op(name, opcode, args)
+        self.ops.append(op)
+        self.by_name[name] = op
+        self._known[key] = name
+        if opcode == "total" or all(self.is_scalar(arg) for arg in args):
+            self._scalars.add(name)
+        if is_spike(op, self._spikes):
+            self._spikes.add(name)
+        return name
+
+    def label(self, value: Operand | bool, name: str) -> None:
+        """Keep the name that the text gives to a value; the first one stays."""
+        if isinstance(value, str) and value in self.by_name:
+            self.labels.setdefault(value, name)
+
+    def finish(self, outputs: Sequence[Operand]) -> tuple[tuple[Op, ...], tuple[Operand, ...]]:
+        """The operations that the outputs need, named for readers, and the outputs under them."""
+        ops = needed(self.ops, outputs)
+        taken = set(self.inputs) | {self.labels[op.name] for op in ops if op.name in self.labels}
+        names: dict[Operand, Operand] = {}
+        free = (f"_{i}" for i in count(1))
+        for op in ops:
+            label = self.labels.get(op.name)
+            names[op.name] = label or next(name for name in free if name not in taken)
+        renamed = tuple(
+            Op(str(names[op.name]), op.opcode, tuple(names.get(arg, arg) for arg in op.args))
+            for op in ops
+        )
+        return renamed, tuple(names.get(value, value) for value in outputs)
+
+
+def needed(ops: Sequence[Op], outputs: Iterable[Operand]) -> tuple[Op, ...]:
+    """The operations that the outputs depend on, in their order."""
+    wanted = set(outputs)
+    kept = []
+    for op in reversed(ops):
+        if op.name in wanted:
+            kept.append(op)
+            wanted.update(op.args)
+    return tuple(reversed(kept))
+
+
+def is_spike(op: Op, spikes: Collection[Operand]) -> bool:
+    """Whether an operation gives 0 or 1, where ``spikes`` are the values known to do so."""
+
+    def binary(value: Operand) -> bool:
+        return value in (0.0, 1.0) if isinstance(value, float) else value in spikes
+
+    match op.opcode:
+        case "mul" | "max" | "min" | "relu" | "abs" | "detach":
+            return all(binary(arg) for arg in op.args)
+        case "where":
+            return all(binary(arg) for arg in op.args[1:])
+        case "sub":
+            return op.args[0] == 1.0 and binary(op.args[1])
+        case opcode:
+            return ALL_OPCODES[opcode].gives == "spike"

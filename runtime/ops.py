@@ -1,0 +1,254 @@
+"""The torch operators of a built model, namespace ``danetc``.
+
+``rank`` is the number of dimensions of one sample: 3 for [C, H, W], 1 for [C]. A tensor of
+``rank + 1`` dimensions is static, [N, ...]: the same at each of ``steps`` time steps. One of
+``rank + 2`` is a sequence, [T, N, ...]. An operator looks at the dimensions itself, so that a graph
+holds one call whatever its input is.
+
+``neuron`` and its like are opaque with a backward pass of their own; the others are composed of
+torch's operators and differentiated by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from danetc.runtime.kernel import kernel
+from torch import Tensor
+
+_LIBRARY = torch.library.Library("danetc", "DEF")  # type: ignore[no-untyped-call]
+
+
+def is_static(x: Tensor, rank: int) -> bool:
+    """Whether ``x`` is [N, ...] rather than [T, N, ...]. Raises ValueError if it is neither."""
+    if x.dim() not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"a value of {rank} dimensions a sample comes as [N, ...] or [T, N, ...], "
+            f"not with {x.dim()} dimensions: {list(x.shape)}"
+        )
+    return x.dim() == rank + 1
+
+
+def _time(x: Tensor, steps: int, rank: int) -> int | None:
+    """``steps`` for a static value, None for a sequence; both checked."""
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"a neuron takes floating-point input, not {x.dtype}")
+    static = is_static(x, rank)
+    if (steps if static else x.shape[0]) < 1:
+        raise ValueError("a neuron takes one time step at least")
+    return steps if static else None
+
+
+@torch.library.custom_op("danetc::neuron", mutates_args=())
+def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
+
+    ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars). States start
+    anew with every call. Raises ValueError for a wrong shape.
+    """
+    return kernel(program).forward(x, params, _time(x, steps, rank))
+
+
+@neuron.register_fake
+def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    repeats = _time(x, steps, rank)
+    return x.new_empty(x.shape if repeats is None else (repeats, *x.shape))
+
+
+@torch.library.custom_op("danetc::neuron_backward", mutates_args=())
+def neuron_backward(
+    grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
+) -> list[Tensor]:
+    """Gradients of x and of each of ``params``; ``grad`` is the output's, [T, N, ...].
+
+    For a static input the gradients of all steps are added up.
+    """
+    return kernel(program).backward(grad, x, params, _time(x, steps, rank))
+
+
+@neuron_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
+) -> list[Tensor]:
+    return [torch.empty_like(x), *(torch.empty_like(param) for param in params)]
+
+
+def _save_neuron(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, params, ctx.steps, ctx.rank, ctx.program = inputs
+    ctx.save_for_backward(x, *params)
+
+
+def _neuron_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, *params = ctx.saved_tensors
+    grads = torch.ops.danetc.neuron_backward(grad, x, params, ctx.steps, ctx.rank, ctx.program)
+    return grads[0], grads[1:], None, None, None
+
+
+neuron.register_autograd(_neuron_gradient, setup_context=_save_neuron)
+
+
+@torch.library.custom_op("danetc::neuron_step", mutates_args=())
+def neuron_step(
+    x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    """One time step: ``x`` and each state [N, ...] to [s, *states for the next step].
+
+    An empty list of states stands for their initial values.
+    """
+    step = kernel(program)
+    results = step.step(x, *_started(x, states, program), *params)
+    return _apart(results, [x, *states, *params])
+
+
+@neuron_step.register_fake
+def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> list[Tensor]:
+    return [torch.empty_like(x) for _ in range(1 + len(kernel(program).program.states))]
+
+
+@torch.library.custom_op("danetc::neuron_step_backward", mutates_args=())
+def neuron_step_backward(
+    grads: list[Tensor], x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    """Gradients of x, each state and each parameter; ``grads`` are those of the step's results."""
+    step = kernel(program)
+    before = _started(x, states, program)
+    results = step.step_vjp(x, *before, *params, *grads)
+    if not states:
+        results = (results[0], *results[1 + len(before) :])
+    return _apart(results, [x, *states, *params, *grads])
+
+
+@neuron_step_backward.register_fake
+def _(
+    grads: list[Tensor], x: Tensor, states: list[Tensor], params: list[Tensor], program: str
+) -> list[Tensor]:
+    return [torch.empty_like(value) for value in (x, *states, *params)]
+
+
+def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tensor]:
+    if states:
+        expected = len(kernel(program).program.states)
+        if len(states) != expected:
+            raise ValueError(f"the neuron has {expected} states, not {len(states)}")
+        return states
+    return kernel(program).initial_states(x)
+
+
+def _apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """The results, copied where they share memory: operators hand out tensors of their own."""
+    seen = {other.untyped_storage().data_ptr() for other in others}
+    apart = []
+    for result in results:
+        if result.untyped_storage().data_ptr() in seen or not result.is_contiguous():
+            result = result.clone(memory_format=torch.contiguous_format)
+        seen.add(result.untyped_storage().data_ptr())
+        apart.append(result)
+    return apart
+
+
+def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, states, params, ctx.program = inputs
+    ctx.state_count = len(states)
+    ctx.save_for_backward(x, *states, *params)
+
+
+def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    x, *rest = ctx.saved_tensors
+    states, params = rest[: ctx.state_count], rest[ctx.state_count :]
+    given = [torch.zeros_like(x) if grad is None else grad for grad in grads]
+    results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
+    return results[0], results[1 : 1 + len(states)], results[1 + len(states) :], None
+
+
+neuron_step.register_autograd(_step_gradient, setup_context=_save_step)
+
+
+def mean_over_time(x: Tensor, rank: int) -> Tensor:
+    """[T, N, ...] averaged over T; what is static stays as it is."""
+    return x if is_static(x, rank) else x.mean(0)
+
+
+def per_step(x: Tensor, steps: int, rank: int) -> Tensor:
+    """[N, ...] repeated to [steps, N, ...]; a sequence stays as it is."""
+    return x.expand(steps, *x.shape) if is_static(x, rank) else x
+
+
+def batch_norm_static(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+    steps: int,
+    rank: int,
+) -> Tensor:
+    """Batch normalisation over T and N together of a value that may be static.
+
+    A static [N, C, ...] stands for the same value at ``steps`` time steps: mean and variance are
+    its own, and the running variance is unbiased by the count T*N*H*W, so that buffers are those
+    of [T, N, C, ...] with equal steps.
+    """
+    flat = x if is_static(x, rank) else x.flatten(0, 1)
+    if not training:
+        y = torch.batch_norm(
+            flat, weight, bias, running_mean, running_var, False, momentum, eps, True
+        )
+        return y.view(x.shape)
+    num_batches_tracked.add_(1)
+    repeats = steps if is_static(x, rank) else 1
+    count = flat.numel() // flat.shape[1]
+    if count * repeats == 1:
+        raise ValueError(f"more than one value a channel is needed to train, not {list(x.shape)}")
+    if repeats == 1:
+        y = torch.batch_norm(
+            flat, weight, bias, running_mean, running_var, True, momentum, eps, True
+        )
+        return y.view(x.shape)
+    update = torch.zeros_like(running_var)
+    y = torch.batch_norm(flat, weight, bias, running_mean, update, True, momentum, eps, True)
+    whole = count * repeats
+    running_var.mul_(1 - momentum)
+    if count > 1:  # one value has the variance 0, and no unbiased one
+        running_var.add_(update, alpha=(count - 1) / count * whole / (whole - 1))
+    return y
+
+
+def poisson(x: Tensor, steps: int, rank: int) -> Tensor:
+    """Rate coding: at each step a spike with the probability ``x``, clamped to 0 .. 1."""
+    rate = per_step(x, steps, rank).clamp(0.0, 1.0)
+    return torch.rand_like(rate, memory_format=torch.contiguous_format).lt(rate).to(x.dtype)
+
+
+def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
+    """Time-to-first-spike coding: one spike at step floor(tau * ln(1 / x)), none from ``steps`` on.
+
+    Takes a static value, [N, ...]; what is not positive never spikes, what is 1 or above does at
+    step 0.
+    """
+    if not is_static(x, rank):
+        raise ValueError("latency coding takes a value without time, [N, ...]")
+    when = torch.floor(-tau * torch.log(x.clamp(min=0.0, max=1.0)))  # -log(0) is inf: never
+    step = torch.arange(steps, device=x.device, dtype=x.dtype).view(steps, *[1] * x.dim())
+    return when.eq(step).to(x.dtype)
+
+
+_COMPOSITES = {
+    mean_over_time: "mean_over_time(Tensor x, int rank) -> Tensor",
+    per_step: "per_step(Tensor x, int steps, int rank) -> Tensor",
+    batch_norm_static: (
+        "batch_norm_static(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "
+        "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
+        "float eps, int steps, int rank) -> Tensor"
+    ),
+    poisson: "poisson(Tensor x, int steps, int rank) -> Tensor",
+    latency: "latency(Tensor x, int steps, int rank, float tau) -> Tensor",
+}
+for _function, _schema in _COMPOSITES.items():
+    _LIBRARY.define(_schema)
+    _LIBRARY.impl(_function.__name__, _function, "CompositeImplicitAutograd")
