@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -23,6 +22,8 @@ from danetc.compiler.ops import OPS, Context, Function, Module
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.model import Group, Model, Scope, Signature
 from torch import fx, nn
+
+__all__ = ["Model", "emit", "resolve"]
 
 NAMESPACES = frozenset(
     {
@@ -39,13 +40,12 @@ NAMESPACES = frozenset(
 """The modules whose public names a model may call."""
 
 
-def emit(graph: Graph, seed: int = 0, draw: Callable[[], str] | None = None) -> Model:
+def emit(graph: Graph, seed: int = 0) -> Model:
     """The model of a graph, with first weights drawn from ``seed``.
 
-    ``draw`` gives the SVG that the model shows in a notebook. The global random state is left
-    alone.
+    The global random state is left alone. ``topology`` of the model is ``graph``.
     """
-    return _Emitter(graph, seed).model(draw)
+    return _Emitter(graph, seed).model()
 
 
 def resolve(target: str) -> Any:
@@ -58,16 +58,22 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(namespace), name)
 
 
+def _svg(graph: Graph) -> str:
+    from danetc.compiler.emit.dot import to_svg
+
+    return to_svg(graph)
+
+
 class _Emitter:
     def __init__(self, graph: Graph, seed: int) -> None:
         self.graph = graph
         self.context = Context(graph.steps, graph.neurons)
         self.position = {id: index for index, id in enumerate(graph.nodes)}
         self.users = graph.users()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
         self.modules: dict[int, nn.Module] = {}
 
-    def model(self, draw: Callable[[], str] | None) -> Model:
+    def model(self) -> Model:
         graph = self.graph
         calls: dict[int, Module | Function] = {}
         for node in graph.nodes.values():
@@ -83,7 +89,7 @@ class _Emitter:
             call = calls[id]
             if isinstance(call, Module):
                 self.modules[id] = construct(call, resolve(call.target))
-                initialise(self.modules[id], graph[id], self.generator)
+        initialise(graph, self.modules, self.seed)
 
         self.calls = calls
         source = graph.input
@@ -96,7 +102,7 @@ class _Emitter:
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
         )
-        return Model(root, body.graph, signature, graph, draw)
+        return Model(root, body.graph, signature, graph, lambda: _svg(graph))
 
     def scope(self, tree: ScopeTree) -> tuple[Scope, list[int], list[int]]:
         """A scope below the root, the values it takes and those it gives."""

@@ -1,18 +1,21 @@
 """Modules and their first weights, as torchvision's ResNet sets them.
 
 Convolutions are He-normal over their outputs (He et al. 2015, ``fan_out``), norms start at the
-weight their node says and bias 0, linear layers and convolution biases as torch does. Weights
-come from a generator of their own: the global random state is neither read nor moved.
+weight their node says and bias 0, linear layers and convolution biases as torch does. Each layer
+draws from a generator of its own: the global random state is neither read nor moved, and layers
+can be drawn side by side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from danetc.compiler.graph import Node
+from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import Module
 from torch import nn
 
@@ -20,7 +23,7 @@ from torch import nn
 def construct(module: Module, create: Callable[..., Any]) -> nn.Module:
     """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them."""
     made: nn.Module
-    if create in (nn.Conv2d, nn.Linear):
+    if module.target in ("torch.nn.Conv2d", "torch.nn.Linear"):
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
         return made.to_empty(device=torch.get_default_device())
@@ -28,21 +31,34 @@ def construct(module: Module, create: Callable[..., Any]) -> nn.Module:
     return made
 
 
+def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> None:
+    """Give all parameters their first values, drawn from ``seed`` in the order of the spec."""
+    ids = sorted(modules)
+    source = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**62, (len(ids),), generator=source, device="cpu").tolist()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing leaves the GIL free
+        list(pool.map(_first_values, (modules[id] for id in ids), (graph[id] for id in ids), seeds))
+
+
 @torch.no_grad()
-def initialise(module: nn.Module, node: Node, generator: torch.Generator) -> None:
-    """Give the parameters of a node's module their first values."""
+def _first_values(module: nn.Module, node: Node, seed: int) -> None:
     match module:
         case nn.Conv2d():
+            generator = _generator(module.weight, seed)
             nn.init.kaiming_normal_(
                 module.weight, mode="fan_out", nonlinearity="relu", generator=generator
             )
             _bias(module, generator)
         case nn.Linear():
+            generator = _generator(module.weight, seed)
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             _bias(module, generator)
         case _ if "init" in node.attrs:
-            weight = module.get_parameter("weight")
-            weight.fill_(float(node.attrs["init"] or 0.0))
+            module.get_parameter("weight").fill_(float(node.attrs["init"] or 0.0))
+
+
+def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:
+    return torch.Generator(weight.device).manual_seed(seed)
 
 
 def _bias(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
