@@ -106,10 +106,10 @@ def compile_spec(
         raise TypeError("give either a path or text=...")
     chosen = dict(settings or {})
     if text is not None:
-        checked = compiler.check_text(text, settings=chosen, network=network)
+        checked = compiler.check_text(text)
     else:
         assert path is not None
-        checked = compiler.check_file(os.fspath(path), settings=chosen, network=network)
+        checked = compiler.check_file(os.fspath(path))
     return Compiled(checked, network, chosen, compiler.graph_of(checked, network, chosen))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -13,7 +13,7 @@ from danetc.compiler.ops import OPS, Context, OpError, infer
 from danetc.compiler.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics import Label, Reporter
 from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import Span
+from danetc.dsl.source import SourceFile, Span
 
 MAX_NODES = 400_000
 MAX_OPERANDS = 4_000_000
@@ -25,10 +25,12 @@ MAX_STEPS = 4096
 class Builder:
     """Nodes in the making. ``scope`` is where new ones stand, ``sites`` the uses that led here."""
 
-    def __init__(self, reporter: Reporter, steps: int, library: frozenset[int]) -> None:
+    def __init__(
+        self, reporter: Reporter, steps: int, library: Callable[[SourceFile], bool]
+    ) -> None:
         self.reporter = reporter
         self.steps = steps
-        self.library = library  # ids of the source files that no user wrote
+        self.library = library  # whether a source is text that no user wrote
         self.nodes: dict[int, Node] = {}
         self.neurons: dict[str, str] = {}
         self.spiking: dict[str, Kind] = {}
@@ -47,9 +49,9 @@ class Builder:
         labels: tuple[Label, ...] = (),
     ) -> None:  # fmt: skip
         """Report an error where the user can mend it: never in the library's own text alone."""
-        if id(span.source) in self.library:
+        if self.library(span.source):
             for site in reversed(self.sites):
-                if id(site.source) not in self.library:
+                if not self.library(site.source):
                     labels = (*labels, Label(span, label or "this is where it fails"))
                     span, label = site, ""
                     break
@@ -123,7 +125,14 @@ class Builder:
         self.nodes[node.id] = node
         return Wire(node.id)
 
-    def _bound(self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...], value: Value, span: Span) -> None:
+    def _bound(
+        self,
+        op: str,
+        attrs: Mapping[str, Attribute],
+        values: tuple[Value, ...],
+        value: Value,
+        span: Span,
+    ) -> None:
         self._operands += len(values)
         self._weights += sum(prod(shape) for shape in OPS[op].weights(attrs, values).values())
         self._activations += prod(value.shape) * (self.steps if value.varies else 1)
@@ -158,7 +167,9 @@ class Builder:
                 return key
             number += 1
 
-    def finish(self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int) -> Graph:
+    def finish(
+        self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int
+    ) -> Graph:
         """The graph; a name that occurs once in its scope loses its number."""
         nodes = {}
         for node in self.nodes.values():

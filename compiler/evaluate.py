@@ -34,6 +34,10 @@ from danetc.dsl.equations import Learn
 from danetc.dsl.modules import Module
 from danetc.dsl.source import Span
 
+Want = str
+"""What is asked for: ``layer``, ``norm``, a kind of declaration, or ``any``."""
+
+_SETTING_KINDS = frozenset({"neuron", "surrogate", "norm"})
 MAX_CONSTANT = 1e15
 MAX_DEPTH = 60
 
@@ -72,6 +76,15 @@ class Env:
         return [*self.values, *self.definitions]
 
 
+def _is_op(id: str, kind: str, want: Want) -> bool:
+    """Whether a name that is both a declaration and an operation means the operation here."""
+    if id not in OPS or not OPS[id].public:
+        return False
+    if want == "layer":
+        return kind not in ("block", "neuron", "backbone")
+    return want == "norm"
+
+
 def _round_half(x: float) -> int:
     return math.floor(x + 0.5)
 
@@ -96,29 +109,31 @@ class Evaluator:
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         raise NotImplementedError
 
-    def encode(self, name: str, shape: tuple[int, ...], bound: int | None, span: Span) -> Wire | Poison:
+    def encode(
+        self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
+    ) -> Wire | Poison:
         raise NotImplementedError
 
     # -- expressions ------------------------------------------------------------------------------
 
-    def evaluate(self, expr: s.Expr, env: Env, *, layer: bool = False) -> Any:
-        """The value of an expression; ``layer`` where it stands in a flow."""
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
+        """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
         match expr:
             case s.Number():
                 return self._bounded(expr.value, expr.span)
             case s.String(value):
                 return value
             case s.Name(id):
-                return self.name(id, env, expr.span, layer=layer)
+                return self.name(id, env, expr.span, want)
             case s.Call():
-                return self._call(expr, env, layer=layer)
+                return self._call(expr, env, want)
             case s.Flow():
                 return self._flow(expr, env)
             case s.Binary() | s.Unary():
                 return self._operator(expr, env)
             case s.IfElse(then, condition, otherwise):
                 chosen = then if self.condition(condition, env) else otherwise
-                return self.evaluate(chosen, env, layer=layer)
+                return self.evaluate(chosen, env, want)
             case s.At():
                 return self._slice(expr, env)
             case s.Via(subject, connection):
@@ -130,7 +145,11 @@ class Evaluator:
         raise self.builder.fail("E0405", "this cannot stand here", expr.span)
 
     def _bounded(self, value: Any, span: Span) -> Any:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) <= MAX_CONSTANT:
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and not abs(value) <= MAX_CONSTANT
+        ):
             raise self.builder.fail("E0306", f"a constant beyond {MAX_CONSTANT:g}", span)
         return value
 
@@ -139,7 +158,9 @@ class Evaluator:
         if isinstance(value, Poison):
             raise Failed
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
-            raise self.builder.fail("E0304", f"{what} is needed here, not {describe(value)}", expr.span)
+            raise self.builder.fail(
+                "E0304", f"{what} is needed here, not {describe(value)}", expr.span
+            )
         return value
 
     def condition(self, expr: s.Expr, env: Env) -> bool:
@@ -148,7 +169,9 @@ class Evaluator:
             raise Failed
         if not isinstance(value, (bool, int, float)):
             raise self.builder.fail(
-                "E0304", f"a condition compares numbers that are known here, not {describe(value)}", expr.span
+                "E0304",
+                f"a condition compares numbers that are known here, not {describe(value)}",
+                expr.span,
             )
         return bool(value)
 
@@ -157,19 +180,23 @@ class Evaluator:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int):
-            raise self.builder.fail("E0304", f"{what} must be a whole number, not {value}", expr.span)
+            raise self.builder.fail(
+                "E0304", f"{what} must be a whole number, not {value}", expr.span
+            )
         if not low <= value <= high:
-            raise self.builder.fail("E0305", f"{what} must be between {low} and {high:,}, not {value}", expr.span)
+            raise self.builder.fail(
+                "E0305", f"{what} must be between {low} and {high:,}, not {value}", expr.span
+            )
         return value
 
     # -- names ------------------------------------------------------------------------------------
 
-    def name(self, id: str, env: Env, span: Span, *, layer: bool = False) -> Any:
+    def name(self, id: str, env: Env, span: Span, want: Want = "any") -> Any:
         if id in env.values:
             return env.values[id]
         if id in env.definitions:
             value = self.definition(id, env, span)
-            return Named(id, value, span) if layer and is_layer(value) else value
+            return Named(id, value, span) if want == "layer" and is_layer(value) else value
         if id in CONSTANTS:
             return CONSTANTS[id]
         if id == "spike":
@@ -183,7 +210,7 @@ class Evaluator:
         if id in ("identity", "none"):
             return Identity(span)
         resolved = env.module.names.get(id)
-        if resolved is not None and not (layer and resolved.declaration.kind == "surrogate" and id in OPS):
+        if resolved is not None and not _is_op(id, resolved.declaration.kind, want):
             return self.reference(Bound(resolved.declaration, resolved.module, {}, span), span)
         if id in OPS and OPS[id].public:
             return self._op(id, (), env, span)
@@ -224,7 +251,8 @@ class Evaluator:
         outer = self.builder.scope
         self.builder.scope = env.scope if id == "out" else (*env.scope, id)
         try:
-            value = self.evaluate(definition.value, definition.env)
+            want = id if id in _SETTING_KINDS else "any"
+            value = self.evaluate(definition.value, definition.env, want)
         except Failed as failed:
             env.cache[id] = failed
             raise
@@ -261,14 +289,16 @@ class Evaluator:
 
     # -- calls ------------------------------------------------------------------------------------
 
-    def _call(self, call: s.Call, env: Env, *, layer: bool) -> Any:
+    def _call(self, call: s.Call, env: Env, want: Want) -> Any:
         span = call.span
         if not isinstance(call.function, s.Name):
             raise self.builder.fail("E0402", "only a name can be called", call.function.span)
         id = call.function.id
         target: Any = None
         if id in env.values or id in env.definitions:
-            target = env.values[id] if id in env.values else self.definition(id, env, call.function.span)
+            target = (
+                env.values[id] if id in env.values else self.definition(id, env, call.function.span)
+            )
             if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
                 target = None
             elif not isinstance(target, Bound):
@@ -285,7 +315,7 @@ class Evaluator:
             return BlockConv(self._op_args("conv", call.args, env, span, partial=True), span)
         elif id in env.module.names:
             resolved = env.module.names[id]
-            if not (layer and resolved.declaration.kind == "surrogate" and id in OPS):
+            if not _is_op(id, resolved.declaration.kind, want):
                 target = Bound(resolved.declaration, resolved.module, {}, span)
         if isinstance(target, Bound):
             args = self.bind(target, call.args, env, span)
@@ -343,7 +373,9 @@ class Evaluator:
             if name in given:
                 raise self.builder.fail("E0302", f"{what} is given `{name}` twice", arg.span)
             if isinstance(arg.value, s.Each):
-                raise self.builder.fail("E0405", "`for` stands in the joins of a rule alone", arg.span)
+                raise self.builder.fail(
+                    "E0405", "`for` stands in the joins of a rule alone", arg.span
+                )
             given[name] = arg
         return given
 
@@ -388,7 +420,9 @@ class Evaluator:
                 return bound
             seen += 1
             if seen > MAX_DEPTH:
-                raise self.builder.fail("E0211", f"`{bound.name}` is defined by itself", bound.declaration.name_span)
+                raise self.builder.fail(
+                    "E0211", f"`{bound.name}` is defined by itself", bound.declaration.name_span
+                )
             env = self.complete(bound)
             target = self.evaluate(value, env)
             if not isinstance(target, Bound) or target.kind != bound.kind:
@@ -423,11 +457,15 @@ class Evaluator:
             return self.builder.add(op, self._wires(call, env, None), {}, call.span)
         for arg, value in zip(wires, values, strict=True):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise self.builder.fail("E0304", f"`{id}` takes numbers here, not {describe(value)}", arg.span)
+                raise self.builder.fail(
+                    "E0304", f"`{id}` takes numbers here, not {describe(value)}", arg.span
+                )
         try:
             return self._bounded(MATH[id](*values), call.span)
         except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
-            raise self.builder.fail("E0306", f"`{id}` cannot be computed: {error}", call.span) from None
+            raise self.builder.fail(
+                "E0306", f"`{id}` cannot be computed: {error}", call.span
+            ) from None
 
     def _wires(self, call: s.Call, env: Env, number: int | None) -> tuple[Wire | Poison, ...]:
         name = call.function.id if isinstance(call.function, s.Name) else "join"
@@ -458,9 +496,13 @@ class Evaluator:
         if isinstance(block, Poison):
             raise Failed
         if not isinstance(block, Bound) or block.kind != "block":
-            raise self.builder.fail("E0403", f"a stage is made of blocks, not of {describe(block)}", given["block"].span)
+            raise self.builder.fail(
+                "E0403", f"a stage is made of blocks, not of {describe(block)}", given["block"].span
+            )
         number = self.whole(given["blocks"].value, env, "the number of blocks", 1, 100_000)
-        stride = self.whole(given["stride"].value, env, "stride", 1, 4096) if "stride" in given else 1
+        stride = (
+            self.whole(given["stride"].value, env, "stride", 1, 4096) if "stride" in given else 1
+        )
         return Backbone((StageOf(block, number, stride, call.span),), call.span)
 
     def backbone(self, bound: Bound, args: Mapping[str, Any], span: Span) -> Backbone:
@@ -468,7 +510,9 @@ class Evaluator:
         self.depth += 1
         try:
             if self.depth > MAX_DEPTH:
-                raise self.builder.fail("E0211", f"backbone `{bound.name}` contains itself", bound.declaration.name_span)
+                raise self.builder.fail(
+                    "E0211", f"backbone `{bound.name}` contains itself", bound.declaration.name_span
+                )
             if bound.declaration.value is None or bound.declaration.body is not None:
                 raise self.builder.fail(
                     "E0408", f"backbone `{bound.name}` has no flow of stages", bound.declaration.name_span,
@@ -480,7 +524,11 @@ class Evaluator:
             if isinstance(value, Poison):
                 raise Failed
             if not isinstance(value, Backbone):
-                raise self.builder.fail("E0403", f"backbone `{bound.name}` is {describe(value)}, not stages", bound.declaration.value.span)
+                raise self.builder.fail(
+                    "E0403",
+                    f"backbone `{bound.name}` is {describe(value)}, not stages",
+                    bound.declaration.value.span,
+                )
             return value
         finally:
             self.depth -= 1
@@ -490,9 +538,16 @@ class Evaluator:
         given = self.assign(call.args, names, f"`{id}`", call.span)
         missing = [name for name in names[:3] if name not in given]
         if missing:
-            raise self.builder.fail("E0307", f"`{id}` needs {', '.join(missing)}", call.span, hint=f"write `{id}(C, H, W)`")
+            raise self.builder.fail(
+                "E0307",
+                f"`{id}` needs {', '.join(missing)}",
+                call.span,
+                hint=f"write `{id}(C, H, W)`",
+            )
         shape = tuple(self.whole(given[name].value, env, name, 1, 2**16) for name in names[:3])
-        bound = self.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
+        bound = (
+            self.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
+        )
         return self.encode(id, shape, bound, call.span)
 
     def _outputs(self, call: s.Call, env: Env) -> Outputs:
@@ -500,7 +555,9 @@ class Evaluator:
         for index, arg in enumerate(call.args):
             value = self.evaluate(arg.value, env)
             if not isinstance(value, (Wire, Poison)):
-                raise self.builder.fail("E0402", f"an output is a value, not {describe(value)}", arg.span)
+                raise self.builder.fail(
+                    "E0402", f"an output is a value, not {describe(value)}", arg.span
+                )
             name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
             if name in wires:
                 raise self.builder.fail("E0302", f"two outputs are called `{name}`", arg.span)
@@ -516,7 +573,9 @@ class Evaluator:
         numbers = {name: float(self.number(arg.value, env)) for name, arg in given.items()}
         init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
         if (above is not None and init <= above) or (below is not None and init >= below):
-            raise self.builder.fail("E0305", f"learn starts at {init:g}, outside of its bounds", call.span)
+            raise self.builder.fail(
+                "E0305", f"learn starts at {init:g}, outside of its bounds", call.span
+            )
         return Learn(init, above, below)
 
     # -- operations of the table ------------------------------------------------------------------
@@ -536,9 +595,13 @@ class Evaluator:
         attrs: dict[str, Attribute] = {}
         for name, parameter in parameters.items():
             if name in given:
-                attrs[name] = self.attribute(parameter, self.evaluate(given[name].value, env), given[name].span, id)
+                attrs[name] = self.attribute(
+                    parameter, self.evaluate(given[name].value, env), given[name].span, id
+                )
             elif parameter.default is REQUIRED and not partial:
-                raise self.builder.fail("E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`")
+                raise self.builder.fail(
+                    "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`"
+                )
             elif not partial:
                 attrs[name] = parameter.default
         return attrs
@@ -550,22 +613,30 @@ class Evaluator:
         name = parameter.name
         if parameter.type is bool:
             if not isinstance(value, bool):
-                raise self.builder.fail("E0304", f"`{name}` of `{what}` is true or false, not {describe(value)}", span)
+                raise self.builder.fail(
+                    "E0304", f"`{name}` of `{what}` is true or false, not {describe(value)}", span
+                )
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.builder.fail("E0304", f"`{name}` of `{what}` is a number, not {describe(value)}", span)
+            raise self.builder.fail(
+                "E0304", f"`{name}` of `{what}` is a number, not {describe(value)}", span
+            )
         if parameter.type is int:
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
             if not isinstance(value, int):
-                raise self.builder.fail("E0304", f"`{name}` of `{what}` is a whole number, not {value}", span)
+                raise self.builder.fail(
+                    "E0304", f"`{name}` of `{what}` is a whole number, not {value}", span
+                )
         else:
             value = float(value)
         low = parameter.low if parameter.low is not None else -math.inf
         high = parameter.high if parameter.high is not None else math.inf
         if not low <= value <= high:
             raise self.builder.fail(
-                "E0305", f"`{name}` of `{what}` must be between {low:g} and {high:,.12g}, not {value}", span
+                "E0305",
+                f"`{name}` of `{what}` must be between {low:g} and {high:,.12g}, not {value}",
+                span,
             )
         return value
 
@@ -573,16 +644,22 @@ class Evaluator:
         """``norm(init = 0)``: the network's norm with something changed."""
         layer = self.setting("norm", call.span)
         if isinstance(layer, Identity):
-            raise self.builder.fail("E0301", "the network has no norm (`norm = none`), so it has no parameters", call.span)
+            raise self.builder.fail(
+                "E0301",
+                "the network has no norm (`norm = none`), so it has no parameters",
+                call.span,
+            )
         if not isinstance(layer, OpLayer):
-            raise self.builder.fail("E0402", f"norm is {describe(layer)} and takes no arguments", call.span)
+            raise self.builder.fail(
+                "E0402", f"norm is {describe(layer)} and takes no arguments", call.span
+            )
         changes = self._op_args(layer.op, call.args, env, call.span, partial=True)
         return OpLayer(layer.op, {**layer.attrs, **changes}, call.span, layer.role)
 
     # -- flows and operators ----------------------------------------------------------------------
 
     def _flow(self, flow: s.Flow, env: Env) -> Any:
-        first = self.evaluate(flow.steps[0], env, layer=True)
+        first = self.evaluate(flow.steps[0], env, "layer")
         if isinstance(first, (Wire, Poison)):
             wire: Wire | Poison = first
             for step in flow.steps[1:]:
@@ -598,12 +675,12 @@ class Evaluator:
         return Sequence(tuple(steps), flow.span)
 
     def _layer(self, step: s.Expr, env: Env) -> Layer:
-        return self._as_layer(self.evaluate(step, env, layer=True), step.span)
+        return self._as_layer(self.evaluate(step, env, "layer"), step.span)
 
     def _as_layer(self, value: Any, span: Span) -> Layer:
         if isinstance(value, Poison):
             raise Failed
-        if isinstance(value, Bound) and value.kind == "surrogate" and value.name in OPS and not value.args:
+        if isinstance(value, Bound) and _is_op(value.name, value.kind, "layer") and not value.args:
             return self._op(value.name, (), Env(value.module, "flow"), span)
         if not is_layer(value):
             raise self.builder.fail(
@@ -620,7 +697,9 @@ class Evaluator:
             if expr.op == "not":
                 return not self.condition(expr.operand, env)
             if isinstance(value, Wire):
-                return self.builder.add("affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span)
+                return self.builder.add(
+                    "affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span
+                )
             return -self.number(expr.operand, env)
         if expr.op in ("and", "or"):
             left = self.condition(expr.left, env)
@@ -708,16 +787,20 @@ class Evaluator:
                 hint=f"write `stage({value.name}(...), 1) {word} ...`",
             )  # fmt: skip
         if not isinstance(value, Backbone):
-            raise self.builder.fail("E0403", f"`{word}` wires a backbone, not {describe(value)}", subject.span)
+            raise self.builder.fail(
+                "E0403", f"`{word}` wires a backbone, not {describe(value)}", subject.span
+            )
         return value
 
     def _stages(self, subject: s.Expr, env: Env, word: str, by: s.Expr, kind: str) -> Backbone:
         backbone = self._backbone(subject, env, word)
-        value = self.evaluate(by, env)
+        value = self.evaluate(by, env, kind)
         if isinstance(value, Poison):
             raise Failed
         if not isinstance(value, Bound) or value.kind != kind:
-            raise self.builder.fail("E0403", f"`{word}` takes a {kind}, not {describe(value)}", by.span)
+            raise self.builder.fail(
+                "E0403", f"`{word}` takes a {kind}, not {describe(value)}", by.span
+            )
         if any(getattr(stage, kind) is not None for stage in backbone.stages):
             raise self.builder.fail("E0302", f"the {kind} of this backbone is given twice", by.span)
         return backbone.each_stage(**{kind: value})
@@ -732,11 +815,14 @@ class Evaluator:
                     "E0301", f"`with` cannot change `{name}`", arg.span,
                     hint="it changes neuron, surrogate, norm or zero_init",
                 )  # fmt: skip
-            changes[arg.name] = self.check_setting(arg.name, self.evaluate(arg.value, env), arg.value.span)
+            changes[arg.name] = self.check_setting(
+                arg.name, self.evaluate(arg.value, env), arg.value.span
+            )
         stages = [{**stage.settings, **changes} for stage in backbone.stages]
         merged = iter(stages)
         items = tuple(
-            _replace_settings(item, next(merged)) if isinstance(item, StageOf) else item for item in backbone.items
+            _replace_settings(item, next(merged)) if isinstance(item, StageOf) else item
+            for item in backbone.items
         )
         return Backbone(items, backbone.span)
 
@@ -756,9 +842,16 @@ class Evaluator:
         if name == "zero_init":
             if isinstance(value, bool):
                 return value
-            raise self.builder.fail("E0304", f"zero_init is true or false, not {describe(value)}", span)
+            raise self.builder.fail(
+                "E0304", f"zero_init is true or false, not {describe(value)}", span
+            )
         if isinstance(value, OpLayer) and name == "surrogate":
-            raise self.builder.fail("E0403", f"{describe(value)} is not a surrogate", span, hint="did you forget `use std`?")
+            raise self.builder.fail(
+                "E0403",
+                f"{describe(value)} is not a surrogate",
+                span,
+                hint="did you forget `use std`?",
+            )
         if not isinstance(value, Bound) or value.kind != name:
             raise self.builder.fail("E0403", f"{describe(value)} is not a {name}", span)
         return value
@@ -770,7 +863,9 @@ class Evaluator:
         index = expr.indices[0]
         last = len(backbone.stages) - 1
         if isinstance(index, s.Range):
-            low, high = (self.whole(end, env, "a stage", 0, 2**20) for end in (index.low, index.high))
+            low, high = (
+                self.whole(end, env, "a stage", 0, 2**20) for end in (index.low, index.high)
+            )
         else:
             low = high = self.whole(index, env, "a stage", 0, 2**20)
         if high > last or low > high:

@@ -113,6 +113,11 @@ class Stage:
     result_form: Form
     origin: Span = field(default=NOWHERE, compare=False, repr=False)
 
+    def nodes(self) -> set[int]:
+        """All nodes that the stage names."""
+        ends = {id for block in self.blocks for id in (block.input, block.output, block.join)}
+        return ends | {self.entry, self.result}
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -167,9 +172,13 @@ class Rewriter:
         self._next = max(graph.nodes, default=-1) + 1
         self._names = {(node.scope, node.name) for node in graph.nodes.values()}
 
-    def keep(self, node: Node, inputs: Iterable[int] | None = None, value: Value | None = None) -> int:
+    def keep(
+        self, node: Node, inputs: Iterable[int] | None = None, value: Value | None = None
+    ) -> int:
         """Take a node over under its own id, with new inputs or value where they are given."""
-        operands = tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
+        operands = (
+            tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
+        )
         if operands != node.inputs or value is not None:
             node = replace(node, inputs=operands, value=value or node.value)
         self.nodes[node.id] = node
@@ -177,7 +186,12 @@ class Rewriter:
         return node.id
 
     def new(
-        self, op: str, inputs: tuple[int, ...], attrs: Mapping[str, Attribute], value: Value, like: Node
+        self,
+        op: str,
+        inputs: tuple[int, ...],
+        attrs: Mapping[str, Attribute],
+        value: Value,
+        like: Node,
     ) -> int:
         """Add a node of no old counterpart, in the scope and with the origin of ``like``."""
         id = self._next
@@ -187,8 +201,8 @@ class Rewriter:
         self.nodes[id] = Node(id, op, inputs, attrs, value, like.scope, name, like.origin)
         return id
 
-    def finish(self) -> Graph:
-        """The new graph, with outputs and stages led over."""
+    def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
+        """The new graph, with outputs and stages led over. A stage that lost a node is dropped."""
         to = self.mapping
         stages = tuple(
             replace(
@@ -201,11 +215,12 @@ class Rewriter:
                 ),
             )
             for stage in self.graph.stages
+            if all(i in to for i in stage.nodes())
         )
         return replace(
             self.graph,
             nodes=self.nodes,
-            outputs={name: to[id] for name, id in self.graph.outputs.items()},
+            outputs=outputs or {name: to[id] for name, id in self.graph.outputs.items()},
             stages=stages,
             stem_output=to[self.graph.stem_output],
         )

@@ -6,14 +6,14 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from danetc.compiler.builder import MAX_STEPS, Builder
-from danetc.compiler.evaluate import MAX_DEPTH, NORMS, Definition, Env, Evaluator
-from danetc.compiler.graph import ANALOG, Block, Form, Graph, Node, Stage, Value, count
+from danetc.compiler.evaluate import MAX_DEPTH, Definition, Env, Evaluator
+from danetc.compiler.graph import ANALOG, Block, Form, Graph, Stage, Value, count
 from danetc.compiler.ops import text
 from danetc.compiler.rules import RuleReader
 from danetc.compiler.values import (
@@ -37,8 +37,8 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
 from danetc.dsl.equations import compile_neuron
-from danetc.dsl.modules import Module
-from danetc.dsl.source import Span
+from danetc.dsl.modules import Module, is_library
+from danetc.dsl.source import SourceFile, Span
 
 SETTINGS = (
     "input", "steps", "neuron", "surrogate", "norm", "stem", "stages", "head", "out", "zero_init", "recipe",
@@ -103,7 +103,9 @@ class Lowering(Evaluator):
         if layer.op == "tdbn":
             attrs = dict(layer.attrs)
             alpha = float(attrs.pop("alpha"))  # type: ignore[arg-type]
-            layer = OpLayer("batchnorm", {"init": alpha * self._threshold(layer.span)}, layer.span, layer.role)
+            layer = OpLayer(
+                "batchnorm", {"init": alpha * self._threshold(layer.span)}, layer.span, layer.role
+            )
         if layer.op == "linear" and len(self.builder.value(wire).shape) == 3:
             wire = self.builder.add("flatten", (wire,), {}, layer.span)
         return self.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
@@ -140,7 +142,9 @@ class Lowering(Evaluator):
         if key not in self._programs:
             for name, value in args.items():
                 if not isinstance(value, (bool, int, float)) and type(value).__name__ != "Learn":
-                    raise self.builder.fail("E0304", f"`{name}` of a neuron is a number, not {describe(value)}", span)
+                    raise self.builder.fail(
+                        "E0304", f"`{name}` of a neuron is a number, not {describe(value)}", span
+                    )
             program = compile_neuron(
                 bound.declaration, args, surrogate.declaration if surrogate is not None else None,
                 surrogate_args, self.builder.reporter,
@@ -205,7 +209,9 @@ class Lowering(Evaluator):
             with builder.site(stage.rule.span if stage.rule else stage.span):
                 form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
                 with builder.within("blocks"):
-                    feed = self._build(form, wire, inputs, outputs, stage.rule.span if stage.rule else stage.span)
+                    feed = self._build(
+                        form, wire, inputs, outputs, stage.rule.span if stage.rule else stage.span
+                    )
             if isinstance(feed, Poison):
                 return POISON
             inputs.append(feed)
@@ -221,13 +227,25 @@ class Lowering(Evaluator):
         with builder.site(stage.rule.span if stage.rule else stage.span):
             result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
             with builder.within("blocks"):
-                result = self._build(result_form, wire, inputs, outputs, stage.rule.span if stage.rule else stage.span)
+                result = self._build(
+                    result_form,
+                    wire,
+                    inputs,
+                    outputs,
+                    stage.rule.span if stage.rule else stage.span,
+                )
         if isinstance(result, Poison):
             return POISON
         self.stages.append(
             Stage(
-                scope, stage.connection.name if stage.connection else "", rule.name if rule else "chain",
-                wire.id, tuple(blocks), result.id, result_form, stage.span,
+                scope,
+                stage.connection.name if stage.connection else "",
+                rule.name if rule else "chain",
+                wire.id,
+                tuple(blocks),
+                result.id,
+                result_form,
+                stage.span,
             )  # fmt: skip
         )
         return result
@@ -272,7 +290,9 @@ class Lowering(Evaluator):
             )  # fmt: skip
         block = stage.block
         if "stride" in names and "stride" not in block.args:
-            block = Bound(block.declaration, block.module, {**block.args, "stride": stride}, block.span)
+            block = Bound(
+                block.declaration, block.module, {**block.args, "stride": stride}, block.span
+            )
         stride = int(block.args.get("stride", stride))
         block = self.alias(block)
         connection = self.alias(stage.connection) if stage.connection is not None else None
@@ -285,8 +305,10 @@ class Lowering(Evaluator):
                 )  # fmt: skip
             output = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
             return Joined(output, output, ())
-        parts = self._parts(connection, stage)
-        if wires_itself and (bad := next((parts[name] for name in ("each", "last") if name in parts), None)):
+        parts = self._parts(connection)
+        if wires_itself and (
+            bad := next((parts[name] for name in ("each", "last") if name in parts), None)
+        ):
             raise self.builder.fail(
                 "E0604", f"block `{block.name}` wires itself, so `{bad.name}` of connection `{connection.name}` would have no effect",
                 stage.connection.span if stage.connection else stage.span,
@@ -296,7 +318,9 @@ class Lowering(Evaluator):
         values = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
         for param in connection.declaration.params:
             if param.name in values or param.name in ("channels", "branch", "shortcut"):
-                raise self.builder.fail("E0302", f"a connection knows `{param.name}` already", param.name_span)
+                raise self.builder.fail(
+                    "E0302", f"a connection knows `{param.name}` already", param.name_span
+                )
         env = self._connection_env(connection, parts, values)
         if wires_itself:
             with self.builder.within("branch"):
@@ -314,7 +338,7 @@ class Lowering(Evaluator):
             env.values["shortcut"] = self._shortcut(connection, parts, env, wire, branch, stride)
         return self._joined(parts["out"].value, env)
 
-    def _parts(self, connection: Bound, stage: StageOf) -> dict[str, s.Define]:
+    def _parts(self, connection: Bound) -> dict[str, s.Define]:
         parts: dict[str, s.Define] = {}
         for item in connection.declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
@@ -325,7 +349,12 @@ class Lowering(Evaluator):
                 "E0601", f"connection `{connection.name}` does not say what `out` is", connection.declaration.name_span,
                 hint="add `out = branch + shortcut`",
             )  # fmt: skip
-        used = {node.id for part in parts.values() for node in s.walk(part.value) if isinstance(node, s.Name)}
+        used = {
+            node.id
+            for part in parts.values()
+            for node in s.walk(part.value)
+            if isinstance(node, s.Name)
+        }
         for name, part in parts.items():
             if name not in CONNECTION_PARTS and name not in used:
                 raise self.builder.fail(
@@ -334,7 +363,9 @@ class Lowering(Evaluator):
                 )  # fmt: skip
         return parts
 
-    def _connection_env(self, connection: Bound, parts: dict[str, s.Define], values: dict[str, Any]) -> Env:
+    def _connection_env(
+        self, connection: Bound, parts: dict[str, s.Define], values: dict[str, Any]
+    ) -> Env:
         env = self.complete(connection)
         env.values.update(values)
         env.scope = self.builder.scope
@@ -349,11 +380,13 @@ class Lowering(Evaluator):
         """The layers of a block that is a flow of weights; the last with weights gives its width."""
         env = self.complete(block)
         assert block.declaration.value is not None
-        value = self.evaluate(block.declaration.value, env, layer=True)
+        value = self.evaluate(block.declaration.value, env, "layer")
         if isinstance(value, Poison):
             raise Failed
         layers = list(_flatten(value)) if is_layer(value) else []
-        weighted = [layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED]
+        weighted = [
+            layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED
+        ]
         if not weighted:
             raise self.builder.fail(
                 "E0408", f"block `{block.name}` is {describe(value)}, not a flow of weighted layers",
@@ -400,7 +433,9 @@ class Lowering(Evaluator):
         if isinstance(around, Poison):
             raise Failed
         if not is_layer(around):
-            raise self.builder.fail("E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span)
+            raise self.builder.fail(
+                "E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span
+            )
         places = sum(isinstance(layer, BlockConv) for layer in _flatten(around))
         if places != 1:
             raise self.builder.fail(
@@ -411,7 +446,11 @@ class Lowering(Evaluator):
 
     def _zero_last_norm(self, first: int, connection: Bound, parts: dict[str, s.Define]) -> None:
         """``zero_init = true``: the last norm of the branch starts at 0."""
-        norms = [id for id in range(first, len(self.builder.nodes)) if "init" in self.builder.nodes[id].attrs]
+        norms = [
+            id
+            for id in range(first, len(self.builder.nodes))
+            if "init" in self.builder.nodes[id].attrs
+        ]
         if not norms:
             part = parts.get("last", parts["each"])
             raise self.builder.fail(
@@ -422,7 +461,13 @@ class Lowering(Evaluator):
         self.builder.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
 
     def _shortcut(
-        self, connection: Bound, parts: dict[str, s.Define], env: Env, wire: Wire, branch: Wire, stride: int
+        self,
+        connection: Bound,
+        parts: dict[str, s.Define],
+        env: Env,
+        wire: Wire,
+        branch: Wire,
+        stride: int,
     ) -> Wire | Poison:
         """The block's input, through ``projection`` where the shape changes, else ``identity``."""
         shape, wanted = self.builder.value(wire).shape, self.builder.value(branch).shape
@@ -439,7 +484,9 @@ class Lowering(Evaluator):
         if isinstance(layer, Poison):
             raise Failed
         if not is_layer(layer):
-            raise self.builder.fail("E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span)
+            raise self.builder.fail(
+                "E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span
+            )
         attrs: dict[str, Any] = {"width": env.values["channels"]}
         op = "linear"
         if len(shape) == 3:
@@ -468,7 +515,7 @@ class Lowering(Evaluator):
             expr = expr.then if self.condition(expr.condition, env) else expr.otherwise
         plain = replace_env(env, block_conv=False)
         if isinstance(expr, s.Flow):
-            join = self.evaluate(expr.steps[0], plain, layer=True)
+            join = self.evaluate(expr.steps[0], plain, "layer")
             if isinstance(join, (Wire, Poison)):
                 result: Wire | Poison = join
                 after: list[str] = []
@@ -490,7 +537,9 @@ class Lowering(Evaluator):
         self._inside.append(block.name)
         try:
             if len(self._inside) > MAX_DEPTH:
-                raise self.builder.fail("E0211", f"block `{block.name}` contains itself", block.declaration.name_span)
+                raise self.builder.fail(
+                    "E0211", f"block `{block.name}` contains itself", block.declaration.name_span
+                )
             env = self.complete(block)
             env.scope = self.builder.scope
             for name, value in {**extra, "in": wire}.items():
@@ -515,27 +564,39 @@ class Lowering(Evaluator):
     def _define(self, declaration: s.Declaration, env: Env) -> None:
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
-                raise self.builder.fail("E0408", f"a {declaration.kind} holds definitions `name = value` alone", item.span)
+                raise self.builder.fail(
+                    "E0408",
+                    f"a {declaration.kind} holds definitions `name = value` alone",
+                    item.span,
+                )
             env.definitions[item.name] = Definition(item.value, env, item.name_span)
 
     def _unused(self, env: Env, kind: str, name: str, settings: tuple[str, ...] = ()) -> None:
         for id, definition in env.definitions.items():
             if id not in env.used:
                 hint = did_you_mean(id, [other for other in settings if other != id])
-                what = f"`{id}` is not a setting of a {kind}, and nothing uses it" if settings else f"nothing uses `{id}`"
+                what = (
+                    f"`{id}` is not a setting of a {kind}, and nothing uses it"
+                    if settings
+                    else f"nothing uses `{id}`"
+                )
                 if id in ("stem", "stages", "head") and settings:
                     what = f"`{id}` is not used, since `out` says what the network gives"
                 self.builder.error("E0308", what, definition.span, hint=hint)
 
     # -- networks ---------------------------------------------------------------------------------
 
-    def encode(self, name: str, shape: tuple[int, ...], bound: int | None, span: Span) -> Wire | Poison:
+    def encode(
+        self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
+    ) -> Wire | Poison:
         """The network's input; a static image is repeated at each step (passes undo it)."""
         kind = count(bound) if bound is not None else ANALOG
         events = name == "events"
         if any(node.op == "input" for node in self.builder.nodes.values()):
             raise self.builder.fail("E0502", "a network has one input", span)
-        wire = self.builder.add("input", (), {"events": events}, span, value=Value(shape, kind, events))
+        wire = self.builder.add(
+            "input", (), {"events": events}, span, value=Value(shape, kind, events)
+        )
         return wire if events else self.builder.add("repeat", (wire,), {}, span)
 
     def network(self, env: Env, name: str, span: Span) -> Graph | None:
@@ -545,7 +606,9 @@ class Lowering(Evaluator):
             if setting in env.definitions:
                 try:
                     value = self.definition(setting, env, env.definitions[setting].span)
-                    self.settings[setting] = self.check_setting(setting, value, env.definitions[setting].value.span)
+                    self.settings[setting] = self.check_setting(
+                        setting, value, env.definitions[setting].value.span
+                    )
                 except Failed:
                     self.settings[setting] = POISON
             elif setting == "norm":
@@ -553,7 +616,12 @@ class Lowering(Evaluator):
         env.used.update(("recipe", "input", "steps"))
         self.settings["steps"] = builder.steps
         if "input" not in env.definitions:
-            raise builder.fail("E0404", f"network `{name}` does not say what its input is", span, hint="add `input = image(3, 224, 224)`")
+            raise builder.fail(
+                "E0404",
+                f"network `{name}` does not say what its input is",
+                span,
+                hint="add `input = image(3, 224, 224)`",
+            )
         source = self._input_of(env)
         env.values["in"] = source
         outputs = self._outputs_of(env, name, span, source)
@@ -581,7 +649,9 @@ class Lowering(Evaluator):
             return POISON
         return value
 
-    def _outputs_of(self, env: Env, name: str, span: Span, source: Wire | Poison) -> dict[str, Wire | Poison]:
+    def _outputs_of(
+        self, env: Env, name: str, span: Span, source: Wire | Poison
+    ) -> dict[str, Wire | Poison]:
         builder = self.builder
         if "out" in env.definitions:
             try:
@@ -598,7 +668,12 @@ class Lowering(Evaluator):
                 return {"out": POISON}
             return {"out": value}
         if "stages" not in env.definitions:
-            builder.error("E0404", f"network `{name}` has neither `stages` nor `out`", span, hint="add `stages = resnet18 via origin`")
+            builder.error(
+                "E0404",
+                f"network `{name}` has neither `stages` nor `out`",
+                span,
+                hint="add `stages = resnet18 via origin`",
+            )
             return {"out": POISON}
         wire = source
         for part in ("stem", "stages", "head"):
@@ -610,8 +685,14 @@ class Lowering(Evaluator):
                 if isinstance(layer, Poison):
                     raise Failed
                 if not is_layer(layer):
-                    raise builder.fail("E0401", f"`{part}` is {describe(layer)}, not a layer", definition.value.span)
-                wire = self.apply(Named(part, layer, definition.value.span), wire, definition.value.span)
+                    raise builder.fail(
+                        "E0401",
+                        f"`{part}` is {describe(layer)}, not a layer",
+                        definition.value.span,
+                    )
+                wire = self.apply(
+                    Named(part, layer, definition.value.span), wire, definition.value.span
+                )
             except Failed:
                 wire = POISON
         return {"out": wire}
@@ -677,17 +758,32 @@ def levels(
     seen: list[s.Declaration] = []
     while True:
         if declaration in seen:
-            raise builder.fail("E0211", f"network `{declaration.name}` is a variant of itself", declaration.name_span)
+            raise builder.fail(
+                "E0211",
+                f"network `{declaration.name}` is a variant of itself",
+                declaration.name_span,
+            )
         seen.append(declaration)
-        given = {name: value for name, value in settings.items() if name in {p.name for p in declaration.params}}
+        given = {
+            name: value
+            for name, value in settings.items()
+            if name in {p.name for p in declaration.params}
+        }
         env = evaluator.complete(Bound(declaration, module, {**args, **given}, span))
         env = replace(
-            env, what="network", definitions=shared.definitions, cache=shared.cache, pending=shared.pending, used=shared.used
+            env,
+            what="network",
+            definitions=shared.definitions,
+            cache=shared.cache,
+            pending=shared.pending,
+            used=shared.used,
         )
         result.append(Level(declaration, env))
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
-                raise builder.fail("E0408", "a network holds definitions `name = value` alone", item.span)
+                raise builder.fail(
+                    "E0408", "a network holds definitions `name = value` alone", item.span
+                )
             shared.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
         value = declaration.value
         if value is None:
@@ -696,11 +792,18 @@ def levels(
         resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
         if resolved is None or resolved.declaration.kind != "network":
             if isinstance(name, s.Name) and resolved is None:
-                hint = did_you_mean(name.id, [n for n in module.names if module.names[n].declaration.kind == "network"])
+                hint = did_you_mean(
+                    name.id,
+                    [n for n in module.names if module.names[n].declaration.kind == "network"],
+                )
                 raise builder.fail("E0210", f"unknown name `{name.id}`", name.span, hint=hint)
-            raise builder.fail("E0403", f"network `{declaration.name}` must name another network", value.span)
+            raise builder.fail(
+                "E0403", f"network `{declaration.name}` must name another network", value.span
+            )
         base = Bound(resolved.declaration, resolved.module, {}, value.span)
-        args = evaluator.bind(base, value.args, env, value.span) if isinstance(value, s.Call) else {}
+        args = (
+            evaluator.bind(base, value.args, env, value.span) if isinstance(value, s.Call) else {}
+        )
         declaration, module, span = resolved.declaration, resolved.module, value.span
 
 
@@ -709,7 +812,7 @@ def lower(
     module: Module,
     settings: Mapping[str, Any],
     reporter: Reporter,
-    library: frozenset[int] = frozenset(),
+    library: Callable[[SourceFile], bool] = is_library,
 ) -> Graph | None:
     """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
 
@@ -720,7 +823,9 @@ def lower(
     before = len(reporter.diagnostics)
     try:
         constants = {
-            name: lowering.evaluate(value, Env(module, "--set")) if not isinstance(value, (bool, int, float, str)) else value
+            name: lowering.evaluate(value, Env(module, "--set"))
+            if not isinstance(value, (bool, int, float, str))
+            else value
             for name, value in settings.items()
         }
         chain = levels(declaration, module, constants, lowering)
@@ -737,7 +842,9 @@ def lower(
     return graph if len(reporter.diagnostics) == before else None
 
 
-def _override(name: str, value: Any, env: Env, module: Module, builder: Builder, parameters: set[str]) -> None:
+def _override(
+    name: str, value: Any, env: Env, module: Module, builder: Builder, parameters: set[str]
+) -> None:
     known = {*SETTINGS, *env.definitions}
     if name not in known:
         span = getattr(value, "span", None) or _set_span(name)
@@ -757,8 +864,6 @@ def _override(name: str, value: Any, env: Env, module: Module, builder: Builder,
 
 
 def _set_span(name: str) -> Span:
-    from danetc.dsl.source import SourceFile
-
     return Span(SourceFile("--set", name), 0, len(name))
 
 
@@ -769,6 +874,3 @@ def _steps(env: Env, lowering: Lowering) -> int:
     env.used.add("steps")
     definition = env.definitions["steps"]
     return lowering.whole(definition.value, definition.env, "steps", 1, MAX_STEPS)
-
-
-__all__ = ["NORMS", "Graph", "Lowering", "Node", "lower"]

@@ -132,7 +132,11 @@ def _conv_shape(attrs: Attrs, values: Values) -> Shape:
                 "choose groups that divide both the input channels and the width",
             )
     k, s, p, d = (int(attrs[name]) for name in ("kernel", "stride", "padding", "dilation"))  # type: ignore[arg-type]
-    return (int(attrs["width"]), _window(height, k, s, p, d, "conv"), _window(width, k, s, p, d, "conv"))  # type: ignore[arg-type]
+    return (
+        int(attrs["width"]),
+        _window(height, k, s, p, d, "conv"),
+        _window(width, k, s, p, d, "conv"),
+    )  # type: ignore[arg-type]
 
 
 def _pool_shape(attrs: Attrs, values: Values) -> Shape:
@@ -260,7 +264,13 @@ def _affine_weights(attrs: Attrs, values: Values) -> dict[str, Shape]:
 
 def _emit_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
     kwargs: dict[str, Attribute] = {"kernel_size": attrs["kernel"]}
-    defaults: dict[str, Attribute] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True}
+    defaults: dict[str, Attribute] = {
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 1,
+        "bias": True,
+    }
     kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
     return Module("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
 
@@ -278,7 +288,10 @@ def _emit_batchnorm(attrs: Attrs, values: Values, value: Value, context: Context
         )
     if not value.varies:
         return Module(
-            "danetc.runtime.norm.StaticBatchNorm2d", (channels, context.steps), {"rank": rank}, "seq"
+            "danetc.runtime.norm.StaticBatchNorm2d",
+            (channels, context.steps),
+            {"rank": rank},
+            "seq",
         )
     return Module("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
 
@@ -327,12 +340,16 @@ def _timed(name: str, *names: str, steps: bool) -> Callable[..., Function]:
     def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
         rank = len(value.shape)
         extra = tuple(attrs[item] for item in names)
-        return Function(f"torch.ops.danetc.{name}", (*((context.steps,) if steps else ()), rank, *extra))
+        return Function(
+            f"torch.ops.danetc.{name}", (*((context.steps,) if steps else ()), rank, *extra)
+        )
 
     return emit
 
 
-def _int(name: str, default: Attribute = REQUIRED, low: float = 1, high: float = 2**20) -> Parameter:
+def _int(
+    name: str, default: Attribute = REQUIRED, low: float = 1, high: float = 2**20
+) -> Parameter:
     return Parameter(name, int, default, low, high)
 
 
@@ -362,6 +379,8 @@ OPS: Mapping[str, Op] = _table(
     Op("groupnorm", "group norm", _same, _analog,
        lambda a, v, o, c: Module("torch.nn.GroupNorm", (a["groups"], o.shape[0])),
        (_int("groups", 32), _INIT), weights=_affine_weights),
+    Op("tdbn", "batch norm whose weight starts at alpha * V_th", _same, _analog, lambda a, v, o, c: None,
+       (Parameter("alpha", float, 1.0, 0.0, 1e3),), weights=_affine_weights),
     # neurons
     Op("neuron", "a spiking neuron", _same, _spike, _emit_neuron, time="neuron", public=False),
     # joins

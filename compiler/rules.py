@@ -84,7 +84,9 @@ class RuleReader:
                     )
                 return forms[0]
             case s.IfElse(then, condition, otherwise):
-                return self._form(then if self.constant(condition, env) else otherwise, env, ins, outs)
+                return self._form(
+                    then if self.constant(condition, env) else otherwise, env, ins, outs
+                )
             case s.Call(s.Name(name), args) if name in _JOINS:
                 forms = [form for arg in args for form in self._arg(arg, env, ins, outs)]
                 if not forms:
@@ -100,7 +102,11 @@ class RuleReader:
                 return ("sum", self._form(left, env, ins, outs), self._form(right, env, ins, outs))
             case s.Binary("*", left, right) if _reads(left) != _reads(right):
                 factor, form = (right, left) if _reads(left) else (left, right)
-                return ("scale", float(self.constant(factor, env)), self._form(form, env, ins, outs))
+                return (
+                    "scale",
+                    float(self.constant(factor, env)),
+                    self._form(form, env, ins, outs),
+                )
             case s.Binary("/", left, right) if _reads(left) and not _reads(right):
                 divisor = float(self.constant(right, env))
                 if divisor == 0:
@@ -131,9 +137,7 @@ class RuleReader:
 
     def _at(self, expr: s.At, env: dict[str, Any], ins: int, outs: int) -> list[Form]:
         if not (isinstance(expr.base, s.Name) and expr.base.id in ("in", "out")):
-            raise self.fail(
-                "E0608", "only `in` and `out` have an index in a rule", expr.base.span
-            )
+            raise self.fail("E0608", "only `in` and `out` have an index in a rule", expr.base.span)
         port = expr.base.id
         last = ins if port == "in" else outs
         forms: list[Form] = []
@@ -180,4 +184,7 @@ class RuleReader:
 
 
 def _reads(expr: s.Expr) -> bool:
-    return any(isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in ("in", "out") for n in s.walk(expr))  # type: ignore[arg-type]
+    return any(
+        isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in ("in", "out")
+        for n in s.walk(expr)
+    )  # type: ignore[arg-type]

@@ -492,3 +492,8 @@ def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter)
     source = read_source(path_or_source)
     location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
     return _Loader(reporter).module(source, location, _key(location))
+
+
+def is_library(source: SourceFile) -> bool:
+    """Whether a source is a file of the standard library: text that no user wrote."""
+    return any(source is known for known in _std().sources.values())

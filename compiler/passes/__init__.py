@@ -1,1 +1,43 @@
-"""."""
+"""Passes: each takes a graph and gives a graph that computes the same.
+
+One pass a file, one contract: ``name``, ``order_kept`` (whether the arithmetic keeps its order, so
+that results stay the same bit for bit) and ``apply``. ``PIPELINE`` is what a build runs, in order;
+``verify`` runs after each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes.dead import RemoveDead
+from danetc.compiler.passes.duplicates import MergeDuplicates
+from danetc.compiler.passes.running_sums import RunningSums
+from danetc.compiler.passes.static import HoistStatic
+from danetc.compiler.verify import verify
+
+
+class Pass(Protocol):
+    """A rewriting of a graph. Frozen; its fields are its options."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def order_kept(self) -> bool:
+        """Whether forward results stay the same bit for bit."""
+        ...
+
+    def apply(self, graph: Graph) -> Graph: ...
+
+
+PIPELINE: tuple[Pass, ...] = (RemoveDead(), MergeDuplicates(), RunningSums(), HoistStatic())
+
+
+def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
+    """Apply passes in order. Raises ``SpecError`` where a graph breaks an invariant."""
+    verify(graph)
+    for item in passes:
+        graph = item.apply(graph)
+        verify(graph, after=item.name)
+    return graph

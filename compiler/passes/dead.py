@@ -1,0 +1,31 @@
+"""Removal of what no output depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from danetc.compiler.graph import Graph, Rewriter
+
+
+@dataclass(frozen=True)
+class RemoveDead:
+    """Keeps the input and what the outputs depend on, in its order.
+
+    A stage whose result or inputs are gone is gone with them: nothing is left to check.
+    """
+
+    name = "remove-dead"
+    order_kept = True
+
+    def apply(self, graph: Graph) -> Graph:
+        live = set(graph.outputs.values()) | {graph.input.id, graph.stem_output}
+        for node in reversed(list(graph.nodes.values())):
+            if node.id in live:
+                live.update(node.inputs)
+        if len(live) == len(graph.nodes):
+            return graph
+        rewriter = Rewriter(graph)
+        for node in graph.nodes.values():
+            if node.id in live:
+                rewriter.keep(node)
+        return rewriter.finish()

@@ -1,0 +1,47 @@
+"""Merging of nodes that compute the same from the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from danetc.compiler.graph import Graph, Node, Rewriter
+from danetc.compiler.ops import OPS
+from danetc.dsl.neuron_program import NeuronProgram
+
+
+@dataclass(frozen=True)
+class MergeDuplicates:
+    """Two nodes are one if op, attributes and operands are the same.
+
+    What has weights of its own or draws random numbers is never merged.
+    """
+
+    name = "merge-duplicates"
+    order_kept = True
+
+    def apply(self, graph: Graph) -> Graph:
+        learns = {
+            key: bool(NeuronProgram.parse(text).learnables) for key, text in graph.neurons.items()
+        }
+        seen: dict[object, int] = {}
+        rewriter = Rewriter(graph)
+        for node in graph.nodes.values():
+            operands = tuple(rewriter.mapping[i] for i in node.inputs)
+            if _has_own_state(node, graph, learns):
+                rewriter.keep(node, operands)
+                continue
+            key = (node.op, operands, tuple(sorted(node.attrs.items())))
+            if key in seen:
+                rewriter.mapping[node.id] = seen[key]
+            else:
+                seen[key] = rewriter.keep(node, operands)
+        return rewriter.finish()
+
+
+def _has_own_state(node: Node, graph: Graph, learns: dict[str, bool]) -> bool:
+    row = OPS[node.op]
+    if row.random or node.op == "input":
+        return True
+    if node.op == "neuron":
+        return learns[str(node.attrs["neuron"])]
+    return bool(row.weights(node.attrs, tuple(item.value for item in graph.inputs_of(node))))

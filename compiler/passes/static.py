@@ -1,0 +1,83 @@
+"""Computing once what does not vary over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from danetc.compiler.graph import Graph, Node, Rewriter
+from danetc.compiler.ops import OPS, infer
+from danetc.compiler.ops import Context as OpContext
+from danetc.dsl.neuron_program import NeuronProgram
+
+
+@dataclass(frozen=True)
+class HoistStatic:
+    """Moves ``repeat`` behind every operation that treats all time steps alike.
+
+    ``op(repeat(x)) = repeat(op(x))``. A neuron, a sum and a mean over time read a static value as
+    it is; where an operation needs T copies (``concat`` with something that varies, per-step norms,
+    a network's output) the repetition is made there. What draws random numbers is not moved: it
+    draws anew at each step.
+    """
+
+    name = "hoist-static"
+    order_kept = True
+
+    def apply(self, graph: Graph) -> Graph:
+        programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+        context = OpContext(
+            graph.steps,
+            graph.neurons,
+            {},
+            {key: program.is_stateful for key, program in programs.items()},
+        )
+        rewriter = Rewriter(graph)
+        static: set[int] = set()  # old nodes whose new node holds one copy where the old held T
+        repeated: dict[int, int] = {}
+
+        def at_each_step(old: int) -> int:
+            """The new node of an old one, with T copies if the old one had them."""
+            new = rewriter.mapping[old]
+            if old not in static:
+                return new
+            if new not in repeated:
+                node = rewriter.nodes[new]
+                value = infer(OPS["repeat"], {}, (node.value,), context)
+                repeated[new] = rewriter.new("repeat", (new,), {}, value, node)
+            return repeated[new]
+
+        for node in graph.nodes.values():
+            if node.op == "repeat":
+                rewriter.mapping[node.id] = rewriter.mapping[node.inputs[0]]
+                static.add(node.id)
+            else:
+                self._move(node, context, rewriter, static, at_each_step)
+        return rewriter.finish({name: at_each_step(id) for name, id in graph.outputs.items()})
+
+    @staticmethod
+    def _move(
+        node: Node,
+        context: OpContext,
+        rewriter: Rewriter,
+        static: set[int],
+        at_each_step: Callable[[int], int],
+    ) -> None:
+        row = OPS[node.op]
+        reads = [rewriter.nodes[rewriter.mapping[i]].value for i in node.inputs]
+        constant = bool(reads) and not any(value.varies for value in reads)
+        timeless = row.time == "pointwise" and not node.attrs.get("per_step") and not row.random
+        if row.time == "neuron":
+            timeless = not context.stateful[str(node.attrs["neuron"])]
+        if constant and timeless and node.value.varies:
+            inputs = tuple(rewriter.mapping[i] for i in node.inputs)
+            value = type(node.value)(node.value.shape, node.value.kind, False)
+            rewriter.keep(node, inputs, value)
+            static.add(node.id)
+            return
+        reads_static = row.mixes or row.time in ("neuron", "reduces", "creates")
+        inputs = tuple(
+            rewriter.mapping[i] if reads_static or i not in static else at_each_step(i)
+            for i in node.inputs
+        )
+        rewriter.keep(node, inputs)

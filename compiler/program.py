@@ -1,0 +1,151 @@
+"""From a file to checked graphs: parse, resolve, lower, verify. Needs lark, never torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from danetc.compiler.graph import Graph
+from danetc.compiler.lower import lower
+from danetc.compiler.passes import PIPELINE, Pass, run
+from danetc.compiler.static_check import check_declarations
+from danetc.compiler.verify import verify
+from danetc.dsl.diagnostics import Reporter, SpecError, did_you_mean
+from danetc.dsl.modules import Module, find_spec, is_library, load_module, read_source
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax import Declaration, Expr
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file without errors: its module, and the networks that it declares as lowered graphs."""
+
+    module: Module
+    graphs: Mapping[str, Graph] = field(repr=False)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(self.graphs)
+
+    @cached_property
+    def main(self) -> str:
+        """The network meant when none is named: that of the file's name, or the only one."""
+        stem = self.module.source.name.replace("\\", "/").rpartition("/")[2].removesuffix(".danet")
+        if stem in self.graphs:
+            return stem
+        if len(self.graphs) == 1:
+            return next(iter(self.graphs))
+        span = Span(self.module.source, 0, 0)
+        if not self.graphs:
+            raise _error(
+                "E0220", "the file declares no network", span, "add `network NAME { ... }`"
+            )
+        names = ", ".join(self.graphs)
+        raise _error(
+            "E0220", "the file declares several networks", span, f"name one with -n: {names}"
+        )
+
+    def declaration(self, network: str | None = None) -> Declaration:
+        """The declaration of a network, by name or the main one."""
+        name = network or self.main
+        if name not in self.graphs:
+            hint = (
+                did_you_mean(name, self.graphs) or f"it declares {', '.join(self.graphs) or 'none'}"
+            )
+            raise _error(
+                "E0220",
+                f"the file declares no network `{name}`",
+                Span(self.module.source, 0, 0),
+                hint,
+            )
+        return self.module.own[name]
+
+
+def _error(code: str, message: str, span: Span, hint: str | None) -> SpecError:
+    reporter = Reporter()
+    reporter.error(code, message, span, hint=hint)
+    return SpecError(reporter.diagnostics)
+
+
+def check_text(text: str, name: str = "<text>") -> Checked:
+    """Check a spec given as text. Raises ``SpecError`` with all that is wrong in it."""
+    return check_source(SourceFile(name, text))
+
+
+def check_file(path_or_name: str) -> Checked:
+    """Check a file, or a shipped spec by its name. Raises ``SpecError``."""
+    return check_source(read_source(find_spec(path_or_name)))
+
+
+def check_source(source: SourceFile) -> Checked:
+    """Check a source: every declaration, and every network lowered and verified."""
+    reporter = Reporter()
+    module = load_module(source, reporter)
+    check_declarations(module, reporter)
+    graphs: dict[str, Graph] = {}
+    for declaration in module.program.declarations:
+        if declaration.kind != "network" or module.own.get(declaration.name) is not declaration:
+            continue
+        graph = _lowered(declaration, module, {}, reporter)
+        if graph is not None:
+            graphs[declaration.name] = graph
+    reporter.raise_if_errors()
+    return Checked(module, graphs)
+
+
+def _lowered(
+    declaration: Declaration, module: Module, settings: Settings, reporter: Reporter
+) -> Graph | None:
+    graph = lower(declaration, module, settings, reporter, is_library)
+    if graph is None:
+        return None
+    try:
+        verify(graph)
+    except SpecError as error:
+        reporter.diagnostics.extend(error.diagnostics)
+        return None
+    return graph
+
+
+def graph_of(
+    checked: Checked,
+    network: str | None = None,
+    settings: Settings | None = None,
+    passes: tuple[Pass, ...] = PIPELINE,
+) -> Graph:
+    """The graph of a network with settings changed, after the passes.
+
+    ``settings`` maps parameters and settings of the network to numbers, booleans, or text that is
+    read as an expression (``{"neuron": "LIF(tau = 4.0)"}``). Raises ``SpecError``.
+    """
+    declaration = checked.declaration(network)
+    if not settings:
+        return run(checked.graphs[declaration.name], passes)
+    reporter = Reporter()
+    values = {name: _setting(name, value, reporter) for name, value in settings.items()}
+    reporter.raise_if_errors()
+    graph = _lowered(declaration, checked.module, values, reporter)
+    reporter.raise_if_errors()
+    assert graph is not None
+    return run(graph, passes)
+
+
+def _setting(name: str, value: Any, reporter: Reporter) -> Any:
+    """A setting's value; text is read as an expression, so that errors in it are shown in it."""
+    if not isinstance(value, str):
+        return value
+    from danetc.dsl.parser import parse
+    from danetc.dsl.syntax import Define
+
+    source = SourceFile("--set", f"network set {{ {name} = {value} }}")
+    program = parse(source, reporter)
+    expr: Expr | None = None
+    for item in program.declarations:
+        for stmt in item.body or ():
+            if isinstance(stmt, Define) and stmt.name == name:
+                expr = stmt.value
+    return expr if expr is not None else value

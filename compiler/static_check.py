@@ -1,0 +1,184 @@
+"""Checks of declarations that need no network: a library file is checked as well as a network.
+
+Names and arguments are checked in every declaration; neurons are compiled and rules are read with
+the defaults of their parameters. Lowering finds the rest, and reports the same error at the same
+place only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from danetc.compiler.builder import Builder
+from danetc.compiler.evaluate import CONSTANTS, SPECIAL, Env
+from danetc.compiler.lower import Lowering
+from danetc.compiler.ops import OPS
+from danetc.compiler.values import Bound, Failed
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.equations import compile_neuron, compile_surrogate
+from danetc.dsl.modules import Module, is_library
+from danetc.dsl.recipe import resolve_recipe
+
+PORTS: Mapping[str, tuple[str, ...]] = {
+    "block": ("in", "i", "n"),
+    "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
+    "backbone": (),
+}
+RULE_SIZES = (1, 2, 3, 5)
+
+
+def check_declarations(module: Module, reporter: Reporter) -> None:
+    """Report what is wrong in a module's own declarations, whether or not a network uses them."""
+    checker = _Checker(module, reporter)
+    for declaration in module.program.declarations:
+        if module.own.get(declaration.name) is not declaration:
+            continue
+        try:
+            checker.check(declaration)
+        except Failed:
+            continue
+
+
+class _Checker:
+    def __init__(self, module: Module, reporter: Reporter) -> None:
+        self.module = module
+        self.reporter = reporter
+        self.lowering = Lowering(Builder(reporter, 1, is_library))
+        self.lowering.settings = {"steps": 1}
+
+    def check(self, declaration: s.Declaration) -> None:
+        self._twice(declaration)
+        match declaration.kind:
+            case "block" | "backbone" | "connection":
+                self._names(declaration)
+                self._body(declaration)
+            case "rule":
+                self._rule(declaration)
+            case "neuron" | "surrogate":
+                self._equations(declaration)
+            case "recipe":
+                resolve_recipe(declaration, {}, self.reporter, self.module)
+
+    def _twice(self, declaration: s.Declaration) -> None:
+        """No parameter and, but in equations, no name of a body is defined twice."""
+        places: dict[str, s.Param | s.Define] = {}
+        items: list[s.Param | s.Define] = list(declaration.params)
+        if declaration.kind in ("network", "block", "connection", "rule"):
+            items += [item for item in declaration.body or () if isinstance(item, s.Define)]
+        for item in items:
+            first = places.setdefault(item.name, item)
+            shadows = (
+                isinstance(first, s.Param)
+                and declaration.kind == "network"
+                and isinstance(item, s.Define)
+            )
+            if first is not item and not shadows:
+                self.reporter.error(
+                    "E0212", f"`{item.name}` is defined twice in {declaration.kind} `{declaration.name}`", item.name_span,
+                    labels=(Label(first.name_span, "first defined here"),),
+                    hint="give one of them another name",
+                )  # fmt: skip
+
+    # -- flows ------------------------------------------------------------------------------------
+
+    def _names(self, declaration: s.Declaration) -> None:
+        known = {param.name for param in declaration.params} | set(PORTS[declaration.kind])
+        known |= {item.name for item in declaration.body or () if isinstance(item, s.Define)}
+        env = Env(self.module, declaration.kind, dict.fromkeys(known, 0))
+        roots: list[s.Expr] = [
+            param.default for param in declaration.params if param.default is not None
+        ]
+        roots += [item.value for item in declaration.body or () if isinstance(item, s.Define)]
+        if declaration.value is not None:
+            roots.append(declaration.value)
+        for root in roots:
+            for node in s.walk(root):
+                try:
+                    if isinstance(node, s.Name):
+                        self._known(node, env)
+                    elif isinstance(node, s.Call) and isinstance(node.function, s.Name):
+                        self._arguments(node, node.function.id, env)
+                except Failed:
+                    continue
+
+    def _known(self, name: s.Name, env: Env) -> None:
+        id = name.id
+        if (
+            id in env.values
+            or id in CONSTANTS
+            or id in SPECIAL
+            or id in ("spike", "norm", "steps", "identity", "none")
+        ):
+            return
+        if id in self.module.names or (id in OPS and OPS[id].public):
+            return
+        raise self.lowering._unknown(id, env, name.span)
+
+    def _arguments(self, call: s.Call, id: str, env: Env) -> None:
+        if id in env.values or (id in self.module.names and id in OPS):
+            return  # lowering knows which of the two is meant
+        if id in self.module.names:
+            declaration = self.module.names[id].declaration
+            names = [param.name for param in declaration.params]
+            what = f"{declaration.kind} `{id}`"
+        elif id in OPS and OPS[id].public:
+            names, what = [parameter.name for parameter in OPS[id].parameters], f"`{id}`"
+        else:
+            return
+        self.lowering.assign(call.args, names, what, call.span)
+
+    def _body(self, declaration: s.Declaration) -> None:
+        bound = Bound(declaration, self.module, {}, declaration.name_span)
+        if declaration.kind == "connection" and declaration.body is not None:
+            self.lowering._parts(bound)
+        elif declaration.kind == "block" and declaration.body is not None:
+            if not any(
+                isinstance(item, s.Define) and item.name == "out" for item in declaration.body
+            ):
+                raise self.lowering.builder.fail(
+                    "E0408", f"block `{declaration.name}` does not say what `out` is", declaration.name_span,
+                    hint="add `out = in -> ...`",
+                )  # fmt: skip
+        elif declaration.value is None:
+            raise self.lowering.builder.fail(
+                "E0408",
+                f"{declaration.kind} `{declaration.name}` says nothing",
+                declaration.name_span,
+            )
+
+    # -- equations --------------------------------------------------------------------------------
+
+    def _defaults(self, declaration: s.Declaration) -> dict[str, Any] | None:
+        """The parameters' defaults, or None where one has none (then only uses can be checked)."""
+        if any(param.default is None for param in declaration.params):
+            return None
+        bound = Bound(declaration, self.module, {}, declaration.name_span)
+        return dict(self.lowering.complete(bound).values)
+
+    def _rule(self, declaration: s.Declaration) -> None:
+        if declaration.body is None:
+            self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
+            return
+        values = self._defaults(declaration)
+        if values is None:
+            return
+        env = Env(self.module, "rule", values)
+        bound = Bound(declaration, self.module, {}, declaration.name_span)
+        for blocks in RULE_SIZES:
+            reader = self.lowering._reader(bound, env, blocks)
+            for i in range(blocks):
+                reader.feed_of(i)
+            reader.result_form()
+
+    def _equations(self, declaration: s.Declaration) -> None:
+        values = self._defaults(declaration)
+        if values is None:
+            return
+        if declaration.body is None:
+            self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
+        elif declaration.kind == "neuron":
+            compile_neuron(declaration, values, None, {}, self.reporter)
+        else:
+            compile_surrogate(declaration, values, self.reporter)

@@ -1,0 +1,316 @@
+"""What holds of every graph: a table of invariants, checked after lowering and after each pass.
+
+A broken invariant is an error of the spec where a user can cause it (then it has a code and stands
+on the user's line), and a fault of the compiler elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from danetc.compiler.graph import ANALOG, SPIKE, Form, Graph, Node, Stage
+from danetc.compiler.ops import OPS, Context, OpError, infer
+from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.source import Span
+
+
+class InvariantError(Exception):
+    """The compiler made a graph that it must not make. Names the node and its source line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A broken invariant: where, and what. ``code`` is set where the spec is at fault."""
+
+    span: Span
+    path: str
+    message: str
+    code: str | None = None
+    hint: str | None = None
+
+
+Check = Callable[[Graph], Iterator[Broken]]
+
+
+def _acyclic(graph: Graph) -> Iterator[Broken]:
+    seen: set[int] = set()
+    for node in graph.nodes.values():
+        for operand in node.inputs:
+            if operand not in seen:
+                yield Broken(
+                    node.origin, node.path, f"reads node {operand}, which does not come before it"
+                )
+        seen.add(node.id)
+
+
+def _keys(graph: Graph) -> Iterator[Broken]:
+    taken: dict[str, int] = {}
+    for id, node in graph.nodes.items():
+        if id != node.id:
+            yield Broken(node.origin, node.path, f"is node {node.id} under the key {id}")
+        if taken.setdefault(node.path, id) != id:
+            yield Broken(node.origin, node.path, f"has the name of node {taken[node.path]}")
+
+
+def _reachable(graph: Graph) -> Iterator[Broken]:
+    """Every node depends on the input, and every output stands in the graph."""
+    fed: set[int] = set()
+    for node in graph.nodes.values():
+        if node.op == "input" or any(i in fed for i in node.inputs):
+            fed.add(node.id)
+        else:
+            yield Broken(node.origin, node.path, "does not depend on the input")
+    for name, id in graph.outputs.items():
+        if id not in fed:
+            yield Broken(graph.input.origin, name, "an output that does not depend on the input")
+
+
+def _operands(graph: Graph) -> Iterator[Broken]:
+    for node in graph.nodes.values():
+        row = OPS.get(node.op)
+        if row is None:
+            yield Broken(node.origin, node.path, f"unknown operation {node.op}")
+            continue
+        low, high = row.operands
+        if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
+            yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
+        known = {parameter.name for parameter in row.parameters}
+        if node.op not in ("input", "neuron") and set(node.attrs) != known:
+            yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
+
+
+def _values(graph: Graph) -> Iterator[Broken]:
+    """Shape, kind and variation of every node follow from its operands."""
+    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    context = Context(
+        graph.steps,
+        graph.neurons,
+        {key: SPIKE if program.kind == "spike" else ANALOG for key, program in programs.items()},
+        {key: program.is_stateful for key, program in programs.items()},
+    )
+    for node in graph.nodes.values():
+        if node.op == "input":
+            continue
+        try:
+            value = infer(
+                OPS[node.op], node.attrs, tuple(i.value for i in graph.inputs_of(node)), context
+            )
+        except (OpError, KeyError) as error:
+            yield Broken(node.origin, node.path, f"{node.op} cannot be applied: {error}")
+            continue
+        if value != node.value:
+            yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
+
+
+def _mixed_time(graph: Graph) -> Iterator[Broken]:
+    """Only operations that can do so read static and varying operands together."""
+    for node in graph.nodes.values():
+        varies = {item.value.varies for item in graph.inputs_of(node)}
+        if len(varies) == 2 and not OPS[node.op].mixes:
+            yield Broken(node.origin, node.path, f"{node.op} reads static and varying operands")
+
+
+def _rules(graph: Graph) -> Iterator[Broken]:
+    """Every stage obeys its rule's equation, with the operands in its order."""
+    for stage in graph.stages:
+        match = _Matcher(graph, stage)
+        for i, block in enumerate(stage.blocks):
+            if not match(block.input, block.feed):
+                yield Broken(
+                    stage.origin,
+                    ".".join(block.scope),
+                    f"block {i} is not fed as rule {stage.rule} says",
+                )
+        if not match(stage.result, stage.result_form):
+            yield Broken(
+                stage.origin,
+                ".".join(stage.scope),
+                f"the stage does not give what rule {stage.rule} says",
+            )
+
+
+class _Matcher:
+    """Whether a node computes what a form says, reading sums through their partial sums."""
+
+    def __init__(self, graph: Graph, stage: Stage) -> None:
+        self.graph = graph
+        self.stage = stage
+        self.ends = {
+            stage.entry,
+            *(b.input for b in stage.blocks),
+            *(b.output for b in stage.blocks),
+        }
+
+    def __call__(self, id: int, form: Form) -> bool:
+        match form:
+            case ("in", 0):
+                return id == self.stage.entry
+            case ("in", int(j)):
+                return id == self.stage.blocks[j].input
+            case ("out", int(j)):
+                return id == self.stage.blocks[j].output
+            case ("scale", factor, inner):
+                node = self.graph[id]
+                return (
+                    node.op == "affine"
+                    and (node.attrs["factor"], node.attrs["offset"]) == (factor, 0.0)
+                    and self(node.inputs[0], inner)  # type: ignore[arg-type]
+                )
+            case ("sum", *parts):
+                return self._sum(id, parts)
+            case (join, *parts):
+                node = self.graph[id]
+                ops = {"concat": "concat", "max": "maximum", "min": "minimum"}
+                return (
+                    node.op == ops[str(join)]
+                    and len(node.inputs) == len(parts)
+                    and all(self._read(i, part) for i, part in zip(node.inputs, parts, strict=True))
+                )
+        return False
+
+    def _read(self, id: int, form: object) -> bool:
+        """A part, perhaps repeated over time where a static value meets one that varies."""
+        if self(id, form):  # type: ignore[arg-type]
+            return True
+        node = self.graph[id]
+        return node.op == "repeat" and self(node.inputs[0], form)  # type: ignore[arg-type]
+
+    def _sum(self, id: int, parts: list[object]) -> bool:
+        """Peel operands off the right end: sums fold from the left."""
+        rest = list(parts)
+        while len(rest) > 1:
+            node = self.graph[id]
+            if node.op != "add":
+                return False
+            for operand in reversed(node.inputs[1:]):
+                if len(rest) < 2 or not self._read(operand, rest.pop()):
+                    return False
+            id = node.inputs[0]
+        return self._read(id, rest[0])
+
+
+def _interblock(graph: Graph) -> Iterator[Broken]:
+    """After the join of a block stand exactly the modules that its connection puts there."""
+    for stage in graph.stages:
+        for i, block in enumerate(stage.blocks):
+            if any(op.startswith("block ") for op in block.after):
+                continue
+            id = block.output
+            for op in reversed(block.after):
+                node = graph[id]
+                if node.op != op:
+                    yield Broken(
+                        node.origin,
+                        node.path,
+                        f"{node.op} stands where connection {stage.connection} puts {op} in block {i}",
+                    )
+                    break
+                id = node.inputs[0]
+            else:
+                if id != block.join:
+                    yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")
+
+
+def _gradients(graph: Graph) -> Iterator[Broken]:
+    """Every parameter has a path to an output along which gradients flow."""
+    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    reached = set(graph.outputs.values())
+    for node in reversed(list(graph.nodes.values())):
+        if node.id in reached and _passes_gradient(node, programs):
+            reached.update(node.inputs)
+    for node in graph.nodes.values():
+        weights = OPS[node.op].weights(node.attrs, tuple(i.value for i in graph.inputs_of(node)))
+        if weights and node.id not in reached:
+            yield Broken(
+                node.origin, node.path, f"no gradient reaches the weights of `{node.path}`", "E0504",
+                "what stands behind it passes no gradient: an encoder, or a neuron whose output does not depend on `x`",
+            )  # fmt: skip
+
+
+def _passes_gradient(node: Node, programs: dict[str, NeuronProgram]) -> bool:
+    if node.op in ("poisson", "latency"):
+        return False
+    if node.op == "neuron":
+        return "x" in programs[str(node.attrs["neuron"])].reaching(gradients=True)
+    return True
+
+
+def _alive(graph: Graph) -> Iterator[Broken]:
+    """No stage gives zero, whatever its input, because of a norm that starts at 0."""
+    zero: set[int] = set()
+    for node in graph.nodes.values():
+        operands = [i in zero for i in node.inputs]
+        if node.attrs.get("init") == 0.0 and "init" in node.attrs:
+            zero.add(node.id)
+        elif not operands:
+            continue
+        elif node.op == "mul":
+            if any(operands):
+                zero.add(node.id)
+        elif node.op == "affine":
+            if all(operands) and node.attrs["offset"] == 0.0:
+                zero.add(node.id)
+        elif node.op in ("sigmoid", "softplus") or node.attrs.get("bias"):
+            continue
+        elif all(operands):
+            zero.add(node.id)
+    for stage in graph.stages:
+        for block in stage.blocks:
+            if block.output in zero:
+                silenced = _first_zero(graph, block.output, zero)
+                yield Broken(
+                    silenced.origin, silenced.path,
+                    f"a norm that starts at 0 silences the block: `{silenced.path}` stands on every way through it", "E0503",
+                    "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
+                )  # fmt: skip
+                break
+
+
+def _first_zero(graph: Graph, id: int, zero: set[int]) -> Node:
+    node = graph[id]
+    while "init" not in node.attrs or node.attrs["init"] != 0.0:
+        node = graph[next(i for i in node.inputs if i in zero)]
+    return node
+
+
+def _connected(graph: Graph) -> Iterator[Broken]:
+    """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
+    for node in graph.nodes.values():
+        if node.op == "tdbn":
+            yield Broken(node.origin, node.path, "tdbn was not lowered to batchnorm")
+
+
+INVARIANTS: tuple[tuple[str, Check], ...] = (
+    ("keys and paths are unique", _keys),
+    ("operands come before their users: no cycle", _acyclic),
+    ("operations have their operands and attributes", _operands),
+    ("everything depends on the input", _reachable),
+    ("shapes, kinds and time agree at each join", _values),
+    ("static and varying values mix only where they may", _mixed_time),
+    ("every stage obeys its rule's equation", _rules),
+    ("interblock modules stand where the connection says", _interblock),
+    ("every parameter has a gradient path", _gradients),
+    ("no block is silenced by a norm that starts at 0", _alive),
+    ("no sugar is left", _connected),
+)
+
+
+def verify(graph: Graph, after: str = "lowering") -> None:
+    """Check all invariants. Raises ``SpecError`` or ``InvariantError``."""
+    for meaning, check in INVARIANTS:
+        broken = list(check(graph))
+        faults = [item for item in broken if item.code is None]
+        if faults:
+            first = faults[0]
+            raise InvariantError(
+                f"after {after}: {meaning}: `{first.path}` ({first.span}) {first.message}"
+            )
+        if broken:
+            raise SpecError(
+                [
+                    Diagnostic(item.code or "", item.message, item.span, hint=item.hint)
+                    for item in broken
+                ]
+            )
