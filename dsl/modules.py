@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache, partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -313,7 +314,7 @@ class _Loader:
                 imports = [brought.take(item.id, item.span) for item in known]
                 lost.update(item.id for item in use.names if item not in known)
                 if brought.complete:
-                    self._report_unknown(use, brought)
+                    lost.update(self._report_unknown(use, brought))
             for item in imports:
                 if self._accept(item, own, taken):
                     names.add(item.name, item.lookup)
@@ -403,9 +404,12 @@ class _Loader:
         )
         return _Brought(use.module, {}, _never, complete=False)
 
-    def _report_unknown(self, use: Use, brought: _Brought) -> None:
+    def _report_unknown(self, use: Use, brought: _Brought) -> set[str]:
+        """Reports names that are not there; returns those that were probably meant."""
+        meant: set[str] = set()
         for item in use.names or ():
             if item.id not in brought.places:
+                meant.update(get_close_matches(item.id, brought.places, n=1))
                 self.reporter.error(
                     "E0205",
                     f"{brought.origin} does not declare `{item.id}`",
@@ -413,6 +417,7 @@ class _Loader:
                     label="unknown name",
                     hint=did_you_mean(item.id, brought.places),
                 )
+        return meant
 
     def _file(self, use: Use, location: Location) -> Module | None:
         """The module of a `use "file.danet"`, or None where it cannot be had."""

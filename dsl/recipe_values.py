@@ -102,6 +102,7 @@ class Scope:
     _failed: set[str] = field(default_factory=set)
     _running: list[str] = field(default_factory=list)
     _operations: int = 0
+    _exhausted: bool = False
 
     def value(self, key: str) -> Setting:
         """The value of a setting, its default where it is not written. Raises Reported."""
@@ -362,9 +363,7 @@ class Scope:
         """The value of a numeric expression, which may name other settings. Raises Reported."""
         self._operations += 1
         if depth > MAX_DEPTH or self._operations > MAX_OPERATIONS:
-            self.reporter.error(
-                "E0901", "the expression is too large", expr.span, label="too much to work out"
-            )
+            self._too_large(expr)
             raise Reported
         match expr:
             case Number():
@@ -383,6 +382,18 @@ class Scope:
                     parts = [self.number(item.value, what, kind, depth + 1) for item in args]
                     return self._finite(lambda: function(*parts), expr)
         raise self._wrong_type(expr, kind, what)
+
+    def _too_large(self, expr: Expr) -> None:
+        if self._exhausted:
+            return
+        self._exhausted = True
+        entry = self.entries.get(self._running[-1])
+        self.reporter.error(
+            "E0901",
+            f"the number for `{self._running[-1]}` takes too many operations",
+            entry.value.span if entry else expr.span,
+            label="too much to work out",
+        )
 
     def _finite(self, work: Callable[[], int | float], expr: Expr) -> int | float:
         try:
