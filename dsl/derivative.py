@@ -75,7 +75,7 @@ def _look(values: Mapping[Operand, Operand], operand: Operand) -> Operand:
 def _replay(
     builder: Builder,
     ops: Sequence[Op],
-    values: Mapping[str, Operand],
+    values: Mapping[Operand, Operand],
     recognise_sigmoid: bool = False,
 ) -> dict[Operand, Operand]:
     """Emit operations again, in another builder; where each of their values went."""

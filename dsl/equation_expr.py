@@ -153,6 +153,7 @@ class Lowering:
     learnt_at: dict[str, Span] = field(default_factory=dict)
     target: str = ""  # what the equation at hand defines
     whole: Expr | None = None  # all of that equation
+    wrong: bool = False  # whether an error was reported
     _depth: int = 0
 
     def error(
@@ -166,6 +167,7 @@ class Lowering:
         hint: str | None = None,
     ) -> Reported:
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
+        self.wrong = True
         return Reported()
 
     def number(self, expr: Expr) -> Operand:
@@ -336,6 +338,7 @@ class Lowering:
                 bounds[arg.name] = self.constant(arg.value, "E0711", message)
         value = Learn(init, bounds.get("above"), bounds.get("below"))
         if not check_learn(value, call.span, self.reporter):
+            self.wrong = True
             raise Reported
         return self.learn(self.target, value, call.span, owned=call is self.whole)
 

@@ -51,18 +51,18 @@ def compile_neuron(
     that the user gave, so that an error can show them. Without a ``surrogate`` the program can be
     looked at, not differentiated.
     """
-    before = len(reporter.diagnostics)
     stand_in = None
     if surrogate is not None:
         stand_in = compile_surrogate(surrogate, surrogate_arguments, reporter)
-    program = None
     try:
         program = _neuron(declaration, arguments, stand_in, reporter, argument_spans or {})
     except TooManyOperations:
         _too_long(declaration, reporter)
     except Reported:
         pass
-    return program if len(reporter.diagnostics) == before else None
+    else:
+        return program if surrogate is None or stand_in is not None else None
+    return None
 
 
 def compile_surrogate(
@@ -91,17 +91,14 @@ def _neuron(
     surrogate: SurrogateProgram | None,
     reporter: Reporter,
     argument_spans: Mapping[str, Span],
-) -> NeuronProgram | None:
+) -> NeuronProgram:
     body = _body(declaration)
-    states = _states(body, reporter)
-    lowering = Lowering(
-        "neuron",
-        Builder((INPUT, *states)),
-        reporter,
-        argument_spans,
-        taken=_names(declaration, body),
-        values={INPUT: INPUT, **{name: name for name in states}},
-    )
+    names = _names(declaration, body)
+    builder = Builder((INPUT,))
+    lowering = Lowering("neuron", builder, reporter, argument_spans, taken=names)
+    states = _states(lowering, body)
+    builder.inputs += tuple(states)
+    lowering.values = {name: name for name in (INPUT, *states)}
     _parameters(lowering, declaration, arguments)
     inits, assigned = _equations(lowering, body, states)
     for name, state in states.items():
@@ -116,10 +113,10 @@ def _neuron(
     if output is None and OUTPUT not in lowering.failed:
         message = f"`{declaration.name}` never gives `{OUTPUT}`, a neuron's output"
         lowering.error("E0705", message, declaration.name_span)
-    if lowering.failed or output is None or len(inits) < len(states) or len(assigned) < len(states):
+    if lowering.wrong or output is None:
         raise Reported
-    after = {name: lowering.builder.number(lowering.values[name]) for name in states}
-    return _finish(declaration, lowering, inits, after, lowering.builder.number(output), surrogate)
+    after = {name: builder.number(lowering.values[name]) for name in states}
+    return _finish(declaration, lowering, inits, after, builder.number(output), surrogate)
 
 
 def _finish(
@@ -212,7 +209,7 @@ def _surrogate(
             declaration.name_span,
             hint="a surrogate gives `y`, a smooth step, or `dy`, its derivative",
         )
-    if lowering.failed:
+    if lowering.wrong:
         raise Reported
     builder = lowering.builder
     value = builder.number(lowering.values[given[0]])
@@ -248,7 +245,7 @@ def _names(declaration: Declaration, body: tuple[Stmt, ...]) -> set[str]:
     return names | {item.name for item in body if item.name is not None}
 
 
-def _states(body: tuple[Stmt, ...], reporter: Reporter) -> dict[str, State]:
+def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
     """The states that are well named."""
     states: dict[str, State] = {}
     for item in body:
@@ -256,11 +253,11 @@ def _states(body: tuple[Stmt, ...], reporter: Reporter) -> dict[str, State]:
             continue
         if item.name in (INPUT, OUTPUT):
             what = "the input" if item.name == INPUT else "the output"
-            reporter.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
+            lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
         elif item.name in states:
             first = Label(states[item.name].name_span, "first here")
             message = f"the state `{item.name}` is declared twice"
-            reporter.error("E0703", message, item.name_span, labels=[first])
+            lowering.error("E0703", message, item.name_span, labels=(first,))
         else:
             states[item.name] = item
     return states
@@ -294,6 +291,7 @@ def _parameters(
         elif check_learn(value, span, lowering.reporter):
             lowering.values[name] = lowering.learn(name, value, span, owned=True)
         else:
+            lowering.wrong = True
             lowering.failed.add(name)
 
 
@@ -313,13 +311,12 @@ def _equations(
     for item in body:
         lowering.target = item.name or ""
         match item:
+            case State() if lowering.what == "surrogate":
+                lowering.error("E0714", "a surrogate has no states", item.span)
             case Define() if _may_define(lowering, item, parameters, places, states):
                 places[item.name] = item.name_span
                 lowering.later.pop(item.name, None)
                 _define(lowering, item, item.name in states)
-            case State() if lowering.what == "surrogate":
-                message = "a surrogate has no states"
-                lowering.error("E0714", message, item.span)
             case State() if states.get(item.name) is item:
                 message = f"the state `{item.name}` starts at a value that is not constant"
                 with suppress(Reported):

@@ -11,14 +11,12 @@ torch's operators and differentiated by them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from danetc.runtime.kernel import kernel
 from torch import Tensor
-
-_LIBRARY = torch.library.Library("danetc", "DEF")  # type: ignore[no-untyped-call]
 
 
 def is_static(x: Tensor, rank: int) -> bool:
@@ -172,7 +170,7 @@ def mean_over_time(x: Tensor, rank: int) -> Tensor:
 
 def per_step(x: Tensor, steps: int, rank: int) -> Tensor:
     """[N, ...] repeated to [steps, N, ...]; a sequence stays as it is."""
-    return x.expand(steps, *x.shape) if is_static(x, rank) else x
+    return x.unsqueeze(0).expand(steps, *x.shape) if is_static(x, rank) else x
 
 
 def batch_norm_static(
@@ -194,29 +192,95 @@ def batch_norm_static(
     its own, and the running variance is unbiased by the count T*N*H*W, so that buffers are those
     of [T, N, C, ...] with equal steps.
     """
-    flat = x if is_static(x, rank) else x.flatten(0, 1)
-    if not training:
-        y = torch.batch_norm(
-            flat, weight, bias, running_mean, running_var, False, momentum, eps, True
+    static = is_static(x, rank)
+    flat = x if static else x.flatten(0, 1)
+    count, whole = flat.numel() // flat.shape[1], flat.numel() // flat.shape[1]
+    if static:
+        whole *= steps
+    variance = running_var
+    if training:
+        if whole == 1:
+            raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
+        num_batches_tracked.add_(1)
+        if whole != count:
+            variance = torch.zeros_like(running_var)
+    y = _batch_norm(flat, weight, bias, running_mean, variance, training, momentum, eps)
+    if training and whole != count:
+        running_var.mul_(1 - momentum)
+        if count > 1:  # a single value has the variance 0, and no unbiased one
+            running_var.add_(variance, alpha=(count - 1) / count * whole / (whole - 1))
+    return y.reshape(x.shape)
+
+
+def batch_norm_steps(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+    rank: int,
+) -> Tensor:
+    """Batch normalisation with weights and statistics of its own at each step, all [T, C].
+
+    Takes [T, N, C, ...], or [N, C, ...] as the same at each step; gives [T, N, C, ...].
+    """
+    steps = weight.shape[0]
+    x = _check_steps(per_step(x, steps, rank), steps)
+    flat = x.transpose(0, 1).flatten(1, 2)  # time among the channels: [N, T*C, ...]
+    if training:
+        if flat.numel() == flat.shape[1]:
+            raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
+        num_batches_tracked.add_(1)
+    w, b, mean, variance = (v.view(-1) for v in (weight, bias, running_mean, running_var))
+    y = _batch_norm(flat, w, b, mean, variance, training, momentum, eps)
+    return y.reshape(x.shape[1], steps, *x.shape[2:]).transpose(0, 1)
+
+
+def scale_steps(x: Tensor, scale: Tensor, rank: int) -> Tensor:
+    """Each step times its own factor, ``scale`` [T]: [N, ...] or [T, N, ...] to [T, N, ...]."""
+    if not is_static(x, rank):
+        _check_steps(x, scale.shape[0])
+    return x * scale.view(-1, *[1] * (rank + 1))
+
+
+def _check_steps(x: Tensor, steps: int) -> Tensor:
+    if x.shape[0] != steps:
+        raise ValueError(
+            f"a norm with parameters for {steps} time steps got {x.shape[0]}: "
+            "its network takes sequences of that length alone"
         )
-        return y.view(x.shape)
-    num_batches_tracked.add_(1)
-    repeats = steps if is_static(x, rank) else 1
-    count = flat.numel() // flat.shape[1]
-    if count * repeats == 1:
-        raise ValueError(f"more than one value a channel is needed to train, not {list(x.shape)}")
-    if repeats == 1:
-        y = torch.batch_norm(
-            flat, weight, bias, running_mean, running_var, True, momentum, eps, True
-        )
-        return y.view(x.shape)
-    update = torch.zeros_like(running_var)
-    y = torch.batch_norm(flat, weight, bias, running_mean, update, True, momentum, eps, True)
-    whole = count * repeats
-    running_var.mul_(1 - momentum)
-    if count > 1:  # one value has the variance 0, and no unbiased one
-        running_var.add_(update, alpha=(count - 1) / count * whole / (whole - 1))
-    return y
+    return x
+
+
+def _batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    cudnn = torch.backends.cudnn.enabled
+    return torch.batch_norm(x, weight, bias, mean, variance, training, momentum, eps, cudnn)
+
+
+def drop_path(x: Tensor, p: float, training: bool, rank: int) -> Tensor:
+    """Stochastic depth: each sample is dropped with probability ``p``, at all its time steps.
+
+    What stays is divided by 1 - p. Takes and gives [N, ...] or [T, N, ...].
+    """
+    static = is_static(x, rank)
+    if not training or p == 0.0:
+        return x
+    samples = x.shape[0] if static else x.shape[1]
+    keep = torch.rand((samples, *[1] * rank), dtype=x.dtype, device=x.device).ge(p)
+    return x * (keep.to(x.dtype) / (1 - p))
 
 
 def poisson(x: Tensor, steps: int, rank: int) -> Tensor:
@@ -238,17 +302,24 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
     return when.eq(step).to(x.dtype)
 
 
-_COMPOSITES = {
-    mean_over_time: "mean_over_time(Tensor x, int rank) -> Tensor",
-    per_step: "per_step(Tensor x, int steps, int rank) -> Tensor",
+_COMPOSITES: dict[Callable[..., Tensor], str] = {
+    mean_over_time: "(Tensor x, int rank) -> Tensor",
+    per_step: "(Tensor x, int steps, int rank) -> Tensor",
     batch_norm_static: (
-        "batch_norm_static(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "
+        "(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "
         "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
         "float eps, int steps, int rank) -> Tensor"
     ),
-    poisson: "poisson(Tensor x, int steps, int rank) -> Tensor",
-    latency: "latency(Tensor x, int steps, int rank, float tau) -> Tensor",
+    batch_norm_steps: (
+        "(Tensor x, Tensor weight, Tensor bias, Tensor(a!) running_mean, "
+        "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
+        "float eps, int rank) -> Tensor"
+    ),
+    scale_steps: "(Tensor x, Tensor scale, int rank) -> Tensor",
+    drop_path: "(Tensor x, float p, bool training, int rank) -> Tensor",
+    poisson: "(Tensor x, int steps, int rank) -> Tensor",
+    latency: "(Tensor x, int steps, int rank, float tau) -> Tensor",
 }
 for _function, _schema in _COMPOSITES.items():
-    _LIBRARY.define(_schema)
-    _LIBRARY.impl(_function.__name__, _function, "CompositeImplicitAutograd")
+    torch.library.define(f"danetc::{_function.__name__}", _schema)
+    torch.library.impl(f"danetc::{_function.__name__}", "CompositeImplicitAutograd", _function)
