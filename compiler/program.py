@@ -125,13 +125,20 @@ def graph_of(
     declaration = checked.declaration(network)
     if not settings:
         return run(checked.graphs[declaration.name], passes)
+    values = read_settings(settings)
     reporter = Reporter()
-    values = {name: _setting(name, value, reporter) for name, value in settings.items()}
-    reporter.raise_if_errors()
     graph = _lowered(declaration, checked.module, values, reporter)
     reporter.raise_if_errors()
     assert graph is not None
     return run(graph, passes)
+
+
+def read_settings(settings: Settings) -> dict[str, Any]:
+    """Settings with their texts read as expressions. Raises ``SpecError``."""
+    reporter = Reporter()
+    values = {name: _setting(name, value, reporter) for name, value in settings.items()}
+    reporter.raise_if_errors()
+    return values
 
 
 def _setting(name: str, value: Any, reporter: Reporter) -> Any:

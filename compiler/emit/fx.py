@@ -232,7 +232,7 @@ class _Body:
         )
 
     def _create(self, kind: str, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
-        return self.graph.create_node(kind, target, args, name=name)
+        return self.graph.create_node(kind, target, args, name=attribute(name))
 
     def _lead(self, id: int) -> None:
         """Take the leading dimensions of a value: (T, N) or (N,)."""
@@ -270,7 +270,7 @@ class _Body:
         def apply(*args: Any, name: str = name) -> fx.Node:
             args = (*call.before, *args, *call.args)
             return self.graph.create_node(
-                "call_function", function, args, dict(call.kwargs), name=name
+                "call_function", function, args, dict(call.kwargs), name=attribute(name)
             )
 
         if call.as_list:
