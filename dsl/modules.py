@@ -97,15 +97,20 @@ class _Unreadable(Exception):
         self.code, self.message, self.hint = code, message, hint
 
 
-def _read(location: Location, name: str) -> str:
-    """The text at a location; nothing beyond the size limit is read."""
+def _read(location: Location, name: str, written: str | None = None) -> str:
+    """The text at a location; nothing beyond the size limit is read.
+
+    ``written`` is the path as a `use` has it, where that is not the name of the file.
+    """
     try:
         if location.is_dir():
             raise _Unreadable("E0202", f"`{name}` is a folder, not a `.danet` file")
         if not location.is_file():
             if isinstance(location, Path) and location.exists():
                 raise _Unreadable("E0202", f"`{name}` is not an ordinary file")
-            raise _Unreadable("E0201", f"there is no file `{name}`", _similar_file(location, name))
+            raise _Unreadable(
+                "E0201", f"there is no file `{name}`", _similar_file(location, written or name)
+            )
         with location.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -438,7 +443,7 @@ class _Loader:
             return None
         name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
         try:
-            source = SourceFile(name, self._bounded(target, name))
+            source = SourceFile(name, self._bounded(target, name, use.module))
         except _Unreadable as problem:
             self._failed.add(key)
             self.reporter.error(
@@ -448,13 +453,13 @@ class _Loader:
         self._open[key] = use
         return self.module(source, target, key)
 
-    def _bounded(self, target: Location, name: str) -> str:
+    def _bounded(self, target: Location, name: str, written: str) -> str:
         """The text of an imported file, within the limits on all of them together."""
         if len(self._modules) + len(self._open) >= MAX_FILES:
             raise _Unreadable("E0901", f"more than {MAX_FILES} files are used")
         if len(self._open) >= MAX_DEPTH:
             raise _Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
-        text = _read(target, name)
+        text = _read(target, name, written)
         if self._size + len(text) > MAX_TOTAL_SIZE:
             raise _Unreadable(
                 "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"

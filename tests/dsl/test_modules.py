@@ -1,0 +1,349 @@
+"""`use`: files, the standard library, names, circles and clashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from danetc.dsl import modules
+from danetc.dsl.diagnostics import Diagnostic, Reporter, SpecError, render
+from danetc.dsl.modules import Module, find_spec, load_module, read_source, shipped_specs
+from danetc.dsl.source import SourceFile
+
+NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
+
+
+def load(folder: Path, **texts: str) -> tuple[Module, list[Diagnostic]]:
+    """Writes ``name=text`` as name.danet and loads main.danet."""
+    for name, text in texts.items():
+        (folder / f"{name}.danet").write_text(text, encoding="utf-8")
+    reporter = Reporter()
+    return load_module(folder / "main.danet", reporter), reporter.diagnostics
+
+
+def one(diagnostics: list[Diagnostic], code: str) -> Diagnostic:
+    assert [item.code for item in diagnostics] == [code]
+    assert render(diagnostics[0])
+    return diagnostics[0]
+
+
+def loaded(text: str) -> tuple[Module, list[Diagnostic]]:
+    reporter = Reporter()
+    return load_module(SourceFile("main.danet", text), reporter), reporter.diagnostics
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_own_names_come_with_their_module() -> None:
+    module, errors = loaded(NEURON.format(name="N"))
+    assert not errors
+    found = module.names["N"]
+    assert found.module is module
+    assert found.declaration is module.program.declarations[0]
+
+
+def test_std_names_resolve_in_std() -> None:
+    module, errors = loaded("use std\n")
+    assert not errors
+    backbone = module.names["resnet50"]
+    assert backbone.declaration.kind == "backbone"
+    assert backbone.module.source.name == "std/backbones.danet"
+    assert backbone.module.names["bottleneck"].declaration.kind == "block"
+    assert "LIF" not in backbone.module.names
+
+
+def test_std_declarations_are_the_same_objects_in_every_load() -> None:
+    first, second = loaded("use std\n")[0], loaded("use std (LIF)\n")[0]
+    assert first.names["LIF"].declaration is second.names["LIF"].declaration
+
+
+def test_std_files_are_parsed_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules._std.cache_clear()
+    parsed: list[str] = []
+    parse = modules.parse
+
+    def counting(source: SourceFile, reporter: Reporter) -> object:
+        parsed.append(source.name)
+        return parse(source, reporter)
+
+    monkeypatch.setattr(modules, "parse", counting)
+    module, _ = loaded("use std\n")
+    assert parsed == ["main.danet"]
+    _ = module.names["LIF"], module.names["PLIF"]
+    assert parsed == ["main.danet", "std/neurons.danet"]
+
+
+def test_every_std_name_that_the_scan_finds_is_declared_there() -> None:
+    module, _ = loaded("use std\n")
+    for name, found in module.names.items():
+        assert found.declaration.name == name
+        assert found.declaration.span.source is found.module.source
+    declared = {
+        declaration.name
+        for source in modules._std().sources.values()
+        for declaration in modules._std().module(source.name.removeprefix("std/")).own.values()
+    }
+    assert declared == set(module.names)
+
+
+def test_a_list_of_names_brings_those_alone() -> None:
+    module, errors = loaded("use std (LIF, resnet18)\n")
+    assert not errors
+    assert set(module.names) == {"LIF", "resnet18"}
+
+
+def test_a_file_gives_its_own_declarations_and_not_what_it_uses(tmp_path: Path) -> None:
+    module, errors = load(tmp_path, main='use "a.danet"\n', a="use std\n" + NEURON.format(name="A"))
+    assert not errors
+    assert set(module.names) == {"A"}
+    assert "LIF" in module.names["A"].module.names
+
+
+def test_paths_are_relative_to_the_file_that_uses_them(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "a.danet").write_text('use "b.danet"\nuse "../c.danet"\n')
+    (tmp_path / "lib" / "b.danet").write_text(NEURON.format(name="B"))
+    (tmp_path / "c.danet").write_text(NEURON.format(name="C"))
+    module, errors = load(tmp_path, main='use "lib/a.danet"\nuse "lib/b.danet"\n')
+    assert not errors
+    assert set(module.names) == {"B"}
+    assert module.names["B"].module.source.name == str(tmp_path / "lib" / "b.danet")
+
+
+def test_one_file_by_two_ways_is_loaded_once_and_does_not_clash(tmp_path: Path) -> None:
+    module, errors = load(
+        tmp_path,
+        main='use "b.danet"\nuse "a.danet"\nuse "./b.danet" (B)\n',
+        a='use "b.danet"\n' + NEURON.format(name="A"),
+        b=NEURON.format(name="B"),
+    )
+    assert not errors
+    inner = module.names["A"].module.names["B"]
+    assert inner.declaration is module.names["B"].declaration
+    assert inner.module is module.names["B"].module
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_with_a_similar_one_beside_it(tmp_path: Path) -> None:
+    module, errors = load(tmp_path, main='use "blokcs.danet"\n', blocks="")
+    error = one(errors, "E0201")
+    assert error.span.text == 'use "blokcs.danet"'
+    assert error.hint == "did you mean `blocks.danet`?"
+    assert module.excuses("anything")
+
+
+def test_names_from_a_missing_file_are_excused_and_others_are_not(tmp_path: Path) -> None:
+    module, errors = load(tmp_path, main='use "missing.danet" (A)\n')
+    one(errors, "E0201")
+    assert module.excuses("A")
+    assert not module.excuses("B")
+
+
+def test_a_file_missing_by_two_ways_is_reported_once(tmp_path: Path) -> None:
+    _, errors = load(tmp_path, main='use "a.danet"\nuse "gone.danet"\n', a='use "gone.danet"\n')
+    one(errors, "E0201")
+
+
+def test_an_unknown_name_of_a_list() -> None:
+    module, errors = loaded("use std (LFI, resnet18)\n")
+    error = one(errors, "E0205")
+    assert error.span.text == "LFI"
+    assert error.hint == "did you mean `LIF`?"
+    assert module.excuses("LFI")
+    assert module.excuses("LIF"), "what was meant is no second error where it is used"
+    assert not module.excuses("resnet50")
+
+
+def test_an_unknown_library_and_a_path_without_quotes(tmp_path: Path) -> None:
+    _, errors = loaded("use stdd\n")
+    assert one(errors, "E0207").hint == "did you mean `std`?"
+    _, errors = load(tmp_path, main="use blocks\n", blocks="")
+    assert one(errors, "E0207").hint == 'a file is named by its path: `use "blocks.danet"`'
+
+
+def test_a_circle_shows_every_place(tmp_path: Path) -> None:
+    _, errors = load(
+        tmp_path, main='use "a.danet"\n', a='use "b.danet"\n', b='\nuse "main.danet"\n'
+    )
+    error = one(errors, "E0203")
+    places = [(Path(span.source.name).name, span.line) for span in _spans(error)]
+    assert places == [("b.danet", 2), ("a.danet", 1), ("main.danet", 1)]
+
+
+def test_a_file_that_uses_itself(tmp_path: Path) -> None:
+    _, errors = load(tmp_path, main=f'use "../{tmp_path.name}/main.danet"\n')
+    assert one(errors, "E0203").message == "the file uses itself"
+
+
+def test_a_circle_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "other.danet").symlink_to(tmp_path / "main.danet")
+    _, errors = load(tmp_path, main='use "other.danet"\n')
+    one(errors, "E0203")
+
+
+def test_own_declaration_and_a_taken_one_clash() -> None:
+    _, errors = loaded("use std\n" + NEURON.format(name="LIF"))
+    error = one(errors, "E0204")
+    assert error.span.text == "LIF"
+    assert [span.source.name for span in _spans(error)] == [
+        "main.danet", "main.danet", "std/neurons.danet",
+    ]  # fmt: skip
+    assert _spans(error)[1].text == "use std"
+
+
+def test_two_taken_declarations_clash(tmp_path: Path) -> None:
+    _, errors = load(
+        tmp_path,
+        main='use "a.danet" (N)\nuse "b.danet" (N)\n',
+        a=NEURON.format(name="N"),
+        b="\n" + NEURON.format(name="N"),
+    )
+    error = one(errors, "E0204")
+    places = [(Path(span.source.name).name, span.line) for span in _spans(error)]
+    assert places == [("main.danet", 2), ("b.danet", 2), ("main.danet", 1), ("a.danet", 1)]
+
+
+def test_two_declarations_of_one_name() -> None:
+    text = NEURON.format(name="N") + "rule N {\n  in[i] = out[i - 1]\n}\n"
+    module, errors = loaded(text)
+    error = one(errors, "E0206")
+    assert (error.span.line, error.labels[0].span.line) == (4, 1)
+    assert module.names["N"].declaration.kind == "neuron"
+
+
+def test_errors_of_an_imported_file_stand_there_once(tmp_path: Path) -> None:
+    module, errors = load(
+        tmp_path,
+        main='use "a.danet" (A, Lost)\nuse "b.danet"\n',
+        a=NEURON.format(name="A") + "neuron Lost { s = ) }\n",
+        b='use "a.danet"\n',
+    )
+    assert {Path(item.span.source.name).name for item in errors} == {"a.danet"}
+    assert all(item.code.startswith("E01") for item in errors)
+    assert len({(item.code, item.span) for item in errors}) == len(errors)
+    assert "A" in module.names
+    assert module.excuses("Lost") or "Lost" in module.names
+
+
+# -- bad files -------------------------------------------------------------------------------------
+
+
+def failing(path: Path) -> Diagnostic:
+    with pytest.raises(SpecError) as caught:
+        read_source(path)
+    assert str(path) in str(caught.value)
+    return one(list(caught.value.diagnostics), caught.value.diagnostics[0].code)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "E0202"),
+        (b"network a\0b", "E0202"),
+        ("# größer".encode("utf-16"), "E0202"),
+        (b"# " + b"x" * modules.MAX_FILE_BYTES, "E0901"),
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, data: bytes, code: str) -> None:
+    path = tmp_path / "a.danet"
+    path.write_bytes(data)
+    assert failing(path).code == code
+
+
+def test_the_line_of_a_wrong_byte_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.danet"
+    path.write_bytes(b"# one\n# gr\xf6\xdfer\n")
+    assert "0xf6 in line 2" in failing(path).message
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    assert failing(tmp_path).code == "E0202"
+    assert failing(tmp_path / "a.danet").code == "E0201"
+    assert failing(tmp_path / "a" / "b.danet").hint == f"there is no folder `{tmp_path}/a` either"
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.danet"
+    with path.open("wb") as stream:
+        stream.truncate(100 * 1024**3)  # sparse: reading it all would fill the memory
+    assert failing(path).code == "E0901"
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.danet"
+    path.write_bytes(b"\xef\xbb\xbf" + NEURON.format(name="N").encode())
+    reporter = Reporter()
+    assert set(load_module(path, reporter).names) == {"N"}
+    assert not reporter.diagnostics
+
+
+def test_a_binary_file_that_is_used(tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_bytes(b"\xff\xfe\0")
+    _, errors = load(tmp_path, main='use "a.danet"\n')
+    assert one(errors, "E0202").span.source.name == str(tmp_path / "main.danet")
+
+
+def test_a_long_chain_of_files_is_an_error_and_no_overflow(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"f{number}.danet").write_text(f'use "f{number + 1}.danet"\n')
+    _, errors = load(tmp_path, main='use "f0.danet"\n')
+    assert "deep" in one(errors, "E0901").message
+
+
+def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        (tmp_path / f"f{number}.danet").write_text("# " + "x" * 1000 + "\n")
+    uses = "".join(f'use "f{number}.danet"\n' for number in range(5))
+    monkeypatch.setattr(modules, "MAX_FILES", 4)
+    _, errors = load(tmp_path, main=uses)
+    assert {item.code for item in errors} == {"E0901"}
+    monkeypatch.setattr(modules, "MAX_FILES", 100)
+    monkeypatch.setattr(modules, "MAX_TOTAL_SIZE", 3500)
+    _, errors = load(tmp_path, main=uses)
+    assert len(errors) == 2
+    assert {item.code for item in errors} == {"E0901"}
+
+
+# -- shipped specs ---------------------------------------------------------------------------------
+
+
+def test_a_spec_is_found_by_path_first_and_by_name_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "danet_c_r50").mkdir()  # a build folder of that name does not hide the spec
+    assert find_spec("danet_c_r50") == shipped_specs()["danet_c_r50"]
+    (tmp_path / "mine.danet").write_text("")
+    assert find_spec("mine.danet") == Path("mine.danet")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("danet_cr50", "did you mean `danet_c_r50`?"),
+        ("danet_c_r50x.danet", "did you mean `danet_c_r50`?"),
+        ("min", "did you mean `mine.danet`?"),
+        ("mien.danet", "did you mean `mine.danet`?"),
+    ],
+)
+def test_a_spec_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.danet").write_text("")
+    with pytest.raises(SpecError) as caught:
+        find_spec(name)
+    assert one(list(caught.value.diagnostics), "E0201").hint == hint
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "", ".", "__import__('os')"])
+def test_names_that_no_file_has(name: str) -> None:
+    with pytest.raises(SpecError):
+        find_spec(name)
+
+
+def _spans(error: Diagnostic) -> list[modules.Span]:
+    return [error.span, *(label.span for label in error.labels)]
