@@ -45,9 +45,15 @@ class Builder:
     # -- errors -----------------------------------------------------------------------------------
 
     def error(
-        self, code: str, message: str, span: Span, *, label: str = "", hint: str | None = None,
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *,
+        label: str = "",
+        hint: str | None = None,
         labels: tuple[Label, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Report an error where the user can mend it: never in the library's own text alone."""
         if self.library(span.source):
             for site in reversed(self.sites):
@@ -58,9 +64,15 @@ class Builder:
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
 
     def fail(
-        self, code: str, message: str, span: Span, *, label: str = "", hint: str | None = None,
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *,
+        label: str = "",
+        hint: str | None = None,
         labels: tuple[Label, ...] = (),
-    ) -> Failed:  # fmt: skip
+    ) -> Failed:
         """Report an error and give the exception that ends the evaluation of this expression."""
         self.error(code, message, span, label=label, hint=hint, labels=labels)
         return Failed()
@@ -98,9 +110,14 @@ class Builder:
         return self.nodes[wire.id].value
 
     def add(
-        self, op: str, operands: tuple[Wire | Poison, ...], attrs: Mapping[str, Attribute], span: Span,
-        role: str | None = None, value: Value | None = None,
-    ) -> Wire | Poison:  # fmt: skip
+        self,
+        op: str,
+        operands: tuple[Wire | Poison, ...],
+        attrs: Mapping[str, Attribute],
+        span: Span,
+        role: str | None = None,
+        value: Value | None = None,
+    ) -> Wire | Poison:
         """A new node; poison where an operand is, or where the operation reports that it can't be."""
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))
         if len(wires) != len(operands):
@@ -119,9 +136,15 @@ class Builder:
         key = (self.scope, role)
         self._taken[key] += 1
         node = Node(
-            len(self.nodes), op, tuple(wire.id for wire in wires), attrs, value,
-            self.scope, f"{role}{self._taken[key]}", span,
-        )  # fmt: skip
+            len(self.nodes),
+            op,
+            tuple(wire.id for wire in wires),
+            attrs,
+            value,
+            self.scope,
+            f"{role}{self._taken[key]}",
+            span,
+        )
         self.nodes[node.id] = node
         return Wire(node.id)
 

@@ -90,9 +90,16 @@ def _round_half(x: float) -> int:
 
 
 MATH: Mapping[str, Callable[..., int | float]] = {
-    "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs, "min": min, "max": max,
-    "floor": math.floor, "ceil": math.ceil, "round": _round_half,
-}  # fmt: skip
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "min": min,
+    "max": max,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round": _round_half,
+}
 
 SPECIAL = ("stage", "channels", "image", "events", "concat", "outputs", "learn", *MATH)
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
@@ -224,9 +231,16 @@ class Evaluator:
         if env.module.excuses(id):
             return Failed()
         known = [
-            *env.names(), *CONSTANTS, "spike", "norm", "identity", "none", *env.module.names, *SPECIAL,
+            *env.names(),
+            *CONSTANTS,
+            "spike",
+            "norm",
+            "identity",
+            "none",
+            *env.module.names,
+            *SPECIAL,
             *(name for name, op in OPS.items() if op.public),
-        ]  # fmt: skip
+        ]
         hint = did_you_mean(id, known)
         if hint is None and not any(name == "IF" for name in env.module.names):
             hint = "the standard library comes with `use std`"
@@ -270,9 +284,11 @@ class Evaluator:
         if value is None:
             examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
             raise self.builder.fail(
-                "E0404", f"the network does not say what its {id} is", span,
+                "E0404",
+                f"the network does not say what its {id} is",
+                span,
                 hint=f"add `{examples.get(id, id)}` to it",
-            )  # fmt: skip
+            )
         return value
 
     def reference(self, bound: Bound, span: Span) -> Any:
@@ -282,9 +298,11 @@ class Evaluator:
             return self.backbone(bound, {}, span)
         if kind in ("network", "recipe"):
             raise self.builder.fail(
-                "E0403", f"the {kind} `{bound.name}` cannot stand here", span,
+                "E0403",
+                f"the {kind} `{bound.name}` cannot stand here",
+                span,
                 labels=(Label(bound.declaration.name_span, "declared here"),),
-            )  # fmt: skip
+            )
         return bound
 
     # -- calls ------------------------------------------------------------------------------------
@@ -304,9 +322,11 @@ class Evaluator:
             elif not isinstance(target, Bound):
                 what = describe(target) if not isinstance(target, Poison) else "wrong"
                 raise self.builder.fail(
-                    "E0402", f"`{id}` is {what} and takes no arguments", span,
+                    "E0402",
+                    f"`{id}` is {what} and takes no arguments",
+                    span,
                     hint="is a `*` missing?" if isinstance(target, (int, float)) else None,
-                )  # fmt: skip
+                )
         elif id == "spike":
             target = self.setting("neuron", span)
         elif id == "norm":
@@ -365,9 +385,12 @@ class Evaluator:
                 position += 1
             elif arg.name not in names:
                 raise self.builder.fail(
-                    "E0301", f"{what} has no parameter `{arg.name}`", arg.span,
-                    hint=did_you_mean(arg.name, names) or (f"its parameters: {', '.join(names)}" if names else "it takes none"),
-                )  # fmt: skip
+                    "E0301",
+                    f"{what} has no parameter `{arg.name}`",
+                    arg.span,
+                    hint=did_you_mean(arg.name, names)
+                    or (f"its parameters: {', '.join(names)}" if names else "it takes none"),
+                )
             else:
                 name = arg.name
             if name in given:
@@ -427,16 +450,19 @@ class Evaluator:
             target = self.evaluate(value, env)
             if not isinstance(target, Bound) or target.kind != bound.kind:
                 raise self.builder.fail(
-                    "E0403", f"{bound.kind} `{bound.name}` is {describe(target)}", value.span,
+                    "E0403",
+                    f"{bound.kind} `{bound.name}` is {describe(target)}",
+                    value.span,
                     hint=f"it must name another {bound.kind}",
-                )  # fmt: skip
+                )
             bound = Bound(target.declaration, target.module, target.args, bound.span)
         if bound.declaration.body is not None and bound.declaration.value is not None:
             raise self.builder.fail(
-                "E0408", f"a {bound.kind} is either written out or names another, not both",
+                "E0408",
+                f"a {bound.kind} is either written out or names another, not both",
                 bound.declaration.name_span,
                 hint="only networks and recipes have variants `= base { ... }`",
-            )  # fmt: skip
+            )
         return bound
 
     @staticmethod
@@ -474,9 +500,11 @@ class Evaluator:
             value = self.evaluate(arg.value, env)
             if arg.name is not None or not isinstance(value, (Wire, Poison)):
                 raise self.builder.fail(
-                    "E0402", f"`{name}` takes values, not {describe(value)}", arg.span,
+                    "E0402",
+                    f"`{name}` takes values, not {describe(value)}",
+                    arg.span,
                     hint="a value starts at `in` or at a name that stands for one",
-                )  # fmt: skip
+                )
             result.append(value)
         if number is not None and len(result) != number:
             raise self.builder.fail("E0303", f"`{name}` takes {number} value", call.span)
@@ -489,9 +517,11 @@ class Evaluator:
         for name in ("block", "blocks"):
             if name not in given:
                 raise self.builder.fail(
-                    "E0307", f"`stage` needs {'its block' if name == 'block' else 'a number of blocks'}",
-                    call.span, hint="write `stage(BLOCK, N, stride = S)`",
-                )  # fmt: skip
+                    "E0307",
+                    f"`stage` needs {'its block' if name == 'block' else 'a number of blocks'}",
+                    call.span,
+                    hint="write `stage(BLOCK, N, stride = S)`",
+                )
         block = self.evaluate(given["block"].value, env)
         if isinstance(block, Poison):
             raise Failed
@@ -515,9 +545,11 @@ class Evaluator:
                 )
             if bound.declaration.value is None or bound.declaration.body is not None:
                 raise self.builder.fail(
-                    "E0408", f"backbone `{bound.name}` has no flow of stages", bound.declaration.name_span,
+                    "E0408",
+                    f"backbone `{bound.name}` has no flow of stages",
+                    bound.declaration.name_span,
                     hint="write `backbone NAME = stage(...) -> stage(...)`",
-                )  # fmt: skip
+                )
             with self.builder.site(span):
                 env = self.complete(Bound(bound.declaration, bound.module, args, span))
                 value = self.evaluate(bound.declaration.value, env)
@@ -684,9 +716,13 @@ class Evaluator:
             return self._op(value.name, (), Env(value.module, "flow"), span)
         if not is_layer(value):
             raise self.builder.fail(
-                "E0401", f"{describe(value)} is not a layer", span,
-                hint="only layers stand after `->`; join values by `+` or `concat` first" if isinstance(value, Wire) else None,
-            )  # fmt: skip
+                "E0401",
+                f"{describe(value)} is not a layer",
+                span,
+                hint="only layers stand after `->`; join values by `+` or `concat` first"
+                if isinstance(value, Wire)
+                else None,
+            )
         return value  # type: ignore[no-any-return]
 
     def _operator(self, expr: s.Binary | s.Unary, env: Env) -> Any:
@@ -733,9 +769,13 @@ class Evaluator:
         for value in (left, right):
             if isinstance(value, str) or not isinstance(value, (bool, int, float)):
                 raise self.builder.fail(
-                    "E0406", f"`{op}` joins numbers or values, not {describe(value)}", expr.span,
-                    hint="a layer makes a value when something flows into it: `(in -> ...)`" if is_layer(value) else None,
-                )  # fmt: skip
+                    "E0406",
+                    f"`{op}` joins numbers or values, not {describe(value)}",
+                    expr.span,
+                    hint="a layer makes a value when something flows into it: `(in -> ...)`"
+                    if is_layer(value)
+                    else None,
+                )
         try:
             return self._bounded(_ARITHMETIC[op](left, right), expr.span)
         except ZeroDivisionError:
@@ -753,8 +793,14 @@ class Evaluator:
             return self.builder.add(ops[op], (left, right), {}, span)
         wire, other, first = (left, right, True) if isinstance(left, Wire) else (right, left, False)
         if isinstance(other, bool) or not isinstance(other, (int, float)):
-            raise self.builder.fail("E0406", f"`{op}` joins values and numbers, not {describe(other)}", span,
-                hint="a layer makes a value when something flows into it: `(in -> ...)`" if is_layer(other) else None)  # fmt: skip
+            raise self.builder.fail(
+                "E0406",
+                f"`{op}` joins values and numbers, not {describe(other)}",
+                span,
+                hint="a layer makes a value when something flows into it: `(in -> ...)`"
+                if is_layer(other)
+                else None,
+            )
         number = float(other)
         match op, first:
             case ("+", _):
@@ -783,9 +829,11 @@ class Evaluator:
             value = value.layer
         if isinstance(value, Bound) and value.kind == "block":
             raise self.builder.fail(
-                "E0403", f"`{word}` wires the blocks of a backbone, and `{value.name}` is a block", subject.span,
+                "E0403",
+                f"`{word}` wires the blocks of a backbone, and `{value.name}` is a block",
+                subject.span,
                 hint=f"write `stage({value.name}(...), 1) {word} ...`",
-            )  # fmt: skip
+            )
         if not isinstance(value, Backbone):
             raise self.builder.fail(
                 "E0403", f"`{word}` wires a backbone, not {describe(value)}", subject.span
@@ -812,9 +860,11 @@ class Evaluator:
             if arg.name not in ("neuron", "surrogate", "norm", "zero_init"):
                 name = arg.name or "a bare value"
                 raise self.builder.fail(
-                    "E0301", f"`with` cannot change `{name}`", arg.span,
+                    "E0301",
+                    f"`with` cannot change `{name}`",
+                    arg.span,
                     hint="it changes neuron, surrogate, norm or zero_init",
-                )  # fmt: skip
+                )
             changes[arg.name] = self.check_setting(
                 arg.name, self.evaluate(arg.value, env), arg.value.span
             )
@@ -836,9 +886,11 @@ class Evaluator:
             if isinstance(value, Identity) or (isinstance(value, OpLayer) and value.op in NORMS):
                 return value
             raise self.builder.fail(
-                "E0403", f"{describe(value)} is not a norm", span,
+                "E0403",
+                f"{describe(value)} is not a norm",
+                span,
                 hint="norms are batchnorm, tdbn, tebn, groupnorm and none",
-            )  # fmt: skip
+            )
         if name == "zero_init":
             if isinstance(value, bool):
                 return value
@@ -889,7 +941,14 @@ def _divide(a: float, b: float) -> int | float:
 
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": _divide,
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-}  # fmt: skip
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": _divide,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}

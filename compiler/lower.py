@@ -41,8 +41,18 @@ from danetc.dsl.modules import Module, is_library
 from danetc.dsl.source import SourceFile, Span
 
 SETTINGS = (
-    "input", "steps", "neuron", "surrogate", "norm", "stem", "stages", "head", "out", "zero_init", "recipe",
-)  # fmt: skip
+    "input",
+    "steps",
+    "neuron",
+    "surrogate",
+    "norm",
+    "stem",
+    "stages",
+    "head",
+    "out",
+    "zero_init",
+    "recipe",
+)
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
 WEIGHTED = ("conv", "linear")
 
@@ -116,9 +126,11 @@ class Lowering(Evaluator):
         value = self.complete(neuron).values.get("v_threshold")
         if value is None:
             raise self.builder.fail(
-                "E0404", f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`", span,
+                "E0404",
+                f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`",
+                span,
                 hint="give the neuron a parameter `v_threshold`, or take another norm",
-            )  # fmt: skip
+            )
         return float(getattr(value, "init", value))
 
     def _apply_neuron(self, bound: Bound, wire: Wire) -> Wire | Poison:
@@ -135,10 +147,11 @@ class Lowering(Evaluator):
             surrogate = self.alias(surrogate)
             surrogate_args = self.complete(surrogate).values
         key = (
-            id(bound.declaration), tuple(sorted(args.items(), key=lambda item: item[0])),
+            id(bound.declaration),
+            tuple(sorted(args.items(), key=lambda item: item[0])),
             id(surrogate.declaration) if surrogate is not None else None,
             tuple(sorted(surrogate_args.items())),
-        )  # fmt: skip
+        )
         if key not in self._programs:
             for name, value in args.items():
                 if not isinstance(value, (bool, int, float)) and type(value).__name__ != "Learn":
@@ -146,9 +159,12 @@ class Lowering(Evaluator):
                         "E0304", f"`{name}` of a neuron is a number, not {describe(value)}", span
                     )
             program = compile_neuron(
-                bound.declaration, args, surrogate.declaration if surrogate is not None else None,
-                surrogate_args, self.builder.reporter,
-            )  # fmt: skip
+                bound.declaration,
+                args,
+                surrogate.declaration if surrogate is not None else None,
+                surrogate_args,
+                self.builder.reporter,
+            )
             if program is None:
                 raise Failed
             self._programs[key] = self.builder.neuron_key(program)
@@ -159,9 +175,11 @@ class Lowering(Evaluator):
         block = self.alias(bound)
         if block.declaration.body is None:
             raise self.builder.fail(
-                "E0605", f"block `{bound.name}` has no connection", bound.span,
+                "E0605",
+                f"block `{bound.name}` has no connection",
+                bound.span,
                 hint=f"write `stage({bound.name}(...), 1) via CONNECTION`",
-            )  # fmt: skip
+            )
         with self.builder.within(self.builder.fresh(bound.name)), self.builder.site(bound.span):
             return self._self_wired(block, wire, {})
 
@@ -246,7 +264,7 @@ class Lowering(Evaluator):
                 result.id,
                 result_form,
                 stage.span,
-            )  # fmt: skip
+            )
         )
         return result
 
@@ -285,9 +303,11 @@ class Lowering(Evaluator):
         names = [param.name for param in stage.block.declaration.params]
         if stride != 1 and "stride" not in names and "stride" not in stage.block.args:
             raise self.builder.fail(
-                "E0307", f"the stage has stride {stride}, but block `{stage.block.name}` has no parameter `stride`",
-                stage.span, hint="give the block a parameter `stride = 1`, or the stage no stride",
-            )  # fmt: skip
+                "E0307",
+                f"the stage has stride {stride}, but block `{stage.block.name}` has no parameter `stride`",
+                stage.span,
+                hint="give the block a parameter `stride = 1`, or the stage no stride",
+            )
         block = stage.block
         if "stride" in names and "stride" not in block.args:
             block = Bound(
@@ -300,9 +320,12 @@ class Lowering(Evaluator):
         if connection is None:
             if not wires_itself:
                 raise self.builder.fail(
-                    "E0605", f"block `{block.name}` has no connection", stage.span,
-                    label="these blocks do not wire themselves", hint="add `via CONNECTION` to the backbone",
-                )  # fmt: skip
+                    "E0605",
+                    f"block `{block.name}` has no connection",
+                    stage.span,
+                    label="these blocks do not wire themselves",
+                    hint="add `via CONNECTION` to the backbone",
+                )
             output = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
             return Joined(output, output, ())
         parts = self._parts(connection)
@@ -310,11 +333,15 @@ class Lowering(Evaluator):
             bad := next((parts[name] for name in ("each", "last") if name in parts), None)
         ):
             raise self.builder.fail(
-                "E0604", f"block `{block.name}` wires itself, so `{bad.name}` of connection `{connection.name}` would have no effect",
+                "E0604",
+                f"block `{block.name}` wires itself, so `{bad.name}` of connection `{connection.name}` would have no effect",
                 stage.connection.span if stage.connection else stage.span,
-                labels=(Label(bad.name_span, f"`{bad.name}` stands here"), Label(block.declaration.name_span, "the block says `out = ...` itself")),
+                labels=(
+                    Label(bad.name_span, f"`{bad.name}` stands here"),
+                    Label(block.declaration.name_span, "the block says `out = ...` itself"),
+                ),
                 hint="take a connection without `each`, or write the block as a flow of its weights",
-            )  # fmt: skip
+            )
         values = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
         for param in connection.declaration.params:
             if param.name in values or param.name in ("channels", "branch", "shortcut"):
@@ -346,9 +373,11 @@ class Lowering(Evaluator):
             parts[item.name] = item
         if "out" not in parts:
             raise self.builder.fail(
-                "E0601", f"connection `{connection.name}` does not say what `out` is", connection.declaration.name_span,
+                "E0601",
+                f"connection `{connection.name}` does not say what `out` is",
+                connection.declaration.name_span,
                 hint="add `out = branch + shortcut`",
-            )  # fmt: skip
+            )
         used = {
             node.id
             for part in parts.values()
@@ -358,9 +387,12 @@ class Lowering(Evaluator):
         for name, part in parts.items():
             if name not in CONNECTION_PARTS and name not in used:
                 raise self.builder.fail(
-                    "E0308", f"nothing uses `{name}` of connection `{connection.name}`", part.name_span,
-                    hint=did_you_mean(name, CONNECTION_PARTS) or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
-                )  # fmt: skip
+                    "E0308",
+                    f"nothing uses `{name}` of connection `{connection.name}`",
+                    part.name_span,
+                    hint=did_you_mean(name, CONNECTION_PARTS)
+                    or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
+                )
         return parts
 
     def _connection_env(
@@ -389,14 +421,18 @@ class Lowering(Evaluator):
         ]
         if not weighted:
             raise self.builder.fail(
-                "E0408", f"block `{block.name}` is {describe(value)}, not a flow of weighted layers",
-                block.declaration.value.span, hint="write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`",
-            )  # fmt: skip
+                "E0408",
+                f"block `{block.name}` is {describe(value)}, not a flow of weighted layers",
+                block.declaration.value.span,
+                hint="write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`",
+            )
         while layers[-1] is not weighted[-1]:
             raise self.builder.fail(
-                "E0408", f"block `{block.name}` must end with a weighted layer", block.declaration.value.span,
+                "E0408",
+                f"block `{block.name}` must end with a weighted layer",
+                block.declaration.value.span,
                 hint="put what follows into the connection's `out`, or between the stages",
-            )  # fmt: skip
+            )
         return layers
 
     def _branch(
@@ -405,9 +441,11 @@ class Lowering(Evaluator):
         """Each weighted layer of the block inside of ``each``, the last inside of ``last``."""
         if "each" not in parts:
             raise self.builder.fail(
-                "E0606", f"connection `{connection.name}` does not say what stands around each layer",
-                connection.declaration.name_span, hint="add `each = conv -> norm -> spike`",
-            )  # fmt: skip
+                "E0606",
+                f"connection `{connection.name}` does not say what stands around each layer",
+                connection.declaration.name_span,
+                hint="add `each = conv -> norm -> spike`",
+            )
         result: Wire | Poison = wire
         with self.builder.within("branch"):
             first = len(self.builder.nodes)
@@ -439,9 +477,11 @@ class Lowering(Evaluator):
         places = sum(isinstance(layer, BlockConv) for layer in _flatten(around))
         if places != 1:
             raise self.builder.fail(
-                "E0606", f"`{name}` has {places or 'no'} place{'s' if places > 1 else ''} for the block's layer", parts[name].value.span,
+                "E0606",
+                f"`{name}` has {places or 'no'} place{'s' if places > 1 else ''} for the block's layer",
+                parts[name].value.span,
                 hint="write `conv` without a width once: `conv -> norm -> spike`",
-            )  # fmt: skip
+            )
         return around  # type: ignore[no-any-return]
 
     def _zero_last_norm(self, first: int, connection: Bound, parts: dict[str, s.Define]) -> None:
@@ -454,9 +494,11 @@ class Lowering(Evaluator):
         if not norms:
             part = parts.get("last", parts["each"])
             raise self.builder.fail(
-                "E0503", f"zero_init: the branch of connection `{connection.name}` does not end with a norm", part.span,
+                "E0503",
+                f"zero_init: the branch of connection `{connection.name}` does not end with a norm",
+                part.span,
                 hint="a norm that starts at 0 after the join would silence the block; leave `zero_init` out",
-            )  # fmt: skip
+            )
         node = self.builder.nodes[norms[-1]]
         self.builder.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
 
@@ -477,9 +519,11 @@ class Lowering(Evaluator):
                 return wire
             out = parts["out"]
             raise self.builder.fail(
-                "E0602", f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection", out.span,
+                "E0602",
+                f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection",
+                out.span,
                 hint="add `projection = conv -> norm`, or keep widths and strides",
-            )  # fmt: skip
+            )
         layer = self.definition(name, env, parts[name].span)
         if isinstance(layer, Poison):
             raise Failed
@@ -527,9 +571,11 @@ class Lowering(Evaluator):
         value = self.evaluate(expr, plain)
         if not isinstance(value, (Wire, Poison)):
             raise self.builder.fail(
-                "E0402", f"`out` is {describe(value)}, not a value", expr.span,
+                "E0402",
+                f"`out` is {describe(value)}, not a value",
+                expr.span,
                 hint="join `branch` and `shortcut` in it: `out = branch + shortcut`",
-            )  # fmt: skip
+            )
         return Joined(value, value, ())
 
     def _self_wired(self, block: Bound, wire: Wire, extra: Mapping[str, Any]) -> Wire | Poison:
@@ -547,16 +593,20 @@ class Lowering(Evaluator):
             self._define(block.declaration, env)
             if "out" not in env.definitions:
                 raise self.builder.fail(
-                    "E0408", f"block `{block.name}` does not say what `out` is", block.declaration.name_span,
+                    "E0408",
+                    f"block `{block.name}` does not say what `out` is",
+                    block.declaration.name_span,
                     hint="add `out = in -> ...`",
-                )  # fmt: skip
+                )
             result = self.definition("out", env, env.definitions["out"].span)
             self._unused(env, "block", block.name)
             if not isinstance(result, (Wire, Poison)):
                 raise self.builder.fail(
-                    "E0402", f"`out` of block `{block.name}` is {describe(result)}, not a value", env.definitions["out"].value.span,
+                    "E0402",
+                    f"`out` of block `{block.name}` is {describe(result)}, not a value",
+                    env.definitions["out"].value.span,
                     hint="a value starts at `in`: `out = in -> ...`",
-                )  # fmt: skip
+                )
             return result
         finally:
             self._inside.pop()
@@ -643,9 +693,11 @@ class Lowering(Evaluator):
             return value
         if not isinstance(value, Wire):
             self.builder.error(
-                "E0502", f"`input` is {describe(value)}", definition.value.span,
+                "E0502",
+                f"`input` is {describe(value)}",
+                definition.value.span,
                 hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
-            )  # fmt: skip
+            )
             return POISON
         return value
 
@@ -662,9 +714,11 @@ class Lowering(Evaluator):
                 return dict(value.wires)
             if not isinstance(value, (Wire, Poison)):
                 builder.error(
-                    "E0402", f"`out` is {describe(value)}, not a value", env.definitions["out"].value.span,
+                    "E0402",
+                    f"`out` is {describe(value)}, not a value",
+                    env.definitions["out"].value.span,
                     hint="a value starts at `in`: `out = in -> stem -> stages -> head`",
-                )  # fmt: skip
+                )
                 return {"out": POISON}
             return {"out": value}
         if "stages" not in env.definitions:
@@ -849,9 +903,12 @@ def _override(
     if name not in known:
         span = getattr(value, "span", None) or _set_span(name)
         raise builder.fail(
-            "E0309", f"the network has no parameter and no setting `{name}`", span,
-            hint=did_you_mean(name, [*parameters, *known]) or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
-        )  # fmt: skip
+            "E0309",
+            f"the network has no parameter and no setting `{name}`",
+            span,
+            hint=did_you_mean(name, [*parameters, *known])
+            or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
+        )
     expr = value
     if isinstance(value, bool):
         expr = s.Name("true" if value else "false", span=_set_span(name))

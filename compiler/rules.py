@@ -158,20 +158,24 @@ class RuleReader:
             last -= 1
         if j < 0:
             raise self.fail(
-                "E0609", f"`{port}[{j}]` does not exist: indices start at 0", span,
-                hint=f"bound the index: `max(0, ...)`, or test it with `if`",
-            )  # fmt: skip
+                "E0609",
+                f"`{port}[{j}]` does not exist: indices start at 0",
+                span,
+                hint="bound the index: `max(0, ...)`, or test it with `if`",
+            )
         if j > last:
             blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
             later = j < self.n
             raise self.fail(
                 "E0603" if later else "E0609",
-                f"`{port}[{j}]` of a later block feeds block {env.get('i', '?')}" if later
+                f"`{port}[{j}]` of a later block feeds block {env.get('i', '?')}"
+                if later
                 else f"`{port}[{j}]` does not exist in {blocks}",
                 span,
-                hint="a block can read only what stands before it: `out[0 .. i-1]`" if later
+                hint="a block can read only what stands before it: `out[0 .. i-1]`"
+                if later
                 else "the last block has index n-1",
-            )  # fmt: skip
+            )
 
     def _bounds(self, low: s.Expr, high: s.Expr, env: dict[str, Any]) -> tuple[int, int]:
         return self._index(low, env), self._index(high, env)

@@ -76,10 +76,12 @@ class _Checker:
             )
             if first is not item and not shadows:
                 self.reporter.error(
-                    "E0212", f"`{item.name}` is defined twice in {declaration.kind} `{declaration.name}`", item.name_span,
+                    "E0212",
+                    f"`{item.name}` is defined twice in {declaration.kind} `{declaration.name}`",
+                    item.name_span,
                     labels=(Label(first.name_span, "first defined here"),),
                     hint="give one of them another name",
-                )  # fmt: skip
+                )
 
     # -- flows ------------------------------------------------------------------------------------
 
@@ -138,9 +140,11 @@ class _Checker:
                 isinstance(item, s.Define) and item.name == "out" for item in declaration.body
             ):
                 raise self.lowering.builder.fail(
-                    "E0408", f"block `{declaration.name}` does not say what `out` is", declaration.name_span,
+                    "E0408",
+                    f"block `{declaration.name}` does not say what `out` is",
+                    declaration.name_span,
                     hint="add `out = in -> ...`",
-                )  # fmt: skip
+                )
         elif declaration.value is None:
             raise self.lowering.builder.fail(
                 "E0408",

@@ -224,9 +224,12 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
         weights = OPS[node.op].weights(node.attrs, tuple(i.value for i in graph.inputs_of(node)))
         if weights and node.id not in reached:
             yield Broken(
-                node.origin, node.path, f"no gradient reaches the weights of `{node.path}`", "E0504",
+                node.origin,
+                node.path,
+                f"no gradient reaches the weights of `{node.path}`",
+                "E0504",
                 "what stands behind it passes no gradient: an encoder, or a neuron whose output does not depend on `x`",
-            )  # fmt: skip
+            )
 
 
 def _passes_gradient(node: Node, programs: dict[str, NeuronProgram]) -> bool:
@@ -261,10 +264,12 @@ def _alive(graph: Graph) -> Iterator[Broken]:
             if block.output in zero:
                 silenced = _first_zero(graph, block.output, zero)
                 yield Broken(
-                    silenced.origin, silenced.path,
-                    f"a norm that starts at 0 silences the block: `{silenced.path}` stands on every way through it", "E0503",
+                    silenced.origin,
+                    silenced.path,
+                    f"a norm that starts at 0 silences the block: `{silenced.path}` stands on every way through it",
+                    "E0503",
                     "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
-                )  # fmt: skip
+                )
                 break
 
 
