@@ -17,7 +17,7 @@ import torch
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
-from danetc.compiler.graph import Graph, Node
+from danetc.compiler.graph import Graph, Node, unique
 from danetc.compiler.ops import OPS, Context, Function, Module
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.model import Group, Model, Scope, Signature
@@ -121,8 +121,11 @@ class _Emitter:
         self, tree: ScopeTree, inputs: list[int], outputs: list[int]
     ) -> tuple[_Body, nn.Module]:
         body = _Body(self, len(tree.path))
+        names: set[str] = set()
         for id in inputs:
-            name = "x" if len(inputs) == 1 else attribute(self.graph[id].name)
+            base = "x" if len(inputs) == 1 else attribute(self.graph[id].name)
+            name = unique(base, names.__contains__)
+            names.add(name)
             body.define(id, body.graph.placeholder(name))
         scopes: dict[tuple[str, ...], nn.Module] = {}
         for unit in schedule(tree, self.graph):
