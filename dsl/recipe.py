@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.diagnostics import Diagnostic, Label, Reporter
 from danetc.dsl.modules import Module
 from danetc.dsl.overrides import OverrideValue
 from danetc.dsl.recipe_layers import Entry, Layer, find, layers, overridden, phase_places
@@ -117,10 +117,40 @@ def resolve_recipe(
     ``optimizer.lr`` for an argument; a leading ``recipe.`` is left out. ``module`` is where the
     declaration stands; a variant finds its base through it.
     """
-    before = len(reporter.diagnostics)
-    stack = layers(declaration, module, reporter)
-    if stack is None:
-        return None
+    found = Reporter()
+    stack = layers(declaration, module, found)
+    recipe = _resolve(declaration, overrides, found, stack) if stack is not None else None
+    complete = all(layer.complete for layer in stack or ()) and (module is None or module.complete)
+    known = [item.span for item in reporter.diagnostics]
+    for error in found.diagnostics:
+        if complete or not _follows(error, known):
+            reporter.error(
+                error.code,
+                error.message,
+                error.span,
+                label=error.label,
+                labels=error.labels,
+                hint=error.hint,
+            )
+    return recipe
+
+
+def _follows(error: Diagnostic, known: Sequence[Span]) -> bool:
+    """Whether an error may come from a syntax error alone: what is missing, what is marked."""
+    return error.code in ("E0805", "E0806") or any(
+        span.source is error.span.source
+        and span.start <= error.span.end
+        and error.span.start <= span.end
+        for span in known
+    )
+
+
+def _resolve(
+    declaration: Declaration,
+    overrides: Mapping[str, OverrideValue],
+    reporter: Reporter,
+    stack: list[Layer],
+) -> Recipe | None:
     places = phase_places(stack)
     owners = {name: f"phase `{name}`" for name in places}
     if not places:
@@ -144,7 +174,7 @@ def resolve_recipe(
         phase = _phase(name, scope, stack[1:])
         if phase is not None:
             phases.append(phase)
-    if settings is None or len(reporter.diagnostics) > before:
+    if settings is None or reporter.diagnostics:
         return None
     return Recipe(
         declaration.name,

@@ -30,11 +30,15 @@ class Entry:
 
 @dataclass
 class Layer:
-    """The settings of one recipe, or of the command line."""
+    """The settings of one recipe, or of the command line.
+
+    ``complete`` is False where its file has syntax errors, which may have lost some.
+    """
 
     whole: dict[str, Entry] = field(default_factory=dict)
     phases: dict[str, dict[str, Entry]] = field(default_factory=dict)
     phase_places: dict[str, Span] = field(default_factory=dict)
+    complete: bool = True
 
 
 def find(stack: Sequence[Layer], phase: str | None, key: str) -> Entry | None:
@@ -84,7 +88,9 @@ def layers(
         bound = _bind(declaration, arguments, reporter)
         if bound is None:
             return None
-        stack.append(_layer(declaration.body or (), bound, reporter))
+        layer = _layer(declaration.body or (), bound, reporter)
+        layer.complete = module is None or module.complete
+        stack.append(layer)
         if declaration.value is None:
             return stack
         base = _base(declaration.value, module, reporter)

@@ -1,0 +1,471 @@
+"""Recipes: their schema, their layers, what overrides them, and every error."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from importlib.resources import files
+
+import pytest
+from danetc.dsl.diagnostics import Diagnostic, Reporter, render
+from danetc.dsl.modules import load_module
+from danetc.dsl.overrides import OverrideValue
+from danetc.dsl.recipe import Item, Recipe, resolve_recipe
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS
+from danetc.dsl.source import SourceFile
+
+BASE = "epochs = 50\n optimizer = sgd(lr = 0.1)\n"
+TWO = """
+  phase first { epochs = 20;  steps = 1;  warmup = 2;  schedule = step(10, 15) }
+  phase second { epochs = 10;  steps = 4;  schedule = step(5);  start = first }
+  optimizer = sgd(lr = 0.1 * batch / 256, momentum = 0.9)
+"""
+
+
+def resolve(
+    text: str, name: str = "r", **overrides: OverrideValue
+) -> tuple[Recipe | None, list[Diagnostic]]:
+    reporter = Reporter()
+    module = load_module(SourceFile("main.danet", text), reporter)
+    assert not reporter.diagnostics, "the text is meant to parse"
+    found = module.names[name]
+    given = {path.replace("__", "."): value for path, value in overrides.items()}
+    return resolve_recipe(found.declaration, given, reporter, found.module), reporter.diagnostics
+
+
+def good(text: str, name: str = "r", **overrides: OverrideValue) -> Recipe:
+    recipe, errors = resolve(text, name, **overrides)
+    assert not errors, "\n".join(render(item) for item in errors)
+    assert recipe is not None
+    return recipe
+
+
+def bad(text: str, code: str, name: str = "r", **overrides: OverrideValue) -> Diagnostic:
+    recipe, errors = resolve(text, name, **overrides)
+    assert recipe is None
+    assert [item.code for item in errors] == [code], "\n".join(render(item) for item in errors)
+    assert render(errors[0])
+    return errors[0]
+
+
+def recipe(body: str) -> str:
+    return f"recipe r {{\n {body} }}\n"
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    plain = good(recipe(BASE))
+    (phase,) = plain.phases
+    assert (phase.name, phase.epochs, phase.batch, phase.accumulate) == ("train", 50, 256, 1)
+    assert phase.optimizer == Item(
+        "sgd", (("lr", 0.1), ("momentum", 0.0), ("weight_decay", 0.0), ("nesterov", False))
+    )
+    assert phase.schedule == Item("constant")
+    assert phase.loss == Item("cross_entropy", (("label_smoothing", 0.0),))
+    assert (phase.steps, phase.clip, phase.ema, phase.start) == (None, None, None, None)
+    assert (phase.augment, phase.evaluate, phase.precision) == ((), (), "float32")
+    assert (plain.seed, plain.workers, plain.trials, plain.sync_norm) == (0, 0, 1, False)
+
+
+def test_every_default_of_the_schema_may_be_written() -> None:
+    for key, row in SETTINGS.items():
+        if row.default is not None:
+            assert good(recipe(BASE + f" {key} = {row.default}\n")) == good(recipe(BASE))
+
+
+@pytest.mark.parametrize("family", ITEMS)
+def test_every_item_with_its_defaults_written_out(family: str) -> None:
+    needed = {"lr": "0.1", "size": "32"}
+    words = {True: "true", False: "false"}
+    others = "epochs = 50\n" if family == "optimizer" else BASE
+    for name, spec in ITEMS[family].items():
+        many = ["10", "20"] if spec.many else []
+        short, full = list(many), list(many)
+        for row in spec.arguments:
+            if row.default is None:
+                short.append(f"{row.name} = {needed[row.name]}")
+                full.append(f"{row.name} = {needed[row.name]}")
+            else:
+                value = words[row.default] if isinstance(row.default, bool) else row.default
+                full.append(f"{row.name} = {value}")
+        texts = [recipe(f"{others} {family} = {name}({', '.join(args)})") for args in (short, full)]
+        assert good(texts[0]).phases == good(texts[1]).phases
+
+
+def test_expressions_of_other_settings() -> None:
+    (phase,) = good(
+        recipe(
+            "batch = 512\n epochs = 3 * 10\n warmup = epochs / 10\n"
+            "optimizer = adamw(0.1 * sqrt(batch / 128) - min(1, 2, 0.5) / 10)"
+        )
+    ).phases
+    assert phase.optimizer.number("lr") == pytest.approx(0.15)
+    assert phase.warmup == 3.0
+    assert isinstance(phase.epochs, int)
+
+
+def test_a_quotient_that_is_whole_is_a_whole_number() -> None:
+    assert good(recipe(BASE + "accumulate = 512 / 256")).phases[0].accumulate == 2
+
+
+def test_flows_keep_their_order() -> None:
+    (phase,) = good(
+        recipe(BASE + "augment = random_crop(32, padding = 4) -> horizontal_flip -> mixup")
+    ).phases
+    assert [item.name for item in phase.augment] == ["random_crop", "horizontal_flip", "mixup"]
+    assert phase.augment[0].integer("padding") == 4
+    assert phase.augment[1].number("p") == 0.5
+
+
+def test_none_unsets() -> None:
+    text = recipe(BASE + "clip = 1.0\n ema = 0.99\n augment = horizontal_flip\n")
+    assert good(text).phases[0].clip == 1.0
+    phase = good(text, clip="none", ema="none", augment="none").phases[0]
+    assert (phase.clip, phase.ema, phase.augment) == (None, None, ())
+
+
+def test_a_recipe_is_plain_data() -> None:
+    two = good(recipe(TWO))
+    assert pickle.loads(pickle.dumps(two)) == two
+    assert json.loads(json.dumps(two.as_dict()))["phases"][1]["start"] == "first"
+
+
+# -- phases and layers -----------------------------------------------------------------------------
+
+
+def test_a_setting_of_the_recipe_holds_for_all_phases_that_do_not_have_it() -> None:
+    first, second = good(recipe(TWO + "batch = 512\n warmup = 1\n")).phases
+    assert (first.batch, second.batch) == (512, 512)
+    assert (first.warmup, second.warmup) == (2, 1)
+    assert first.optimizer.number("lr") == 0.2
+    assert second.start == "first"
+
+
+def test_an_expression_of_the_recipe_is_worked_out_for_each_phase() -> None:
+    text = recipe(
+        "phase a { batch = 128; epochs = 1 }\n phase b { batch = 512; epochs = 1 }\n"
+        "optimizer = sgd(lr = 0.1 * batch / 256)"
+    )
+    assert [phase.optimizer.number("lr") for phase in good(text).phases] == [0.05, 0.2]
+
+
+def test_a_variant_changes_only_what_it_names() -> None:
+    text = recipe(TWO) + "recipe mine = r {\n phase second { steps = 8 }\n seed = 3\n}\n"
+    base, mine = good(text), good(text, "mine")
+    assert mine.phases[0] == base.phases[0]
+    assert mine.phases[1].steps == 8
+    assert mine.phases[1].epochs == base.phases[1].epochs
+    assert (base.seed, mine.seed, mine.name) == (0, 3, "mine")
+
+
+def test_a_variant_wins_over_phases_of_its_base_and_may_add_one() -> None:
+    text = recipe(TWO) + (
+        "recipe mine = r {\n batch = 64\n phase third { epochs = 2\n start = second }\n}\n"
+        "recipe again = mine { phase first { batch = 32 } }\n"
+    )
+    mine = good(text, "mine")
+    assert [phase.name for phase in mine.phases] == ["first", "second", "third"]
+    assert [phase.batch for phase in mine.phases] == [64, 64, 64]
+    assert [phase.batch for phase in good(text, "again").phases] == [32, 64, 64]
+
+
+def test_parameters() -> None:
+    text = (
+        "recipe r(e = 5, rate = 0.1, flip = horizontal_flip) {\n"
+        " epochs = e\n optimizer = sgd(lr = rate)\n augment = flip\n}\n"
+        "recipe mine(k = 2) = r(k * 10, rate = 0.5)\n"
+    )
+    assert good(text).phases[0].epochs == 5
+    phase = good(text, "mine").phases[0]
+    assert (phase.epochs, phase.optimizer.number("lr")) == (20, 0.5)
+    assert phase.augment[0].name == "horizontal_flip"
+
+
+# -- overrides -------------------------------------------------------------------------------------
+
+
+def test_overrides_by_path() -> None:
+    changed = good(
+        recipe(TWO),
+        batch=512,
+        second__batch="2 * 512",
+        recipe__first__precision="bf16",
+        sync_norm=True,
+        optimizer__momentum=0.5,
+        second__optimizer__lr="1e-05",
+    )
+    first, second = changed.phases
+    assert (first.batch, second.batch) == (512, 1024)
+    assert (first.precision, second.precision) == ("bf16", "float32")
+    assert (first.optimizer.number("momentum"), second.optimizer.number("momentum")) == (0.5, 0.5)
+    assert (first.optimizer.number("lr"), second.optimizer.number("lr")) == (0.2, 1e-5)
+    assert changed.sync_norm
+
+
+def test_an_argument_of_a_default() -> None:
+    assert good(recipe(BASE), loss__label_smoothing=0.1).phases[0].loss["label_smoothing"] == 0.1
+
+
+def test_an_argument_of_a_value_that_is_overridden_too() -> None:
+    phase = good(recipe(BASE), optimizer__lr=0.5, optimizer="adamw(lr = 1)").phases[0]
+    assert (phase.optimizer.name, phase.optimizer.number("lr")) == ("adamw", 0.5)
+
+
+def test_origins() -> None:
+    changed = good(recipe(TWO), second__epochs=5, optimizer__lr=0.5)
+    origins = changed.as_dict()["origins"]
+    assert isinstance(origins, dict)
+    assert origins["first.epochs"] == "main.danet:3:17"
+    assert origins["second.epochs"] == "--set"
+    assert origins["second.optimizer.lr"] == "--set"
+    assert origins["first.clip"] == "default"
+    assert origins["second.schedule"] == "main.danet:4:44, scaled by 0.5"
+
+
+def test_a_short_run_keeps_the_shape_of_its_schedule() -> None:
+    first, second = good(recipe(TWO), epochs=4).phases
+    assert first.schedule.numbers("epochs") == (2.0, 3.0)
+    assert first.warmup == pytest.approx(0.4)
+    assert second.schedule.numbers("epochs") == (2.0,)
+
+
+def test_what_is_given_or_written_in_epochs_is_not_scaled() -> None:
+    phase = good(recipe(TWO), first__epochs=4, first__schedule="step(3)").phases[0]
+    assert phase.schedule.numbers("epochs") == (3.0,)
+    text = recipe(BASE + "warmup = epochs / 10\n schedule = step(epochs / 2)")
+    phase = good(text, epochs=10).phases[0]
+    assert (phase.warmup, phase.schedule.numbers("epochs")) == (1.0, (5.0,))
+
+
+def test_an_override_may_mend_what_is_wrong() -> None:
+    assert good(recipe(BASE + "batch = 0"), batch=64).phases[0].batch == 64
+    assert good(recipe("optimizer = sgd(lr = 1)"), epochs=3).phases[0].epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code", "marked"),
+    [
+        ("epoch", 5, "E0801", "epoch"),
+        ("third__epochs", 5, "E0801", "third.epochs"),
+        ("second__seed", 5, "E0801", "second.seed"),
+        ("start", "first", "E0801", "start"),
+        ("augment__size", 5, "E0801", "augment.size"),
+        ("optimizer__momentun", 0.5, "E0801", "0.5"),
+        ("optimizer__lr__x", 0.5, "E0801", "optimizer.lr.x"),
+        ("epochs", 2.5, "E0802", "2.5"),
+        ("epochs", True, "E0802", "true"),
+        ("epochs", "5; seed = 3", None, None),
+        ("epochs", "", None, None),
+        ("batch", "1e400", "E0803", "1e400"),
+        ("batch", -5, "E0803", "-5"),
+        ("optimizer__lr", "nan", "E0802", "nan"),
+        ("second__start", "second", "E0806", "second"),
+    ],
+)
+def test_wrong_overrides(
+    path: str, value: OverrideValue, code: str | None, marked: str | None
+) -> None:
+    result, errors = resolve(recipe(TWO), **{path: value})
+    assert result is None
+    assert {item.span.source.name for item in errors} == {"--set"}
+    if code is not None:
+        assert (errors[0].code, errors[0].span.text) == (code, marked)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "marked"),
+    [
+        (BASE + "warm_up = 5", "E0801", "warm_up"),
+        (BASE + "phase a { seed = 5 }", "E0801", "seed"),
+        (BASE + "start = a", "E0801", "start"),
+        (BASE + "augment { size = 3 }", "E0801", None),
+        (BASE + "epochs[0] = 3", "E0801", None),
+        (BASE + "state u = 3", "E0801", None),
+        (BASE + "warmup = bacth / 100", "E0801", "bacth"),
+        (BASE + "schedule = step(5, facter = 0.5)", "E0801", "facter = 0.5"),
+        (BASE + "loss = cross_entropy(0.1, 0.2)", "E0801", "0.2"),
+        (BASE + "sync_norm = 1", "E0802", "1"),
+        (BASE + "batch = horizontal_flip -> mixup", "E0802", "horizontal_flip -> mixup"),
+        (BASE + "batch = 100 / 3", "E0802", "100 / 3"),
+        (BASE + 'loss = "tet"', "E0802", '"tet"'),
+        (BASE + "precision = fp16", "E0802", "fp16"),
+        (BASE + "augment = horizontal_flip -> 3", "E0802", "3"),
+        (BASE + "clip = 0", "E0803", "0"),
+        (BASE + "batch = 1 / 0", "E0803", "1 / 0"),
+        (BASE + "batch = 1e15", "E0803", "1e15"),
+        (BASE + "batch = sqrt(-1)", "E0803", "sqrt(-1)"),
+        (BASE + "seed = " + "9" * 5000, "E0803", None),
+        (BASE + "loss = cross_entropy(label_smoothing = 1)", "E0803", "1"),
+        (BASE + "augment = horizontal_flip(p = 2)", "E0803", "2"),
+        (BASE + "schedule = cosinus", "E0804", "cosinus"),
+        (BASE + "augment = horizontal_flip -> auto_augmnt(3)", "E0804", "auto_augmnt"),
+        ("epochs = 5", "E0805", "r"),
+        ("optimizer = sgd(lr = 0.1)\n phase only { steps = 2 }", "E0805", "only"),
+        (BASE + "schedule = step(factor = 0.5)", "E0805", "step"),
+        (BASE + "warmup = steps", "E0805", "steps"),
+        (BASE + "phase a { start = a }", "E0806", "a"),
+        (BASE + "phase a { start = b }\n phase b { }", "E0806", "b"),
+        (BASE + "schedule = step(20, 10)", "E0807", "10"),
+        (BASE + "schedule = step(20, 20)", "E0807", "20"),
+        (BASE + "schedule = step(20, 50)", "E0807", "50"),
+        (BASE + "warmup = 50", "E0808", "50"),
+        (BASE + "epochs = 3", "E0809", "epochs"),
+        (BASE + "phase a { }\n phase a { }", "E0809", "a"),
+        (BASE + "schedule = step(5, factor = 0.5, factor = 0.1)", "E0809", "factor = 0.1"),
+        (BASE + "accumulate = 3", "E0811", "3"),
+        (BASE + "augment = mixup -> horizontal_flip", "E0811", "horizontal_flip"),
+        (BASE + "batch = accumulate\n accumulate = batch", "E0811", None),
+        (BASE + "warmup = " + "+".join(["1"] * 200), "E0901", None),
+    ],
+)
+def test_errors(body: str, code: str, marked: str | None) -> None:
+    error = bad(recipe(body), code)
+    if marked is not None:
+        assert error.span.text == marked
+
+
+def test_all_errors_in_one_run() -> None:
+    _, errors = resolve(recipe("epochs = 0\n optimizer = sdg(lr = 0.1)\n seeed = 3\n batch = x\n"))
+    assert sorted(item.code for item in errors) == ["E0801", "E0802", "E0803", "E0804"]
+
+
+def test_no_follow_up_where_a_value_is_needed_that_is_wrong() -> None:
+    error = bad(recipe("epochs = 5\n batch = 0\n optimizer = sgd(lr = batch / 256)"), "E0803")
+    assert error.span.text == "0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "epochs = 5 5\n optimizer = sgd(lr = 0.1)",
+        "epochs = = 5\n optimizer = sgd(lr = 0.1)",
+        "epochs = 5\n optimizer = sgd(lr = 0.1\n batch = 3",
+        "epochs = " + "+".join(["1"] * 300) + "\n optimizer = sgd(lr = 0.1)",
+        "phase a  epochs = 5 }\n phase b { start = a }\n" + BASE,
+    ],
+)
+def test_no_follow_up_of_a_syntax_error(body: str) -> None:
+    reporter = Reporter()
+    module = load_module(SourceFile("main.danet", recipe(body)), reporter)
+    syntax = list(reporter.diagnostics)
+    assert syntax
+    for declaration in module.own.values():
+        resolve_recipe(declaration, {}, reporter, module)
+    assert reporter.diagnostics == syntax
+
+
+def test_other_errors_of_a_file_with_a_syntax_error_are_reported() -> None:
+    reporter = Reporter()
+    text = recipe(BASE + "warm_up = 3") + "recipe other { epochs = = 3 }\n"
+    module = load_module(SourceFile("main.danet", text), reporter)
+    resolve_recipe(module.own["r"], {}, reporter, module)
+    assert "E0801" in [item.code for item in reporter.diagnostics]
+
+
+def test_hints() -> None:
+    assert bad(recipe(BASE + "warm_up = 5"), "E0801").hint == "did you mean `warmup`?"
+    assert bad(recipe(BASE + "loss = tets"), "E0804").hint == "did you mean `tet`?"
+    assert bad(recipe(TWO), "E0801", second__warmpu=3).hint == "did you mean `warmup`?"
+
+
+def test_bases() -> None:
+    other = recipe(BASE) + "rule chain { in[i] = out[i - 1] }\n"
+    assert bad(other + "recipe m = rr { }", "E0810", "m").hint == "did you mean `r`?"
+    error = bad(other + "recipe m = chain { }", "E0810", "m")
+    assert error.labels[0].span.text == "chain"
+    bad(other + "recipe m = 3 { }", "E0810", "m")
+    bad(other + "recipe m = r(3) { }", "E0801", "m")
+    bad("recipe m(e) {\n" + BASE + "}", "E0805", "m")
+
+
+def test_a_circle_of_recipes() -> None:
+    text = "recipe r = b { }\nrecipe b = c { }\nrecipe c = r { }\n"
+    error = bad(text, "E0203")
+    assert [label.span.line for label in error.labels] == [2, 3]
+    bad("recipe r = r { epochs = 3 }", "E0203")
+
+
+def test_a_very_long_chain_of_recipes() -> None:
+    text = recipe(BASE) + "recipe r0 = r { }\n"
+    text += "".join(f"recipe r{number + 1} = r{number} {{ }}\n" for number in range(150))
+    assert good(text, "r90").phases[0].epochs == 50
+    bad(text, "E0901", "r150")
+
+
+def test_parameters_that_double_cost_an_error_and_no_time() -> None:
+    params = ["p0 = 1"] + [f"p{n} = p{n - 1} + p{n - 1}" for n in range(1, 60)]
+    bad(f"recipe r({', '.join(params)}) {{\n epochs = p59\n optimizer = sgd(1) }}", "E0901")
+
+
+# -- the library and the pages ---------------------------------------------------------------------
+
+
+def test_the_recipes_of_the_paper() -> None:
+    text = "use std\n"
+    table = {  # reading.md, "Training": phase -> steps, epochs, warm-up, lr, decay, schedule
+        ("imagenet_ablation", 0): (1, 50, 5, 0.1, 1e-4, (30, 40, 45)),
+        ("imagenet_one_step", 0): (1, 120, 15, 0.1, 1e-4, (60, 105, 115)),
+        ("imagenet_two_phase", 0): (1, 120, 15, 0.1, 1e-4, (60, 105, 115)),
+        ("imagenet_two_phase", 1): (4, 45, 10, 0.02, 1e-5, (30, 40)),
+        ("imagenet_5_20", 0): (4, 100, 5, 0.1, 1e-4, "cosine"),
+        ("imagenet_100", 0): (4, 50, 5, 0.1, 1e-4, "cosine"),
+    }
+    for (name, number), row in table.items():
+        found = good(text, name)
+        phase = found.phases[number]
+        schedule = phase.schedule
+        assert row == (
+            phase.steps,
+            phase.epochs,
+            phase.warmup,
+            phase.optimizer.number("lr"),
+            phase.optimizer.number("weight_decay"),
+            schedule.name if schedule.name == "cosine" else schedule.numbers("epochs"),
+        )
+        assert phase.optimizer.number("momentum") == 0.9
+        assert phase.batch == 256
+        assert found.trials == 3
+    assert good(text, "imagenet_two_phase").phases[1].start == "one_step"
+    assert sum(p.epochs * (p.steps or 0) for p in good(text, "imagenet_two_phase").phases) == 300
+
+
+def test_every_recipe_of_the_library_is_right() -> None:
+    reporter = Reporter()
+    module = load_module(SourceFile("main.danet", "use std\n"), reporter)
+    recipes = [item for item in module.names.values() if item.declaration.kind == "recipe"]
+    assert len(recipes) >= 7
+    for item in recipes:
+        assert resolve_recipe(item.declaration, {}, reporter, item.module) is not None
+    assert not reporter.diagnostics
+
+
+PAGES = sorted(
+    entry.name
+    for entry in files("danetc.dsl.explain").iterdir()
+    if re.fullmatch(r"E(020[1-7]|08\d\d|0901)\.md", entry.name)
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages(page: str) -> None:
+    text = files("danetc.dsl.explain").joinpath(page).read_text("utf-8")
+    wrong, mended = re.findall(r"^```danet\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    code = page.removesuffix(".md")
+    assert text.startswith(f"# {code}: ")
+    assert _codes(wrong)[0] == code
+    assert _codes(mended) == []
+
+
+def _codes(text: str) -> list[str]:
+    reporter = Reporter()
+    module = load_module(SourceFile("page.danet", text), reporter)
+    for declaration in module.own.values():
+        if declaration.kind == "recipe":
+            resolve_recipe(declaration, {}, reporter, module)
+    return [item.code for item in reporter.diagnostics]

@@ -1,0 +1,84 @@
+"""The shipped specs: each parses, sees all its names, and is what its file is called."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.modules import Module, load_module, shipped_specs
+from danetc.dsl.syntax import Call, Declaration, Name, walk
+
+FAMILIES = ("danet_a", "danet_b", "danet_c", "danet_d", "origin", "tdbn", "baa", "sew")
+DEPTHS = (18, 34, 50, 101, 152)
+
+
+def load(name: str) -> Module:
+    reporter = Reporter()
+    module = load_module(shipped_specs()[name], reporter)
+    reporter.raise_if_errors()
+    return module
+
+
+def test_the_networks_of_the_paper_are_there() -> None:
+    wanted = {f"{family}_r{depth}" for family in FAMILIES for depth in DEPTHS}
+    wanted |= {f"spiking_densenet{depth}" for depth in (121, 161, 201)}
+    wanted |= {f"ms_resnet{depth}" for depth in (18, 34, 104)}
+    wanted |= {"danet_c_small", "own_neuron", "own_connection", "own_rule"}
+    assert wanted <= set(shipped_specs())
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_a_spec_declares_the_one_network_of_its_name(name: str) -> None:
+    module = load(name)
+    networks = [item.name for item in module.own.values() if item.kind == "network"]
+    assert networks == [name]
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_a_spec_is_a_few_lines_with_a_word_on_what_it_is(name: str) -> None:
+    text = shipped_specs()[name].read_text("utf-8")
+    assert text.startswith("# ")
+    assert len(text.splitlines()) <= 30
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_networks_take_what_the_issue_names(name: str) -> None:
+    """``classes``, ``image``, ``steps`` and ``width`` are parameters of a network or its bases."""
+    module = load(name)
+    parameters: set[str] = set()
+    declaration: Declaration = module.own[name]
+    while True:
+        parameters |= {param.name for param in declaration.params}
+        value = declaration.value
+        if value is None:
+            break
+        assert isinstance(value, Call)
+        assert isinstance(value.function, Name)
+        found = module.names[value.function.id]
+        declaration, module = found.declaration, found.module
+    assert {"classes", "image", "steps", "width"} <= parameters
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_depth_of_a_name_is_that_of_its_backbone(family: str) -> None:
+    names = [name for name in shipped_specs() if re.fullmatch(rf"{family}_r\d+", name)]
+    assert len(names) >= len(DEPTHS)
+    for name in names:
+        used = {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
+        depth = name.rpartition("_r")[2]
+        assert {word for word in used if word.startswith("resnet")} == {f"resnet{depth}"}
+
+
+def test_the_rule_is_what_sets_danet_c_and_d_apart_from_their_bases() -> None:
+    for dense, base in (("danet_c", "origin"), ("danet_d", "baa")):
+        for depth in DEPTHS:
+            ours = _names(f"{dense}_r{depth}")
+            theirs = _names(f"{base}_r{depth}")
+            assert ours - theirs == {"densely_additive"}
+            assert theirs <= ours
+
+
+def _names(name: str) -> set[str]:
+    return {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
