@@ -83,6 +83,7 @@ OPCODES: Mapping[str, OpInfo] = {
     "log": OpInfo(1, "torch.log({0})", _log),
     "sqrt": OpInfo(1, "torch.sqrt({0})", _sqrt),
     "abs": OpInfo(1, "torch.abs({0})", abs),
+    "sign": OpInfo(1, "torch.sign({0})", lambda a: float((a > 0) - (a < 0))),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _sigmoid),
     "tanh": OpInfo(1, "torch.tanh({0})", math.tanh),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _softplus),
@@ -106,7 +107,6 @@ OPCODES: Mapping[str, OpInfo] = {
 """The operations of a neuron program."""
 
 GRADIENT_OPCODES: Mapping[str, OpInfo] = {
-    "sign": OpInfo(1, "torch.sign({0})"),
     "surrogate": OpInfo(1, "surrogate({0})"),  # the surrogate's derivative, a function of its own
     "total": OpInfo(2, "total({0}, {1})"),  # a gradient summed to the scalar it belongs to
 }

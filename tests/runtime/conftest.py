@@ -1,0 +1,65 @@
+"""Neuron programs for tests, from spec text or from the standard library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+import pytest
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equations import Learn, NeuronProgram, compile_neuron
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import Declaration, Number
+
+SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
+Compile = Callable[..., NeuronProgram]
+
+
+def declarations(text: str) -> dict[str, Declaration]:
+    reporter = Reporter()
+    program = parse(SourceFile("test", text), reporter)
+    reporter.raise_if_errors()
+    return {item.name: item for item in program.declarations}
+
+
+def std(file: str) -> str:
+    return files("danetc.dsl.std").joinpath(file).read_text("utf-8")
+
+
+@pytest.fixture
+def compiled() -> Compile:
+    """``compiled(text, surrogate=text, **arguments)``: the first neuron of the text, a name for
+    one of the standard library; arguments not given have their literal defaults."""
+
+    def build(
+        neuron: str, surrogate: str = SIGMOID, **arguments: float | bool | Learn
+    ) -> NeuronProgram:
+        if "{" in neuron:
+            declaration = next(iter(declarations(neuron).values()))
+        else:
+            declaration = declarations(std("neurons.danet"))[neuron]
+        stand_in = next(iter(declarations(surrogate).values()))
+        reporter = Reporter()
+        program = compile_neuron(
+            declaration,
+            {**_defaults(declaration), **arguments},
+            stand_in,
+            _defaults(stand_in),
+            reporter,
+        )
+        reporter.raise_if_errors()
+        assert program is not None
+        return program
+
+    return build
+
+
+def _defaults(declaration: Declaration) -> dict[str, float | bool]:
+    values: dict[str, float | bool] = {}
+    for param in declaration.params:
+        if isinstance(param.default, Number):
+            values[param.name] = param.default.value
+        else:
+            values[param.name] = getattr(param.default, "id", "") == "true"
+    return values

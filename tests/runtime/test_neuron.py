@@ -1,0 +1,340 @@
+"""Neurons against SpikingJelly, and against plain PyTorch where it has none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from danetc.dsl.equations import Learn
+from danetc.dsl.kernel_text import MODULE_ATTRIBUTES, python_class, surrogate_class
+from danetc.runtime.neuron import Neuron
+from spikingjelly.activation_based import neuron as sj
+from spikingjelly.activation_based import surrogate as sj_surrogate
+from torch import Tensor, nn
+
+T, SHAPE = 4, (3, 2, 5, 4)
+
+
+def inputs(seed: int = 0, scale: float = 2.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(T, *SHAPE, generator=generator, dtype=torch.float64) * scale
+
+
+def gradients(module: Any, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Output, gradient of the input and of the parameters, for a loss that tells all apart."""
+    x = x.clone().requires_grad_()
+    module.zero_grad()
+    out = module(x)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    (out * weight).sum().backward()
+    assert x.grad is not None
+    grads = [p.grad.clone() for p in module.parameters() if p.grad is not None]
+    return out.detach(), x.grad.clone(), grads
+
+
+def assert_same(ours: Any, theirs: Any, x: Tensor, tolerance: float = 1e-9) -> None:
+    out, grad, params = gradients(ours, x)
+    expected, expected_grad, expected_params = gradients(theirs, x)
+    assert torch.equal(out, expected)
+    assert 0.02 < (out != 0).double().mean() < 0.98, "the test needs spikes and silence"
+    torch.testing.assert_close(grad, expected_grad, rtol=tolerance, atol=tolerance)
+    assert len(params) == len(expected_params)
+    for one, other in zip(params, expected_params, strict=True):
+        torch.testing.assert_close(one, other.view_as(one), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize(
+    ("name", "arguments", "node", "options"),
+    [
+        ("IF", {}, sj.IFNode, {}),
+        ("IF", {"v_rest": 0.25}, sj.IFNode, {"v_reset": 0.25}),
+        ("LIF", {}, sj.LIFNode, {"tau": 2.0}),
+        ("LIF", {"tau": 3.5}, sj.LIFNode, {"tau": 3.5}),
+        ("LIF", {"tau": 4.0, "v_rest": 0.25}, sj.LIFNode, {"tau": 4.0, "v_reset": 0.25}),
+        ("PLIF", {}, sj.ParametricLIFNode, {"init_tau": 2.0}),
+        ("PLIF", {"tau": 3.0}, sj.ParametricLIFNode, {"init_tau": 3.0}),
+        ("IF_soft", {}, sj.IFNode, {"v_reset": None}),
+        ("LIF_soft", {"tau": 3.0}, sj.LIFNode, {"tau": 3.0, "v_reset": None}),
+        ("PLIF_soft", {}, sj.ParametricLIFNode, {"v_reset": None}),
+    ],
+)
+def test_spikingjelly(
+    compiled: Any, name: str, arguments: Any, node: Any, options: Any, detach: bool
+) -> None:
+    program = compiled(name, detach_reset=detach, **arguments)
+    ours = Neuron(program.text(), T, 3).double()
+    theirs = node(
+        step_mode="m",
+        surrogate_function=sj_surrogate.Sigmoid(alpha=4.0),
+        detach_reset=detach,
+        **options,
+    ).double()
+    for item in theirs.parameters():  # 0-dimensional float32 log(tau - 1)
+        item.data = ours.params()[0].detach().clone()
+
+    def reference(x: Tensor) -> Tensor:
+        theirs.reset()
+        return theirs(x)
+
+    reference.zero_grad = theirs.zero_grad  # type: ignore[attr-defined]
+    reference.parameters = theirs.parameters  # type: ignore[attr-defined]
+    assert_same(ours, reference, inputs())
+
+
+@pytest.mark.parametrize(
+    ("text", "theirs"),
+    [
+        ("surrogate a(alpha = 3.0) { y = sigmoid(alpha * x) }", sj_surrogate.Sigmoid(3.0)),
+        (
+            "surrogate a(alpha = 2.0) { z = 3.141592653589793 / 2 * alpha * x;"
+            " dy = alpha / 2 / (1 + z * z) }",
+            sj_surrogate.ATan(2.0),
+        ),
+        (
+            "surrogate triangle(width = 0.5) { dy = max(1 - abs(x) / width, 0) / width }",
+            sj_surrogate.PiecewiseQuadratic(2.0),
+        ),
+        (
+            "surrogate rectangle(width = 0.5) { dy = (abs(x) < width / 2) / width }",
+            sj_surrogate.Rect(2.0),
+        ),
+        (
+            "surrogate soft(a = 2.0) { y = (a * x / (1 + abs(a * x)) + 1) / 2 }",
+            sj_surrogate.SoftSign(2.0),
+        ),
+    ],
+)
+def test_surrogates(compiled: Any, text: str, theirs: nn.Module) -> None:
+    ours = Neuron(compiled("neuron step { s = heaviside(x) }", text).text(), T, 3)
+    assert_same(ours, theirs, inputs())
+
+
+def test_sigmoid_surrogate_in_half_precision(compiled: Any) -> None:
+    """exp(4 * 100) is inf in float16 and in float32; the slope is 0 there, not nan."""
+    program = compiled("neuron step { s = heaviside(x) }")
+    x = torch.tensor([[-300.0, -20.0, 0.0, 20.0, 300.0]])
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        value = x.to(dtype).requires_grad_()
+        Neuron(program.text(), 1, 1)(value).sum().backward()
+        assert value.grad is not None
+        assert value.grad.tolist() == [pytest.approx([0.0, 0.0, 1.0, 0.0, 0.0], abs=1e-30)]
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        ctx.save_for_backward(v)
+        return (v >= 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (v,) = ctx.saved_tensors
+        y = torch.sigmoid(4 * v)
+        return grad * 4 * y * (1 - y)
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_adaptive_threshold(compiled: Any, detach: bool) -> None:
+    """The equations of std's ALIF once more, by hand."""
+
+    class Reference(nn.Module):
+        def forward(self, x_seq: Tensor) -> Tensor:
+            u = a = torch.zeros_like(x_seq[0])
+            rho, out = math.exp(-1 / 5.0), []
+            for x in x_seq:
+                theta = 0.5 + 1.8 * a
+                v = (1 - 1 / 2.0) * u + (1 / 2.0) * x
+                s = Spike.apply(v - theta)
+                r = s.detach() if detach else s
+                u = v - theta * r
+                a = rho * a + (1 - rho) * r
+                out.append(s)
+            return torch.stack(out)
+
+    program = compiled("ALIF", tau_adaptation=5.0, v_threshold=0.5, detach_reset=detach)
+    assert program.kind == "spike"
+    assert_same(Neuron(program.text(), T, 3), Reference(), inputs())
+
+
+def test_learnable_threshold_and_bounds(compiled: Any) -> None:
+    class Reference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tau = nn.Parameter(torch.tensor(math.log(math.expm1(1.0)), dtype=torch.float64))
+            self.threshold = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+        def forward(self, x_seq: Tensor) -> Tensor:
+            u, out = torch.zeros_like(x_seq[0]), []
+            k = 1 / (1.0 + nn.functional.softplus(self.tau))
+            for x in x_seq:
+                v = (1 - k) * u + k * x
+                s = Spike.apply(v - self.threshold)
+                u = v * (1 - s)
+                out.append(s)
+            return torch.stack(out)
+
+    program = compiled("LIF", tau=Learn(2.0, above=1.0), v_threshold=Learn(0.7))
+    ours = Neuron(program.text(), T, 3).double()
+    assert [name for name, _ in ours.named_parameters()] == ["tau_raw", "v_threshold"]
+    with torch.no_grad():  # exactly the same start: the parameters were float32
+        for parameter, item in zip(ours.params(), program.learnables, strict=True):
+            parameter.fill_(item.raw)
+    assert_same(ours, Reference(), inputs(3))
+
+
+@pytest.mark.parametrize(
+    "bound", [Learn(2.0, above=1.0), Learn(2.0, below=2.25), Learn(2.0, above=1.5, below=8.0)]
+)
+def test_bounds_hold(compiled: Any, bound: Learn) -> None:
+    """The value starts where the spec says, and no step of training leads out of the bounds."""
+    program = compiled("neuron n(k = 1.0) { s = k * x }", k=bound)
+    neuron = Neuron(program.text(), 1, 1).double()
+    one = torch.ones(1, 1, dtype=torch.float64)
+    assert neuron(one).item() == pytest.approx(2.0, abs=1e-6)
+    for raw in (-20.0, 20.0):
+        neuron.params()[0].data.fill_(raw)
+        value = neuron(one).item()
+        assert bound.above is None or value > bound.above
+        assert bound.below is None or value < bound.below
+
+
+def test_relu_is_torch(compiled: Any) -> None:
+    program = compiled("ReLU")
+    assert program.kind == "analog"
+    x = inputs()
+    x[0, 0] = 0.0  # the kink too
+    assert_same(Neuron(program.text(), T, 3), nn.ReLU(), x)
+
+
+def test_a_static_input_is_a_repeated_one(compiled: Any) -> None:
+    neuron = Neuron(compiled("PLIF").text(), T, 3).double()
+    image = inputs()[0]
+    out, grad, (grad_w,) = gradients(neuron, image)
+    repeated = image.expand(T, *image.shape).clone()
+    expected, expected_grad, (expected_w,) = gradients(neuron, repeated)
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(grad, expected_grad.sum(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad_w, expected_w, rtol=1e-12, atol=1e-12)
+
+
+def test_a_vector_and_a_sequence_of_another_length(compiled: Any) -> None:
+    neuron = Neuron(compiled("IF").text(), 2, 1)
+    assert neuron(torch.rand(3, 7)).shape == (2, 3, 7)
+    assert neuron(torch.rand(6, 3, 7)).shape == (6, 3, 7)
+
+
+def test_steps_one_by_one(compiled: Any) -> None:
+    """Streaming gives the numbers and the gradients of the whole sequence."""
+    neuron = Neuron(compiled("ALIF", beta=Learn(1.8)).text(), T, 3).double()
+
+    class Streamed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neuron = neuron
+
+        def forward(self, x_seq: Tensor) -> Tensor:
+            states, out = None, []
+            for x in x_seq:
+                s, states = self.neuron.step(x, states)
+                out.append(s)
+            return torch.stack(out)
+
+    assert_same(neuron, Streamed(), inputs(), 1e-12)
+
+
+def test_steps_do_not_share_memory(compiled: Any) -> None:
+    """A delay hands its input on as its state: the state must be a tensor of its own."""
+    neuron = Neuron(compiled("neuron delay { state u = 0.0; s = u; u = x }").text(), T, 1)
+    x = torch.rand(2, 3)
+    first, states = neuron.step(x, None)
+    x.zero_()
+    second, _ = neuron.step(x, states)
+    assert torch.equal(first, torch.zeros(2, 3))
+    assert second.abs().sum() > 0
+
+
+def test_spikes_are_exact_in_every_type(compiled: Any) -> None:
+    program = compiled("PLIF", tau=3.0)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        neuron = Neuron(program.text(), T, 3)
+        x = inputs().to(dtype).requires_grad_()
+        out = neuron(x)
+        assert out.dtype == dtype
+        assert set(out.unique().tolist()) == {0.0, 1.0}
+        out.sum().backward()
+        assert x.grad is not None
+        assert x.grad.dtype == dtype
+        (w,) = neuron.params()
+        assert w.grad is not None
+        assert w.grad.dtype == w.dtype == torch.float32
+
+
+def test_autocast(compiled: Any) -> None:
+    layer = nn.Sequential(nn.Linear(7, 7), Neuron(compiled("PLIF").text(), T, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(torch.randn(3, 7))
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
+def test_bad_input_is_named(compiled: Any) -> None:
+    neuron = Neuron(compiled("IF").text(), T, 3)
+    with pytest.raises(ValueError, match=r"not with 3 dimensions: \[2, 3, 4\]"):
+        neuron(torch.rand(2, 3, 4))
+    with pytest.raises(TypeError, match="floating-point"):
+        neuron(torch.ones(2, 3, 4, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="one time step"):
+        neuron(torch.rand(0, 2, 3, 4, 4))
+    with pytest.raises(ValueError, match="expected"):
+        Neuron("neuron x; import os", 1, 1)
+
+
+CLASSES = """
+neuron mixed(tau = 2.0) {
+  state lambda = 0.5
+  state b = 0.0
+  torch = learn(0.3, above = 0.0)
+  self = x - lambda / tau
+  fire = self >= 1 and not (b > 2) or self < -3
+  g = max(min(self, 2), -2) if fire else tanh(self) * torch - (b - (x - lambda))
+  s = heaviside(g - 1) + sigmoid(g)
+  lambda = detach(self) * (1 - s) + -b
+  b = b * 0.5 + (s > 1.2)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["IF", "LIF", "PLIF", "LIF_soft", "ALIF", "readout", "MSLIF", "ReLU", "mixed"]
+)
+def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
+    program = compiled(CLASSES if name == "mixed" else name)
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    if program.surrogate is not None:
+        exec(surrogate_class(program.surrogate, "Slope"), scope)
+    exec(python_class(program, "Layer", "Slope"), scope)
+    readable = scope["Layer"](T, 3).double()
+    neuron = Neuron(program.text(), T, 3).double()
+    readable.load_state_dict(neuron.state_dict())
+    assert_bits = gradients(readable, inputs())
+    for x in (inputs(), inputs()[0]):
+        out, grad, params = gradients(neuron, x)
+        expected, expected_grad, expected_params = gradients(readable, x)
+        assert torch.equal(out, expected)
+        torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(params, expected_params, rtol=1e-12, atol=1e-12)
+    assert assert_bits[0].shape == (T, *SHAPE)
+
+
+def test_names_of_parameters_are_free(compiled: Any) -> None:
+    """A learnable may be called what torch calls its own things."""
+    module = set(dir(nn.Module())) | set(dir(Neuron(compiled("IF").text(), 1, 1)))
+    assert {name for name in module if not name.startswith("_")} <= MODULE_ATTRIBUTES
+    text = "neuron n { training = learn(1.0); forward = learn(2.0); s = x * training + forward }"
+    neuron = Neuron(compiled(text).text(), 1, 1)
+    assert [name for name, _ in neuron.named_parameters()] == ["training_", "forward_"]
+    assert neuron(torch.ones(1, 1)).item() == 3.0

@@ -1,0 +1,162 @@
+"""Norms over time against torch.nn, SpikingJelly and the repeated image."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from danetc.runtime.norm import (
+    StaticBatchNorm2d,
+    StepBatchNorm2d,
+    TemporalEffectiveBatchNorm2d,
+)
+from spikingjelly.activation_based import layer as sj
+from torch import Tensor, nn
+
+STEPS = 4
+
+
+def values(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64) * 2 + 0.5
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """The module with weights that are not 1 and 0."""
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        parameter.data.add_(torch.randn_like(parameter.data) / 3)
+    return module.double()
+
+
+def step(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Output, gradient of the input, gradients of the parameters."""
+    module.zero_grad()
+    x = x.clone().requires_grad_()
+    out = module(x)
+    (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum().backward()
+    assert x.grad is not None
+    return out.detach(), x.grad, [p.grad.clone() for p in module.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("static", (5, 3, 4, 2)),
+        ("static", (1, 3, 1, 1)),  # one value a channel, T times
+        ("static", (6, 3)),
+        ("tebn", (5, 3, 4, 2)),
+        ("tebn", (1, 3, 1, 1)),
+        ("steps", (5, 3, 4, 2)),
+        ("steps", (6, 3)),
+    ],
+)
+def test_an_image_is_the_image_repeated(name: str, shape: tuple[int, ...]) -> None:
+    rank = len(shape) - 1
+    kinds = {
+        "static": StaticBatchNorm2d,
+        "tebn": TemporalEffectiveBatchNorm2d,
+        "steps": StepBatchNorm2d,
+    }
+    module = shaken(kinds[name](3, STEPS, rank=rank))
+    twin = copy.deepcopy(module)
+    for seed in range(3):
+        x = values(*shape, seed=seed)
+        out, grad, params = step(module, x)
+        expected, expected_grad, expected_params = step(twin, torch.stack([x] * STEPS))
+        if out.dim() < expected.dim():
+            assert name == "static"
+            out = out.expand_as(expected)  # its loss differs: gradients have a test of their own
+        else:
+            torch.testing.assert_close(grad, expected_grad.sum(0), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(params, expected_params, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    for one, other in zip(module.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert int(module.num_batches_tracked) == 3
+    module.eval(), twin.eval()
+    x = values(*shape, seed=9)
+    out, expected = module(x), twin(torch.stack([x] * STEPS))
+    torch.testing.assert_close(out.expand_as(expected), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_of_an_image_under_static_norm() -> None:
+    """The gradient of the repeated image, summed over time, for a loss that repeats as well."""
+    module = shaken(StaticBatchNorm2d(3, STEPS))
+    x = values(5, 3, 4, 2).requires_grad_()
+    weight = values(STEPS, 5, 3, 4, 2, seed=2)
+    (grad,) = torch.autograd.grad((module(x) * weight).sum(), x)
+    (expected,) = torch.autograd.grad((module(torch.stack([x] * STEPS)) * weight).sum(), x)
+    torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_sequence_is_torchs_batch_norm() -> None:
+    ours = shaken(StaticBatchNorm2d(3, STEPS))
+    theirs = nn.BatchNorm2d(3).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = values(STEPS, 5, 3, 4, 2)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = theirs
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x.flatten(0, 1)).view(x.shape)
+
+    for one, other in zip(step(ours, x), step(Flat(), x), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert all(map(torch.equal, ours.buffers(), theirs.buffers()))
+
+
+def test_per_step_is_one_norm_for_each_step() -> None:
+    ours = shaken(StepBatchNorm2d(3, STEPS))
+    norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
+    for t, norm in enumerate(norms):
+        norm.weight.data.copy_(ours.weight[t])
+        norm.bias.data.copy_(ours.bias[t])
+
+    class Separate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = norms
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([norm(x_t) for norm, x_t in zip(norms, x, strict=True)])
+
+    x = values(STEPS, 5, 3, 4, 2)
+    out, grad, (weight, bias) = step(ours, x)
+    expected, expected_grad, params = step(Separate(), x)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weight, torch.stack(params[0::2]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(bias, torch.stack(params[1::2]), rtol=1e-12, atol=1e-12)
+    for name in ("running_mean", "running_var"):
+        stacked = torch.stack([getattr(norm, name) for norm in norms])
+        torch.testing.assert_close(getattr(ours, name), stacked, rtol=1e-12, atol=1e-12)
+    ours.eval(), norms.eval()
+    torch.testing.assert_close(ours(x), Separate()(x), rtol=1e-12, atol=1e-12)
+
+
+def test_tebn_is_spikingjellys() -> None:
+    ours = shaken(TemporalEffectiveBatchNorm2d(3, STEPS))
+    theirs = sj.TemporalEffectiveBatchNorm2d(STEPS, 3).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = values(STEPS, 5, 3, 4, 2)
+    for one, other in zip(step(ours, x), step(theirs, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [StepBatchNorm2d, TemporalEffectiveBatchNorm2d])
+def test_another_number_of_steps_is_an_error(kind: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match="4 time steps got 3"):
+        kind(3, STEPS)(torch.rand(3, 2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("kind", [StepBatchNorm2d, StaticBatchNorm2d])
+def test_one_value_a_channel_is_an_error(kind: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match="more than one value"):
+        kind(3, 1)(torch.rand(1, 3, 1, 1))
