@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from danetc.runtime.neuron import Neuron
+from danetc.runtime.norm import (
+    StaticBatchNorm2d,
+    StepBatchNorm2d,
+    TemporalEffectiveBatchNorm2d,
+)
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -197,5 +202,32 @@ class _Step(torch.fx.Interpreter):
                     _frame(args[0], module.rank), self.before.get(name)
                 )
                 return y.unsqueeze(0)
+            case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
+                return self._norm(module, args[0])
             case _:
                 return module(*args, **kwargs)
+
+    def _norm(self, module: StepBatchNorm2d | TemporalEffectiveBatchNorm2d, x: Tensor) -> Tensor:
+        """A norm with parameters for each step, with this step's."""
+        now = self.before.get(STEP, 0)
+        if now >= module.steps:
+            raise ValueError(f"the network has norms for {module.steps} steps, not for more")
+        part = slice(now, now + 1)
+        y: Tensor
+        if isinstance(module, TemporalEffectiveBatchNorm2d):
+            y = StaticBatchNorm2d.forward(module, x)
+            y = torch.ops.danetc.scale_steps(y, module.scale[part], module.rank)
+            return y
+        y = torch.ops.danetc.batch_norm_steps(
+            x,
+            module.weight[part],
+            module.bias[part],
+            module.running_mean[part],
+            module.running_var[part],
+            module.num_batches_tracked,
+            module.training,
+            module.momentum,
+            module.eps,
+            module.rank,
+        )
+        return y

@@ -116,7 +116,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
             "this file holds more than tensors, and loading it could run code; "
             "save `model.state_dict()` instead"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a broken pickle makes its reader fail in any way
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"this is not a whole torch file ({reason})") from error
     for wrapper in _WRAPPERS:
@@ -153,15 +153,11 @@ def _by_order(
     neurons = _layers(name for name in wanted if name in optional)
     scalars = {n for n in weights if not weights[n].dim() and not n.endswith(_COUNTER)}
     theirs = _layers(name for name in weights if name not in scalars)
-    try:
-        pairs = _pair(ours, theirs, wanted, weights)
-    except WeightsError:
-        # safetensors files are sorted by name: the order of the layers is read off the names
-        theirs = sorted(theirs, key=_made)
-        try:
-            pairs = _pair(ours, theirs, wanted, weights)
-        except WeightsError as error:
-            raise WeightsError(f"neither names nor order fit this network: {error}") from error
+    orders = [theirs]
+    names = [layer.name for layer in theirs]
+    if names == sorted(names):  # as safetensors writes them: read the order off the names
+        orders.append(sorted(theirs, key=_made))
+    pairs = _first_fit(ours, orders, wanted, weights)
     other = _layers(name for name in weights if name in scalars)
     if len(neurons) == len(other) and neurons:
         try:
@@ -178,6 +174,22 @@ def _layers(names: Iterable[str]) -> list[_Layer]:
         if leaf != _COUNTER:
             found.setdefault(layer, {})[leaf] = name
     return [_Layer(layer, entries) for layer, entries in found.items()]
+
+
+def _first_fit(
+    ours: list[_Layer],
+    orders: list[list[_Layer]],
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> dict[str, str]:
+    for number, theirs in enumerate(orders, 1):
+        try:
+            return _pair(ours, theirs, wanted, weights)
+        except WeightsError as error:
+            if number == len(orders):
+                message = f"neither names nor order fit this network: {error}"
+                raise WeightsError(message) from error
+    raise AssertionError("there is one order at least")
 
 
 def _pair(

@@ -1,0 +1,419 @@
+"""Emission to torch.fx: structure, layouts, names, first weights."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit, resolve
+from danetc.compiler.emit.names import RESERVED, attribute
+from danetc.compiler.graph import Attribute, Graph
+from danetc.compiler.ops import OPS
+from danetc.runtime.model import Model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
+
+
+def randn(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def run(model: Any, x: Tensor) -> list[Tensor]:
+    """Output and all parameter gradients."""
+    model.zero_grad()
+    y = model(x)
+    (y * torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()).sum().backward()
+    return [y.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+# -- structure ------------------------------------------------------------------------------------
+
+
+def test_scopes_follow_the_spec() -> None:
+    model = emit(resnet())
+    assert [name for name, _ in model.named_children()] == ["stem", "stages", "head"]
+    assert [name for name, _ in model.stages[1].named_children()] == ["blocks"]
+    children = [name for name, _ in model.stages[1].blocks[0].named_children()]
+    assert children == ["branch", "shortcut", "spike"]
+    assert model.stages[0].blocks[1].branch.conv2 is model.get_submodule(
+        "stages.0.blocks.1.branch.conv2"
+    )
+
+
+def test_parameters_stand_in_the_order_of_the_spec() -> None:
+    layers = [name.rsplit(".", 1)[0] for name, _ in emit(resnet(blocks=2)).named_parameters()]
+    assert list(dict.fromkeys(layers)) == [
+        "stem.conv", "stem.norm",
+        *(f"stages.0.blocks.{i}.branch.{layer}" for i in (0, 1)
+          for layer in ("conv1", "norm1", "conv2", "norm2")),
+        *(f"stages.1.blocks.0.branch.{layer}" for layer in ("conv1", "norm1", "conv2", "norm2")),
+        "stages.1.blocks.0.shortcut.conv", "stages.1.blocks.0.shortcut.norm",
+        *(f"stages.1.blocks.1.branch.{layer}" for layer in ("conv1", "norm1", "conv2", "norm2")),
+        "head.linear",
+    ]  # fmt: skip
+
+
+def test_parameter_order_is_that_of_the_ids_whatever_order_the_nodes_run_in() -> None:
+    graph = resnet(blocks=1)
+    branch = [n for n in graph.nodes.values() if "branch" in n.scope and n.scope[1] == "1"]
+    short = [n for n in graph.nodes.values() if "shortcut" in n.scope]
+    others = [n for n in graph.nodes.values() if n not in branch and n not in short]
+    at = others.index(next(n for n in others if n.name == "add" and n.scope[1] == "1"))
+    moved = [*others[:at], *short, *branch, *others[at:]]
+    shuffled = replace(graph, nodes={node.id: node for node in moved})
+    names = [name for name, _ in emit(graph).named_parameters()]
+    assert [name for name, _ in emit(shuffled).named_parameters()] == names
+    x = randn(2, 3, 8, 8)
+    assert torch.equal(emit(shuffled).double()(x), emit(graph).double()(x))
+
+
+@pytest.mark.parametrize("rule_scope", [("blocks",), ()])
+def test_blocks_are_indexed_wherever_the_rule_stands(rule_scope: tuple[str, ...]) -> None:
+    model = emit(resnet(rule_scope=rule_scope))
+    for m in (model, copy.deepcopy(model), copy.deepcopy(copy.deepcopy(model))):
+        blocks = m.stages[1].blocks
+        assert len(m.stages) == 2
+        assert len(blocks) == 3
+        assert blocks[2] is blocks[-1] is m.get_submodule("stages.1.blocks.2")
+        assert list(blocks) == [blocks[0], blocks[1], blocks[2]]
+        with pytest.raises(IndexError):
+            blocks[3]
+        assert bool(m.stem)
+
+
+def test_the_rule_may_stand_beside_the_blocks_or_among_them() -> None:
+    x = randn(2, 3, 8, 8)
+    one, two = (emit(resnet(rule_scope=scope)).double() for scope in (("blocks",), ()))
+    for a, b in zip(run(one, x), run(two, x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_code_reads_well() -> None:
+    lines = emit(resnet()).stages[1].blocks[0].branch.code.split("\n")
+    assert [line.partition(";")[0].strip() for line in lines if "=" in line] == [
+        "shape = x.shape",
+        "lead = shape[slice(None, -3, None)]",
+        "x_flat = x.flatten(0, -4)",
+        "conv1 = self.conv1(x_flat)",
+        "norm1 = self.norm1(conv1)",
+        "norm1_seq = norm1.unflatten(0, lead)",
+        "spike = self.spike(norm1_seq)",
+        "spike_flat = spike.flatten(0, -4)",
+        "conv2 = self.conv2(spike_flat)",
+        "norm2 = self.norm2(conv2)",
+        "norm2_seq = norm2.unflatten(0, lead)",
+    ]
+    stage = emit(resnet()).stages[1].blocks.code
+    assert "sum2 = block0 + block1" in stage
+    assert 'block2 = getattr(self, "2")(sum2)' in stage
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+class Heaviside(torch.autograd.Function):
+    """A spike at 0 and above; backward by the derivative of sigmoid(4 x)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        y = torch.sigmoid(4 * x)
+        return grad * 4 * y * (1 - y)
+
+
+def integrate_and_fire(x: Tensor) -> Tensor:
+    u, spikes = torch.zeros_like(x[0]), []
+    for frame in x:
+        v = u + frame
+        s = Heaviside.apply(v - 1)
+        u = v * (1 - s)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+class Plain(nn.Module):
+    """``resnet()`` of graphs.py in plain PyTorch, every frame computed, parameters taken over."""
+
+    def __init__(self, model: Model, steps: int, blocks: int) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(p.detach().clone()) for p in model.parameters()
+        )
+        self.steps, self.blocks = steps, blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        taken = iter(self.weights)
+        if x.dim() == 4:
+            x = x.expand(self.steps, *x.shape)
+
+        def layer(x: Tensor, stride: int = 1) -> Tensor:
+            weight, gamma, beta = itertools.islice(taken, 3)
+            y = F.conv2d(x.flatten(0, 1), weight, stride=stride, padding=weight.shape[-1] // 2)
+            return F.batch_norm(y, None, None, gamma, beta, True).unflatten(0, x.shape[:2])
+
+        x = integrate_and_fire(layer(x))
+        for s in range(2):
+            outs: list[Tensor] = []
+            for i in range(self.blocks):
+                for j, earlier in enumerate(outs):
+                    x = x + earlier if j else earlier
+                stride = 2 if s and not i else 1
+                y = layer(integrate_and_fire(layer(x, stride)))
+                shortcut = layer(x, stride) if stride == 2 else x
+                x = integrate_and_fire(y + shortcut)
+                outs.append(x)
+        return F.linear(x.mean((0, 3, 4)), *taken)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (3, 4, 3, 8, 8), (5, 4, 3, 8, 8)])
+def test_equals_plain_pytorch(shape: tuple[int, ...]) -> None:
+    model = emit(resnet()).double()
+    x = randn(*shape)
+    for a, b in zip(run(model, x), run(Plain(model, 3, 3), x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_a_static_image_equals_its_repetition() -> None:
+    graph = resnet()
+    static, repeated = emit(graph).double(), emit(graph).double()
+    x = randn(4, 3, 8, 8)
+    for a, b in zip(run(static, x), run(repeated, x.expand(3, *x.shape)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    for (name, a), b in zip(static.named_buffers(), repeated.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def gated() -> Graph:
+    """A gate over channels, averaged over time: a static value that multiplies a varying one."""
+    net = Net()
+    x = stem(net, 0, 4)
+    with net.within("gate"):
+        g = net("global_avgpool", net("mean_over_time", x))
+        g = net("sigmoid", net("conv", g, kernel=1, width=4))
+    with net.within("body"):
+        y = net("mul", x, g)
+        y = net("batchnorm", net("conv", y, width=4))
+        y = net("concat", y, x)
+        image = net("repeat", net("conv", 0, name="image", width=8, kernel=1))
+        y = net("maximum", net("affine", y, factor=-1.0, offset=1.0), image)
+    return net.finish(head(net, net.spike(y)), y)
+
+
+@pytest.mark.parametrize("lead", [(4,), (3, 4), (2, 4)])
+def test_values_with_and_without_time_meet(lead: tuple[int, ...]) -> None:
+    model = emit(gated()).double().eval()
+    x = randn(*lead, 3, 8, 8)
+    y, inner = model(x)
+    stem = model.stem(x)
+    assert inner.shape == (*stem.shape[:2], 8, 8, 8)
+    gate = torch.sigmoid(model.gate.conv(stem.mean(0).mean((2, 3), keepdim=True)))
+    body = stem * gate
+    body = model.body.batchnorm(model.body.conv(body.flatten(0, 1))).view(stem.shape)
+    image = model.body.image(x.flatten(0, -4)).unflatten(0, lead)
+    wanted = torch.maximum(1 - torch.cat([body, stem], 2), image)
+    torch.testing.assert_close(inner, wanted, rtol=1e-12, atol=1e-12)
+    assert y.shape == (4, 5)
+
+
+EXAMPLES: dict[str, dict[str, Attribute]] = {
+    **DEFAULTS,
+    "conv": {**DEFAULTS["conv"], "width": 6, "bias": True, "stride": 2},
+    "linear": {"width": 3, "bias": True},
+    "groupnorm": {"groups": 2, "init": 0.5},
+    "neuron": {"neuron": "IF"},
+    "affine": {"factor": 2.0, "offset": 3.0},
+    "upsample": {"scale": 2},
+    "dropout": {"p": 0.5},
+    "droppath": {"p": 0.5},
+    "latency": {"tau": 2.0},
+}
+
+
+# an input has no call, tdbn is a spelling of batchnorm that lowering resolves
+@pytest.mark.parametrize("name", [name for name in OPS if name not in ("input", "tdbn")])
+@pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
+def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
+    if name == "latency" and varies:
+        pytest.skip("latency encodes an image")
+    net = Net(shape=(4,) if name == "linear" else (4, 6, 6), varies=varies)
+    lowest, _ = OPS[name].operands
+    x = net(name, *[0] * lowest, **EXAMPLES.get(name, {}))
+    if lowest == 2:
+        x = net(name, x, 0) if OPS[name].operands[1] is None else x
+    model = emit(net.finish(x))
+    lead = (3, 2) if varies else (2,)
+    y = model(torch.rand(*lead, *net.nodes[0].value.shape) + 0.1)
+    value = net.nodes[x].value
+    assert y.shape == ((3, 2) if value.varies else (2,)) + value.shape
+    if value.kind.is_integer:
+        assert set(y.unique().tolist()) <= set(range(value.kind.bound + 1))
+    y.sum().backward() if y.requires_grad else None
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_sums_fold_from_the_left() -> None:
+    net = Net(shape=(1,), varies=True)
+    parts = [
+        net("affine", 0, factor=factor, offset=0.0, name=f"part{index}")
+        for index, factor in enumerate((1.0, 1e-16, 1e-16, -1.0))
+    ]
+    model = emit(net.finish(net("add", *parts)))
+    x = torch.ones(1, 1, 1, dtype=torch.float64)
+    assert model(x).item() == ((1.0 + 1e-16) + 1e-16) - 1.0
+    assert model(x).item() != 1.0 + (1e-16 + 1e-16) - 1.0
+
+
+# -- scopes that cannot be one call ---------------------------------------------------------------
+
+
+def tangled() -> Graph:
+    """Scope ``a`` needs a value that ``b`` makes from its own, and the other way round."""
+    net = Net(varies=True)
+    with net.within("a", "first"):
+        x = net("conv", 0, width=4, name="one")
+    with net.within("b"):
+        y = net("conv", x, width=4, name="two")
+    with net.within("a", "second"):
+        x = net("add", x, net("conv", y, width=4, name="three"))
+    with net.within("b"):
+        z = net("conv", x, width=4, name="four")
+    with net.within("c"):
+        z = net("conv", z, width=4, name="five")
+    return net.finish(z, y)
+
+
+def test_scopes_that_need_each_other() -> None:
+    model = emit(tangled()).double()
+    assert [name for name, _ in model.named_parameters()] == [
+        "a.first.one.weight",
+        "a.second.three.weight",
+        "b.two.weight",
+        "b.four.weight",
+        "c.five.weight",
+    ]
+    for m in (model, copy.deepcopy(model)):
+        x = randn(2, 2, 3, 8, 8)
+        z, y = m(x)
+
+        def conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
+            return F.conv2d(x.flatten(0, 1), layer.weight, padding=1).unflatten(0, (2, 2))
+
+        one = conv(x, m.a.first.one)
+        two = conv(one, m.b.two)
+        four = conv(one + conv(two, m.a.second.three), m.b.four)
+        assert torch.equal(y, two)
+        assert torch.equal(z, conv(four, m.c.five))
+
+
+def test_a_scope_with_several_inputs_and_outputs() -> None:
+    net = Net(varies=True)
+    with net.within("left"):
+        a = net("conv", 0, width=4, name="a")
+        b = net("conv", 0, width=4, name="b")
+    with net.within("right"):
+        c = net("sub", b, a)
+    model = emit(net.finish(c, a)).double()
+    x = randn(2, 2, 3, 8, 8)
+    left = model.left(x)
+    assert isinstance(left, tuple)
+    assert torch.equal(model(x)[0], left[1] - left[0])
+    assert torch.equal(model(x)[1], left[0])
+
+
+def test_a_cycle_is_refused() -> None:
+    net = Net(varies=True)
+    a = net("affine", 0, factor=2.0, offset=1.0, name="a")
+    b = net("affine", a, factor=2.0, offset=1.0, name="b")
+    graph = net.finish(b)
+    graph.nodes[a] = replace(graph.nodes[a], inputs=(b,))  # type: ignore[index]
+    with pytest.raises(ValueError, match="cycle"):
+        emit(graph)
+
+
+# -- names and targets ----------------------------------------------------------------------------
+
+HOSTILE = (
+    "class in self torch train weight forward graph _modules x getattr lead shape training stream "
+    "topology keys __class__"
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE.split())
+def test_any_name_is_a_name(name: str) -> None:
+    net = Net()
+    with net.within(name):
+        x = net.spike(net("conv", 0, width=4, name=name), name=f"{name}2")
+        with net.within(f"{name}3", "0", name):
+            x = net("add", x, net.spike(net("conv", x, width=4, name=name)), name="add")
+    model = emit(net.finish(head(net, x)))
+    x0 = torch.randn(2, 3, 8, 8)
+    y = model(x0)
+    again = copy.deepcopy(model)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(x0), y)
+    assert torch.equal(torch.fx.symbolic_trace(model)(x0), y)
+
+
+def test_every_attribute_of_a_model_is_reserved() -> None:
+    model = emit(resnet(blocks=1))
+    ours = {name for name, _ in model.named_children()}
+    taken = {name for name in dir(model) if not name.startswith("_")} - ours
+    assert taken <= RESERVED
+    assert attribute("train") == "train_"
+    assert attribute("conv1") == "conv1"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "builtins.eval", "torch.hub.load", "torch._C", "operator.__add__", "eval"],
+)
+def test_only_known_modules_are_called(target: str) -> None:
+    with pytest.raises(ValueError, match="may not call"):
+        resolve(target)
+
+
+# -- first weights --------------------------------------------------------------------------------
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    graph = resnet("PLIF")
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = emit(graph, seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.randn(5)
+    again, other = emit(graph, seed=3).state_dict(), emit(graph, seed=4).state_dict()
+    for name, value in first.items():
+        assert torch.equal(value, again[name])
+        if value.dim() > 1:
+            assert not torch.equal(value, other[name])
+
+
+def test_first_weights_are_those_of_torchvision() -> None:
+    net = Net(shape=(16, 8, 8))
+    x = net("conv", 0, name="conv", width=64, kernel=3)
+    x = net("batchnorm", x, name="norm", init=0.5)
+    x = net("conv", x, name="biased", width=32, kernel=1, bias=True)
+    x = net("linear", net("flatten", net("groupnorm", x, init=0.0, name="group")), width=100)
+    model = emit(net.finish(x))
+    conv = model.conv.weight
+    assert conv.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)  # He, fan_out
+    assert abs(conv.mean().item()) < 0.005
+    assert torch.equal(model.norm.weight, torch.full((64,), 0.5))
+    assert torch.equal(model.norm.bias, torch.zeros(64))
+    assert torch.equal(model.group.weight, torch.zeros(32))
+    for weights, bound in ((model.biased.bias, 1 / 8), (model.linear.weight, 2048**-0.5),
+                           (model.linear.bias, 2048**-0.5)):  # fmt: skip
+        assert 0.6 * bound < weights.abs().max() <= bound
+    assert model.linear.weight.std().item() == pytest.approx(2048**-0.5 / 3**0.5, rel=0.02)

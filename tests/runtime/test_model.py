@@ -1,0 +1,331 @@
+"""A model survives what is done to models: equal outputs and equal gradients after each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.runtime.model import STEP, Model, Scope
+from torch import Tensor, nn
+
+from tests.compiler.emit.graphs import Net, block, head, resnet, stem
+
+NEURONS = ["IF", "PLIF", "ReLU"]
+
+
+def randn(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def model_of(neuron: str = "IF", **options: Any) -> Model:
+    return emit(resnet(neuron, **options)).double()
+
+
+def gradients(model: Any, y: Tensor) -> list[Tensor]:
+    """The output and the gradient of each parameter for a fixed weighting of the output."""
+    weights = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
+    parameters = dict(model.named_parameters())
+    found = torch.autograd.grad((y * weights).sum(), list(parameters.values()))
+    assert any(bool(grad.abs().sum() > 0) for grad in found)
+    return [y.detach(), *found]
+
+
+def run(model: Any, x: Tensor) -> list[Tensor]:
+    return gradients(model, model(x))
+
+
+def assert_same(one: list[Tensor], other: list[Tensor], tolerance: float = 0.0) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+# -- what is done to models -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("lead", [(4,), (3, 4)])
+def test_fx_traces_it_again(neuron: str, training: bool, lead: tuple[int, ...]) -> None:
+    model = model_of(neuron).train(training)
+    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    x = randn(*lead, 3, 8, 8)
+    assert_same(run(model, x), run(traced, x))
+    assert not isinstance(traced, Scope)
+
+
+def test_a_traced_model_still_changes_its_mode() -> None:
+    model = model_of()
+    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    x = randn(4, 3, 8, 8)
+    run(model, x), run(traced, x)
+    assert_same(run(model.eval(), x), run(traced.eval(), x))
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_export(neuron: str) -> None:
+    model = model_of(neuron, blocks=2).eval()
+    batch = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(model, (randn(4, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    module = exported.module()
+    for size in (4, 7):
+        x = randn(size, 3, 8, 8)
+        assert_same(run(model, x), run(module, x))
+
+
+def test_export_for_training_of_a_sequence() -> None:
+    model = model_of(blocks=1)
+    x = randn(2, 4, 3, 8, 8)
+    batch = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(
+        copy.deepcopy(model), (x,), dynamic_shapes=({1: batch},), strict=True
+    )
+    y = randn(2, 5, 3, 8, 8)
+    assert_same(run(model, y), run(exported.module(), y))
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_compile_finds_no_graph_break(neuron: str) -> None:
+    model = model_of(neuron, blocks=2, widths=(4,))
+    compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
+    for size in (4, 6):
+        x = randn(size, 3, 8, 8)
+        assert_same(run(model, x), gradients(compiled, compiled(x)), 1e-12)
+    for (name, a), b in zip(model.named_buffers(), compiled.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, msg=name)
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_inductor_compiles_it() -> None:
+    model = model_of("PLIF", blocks=1, widths=(4,), steps=2).eval()
+    compiled = torch.compile(model, fullgraph=True)
+    x = randn(2, 3, 8, 8)
+    assert_same(run(model, x), gradients(model, compiled(x)), 1e-9)
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_a_copy_is_equal_and_its_own(neuron: str) -> None:
+    model = model_of(neuron)
+    x = randn(4, 3, 8, 8)
+    clone = copy.deepcopy(model)
+    assert type(clone).__mro__[1] is Model
+    assert repr(clone) == repr(model)
+    assert clone.topology is model.topology
+    assert clone.stages[1].blocks[2].code == model.stages[1].blocks[2].code
+    result = run(model, x)
+    assert_same(result, run(clone, x))
+    with torch.no_grad():
+        for parameter in clone.parameters():
+            parameter.zero_()
+    assert_same(result, run(model, x))
+    part = copy.deepcopy(model.stages[0].blocks)
+    y = model.stem(x)
+    assert torch.equal(part(y), model.stages[0].blocks(y))
+    assert len(part) == 3
+
+
+def test_a_copy_keeps_shared_parameters_and_hooks() -> None:
+    model = model_of()
+    model.stages[0].blocks[1].branch.conv1.weight = model.stages[0].blocks[0].branch.conv1.weight
+    seen: list[str] = []
+    model.stem.register_forward_hook(lambda *_: seen.append("stem"))
+    clone = copy.deepcopy(model)
+    blocks = clone.stages[0].blocks
+    assert blocks[0].branch.conv1.weight is blocks[1].branch.conv1.weight
+    clone(randn(2, 3, 8, 8))
+    assert seen == ["stem"]
+
+
+def test_types() -> None:
+    model = emit(resnet("PLIF"))
+    x = randn(4, 3, 8, 8)
+    whole = run(copy.deepcopy(model).double(), x)
+    assert_same(whole, run(model.to(torch.float64), x))
+    single = run(copy.deepcopy(model).to(torch.float32), x.float())
+    assert all(tensor.dtype == torch.float32 for tensor in single)
+    y = model.to(torch.bfloat16)(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert run(model.double(), x)[0].dtype == torch.float64
+
+
+def test_two_passes_in_a_row_do_not_know_of_each_other() -> None:
+    model = model_of("PLIF").eval()
+    x, other = randn(4, 3, 8, 8), randn(6, 3, 8, 8, seed=2)
+    first = run(model, x)
+    run(model, other)
+    assert_same(first, run(model, x))
+    one, two = model(x), model(x)  # both graphs alive at once
+    assert_same(gradients(model, one), gradients(model, two))
+
+
+def test_batch_size_and_number_of_steps_change() -> None:
+    model = model_of().eval()
+    x = randn(6, 3, 8, 8)
+    whole = model(x)
+    parts = torch.cat([model(x[:1]), model(x[1:3]), model(x[3:])])
+    torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-12)
+    for steps in (1, 2, 5):
+        assert model(randn(steps, 4, 3, 8, 8)).shape == (4, 5)
+
+
+def test_state_dict_round_trip(tmp_path: Any) -> None:
+    model, other = model_of("PLIF"), emit(resnet("PLIF"), seed=9).double()
+    x = randn(4, 3, 8, 8)
+    run(model, x)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert_same(run(model.eval(), x), run(other.eval(), x))
+
+
+def test_functional_call() -> None:
+    model = model_of().eval()
+    x = randn(4, 3, 8, 8).requires_grad_()
+    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    y = torch.func.functional_call(model, parameters, (x,))
+    assert torch.equal(y, model(x))
+    (grad,) = torch.autograd.grad(y.square().sum(), x)
+    assert bool(grad.abs().sum() > 0)
+
+
+# -- input ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 8, 8), (2, 1, 8, 8), (1, 2, 2, 3, 8, 8), (4, 3), (2, 3, 4, 8, 8)]
+)
+def test_input_of_another_rank_or_width_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not \["):
+        emit(resnet())(torch.zeros(shape))
+
+
+def test_a_network_for_sequences_takes_sequences_alone() -> None:
+    model = emit(resnet(varies=True))
+    assert model(torch.zeros(2, 2, 3, 8, 8)).shape == (2, 5)
+    with pytest.raises(ValueError, match=r"takes \[T, N, 3, 8, 8\], not \[2, 3, 8, 8\]"):
+        model(torch.zeros(2, 3, 8, 8))
+
+
+# -- streaming ------------------------------------------------------------------------------------
+
+
+def stream(model: Model, frames: Tensor) -> list[Any]:
+    states, outputs = None, []
+    for frame in frames:
+        y, states = model.stream(frame, states)
+        outputs.append(y)
+    return outputs
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("rule_scope", [("blocks",), ()])
+def test_streaming_gives_what_forward_gives(neuron: str, rule_scope: tuple[str, ...]) -> None:
+    model = model_of(neuron, rule_scope=rule_scope).eval()
+    frames = randn(5, 4, 3, 8, 8)
+    streamed = torch.stack(stream(model, frames)).mean(0)
+    assert_same(gradients(model, model(frames)), gradients(model, streamed), 1e-12)
+    x = frames[0]
+    torch.testing.assert_close(
+        torch.stack(stream(model, x.expand(3, *x.shape))).mean(0), model(x), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_states_are_values() -> None:
+    model = model_of().eval()
+    frames = randn(4, 2, 3, 8, 8)
+    _, early = model.stream(frames[0])
+    kept = {name: [u.clone() for u in early[name]] for name in early.keys() - {STEP}}
+    one, later = model.stream(frames[1], early)
+    again, _ = model.stream(frames[1], early)
+    assert torch.equal(one, again)
+    assert (early[STEP], later[STEP]) == (1, 2)
+    assert early.keys() == later.keys()
+    assert "stages.1.blocks.0.branch.spike" in early
+    for name, states in kept.items():
+        assert torch.equal(early[name][0], states[0])
+    fresh, _ = model.stream(frames[0])
+    assert torch.equal(fresh, stream(model, frames[:1])[0])
+
+
+def timed() -> Graph:
+    """Norms with parameters for each step, a time code, two outputs of which one varies."""
+    net = Net(steps=3)
+    with net.within("code"):
+        x = net("latency", 0, tau=1.0)
+    with net.within("stem"):
+        x = net("tebn", net("conv", x, width=4, name="conv"), name="norm")
+        x = net.spike(x)
+    with net.within("block"):
+        x = net("batchnorm", net("conv", x, width=4, name="conv"), name="norm", per_step=True)
+        x = net.spike(x)
+    return net.finish(head(net, x), x)
+
+
+def test_streaming_with_what_depends_on_the_step() -> None:
+    model = emit(timed()).double()
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            parameter.add_(0.5 * randn(*parameter.shape, seed=index))
+    x = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    model(x)
+    model.eval()
+    y, spikes = model(x)
+    outputs = stream(model, x.expand(3, *x.shape))
+    assert torch.equal(torch.stack([s for _, s in outputs]), spikes)
+    torch.testing.assert_close(torch.stack([o for o, _ in outputs]).mean(0), y)
+    assert not torch.equal(spikes[0], spikes[1])
+    with pytest.raises(ValueError, match="norms for 3 steps"):
+        stream(model, x.expand(4, *x.shape))
+
+
+def test_a_stream_takes_one_frame() -> None:
+    with pytest.raises(ValueError, match=r"one frame \[N, 3, 8, 8\]"):
+        emit(resnet()).stream(torch.zeros(2, 2, 3, 8, 8))
+
+
+# -- what a model knows of itself -----------------------------------------------------------------
+
+
+def test_several_outputs_are_a_tuple() -> None:
+    net = Net()
+    x = stem(net, 0, 4)
+    with net.within("side"):
+        side = net("linear", net("flatten", net("global_avgpool", x)), width=2)
+    with net.within("block"):
+        x = block(net, x, 4, 1)
+    model = emit(net.finish(head(net, x), side))
+    y, z = model(torch.zeros(2, 3, 8, 8))
+    assert (y.shape, z.shape) == ((2, 5), (3, 2, 2))
+    assert dict(model.signature.outputs) == {"out": (5,), "out1": (2,)}
+
+
+def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = resnet()
+    model = emit(graph)
+    assert model.topology is graph
+    monkeypatch.setattr("danetc.compiler.emit.dot.to_svg", lambda g: f"<svg>{g.name}</svg>")
+    assert model._repr_svg_() == copy.deepcopy(model)._repr_svg_() == "<svg>net</svg>"
+
+
+def test_spikes_are_zero_or_one() -> None:
+    model = model_of("PLIF")
+    seen: list[Tensor] = []
+    for name, module in model.named_modules():
+        if name.endswith("spike"):
+            module.register_forward_hook(lambda m, x, y: seen.append(y))
+    model(randn(4, 3, 8, 8))
+    assert len(seen) == 13
+    assert all(set(y.unique().tolist()) <= {0.0, 1.0} for y in seen)
+    assert isinstance(model.head.linear, nn.Linear)

@@ -1,0 +1,264 @@
+"""Weights of torchvision, SpikingJelly and our own, read and fitted; all else refused whole."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.runtime.model import Model
+from danetc.runtime.weights import WeightsError, match, read_weights
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tests.compiler.emit.graphs import Net, block, head, resnet
+
+WIDTHS = (64, 128, 256, 512)
+
+
+def resnet10(neuron: str = "ReLU", steps: int = 1) -> Graph:
+    """torchvision's ResNet with one basic block in each stage."""
+    net = Net(shape=(3, 32, 32), neuron=neuron, steps=steps)
+    with net.within("stem"):
+        x = net("conv", 0, width=64, kernel=7, stride=2, name="conv")
+        x = net("maxpool", net.spike(net("batchnorm", x, name="norm")))
+    for s, width in enumerate(WIDTHS):
+        with net.within("stages", str(s), "blocks", "0"):
+            x = block(net, x, width, 2 if s else 1)
+    return net.finish(head(net, x, 7))
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Parameters and buffers that tell apart what is equal at the start."""
+    generator = torch.Generator().manual_seed(5)
+    for value in (*module.parameters(), *module.buffers()):
+        if value.is_floating_point():
+            noise = torch.rand(value.shape, generator=generator) * 0.1
+            value.data = (value.data + noise.to(value.dtype)).contiguous()
+    return module.eval()
+
+
+def torchvision_resnet10() -> nn.Module:
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    return shaken(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=7))
+
+
+def loaded(graph: Graph, weights: dict[str, Tensor]) -> Model:
+    model = emit(graph).eval()
+    model.load_state_dict(match(model, weights).state)
+    return model
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pth", "safetensors"])
+def test_torchvision_by_order(suffix: str, tmp_path: Path) -> None:
+    theirs = torchvision_resnet10()
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "safetensors":
+        save_file(theirs.state_dict(), path)  # which sorts its entries by name
+    else:
+        torch.save(theirs.state_dict(), path)
+    weights = read_weights(path)
+    model = emit(resnet10()).eval()
+    report = match(model, weights)
+    assert report.how == "order"
+    assert (report.missing, report.unexpected) == ((), ())
+    assert report.matched["stages.1.blocks.0.shortcut.norm.running_var"] == (
+        "layer2.0.downsample.1.running_var"
+    )
+    assert report.matched["head.linear.bias"] == "fc.bias"
+    assert str(report) == f"matched {len(weights)} tensors by order"
+    model.load_state_dict(report.state)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["spiking_resnet", "sew_resnet"])
+def test_spikingjelly_by_order(family: str) -> None:
+    models = pytest.importorskip("spikingjelly.activation_based.model")
+    from importlib import import_module
+
+    from spikingjelly.activation_based import functional, neuron
+
+    module = import_module(f"{models.__name__}.{family}")
+    kinds = {"SpikingResNet": {}, "SEWResNet": {"cnf": "ADD"}}
+    name = "SpikingResNet" if family == "spiking_resnet" else "SEWResNet"
+    theirs: Any = getattr(module, name)(
+        module.BasicBlock, [1, 1, 1, 1], num_classes=7, spiking_neuron=neuron.IFNode, **kinds[name]
+    )
+    shaken(theirs)
+    weights = {
+        k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")
+    }
+    graph = resnet10("IF", steps=3)
+    report = match(emit(graph), weights)
+    assert report.how == "order"
+    assert len(report.matched) == len(weights)
+    assert all(name.endswith("num_batches_tracked") for name in report.missing)
+    if family == "spiking_resnet":
+        functional.set_step_mode(theirs, "m")
+        x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        wanted = theirs(x.expand(3, *x.shape)).mean(0)
+        torch.testing.assert_close(loaded(graph, weights)(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_our_own_by_name(tmp_path: Path) -> None:
+    one, other = shaken(emit(resnet("PLIF"))), emit(resnet("PLIF"), seed=7).eval()
+    save_file(one.state_dict(), tmp_path / "w.safetensors")
+    report = match(other, read_weights(tmp_path / "w.safetensors"))
+    assert report.how == "name"
+    assert (report.missing, report.unexpected) == ((), ())
+    other.load_state_dict(report.state)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(one(x), other(x))
+
+
+def test_wrapped_and_parallel_state_dicts(tmp_path: Path) -> None:
+    state = emit(resnet()).state_dict()
+    content = {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    assert match(emit(resnet()), read_weights(tmp_path / "checkpoint.pth")).how == "name"
+
+
+def test_an_analog_network_starts_one_with_learnt_neurons() -> None:
+    analog, spiking = shaken(emit(resnet("ReLU"))), emit(resnet("PLIF"))
+    report = match(spiking, analog.state_dict())
+    assert report.how == "name"
+    assert len(report.missing) == 13
+    assert all(name.endswith("spike.w") for name in report.missing)
+    assert "kept stages.0.blocks.0.branch.spike.w" in str(report)
+    assert set(report.state) == set(spiking.state_dict())
+
+
+def test_learnt_neurons_by_order() -> None:
+    source, model = shaken(emit(resnet("PLIF"))), emit(resnet("PLIF"))
+    renamed = {f"net.{name}": value for name, value in source.state_dict().items()}
+    report = match(model, renamed)
+    assert report.how == "order"
+    assert report.missing == ()
+    model.load_state_dict(report.state)
+    for a, b in zip(source.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+# -- what does not fit ----------------------------------------------------------------------------
+
+
+def untouched(model: Model, weights: dict[str, Tensor], message: str) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=message):
+        match(model, weights)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_another_depth_is_refused() -> None:
+    renamed = {f"net.{name}": value for name, value in emit(resnet(blocks=2)).state_dict().items()}
+    untouched(emit(resnet(blocks=3)), renamed, r"neither names nor order.*blocks\.2\.branch\.conv1")
+    fewer = {name: value for name, value in renamed.items() if "head" not in name}
+    untouched(emit(resnet(blocks=2)), fewer, r"21 layers.*file 20: the model's head\.linear")
+    more = {**renamed, "extra.weight": torch.zeros(3)}
+    untouched(emit(resnet(blocks=2)), more, r"file 22: the file's extra")
+
+
+def test_the_first_mismatch_is_named() -> None:
+    state = emit(resnet()).state_dict()
+    other = {**state, "head.linear.weight": torch.zeros(10, 6)}
+    untouched(emit(resnet()), other, r"head\.linear\.weight should be 5x6, but the file has 10x6")
+    other = {**state, "stem.conv.weight": torch.zeros(4, 3, 3, 3, dtype=torch.int64)}
+    untouched(emit(resnet()), other, r"stem\.conv\.weight should be torch.float32")
+    other = {f"net.{name}": value for name, value in state.items()}
+    other["net.stages.0.blocks.1.branch.conv2.weight"] = torch.zeros(4, 4, 1, 1)
+    untouched(
+        emit(resnet()), other, r"conv2\.weight \(the file's net\.stages\S+\) should be 4x4x3x3"
+    )
+
+
+def test_a_slip_among_names_is_not_passed_over() -> None:
+    state = emit(resnet()).state_dict()
+    del state["stem.norm.bias"]
+    untouched(emit(resnet()), state, r"lacks stem\.norm\.bias")
+    state["stem.norm.offset"] = torch.zeros(4)
+    untouched(emit(resnet()), state, r"has stem\.norm\.offset, which the model has not")
+
+
+def test_weight_and_bias_of_a_norm_are_not_confused() -> None:
+    """All entries of a norm have one shape, and safetensors sorts bias before weight."""
+    source = shaken(emit(resnet(blocks=1)))
+    entries = sorted((f"net.{name}", value) for name, value in source.state_dict().items())
+    norm = {name: value for name, value in entries if ".norm." in name}
+    model = emit(resnet(blocks=1))
+    conv = {name: value for name, value in entries if ".norm." not in name}
+    with pytest.raises(WeightsError):
+        match(model, {**norm, **conv})
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+class Harmful:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("way", ["torch", "legacy", "pickle"])
+def test_a_pickle_is_refused_and_not_run(way: str, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    path = tmp_path / "weights.pt"
+    content = {"weight": Harmful(str(trap))}
+    if way == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=way == "torch")
+    with pytest.raises(WeightsError):
+        read_weights(path)
+    assert not trap.exists()
+    torch.save(emit(resnet(blocks=1)).head, tmp_path / "module.pt")
+    with pytest.raises(WeightsError, match="could run code"):
+        read_weights(tmp_path / "module.pt")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("kept", [0, 5, 40, 300, -100])
+def test_a_truncated_file_is_refused(suffix: str, kept: int, tmp_path: Path) -> None:
+    state = emit(resnet(blocks=1)).state_dict()
+    path = tmp_path / f"weights.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(state, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(WeightsError):
+        read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"network a { }\n", b"\x00" * 100, b"\x80\x02junk", b"PK\x03\x04junk", b"{}"]
+)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "danet"])
+def test_junk_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"junk.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError):
+        read_weights(path)
+
+
+def test_what_is_no_file_or_no_state_dict_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="No such file"):
+        read_weights(tmp_path / "missing.pt")
+    with pytest.raises(WeightsError, match="directory"):
+        read_weights(tmp_path)
+    for content, message in (
+        ([torch.zeros(2)], "a list, not a state dict"),
+        ({"a": 3}, "entry 'a' is a int, not a tensor"),
+        ({}, "no weights"),
+    ):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=message):
+            read_weights(tmp_path / "w.pt")
