@@ -16,8 +16,12 @@ RATIO, LIMIT = 2.3, 20.0
 SIZES = (5_000, 10_000)
 RUNS = 3
 
-HEAD = "use std\nnetwork deep { input = image(3, 8, 8); stem = conv(8) -> norm -> spike; "
-TAIL = "; head = avgpool -> mean_over_time -> linear(10) }\n"
+HEAD = """use std
+network deep {
+  input = image(3, 8, 8);  steps = 4;  neuron = IF;  surrogate = sigmoid(alpha = 4)
+  stem = conv(8) -> norm -> spike
+  """
+TAIL = "\n  head = avgpool -> mean_over_time -> linear(10)\n}\n"
 
 
 def chain(blocks: int) -> str:

@@ -113,6 +113,16 @@ def compile_spec(
     return Compiled(checked, network, chosen, compiler.graph_of(checked, network, chosen))
 
 
+def draw(graph: Graph) -> str:
+    """The picture of a graph as SVG. Raises UserError where Graphviz is missing or fails."""
+    from danetc.compiler.emit.dot import DrawError, to_svg
+
+    try:
+        return to_svg(graph)
+    except DrawError as error:
+        raise UserError(f"the picture could not be drawn: {error}") from error
+
+
 def initialise(
     graph: Graph, seed: int, init: str | os.PathLike[str] | None
 ) -> tuple[Model, str | None]:

@@ -75,8 +75,9 @@ def write_model_directory(
     older one as it was and nothing else behind. Raises UserError or OSError.
     """
     from danetc import __version__
-    from danetc.compiler.emit import python, text
-    from danetc.compiler.emit.dot import to_svg
+    from danetc.api import draw
+    from danetc.compiler.emit.python import emit_python
+    from danetc.compiler.emit.text import write
     from danetc.runtime.checkpoint import save_weights
 
     refuse_unless_replaceable(directory)
@@ -93,9 +94,9 @@ def write_model_directory(
         "summary": compiled.summary.as_dict(),
     }
     files = {
-        MODEL: python.emit_python(graph),
-        f"{graph.name}.graph": text.write(graph),
-        PICTURE: to_svg(graph),
+        MODEL: emit_python(graph),
+        f"{graph.name}.graph": write(graph),
+        PICTURE: draw(graph),
         SPEC: compiled.resolved,
         SUMMARY: json.dumps(record, indent=2, allow_nan=False) + "\n",
     }
@@ -129,8 +130,9 @@ def _move_in_place(new: Path, target: Path) -> None:
 
 def read_model_directory(directory: str | os.PathLike[str]) -> Model:
     """The model of a directory with its weights. Raises UserError."""
-    from danetc.compiler.emit import text
     from danetc.compiler.emit.fx import emit
+    from danetc.compiler.emit.text import GraphTextError, read
+    from danetc.compiler.verify import verify
     from danetc.dsl.diagnostics import SpecError
     from danetc.runtime.checkpoint import CheckpointError, load_weights
 
@@ -138,8 +140,9 @@ def read_model_directory(directory: str | os.PathLike[str]) -> Model:
     record = _read_record(path)
     graph_file = path / f"{record['network']}.graph"
     try:
-        graph = text.read(_read(graph_file))
-    except SpecError as error:
+        graph = read(_read(graph_file))
+        verify(graph)
+    except (GraphTextError, SpecError) as error:
         raise UserError(f"{graph_file} is damaged:\n{error}") from error
     model = emit(graph, 0)
     try:

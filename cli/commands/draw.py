@@ -15,11 +15,10 @@ from danetc.options import Setting, network_option, set_option, spec_argument
 @set_option
 def command(spec: str, output: Path, network: str | None, settings: dict[str, Setting]) -> None:
     """Draw a network's stages and blocks as SVG."""
-    from danetc import compiler
-    from danetc.compiler.emit.dot import to_svg
+    from danetc.api import compile_spec, draw
     from danetc.text import replace_text
 
     if output.suffix.lower() != ".svg":
         raise click.UsageError(f"the picture is SVG, so its name ends in .svg: {output}")
-    checked = compiler.check_file(spec, settings=settings, network=network)
-    replace_text(output, to_svg(compiler.graph_of(checked, network, settings)))
+    compiled = compile_spec(spec, network=network, settings=settings)
+    replace_text(output, draw(compiled.graph))

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 import click
-from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.diagnostics import Reporter, SpecError
 from danetc.text import read_standard_input, replace_text
 
 
@@ -20,6 +20,7 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
     `-` formats standard input to standard output. A file with a syntax error is left as it is.
     """
     from danetc.dsl.modules import read_source
+    from danetc.dsl.parser import parse
     from danetc.dsl.printer import format_source
 
     if "-" in files and len(files) > 1:
@@ -29,7 +30,10 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
     for file in files:
         try:
             source = read_standard_input() if file == "-" else read_source(file)
-            new = format_source(source)
+            reporter = Reporter()
+            program = parse(source, reporter)
+            reporter.raise_if_errors()
+            new = format_source(program)
         except SpecError as error:
             wrong.append(error)
             continue

@@ -19,11 +19,9 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
     Stage by stage: what its values are (spikes, counts, reals), the fewest neurons between the
     stem and its end, parameters, and operations per image.
     """
-    from danetc import compiler
-    from danetc.compiler.facts import summarise
+    from danetc.api import compile_spec
 
-    checked = compiler.check_file(spec, settings=settings, network=network)
-    summary = summarise(compiler.graph_of(checked, network, settings))
+    summary = compile_spec(spec, network=network, settings=settings).summary
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
     else:

@@ -1,0 +1,60 @@
+"""A summary as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from danetc.compiler.facts import Summary
+
+
+def print_summary(summary: Summary) -> None:
+    """Print a network's facts: a table of its stages, then the figures of the whole."""
+    click.echo(f"{summary.name}, T = {summary.steps}")
+    click.echo()
+    heads = ("stage", "connection", "rule", "blocks", "C x H x W", "passes on", "neurons", "params")
+    rows = [
+        (
+            stage.name.removeprefix("stages."),
+            stage.connection,
+            stage.rule,
+            str(stage.blocks),
+            _size(stage.shape),
+            stage.propagated,
+            str(stage.fewest_neurons),
+            f"{stage.parameters:,}",
+        )
+        for stage in summary.stages
+    ]
+    if rows:
+        _print_table(heads, rows, right={3, 6, 7})
+        click.echo("neurons: the fewest on any path from the stem's output to the stage's end")
+        click.echo()
+    gives = ", ".join(f"{name} {_size(shape)}" for name, shape in summary.outputs.items())
+    main, every = summary.neurons_on_main_path, summary.neuron_layers
+    for what, value in (
+        ("takes", _size(summary.input)),
+        ("gives", gives),
+        ("parameters", f"{summary.parameters:,}"),
+        ("neurons", f"{main} layers on the main path, {every} in all"),
+        ("per image", f"{summary.macs:,} multiply-accumulates"),
+        ("", f"{summary.additions:,} additions, where the input is spikes"),
+    ):
+        click.echo(f"{what:<11} {value}".rstrip())
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]], right: set[int]) -> None:
+    """Columns as wide as their widest cell, the numbers of ``right`` to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, tuple("-" * width for width in widths), *rows):
+        cells = (
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        click.echo("  ".join(cells).rstrip())
