@@ -46,6 +46,9 @@ FUNCTIONS: Mapping[str, tuple[int, int | None]] = {
 }
 """The functions of equations with the fewest and the most values that each takes."""
 
+CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
+"""What these names stand for where nothing in the declaration has them."""
+
 _KINDS: Mapping[type, str] = {
     String: "a string",
     At: "an index",
@@ -154,6 +157,7 @@ class Lowering:
     target: str = ""  # what the equation at hand defines
     whole: Expr | None = None  # all of that equation
     wrong: bool = False  # whether an error was reported
+    too_deep: bool = False
     _depth: int = 0
 
     def error(
@@ -201,7 +205,10 @@ class Lowering:
     def value(self, expr: Expr) -> Value:
         if self._depth >= MAX_DEPTH:
             hint = "give its parts names of their own"
-            raise self.error("E0716", "an equation is nested too deep", expr.span, hint=hint)
+            if not self.too_deep:
+                self.error("E0716", "an equation is nested too deep", expr.span, hint=hint)
+            self.too_deep = True
+            raise Reported
         self._depth += 1
         try:
             return self._value(expr)
@@ -275,6 +282,8 @@ class Lowering:
                 labels=(Label(self.later[name], "it gets its value here"),),
                 hint="equations run from top to bottom; the value of the step before is a `state`",
             )
+        if name in CONSTANTS:
+            return CONSTANTS[name]
         if name in FUNCTIONS:
             message = f"`{name}` is a function and stands here without its values"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
@@ -302,6 +311,9 @@ class Lowering:
             message = f"`{name}` has no place in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
+        for arg in call.args:
+            if isinstance(arg.value, Each):
+                self.value(arg.value)  # reports it
         fewest, most = FUNCTIONS[name]
         named = [arg for arg in call.args if arg.name is not None]
         count = len(call.args) - len(named)

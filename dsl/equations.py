@@ -11,7 +11,14 @@ from contextlib import suppress
 
 from danetc.dsl.derivative import derive_surrogate, differentiate
 from danetc.dsl.diagnostics import Label, Reporter
-from danetc.dsl.equation_expr import FUNCTIONS, Learn, Lowering, Reported, Value, check_learn
+from danetc.dsl.equation_expr import (
+    FUNCTIONS,
+    Learn,
+    Lowering,
+    Reported,
+    Value,
+    check_learn,
+)
 from danetc.dsl.neuron_program import (
     INPUT,
     NEXT,
@@ -100,7 +107,7 @@ def _neuron(
     builder.inputs += tuple(states)
     lowering.values = {name: name for name in (INPUT, *states)}
     _parameters(lowering, declaration, arguments)
-    inits, assigned = _equations(lowering, body, states)
+    inits, assigned = _equations(lowering, declaration, body, states)
     for name, state in states.items():
         if name not in assigned:
             lowering.error(
@@ -112,7 +119,8 @@ def _neuron(
     output = lowering.values.get(OUTPUT)
     if output is None and OUTPUT not in lowering.failed:
         message = f"`{declaration.name}` never gives `{OUTPUT}`, a neuron's output"
-        lowering.error("E0705", message, declaration.name_span)
+        hint = f"an equation `{OUTPUT} = ...`"
+        lowering.error("E0705", message, declaration.name_span, hint=hint)
     if lowering.wrong or output is None:
         raise Reported
     after = {name: builder.number(lowering.values[name]) for name in states}
@@ -198,7 +206,7 @@ def _surrogate(
         "surrogate", Builder((INPUT,)), reporter, {}, taken=names, values={INPUT: INPUT}
     )
     _parameters(lowering, declaration, arguments)
-    _equations(lowering, body, {})
+    _equations(lowering, declaration, body, {})
     defined = {item.name for item in body if isinstance(item, Define)}
     given = [name for name in ("y", "dy") if name in defined]
     if len(given) != 1:
@@ -254,6 +262,7 @@ def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
         if item.name in (INPUT, OUTPUT):
             what = "the input" if item.name == INPUT else "the output"
             lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
+            lowering.failed |= {item.name} - {INPUT}  # reading it is no second error
         elif item.name in states:
             first = Label(states[item.name].name_span, "first here")
             message = f"the state `{item.name}` is declared twice"
@@ -271,7 +280,7 @@ def _parameters(
     """Give each parameter its value."""
     for param in declaration.params:
         name = param.name
-        if name in (INPUT, OUTPUT) or name in lowering.values or name in FUNCTIONS:
+        if name in {INPUT, OUTPUT, *lowering.values, *FUNCTIONS}:
             message = f"`{name}` cannot be a parameter: the name is taken"
             lowering.error("E0703", message, param.name_span)
             continue
@@ -296,13 +305,15 @@ def _parameters(
 
 
 def _equations(
-    lowering: Lowering, body: tuple[Stmt, ...], states: Mapping[str, State]
+    lowering: Lowering,
+    declaration: Declaration,
+    body: tuple[Stmt, ...],
+    states: Mapping[str, State],
 ) -> tuple[dict[str, float], set[str]]:
     """Lower the statements in order: initial values of states, and the states that are set."""
     inits: dict[str, float] = {}
     places: dict[str, Span] = {}
-    parameters = set(lowering.values) | lowering.failed
-    parameters -= {INPUT, *states}
+    parameters = {param.name for param in declaration.params}
     lowering.later = {
         item.name: item.name_span
         for item in body
@@ -336,6 +347,7 @@ def _define(lowering: Lowering, item: Define, is_state: bool) -> None:
         lowering.values.pop(item.name, None)
         return
     lowering.values[item.name] = value
+    lowering.failed.discard(item.name)
     if not is_state:
         lowering.builder.label(value, item.name)
 
@@ -351,6 +363,7 @@ def _may_define(
     if item.index is not None:
         message = f"an index has no place in the equations of a {lowering.what}"
         lowering.error("E0709", message, item.name_span)
+        lowering.failed.add(name)
     elif name in places:
         first = Label(places[name], "first here")
         hint = None

@@ -226,6 +226,8 @@ class Builder:
         match opcode, *args:
             case ["add", a, 0.0] | ["add", 0.0, a] | ["sub", a, 0.0]:
                 return a
+            case ["div", _, 0.0]:
+                raise ConstantError("division by zero")
             case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
                 return a
             case ["mul", a, 0.0] | ["mul", 0.0, a] if a in self._spikes:  # finite for certain

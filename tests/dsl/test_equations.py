@@ -1,0 +1,408 @@
+"""Neuron and surrogate equations: programs, their text, and every error."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from danetc.dsl.derivative import differentiate
+from danetc.dsl.diagnostics import Diagnostic, Reporter
+from danetc.dsl.equations import (
+    Learn,
+    NeuronProgram,
+    SurrogateProgram,
+    compile_neuron,
+    compile_surrogate,
+)
+from danetc.dsl.kernel_text import kernel_source
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import Declaration, Number
+
+Argument = float | bool | Learn
+SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
+
+
+def declare(text: str) -> Declaration:
+    reporter = Reporter()
+    program = parse(SourceFile("test", text), reporter)
+    reporter.raise_if_errors()
+    return program.declarations[0]
+
+
+def arguments(declaration: Declaration, given: dict[str, Argument]) -> dict[str, Argument]:
+    defaults: dict[str, Argument] = {}
+    for param in declaration.params:
+        if isinstance(param.default, Number):
+            defaults[param.name] = param.default.value
+        else:
+            defaults[param.name] = getattr(param.default, "id", "") == "true"
+    return defaults | given
+
+
+def attempt(text: str, **given: Argument) -> tuple[NeuronProgram | None, list[Diagnostic]]:
+    declaration, surrogate = declare(text), declare(SIGMOID)
+    reporter = Reporter()
+    program = compile_neuron(
+        declaration, arguments(declaration, given), surrogate, {"alpha": 4.0}, reporter
+    )
+    assert (program is None) == bool(reporter.diagnostics)
+    return program, reporter.diagnostics
+
+
+def program(text: str, **given: Argument) -> NeuronProgram:
+    result, diagnostics = attempt(text, **given)
+    assert result is not None, diagnostics
+    return result
+
+
+def surrogate(text: str) -> tuple[SurrogateProgram | None, list[Diagnostic]]:
+    declaration, reporter = declare(text), Reporter()
+    result = compile_surrogate(declaration, arguments(declaration, {}), reporter)  # type: ignore[arg-type]
+    assert (result is None) == bool(reporter.diagnostics)
+    return result, reporter.diagnostics
+
+
+LIF = """
+neuron LIF(tau = 2.0, v_threshold = 1.0, v_rest = 0.0, detach_reset = false) {
+  state u = v_rest
+  v = (1 - 1/tau) * u + (1/tau) * (x + v_rest)
+  s = heaviside(v - v_threshold)
+  r = detach(s) if detach_reset else s
+  u = v * (1 - r) + v_rest * r
+}
+"""
+
+
+def test_text_of_a_neuron() -> None:
+    """The whole canonical text: constants folded, names of the spec kept, nothing superfluous."""
+    assert program(LIF).text().split("; ") == [
+        "neuron LIF",
+        "state u = 0.0",
+        "_1 = mul 0.5 u",
+        "_2 = mul 0.5 x",
+        "v = add _1 _2",
+        "_3 = sub v 1.0",
+        "s = heaviside _3",
+        "_4 = sub 1.0 s",
+        "u_next = mul v _4",
+        "next u = u_next",
+        "out s",
+        "surrogate sigmoid",
+        "_1 = mul 4.0 x",
+        "_2 = sigmoid _1",
+        "_3 = sub 1.0 _2",
+        "_4 = mul _2 _3",
+        "slope = mul _4 4.0",
+        "dy slope",
+    ]
+    assert program(LIF).membrane == "_3"
+
+
+def test_a_parameter_of_truth_is_folded() -> None:
+    assert "detach" not in program(LIF).text()
+    assert "r = detach s" in program(LIF, detach_reset=True).text()
+    text = "neuron n(soft = true) { s = x * 2 if not soft or 1 > 2 else x / 2 }"
+    assert "_1 = mul x 2.0" in program(text.replace("s = x", "s = 1 + x"), soft=False).text()
+    assert "s = div x 2.0" in program(text).text()
+
+
+def test_constants_have_names() -> None:
+    assert (
+        program("neuron n { s = x * pi }").text() == "neuron n; s = mul x 3.141592653589793; out s"
+    )
+    assert "mul x 3.0" in program("neuron n(pi = 3.0) { s = x * pi }").text()
+
+
+def test_the_order_of_arithmetic_is_kept() -> None:
+    text = program("neuron n { s = 0.1 + x + 0.2 - (x - 0.3) * 2 / 7 }").text()
+    assert text.split("; ")[1:-1] == [
+        "_1 = add 0.1 x",
+        "_2 = add _1 0.2",
+        "_3 = sub x 0.3",
+        "_4 = mul _3 2.0",
+        "_5 = div _4 7.0",
+        "s = sub _2 _5",
+    ]
+
+
+def test_reads_before_and_after_the_update_of_a_state() -> None:
+    result = program("neuron n { state u = 1.0; a = u + x; u = a * 2; s = u - a }")
+    assert result.text() == (
+        "neuron n; state u = 1.0; a = add u x; u_next = mul a 2.0; s = sub u_next a; "
+        "next u = u_next; out s"
+    )
+
+
+def test_what_the_output_does_not_need_is_left_out() -> None:
+    result = program(
+        "neuron n { state u = 0.0; state count = 0.0; count = count + x; u = x + 1; y = exp(x); "
+        "s = x * 2 }"
+    )
+    assert result.text() == "neuron n; s = mul x 2.0; out s"
+    assert not result.is_stateful
+    assert program(LIF).is_stateful
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("s = heaviside(x)", "spike"),
+        ("h = heaviside(x); s = 1 - h", "spike"),
+        ("h = heaviside(x); s = h * (1 - heaviside(x - 2))", "spike"),
+        ("h = heaviside(x); s = max(h, heaviside(-x - 2))", "spike"),
+        ("h = heaviside(x); s = h if x > 3 else 1 - h", "spike"),
+        ("h = heaviside(x); s = detach(h) + h * 0", "spike"),
+        ("s = (x > 1) * heaviside(x)", "spike"),
+        ("state u = 0.0; s = u; u = heaviside(x)", "spike"),
+        ("state u = 0.0; state w = 1.0; s = u; u = w; w = heaviside(x) * u", "spike"),
+        ("state u = 0.5; s = u; u = heaviside(x)", "analog"),
+        ("state u = 0.0; s = heaviside(x) * u; u = u + 1", "analog"),
+        ("s = max(x, 0)", "analog"),
+        ("s = heaviside(x) + heaviside(x - 1)", "analog"),
+        ("s = heaviside(x) * 2", "analog"),
+        ("s = heaviside(x) - 1", "analog"),
+        ("s = heaviside(x) if x > 3 else 0.5", "analog"),
+        ("state u = 0.0; u = u + x; s = u", "analog"),
+    ],
+)
+def test_kind(body: str, kind: str) -> None:
+    assert program(f"neuron n {{ {body} }}").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("learn", "raw"),
+    [
+        (Learn(2.0), 2.0),
+        (Learn(2.0, above=1.0), math.log(math.expm1(1.0))),
+        (Learn(2.0, below=2.5), math.log(math.expm1(0.5))),
+        (Learn(2.0, above=1.0, below=5.0), math.log(1 / 3)),
+        (Learn(1e6, above=1.0), 999_999.0),
+    ],
+)
+def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
+    (item,) = program("neuron n(tau = 2.0) { s = x / tau }", tau=learn).learnables
+    assert item.name == "tau"
+    assert item.raw == pytest.approx(raw, rel=1e-12)
+    free = learn.above is None and learn.below is None
+    assert item.parameter == ("tau" if free else "tau_raw")
+    assert (item.above, item.below) == (learn.above, learn.below)
+
+
+def test_names_of_learnables() -> None:
+    learnt = "w = learn(2, above = 1); s = x * w * learn(3) * learn(3) + w_raw"
+    text = f"neuron n {{ w_raw = x + 1; {learnt} }}"
+    names = [item.parameter for item in program(text).learnables]
+    assert names[1:] == ["s_learnt", "s_learnt_"]
+    assert names[0] not in ("w_raw", "w")
+    assert NeuronProgram.parse(program(text).text()) == program(text)
+
+
+def test_every_program_reads_back() -> None:
+    for text in (LIF, "neuron n { s = max(min(x, -1e-300), -1e300) / 3 }"):
+        for given in ({}, {"tau": Learn(3.0, above=1.0)}) if text == LIF else ({},):
+            result = program(text, **given)
+            assert NeuronProgram.parse(result.text()) == result
+            assert NeuronProgram.parse(result.text().replace("; ", "\n")) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "neuron n",
+        "neuron n; out x; out x",
+        "neuron n; out 1.0",
+        "neuron n; out y",
+        "neuron n; y = __import__ x; out y",
+        "neuron n; y = total x x; out y",
+        "neuron n; y = add x; out y",
+        "neuron n; y = add x z; out y",
+        "neuron n; y = add x nan; out y",
+        "neuron n; y = add x 1e999; out y",
+        "neuron n; y = add x 1); out y",
+        "neuron n; x = add x x; out x",
+        "neuron n; y = exp x; y = exp x; out y",
+        "neuron n; y = lt x 1.0; z = add y x; out z",
+        "neuron n; y = not x; out x",
+        "neuron n; state u = 0.0; out u",
+        "neuron n; state u = 0.0; next w = x; out u",
+        "neuron n(); out x",
+        "neuron n; out x; surrogate a; dy y",
+        "neuron n; " + "".join(f"y{i} = exp x; " for i in range(1001)) + "out x",
+    ],
+)
+def test_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="neuron program"):
+        NeuronProgram.parse(text)
+
+
+def test_kernels_hold_no_text_of_the_user() -> None:
+    names = ("torch", "step", "spread", "v0", "evil")
+    body = "; ".join(f"{b} = {a} + 1" for a, b in zip(("x", *names), names, strict=False))
+    source = kernel_source(program(f"neuron exec {{ {body}; s = evil * 2 }}"))
+    assert "evil" not in source
+    assert "exec" not in source
+
+
+@pytest.mark.parametrize(
+    ("y", "slope"),
+    [
+        ("1 / (1 + exp(-alpha * x))", "_1 = mul 4.0 x; _2 = sigmoid _1"),
+        ("1 / (exp(-(alpha * x)) + 1)", "_1 = mul 4.0 x; _2 = sigmoid _1"),
+        ("exp(alpha * x) / (1 + exp(alpha * x))", "_1 = mul 4.0 x; _2 = sigmoid _1"),
+        ("sigmoid(alpha * x)", "_1 = mul 4.0 x; _2 = sigmoid _1"),
+    ],
+)
+def test_the_logistic_function_is_recognised(y: str, slope: str) -> None:
+    """However it is written: as written, its derivative would be inf / inf for large -x."""
+    result, _ = surrogate(f"surrogate a(alpha = 4.0) {{ y = {y} }}")
+    assert result is not None
+    text = "; ".join(f"{op.name} = {op.opcode} {' '.join(map(str, op.args))}" for op in result.ops)
+    assert text == f"{slope}; _3 = sub 1.0 _2; _4 = mul _2 _3; slope = mul _4 4.0"
+
+
+def test_a_straight_through_surrogate() -> None:
+    result, _ = surrogate("surrogate a { y = x + 1 }")
+    assert result is not None
+    assert result.derivative == 1.0
+
+
+def test_without_a_surrogate_there_is_no_derivative() -> None:
+    reporter = Reporter()
+    result = compile_neuron(declare("neuron n { s = heaviside(x) }"), {}, None, {}, reporter)
+    assert result is not None
+    with pytest.raises(ValueError, match="has no surrogate"):
+        differentiate(result)
+
+
+# Each error: its code, the text that it marks, a part of its message.
+ERRORS = [
+    ("s = y", "E0701", "y", "there is no `y`"),
+    ("vth = 1; s = x - vht", "E0701", "vht", "there is no `vht`"),
+    ("s = exp + x", "E0701", "exp", "is a function"),
+    ("s = x if false else z", "E0701", "z", "there is no `z`"),
+    ("s = v; v = x", "E0702", "v", "before it has a value"),
+    ("v = x; v = 2; s = v", "E0703", "v", "twice"),
+    ("state u = 0.0; u = x; s = u; u = 1", "E0703", "u", "twice"),
+    ("state u = 0.0; state u = 1.0; u = x; s = u", "E0703", "u", "declared twice"),
+    ("x = 1; s = x", "E0703", "x", "is the input"),
+    ("p = x; s = p", "E0703", "p", "is a parameter"),
+    ("exp = x; s = x", "E0703", "exp", "is a function"),
+    ("state s = 0.0; s = s + x", "E0704", "s", "is the output"),
+    ("state x = 0.0; s = x", "E0704", "x", "is the input"),
+    ("v = x", "E0705", "n", "never gives `s`"),
+    ("state u = 0.0; s = u + x", "E0706", "u", "never changes"),
+    ("state u = 0.0; u = x (1 - u); s = u", "E0707", "x", "is a `*` missing?"),
+    ("s = later (x); later = 1", "E0707", "later", "is a `*` missing?"),
+    ("s = sin(x)", "E0707", "sin", "no function `sin`"),
+    ("s = exp(x, 2)", "E0708", "exp(x, 2)", "takes one value, not 2"),
+    ("s = max(x)", "E0708", "max(x)", "takes 2 values or more, not 1"),
+    ("s = exp()", "E0708", "exp()", "takes one value, not 0"),
+    ("s = exp(base = x)", "E0708", "base = x", "no parameter `base`"),
+    ("s = x * learn(1, over = 2)", "E0708", "over = 2", "no parameter `over`"),
+    ("s = x -> exp", "E0709", "x -> exp", "`->`"),
+    ('s = "x"', "E0709", '"x"', "a string"),
+    ("s = x[0]", "E0709", "x[0]", "an index"),
+    ("s[0] = x", "E0709", "s", "an index"),
+    ("s = max(x for i in 0 .. 2)", "E0709", None, "`for`"),
+    ("s = x via y", "E0709", "x via y", "`via`"),
+    ("s = x / (2 - 2)", "E0710", None, "division by zero"),
+    ("s = x * (1 / (2 - 2))", "E0710", "1 / (2 - 2)", "division by zero"),
+    ("s = x * log(0)", "E0710", "log(0)", "the logarithm of 0"),
+    ("s = x * log(-1)", "E0710", "log(-1)", "the logarithm of -1"),
+    ("s = x * sqrt(-1)", "E0710", "sqrt(-1)", "the square root of -1"),
+    ("s = x * exp(1000)", "E0710", "exp(1000)", "too large"),
+    ("s = x * (1e300 * 1e300)", "E0710", "1e300 * 1e300", "too large"),
+    ("s = x * 1e999", "E0710", "1e999", "too large"),
+    ("s = x * 1" + "0" * 400, "E0710", None, "too large"),
+    ("s = x * learn(1, above = 2)", "E0711", "learn(1, above = 2)", "starts at 1"),
+    ("s = x * learn(1, below = 1)", "E0711", "learn(1, below = 1)", "starts at 1"),
+    ("s = x * learn(1, above = 3, below = 2)", "E0711", None, "above 3 and below 2"),
+    ("s = x * learn(x)", "E0711", "x", "not constant"),
+    ("s = x * learn(1, above = x)", "E0711", "x", "not constant"),
+    ("w = learn(1); s = x", "E0711", "learn(1)", "has no influence on"),
+    ("w = learn(1); s = x * detach(w)", "E0711", "learn(1)", "gets no gradient from"),
+    ("s = 1", "E0712", "n", "does not depend on `x`"),
+    ("state u = 0.0; u = u + 1; s = heaviside(u - 2)", "E0712", "n", "does not depend on"),
+    ("s = x >= 1", "E0712", "n", "no gradient"),
+    ("state u = x; u = x; s = u", "E0715", "x", "not constant"),
+    ("s = " + "-" * 150 + "x", "E0716", None, "too deep"),
+    ("; ".join(f"a{i} = exp(a{i - 1})" for i in range(1, 1100)).replace("a0", "x") + "; s = a1099",
+     "E0716", "n", "too long"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "code", "marked", "message"), ERRORS)
+def test_errors(body: str, code: str, marked: str | None, message: str) -> None:
+    _, diagnostics = attempt(f"neuron n(p = 1.0) {{ {body} }}")
+    assert [item.code for item in diagnostics] == [code], diagnostics
+    assert message in diagnostics[0].message
+    if marked is not None:
+        assert diagnostics[0].span.text == marked
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("z = x", "E0713", "neither `y` nor `dy`"),
+        ("y = sigmoid(x); dy = y", "E0713", "both `y` and `dy`"),
+        ("y = heaviside(x)", "E0714", "`heaviside`"),
+        ("y = x * learn(1)", "E0714", "`learn`"),
+        ("state u = 0.0; y = x", "E0714", "no states"),
+        ("y = x > 0", "E0714", "0 everywhere"),
+        ("dy = 0", "E0714", "0 everywhere"),
+        ("y = sigmod(x)", "E0707", "no function `sigmod`"),
+        ("y = z", "E0701", "no `z`"),
+    ],
+)
+def test_errors_of_surrogates(body: str, code: str, message: str) -> None:
+    _, diagnostics = surrogate(f"surrogate a {{ {body} }}")
+    assert [item.code for item in diagnostics] == [code], diagnostics
+    assert message in diagnostics[0].message
+
+
+def test_all_errors_at_once_and_no_follow_ups() -> None:
+    text = "neuron n { a = y + z; b = a * 2; c = b + exp(1, 2); s = c + x; s = 1 }"
+    _, diagnostics = attempt(text)
+    assert [(item.code, item.span.text) for item in diagnostics] == [
+        ("E0701", "y"),
+        ("E0701", "z"),
+        ("E0708", "exp(1, 2)"),
+        ("E0703", "s"),
+    ]
+
+
+def test_a_wrong_surrogate_spoils_the_neuron() -> None:
+    reporter = Reporter()
+    bad = declare("surrogate a { y = z }")
+    good = declare("neuron n { s = heaviside(x) }")
+    for _ in range(2):  # the second time, the error is already reported
+        assert compile_neuron(good, {}, bad, {}, reporter) is None
+    assert [item.code for item in reporter.diagnostics] == ["E0701"]
+
+
+def test_an_argument_is_blamed_where_it_was_given() -> None:
+    neuron = declare("neuron n(tau = 2.0) { s = x * (1 / tau) }")
+    use = declare("neuron m = n(tau = 0)")
+    span = use.value.args[0].span  # type: ignore[union-attr]
+    reporter = Reporter()
+    result = compile_neuron(neuron, {"tau": 0}, None, {}, reporter, argument_spans={"tau": span})
+    assert result is None
+    (error,) = reporter.diagnostics
+    assert (error.code, error.span.text) == ("E0710", "1 / tau")
+    assert [(label.span.text, label.text) for label in error.labels] == [("tau = 0", "`tau` is 0")]
+
+
+def test_bounds_of_an_argument() -> None:
+    for bad in (Learn(1.0, above=1.0), Learn(1.0, above=3.0, below=2.0), Learn(math.nan)):
+        result, diagnostics = attempt("neuron n(tau = 2.0) { s = x / tau }", tau=bad)
+        assert result is None
+        assert [item.code for item in diagnostics] == ["E0711"]
+
+
+def test_the_hint_names_what_was_meant() -> None:
+    _, (error,) = attempt("neuron n(v_threshold = 1.0) { s = x - v_treshold }")
+    assert error.hint == "did you mean `v_threshold`?"
+    _, (error,) = attempt("neuron n { s = heavyside(x) }")
+    assert error.hint == "did you mean `heaviside`?"

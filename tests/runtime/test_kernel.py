@@ -1,0 +1,210 @@
+"""Generated kernels against an interpreter of the syntax tree under torch's own autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equations import NeuronProgram, compile_neuron
+from danetc.dsl.kernel_text import python_class, surrogate_class
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import Binary, Call, Declaration, Expr, IfElse, Name, Number, State, Unary
+from danetc.runtime.kernel import kernel
+from danetc.runtime.neuron import Neuron
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"
+Value = Tensor | float
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        ctx.save_for_backward(v)
+        return (v >= 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (v,) = ctx.saved_tensors
+        y = torch.sigmoid(3 * v)
+        return grad * 3 * y * (1 - y)
+
+
+def evaluate(expr: Expr, names: dict[str, Tensor]) -> Any:
+    """The value of an expression, straight from the tree."""
+    match expr:
+        case Name(id):
+            return names[id]
+        case Number():
+            return float(expr.value)
+        case Unary("-", a):
+            return -evaluate(a, names)
+        case Unary(_, a):
+            return (evaluate(a, names) == 0).double()
+        case IfElse(then, condition, otherwise):
+            a, b = evaluate(then, names), evaluate(otherwise, names)
+            return torch.where(evaluate(condition, names) != 0, a, b)
+        case Call(Name(function), args):
+            return call(function, [evaluate(arg.value, names) for arg in args])
+        case Binary(op, left, right):
+            a, b = evaluate(left, names), evaluate(right, names)
+            match op:
+                case "+":
+                    return a + b
+                case "-":
+                    return a - b
+                case "*":
+                    return a * b
+                case "/":
+                    return a / b
+                case "<":
+                    return (a < b).double()
+                case ">=":
+                    return (a >= b).double()
+                case "and":
+                    return ((a != 0) & (b != 0)).double()
+                case "or":
+                    return ((a != 0) | (b != 0)).double()
+    raise AssertionError(expr)
+
+
+def call(function: str, args: list[Any]) -> Tensor:
+    match function:
+        case "heaviside":
+            return Spike.apply(args[0])  # type: ignore[no-any-return]
+        case "detach":
+            return args[0].detach()  # type: ignore[no-any-return]
+        case "min" | "max":
+            a, b = args
+            if isinstance(b, float):
+                return torch.clamp(a, **{"min" if function == "max" else "max": b})
+            return getattr(torch, f"{function}imum")(a, b)  # type: ignore[no-any-return]
+        case _:
+            return getattr(torch, function)(args[0])  # type: ignore[no-any-return]
+
+
+def interpret(neuron: Declaration, x_seq: Tensor, w: Tensor) -> Tensor:
+    names = {"w": w}
+    assert neuron.body is not None
+    out = []
+    for item in neuron.body:
+        if isinstance(item, State):
+            names[item.name] = torch.full_like(x_seq[0], evaluate(item.value, {}))
+    for x in x_seq:
+        names["x"] = x
+        for item in neuron.body:
+            if not isinstance(item, State) and item.name != "w":
+                names[item.name] = evaluate(item.value, names)  # type: ignore[union-attr,arg-type]
+        out.append(names["s"])
+    return torch.stack(out)
+
+
+CONSTANT = st.sampled_from(["0.5", "1.5", "2", "0.3"])
+
+
+def combine(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    other = inner | CONSTANT
+    return st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), other),
+        st.builds("({} {} {})".format, CONSTANT, st.sampled_from("+-*"), inner),
+        st.builds("({} / (abs({}) + 0.7))".format, other, inner),
+        st.builds("({} / 1.7)".format, inner),
+        st.builds("(-{})".format, inner),
+        st.builds("exp(tanh({}))".format, inner),
+        st.builds("log(abs({}) + 0.7)".format, inner),
+        st.builds("sqrt(abs({}) + 0.7)".format, inner),
+        st.builds(
+            "{}({})".format, st.sampled_from(["sigmoid", "abs", "detach", "heaviside"]), inner
+        ),
+        st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, other),
+        st.builds("({} if {} < {} else {})".format, inner, inner, other, inner),
+        st.builds(
+            "({} if {} >= 0.3 {} not ({} < 0.6) else {})".format,
+            *(inner, inner, st.sampled_from(["and", "or"]), inner, inner),
+        ),
+        st.builds("({} * ({} >= {}))".format, inner, inner, other),
+    )
+
+
+@st.composite
+def neurons(draw: st.DrawFn) -> str:
+    def expression(*names: str) -> str:
+        leaves = st.sampled_from(names)
+        return draw(st.recursive(leaves, combine, max_leaves=6))
+
+    lines = ["state u = 0.5", "state b = 0", "w = learn(0.4)"]
+    lines.append(f"v = {expression('x', 'u', 'w', 'b')}")
+    lines.append(f"u = {expression('v', 'u', 'x')}")
+    lines.append(f"s = {expression('v', 'u', 'w', 'x')} + 0.1 * tanh(w * x)")
+    lines.append(f"b = {expression('s', 'b', 'u', 'w')}")
+    return "neuron random { " + "; ".join(lines) + " }"
+
+
+def compiled(text: str) -> tuple[Declaration, NeuronProgram | None]:
+    reporter = Reporter()
+    neuron, surrogate = parse(SourceFile("test", f"{text}\n{SURROGATE}"), reporter).declarations
+    program = compile_neuron(neuron, {}, surrogate, {}, reporter)
+    assert (program is None) == bool(reporter.diagnostics)
+    return neuron, program
+
+
+def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    weight = torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).view(out.shape)
+    return torch.autograd.grad((out * weight).sum(), inputs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(neurons(), st.integers(0, 10**6), st.booleans())
+def test_generated_neurons(text: str, seed: int, static: bool) -> None:
+    """Outputs, gradients of the input and of the learnable of random neurons over three steps."""
+    neuron, program = compiled(text)
+    assert program is not None
+    assert NeuronProgram.parse(program.text()) == program
+    torch.manual_seed(seed)
+    x = torch.randn(4, 3, dtype=torch.float64) if static else torch.randn(3, 4, 3).double()
+    x.requires_grad_()
+    w = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    expected = interpret(neuron, torch.stack([x] * 3) if static else x, w)
+    assume(bool(expected.detach().abs().max() < 1e6))
+    out = torch.ops.danetc.neuron(x, [w], 3, 1, program.text())
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    for grad, other in zip(gradients(out, x, w), gradients(expected, x, w), strict=True):
+        scale = 1 + other.abs().max().item()
+        torch.testing.assert_close(grad, other, rtol=1e-9, atol=1e-9 * scale)
+
+
+@settings(max_examples=25, deadline=None)
+@given(neurons())
+def test_generated_classes(text: str) -> None:
+    """The module for readers gives the same numbers, bit for bit."""
+    _, program = compiled(text)
+    assert program is not None
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    if program.surrogate is not None:
+        exec(surrogate_class(program.surrogate, "Slope"), scope)
+    exec(python_class(program, "Layer", "Slope"), scope)
+    readable, ours = scope["Layer"](3, 1).double(), Neuron(program.text(), 3, 1).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(readable(x), ours(x))
+
+
+def test_a_state_that_the_step_only_writes_from_scalars() -> None:
+    """A scalar of the layer as a state: spread over the tensor, its gradient summed."""
+    neuron, program = compiled(
+        "neuron n { state u = 0.0; w = learn(0.4); v = x * u + w; u = w * 2; s = v }"
+    )
+    assert program is not None
+    assert "spread" in kernel(program.text()).source
+    x = torch.randn(3, 4, 3, dtype=torch.float64, requires_grad=True)
+    w = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    out = torch.ops.danetc.neuron(x, [w], 3, 1, program.text())
+    expected = interpret(neuron, x, w)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    torch.testing.assert_close(gradients(out, x, w), gradients(expected, x, w))
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(python_class(program, "Layer", ""), scope)
+    torch.testing.assert_close(scope["Layer"](3, 1).double()(x), expected)
