@@ -75,7 +75,7 @@ def read(text: str, sources: Mapping[str, SourceFile] | None = None) -> Graph:
 
 
 def _statement(reader: _Reader, line: Line) -> None:
-    if line.has("|"):
+    if line.text.startswith(("|", ";"), line.at):
         _read_program(reader, line)
         return
     reader.program = None
@@ -128,12 +128,13 @@ def _known(reader: _Reader, line: Line) -> int:
 def _read_program(reader: _Reader, line: Line) -> None:
     if reader.program is None:
         line.fail("a line of a program stands outside of a neuron")
-    start = line.text.index("|") + 1
-    content = line.text[start:].removeprefix(" ")
+    sign, content = line.text[line.at], line.text[line.at + 1 :].removeprefix(" ")
     try:
         decoded = json.loads(f'"{content}"')
     except ValueError:
         line.fail("a program's line is not written as JSON writes it")
+    if reader.program:
+        decoded = ("\n" if sign == "|" else "; ") + decoded
     reader.program.append(decoded)
 
 
@@ -357,7 +358,7 @@ def _assemble(reader: _Reader, given: Mapping[str, SourceFile]) -> Graph:
         for (stage, place, number), blocks in zip(reader.stages, reader.blocks, strict=True)
     )
     name, steps = reader.graph
-    neurons = {key: "\n".join(program) for key, program in reader.neurons.items()}
+    neurons = {key: "".join(program) for key, program in reader.neurons.items()}
     return Graph(name, steps, nodes, reader.outputs, stages, neurons, reader.stem)
 
 

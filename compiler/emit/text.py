@@ -3,8 +3,9 @@
     graph 1 danet_c_r18, steps 4
     source 0 "specs/danet_c_r18.danet"
     neuron IF
-      | state u = 0.0
-      | ...
+      | neuron IF
+      ; state u = 0.0
+      ; ...
     %0  input      : 3x224x224 analog static    = input()  @0 40..52 2:15
     %1  stem.conv  : 64x112x112 analog static   = conv(%0, width=64, kernel=7)  @0 80..90 4:15
     stage stages.0, %4 -> %20, via origin, by chain, gives out[1]
@@ -30,6 +31,7 @@ from danetc.dsl.source import NOWHERE
 
 __all__ = ["GraphTextError", "read", "write"]
 
+_CUT = re.compile("(\n|; )")
 _WORD = re.compile(r"[A-Za-z0-9_]+\Z")
 
 
@@ -44,7 +46,7 @@ def write(graph: Graph, *, origins: bool = True) -> str:
                 lines.append(f"source {len(sources)} {_quoted(source.name)}")
                 sources[id(source)] = len(sources)
     for key, program in graph.neurons.items():
-        lines += ["", f"neuron {_name(key)}", *map(_program_line, program.split("\n"))]
+        lines += ["", f"neuron {_name(key)}", *_program(program)]
     lines.append("")
     for node in graph.nodes.values():
         path = _path((*node.scope, node.name))
@@ -82,11 +84,17 @@ def _path(parts: tuple[str, ...]) -> str:
     return ".".join(map(_name, parts)) or "-"
 
 
-def _program_line(line: str) -> str:
-    text = json.dumps(line)[1:-1]
-    if text.endswith(" "):
-        text = text[:-1] + "\\u0020"
-    return f"  | {text}".rstrip(" ")
+def _program(program: str) -> Iterator[str]:
+    """A program, cut before each newline (then a line begins with |) and each "; "."""
+    sign = "|"
+    for index, part in enumerate(_CUT.split(program)):
+        if index % 2:
+            sign = "|" if part == "\n" else ";"
+            continue
+        text = json.dumps(part)[1:-1]
+        if text.endswith(" "):
+            text = text[:-1] + "\\u0020"
+        yield f"  {sign} {text}".rstrip(" ")
 
 
 def _value(value: Value) -> str:

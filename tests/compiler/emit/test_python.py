@@ -1,0 +1,355 @@
+"""``model.py`` computes what the fx model computes, bit for bit, and is safe and clean to read."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.emit.text import read, write
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes.running_sums import RunningSums
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tests.compiler.emit import graphs, small
+from tests.compiler.emit.graphs import Net, head, stem
+
+
+def module_of(text: str) -> ModuleType:
+    module = ModuleType("standalone")
+    exec(compile(text, "model.py", "exec"), module.__dict__)
+    return module
+
+
+def standalone(graph: Graph) -> nn.Module:
+    made = module_of(emit_python(graph)).build()
+    assert isinstance(made, nn.Module)
+    return made
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+def norms() -> Graph:
+    """Every norm, on static and varying values, maps and vectors."""
+    net = Net(steps=3)
+    with net.within("stem"):
+        x = net("batchnorm", net("conv", 0, name="conv", width=4), name="static", init=0.5)
+        x = net.spike(x)
+    for name in ("groupnorm", "tebn"):
+        x = net(name, net("conv", x, name=f"conv_{name}", width=4), name=name, init=0.5)
+    x = net("batchnorm", x, name="steps", per_step=True, init=2.0)
+    x = net("batchnorm", net.spike(x), name="batchnorm")
+    x = net("flatten", net("global_avgpool", x), name="flat")
+    x = net("batchnorm", x, name="vector")
+    x = net("groupnorm", x, name="groups", init=0.25)
+    x = net("tebn", net.spike(x, "last"), name="tebn_vector")
+    x = net("mean_over_time", x)
+    x = net("batchnorm", net("linear", x, name="wide", width=6), name="static_vector")
+    return net.finish(net("linear", x, width=3))
+
+
+def functions() -> Graph:
+    """Every join and every function."""
+    net = Net(steps=3)
+    a = net("conv", 0, name="a", width=4)
+    s = net.spike(a)
+    b = net("conv", s, name="b", width=4)
+    x = net("sigmoid", net("sub", net("add", a, b, s), net("mul", s, b, s, name="product")))
+    x = net("maximum", x, b, a)
+    x = net("minimum", x, net("tanh", b), s)
+    x = net("div", x, net("affine", s, name="half", factor=0.5, offset=1.0))
+    x = net("affine", x, name="negated", factor=-1, offset=1)
+    x = net("affine", x, name="scaled", factor=1.5, offset=0)
+    x = net("affine", x, name="moved", factor=1, offset=-2)
+    x = net("concat", x, b, net("softplus", b), name="cat")
+    x = net("avgpool", net("upsample", x, scale=2), name="pool")
+    x = net("maxpool", x)
+    x = net("dropout", x, p=0.5)
+    x = net("droppath", x, p=0.3)
+    return net.finish(head(net, x), s)
+
+
+def encoded(op: str, **attrs: float) -> Graph:
+    net = Net(steps=4)
+    x = net(op, 0, name="code", **attrs)
+    return net.finish(head(net, stem(net, x, 4)))
+
+
+def tangled() -> Graph:
+    """Two scopes that need each other's values: neither of them is one call."""
+    net = Net(steps=2)
+    with net.within("left"):
+        a = net("conv", 0, name="conv1", width=4)
+    with net.within("right"):
+        b = net("conv", a, name="conv1", width=4)
+        with net.within("inner"):
+            b = net("conv", b, name="conv", width=4)
+    with net.within("left"):
+        c = net("conv", b, name="conv2", width=4)
+    with net.within("right", "blocks", "0"):
+        c = net("conv", c, name="conv", width=4)
+    with net.within("right", "blocks", "1"):
+        c = net.spike(net("add", a, net("conv", c, name="conv", width=4)))
+    return net.finish(head(net, c))
+
+
+def several_values() -> Graph:
+    """A scope that takes two values and gives two."""
+    net = Net(steps=2)
+    a, b = net("conv", 0, name="a", width=4), net("conv", 0, name="b", width=4)
+    with net.within("cross"):
+        c, d = net("add", a, b, name="sum"), net("sub", a, b, name="difference")
+    with net.within("more"):
+        e = net("conv", c, name="conv", width=4)
+        f = net.spike(net("mul", e, d))
+    return net.finish(head(net, f), e)
+
+
+def unrolled() -> Graph:
+    """Stages that cannot be loops: each block reads the two before it."""
+    net = Net(steps=2)
+    outs = [stem(net, 0, 4)]
+    for i in range(4):
+        with net.within("stages", "0"):
+            x = net("add", *outs[-2:], name=f"sum{i}") if i else outs[0]
+        with net.within("stages", "0", "blocks", str(i)):
+            outs.append(graphs.block(net, x, 4, 1))
+    return net.finish(head(net, outs[-1]))
+
+
+NETWORKS = {
+    "dense": graphs.resnet(),
+    "dense-in-stage": graphs.resnet(rule_scope=()),
+    "running-sums": RunningSums().apply(graphs.resnet(blocks=5)),
+    "plif": graphs.resnet("PLIF"),
+    "relu": graphs.resnet("ReLU"),
+    "sequence": graphs.resnet(varies=True),
+    "chain": small.resnet((4, 3), dense=False),
+    "bottleneck": small.resnet((2, 3), bottleneck=True),
+    "norms": norms(),
+    "functions": functions(),
+    "poisson": encoded("poisson"),
+    "latency": encoded("latency", tau=2.0),
+    "tangled": tangled(),
+    "several-values": several_values(),
+    "unrolled": unrolled(),
+}
+FIXED_LENGTH = {"norms", "latency"}  # what has a length of its own takes no other sequence
+
+
+def random_input(graph: Graph, sequence: bool, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    lead = (5, 2) if sequence else (2,)
+    return torch.randn(*lead, *graph.input.value.shape, generator=generator, dtype=dtype) * 2
+
+
+def results(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    torch.manual_seed(7)
+    y = model(x)
+    return y if isinstance(y, tuple) else (y,)
+
+
+def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
+    """Equal outputs and buffers in training and evaluation, bit for bit; equal gradients."""
+    for training in (True, False):
+        ours.train(training)
+        theirs.train(training)
+        made, wanted = results(ours, x), results(theirs, x)
+        assert len(made) == len(wanted)
+        for a, b in zip(made, wanted, strict=True):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b)
+            assert a.isfinite().all()
+    for (name, a), (other, b) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
+        assert name == other
+        assert torch.equal(a, b)
+    ours.train()
+    theirs.train()
+    for model in (ours, theirs):
+        model.zero_grad()
+        sum(y.square().sum() for y in results(model, x)).backward()  # type: ignore[union-attr]
+    if x.dtype == torch.float64:
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert a.grad is not None
+            assert torch.allclose(a.grad, b.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_numbers_as_the_fx_model(name: str) -> None:
+    graph = NETWORKS[name]
+    ours = standalone(graph)
+    again = emit_python(read(write(graph)))
+    assert again == emit_python(graph)
+    for dtype in (torch.float32, torch.float64):
+        for sequence in (False, True):
+            if (sequence and name in FIXED_LENGTH) or (not sequence and graph.input.value.varies):
+                continue
+            theirs = emit(graph, seed=3).to(dtype)
+            assert list(ours.state_dict()) == list(theirs.state_dict())
+            ours.to(dtype).load_state_dict(theirs.state_dict())
+            assert_same(ours, theirs, random_input(graph, sequence, dtype))
+
+
+def test_the_text_is_clean(tmp_path: Path) -> None:
+    for name, graph in NETWORKS.items():
+        (tmp_path / f"{name}.py").write_text(emit_python(graph))
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+# -- what it looks like ---------------------------------------------------------------------------
+
+
+def test_equal_blocks_share_a_class_and_run_in_a_loop() -> None:
+    graph = RunningSums().apply(
+        small.resnet((3, 8, 36, 3), (64, 128, 256, 512), size=112, bottleneck=True, classes=1000)
+    )
+    text = emit_python(graph)
+    names = [item.name for item in ast.parse(text).body if isinstance(item, ast.ClassDef)]
+    assert [name for name in names if name.startswith("Stage2")] == [
+        "Stage2OpeningBlock",
+        "Stage2Block",
+        "Stage2",
+    ]
+    assert "[Stage2OpeningBlock(), *(Stage2Block() for _ in range(35))]" in text
+    assert "for block in self.blocks[1:35]:\n            x = x + block(x)" in text
+    assert "for stage in self.stages:\n            x = stage(x)" in text
+    assert text.count("\n") < 520
+
+
+def test_golden() -> None:
+    path = Path(__file__).parent / "goldens" / "small.py.txt"
+    assert emit_python(small.resnet((2, 4), (4, 8))) == path.read_text()
+
+
+def test_only_what_is_used_of_the_prelude_is_there() -> None:
+    text = emit_python(NETWORKS["chain"])
+    names = {
+        item.name
+        for item in ast.parse(text).body
+        if isinstance(item, (ast.ClassDef, ast.FunctionDef))
+    }
+    assert {"frames", "Conv2d", "MaxPool2d", "mean_over_time", "read_safetensors"} <= names
+    assert not {"DropPath", "poisson", "Group", "GroupNorm", "StepBatchNorm2d"} & names
+
+
+# -- use ------------------------------------------------------------------------------------------
+
+
+def test_weights_are_read_from_safetensors(tmp_path: Path) -> None:
+    graph = NETWORKS["plif"]
+    theirs = emit(graph, seed=5)
+    results(theirs, random_input(graph, False, torch.float32))  # move the buffers
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors", metadata={"format": "pt"})
+    ours = module_of(emit_python(graph)).load(str(tmp_path / "weights.safetensors"))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+        assert ours.state_dict()[name].dtype == value.dtype
+
+
+def test_it_needs_torch_alone(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(emit_python(NETWORKS["norms"]))
+    code = (
+        "import sys\n"
+        "for name in ('danetc', 'safetensors', 'torchvision', 'numpy'): sys.modules[name] = None\n"
+        "import torch, model\n"
+        "print(model.build()(torch.randn(2, 3, 8, 8)).shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "torch.Size([2, 3])\n", done.stderr
+
+
+def test_norms_start_at_the_weights_of_the_spec() -> None:
+    ours, theirs = standalone(norms()).state_dict(), emit(norms()).state_dict()
+    for name in ("stem.static", "groupnorm", "tebn", "steps", "groups", "batchnorm"):
+        assert torch.equal(ours[f"{name}.weight"], theirs[f"{name}.weight"])
+
+
+def test_convolutions_start_as_in_torchvision() -> None:
+    graph = small.resnet((1,), (64,))
+    ours, theirs = standalone(graph).state_dict(), emit(graph).state_dict()
+    name = "stages.0.blocks.0.branch.conv1.weight"
+    assert ours[name].std().item() == pytest.approx(theirs[name].std().item(), rel=0.05)
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    *("lambda", "__import__", "__init__", "class", "forward", "x", "self", "torch", "nn", "Tensor"),
+    *("Model", "Conv2d", "build", "print", "append", "weight", "training", "IF", "frames", "json"),
+    '"""', "\\", "'); raise SystemExit('", "a\nimport os", "\0", "é", "ﬁ", "x, y", "_1", "$", "~}{",
+]  # fmt: skip
+
+
+def renamed(graph: Graph, name: str) -> Graph:
+    """A graph in which all that has a name is called ``name``, as far as it stays one graph."""
+
+    def scope(path: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if part in ("stem", "branch", "stages") else part for part in path)
+
+    nodes = {
+        id: replace(
+            node,
+            scope=scope(node.scope),
+            name=name if node.name in ("conv", "conv1", "add", "flatten") else node.name,
+        )
+        for id, node in graph.nodes.items()
+    }
+    return replace(graph, name=name, nodes=nodes, outputs={name: graph.outputs["out"]})
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_data(name: str) -> None:
+    graph = renamed(small.resnet((2, 3)), name)
+    text = emit_python(graph)
+    assert text.isascii()
+    wanted = emit(small.resnet((2, 3)), seed=3)
+    ours = module_of(text).build()
+    ours.load_state_dict(dict(zip(ours.state_dict(), wanted.state_dict().values(), strict=True)))
+    x = random_input(graph, False, torch.float32)
+    assert torch.equal(ours(x), wanted(x))
+
+
+@pytest.mark.parametrize("name", [*HOSTILE[:20], "é"])
+def test_weights_are_named_as_in_the_fx_model(name: str) -> None:
+    graph = renamed(small.resnet((2, 3)), name)
+    assert list(standalone(graph).state_dict()) == list(emit(graph).state_dict())
+
+
+@pytest.mark.parametrize("name", ["lambda", "__import__", "torch", "Conv2d", "Model", "é"])
+def test_neurons_of_any_name(name: str) -> None:
+    program = small.IF.replace("neuron IF", f"neuron {name}").replace(
+        "surrogate atan", "surrogate IF"
+    )
+    graph = small.resnet((2,), (4,))
+    graph = replace(graph, neurons={"IF": program})
+    ours, theirs = standalone(graph), emit(graph, seed=1)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
+def test_two_neurons_of_one_name_are_two_classes() -> None:
+    graph = small.resnet((2,), (4,))
+    other = small.IF.replace("sub v 1.0", "sub v 0.5")
+    last = next(node for node in reversed(graph.nodes.values()) if node.op == "neuron")
+    nodes = {**graph.nodes, last.id: replace(last, attrs={"neuron": "other"})}
+    graph = replace(graph, nodes=nodes, neurons={**graph.neurons, "other": other})
+    text = emit_python(graph)
+    assert "class IF(nn.Module):" in text
+    assert "class IF2(nn.Module):" in text
+    assert text.count("class AtanSpike") == 1
+    ours, theirs = standalone(graph), emit(graph, seed=1)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
