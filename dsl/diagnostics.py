@@ -122,7 +122,10 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     for number, place in enumerate(places):
         if number == 0 or place.span.source is not places[number - 1].span.source:
             arrow = "-->" if number == 0 else ":::"
-            lines.append(paint(f"{' ' * margin}{arrow} ", "place") + str(place.span))
+            where = str(place.span) if place.span.source.text else place.span.source.name
+            lines.append(paint(f"{' ' * margin}{arrow} ", "place") + where)
+        if not place.span.source.text:
+            continue  # a file that could not be read has no line to show
         style = "error" if number == 0 else "place"
         mark = "^" if number == 0 else "-"
         lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)

@@ -347,3 +347,11 @@ def test_names_that_no_file_has(name: str) -> None:
 
 def _spans(error: Diagnostic) -> list[modules.Span]:
     return [error.span, *(label.span for label in error.labels)]
+
+
+def test_a_file_without_text_is_shown_by_its_name_alone(tmp_path: Path) -> None:
+    error = failing(tmp_path / "a.danet")
+    assert render(error).splitlines() == [
+        f"error[E0201]: {error.message}",
+        f" --> {tmp_path}/a.danet",
+    ]
