@@ -1,0 +1,139 @@
+"""The formatter: the tree stays, the comments stay, a second pass changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.parser import parse
+from danetc.dsl.printer import format_source, print_expr, print_program
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import Define, Expr, Program
+from danetc.dsl.tokens import scan
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.dsl.examples import EXAMPLES
+from tests.dsl.strategies import expressions, programs
+
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def read(text: str) -> Program:
+    reporter = Reporter()
+    program = parse(SourceFile("test.danet", text), reporter)
+    reporter.raise_if_errors()
+    return program
+
+
+def fmt(text: str) -> str:
+    return format_source(read(text))
+
+
+@quick
+@given(expressions)
+def test_an_expression_reads_back(expression: Expr) -> None:
+    text = f"block b {{ x = {print_expr(expression)} }}"
+    (declaration,) = read(text).declarations
+    assert declaration.body == (Define("x", None, expression),)
+
+
+@quick
+@given(programs)
+def test_a_program_reads_back(program: Program) -> None:
+    text = print_program(program)
+    assert read(text) == program
+    assert fmt(text) == text
+
+
+@quick
+@given(programs, st.data())
+def test_comments_and_trees_outlive_the_formatter(program: Program, data: st.DataObject) -> None:
+    """Comments and blank lines put at any place of a text: none is lost, one pass is enough."""
+    scanned = scan(SourceFile("test.danet", print_program(program)))
+    gaps = data.draw(
+        st.lists(
+            st.sampled_from([" ", "\n", "\n\n", " # c\n", "\n# own\n", "\n\n# far\n\n"]),
+            min_size=len(scanned.tokens),
+            max_size=len(scanned.tokens),
+        )
+    )
+    text = "".join(gap + token.text for gap, token in zip(gaps, scanned.tokens, strict=True))
+    before = read(text)
+    once = fmt(text)
+    after = read(once)
+    assert before == program
+    assert after == program
+    assert sorted(comment.text for comment in after.comments) == sorted(
+        comment.text for comment in before.comments
+    )
+    assert fmt(once) == once
+
+
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_examples_keep_their_meaning(title: str) -> None:
+    text = EXAMPLES[title]
+    once = fmt(text)
+    assert read(once) == read(text)
+    assert [c.text for c in read(once).comments] == [c.text for c in read(text).comments]
+    assert fmt(once) == once
+    code = [line.split("#")[0] for line in once.splitlines()]
+    assert all(len(line.rstrip()) <= 100 for line in code)
+
+
+CASES = {
+    "a body on one line stays there": (
+        "rule chain   {in[i]=out[i-1];result=out[ n - 1 ]}",
+        "rule chain { in[i] = out[i-1];  result = out[n-1] }\n",
+    ),
+    "a body over lines has one statement a line": (
+        "network a {\nsteps = 1; neuron = IF }",
+        "network a {\n  steps  = 1\n  neuron = IF\n}\n",
+    ),
+    "a body too long for its line": (
+        f"network a {{ x = {'long' * 15}; y = {'long' * 15} }}",
+        f"network a {{\n  x = {'long' * 15}\n  y = {'long' * 15}\n}}\n",
+    ),
+    "blank lines end the alignment": (
+        "network a {\n\n\nsteps = 1\n\n\n\nneuron = IF\n\n}",
+        "network a {\n  steps = 1\n\n  neuron = IF\n}\n",
+    ),
+    "comments": (
+        "#  head\n\nuse std # all\n# above\nnetwork a { # open\n# own\na = 1;# one\nbcd = 2 # two\n"
+        "# last\n}# end\n# file",
+        "#  head\n\nuse std  # all\n\n# above\nnetwork a {  # open\n  # own\n  a   = 1  # one\n"
+        "  bcd = 2  # two\n  # last\n}  # end\n# file\n",
+    ),
+    "comments between the steps of a flow": (
+        "block a { out = in -> # first\nconv(3) # weights\n # then\n -> norm # last\n}",
+        "block a {\n  out = in      # first\n    -> conv(3)  # weights\n    # then\n"
+        "    -> norm  # last\n}\n",
+    ),
+    "a comment inside a call": (
+        "block a { out = conv(3, # why\n 4) }",
+        "block a {\n  # why\n  out = conv(3, 4)\n}\n",
+    ),
+    "long flows break before an arrow": (
+        "block a { out = " + " -> ".join(["convolution(64, kernel = 3)"] * 5) + "\n}",
+        "block a {\n  out = convolution(64, kernel = 3) -> convolution(64, kernel = 3)"
+        " -> convolution(64, kernel = 3)\n    -> convolution(64, kernel = 3)"
+        " -> convolution(64, kernel = 3)\n}\n",
+    ),
+    "long calls have one argument a line": (
+        "block a { out = concat(" + ", ".join(["f(" + "b" * 40 + ")"] * 3) + ") }",
+        "block a {\n  out = concat(\n" + ",\n".join(["    f(" + "b" * 40 + ")"] * 3) + "\n  )\n}\n",
+    ),
+    "parentheses that say nothing go": (
+        "block a { out = ((a) * (b)) + (c) - ((d - e)) }",
+        "block a { out = a * b + c - (d - e) }\n",
+    ),
+    "an empty file": ("", ""),
+    "comments alone": ("\n# a\n\n\n# b", "# a\n\n# b\n"),
+    "windows line ends": ("use std # a\r\n# b\r\n", "use std  # a\n# b\n"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_canonical_text(case: str) -> None:
+    text, expected = CASES[case]
+    assert fmt(text) == expected
+    assert fmt(expected) == expected
