@@ -163,6 +163,8 @@ def _pull(builder: Builder, op: Op, grad: Operand) -> list[tuple[Operand, Operan
         case ["div", a, b]:
             share = emit("div", grad, b)
             return [(a, share), (b, emit("neg", emit("mul", share, out)))]
+        case ["cast", a]:
+            return [(a, grad)]
         case ["neg", a]:
             return [(a, emit("neg", grad))]
         case ["exp", a]:

@@ -30,6 +30,7 @@ _LEVELS: Mapping[str, tuple[int, ...]] = {
     "heaviside": (_ATOM, 2),
     "number": (_ATOM, _ATOM),
     "detach": (_ATOM, _ATOM),
+    "cast": (_ATOM, _ATOM),
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), (1, 2, 2)),
 }
 

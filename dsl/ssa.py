@@ -102,6 +102,7 @@ OPCODES: Mapping[str, OpInfo] = {
     "or": OpInfo(2, "{0} | {1}", None, "condition"),
     "not": OpInfo(1, "~{0}", None, "condition"),
     "number": OpInfo(1, "{0}.to({like}.dtype)", None, "spike"),  # a condition as 0 or 1
+    "cast": OpInfo(1, "{0}.to({like}.dtype)"),  # a scalar in the type of the layer's input
     "where": OpInfo(3, "torch.where({0}, {1}, {2})"),
 }
 """The operations of a neuron program."""
@@ -193,7 +194,15 @@ class Builder:
             return then if condition else otherwise
         if (then, otherwise) == (1.0, 0.0):
             return self.emit("number", condition)
-        return then if then == otherwise else self._append("where", (condition, then, otherwise))
+        if then == otherwise:
+            return then
+        scalars = self.is_scalar(then) and self.is_scalar(otherwise)
+        if scalars and not self.is_scalar(condition):  # they would decide the type of the result
+            then, otherwise = self._cast(then), self._cast(otherwise)
+        return self._append("where", (condition, then, otherwise))
+
+    def _cast(self, scalar: Operand) -> Operand:
+        return scalar if isinstance(scalar, float) else self._append("cast", (scalar,))
 
     def again(self, opcode: str, args: Sequence[Operand]) -> Operand:
         """An operation that was simplified before, appended as it is."""

@@ -272,6 +272,36 @@ def test_spikes_are_exact_in_every_type(compiled: Any) -> None:
         assert w.grad.dtype == w.dtype == torch.float32
 
 
+def test_a_choice_of_two_learnables_keeps_the_type(compiled: Any) -> None:
+    program = compiled("neuron n { a = learn(1); b = learn(2); k = a if x > 0 else b; s = k * x }")
+    for dtype in (torch.float64, torch.bfloat16):
+        neuron = Neuron(program.text(), 1, 1)
+        x = torch.tensor([[3.0, -4.0, -5.0]], dtype=dtype, requires_grad=True)
+        out = neuron(x)
+        assert out.dtype == dtype
+        assert out.tolist() == [[[3.0, -8.0, -10.0]]]
+        out.sum().backward()
+        assert [p.grad.item() for p in neuron.params() if p.grad is not None] == [3.0, -9.0]
+
+
+def test_equal_operands_share_the_gradient_as_in_torch(compiled: Any) -> None:
+    """max(|x|, x) is a tie wherever x is positive: half the gradient goes each way."""
+    x = torch.tensor([[2.0, -3.0]], requires_grad=True)
+    for text, expected in (
+        ("max(abs(x), 3 * x / 3)", [1.0, -1.0]),
+        ("max(abs(x), 2)", [1.0, -1.0]),
+    ):
+        program = compiled(f"neuron n {{ s = {text} }}")
+        (grad,) = torch.autograd.grad(Neuron(program.text(), 1, 1)(x).sum(), x)
+        assert grad.tolist() == [expected]
+    program = compiled("neuron n { a = 2 * x; b = 3 * x - 2; s = max(a, b) + min(a, b) * 10 }")
+    (grad,) = torch.autograd.grad(Neuron(program.text(), 1, 1)(x).sum(), x)
+    a = 2 * x
+    b = 3 * x - 2
+    reference = torch.maximum(a, b) + torch.minimum(a, b) * 10
+    assert torch.equal(grad, torch.autograd.grad(reference.sum(), x)[0])
+
+
 def test_autocast(compiled: Any) -> None:
     layer = nn.Sequential(nn.Linear(7, 7), Neuron(compiled("PLIF").text(), T, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
