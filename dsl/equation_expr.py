@@ -141,13 +141,15 @@ class Lowering:
 
     ``values`` holds what each name stands for so far, ``failed`` the names whose equation was
     wrong, ``later`` where names get a value that have none yet. ``argument_spans`` says where
-    parameters got their values, to be shown beside an error that such a value causes.
+    parameters got their values and ``argument_texts`` which: an error that such a value causes is
+    reported there.
     """
 
     what: str  # "neuron" or "surrogate"
     builder: Builder
     reporter: Reporter
     argument_spans: Mapping[str, Span]
+    argument_texts: Mapping[str, str]
     taken: set[str]  # names that a learnable cannot have
     values: dict[str, Value] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
@@ -199,7 +201,7 @@ class Lowering:
         value = self.number(expr)
         if not isinstance(value, float):
             hint = "a constant is made of numbers and of parameters that are not learnt"
-            raise self.error(code, message, expr.span, hint=hint)
+            raise self._blame(expr, code, message, hint)
         return value
 
     def value(self, expr: Expr) -> Value:
@@ -213,16 +215,20 @@ class Lowering:
         try:
             return self._value(expr)
         except ConstantError as problem:
-            names = {node.id for node in walk(expr) if isinstance(node, Name)}
-            causes = tuple(
-                Label(span, f"`{name}` is {_shown(self.values.get(name))}")
-                for name, span in self.argument_spans.items()
-                if name in names
-            )
-            message = f"this constant has no value: {problem}"
-            raise self.error("E0710", message, expr.span, labels=causes) from None
+            raise self._blame(expr, "E0710", f"this constant has no value: {problem}") from None
         finally:
             self._depth -= 1
+
+    def _blame(self, expr: Expr, code: str, message: str, hint: str | None = None) -> Reported:
+        """Report what is wrong with an equation's constants, at the argument that made it wrong
+        where one did: the equation may be of the standard library."""
+        names = {node.id for node in walk(expr) if isinstance(node, Name)}
+        for name, span in self.argument_spans.items():
+            if name in names:
+                label = f"`{name}` is {self.argument_texts.get(name, 'given here')}"
+                equation = Label(expr.span, "where it is used")
+                return self.error(code, message, span, label=label, labels=(equation,), hint=hint)
+        return self.error(code, message, expr.span, hint=hint)
 
     def _value(self, expr: Expr) -> Value:
         build = self.builder
@@ -385,7 +391,3 @@ def _literal(expr: Number) -> float:
 
 def _count(number: int) -> str:
     return "one value" if number == 1 else f"{number} values"
-
-
-def _shown(value: Value | None) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()

@@ -51,16 +51,19 @@ def compile_neuron(
     reporter: Reporter,
     *,
     argument_spans: Mapping[str, Span] | None = None,
+    surrogate_spans: Mapping[str, Span] | None = None,
 ) -> NeuronProgram | None:
     """The program of a neuron, or None where errors were reported.
 
-    ``arguments`` hold a value for every parameter. ``argument_spans`` say where those came from
-    that the user gave, so that an error can show them. Without a ``surrogate`` the program can be
-    looked at, not differentiated.
+    ``arguments`` hold a value for every parameter. ``argument_spans`` and ``surrogate_spans`` say
+    where the user gave those that are not defaults: errors that they cause are reported there.
+    Without a ``surrogate`` the program can be looked at, not differentiated.
     """
     stand_in = None
     if surrogate is not None:
-        stand_in = compile_surrogate(surrogate, surrogate_arguments, reporter)
+        stand_in = compile_surrogate(
+            surrogate, surrogate_arguments, reporter, argument_spans=surrogate_spans
+        )
     try:
         program = _neuron(declaration, arguments, stand_in, reporter, argument_spans or {})
     except TooManyOperations:
@@ -76,10 +79,12 @@ def compile_surrogate(
     declaration: Declaration,
     arguments: Mapping[str, int | float | bool],
     reporter: Reporter,
+    *,
+    argument_spans: Mapping[str, Span] | None = None,
 ) -> SurrogateProgram | None:
     """The derivative that a surrogate stands for, or None where errors were reported."""
     try:
-        return _surrogate(declaration, arguments, reporter)
+        return _surrogate(declaration, arguments, reporter, argument_spans or {})
     except TooManyOperations:
         _too_long(declaration, reporter)
     except Reported:
@@ -102,7 +107,7 @@ def _neuron(
     body = _body(declaration)
     names = _names(declaration, body)
     builder = Builder((INPUT,))
-    lowering = Lowering("neuron", builder, reporter, argument_spans, taken=names)
+    lowering = Lowering("neuron", builder, reporter, argument_spans, _texts(arguments), names)
     states = _states(lowering, body)
     builder.inputs += tuple(states)
     lowering.values = {name: name for name in (INPUT, *states)}
@@ -199,12 +204,13 @@ def _surrogate(
     declaration: Declaration,
     arguments: Mapping[str, int | float | bool],
     reporter: Reporter,
+    argument_spans: Mapping[str, Span],
 ) -> SurrogateProgram:
     body = _body(declaration)
     names = _names(declaration, body)
-    lowering = Lowering(
-        "surrogate", Builder((INPUT,)), reporter, {}, taken=names, values={INPUT: INPUT}
-    )
+    builder = Builder((INPUT,))
+    lowering = Lowering("surrogate", builder, reporter, argument_spans, _texts(arguments), names)
+    lowering.values = {INPUT: INPUT}
     _parameters(lowering, declaration, arguments)
     _equations(lowering, declaration, body, {})
     defined = {item.name for item in body if isinstance(item, Define)}
@@ -219,7 +225,6 @@ def _surrogate(
         )
     if lowering.wrong:
         raise Reported
-    builder = lowering.builder
     value = builder.number(lowering.values[given[0]])
     try:
         if given == ["y"]:
@@ -245,6 +250,20 @@ def _body(declaration: Declaration) -> tuple[Stmt, ...]:
     if declaration.value is not None or declaration.body is None:
         raise ValueError(f"{declaration.kind} {declaration.name} has no equations of its own")
     return declaration.body
+
+
+def _texts(arguments: Mapping[str, int | float | bool | Learn]) -> dict[str, str]:
+    """The arguments as errors show them."""
+    texts = {}
+    for name, value in arguments.items():
+        if isinstance(value, Learn):
+            texts[name] = "learnt"
+        elif isinstance(value, bool):
+            texts[name] = str(value).lower()
+        else:
+            with suppress(OverflowError):
+                texts[name] = f"{float(value):g}"
+    return texts
 
 
 def _names(declaration: Declaration, body: tuple[Stmt, ...]) -> set[str]:

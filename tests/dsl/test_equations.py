@@ -390,8 +390,14 @@ def test_an_argument_is_blamed_where_it_was_given() -> None:
     result = compile_neuron(neuron, {"tau": 0}, None, {}, reporter, argument_spans={"tau": span})
     assert result is None
     (error,) = reporter.diagnostics
-    assert (error.code, error.span.text) == ("E0710", "1 / tau")
-    assert [(label.span.text, label.text) for label in error.labels] == [("tau = 0", "`tau` is 0")]
+    assert (error.code, error.span.text, error.label) == ("E0710", "tau = 0", "`tau` is 0")
+    assert [label.span.text for label in error.labels] == ["1 / tau"]
+
+    neuron = declare("neuron n(u0 = 2.0) { state u = u0; u = u + x; s = u }")
+    learnt = {"u0": Learn(1.0)}
+    assert compile_neuron(neuron, learnt, None, {}, reporter, argument_spans={"u0": span}) is None
+    error = reporter.diagnostics[-1]
+    assert (error.code, error.label) == ("E0715", "`u0` is learnt")
 
 
 def test_bounds_of_an_argument() -> None:
