@@ -1,0 +1,220 @@
+"""Facts of the shipped specs against the paper's figures, and against counts made otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import networkx
+import pytest
+import torch
+import torchvision
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.facts import Summary, fewest_neurons, operations, summarise
+from danetc.compiler.graph import Graph
+from torch import Tensor, nn
+
+DEPTHS = (18, 34, 50, 101, 152)
+TABLE_6 = (11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808)
+PA_B = (11_689_640, 21_797_800, 25_557_160, 44_549_288, 60_192_936)
+PARAMETERS = {
+    **{
+        f"{name}_r{depth}": count
+        for name in ("origin", "tdbn", "baa", "sew", "danet_a", "danet_c", "danet_d")
+        for depth, count in zip(DEPTHS, TABLE_6, strict=True)
+    },
+    **{f"danet_b_r{depth}": count for depth, count in zip(DEPTHS, PA_B, strict=True)},
+    "spiking_densenet121": 7_978_856,
+    "spiking_densenet161": 28_681_000,
+    "spiking_densenet201": 20_013_928,
+    "ms_resnet18": 11_693_736,
+    "ms_resnet34": 21_801_896,
+    "ms_resnet104": 77_350_504,
+}
+"""Table VI in exact counts, and the peers of Tables III and VI from their authors' code."""
+
+CHAIN = {
+    18: [2, 4, 6, 8],
+    34: [3, 7, 13, 16],
+    50: [3, 7, 13, 16],
+    101: [3, 7, 30, 33],
+    152: [3, 11, 47, 50],
+}
+DENSE = [2, 4, 6, 8]
+FEWEST = {
+    **{f"{n}_r{d}": CHAIN[d] for n in ("origin", "tdbn", "baa") for d in DEPTHS},
+    **{f"danet_{n}_r{d}": DENSE for n in "cd" for d in DEPTHS},
+    **{f"danet_{n}_r{d}": [0, 0, 0, 0] for n in "ab" for d in DEPTHS},
+    **{f"sew_r{d}": [0, 1, 2, 3] for d in (18, 34)},
+    **{f"sew_r{d}": [1, 2, 3, 4] for d in (50, 101, 152)},
+}
+"""The fewest spiking neurons from the stem's output to the end of each stage."""
+
+SEW_COUNTS = {
+    18: ["count(3)", "count(3)", "count(3)", "count(3)"],
+    34: ["count(4)", "count(5)", "count(7)", "count(4)"],
+    50: ["count(4)", "count(5)", "count(7)", "count(4)"],
+    101: ["count(4)", "count(5)", "count(24)", "count(4)"],
+    152: ["count(4)", "count(9)", "count(37)", "count(4)"],
+}
+"""A stage of n blocks gives at most n + 1 spikes to a place: the projection's too. In R18 and R34
+the first stage adds n to the stem's."""
+
+
+@cache
+def graph(name: str) -> Graph:
+    return graph_of(check_file(name))
+
+
+@cache
+def summary(name: str) -> Summary:
+    return summarise(graph(name))
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items(), ids=PARAMETERS)
+def test_parameters_are_those_of_the_paper(name: str, count: int) -> None:
+    assert summary(name).parameters == count
+
+
+@pytest.mark.parametrize("name", ["danet_c_r18", "danet_b_r50", "ms_resnet18", "spiking_densenet121",
+                                  "own_neuron", "own_connection"])  # fmt: skip
+def test_a_built_model_has_the_parameters_that_the_graph_counts(name: str) -> None:
+    model = emit(graph(name))
+    assert sum(p.numel() for p in model.parameters()) == summary(name).parameters
+
+
+def test_parameters_of_norms_with_time_and_of_neurons_are_counted() -> None:
+    for norm in ("tebn", "batchnorm(per_step = true)", "groupnorm(groups = 2)"):
+        checked = check_text(
+            f"""use std
+            network n {{
+              input = image(3, 8, 8); steps = 3; surrogate = atan; norm = {norm}
+              neuron = PLIF
+              stem = conv(4) -> norm -> spike
+              stages = stage(basic(4), 2) via sew
+              head = avgpool -> linear(5)
+            }}"""
+        )
+        counted = summarise(graph_of(checked)).parameters
+        model = emit(graph_of(checked))
+        assert sum(p.numel() for p in model.parameters()) == counted, norm
+
+
+@pytest.mark.parametrize(("name", "fewest"), FEWEST.items(), ids=FEWEST)
+def test_fewest_neurons_to_each_stage_are_those_of_the_table(name: str, fewest: list[int]) -> None:
+    assert [stage.fewest_neurons for stage in summary(name).stages] == fewest
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_fewest_neurons_in_listing_1s_reading(depth: int) -> None:
+    checked = check_file(f"danet_c_r{depth}")
+    listing = graph_of(
+        checked, settings={"stages": f"resnet{depth} via origin by densely_additive_all"}
+    )
+    assert [stage.fewest_neurons for stage in summarise(listing).stages] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "name", [*FEWEST, "spiking_densenet121", "ms_resnet104", "own_rule", "own_connection"]
+)
+def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
+    """Dijkstra over the same edges, a neuron's weight on the edges that lead to it."""
+    net = graph(name)
+    flow = net.to_networkx()
+
+    def cost(_: int, target: int, edges: object) -> int:
+        node = net[target]
+        return int(node.op == "neuron" and node.value.kind.name == "spike")
+
+    lengths = networkx.single_source_dijkstra_path_length(flow, net.stem_output, weight=cost)
+    assert fewest_neurons(net, net.stem_output) == lengths
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("family", ["origin", "sew", "danet_a", "danet_b", "danet_c", "danet_d"])
+def test_the_main_path_has_a_neuron_less_than_the_network_has_layers(
+    family: str, depth: int
+) -> None:
+    assert summary(f"{family}_r{depth}").neurons_on_main_path == depth - 1
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_what_passes_between_blocks_is_table_1s_row(depth: int) -> None:
+    def kinds(family: str) -> list[str]:
+        return [stage.propagated for stage in summary(f"{family}_r{depth}").stages]
+
+    for family in ("origin", "tdbn", "baa", "danet_c", "danet_d"):
+        assert kinds(family) == ["spike"] * 4
+    for family in ("danet_a", "danet_b"):
+        assert kinds(family) == ["analog"] * 4
+    assert kinds("sew") == SEW_COUNTS[depth]
+
+
+# -- operations -----------------------------------------------------------------------------------
+
+
+def hooked_macs(model: nn.Module, size: int) -> int:
+    """Multiply-accumulates as a forward pass of torch meets them."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output.numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            total += output.numel() * module.in_features
+
+    for module in model.modules():
+        module.register_forward_hook(count)
+    model(torch.empty(1, 3, size, size, device="meta"))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("origin_r18", "resnet18"),
+        ("origin_r50", "resnet50"),
+        ("spiking_densenet121", "densenet121"),
+    ],
+)
+def test_operations_are_those_of_torchvision(ours: str, theirs: str) -> None:
+    with torch.device("meta"):
+        reference = getattr(torchvision.models, theirs)(weights=None)
+    expected = hooked_macs(reference.eval(), 224)
+    analog = graph_of(check_file(ours), settings={"neuron": "ReLU", "steps": 1})
+    assert operations(analog) == (expected, 0)
+    if theirs == "resnet50":
+        assert round(expected / 1e9, 2) == 4.09
+
+
+def test_convolutions_of_spikes_are_additions_at_every_step() -> None:
+    """All of Origin but its stem and head reads spikes; the stem's work is done once."""
+    once, steps = graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}), 4
+    stem = 64 * 3 * 49 * 112 * 112
+    head = 512 * 1000
+    total, _ = operations(once)
+    assert operations(graph("origin_r18")) == (stem + head, steps * (total - stem - head))
+
+
+def test_a_convolution_of_counts_multiplies() -> None:
+    """In SEW the first convolution of a block reads counts, the second spikes."""
+    net = graph_of(check_file("sew_r18"), settings={"steps": 1})
+    macs, additions = operations(net)
+    both = operations(graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}))
+    assert macs + additions == sum(both)
+    counted = sum(_reads(net, "count"))
+    stem_and_head = 64 * 3 * 49 * 112 * 112 + 512 * 1000
+    assert counted > 0
+    assert macs == stem_and_head + counted
+
+
+def _reads(net: Graph, kind: str) -> Iterator[int]:
+    """Multiply-accumulates of convolutions that read values of a kind, from shapes alone."""
+    for node in net.nodes.values():
+        source = net[node.inputs[0]].value if node.inputs else None
+        if node.op == "conv" and source is not None and source.kind.name == kind:
+            channels, height, width = node.value.shape
+            window = source.shape[0] * int(node.attrs["kernel"] or 0) ** 2
+            yield channels * height * width * window
