@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from danetc.compiler.graph import Block, Graph, Node, Shape, Value
+from danetc.compiler.graph import Attribute, Block, Graph, Node, Shape, Value
 
 SPIKE, COUNT, ANALOG = "#c2410c", "#7e22ce", "#2563eb"
 INTERBLOCK = "#fed7aa"
@@ -16,6 +16,10 @@ QUIET = "#6b7280"
 def shown(text: str) -> str:
     text = "".join(ch if ch.isprintable() else "\N{REPLACEMENT CHARACTER}" for ch in text)
     return escape(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _number(value: Attribute) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def size(shape: Shape) -> str:
@@ -36,11 +40,11 @@ def layer(node: Node) -> str:
         case "neuron":
             words = str(a["neuron"])
         case "affine":
-            words = f"{a['factor']} x + {a['offset']}"
+            words = f"{_number(a['factor'])} x + {_number(a['offset'])}"
         case "batchnorm":
             words = "norm per step" if a.get("per_step") else "norm"
         case "dropout" | "droppath":
-            words = f"{node.op} {a['p']}"
+            words = f"{node.op} {_number(a['p'])}"
         case _:
             words = node.op.replace("_", " ")
     if a.get("stride") not in (None, 1):

@@ -7,6 +7,7 @@ one. Every text in the drawing is escaped; the names of its nodes are our own.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
 _MOST_WHOLE = 6  # a stage of up to so many blocks is drawn whole
 _MOST_NESTED = 4
 _MOST_SHOWN = 12  # and no stage shows more blocks than this
+_DECIMALS = re.compile(r"\b\d\.\d[\de.-]*")
 _TIMEOUT = 60.0  # seconds for the layout
 
 
@@ -121,14 +123,18 @@ class _Frame:
 
 
 def _kept(rows: list[tuple[Row, ...]]) -> list[int]:
-    """Which blocks to draw: all of a short stage, the ends of runs of equal blocks of others."""
+    """Which blocks to draw: all of a short stage, the ends of runs of equal blocks of others.
+
+    Blocks are equal here if they differ in decimals alone: drop-path grows with depth.
+    """
     n = len(rows)
+    kinds = [_DECIMALS.sub("", "".join(map(str, block))) for block in rows]
     if n <= _MOST_WHOLE:
         return list(range(n))
     shown = {0, 1, n - 1}
     start = 0
     for index in range(1, n + 1):
-        if index == n or rows[index] != rows[start]:
+        if index == n or kinds[index] != kinds[start]:
             run = range(start, index)
             shown |= set(run) if len(run) <= 3 else {run[0], run[-1]}
             start = index

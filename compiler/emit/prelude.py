@@ -29,7 +29,14 @@ class Chain(nn.Sequential):
         super().__init__(OrderedDict(modules))
 
 
-class Group(nn.Module):
+class Numbered(nn.Module):
+    """A module that has children "0", "1", ...: ``self[0]``, ``self[1]``, ..."""
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.get_submodule(str(index))
+
+
+class Group(Numbered):
     """Modules under their names, called by the module around them."""
 
     def __init__(self, **modules: nn.Module) -> None:

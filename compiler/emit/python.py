@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.python_body import Body
+from danetc.compiler.emit.python_classes import ClassText, Path, class_text, merge
 from danetc.compiler.emit.python_names import (
-    WIDTH,
     class_name,
     free,
     is_plain,
@@ -29,8 +28,6 @@ from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
 from danetc.compiler.graph import Graph, Node, Value
 from danetc.compiler.ops import OPS, Context, Function, Module
 
-Path = tuple[str, ...]
-
 _ALWAYS = ("read_safetensors",)
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 
@@ -43,17 +40,6 @@ def emit_python(graph: Graph) -> str:
 # -- classes --------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class _Class:
-    """A class of the text, with all the scopes that it stands for."""
-
-    body: tuple[str, ...]
-    number: int
-    paths: list[Path] = field(default_factory=list)
-    doc: set[str] = field(default_factory=set)
-    name: str = ""
-
-
 class _Emitter:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -64,8 +50,8 @@ class _Emitter:
         self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
         self.names |= {"build", "load"}
         self.neurons = Neurons(self._claim)
-        self.classes: dict[tuple[str, ...], _Class] = {}
-        self.order: list[_Class] = []
+        self.classes: dict[tuple[str, ...], ClassText] = {}
+        self.order: list[ClassText] = []
         context = Context(graph.steps, graph.neurons)
         self.calls: dict[int, Module | Function] = {}
         for node in graph.nodes.values():
@@ -81,8 +67,11 @@ class _Emitter:
         source = graph.input
         tree = scope_tree(node for node in graph.nodes.values() if node is not source)
         root = self._class(tree, [source.id], list(graph.outputs.values()))
-        self._name_classes(root)
-        classes = [self._class_text(item) for item in self.order]
+        written = merge(self.order)
+        root.name = "Model"
+        for item in written:
+            item.name = item.name or self._claim(class_name(item.paths))
+        classes = [class_text(item, self.order) for item in written]
         chosen = self.prelude.chosen(self.used)
         parts = ["\n".join(wrapped(self.prelude.source[name].split("\n"))) for name in chosen]
         parts += [*self.neurons.texts, *classes, _LOADING]
@@ -120,7 +109,7 @@ class _Emitter:
             ]
         )
 
-    def _class(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> _Class:
+    def _class(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> ClassText:
         """The class of a scope, after those below it."""
         lists: dict[Path, int] = {}
         units = self._units(tree, lists)
@@ -129,8 +118,10 @@ class _Emitter:
         for unit in units:
             if isinstance(unit, ScopeTree):
                 flow = flows[unit.path] = self._flow(unit)
-                number = None if self._is_chain(unit, *flow) else self._class(unit, *flow).number
-                made[unit.path] = self._chain(unit) if number is None else f"\0{number}\0()"
+                is_chain = self._is_chain(unit, *flow)
+                made[unit.path] = (
+                    self._chain(unit) if is_chain else self._class(unit, *flow).reference
+                )
         lines = [
             "    def __init__(self) -> None:",
             "        super().__init__()",
@@ -141,8 +132,7 @@ class _Emitter:
         def access(path: Path) -> str:
             text = "self"
             for depth in range(len(tree.path), len(path)):
-                indexed = path[:depth] in lists
-                text = f"{text}[{path[depth]}]" if indexed else member(text, path[depth])
+                text = member(text, path[depth])
             return text
 
         lengths = {access(path): length for path, length in lists.items()}
@@ -157,11 +147,14 @@ class _Emitter:
         ]
         key = tuple(lines)
         if key not in self.classes:
-            self.classes[key] = _Class(key, len(self.order))
+            numbered = any(name.isdecimal() for name in tree.children)
+            self.used |= {"Numbered"} if numbered else set()
+            base = "Numbered" if numbered else "nn.Module"
+            self.classes[key] = ClassText(key, len(self.order), base)
             self.order.append(self.classes[key])
         item = self.classes[key]
         item.paths.append(tree.path)
-        item.doc.add(f"{self._sizes(inputs)} to {self._sizes(outputs)}")
+        item.flows.add(f"{self._sizes(inputs)} to {self._sizes(outputs)}")
         return item
 
     def _sizes(self, ids: Iterable[int]) -> str:
@@ -313,31 +306,6 @@ class _Emitter:
         name: str = free(base, self.names.__contains__)
         self.names.add(name)
         return name
-
-    def _name_classes(self, root: _Class) -> None:
-        root.name = "Model"
-        for item in self.order:
-            if item is not root:
-                item.name = self._claim(class_name(item.paths))
-
-    def _class_text(self, item: _Class) -> str:
-        def name(found: re.Match[str]) -> str:
-            return self.order[int(found[1])].name
-
-        first = ".".join(map(words, item.paths[0])) or "The network"
-        if len(item.paths) > 1:
-            first += f" and {len(item.paths) - 1} more like it"
-        flow = next(iter(item.doc)) if len(item.doc) == 1 else ""
-        doc = [f'    """{first}{": " if flow else ""}{flow}."""']
-        if len(doc[0]) > WIDTH:
-            doc = [f'    """{first}.', "", f"    {flow}", '    """']
-        lines = [
-            f"class {item.name}(nn.Module):",
-            *doc,
-            "",
-            *(re.sub("\0(\\d+)\0", name, line) for line in item.body),
-        ]
-        return "\n".join(wrapped(lines))
 
 
 def _dims(value: Value) -> str:

@@ -17,6 +17,8 @@ _SIGNS = {
     "operator.mul": "*",
     "operator.truediv": "/",
 }
+_JOIN = re.compile(r"(\w+) = torch\.cat\(\[([\w, ]+)\], dim=(-\d)\)", re.ASCII)
+_CALL = re.compile(r"(\w+) = (self[\w.]*)\[(\d+)\]\((\w+)\)", re.ASCII)
 _INDEXED = re.compile(r"(self(?:\.[A-Za-z_][A-Za-z0-9_]*)+)\[(\d+)\]", re.ASCII)
 
 
@@ -67,7 +69,7 @@ class Body:
             names[id] = free(base, lambda name: name in names.values())
         parameters = [names[id] for id in inputs]
         texts = self._texts(statements, names, outputs)
-        lines = _rolled(texts, self.lengths)
+        lines = _rolled(_gathered(texts, self.lengths), self.lengths)
         result = ", ".join(names[id] for id in outputs)
         if lines and lines[-1].startswith(f"{result} = ") and len(outputs) == 1:
             lines[-1] = f"return {lines[-1].removeprefix(f'{result} = ')}"
@@ -173,6 +175,62 @@ class Body:
         return texts
 
 
+def _gathered(texts: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
+    """The texts, with blocks that read all values before them, side by side, as one loop."""
+    for start, text in enumerate(texts):
+        first = _JOIN.fullmatch(text)
+        if first is None:
+            continue
+        values, end, block = first[2].split(", "), start, None
+        while end + 1 < len(texts):
+            join, call = _JOIN.fullmatch(texts[end]), _CALL.fullmatch(texts[end + 1])
+            if join is None or call is None or (join[2].split(", "), join[3]) != (values, first[3]):
+                break
+            number = int(call[3])
+            if call[4] != join[1] or block not in (None, (call[2], number - 1)):
+                break
+            block = call[2], number
+            values.append(call[1])
+            end += 2
+        repeats = (end - start) // 2
+        joined = f"torch.cat([{', '.join(values)}], dim={first[3]})"
+        inner = {*values, *(text.partition(" = ")[0] for text in texts[start:end])}
+        rest = [text.replace(joined, "") for text in texts[end:]]
+        if repeats < 3 or block is None or _reads(rest, inner):
+            continue
+        holder, last = block
+        used = set(re.findall(r"\w+", " ".join(texts)))
+        features = free("features", used.__contains__)
+        item = free(singular(holder.rpartition(".")[2]), used.__contains__)
+        part = _slice(holder, last - repeats + 1, last + 1, lengths)
+        cat = f"torch.cat({features}, dim={first[3]})"
+        return [
+            *texts[:start],
+            f"{features} = [{first[2]}]",
+            f"for {item} in {part}:",
+            f"    {features}.append({item}({cat}))",
+            *_gathered([text.replace(joined, cat) for text in texts[end:]], lengths),
+        ]
+    return list(texts)
+
+
+def _reads(texts: Sequence[str], names: set[str]) -> bool:
+    """Whether one of the variables is read before it is set anew."""
+    left = set(names)
+    for text in texts:
+        targets, _, expression = text.partition(" = ")
+        if left & set(re.findall(r"(?<![\w.])\w+", expression)):
+            return True
+        left -= set(targets.split(", "))
+    return False
+
+
+def _slice(holder: str, low: int, high: int, lengths: Mapping[str, int]) -> str:
+    """``self.blocks[1:]``: a part of a list, or the list where it is all of it."""
+    start, end = str(low or ""), str(high if high != lengths[holder] else "")
+    return f"{holder}[{start}:{end}]" if start or end else holder
+
+
 def _rolled(texts: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
     """The texts, with runs that differ only in the number of a block as loops."""
     lines: list[str] = []
@@ -194,9 +252,7 @@ def _rolled(texts: Sequence[str], lengths: Mapping[str, int]) -> list[str]:
         attribute = singular(holder.rpartition(".")[2])
         used = set(re.findall(r"\w+", " ".join(body).replace(match[0], "")))
         item = free(attribute, used.__contains__)
-        low = str(first) if first else ""
-        high = str(first + repeats) if first + repeats != lengths[holder] else ""
-        part = holder if not low and not high else f"{holder}[{low}:{high}]"
+        part = _slice(holder, first, first + repeats, lengths)
         lines.append(f"for {item} in {part}:")
         lines += [f"    {line.replace(match[0], item)}" for line in body]
         index += repeats * period

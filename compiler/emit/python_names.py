@@ -40,6 +40,8 @@ def is_plain(name: str) -> bool:
 
 def member(holder: str, name: str) -> str:
     """The text that reads the child ``name`` (as in the spec) of ``holder``."""
+    if name.isdecimal() and name.isascii():
+        return f"{holder}[{int(name)}]"
     name = attribute(name)
     return f"{holder}.{name}" if is_plain(name) else f"getattr({holder}, {quoted(name)})"
 
@@ -96,7 +98,9 @@ def _wrap(line: str) -> list[str]:
         if assigned is None:
             return [line]
         head, body, tail = f"{assigned[0]}(", line[assigned.end() :], ")"
-    items = _items(body)
+    if body.startswith("[") and body.endswith("]") and len(items_of(body)) == 1:
+        head, body, tail = f"{head}[", body[1:-1], f"]{tail}"
+    items = items_of(body)
     inner = f"{indent}    "
     if len(inner + body) <= WIDTH:
         broken = [inner + body]
@@ -114,7 +118,7 @@ def _wrap(line: str) -> list[str]:
     return [head, *broken, f"{indent}{tail}"]
 
 
-def _items(body: str) -> list[str]:
+def items_of(body: str) -> list[str]:
     """What the commas outside of all brackets part."""
     items, start, depth = [], 0, 0
     for at, ch in enumerate(body):
@@ -144,11 +148,12 @@ def class_name(paths: Sequence[tuple[str, ...]]) -> str:
     for depth, name in enumerate(first):
         same = all(path[depth] == name for path in paths)
         if name.isdecimal() and depth:
+            last = depth == len(first) - 1
             kind = camel(singular(first[depth - 1]))
             if parts and parts[-1] == camel(first[depth - 1]):
                 parts.pop()
             if not same:
-                parts.append(kind)
+                parts += [kind] if last else []
             elif name == "0" and kind == "Block":
                 parts.append("OpeningBlock")
             else:

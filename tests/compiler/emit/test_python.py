@@ -221,7 +221,7 @@ def test_equal_blocks_share_a_class_and_run_in_a_loop() -> None:
         "Stage2Block",
         "Stage2",
     ]
-    assert "[Stage2OpeningBlock(), *(Stage2Block() for _ in range(35))]" in text
+    assert "Stage2OpeningBlock(), *(Stage2Block() for _ in range(35))" in text
     assert "for block in self.blocks[1:35]:\n            x = x + block(x)" in text
     assert "for stage in self.stages:\n            x = stage(x)" in text
     assert text.count("\n") < 520
@@ -351,5 +351,71 @@ def test_two_neurons_of_one_name_are_two_classes() -> None:
     assert "class IF2(nn.Module):" in text
     assert text.count("class AtanSpike") == 1
     ours, theirs = standalone(graph), emit(graph, seed=1)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
+def densenet(blocks: int = 6, growth: int = 3) -> Graph:
+    net = Net(steps=2)
+    outs = [stem(net, 0, 4)]
+    for i in range(blocks):
+        with net.within("stages", "0"):
+            x = net("concat", *outs, name=f"concat{i}") if i else outs[0]
+        with net.within("stages", "0", "blocks", str(i), "branch"):
+            x = net.spike(net("batchnorm", x, name="norm"))
+            outs.append(net("conv", x, name="conv", width=growth))
+    with net.within("stages", "0"):
+        x = net("concat", *outs, name="concat")
+    with net.within("stages", "between"):
+        x = net("avgpool", x, name="pool")
+    return net.finish(head(net, x))
+
+
+def test_blocks_that_differ_in_one_size_are_one_class() -> None:
+    graph = densenet()
+    text = emit_python(graph)
+    assert "Stage0Block(channels) for channels in range(4, 22, 3)" in text
+    assert "features.append(block(torch.cat(features, dim=-3)))" in text
+    ours, theirs = standalone(graph), emit(graph, seed=3)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
+    assert ours.stages[0].blocks[2] is not None
+
+
+def test_four_that_differ_stay_four_classes() -> None:
+    assert "class Stage0Block3(" in emit_python(densenet(4))
+    assert "Block(channels)" not in emit_python(densenet(4))
+
+
+def test_a_value_that_is_read_again_is_not_gathered() -> None:
+    """A loop over joined features would lose the names of the blocks' outputs."""
+    net = Net(steps=2)
+    outs = [stem(net, 0, 4)]
+    for i in range(5):
+        x = net("concat", *outs, name=f"concat{i}") if i else outs[0]
+        with net.within("blocks", str(i)):
+            outs.append(net("conv", x, name="conv", width=4))
+    graph = net.finish(head(net, net("add", outs[2], outs[5])))
+    assert "features" not in emit_python(graph)
+    ours, theirs = standalone(graph), emit(graph, seed=3)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
+def test_droppath_that_grows_with_depth_is_a_parameter() -> None:
+    net = Net(steps=2)
+    x = stem(net, 0, 4)
+    for i in range(6):
+        with net.within("blocks", str(i)):
+            with net.within("branch"):
+                y = net.spike(net("conv", x, name="conv", width=4))
+                with net.within("weighed"):
+                    y = net("droppath", net("sigmoid", y), p=i / 10 + 0.1)
+            x = net("add", y, x)
+    graph = net.finish(head(net, x))
+    text = emit_python(graph)
+    assert text.count("DropPath(p, rank=3)") == 1
+    ours, theirs = standalone(graph), emit(graph, seed=3)
     ours.load_state_dict(theirs.state_dict())
     assert_same(ours, theirs, random_input(graph, False, torch.float32))
