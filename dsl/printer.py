@@ -133,6 +133,11 @@ class _Formatter:
                 self.next += 1
                 self.lines[-1].comment = comment.text
 
+    def ends_line(self, comment: Comment) -> bool:
+        """Whether a comment has something before it on its line."""
+        start = self.text.rfind("\n", 0, comment.span.start) + 1
+        return bool(self.text[start : comment.span.start].strip())
+
     def blank_line(self, offset: int) -> None:
         """Keep a blank line that stands before an offset, unless a body begins there."""
         may_be = len(self.lines) > self.block and self.lines[-1].text != ""
@@ -240,7 +245,7 @@ class _Formatter:
             end = value.steps[number + 1].span.start if number + 1 < len(value.steps) else 0
             while comments and comments[0].span.start < end:
                 comment = comments.pop(0)
-                if not line.comment and "\n" not in self.text[step.span.end : comment.span.start]:
+                if not line.comment and self.ends_line(comment):
                     line.comment = comment.text
                 else:
                     self.lines.append(_Line(" " * following + comment.text))
