@@ -120,7 +120,9 @@ class _Region(torch.autograd.Function):
                 grad_biases.append(db)
                 source = dx
             grad_inputs.append(source)
-        shaped = [g.view(k.shape) for g, k in zip(grad_inputs, ctx.kept, strict=True) if g is not None]
+        shaped = [
+            g.view(k.shape) for g, k in zip(grad_inputs, ctx.kept, strict=True) if g is not None
+        ]
         none = [None] * norms
         return (None, *shaped, *grad_weights, *grad_biases, *none, *none, *results)
 

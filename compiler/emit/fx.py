@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -19,8 +20,10 @@ from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.graph import Graph, Node, unique
 from danetc.compiler.ops import OPS, Context, Function, Module
+from danetc.compiler.passes.regions import Plan, Region, plan_regions
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.model import Group, Model, Scope, Signature
+from danetc.runtime.packing import bits_for
 from torch import fx, nn
 
 __all__ = ["Model", "emit", "resolve"]
@@ -32,6 +35,7 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
+        "danetc.runtime.fused",
         "danetc.runtime.neuron",
         "danetc.runtime.norm",
         "danetc.runtime.time",
@@ -40,12 +44,24 @@ NAMESPACES = frozenset(
 """The modules whose public names a model may call."""
 
 
-def emit(graph: Graph, seed: int = 0) -> Model:
+PACKED = {
+    "torch.nn.Conv2d": "danetc.runtime.fused.PackedConv2d",
+    "torch.nn.MaxPool2d": "danetc.runtime.fused.PackedMaxPool2d",
+}
+BACKENDS = ("eager", "fused")
+
+
+def emit(graph: Graph, seed: int = 0, backend: str = "eager") -> Model:
     """The model of a graph, with first weights drawn from ``seed``.
 
-    The global random state is left alone. ``topology`` of the model is ``graph``.
+    ``eager`` runs operation by operation and is the reference. ``fused`` runs each neuron with the
+    norms and additions before it as one compiled kernel and keeps spikes and counts as bits; its
+    modules have the same names and the same first weights. The global random state is left alone.
+    ``topology`` of the model is ``graph``.
     """
-    return _Emitter(graph, seed).model()
+    if backend not in BACKENDS:
+        raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")
+    return _Emitter(graph, seed, plan_regions(graph) if backend == "fused" else None).model()
 
 
 def resolve(target: str) -> Any:
@@ -65,8 +81,10 @@ def _svg(graph: Graph) -> str:
 
 
 class _Emitter:
-    def __init__(self, graph: Graph, seed: int) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, seed: int, plan: Plan | None) -> None:
+        self.whole = graph  # all that has a module; ``graph`` is what runs
+        self.plan = plan
+        self.graph = graph = plan.graph if plan is not None else graph
         self.context = Context(graph.steps, graph.neurons)
         self.position = {id: index for index, id in enumerate(graph.nodes)}
         self.users = graph.users()
@@ -74,7 +92,7 @@ class _Emitter:
         self.modules: dict[int, nn.Module] = {}
 
     def model(self) -> Model:
-        graph = self.graph
+        graph = self.whole
         calls: dict[int, Module | Function] = {}
         for node in graph.nodes.values():
             if node.op == "input":
@@ -84,16 +102,20 @@ class _Emitter:
             )
             if call is None:
                 raise ValueError(f"{node.path}: {node.op} has no form in torch")
-            calls[node.id] = call
+            calls[node.id] = call if self.plan is None else packed(call, graph.inputs_of(node))
         for id in sorted(calls):  # in the order of the spec, whatever the passes did
             call = calls[id]
             if isinstance(call, Module):
                 self.modules[id] = construct(call, resolve(call.target))
         initialise(graph, self.modules, self.seed)
+        if self.plan is not None:
+            for region in self.plan.regions.values():
+                self.modules[region.neuron] = self._fused(region, calls[region.neuron])
 
         self.calls = calls
         source = graph.input
-        tree = scope_tree(node for node in graph.nodes.values() if node is not source)
+        self.holders = _by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
+        tree = scope_tree(node for node in self.graph.nodes.values() if node is not source)
         outputs = list(graph.outputs.values())
         body, root = self._body(tree, [source.id], outputs)
         signature = Signature(
@@ -103,6 +125,16 @@ class _Emitter:
             source.value.varies,
         )
         return Model(root, body.graph, signature, graph, lambda: _svg(graph))
+
+    def _fused(self, region: Region, call: Module | Function) -> nn.Module:
+        """The neuron of a region, with the norms that stand before it."""
+        from danetc.runtime.fused import FusedNeuron
+
+        assert isinstance(call, Module)
+        norms = [self.modules[id] if id is not None else None for id in region.norms]
+        kinds = [self.whole[id].value.kind for id in region.inputs]
+        bits = [bits_for(kind.bound) if kind.is_integer else 0 for kind in kinds]
+        return FusedNeuron(*call.args, norms=norms, bits=bits)  # type: ignore[arg-type]
 
     def scope(self, tree: ScopeTree) -> tuple[Scope, list[int], list[int]]:
         """A scope below the root, the values it takes and those it gives."""
@@ -136,7 +168,7 @@ class _Emitter:
                 body.call(unit, taken, made)
         body.give(outputs)
         root = nn.Module()
-        self._register(root, tree, scopes)
+        self._register(root, self.holders[tree.path], scopes)
         return body, root
 
     def _register(
@@ -153,6 +185,24 @@ class _Emitter:
                 group = Group()
                 self._register(group, entry, scopes)
                 holder.add_module(attribute(name), group)
+
+
+def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
+    """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
+    if not isinstance(call, Module) or call.target not in PACKED or len(inputs) != 1:
+        return call
+    kind = inputs[0].value.kind
+    bits = bits_for(kind.bound) if kind.is_integer else 0
+    if not bits:
+        return call
+    return replace(call, target=PACKED[call.target], kwargs={**call.kwargs, "bits": bits})
+
+
+def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:
+    result = {tree.path: tree}
+    for child in tree.children.values():
+        result |= _by_path(child)
+    return result
 
 
 class _Body:

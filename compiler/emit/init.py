@@ -23,7 +23,7 @@ from torch import nn
 def construct(module: Module, create: Callable[..., Any]) -> nn.Module:
     """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them."""
     made: nn.Module
-    if module.target in ("torch.nn.Conv2d", "torch.nn.Linear"):
+    if module.target.endswith(("Conv2d", "Linear")):
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
         return made.to_empty(device=torch.get_default_device())

@@ -1,0 +1,91 @@
+"""Regions: what stands around a neuron and runs as one kernel with it.
+
+This is the plan of the fused backend, not a rewriting of the network: names, modules and weights
+stay where the spec has them. In the planned graph a neuron reads the terms of the sum before it
+directly, and the norms and additions in between are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from danetc.compiler.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A neuron, the terms of the sum it reads, and for each term the norm it goes through."""
+
+    neuron: int
+    inputs: tuple[int, ...]
+    norms: tuple[int | None, ...]
+    absorbed: frozenset[int]
+
+    @property
+    def form(self) -> str:
+        """What the region computes: ``norm + value -> spike``."""
+        terms = " + ".join("value" if norm is None else "norm" for norm in self.norms)
+        return f"{terms} -> spike"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The graph that runs, and the regions in it by the id of their neuron."""
+
+    graph: Graph
+    regions: Mapping[int, Region]
+
+
+def plan_regions(graph: Graph) -> Plan:
+    """Group every neuron with the norms and additions that only it reads."""
+    readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
+    for id in graph.outputs.values():
+        readers[id] += 1
+    regions = {
+        node.id: _region(node, graph, readers)
+        for node in graph.nodes.values()
+        if node.op == "neuron"
+    }
+    gone = frozenset().union(*(region.absorbed for region in regions.values()))
+    nodes: dict[int, Node] = {}
+    for node in graph.nodes.values():
+        if node.id in regions:
+            node = replace(node, inputs=regions[node.id].inputs)
+        if node.id not in gone:
+            nodes[node.id] = node
+    return Plan(replace(graph, nodes=nodes, stages=()), regions)
+
+
+def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> Region:
+    absorbed: set[int] = set()
+    (source,) = neuron.inputs
+    inputs: list[int] = []
+    norms: list[int | None] = []
+    for term in _terms(source, graph, readers, neuron, absorbed):
+        node = graph[term]
+        if _is_norm(node) and readers[term] == 1:
+            absorbed.add(term)
+            inputs.append(node.inputs[0])
+            norms.append(term)
+        else:
+            inputs.append(term)
+            norms.append(None)
+    return Region(neuron.id, tuple(inputs), tuple(norms), frozenset(absorbed))
+
+
+def _terms(
+    id: int, graph: Graph, readers: Mapping[int, int], neuron: Node, absorbed: set[int]
+) -> list[int]:
+    """The terms of a sum from the left; nested sums on the left are the same fold."""
+    node = graph[id]
+    whole = all(operand.value.shape == neuron.value.shape for operand in graph.inputs_of(node))
+    if node.op != "add" or readers[id] != 1 or not whole:
+        return [id]
+    absorbed.add(id)
+    first, *rest = node.inputs
+    return [*_terms(first, graph, readers, neuron, absorbed), *rest]
+
+
+def _is_norm(node: Node) -> bool:
+    return node.op == "batchnorm" and not node.attrs["per_step"]
