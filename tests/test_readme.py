@@ -1,0 +1,62 @@
+"""What README.md shows is what the program takes and the standard library holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import danetc
+import pytest
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.emit.dot import to_svg
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.main import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEC, LIBRARY = re.findall(r"```danet\n(.*?)```", README, re.DOTALL)
+
+
+def declarations(text: str, name: str) -> dict[str, object]:
+    reporter = Reporter()
+    program = parse(SourceFile(name, text), reporter)
+    reporter.raise_if_errors()
+    return {declaration.name: declaration for declaration in program.declarations}
+
+
+def test_the_spec_is_the_shipped_network() -> None:
+    checked = check_text(SPEC)
+    assert set(checked.networks) == {"danet_c_r50", "sew_r50"}
+    model = danetc.build(text=SPEC, network="danet_c_r50")
+    shipped = danetc.build("danet_c_r50")
+    assert [p.shape for p in model.parameters()] == [p.shape for p in shipped.parameters()]
+
+
+def test_the_declarations_are_those_of_the_standard_library() -> None:
+    library: dict[str, object] = {}
+    for path in (ROOT / "dsl" / "std").glob("*.danet"):
+        library |= declarations(path.read_text(encoding="utf-8"), path.name)
+    for name, declaration in declarations(LIBRARY, "README.md").items():
+        assert declaration == library[name]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_shown(command: str) -> None:
+    assert f"danetc {command} " in README
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+def words(svg: str) -> list[str]:
+    return sorted(re.findall(r">([^<]+)</text>", svg))
+
+
+def test_the_picture_is_what_draw_gives() -> None:
+    """Its words: where they stand may differ between versions of Graphviz."""
+    svg = (ROOT / "docs" / "danet_c_small.svg").read_text(encoding="utf-8")
+    assert words(svg) == words(to_svg(graph_of(check_file("danet_c_small"))))
