@@ -38,6 +38,11 @@ Want = str
 """What is asked for: ``layer``, ``norm``, a kind of declaration, or ``any``."""
 
 _SETTING_KINDS = frozenset({"neuron", "surrogate", "norm"})
+_LAYERS = {
+    "network": frozenset({"stem", "head"}),
+    "connection": frozenset({"each", "last", "projection", "identity"}),
+}
+"""The definitions that are layers: a name in them means an operation rather than a connection."""
 MAX_CONSTANT = 1e15
 MAX_DEPTH = 60
 
@@ -266,6 +271,8 @@ class Evaluator:
         self.builder.scope = env.scope if id == "out" else (*env.scope, id)
         try:
             want = id if id in _SETTING_KINDS else "any"
+            if id in _LAYERS.get(env.what, ()):
+                want = "layer"
             value = self.evaluate(definition.value, definition.env, want)
         except Failed as failed:
             env.cache[id] = failed
