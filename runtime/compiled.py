@@ -14,11 +14,18 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch._dynamo
+import torch._inductor.exc
 from danetc.runtime.kernel import kernel
 from torch import Tensor
 
 Run = Callable[..., tuple[Tensor, ...]]
 
+COMPILER_ERRORS = (
+    torch._dynamo.exc.TorchDynamoException,
+    torch._dynamo.exc.FailOnRecompileLimitHit,
+    torch._inductor.exc.InductorError,
+)
 COMPILE = True
 """Whether kernels are compiled; without it the same functions run operation by operation."""
 
@@ -130,6 +137,9 @@ def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKe
 
 def _compiled(function: Run, name: str) -> Run:
     """The function compiled at its first call; as it is, with a notice, if that fails."""
+    # The compiler counts recompilations by code object, and all regions share this module's: each
+    # kernel gets a copy of its own.
+    function.__code__ = function.__code__.replace(co_name=name)  # type: ignore[attr-defined]
     fast: Run | None = torch.compile(function, dynamic=True, fullgraph=True) if COMPILE else None
 
     def run(*args: Any) -> tuple[Tensor, ...]:
@@ -138,7 +148,7 @@ def _compiled(function: Run, name: str) -> Run:
             return function(*args)
         try:
             return fast(*args)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        except COMPILER_ERRORS as error:
             warnings.warn(
                 f"the kernel of {name} could not be compiled and runs uncompiled: "
                 f"{str(error).splitlines()[0]}",
