@@ -150,7 +150,7 @@ class _Run:
         """Report the error at token i and get back to a safe place; the index to go on from."""
         base = self.base()
         in_body = self.begins(base, "stmt", "stmts")
-        begin = self.region_start(base, i)
+        begin = i if self.is_complete(in_body, i) else self.region_start(base, i)
         if in_body and self.is_unclosed(begin, i):
             return self.close_bodies(base, i if self.tokens[i].type in ("USE", "$END") else begin)
 
@@ -158,6 +158,8 @@ class _Run:
         found = diagnose(case)
         stop = self.sync(max(i, found.resume), in_body)
         self.report(found.diagnostic, begin, stop)
+        if found.drop:
+            return i + 1
         if found.replace is not None:
             token = self.tokens[i]
             if self.feed(Token(*found.replace, token.start, token.end)):
@@ -171,7 +173,8 @@ class _Run:
 
     def report(self, error: Diagnostic, begin: int, stop: int) -> None:
         """Keep an error unless its statement, the tokens from begin to stop, has one already."""
-        start, end = self.tokens[begin].start, self.tokens[stop].start
+        start = min(self.tokens[begin].start, error.span.start)
+        end = self.tokens[stop].start
         has_bad_words = any(start <= other.span.start <= end for other in self.lexical)
         if begin != self.bad_region and not has_bad_words:
             self.errors.append(error)
@@ -195,6 +198,14 @@ class _Run:
         first = self.values[base]
         start = first.start if isinstance(first, Token) else first.span.start
         return bisect_left(self.tokens, start, key=lambda token: token.start)
+
+    def is_complete(self, in_body: bool, i: int) -> bool:
+        """Whether what was read before token i ended there, though no token has said so yet."""
+        before = self.tokens[max(i - 1, 0)].type
+        if in_body:
+            return before in ("SEMICOLON", "RBRACE") and self.accepts("RBRACE")
+        ends = before == "RBRACE" or first_on_line(self.source, self.tokens, i)
+        return ends and self.accepts("$END")
 
     def accepts(self, kind: str) -> bool:
         """Whether such a token could stand here."""
@@ -224,7 +235,7 @@ class _Run:
     def close_bodies(self, base: int, at: int) -> int:
         """Report the braces still open at the token, close them; the index to go on from."""
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
-        self.report(unclosed(self.source, self.tokens, opened, at), at, at)
+        self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
         self.cut(base)
         here = self.tokens[at].start
         for token in opened:
@@ -243,6 +254,13 @@ class _Run:
                 i = partner[around] + 1
                 continue
             kind = tokens[i].type
+            if (
+                kind == "LBRACE"
+                and i in partner
+                and tokens[i - 1].type in ("EQUAL", "LPAR", "COMMA")
+            ):
+                i = partner[i] + 1  # braces where a value should stand
+                continue
             if kind in ("$END", "LBRACE") or starts_declaration(tokens, i):
                 return i
             if kind == "USE" and (not in_body or self.begins_use(i)):

@@ -130,8 +130,8 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
         case "OPEN_STRING":
             meant = ("STRING", f'{word}"')
             code, message = "E0106", "this string is not closed on its line"
-            before = out.tokens[-1] if out.tokens else None
-            if before and before.type == "STRING" and before.text.endswith('\\"'):
+            line = span.source.line(span.line)[: span.column - 1]
+            if '\\"' in line:
                 hint = 'strings have no escapes: a string ends at the next `"`'
             else:
                 hint = 'strings begin and end with `"` on one line'
