@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from danetc.dsl.tokens import Token, starts_declaration
+from danetc.dsl.tokens import Token, starts_declaration, starts_statement
 
 MAX_NESTING = 100
 
@@ -34,7 +34,10 @@ def pair(tokens: Sequence[Token]) -> Brackets:
     stack: list[int] = []
     too_deep: int | None = None
     for i, token in enumerate(tokens):
-        if token.type in ("LBRACE", "SEMICOLON") or starts_declaration(tokens, i):
+        parts = token.type == "SEMICOLON" and (
+            tokens[i + 1].type == "RBRACE" or starts_statement(tokens, i + 1)
+        )
+        if token.type == "LBRACE" or parts or starts_declaration(tokens, i):
             _drop_round(tokens, stack)
         if token.type in _CLOSING:
             inside.append(stack[-1] if stack else -1)

@@ -121,33 +121,45 @@ class _Run:
 
     def feed(self, token: Token) -> bool:
         """Reduce by what the token ends, then shift it. False if it cannot stand here."""
-        states, values = self.states, self.values
-        actions, gotos, rules = table().actions, table().gotos, self.rules
+        actions = table().actions
         kind = token.type
         while True:
-            action = actions[states[-1]].get(kind)
+            action = actions[self.states[-1]].get(kind)
             if action is None:
                 return False
             if action >= 0:
-                states.append(action)
-                values.append(token)
+                self.states.append(action)
+                self.values.append(token)
                 return True
-            origin, length, build = rules[~action]
-            if build is None:
-                states[-1] = gotos[states[-2]][origin]
-            elif length:
-                children = values[-length:]
-                del values[-length:], states[-length:]
-                values.append(build(*children))
-                states.append(gotos[states[-1]][origin])
-            else:
-                values.append(build())
-                states.append(gotos[states[-1]][origin])
+            self.reduce(~action)
+
+    def reduce(self, rule: int) -> None:
+        states, values = self.states, self.values
+        origin, length, build = self.rules[rule]
+        if build is None:
+            states.pop()
+        elif length:
+            children = values[-length:]
+            del values[-length:], states[-length:]
+            values.append(build(*children))
+        else:
+            values.append(build())
+        states.append(table().gotos[states[-1]][origin])
+
+    def settle(self) -> None:
+        """Reduce what is complete whatever follows it, so that it does not count as begun."""
+        while True:
+            actions = set(table().actions[self.states[-1]].values())
+            action = actions.pop()
+            if actions or action >= 0:
+                return
+            self.reduce(~action)
 
     # Recovery
 
     def recover(self, i: int) -> int:
         """Report the error at token i and get back to a safe place; the index to go on from."""
+        self.settle()
         base = self.base()
         in_body = self.begins(base, "stmt", "stmts")
         begin = i if self.is_complete(in_body, i) else self.region_start(base, i)
@@ -159,7 +171,9 @@ class _Run:
         stop = self.sync(max(i, found.resume), in_body)
         self.report(found.diagnostic, begin, stop)
         if found.drop:
-            return i + 1
+            if self.accepts(self.tokens[i + 1].type):
+                return i + 1
+            stop = self.sync(i + 1, in_body)
         if found.replace is not None:
             token = self.tokens[i]
             if self.feed(Token(*found.replace, token.start, token.end)):
@@ -265,12 +279,19 @@ class _Run:
                 return i
             if kind == "USE" and (not in_body or self.begins_use(i)):
                 return i
-            if in_body and (
-                kind in ("SEMICOLON", "RBRACE")
-                or (starts_statement(tokens, i) and first_on_line(self.source, tokens, i))
-            ):
+            if in_body and (kind == "RBRACE" or self.parts_statements(i)):
+                return i
+            if in_body and starts_statement(tokens, i) and first_on_line(self.source, tokens, i):
                 return i
             i += 1
+
+    def parts_statements(self, i: int) -> bool:
+        """Whether token i is a ``;`` after which a statement or nothing comes."""
+        return self.tokens[i].type == "SEMICOLON" and (
+            self.tokens[i + 1].type == "RBRACE"
+            or starts_statement(self.tokens, i + 1)
+            or first_on_line(self.source, self.tokens, i + 1)
+        )
 
     def resume(self, base: int, in_body: bool, stop: int) -> int:
         """Drop what was being read and go on at a token that `sync` found."""

@@ -158,7 +158,8 @@ def unclosed(
 def _line_after(source: SourceFile, before: Token, token: Token) -> list[Label]:
     """A label on the line below a token, if the next token does not stand there."""
     line_end = source.text.find("\n", before.end)
-    if line_end < 0 or source.text.find("\n", line_end + 1, max(token.start, line_end)) < 0:
+    end = len(source.text) if token.type == "$END" else token.start
+    if line_end < 0 or "\n" not in source.text[line_end + 1 : end]:
         return []
     return [Label(Span(source, line_end + 1, line_end + 1), "a `}` is missing here")]
 
@@ -202,7 +203,7 @@ def _top(case: Situation) -> Found | None:
     if starts_statement(case.tokens, i):
         closest = did_you_mean(token.text, DECLARATION_KINDS)
         if closest is None or case.after.type not in NAME_LIKE:
-            return _outside(case, i)
+            return _missing_brace(case) or _outside(case, i)
     if token.type in NAME_LIKE and case.after.type in (*NAME_LIKE, "STRING"):
         if token.text in ("import", "include", "from", "require"):
             hint: str | None = "other files are brought in by `use`"
@@ -222,7 +223,30 @@ def _top(case: Situation) -> Found | None:
             replace=("KIND", "network"),
         )
     message = f"expected a declaration or `use`, found {_name(token)}"
-    return Found(Diagnostic("E0101", message, case.span(i)), resume=i + 1)
+    hint = f"to bring in a file write `use {token.text}`" if token.type == "STRING" else None
+    return Found(Diagnostic("E0101", message, case.span(i), hint=hint), resume=i + 1)
+
+
+def _missing_brace(case: Situation) -> Found | None:
+    """A body without its ``{``: its ``}`` pairs with nothing."""
+    before = case.before
+    if case.i == 0 or before.type == "RBRACE" or not case.accepts("LBRACE"):
+        return None
+    for j in range(case.i, len(case.tokens)):
+        if case.tokens[j].type == "LBRACE" or j in case.brackets.partner:
+            continue
+        if case.tokens[j].type == "RBRACE":
+            return Found(
+                Diagnostic(
+                    "E0101",
+                    f"expected `{{` after `{before.text}`",
+                    case.span(case.i - 1),
+                    label="the body opens after this",
+                    labels=(Label(case.span(j), "it ends here"),),
+                ),
+                insert=("LBRACE", "{"),
+            )
+    return None
 
 
 def _outside(case: Situation, at: int) -> Found:
@@ -269,7 +293,7 @@ def _head(case: Situation) -> Found | None:
         return None
     if starts_statement(case.tokens, i):
         if not case.accepts("EQUAL"):
-            return _outside(case, i)
+            return _missing_brace(case) or _outside(case, i)
         head = case.text(case.begin, i - 1)
         return Found(
             Diagnostic(
@@ -313,6 +337,19 @@ def _open_bracket(case: Situation) -> Found | None:
     )
 
 
+def _stray_brace(case: Situation) -> Found | None:
+    """A `{` inside a line that begins no body."""
+    if case.token.type != "LBRACE" or case.begins or case.first_on_line(case.i):
+        return None
+    if case.after.type == "RBRACE" or starts_statement(case.tokens, case.i + 1):
+        return None
+    closing = case.brackets.partner.get(case.i)
+    if closing is not None and "\n" not in case.span(case.i, closing).text:
+        return None
+    message = "a body cannot stand here"
+    return Found(Diagnostic("E0101", message, case.span(case.i)), drop=True)
+
+
 def _stray_bracket(case: Situation) -> Found | None:
     """A closing bracket that nothing opens, at the token or where an opening one is missing."""
     i, token, partner = case.i, case.token, case.brackets.partner
@@ -348,14 +385,12 @@ def _comma(case: Situation) -> Found | None:
     if token.type == "COMMA" and case.opening() is None and case.in_body and not case.begins:
         if not case.accepts("SEMICOLON"):
             return None
+        message = "`,` stands between arguments, not here"
+        if not starts_statement(case.tokens, i + 1):
+            return Found(Diagnostic("E0116", message, case.span(i)), drop=True)
+        hint = "statements are parted by `;` or stand on lines of their own"
         return Found(
-            Diagnostic(
-                "E0116",
-                "statements are parted by `;` or stand on lines of their own",
-                case.span(i),
-                hint="write `;`",
-            ),
-            replace=("SEMICOLON", ";"),
+            Diagnostic("E0116", message, case.span(i), hint=hint), replace=("SEMICOLON", ";")
         )
     if token.type in ("COMMA", "SEMICOLON") and (
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
@@ -386,6 +421,10 @@ def _missing_value(case: Situation) -> Found | None:
             resume=start,
         )
     before, token = case.before, case.token
+    if before.type == "USE" and token.type != "STRING" and case.i > 0:
+        message = f"`use` names no module: found {_name(token)}"
+        hint = 'write `use std` or `use "file.danet"`'
+        return Found(Diagnostic("E0119", message, case.span(case.i - 1), hint=hint))
     if case.begins or not case.accepts("NAME") or token.type in _STARTS_VALUE:
         return None
     if before.type in _WANTS_VALUE:
@@ -423,7 +462,8 @@ def _equals(case: Situation) -> Found | None:
             Diagnostic("E0112", "a name gets its value by `=`", case.span(i), hint=hint),
             replace=("EQUAL", "="),
         )
-    if token.type == "EQUAL" and not case.begins and case.before.type in _ENDS_VALUE:
+    begun = not case.begins and not case.first_on_line(i)
+    if token.type == "EQUAL" and begun and case.before.type in _ENDS_VALUE:
         words = case.tokens[case.begin : i]
         if not any(word.type == "EQUAL" for word in words):
             return None
@@ -663,6 +703,7 @@ def _shorten(text: str, limit: int = 40) -> str:
 _RULES = (
     _top,
     _comma,
+    _stray_brace,
     _head,
     _missing_value,
     _open_bracket,
