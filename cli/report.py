@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -49,7 +50,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _print_table(heads: tuple[str, ...], rows: list[tuple[str, ...]], right: set[int]) -> None:
+def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
     """Columns as wide as their widest cell, the numbers of ``right`` to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, tuple("-" * width for width in widths), *rows):
