@@ -20,10 +20,12 @@ from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.graph import Graph, Node, unique
 from danetc.compiler.ops import OPS, Context, Function, Module
+from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segments
 from danetc.compiler.passes.regions import Plan, Region, plan_regions
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.model import Group, Model, Scope, Signature
 from danetc.runtime.packing import bits_for
+from danetc.runtime.recompute import BITS, SEGMENT, Recomputed, Segment
 from torch import fx, nn
 
 __all__ = ["Model", "emit", "resolve"]
@@ -49,19 +51,30 @@ PACKED = {
     "torch.nn.MaxPool2d": "danetc.runtime.fused.PackedMaxPool2d",
 }
 BACKENDS = ("eager", "fused")
+POLICIES = ("none", "recompute")
 
 
-def emit(graph: Graph, seed: int = 0, backend: str = "eager") -> Model:
+def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "none") -> Model:
     """The model of a graph, with first weights drawn from ``seed``.
 
     ``eager`` runs operation by operation and is the reference. ``fused`` runs each neuron with the
     norms and additions before it as one compiled kernel and keeps spikes and counts as bits; its
     modules have the same names and the same first weights. The global random state is left alone.
     ``topology`` of the model is ``graph``.
+
+    Under the ``memory`` policy ``none`` the backward pass finds what it needs; under ``recompute``
+    each block keeps its input alone and runs again, with the same results bit for bit.
     """
     if backend not in BACKENDS:
         raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")
-    return _Emitter(graph, seed, plan_regions(graph) if backend == "fused" else None).model()
+    if memory not in POLICIES:
+        raise ValueError(f"no memory policy {memory!r}: there are {', '.join(POLICIES)}")
+    plan = plan_regions(graph) if backend == "fused" else None
+    segments = NO_SEGMENTS
+    if memory == "recompute":
+        segments = plan_segments(plan.graph if plan is not None else graph)
+    emitter = FusedEmitter if backend == "fused" else Emitter
+    return emitter(graph, seed, plan, segments).model()
 
 
 def resolve(target: str) -> Any:
@@ -80,10 +93,24 @@ def _svg(graph: Graph) -> str:
     return to_svg(graph)
 
 
-class _Emitter:
-    def __init__(self, graph: Graph, seed: int, plan: Plan | None) -> None:
+class Emitter:
+    """Makes the model of a graph: ``plan.graph`` of it runs where there is a plan.
+
+    ``layer`` and ``neuron`` are what a backend changes.
+    """
+
+    kind: type[Model] = Model
+
+    def __init__(
+        self,
+        graph: Graph,
+        seed: int = 0,
+        plan: Plan | None = None,
+        segments: Segments = NO_SEGMENTS,
+    ) -> None:
         self.whole = graph  # all that has a module; ``graph`` is what runs
         self.plan = plan
+        self.segments = segments
         self.graph = graph = plan.graph if plan is not None else graph
         self.context = Context(graph.steps, graph.neurons)
         self.position = {id: index for index, id in enumerate(graph.nodes)}
@@ -102,7 +129,7 @@ class _Emitter:
             )
             if call is None:
                 raise ValueError(f"{node.path}: {node.op} has no form in torch")
-            calls[node.id] = call if self.plan is None else packed(call, graph.inputs_of(node))
+            calls[node.id] = self.layer(node, call)
         for id in sorted(calls):  # in the order of the spec, whatever the passes did
             call = calls[id]
             if isinstance(call, Module):
@@ -110,7 +137,7 @@ class _Emitter:
         initialise(graph, self.modules, self.seed)
         if self.plan is not None:
             for region in self.plan.regions.values():
-                self.modules[region.neuron] = self._fused(region, calls[region.neuron])
+                self.modules[region.neuron] = self.neuron(region, calls[region.neuron])
 
         self.calls = calls
         source = graph.input
@@ -124,20 +151,33 @@ class _Emitter:
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
         )
-        return Model(root, body.graph, signature, graph, lambda: _svg(graph))
+        return self.kind(root, body.graph, signature, graph, lambda: _svg(graph))
 
-    def _fused(self, region: Region, call: Module | Function) -> nn.Module:
-        """The neuron of a region, with the norms that stand before it."""
-        from danetc.runtime.fused import FusedNeuron
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        """What a node becomes."""
+        return call
 
-        assert isinstance(call, Module)
-        norms = [self.modules[id] if id is not None else None for id in region.norms]
-        kinds = [self.whole[id].value.kind for id in region.inputs]
-        bits = [bits_for(kind.bound) if kind.is_integer else 0 for kind in kinds]
-        return FusedNeuron(*call.args, norms=norms, bits=bits)  # type: ignore[arg-type]
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        """What runs a region of the plan, with the norms of ``self.modules`` that stand in it."""
+        raise NotImplementedError
 
-    def scope(self, tree: ScopeTree) -> tuple[Scope, list[int], list[int]]:
-        """A scope below the root, the values it takes and those it gives."""
+    def bits(self, id: int) -> int:
+        """In how many bits a value can be kept; 0: as it is."""
+        kind = self.whole[id].value.kind
+        return bits_for(kind.bound) if kind.is_integer else 0
+
+    def segment(self, unit: Node | ScopeTree) -> Segment | None:
+        """The segment that all of a unit belongs to."""
+        members = unit.members if isinstance(unit, ScopeTree) else [unit.id]
+        found = {self.segments.of.get(id) for id in members}
+        index = found.pop()
+        return None if found or index is None else Segment(index, index in self.segments.random)
+
+    def scope(self, tree: ScopeTree, inside: bool) -> tuple[Scope, list[int], list[int]]:
+        """A scope below the root, the values it takes and those it gives.
+
+        ``inside`` says that a segment holds all of it: it then has none of its own.
+        """
         members = set(tree.members)
         inputs = {i for id in members for i in self.graph[id].inputs if i not in members}
         given = set(self.graph.outputs.values())
@@ -146,11 +186,12 @@ class _Emitter:
         }
         order = self.position.__getitem__
         taken, made = sorted(inputs, key=order), sorted(outputs, key=order)
-        body, root = self._body(tree, taken, made)
-        return Scope(root, body.graph), taken, made
+        body, root = self._body(tree, taken, made, inside)
+        kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else Scope
+        return kind(root, body.graph), taken, made
 
     def _body(
-        self, tree: ScopeTree, inputs: list[int], outputs: list[int]
+        self, tree: ScopeTree, inputs: list[int], outputs: list[int], inside: bool = False
     ) -> tuple[_Body, nn.Module]:
         body = _Body(self, len(tree.path))
         names: set[str] = set()
@@ -161,12 +202,18 @@ class _Emitter:
             body.define(id, body.graph.placeholder(name))
         scopes: dict[tuple[str, ...], nn.Module] = {}
         for unit in schedule(tree, self.graph):
+            # The root has no segments of its own: a scope in it then is one for itself.
+            body.segment = self.segment(unit) if tree.path and not inside else None
             if isinstance(unit, Node):
                 body.node(unit, self.calls[unit.id])
             else:
-                scopes[unit.path], taken, made = self.scope(unit)
+                within = inside or body.segment is not None
+                scopes[unit.path], taken, made = self.scope(unit, within)
                 body.call(unit, taken, made)
+        body.segment = None
         body.give(outputs)
+        for id, value in (*body.flat.items(), *body.seq.items()):
+            value.meta[BITS] = self.bits(id)
         root = nn.Module()
         self._register(root, self.holders[tree.path], scopes)
         return body, root
@@ -185,6 +232,23 @@ class _Emitter:
                 group = Group()
                 self._register(group, entry, scopes)
                 holder.add_module(attribute(name), group)
+
+
+class FusedEmitter(Emitter):
+    """Regions as one layer; spikes and counts kept as bits."""
+
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        return packed(call, self.whole.inputs_of(node))
+
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        """The neuron of a region, with the norms that stand before it."""
+        from danetc.runtime.fused import FusedNeuron
+
+        assert isinstance(call, Module)
+        norms = [self.modules[id] if id is not None else None for id in region.norms]
+        bits = [self.bits(id) for id in region.inputs]
+        output = self.bits(region.neuron)
+        return FusedNeuron(*call.args, norms=norms, bits=bits, output_bits=output)  # type: ignore[arg-type]
 
 
 def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
@@ -212,7 +276,7 @@ class _Body:
     value the one whose leading dimensions it shares, from which a flat value gets them back.
     """
 
-    def __init__(self, emitter: _Emitter, depth: int) -> None:
+    def __init__(self, emitter: Emitter, depth: int) -> None:
         self.emitter = emitter
         self.nodes = emitter.graph.nodes
         self.depth = depth
@@ -221,6 +285,7 @@ class _Body:
         self.flat: dict[int, fx.Node] = {}
         self.source: dict[int, int] = {}
         self.leads: dict[int, fx.Node] = {}
+        self.segment: Segment | None = None  # that of the nodes being made
 
     def define(self, id: int, value: fx.Node) -> None:
         """A value with leading dimensions of its own: one that comes from elsewhere."""
@@ -285,7 +350,12 @@ class _Body:
         )
 
     def _create(self, kind: str, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
-        return self.graph.create_node(kind, target, args, name=attribute(name))
+        return self._marked(self.graph.create_node(kind, target, args, name=attribute(name)))
+
+    def _marked(self, node: fx.Node) -> fx.Node:
+        if self.segment is not None:
+            node.meta[SEGMENT] = self.segment
+        return node
 
     def _lead(self, id: int) -> None:
         """Take the leading dimensions of a value: (T, N) or (N,)."""
@@ -322,9 +392,10 @@ class _Body:
 
         def apply(*args: Any, name: str = name) -> fx.Node:
             args = (*call.before, *args, *call.args)
-            return self.graph.create_node(
+            made = self.graph.create_node(
                 "call_function", function, args, dict(call.kwargs), name=attribute(name)
             )
+            return self._marked(made)
 
         if call.as_list:
             return apply(list(operands))

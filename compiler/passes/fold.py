@@ -1,0 +1,195 @@
+"""Folding of norms into the layers before them, for inference.
+
+In inference a batch norm is ``a * x + b`` for each channel, with constants a and b. Behind a
+convolution it goes into its weights and bias; behind a sum of convolutions, BAA's addition, a goes
+into every addend and b into one. Where one addend is no convolution (BAA's identity shortcut), the
+norm moves onto it and the other addends take a: ``norm(conv + x) = a * conv + norm(x)``, so that a
+neuron behind it reads the sum directly.
+
+The graph says where norms go; ``danetc.compiler.emit.inference`` changes the weights with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node
+from danetc.compiler.ops import OPS, Context, infer
+from danetc.dsl.neuron_program import NeuronProgram
+
+LAYERS = frozenset({"conv", "linear"})
+NORMS = frozenset({"batchnorm", "tebn", "groupnorm"})
+IDENTITIES = frozenset({"dropout", "droppath"})
+"""What passes its input on unchanged where nothing is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A layer takes the factor of a norm, and its offset too if it ``shifts``."""
+
+    norm: int
+    shifts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """A graph for inference, and how the weights of its layers follow from those of the old one.
+
+    ``scalings`` has for each layer the norms that it takes, the innermost first. ``folded`` norms
+    are gone, ``moved`` ones stand before an addition in place of behind it, ``kept`` ones stand
+    where they stood. All are ids of the old graph.
+    """
+
+    graph: Graph
+    scalings: Mapping[int, tuple[Scaling, ...]]
+    folded: tuple[int, ...]
+    moved: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldNorms:
+    """The graph without the norms that can be folded, and without dropout.
+
+    Its layers compute the same once they have the weights that ``plan_folding`` tells of. It has no
+    stages: what their rules and connections say holds of the network that was trained.
+    """
+
+    name = "fold-norms"
+    order_kept = False
+
+    def apply(self, graph: Graph) -> Graph:
+        return plan_folding(graph).graph
+
+
+def plan_folding(graph: Graph) -> Folding:
+    """Where each norm of a graph goes."""
+    return _Folder(graph).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """A sum's layers, and the place of its one term that is none: operand ``other`` of ``way[0]``.
+
+    ``way`` are the additions from that one to the whole sum.
+    """
+
+    layers: tuple[int, ...]
+    other: int | None = None
+    way: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Folder:
+    graph: Graph
+    nodes: dict[int, Node] = field(default_factory=dict)
+    to: dict[int, int] = field(default_factory=dict)  # from old nodes to what has their value
+    readers: dict[int, int] = field(default_factory=dict)  # of nodes of the new graph
+    scalings: dict[int, list[Scaling]] = field(default_factory=dict)
+    folded: list[int] = field(default_factory=list)
+    moved: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    def run(self) -> Folding:
+        graph = self.graph
+        context = _context(graph)
+        self.readers = {id: len(users) for id, users in graph.users().items()}
+        for id in graph.outputs.values():
+            self.readers[id] += 1
+        for node in graph.nodes.values():
+            inputs = tuple(self.to[i] for i in node.inputs)
+            if node.op in IDENTITIES:
+                self._pass_on(node, inputs[0])
+            elif not (node.op == "batchnorm" and self._fold(node, inputs[0], context)):
+                if node.op in NORMS:
+                    self.kept.append(node.id)
+                self.nodes[node.id] = self._with(node, inputs, context)
+                self.to[node.id] = node.id
+        new = replace(
+            graph,
+            nodes=self.nodes,
+            outputs={name: self.to[id] for name, id in graph.outputs.items()},
+            stages=(),
+            stem_output=self.to[graph.stem_output],
+        )
+        scalings = {layer: tuple(items) for layer, items in self.scalings.items()}
+        return Folding(new, scalings, tuple(self.folded), tuple(self.moved), tuple(self.kept))
+
+    def _pass_on(self, node: Node, source: int) -> None:
+        """Readers of a node that is gone read its input."""
+        self.to[node.id] = source
+        self.readers[source] += self.readers[node.id] - 1
+
+    def _with(self, node: Node, inputs: tuple[int, ...], context: Context) -> Node:
+        """A node with new inputs, and what is known of its value now."""
+        if node.op == "input":
+            return node
+        values = tuple(self.nodes[i].value for i in inputs)
+        return replace(node, inputs=inputs, value=infer(OPS[node.op], node.attrs, values, context))
+
+    def _fold(self, norm: Node, source: int, context: Context) -> bool:
+        """Take a norm into the layers before it, if there are any; whether that was done."""
+        if norm.attrs["per_step"]:
+            return False
+        terms = self._terms(source, norm.value.shape[0])
+        if terms is None or not terms.layers:
+            return False
+        for index, layer in enumerate(terms.layers):
+            shifts = index == 0 and terms.other is None
+            self.scalings.setdefault(layer, []).append(Scaling(norm.id, shifts))
+            if shifts:
+                node = self.nodes[layer]
+                self.nodes[layer] = replace(node, attrs={**node.attrs, "bias": True})
+        if terms.other is None:
+            self.folded.append(norm.id)
+        else:
+            self._move(norm, terms, context)
+            self.moved.append(norm.id)
+        self._pass_on(norm, source)
+        return True
+
+    def _terms(self, id: int, channels: int) -> _Terms | None:
+        """The terms of a sum that nothing else reads: layers, and one other value at most."""
+        node = self.nodes[id]
+        if self.readers[id] != 1 or node.value.shape[0] != channels:
+            return None
+        if node.op in LAYERS:
+            return _Terms((id,))
+        if node.op != "add":
+            return None
+        result = _Terms(())
+        for index, operand in enumerate(node.inputs):
+            part = self._terms(operand, channels)
+            if part is None or not part.layers:
+                if self.nodes[operand].value.shape[0] != channels:
+                    return None
+                part = _Terms((), index)
+            if part.other is not None and result.other is not None:
+                return None
+            if part.other is not None:
+                result = replace(result, other=part.other, way=(*part.way, id))
+            result = replace(result, layers=(*result.layers, *part.layers))
+        return result
+
+    def _move(self, norm: Node, terms: _Terms, context: Context) -> None:
+        """Put a norm onto an operand of the sum that it stood behind."""
+        assert terms.other is not None
+        inner = self.nodes[terms.way[0]]
+        inputs = list(inner.inputs)
+        self.nodes[norm.id] = self._with(norm, (inputs[terms.other],), context)
+        self.readers[norm.id] = 1
+        inputs[terms.other] = norm.id
+        self.nodes[inner.id] = replace(inner, inputs=tuple(inputs))
+        for id in terms.way:  # they come behind the norm now
+            self.nodes[id] = self.nodes.pop(id)
+
+
+def _context(graph: Graph) -> Context:
+    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    return Context(
+        graph.steps,
+        graph.neurons,
+        {key: SPIKE if program.kind == "spike" else ANALOG for key, program in programs.items()},
+        {key: program.is_stateful for key, program in programs.items()},
+    )
