@@ -102,6 +102,13 @@ class Op:
 # -- shapes ---------------------------------------------------------------------------------------
 
 
+def whole(attrs: Attrs, name: str) -> int:
+    """An attribute that is a whole number."""
+    value = attrs[name]
+    assert isinstance(value, int)
+    return value
+
+
 def _map(values: Values, what: str) -> tuple[int, int, int]:
     shape = values[0].shape
     if len(shape) != 3:
@@ -126,22 +133,22 @@ def _conv_shape(attrs: Attrs, values: Values) -> Shape:
     channels, height, width = _map(values, "conv")
     groups = attrs["groups"]
     for extent, what in ((channels, "input channels"), (attrs["width"], "width")):
-        if extent % groups:  # type: ignore[operator]
+        if extent % groups:
             raise OpError(
                 f"conv: {groups} groups do not divide the {extent} {what}",
                 "choose groups that divide both the input channels and the width",
             )
-    k, s, p, d = (int(attrs[name]) for name in ("kernel", "stride", "padding", "dilation"))  # type: ignore[arg-type]
+    k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
     return (
-        int(attrs["width"]),
+        whole(attrs, "width"),
         _window(height, k, s, p, d, "conv"),
         _window(width, k, s, p, d, "conv"),
-    )  # type: ignore[arg-type]
+    )
 
 
 def _pool_shape(attrs: Attrs, values: Values) -> Shape:
     channels, height, width = _map(values, "pooling")
-    k, s, p = (int(attrs[name]) for name in ("kernel", "stride", "padding"))  # type: ignore[arg-type]
+    k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
         raise OpError(f"pooling: padding {p} is more than half of the kernel {k}")
     return (channels, _window(height, k, s, p, 1, "pooling"), _window(width, k, s, p, 1, "pooling"))
@@ -217,10 +224,12 @@ def _multiplied(attrs: Attrs, values: Values) -> Kind:
 def _affine_kind(attrs: Attrs, values: Values) -> Kind:
     """``factor * x + offset``: the complement of spikes is spikes, whole multiples stay counts."""
     factor, offset = attrs["factor"], attrs["offset"]
+    assert isinstance(factor, (int, float))
+    assert isinstance(offset, (int, float))
     kind = values[0].kind
-    if not kind.is_integer or factor != int(factor) or offset != int(offset):  # type: ignore[arg-type]
+    if not kind.is_integer or factor != int(factor) or offset != int(offset):
         return ANALOG
-    ends = (int(offset), int(factor) * kind.bound + int(offset))  # type: ignore[arg-type]
+    ends = (int(offset), int(factor) * kind.bound + int(offset))
     return count(max(ends)) if min(ends) >= 0 else ANALOG
 
 
@@ -228,9 +237,9 @@ def _affine_kind(attrs: Attrs, values: Values) -> Kind:
 
 
 def _conv_weights(attrs: Attrs, values: Values) -> dict[str, Shape]:
-    width, kernel = int(attrs["width"]), int(attrs["kernel"])  # type: ignore[arg-type]
+    width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
     weights: dict[str, Shape] = {
-        "weight": (width, values[0].shape[0] // int(attrs["groups"]), kernel, kernel)  # type: ignore[arg-type]
+        "weight": (width, values[0].shape[0] // whole(attrs, "groups"), kernel, kernel)
     }
     if attrs["bias"]:
         weights["bias"] = (width,)
@@ -242,7 +251,7 @@ def _conv_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
 
 
 def _linear_weights(attrs: Attrs, values: Values) -> dict[str, Shape]:
-    width = int(attrs["width"])  # type: ignore[arg-type]
+    width = whole(attrs, "width")
     weights: dict[str, Shape] = {"weight": (width, values[0].shape[0])}
     if attrs["bias"]:
         weights["bias"] = (width,)
@@ -252,7 +261,7 @@ def _linear_weights(attrs: Attrs, values: Values) -> dict[str, Shape]:
 def _linear_shape(attrs: Attrs, values: Values) -> Shape:
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
-    return (int(attrs["width"]),)  # type: ignore[arg-type]
+    return (whole(attrs, "width"),)
 
 
 def _affine_weights(attrs: Attrs, values: Values) -> dict[str, Shape]:
@@ -398,7 +407,7 @@ OPS: Mapping[str, Op] = _table(
     Op("avgpool", "average pooling; global without a kernel", _pool_shape, _analog, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL),
     Op("global_avgpool", "average over height and width", lambda a, v: (_map(v, "avgpool")[0], 1, 1), _analog,
        lambda a, v, o, c: Module("torch.nn.AdaptiveAvgPool2d", (1,)), public=False),
-    Op("upsample", "nearest neighbour", lambda a, v: (_map(v, "upsample")[0], *(n * int(a["scale"]) for n in v[0].shape[1:])), _kept,  # type: ignore[arg-type]
+    Op("upsample", "nearest neighbour", lambda a, v: (_map(v, "upsample")[0], *(n * whole(a, "scale") for n in v[0].shape[1:])), _kept,
        lambda a, v, o, c: Module("torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": a["scale"]}), (_int("scale", 2, high=64),)),
     Op("flatten", "a map as a vector", lambda a, v: (prod(v[0].shape),), _kept,
        lambda a, v, o, c: Function("torch.flatten", kwargs={"start_dim": -len(v[0].shape)}, layout="any")),

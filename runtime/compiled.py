@@ -139,7 +139,7 @@ def _compiled(function: Run, name: str) -> Run:
     """The function compiled at its first call; as it is, with a notice, if that fails."""
     # The compiler counts recompilations by code object, and all regions share this module's: each
     # kernel gets a copy of its own.
-    function.__code__ = function.__code__.replace(co_name=name)  # type: ignore[attr-defined]
+    function.__code__ = function.__code__.replace(co_name=name)
     fast: Run | None = torch.compile(function, dynamic=True, fullgraph=True) if COMPILE else None
 
     def run(*args: Any) -> tuple[Tensor, ...]:

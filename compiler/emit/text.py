@@ -40,8 +40,11 @@ def write(graph: Graph, *, origins: bool = True) -> str:
     sources: dict[int, int] = {}
     lines = [f"graph {VERSION} {_name(graph.name)}, steps {graph.steps}"]
     if origins:
-        for item in chain(graph.nodes.values(), graph.stages):
-            source = item.origin.source
+        spans = chain(
+            (node.origin for node in graph.nodes.values()), (stage.origin for stage in graph.stages)
+        )
+        for span in spans:
+            source = span.source
             if source is not NOWHERE.source and id(source) not in sources:
                 lines.append(f"source {len(sources)} {_quoted(source.name)}")
                 sources[id(source)] = len(sources)
