@@ -96,7 +96,7 @@ def _svg(graph: Graph) -> str:
 class Emitter:
     """Makes the model of a graph: ``plan.graph`` of it runs where there is a plan.
 
-    ``layer`` and ``neuron`` are what a backend changes.
+    ``initialise``, ``layer`` and ``neuron`` are what a backend changes.
     """
 
     kind: type[Model] = Model
@@ -134,7 +134,7 @@ class Emitter:
             call = calls[id]
             if isinstance(call, Module):
                 self.modules[id] = construct(call, resolve(call.target))
-        initialise(graph, self.modules, self.seed)
+        self.initialise()
         if self.plan is not None:
             for region in self.plan.regions.values():
                 self.modules[region.neuron] = self.neuron(region, calls[region.neuron])
@@ -152,6 +152,10 @@ class Emitter:
             source.value.varies,
         )
         return self.kind(root, body.graph, signature, graph, lambda: _svg(graph))
+
+    def initialise(self) -> None:
+        """Give the modules their first weights."""
+        initialise(self.whole, self.modules, self.seed)
 
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         """What a node becomes."""
