@@ -8,6 +8,10 @@ operations do it on any device.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,10 +19,6 @@ MAX_BITS = 8
 
 # Byte i of a word of eight bytes in {0, 1} goes to bit i of the top byte of the product.
 _GATHER = 0x0102040810204080
-# Eight copies of a byte, then bit i of copy i, then any set bit to the top bit of its byte.
-_COPIES = 0x0101010101010101
-_SELECT = 0x8040201008040201 - (1 << 64)
-_CARRY = 0x7F7F7F7F7F7F7F7F
 
 
 def bits_for(bound: int) -> int:
@@ -29,13 +29,23 @@ def bits_for(bound: int) -> int:
 
 def pack(x: Tensor, bits: int) -> Tensor:
     """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
-    values = x.detach().reshape(-1).to(torch.uint8)
+    values = _whole(x.detach().reshape(-1), bits)
     rest = -values.numel() % 8
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
     if bits == 1:
         return _plane(values).unsqueeze(0)
     return torch.stack([_plane((values >> j) & 1) for j in range(bits)])
+
+
+def _whole(x: Tensor, bits: int) -> Tensor:
+    """Values as bytes. (From floats to int8 there are vector instructions, to uint8 there are not;
+    what int8 does not hold goes through int32, whose low byte is the value.)"""
+    if x.dtype == torch.uint8:
+        return x
+    if x.dtype.is_floating_point and bits == MAX_BITS:
+        x = x.to(torch.int32)
+    return x.to(torch.int8)
 
 
 def _plane(values: Tensor) -> Tensor:
@@ -45,17 +55,82 @@ def _plane(values: Tensor) -> Tensor:
 
 def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The values that ``pack`` got, in ``shape`` and ``dtype``."""
-    count = 1
-    for extent in shape:
-        count *= extent
-    values = _bytes(packed[0])
+    words = _words(packed[0])
     for j in range(1, packed.shape[0]):
-        values = values | (_bytes(packed[j]) << j)
-    return values[:count].to(dtype).view(shape)
+        words.bitwise_or_(_words(packed[j]).bitwise_left_shift_(j))
+    values = words.view(torch.uint8)[: math.prod(shape)]
+    return values.to(dtype).view(shape)
 
 
-def _bytes(plane: Tensor) -> Tensor:
-    words = plane.to(torch.int64).mul_(_COPIES).bitwise_and_(_SELECT)
-    words = words.add_(_CARRY).bitwise_right_shift_(7).bitwise_and_(_COPIES)
-    # Copy i holds bit i, and byte i is copy i: the order in which they were packed.
-    return words.view(torch.uint8)
+def _words(plane: Tensor) -> Tensor:
+    """Each byte of a plane as a word of eight bytes, its bits."""
+    return _table(plane.device).index_select(0, plane.to(torch.int32))
+
+
+@lru_cache(maxsize=16)
+def _table(device: torch.device) -> Tensor:
+    """For each of 256 bytes the word whose byte i is bit i of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        bytes = torch.arange(256, device=device).unsqueeze(1)
+        bits = (bytes >> torch.arange(8, device=device)) & 1
+        return bits.to(torch.uint8).view(torch.int64).squeeze(1)
+
+
+class _Known(NamedTuple):
+    """A tensor's values in bits, as long as its version is the same."""
+
+    packed: Tensor
+    bits: int
+    version: int
+
+
+_KNOWN = "_danetc_packed"
+
+
+class Kept:
+    """A tensor that a backward pass needs, in bits where it is whole-numbered.
+
+    All who keep the same tensor share its bits: they are packed once.
+    """
+
+    __slots__ = ("bits", "dtype", "shape")
+
+    def __init__(self, x: Tensor, bits: int) -> None:
+        self.bits = bits
+        self.shape = x.shape
+        self.dtype = x.dtype
+
+    def keep(self, x: Tensor) -> Tensor:
+        """What to keep of ``x``."""
+        if not self.bits:
+            return x
+        if torch.compiler.is_compiling():
+            return pack(x, self.bits)
+        owner = _owner(x)
+        known: _Known | None = getattr(owner, _KNOWN, None)
+        if known is not None and known.bits == self.bits and known.version == x._version:
+            return known.packed
+        packed = pack(x, self.bits)
+        self._remember(owner, packed)
+        return packed
+
+    def restore(self, kept: Tensor) -> Tensor:
+        """``x`` again, of what was kept of it."""
+        if not self.bits:
+            return kept
+        x = unpack(kept, self.shape, self.dtype)
+        if not torch.compiler.is_compiling():
+            self._remember(_owner(x), kept)
+        return x
+
+    def _remember(self, owner: Tensor, packed: Tensor) -> None:
+        setattr(owner, _KNOWN, _Known(packed, self.bits, owner._version))
+
+
+def _owner(x: Tensor) -> Tensor:
+    """The tensor of which ``x`` is another form with the same values in the same order, or x."""
+    base = x._base
+    whole = base is not None and base.numel() == x.numel()
+    if base is None or not whole or not (base.is_contiguous() and x.is_contiguous()):
+        return x
+    return base
