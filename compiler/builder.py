@@ -53,14 +53,25 @@ class Builder:
         label: str = "",
         hint: str | None = None,
         labels: tuple[Label, ...] = (),
+        blame: tuple[Label, ...] = (),
     ) -> None:
-        """Report an error where the user can mend it: never in the library's own text alone."""
+        """Report an error where the user can mend it: never in the library's own text alone.
+
+        ``blame`` are the places where the values were written that the error comes from.
+        """
         if self.library(span.source):
-            for site in reversed(self.sites):
-                if not self.library(site.source):
-                    labels = (*labels, Label(span, label or "this is where it fails"))
-                    span, label = site, ""
-                    break
+            own = next((item for item in blame if not self.library(item.span.source)), None)
+            sites = (site for site in reversed(self.sites) if not self.library(site.source))
+            site = own.span if own is not None else next(sites, None)
+            if site is not None:
+                labels = (*labels, Label(span, label or "this is where it fails"))
+                span, label = site, own.text if own is not None else ""
+                blame = ()
+        places = {(place.start, place.source) for place in (span, *(item.span for item in labels))}
+        for item in blame:
+            if (item.span.start, item.span.source) not in places:
+                places.add((item.span.start, item.span.source))
+                labels = (*labels, item)
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
 
     def fail(
@@ -72,18 +83,21 @@ class Builder:
         label: str = "",
         hint: str | None = None,
         labels: tuple[Label, ...] = (),
+        blame: tuple[Label, ...] = (),
     ) -> Failed:
         """Report an error and give the exception that ends the evaluation of this expression."""
-        self.error(code, message, span, label=label, hint=hint, labels=labels)
+        self.error(code, message, span, label=label, hint=hint, labels=labels, blame=blame)
         return Failed()
 
     @contextmanager
-    def site(self, span: Span) -> Iterator[None]:
-        self.sites.append(span)
+    def site(self, *spans: Span) -> Iterator[None]:
+        """Uses that lead to what is made inside, the outermost first."""
+        before = len(self.sites)
+        self.sites.extend(spans)
         try:
             yield
         finally:
-            self.sites.pop()
+            del self.sites[before:]
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -166,12 +180,16 @@ class Builder:
             (self._activations, MAX_ACTIVATIONS, "E0905", "activations for one image"),
         ):
             if number > limit:
-                raise self.fail(
-                    code,
-                    f"the network has more than {limit:,} {what}",
-                    span,
-                    hint="make the network narrower, shallower, its image smaller or its steps fewer",
-                )
+                raise self._too_large(code, limit, what, span)
+
+    def foresee(self, nodes: int, span: Span) -> None:
+        """End early where so many more nodes would pass the limit."""
+        if len(self.nodes) + nodes > MAX_NODES:
+            raise self._too_large("E0903", MAX_NODES, "operations", span)
+
+    def _too_large(self, code: str, limit: int, what: str, span: Span) -> Failed:
+        hint = "make the network narrower, shallower, its image smaller or its steps fewer"
+        return self.fail(code, f"the network has more than {limit:,} {what}", span, hint=hint)
 
     def neuron_key(self, program: NeuronProgram) -> str:
         """The key under which the graph holds a neuron's program."""

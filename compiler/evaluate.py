@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from danetc.compiler.builder import Builder
@@ -16,6 +16,7 @@ from danetc.compiler.values import (
     BlockConv,
     Bound,
     Failed,
+    Given,
     Identity,
     Layer,
     Named,
@@ -31,7 +32,7 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, did_you_mean
 from danetc.dsl.equations import Learn
-from danetc.dsl.modules import Module
+from danetc.dsl.modules import Module, std_names
 from danetc.dsl.source import Span
 
 Want = str
@@ -64,7 +65,9 @@ class Env:
     """What names mean where an expression stands.
 
     ``definitions`` (shared by a network and its variants) are evaluated when first asked for.
-    ``block_conv`` says that ``conv`` without a width is the block's next layer.
+    ``block_conv`` says that ``conv`` without a width is the block's next layer. ``given`` says
+    where the values of parameters were written, ``elsewhere`` holds hints for names that mean
+    something only in another place.
     """
 
     module: Module
@@ -76,6 +79,8 @@ class Env:
     used: set[str] = field(default_factory=set)
     block_conv: bool = False
     scope: tuple[str, ...] = ()
+    given: Mapping[str, Given] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         return [*self.values, *self.definitions]
@@ -109,6 +114,15 @@ MATH: Mapping[str, Callable[..., int | float]] = {
 SPECIAL = ("stage", "channels", "image", "events", "concat", "outputs", "learn", *MATH)
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
 
+_FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
+_ELSEWHERE: Mapping[str, str] = {
+    "sum": "`sum` joins the outputs of a rule; elsewhere write `a + b`",
+    "branch": "`branch` is known in the `out` of a connection",
+    "shortcut": "`shortcut` is known in the `out` of a connection",
+    "add": "write `a + b`",
+    "relu": "an activation is a neuron: `neuron = ReLU`, and `spike` where it stands",
+}
+
 
 class Evaluator:
     """Evaluates expressions. Lowering fills in what layers do to wires (``apply``)."""
@@ -117,6 +131,7 @@ class Evaluator:
         self.builder = builder
         self.settings: dict[str, Any] = {}
         self.depth = 0
+        self.complete_names = True  # whether no error keeps names out of the file
 
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         raise NotImplementedError
@@ -165,27 +180,55 @@ class Evaluator:
             raise self.builder.fail("E0306", f"a constant beyond {MAX_CONSTANT:g}", span)
         return value
 
-    def number(self, expr: s.Expr, env: Env, what: str = "a number") -> int | float:
+    def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
         value = self.evaluate(expr, env)
         if isinstance(value, Poison):
             raise Failed
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+            needed = f"{what} must be a number" if what else "a number is needed here"
             raise self.builder.fail(
-                "E0304", f"{what} is needed here, not {describe(value)}", expr.span
+                "E0304", f"{needed}, not {describe(value)}", expr.span, blame=self.blame(expr, env)
             )
         return value
 
     def condition(self, expr: s.Expr, env: Env) -> bool:
-        value = self.evaluate(expr, env)
+        return self._truth(self.evaluate(expr, env), expr, env)
+
+    def _truth(self, value: Any, expr: s.Expr, env: Env) -> bool:
         if isinstance(value, Poison):
             raise Failed
         if not isinstance(value, (bool, int, float)):
             raise self.builder.fail(
                 "E0304",
-                f"a condition compares numbers that are known here, not {describe(value)}",
+                f"a condition compares numbers, not {describe(value)}",
                 expr.span,
+                blame=self.blame(expr, env),
+                hint="it is decided before the network runs" if isinstance(value, Wire) else None,
             )
         return bool(value)
+
+    # -- where values come from -------------------------------------------------------------------
+
+    def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
+        """The places where the parameters and definitions in an expression got their values."""
+        return tuple(label for given in self._given(expr, env) for label in given.labels())
+
+    def _given(self, expr: s.Expr, env: Env) -> tuple[Given, ...]:
+        found: dict[str, Given] = {}
+        for node in s.walk(expr):
+            if not isinstance(node, s.Name) or node.id in found:
+                continue
+            id = node.id
+            if id in env.given:
+                found[id] = env.given[id]
+            elif id in env.definitions and isinstance(env.cache.get(id), (bool, int, float, str)):
+                definition = env.definitions[id]
+                sources = self._given(definition.value, definition.env)
+                found[id] = Given(definition.value.span, _says(id, env.cache[id]), sources)
+        return tuple(found.values())
+
+    def _source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:
+        return Given(expr.span, _says(name, value), self._given(expr, env))
 
     def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
         value = self.number(expr, env, what)
@@ -193,11 +236,18 @@ class Evaluator:
             value = int(value)
         if not isinstance(value, int):
             raise self.builder.fail(
-                "E0304", f"{what} must be a whole number, not {value}", expr.span
+                "E0304",
+                f"{what} must be a whole number, not {value:g}",
+                expr.span,
+                blame=self.blame(expr, env),
+                hint=_rounded(expr),
             )
         if not low <= value <= high:
             raise self.builder.fail(
-                "E0305", f"{what} must be between {low} and {high:,}, not {value}", expr.span
+                "E0305",
+                f"{what} must be between {low} and {high:,}, not {value:,}",
+                expr.span,
+                blame=self.blame(expr, env),
             )
         return value
 
@@ -227,14 +277,15 @@ class Evaluator:
         if id in OPS and OPS[id].public:
             return self._op(id, (), env, span)
         if id in SPECIAL:
-            raise self.builder.fail(
-                "E0405", f"`{id}` is called with arguments", span, hint=f"write `{id}(...)`"
-            )
+            what = "a function of numbers" if id in MATH else "called with arguments"
+            raise self.builder.fail("E0405", f"`{id}` is {what}", span, hint=f"write `{id}(...)`")
         raise self._unknown(id, env, span)
 
     def _unknown(self, id: str, env: Env, span: Span) -> Failed:
         if env.module.excuses(id):
             return Failed()
+        if id in ("identity", "none"):
+            return self.builder.fail("E0303", f"`{id}` takes no arguments", span)
         known = [
             *env.names(),
             *CONSTANTS,
@@ -246,9 +297,9 @@ class Evaluator:
             *SPECIAL,
             *(name for name, op in OPS.items() if op.public),
         ]
-        hint = did_you_mean(id, known)
-        if hint is None and not any(name == "IF" for name in env.module.names):
-            hint = "the standard library comes with `use std`"
+        hint = env.elsewhere.get(id) or _ELSEWHERE.get(id) or did_you_mean(id, known)
+        if not env.module.program.uses and id in std_names():
+            hint = f"`{id}` is in the standard library: add `use std`"
         return self.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint)
 
     def definition(self, id: str, env: Env, span: Span) -> Any:
@@ -260,10 +311,16 @@ class Evaluator:
                 raise Failed
             return value
         if id in env.pending:
+            circle = env.pending[env.pending.index(id) :]
+            through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
             raise self.builder.fail(
                 "E0211",
-                f"`{id}` is defined by itself: {' -> '.join([*env.pending[env.pending.index(id) :], id])}",
+                f"`{id}` is defined by itself{through}",
                 span,
+                labels=tuple(
+                    Label(env.definitions[name].span, f"`{name}` is defined here")
+                    for name in circle
+                ),
             )
         definition = env.definitions[id]
         env.pending.append(id)
@@ -302,7 +359,7 @@ class Evaluator:
         """A declaration by its name: aliases are followed, a backbone is unfolded."""
         kind = bound.kind
         if kind == "backbone":
-            return self.backbone(bound, {}, span)
+            return self.backbone(bound, span)
         if kind in ("network", "recipe"):
             raise self.builder.fail(
                 "E0403",
@@ -326,13 +383,14 @@ class Evaluator:
             )
             if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
                 target = None
+            elif isinstance(target, Poison):
+                raise Failed
             elif not isinstance(target, Bound):
-                what = describe(target) if not isinstance(target, Poison) else "wrong"
+                hint = "is a `*` missing?" if isinstance(target, (int, float)) else None
+                if isinstance(target, Wire):
+                    hint = "layers stand behind a value: `a -> b`; or is a `*` missing?"
                 raise self.builder.fail(
-                    "E0402",
-                    f"`{id}` is {what} and takes no arguments",
-                    span,
-                    hint="is a `*` missing?" if isinstance(target, (int, float)) else None,
+                    "E0402", f"`{id}` is {describe(target)} and takes no arguments", span, hint=hint
                 )
         elif id == "spike":
             target = self.setting("neuron", span)
@@ -345,20 +403,16 @@ class Evaluator:
             if not _is_op(id, resolved.declaration.kind, want):
                 target = Bound(resolved.declaration, resolved.module, {}, span)
         if isinstance(target, Bound):
-            args = self.bind(target, call.args, env, span)
-            if target.kind == "backbone":
-                return self.backbone(target, args, span)
-            return self.reference(Bound(target.declaration, target.module, args, span), span)
+            return self.reference(self.bind(target, call.args, env, span), span)
         if id in MATH:
             return self._math(id, call, env)
         match id:
             case "stage":
                 return self._stage(call, env)
             case "channels":
-                (wire,) = self._wires(call, env, 1)
-                return POISON if isinstance(wire, Poison) else self.builder.value(wire).shape[0]
+                return self._channels(call, env)
             case "concat":
-                return self.builder.add("concat", self._wires(call, env, None), {}, span)
+                return self._concat(call, env)
             case "image" | "events":
                 return self._input(id, call, env)
             case "outputs":
@@ -382,9 +436,10 @@ class Evaluator:
         for arg in args:
             if arg.name is None:
                 if position >= len(names):
+                    most = f"{len(names)} argument{'s' if len(names) != 1 else ''} at most"
                     raise self.builder.fail(
                         "E0303",
-                        f"{what} takes {len(names)} argument{'s' if len(names) != 1 else ''} at most",
+                        f"{what} takes {most if names else 'no arguments'}",
                         arg.span,
                         hint=f"its parameters: {', '.join(names)}" if names else None,
                     )
@@ -401,7 +456,12 @@ class Evaluator:
             else:
                 name = arg.name
             if name in given:
-                raise self.builder.fail("E0302", f"{what} is given `{name}` twice", arg.span)
+                raise self.builder.fail(
+                    "E0302",
+                    f"{what} is given `{name}` twice",
+                    arg.span,
+                    labels=(Label(given[name].span, "given here already"),),
+                )
             if isinstance(arg.value, s.Each):
                 raise self.builder.fail(
                     "E0405", "`for` stands in the joins of a rule alone", arg.span
@@ -409,34 +469,47 @@ class Evaluator:
             given[name] = arg
         return given
 
-    def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env, span: Span) -> dict[str, Any]:
-        """The arguments of a call of a declaration, evaluated; defaults are added when it is used."""
-        names = [param.name for param in bound.declaration.params]
-        given = self.assign(args, names, f"{bound.kind} `{bound.name}`", span)
+    def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env, span: Span) -> Bound:
+        """A declaration with the arguments of a call; defaults are added when it is used."""
+        declaration = bound.declaration
+        names = [param.name for param in declaration.params]
+        assigned = self.assign(args, names, f"{bound.kind} `{bound.name}`", span)
         values = dict(bound.args)
-        for name, arg in given.items():
-            values[name] = self.evaluate(arg.value, env)
-        return values
+        given = dict(bound.given)
+        for name, arg in assigned.items():
+            value = self.evaluate(arg.value, env)
+            given[name] = self._source(name, value, arg.value, env)
+            equations = bound.kind in ("neuron", "surrogate") and declaration.body is not None
+            if equations and not isinstance(value, (bool, int, float, Learn, Poison)):
+                raise self.builder.fail(
+                    "E0304",
+                    f"`{name}` of {bound.kind} `{bound.name}` must be a number, not {describe(value)}",
+                    arg.value.span,
+                    blame=self.blame(arg.value, env),
+                )
+            values[name] = value
+        return Bound(declaration, bound.module, values, span, given)
 
-    def complete(self, bound: Bound, extra: Mapping[str, Any] | None = None) -> Env:
+    def complete(self, bound: Bound) -> Env:
         """An environment for a declaration's own text: its parameters, given or by default."""
         declaration = bound.declaration
-        env = Env(bound.module, declaration.kind)
+        given = dict(bound.given)
+        env = Env(bound.module, declaration.kind, given=given)
         for param in declaration.params:
-            if param.name in bound.args:
-                env.values[param.name] = bound.args[param.name]
-            elif extra is not None and param.name in extra:
-                env.values[param.name] = extra[param.name]
+            name = param.name
+            if name in bound.args:
+                env.values[name] = bound.args[name]
             elif param.default is not None:
-                env.values[param.name] = self.evaluate(param.default, env)
+                value = env.values[name] = self.evaluate(param.default, env)
+                given[name] = self._source(name, value, param.default, env)
             else:
-                self.builder.error(
+                raise self.builder.fail(
                     "E0307",
-                    f"{bound.kind} `{bound.name}` needs `{param.name}`",
+                    f"{bound.kind} `{bound.name}` needs `{name}`",
                     bound.span,
                     labels=(Label(param.name_span, "this parameter has no default"),),
+                    hint=f"write `{bound.name}({name} = ...)`",
                 )
-                raise Failed
         if any(isinstance(value, Poison) for value in env.values.values()):
             raise Failed
         return env
@@ -462,7 +535,7 @@ class Evaluator:
                     value.span,
                     hint=f"it must name another {bound.kind}",
                 )
-            bound = Bound(target.declaration, target.module, target.args, bound.span)
+            bound = replace(target, span=bound.span)
         if bound.declaration.body is not None and bound.declaration.value is not None:
             raise self.builder.fail(
                 "E0408",
@@ -481,43 +554,70 @@ class Evaluator:
         return resolved is not None and resolved.declaration.kind == kind
 
     def _math(self, id: str, call: s.Call, env: Env) -> Any:
-        wires = [arg for arg in call.args if arg.name is None]
-        values = [self.evaluate(arg.value, env) for arg in wires]
+        several = id in ("min", "max")
+        values = self._values(id, call, env)
+        if len(values) < 2 if several else len(values) != 1:
+            needs = "two values or more" if several else "one number"
+            raise self.builder.fail(
+                "E0303", f"`{id}` takes {needs}, not {len(values) or 'none'}", call.span
+            )
         if any(isinstance(value, Poison) for value in values):
             return POISON
-        if id in ("min", "max") and any(isinstance(value, Wire) for value in values):
+        if several and any(isinstance(value, Wire) for value in values):
             op = "minimum" if id == "min" else "maximum"
-            return self.builder.add(op, self._wires(call, env, None), {}, call.span)
-        for arg, value in zip(wires, values, strict=True):
+            return self.builder.add(op, self._joinable(id, call, values), {}, call.span)
+        for arg, value in zip(call.args, values, strict=True):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise self.builder.fail(
-                    "E0304", f"`{id}` takes numbers here, not {describe(value)}", arg.span
+                    "E0304",
+                    f"`{id}` takes numbers here, not {describe(value)}",
+                    arg.span,
+                    blame=self.blame(arg.value, env),
                 )
         try:
             return self._bounded(MATH[id](*values), call.span)
-        except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
+        except (ValueError, OverflowError):
+            shown = ", ".join(f"{value:g}" for value in values)
             raise self.builder.fail(
-                "E0306", f"`{id}` cannot be computed: {error}", call.span
+                "E0306", f"`{id}({shown})` has no value", call.span, blame=self.blame(call, env)
             ) from None
 
-    def _wires(self, call: s.Call, env: Env, number: int | None) -> tuple[Wire | Poison, ...]:
-        name = call.function.id if isinstance(call.function, s.Name) else "join"
-        result: list[Wire | Poison] = []
+    def _values(self, name: str, call: s.Call, env: Env) -> list[Any]:
+        """The values of a function's arguments, none of which has a name."""
         for arg in call.args:
-            value = self.evaluate(arg.value, env)
-            if arg.name is not None or not isinstance(value, (Wire, Poison)):
+            if arg.name is not None:
+                raise self.builder.fail(
+                    "E0301", f"`{name}` has no parameter `{arg.name}`", arg.span
+                )
+            if isinstance(arg.value, s.Each):
+                raise self.builder.fail(
+                    "E0405", "`for` stands in the joins of a rule alone", arg.span
+                )
+        return [self.evaluate(arg.value, env) for arg in call.args]
+
+    def _joinable(self, name: str, call: s.Call, values: list[Any]) -> tuple[Wire | Poison, ...]:
+        for arg, value in zip(call.args, values, strict=True):
+            if not isinstance(value, (Wire, Poison)):
                 raise self.builder.fail(
                     "E0402",
                     f"`{name}` takes values, not {describe(value)}",
                     arg.span,
                     hint="a value starts at `in` or at a name that stands for one",
                 )
-            result.append(value)
-        if number is not None and len(result) != number:
-            raise self.builder.fail("E0303", f"`{name}` takes {number} value", call.span)
-        if number is None and len(result) < 2:
-            raise self.builder.fail("E0303", f"`{name}` takes two values or more", call.span)
-        return tuple(result)
+        return tuple(values)
+
+    def _concat(self, call: s.Call, env: Env) -> Wire | Poison:
+        wires = self._joinable("concat", call, self._values("concat", call, env))
+        if len(wires) < 2:
+            raise self.builder.fail("E0303", "`concat` takes two values or more", call.span)
+        return self.builder.add("concat", wires, {}, call.span)
+
+    def _channels(self, call: s.Call, env: Env) -> int | Poison:
+        wires = self._joinable("channels", call, self._values("channels", call, env))
+        if len(wires) != 1:
+            raise self.builder.fail("E0303", "`channels` takes one value", call.span)
+        (wire,) = wires
+        return POISON if isinstance(wire, Poison) else self.builder.value(wire).shape[0]
 
     def _stage(self, call: s.Call, env: Env) -> Backbone:
         given = self.assign(call.args, ["block", "blocks", "stride"], "`stage`", call.span)
@@ -534,7 +634,11 @@ class Evaluator:
             raise Failed
         if not isinstance(block, Bound) or block.kind != "block":
             raise self.builder.fail(
-                "E0403", f"a stage is made of blocks, not of {describe(block)}", given["block"].span
+                "E0403",
+                f"a stage is made of blocks, not of {describe(block)}",
+                given["block"].value.span,
+                blame=self.blame(given["block"].value, env),
+                hint="write `stage(BLOCK, N, stride = S)`",
             )
         number = self.whole(given["blocks"].value, env, "the number of blocks", 1, 100_000)
         stride = (
@@ -542,7 +646,7 @@ class Evaluator:
         )
         return Backbone((StageOf(block, number, stride, call.span),), call.span)
 
-    def backbone(self, bound: Bound, args: Mapping[str, Any], span: Span) -> Backbone:
+    def backbone(self, bound: Bound, span: Span) -> Backbone:
         """A declared backbone with its arguments, unfolded."""
         self.depth += 1
         try:
@@ -558,7 +662,7 @@ class Evaluator:
                     hint="write `backbone NAME = stage(...) -> stage(...)`",
                 )
             with self.builder.site(span):
-                env = self.complete(Bound(bound.declaration, bound.module, args, span))
+                env = self.complete(replace(bound, span=span))
                 value = self.evaluate(bound.declaration.value, env)
             if isinstance(value, Poison):
                 raise Failed
@@ -568,7 +672,11 @@ class Evaluator:
                     f"backbone `{bound.name}` is {describe(value)}, not stages",
                     bound.declaration.value.span,
                 )
-            return value
+            items = tuple(
+                replace(item, sites=(span, *item.sites)) if isinstance(item, StageOf) else item
+                for item in value.items
+            )
+            return Backbone(items, span)
         finally:
             self.depth -= 1
 
@@ -595,7 +703,10 @@ class Evaluator:
             value = self.evaluate(arg.value, env)
             if not isinstance(value, (Wire, Poison)):
                 raise self.builder.fail(
-                    "E0402", f"an output is a value, not {describe(value)}", arg.span
+                    "E0402",
+                    f"an output is a value, not {describe(value)}",
+                    arg.value.span,
+                    hint="a value starts at `in` or at a name that stands for one",
                 )
             name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
             if name in wires:
@@ -634,9 +745,8 @@ class Evaluator:
         attrs: dict[str, Attribute] = {}
         for name, parameter in parameters.items():
             if name in given:
-                attrs[name] = self.attribute(
-                    parameter, self.evaluate(given[name].value, env), given[name].span, id
-                )
+                expr = given[name].value
+                attrs[name] = self.attribute(parameter, self.evaluate(expr, env), expr, env, id)
             elif parameter.default is REQUIRED and not partial:
                 raise self.builder.fail(
                     "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`"
@@ -645,39 +755,30 @@ class Evaluator:
                 attrs[name] = parameter.default
         return attrs
 
-    def attribute(self, parameter: Parameter, value: Any, span: Span, what: str) -> Attribute:
+    def attribute(
+        self, parameter: Parameter, value: Any, expr: s.Expr, env: Env, what: str
+    ) -> Attribute:
         """An argument checked against the type and the bounds of its parameter."""
         if isinstance(value, Poison):
             raise Failed
-        name = parameter.name
-        if parameter.type is bool:
-            if not isinstance(value, bool):
-                raise self.builder.fail(
-                    "E0304", f"`{name}` of `{what}` is true or false, not {describe(value)}", span
-                )
-            return value
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.builder.fail(
-                "E0304", f"`{name}` of `{what}` is a number, not {describe(value)}", span
-            )
-        if parameter.type is int:
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if not isinstance(value, int):
-                raise self.builder.fail(
-                    "E0304", f"`{name}` of `{what}` is a whole number, not {value}", span
-                )
+        whole = parameter.type is int and isinstance(value, float) and value.is_integer()
+        if whole or (parameter.type is float and type(value) is int):
+            value = parameter.type(value)
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[parameter.type]
+        hint = None
+        if type(value) is not parameter.type:
+            code, shown = "E0304", describe(value)
+            if isinstance(value, float):
+                shown, hint = f"{value:g}", _rounded(expr)
         else:
-            value = float(value)
-        low = parameter.low if parameter.low is not None else -math.inf
-        high = parameter.high if parameter.high is not None else math.inf
-        if not low <= value <= high:
-            raise self.builder.fail(
-                "E0305",
-                f"`{name}` of `{what}` must be between {low:g} and {high:,.12g}, not {value}",
-                span,
-            )
-        return value
+            low = parameter.low if parameter.low is not None else -math.inf
+            high = parameter.high if parameter.high is not None else math.inf
+            if low <= value <= high:
+                return value  # type: ignore[no-any-return]
+            code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
+            wanted = f"between {low:g} and {high:,.12g}"
+        message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
+        raise self.builder.fail(code, message, expr.span, blame=self.blame(expr, env), hint=hint)
 
     def _norm(self, call: s.Call, env: Env) -> Layer:
         """``norm(init = 0)``: the network's norm with something changed."""
@@ -722,14 +823,15 @@ class Evaluator:
         if isinstance(value, Bound) and _is_op(value.name, value.kind, "layer") and not value.args:
             return self._op(value.name, (), Env(value.module, "flow"), span)
         if not is_layer(value):
-            raise self.builder.fail(
-                "E0401",
-                f"{describe(value)} is not a layer",
-                span,
-                hint="only layers stand after `->`; join values by `+` or `concat` first"
-                if isinstance(value, Wire)
-                else None,
-            )
+            hint = None
+            match value:
+                case Wire():
+                    hint = "only layers stand after `->`; join values by `+` or `concat` first"
+                case Bound(kind="connection"):
+                    hint = f"a connection wires a backbone: `BACKBONE via {value.name}`"
+                case Bound(kind="rule"):
+                    hint = f"a rule feeds a backbone's blocks: `BACKBONE by {value.name}`"
+            raise self.builder.fail("E0401", f"{describe(value)} is not a layer", span, hint=hint)
         return value  # type: ignore[no-any-return]
 
     def _operator(self, expr: s.Binary | s.Unary, env: Env) -> Any:
@@ -738,12 +840,16 @@ class Evaluator:
             if isinstance(value, Poison):
                 return POISON
             if expr.op == "not":
-                return not self.condition(expr.operand, env)
+                return not self._truth(value, expr.operand, env)
             if isinstance(value, Wire):
                 return self.builder.add(
                     "affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span
                 )
-            return -self.number(expr.operand, env)
+            if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+                raise self.builder.fail(
+                    "E0406", f"`-` takes a number or a value, not {describe(value)}", expr.span
+                )
+            return -value
         if expr.op in ("and", "or"):
             left = self.condition(expr.left, env)
             if expr.op == "and":
@@ -752,7 +858,8 @@ class Evaluator:
         operands, ops = self._chain(expr)
         result = self.evaluate(operands[0], env)
         for op, operand in zip(ops, operands[1:], strict=True):
-            result = self._binary(op, result, self.evaluate(operand, env), expr, operand.span)
+            right = self.evaluate(operand, env)
+            result = self._binary(op, result, right, expr, operand, env)
         return result
 
     @staticmethod
@@ -768,7 +875,9 @@ class Evaluator:
         operands.append(node)
         return operands[::-1], ops[::-1]
 
-    def _binary(self, op: str, left: Any, right: Any, expr: s.Binary, span: Span) -> Any:
+    def _binary(
+        self, op: str, left: Any, right: Any, expr: s.Binary, operand: s.Expr, env: Env
+    ) -> Any:
         if isinstance(left, Poison) or isinstance(right, Poison):
             return POISON
         if isinstance(left, Wire) or isinstance(right, Wire):
@@ -779,14 +888,15 @@ class Evaluator:
                     "E0406",
                     f"`{op}` joins numbers or values, not {describe(value)}",
                     expr.span,
-                    hint="a layer makes a value when something flows into it: `(in -> ...)`"
-                    if is_layer(value)
-                    else None,
+                    hint=_FLOW_IN if is_layer(value) else None,
+                    blame=self.blame(expr, env),
                 )
         try:
             return self._bounded(_ARITHMETIC[op](left, right), expr.span)
         except ZeroDivisionError:
-            raise self.builder.fail("E0306", "division by zero", span) from None
+            raise self.builder.fail(
+                "E0306", "division by zero", operand.span, blame=self.blame(operand, env)
+            ) from None
         except OverflowError:
             raise self.builder.fail("E0306", "a constant too large", expr.span) from None
 
@@ -804,9 +914,7 @@ class Evaluator:
                 "E0406",
                 f"`{op}` joins values and numbers, not {describe(other)}",
                 span,
-                hint="a layer makes a value when something flows into it: `(in -> ...)`"
-                if is_layer(other)
-                else None,
+                hint=_FLOW_IN if is_layer(other) else None,
             )
         number = float(other)
         match op, first:
@@ -878,7 +986,7 @@ class Evaluator:
         stages = [{**stage.settings, **changes} for stage in backbone.stages]
         merged = iter(stages)
         items = tuple(
-            _replace_settings(item, next(merged)) if isinstance(item, StageOf) else item
+            replace(item, settings=next(merged)) if isinstance(item, StageOf) else item
             for item in backbone.items
         )
         return Backbone(items, backbone.span)
@@ -905,6 +1013,8 @@ class Evaluator:
                 "E0304", f"zero_init is true or false, not {describe(value)}", span
             )
         if isinstance(value, OpLayer) and name == "surrogate":
+            if not self.complete_names:
+                raise Failed
             raise self.builder.fail(
                 "E0403",
                 f"{describe(value)} is not a surrogate",
@@ -921,23 +1031,36 @@ class Evaluator:
             raise self.builder.fail("E0409", "a backbone takes one index or one range", expr.span)
         index = expr.indices[0]
         last = len(backbone.stages) - 1
-        if isinstance(index, s.Range):
-            low, high = (
-                self.whole(end, env, "a stage", 0, 2**20) for end in (index.low, index.high)
-            )
-        else:
-            low = high = self.whole(index, env, "a stage", 0, 2**20)
-        if high > last or low > high:
+        ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
+        numbers = [self.whole(end, env, "the number of a stage", -(2**20), 2**20) for end in ends]
+        for number, end in zip(numbers, ends, strict=True):
+            if not 0 <= number <= last:
+                raise self.builder.fail(
+                    "E0409",
+                    f"there is no stage {number}: the backbone has stages 0 .. {last}",
+                    end.span,
+                    blame=self.blame(end, env),
+                )
+        low, high = numbers
+        if low > high:
             raise self.builder.fail(
-                "E0409", f"stages {low} .. {high} of a backbone that has 0 .. {last}", index.span
+                "E0409",
+                f"the stages {low} .. {high} are none",
+                index.span,
+                hint="a range `a .. b` goes from the lower to the higher, both included",
             )
         return backbone.part(low, high)
 
 
-def _replace_settings(stage: StageOf, settings: Mapping[str, Any]) -> StageOf:
-    return StageOf(
-        stage.block, stage.blocks, stage.stride, stage.span, stage.connection, stage.rule, settings
-    )
+def _says(name: str, value: Any) -> str:
+    """``name`` is ``value``, in the words of a label."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"`{name}` is {f'{value:.12g}' if number else describe(value)}"
+
+
+def _rounded(expr: s.Expr) -> str | None:
+    """What to do where a quotient is not whole."""
+    return "round it: `floor(...)`, `round(...)`" if "/" in expr.span.text else None
 
 
 def _divide(a: float, b: float) -> int | float:

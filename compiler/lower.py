@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from danetc.compiler.builder import MAX_STEPS, Builder
-from danetc.compiler.evaluate import MAX_DEPTH, Definition, Env, Evaluator
+from danetc.compiler.evaluate import MAX_DEPTH, SPECIAL, Definition, Env, Evaluator
 from danetc.compiler.graph import ANALOG, Block, Form, Graph, Stage, Value, count
-from danetc.compiler.ops import text
+from danetc.compiler.ops import OPS, text
 from danetc.compiler.rules import RuleReader
 from danetc.compiler.values import (
     POISON,
@@ -36,7 +36,7 @@ from danetc.compiler.values import (
 )
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
-from danetc.dsl.equations import compile_neuron
+from danetc.dsl.equations import Learn, compile_neuron
 from danetc.dsl.modules import Module, is_library
 from danetc.dsl.source import SourceFile, Span
 
@@ -136,16 +136,18 @@ class Lowering(Evaluator):
     def _apply_neuron(self, bound: Bound, wire: Wire) -> Wire | Poison:
         span = bound.span
         bound = self.alias(bound)
-        args = self.complete(bound).values
+        own = self.complete(bound)
+        args = own.values
         surrogate = self.settings.get("surrogate")
         if surrogate is None and _names(bound.declaration, "heaviside"):
             self.setting("surrogate", span)
-        surrogate_args: Mapping[str, Any] = {}
+        stand_in = Env(own.module, "surrogate")
         if isinstance(surrogate, Poison):
             raise Failed
         if surrogate is not None:
             surrogate = self.alias(surrogate)
-            surrogate_args = self.complete(surrogate).values
+            stand_in = self.complete(surrogate)
+        surrogate_args = stand_in.values
         key = (
             id(bound.declaration),
             tuple(sorted(args.items(), key=lambda item: item[0])),
@@ -154,21 +156,43 @@ class Lowering(Evaluator):
         )
         if key not in self._programs:
             for name, value in args.items():
-                if not isinstance(value, (bool, int, float)) and type(value).__name__ != "Learn":
+                if not isinstance(value, (bool, int, float, Learn)):
                     raise self.builder.fail(
-                        "E0304", f"`{name}` of a neuron is a number, not {describe(value)}", span
+                        "E0304",
+                        f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",
+                        own.given[name].span if name in own.given else span,
                     )
+            found = Reporter()
             program = compile_neuron(
                 bound.declaration,
                 args,
                 surrogate.declaration if surrogate is not None else None,
                 surrogate_args,
-                self.builder.reporter,
+                found,
+                argument_spans=self._places(own),
+                surrogate_spans=self._places(stand_in),
             )
+            with self.builder.site(span):
+                for item in found.diagnostics:
+                    self.builder.error(
+                        item.code,
+                        item.message,
+                        item.span,
+                        label=item.label,
+                        labels=item.labels,
+                        hint=item.hint,
+                    )
             if program is None:
                 raise Failed
             self._programs[key] = self.builder.neuron_key(program)
         return self.builder.add("neuron", (wire,), {"neuron": self._programs[key]}, span, "spike")
+
+    def _places(self, env: Env) -> dict[str, Span]:
+        """Where the user wrote the arguments of a neuron or surrogate."""
+        places = {name: given.span for name, given in env.given.items()}
+        return {
+            name: span for name, span in places.items() if not self.builder.library(span.source)
+        }
 
     def _apply_block(self, bound: Bound, wire: Wire) -> Wire | Poison:
         """A block as a layer: one that wires itself."""
@@ -189,16 +213,47 @@ class Lowering(Evaluator):
         if not self.builder.scope:
             with self.builder.within(self.builder.fresh("stages")):
                 return self._apply_backbone(backbone, wire)
+        self._wired(backbone)
         scope = self.builder.scope
+        sites = backbone.stages[0].sites
         for item in backbone.items:
             if isinstance(item, StageOf):
                 number = self._stage_numbers.get(scope, 0)
                 self._stage_numbers[scope] = number + 1
-                with self.builder.within(str(number)), self._with_settings(item.settings):
+                sites = item.sites
+                with (
+                    self.builder.within(str(number)),
+                    self._with_settings(item.settings),
+                    self.builder.site(*sites),
+                ):
                     wire = self._stage_of(item, wire)
             else:
-                wire = self.apply(item, wire, backbone.span)
+                with self.builder.site(*sites):
+                    wire = self.apply(item, wire, backbone.span)
         return wire
+
+    def _wired(self, backbone: Backbone) -> None:
+        """Each stage has a connection, unless its blocks wire themselves."""
+        for stage in backbone.stages:
+            if stage.connection is not None:
+                continue
+            with self.builder.site(*stage.sites):
+                block = self.alias(stage.block)
+                if block.declaration.body is not None:
+                    continue
+                hint = "add `via CONNECTION` to the backbone"
+                if any(other.connection is not None for other in backbone.stages):
+                    hint = (
+                        "`via` wires what stands right before it: put the whole flow in "
+                        "parentheses, `(stage(...) -> stage(...)) via CONNECTION`"
+                    )
+                raise self.builder.fail(
+                    "E0605",
+                    f"block `{block.name}` has no connection",
+                    stage.span,
+                    label="these blocks do not wire themselves",
+                    hint=hint,
+                )
 
     @contextmanager
     def _with_settings(self, settings: Mapping[str, Any]) -> Iterator[None]:
@@ -220,6 +275,7 @@ class Lowering(Evaluator):
             with builder.site(stage.rule.span if stage.rule else stage.span):
                 reader = self._reader(rule, rule_env, stage.blocks)
         scope = builder.scope
+        first = len(builder.nodes)
         inputs: list[Wire] = []
         outputs: list[Wire] = []
         blocks: list[Block] = []
@@ -232,6 +288,8 @@ class Lowering(Evaluator):
                     )
             if isinstance(feed, Poison):
                 return POISON
+            if i == 2:  # the first two tell how large the stage will be
+                builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
             inputs.append(feed)
             with builder.within("blocks", str(i)), builder.site(stage.span):
                 block_scope = builder.scope
@@ -270,7 +328,7 @@ class Lowering(Evaluator):
 
     def _reader(self, rule: Bound, env: Env, blocks: int) -> RuleReader:
         def constant(expr: s.Expr, values: dict[str, Any]) -> Any:
-            inner = Env(env.module, "rule", {**env.values, **values})
+            inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
             return self.evaluate(expr, inner)
 
         return RuleReader(rule.declaration, blocks, constant, self.builder.fail)
@@ -310,24 +368,27 @@ class Lowering(Evaluator):
             )
         block = stage.block
         if "stride" in names and "stride" not in block.args:
-            block = Bound(
-                block.declaration, block.module, {**block.args, "stride": stride}, block.span
+            block = replace(block, args={**block.args, "stride": stride})
+        given = block.args.get("stride", stride)
+        if isinstance(given, bool) or not isinstance(given, (int, float)):
+            raise self.builder.fail(
+                "E0304",
+                f"`stride` of block `{block.name}` must be a number, not {describe(given)}",
+                block.given["stride"].span if "stride" in block.given else block.span,
             )
-        stride = int(block.args.get("stride", stride))
+        stride = int(given)
         block = self.alias(block)
-        connection = self.alias(stage.connection) if stage.connection is not None else None
-        wires_itself = block.declaration.body is not None
-        if connection is None:
-            if not wires_itself:
-                raise self.builder.fail(
-                    "E0605",
-                    f"block `{block.name}` has no connection",
-                    stage.span,
-                    label="these blocks do not wire themselves",
-                    hint="add `via CONNECTION` to the backbone",
-                )
+        if stage.connection is None:
             output = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
             return Joined(output, output, ())
+        with self.builder.site(stage.connection.span):
+            return self._connected(stage, block, self.alias(stage.connection), wire, i, stride)
+
+    def _connected(
+        self, stage: StageOf, block: Bound, connection: Bound, wire: Wire, i: int, stride: int
+    ) -> Joined:
+        """A block of a stage inside of its connection."""
+        wires_itself = block.declaration.body is not None
         parts = self._parts(connection)
         if wires_itself and (
             bad := next((parts[name] for name in ("each", "last") if name in parts), None)
@@ -346,18 +407,23 @@ class Lowering(Evaluator):
         for param in connection.declaration.params:
             if param.name in values or param.name in ("channels", "branch", "shortcut"):
                 raise self.builder.fail(
-                    "E0302", f"a connection knows `{param.name}` already", param.name_span
+                    "E0302",
+                    f"a connection knows `{param.name}` already",
+                    param.name_span,
+                    hint=f"`{param.name}` can be read without a parameter; rename yours, or leave it out",
                 )
         env = self._connection_env(connection, parts, values)
+        within = (*stage.sites, stage.span)
         if wires_itself:
-            with self.builder.within("branch"):
+            with self.builder.within("branch"), self.builder.site(*within):
                 branch = self._self_wired(block, wire, {"i": i, "n": stage.blocks})
             if not isinstance(branch, Poison):
                 env.values["channels"] = self.builder.value(branch).shape[0]
         else:
-            layers = self._weights(block)
+            with self.builder.site(*within):
+                layers = self._weights(block)
             env.values["channels"] = layers[-1].attrs["width"]
-            branch = self._branch(layers, connection, parts, env, wire)
+            branch = self._branch(layers, connection, parts, env, wire, within)
         env.values["branch"] = branch
         if isinstance(branch, Poison):
             return Joined(POISON, POISON, ())
@@ -436,9 +502,18 @@ class Lowering(Evaluator):
         return layers
 
     def _branch(
-        self, layers: list[Any], connection: Bound, parts: dict[str, s.Define], env: Env, wire: Wire
+        self,
+        layers: list[Any],
+        connection: Bound,
+        parts: dict[str, s.Define],
+        env: Env,
+        wire: Wire,
+        within: tuple[Span, ...],
     ) -> Wire | Poison:
-        """Each weighted layer of the block inside of ``each``, the last inside of ``last``."""
+        """Each weighted layer of the block inside of ``each``, the last inside of ``last``.
+
+        ``within`` are the uses of the block, which its errors are led back to.
+        """
         if "each" not in parts:
             raise self.builder.fail(
                 "E0606",
@@ -458,7 +533,7 @@ class Lowering(Evaluator):
                 first = len(self.builder.nodes)
                 self._layers.append(layer)
                 try:
-                    with self.builder.site(layer.span):
+                    with self.builder.site(*within, layer.span):
                         result = self.apply(around, result, parts[name].span)
                 finally:
                     self._layers.pop()
@@ -599,7 +674,7 @@ class Lowering(Evaluator):
                     hint="add `out = in -> ...`",
                 )
             result = self.definition("out", env, env.definitions["out"].span)
-            self._unused(env, "block", block.name)
+            self._unused(env, block.declaration)
             if not isinstance(result, (Wire, Poison)):
                 raise self.builder.fail(
                     "E0402",
@@ -621,18 +696,29 @@ class Lowering(Evaluator):
                 )
             env.definitions[item.name] = Definition(item.value, env, item.name_span)
 
-    def _unused(self, env: Env, kind: str, name: str, settings: tuple[str, ...] = ()) -> None:
-        for id, definition in env.definitions.items():
-            if id not in env.used:
-                hint = did_you_mean(id, [other for other in settings if other != id])
-                what = (
-                    f"`{id}` is not a setting of a {kind}, and nothing uses it"
-                    if settings
-                    else f"nothing uses `{id}`"
-                )
-                if id in ("stem", "stages", "head") and settings:
-                    what = f"`{id}` is not used, since `out` says what the network gives"
-                self.builder.error("E0308", what, definition.span, hint=hint)
+    def _unused(self, env: Env, declaration: s.Declaration, settings: tuple[str, ...] = ()) -> None:
+        """Report the definitions of a body that nothing reads.
+
+        What is read is seen in the text, so that an error in between has no false ones behind it.
+        """
+        read: set[str] = set()
+        for definition in env.definitions.values():
+            read.update(n.id for n in s.walk(definition.value) if isinstance(n, s.Name))
+        for item in declaration.body or ():
+            id = item.name or "" if isinstance(item, s.Group) else item.name
+            if id in env.used or id in read or id == "out" or id not in env.definitions:
+                continue
+            kind, name, hint = declaration.kind, declaration.name, None
+            what = f"nothing uses `{id}` of {kind} `{name}`"
+            if id in settings:
+                if "out" not in env.definitions:
+                    continue
+                what = f"`{id}` has no effect, since `out` says what the network gives"
+                hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
+            elif settings:
+                what = f"`{id}` is not a setting of a {kind}, and nothing uses it"
+                hint = did_you_mean(id, [other for other in settings if other not in read])
+            self.builder.error("E0308", what, item.name_span, hint=hint)
 
     # -- networks ---------------------------------------------------------------------------------
 
@@ -649,9 +735,10 @@ class Lowering(Evaluator):
         )
         return wire if events else self.builder.add("repeat", (wire,), {}, span)
 
-    def network(self, env: Env, name: str, span: Span) -> Graph | None:
+    def network(self, env: Env, declaration: s.Declaration) -> Graph | None:
         """Lower a network whose definitions are in ``env``."""
         builder = self.builder
+        name, span = declaration.name, declaration.name_span
         for setting in ("surrogate", "neuron", "norm", "zero_init"):
             if setting in env.definitions:
                 try:
@@ -663,7 +750,7 @@ class Lowering(Evaluator):
                     self.settings[setting] = POISON
             elif setting == "norm":
                 self.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
-        env.used.update(("recipe", "input", "steps"))
+        env.used.update(("recipe", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
         self.settings["steps"] = builder.steps
         if "input" not in env.definitions:
             raise builder.fail(
@@ -673,9 +760,9 @@ class Lowering(Evaluator):
                 hint="add `input = image(3, 224, 224)`",
             )
         source = self._input_of(env)
-        env.values["in"] = source
+        env.values["in"] = env.cache["input"] = source
         outputs = self._outputs_of(env, name, span, source)
-        self._unused(env, "network", name, SETTINGS)
+        self._unused(env, declaration, SETTINGS)
         if any(isinstance(wire, Poison) for wire in outputs.values()):
             return None
         ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
@@ -694,7 +781,7 @@ class Lowering(Evaluator):
         if not isinstance(value, Wire):
             self.builder.error(
                 "E0502",
-                f"`input` is {describe(value)}",
+                f"`input` is {describe(value)}, not an image or events",
                 definition.value.span,
                 hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
             )
@@ -721,12 +808,12 @@ class Lowering(Evaluator):
                 )
                 return {"out": POISON}
             return {"out": value}
-        if "stages" not in env.definitions:
+        if not env.definitions.keys() & {"stem", "stages", "head"}:
             builder.error(
                 "E0404",
-                f"network `{name}` has neither `stages` nor `out`",
+                f"network `{name}` does not say what it computes",
                 span,
-                hint="add `stages = resnet18 via origin`",
+                hint="add `stem`, `stages` and `head`, or `out = in -> ...`",
             )
             return {"out": POISON}
         wire = source
@@ -755,6 +842,10 @@ class Lowering(Evaluator):
 def replace_env(env: Env, *, block_conv: bool) -> Env:
     """The same environment, sharing definitions and cache, with ``conv`` read otherwise."""
     return replace(env, block_conv=block_conv)
+
+
+def _is_op_name(id: str) -> bool:
+    return id in SPECIAL or (id in OPS and OPS[id].public)
 
 
 def _names(node: Any, id: str) -> bool:
@@ -807,8 +898,8 @@ def levels(
     builder = evaluator.builder
     shared = Env(module, "network")
     result: list[Level] = []
-    args: Mapping[str, Any] = {}
-    span = declaration.name_span
+    bound = Bound(declaration, module, {}, declaration.name_span)
+    elsewhere: dict[str, str] = {}
     seen: list[s.Declaration] = []
     while True:
         if declaration in seen:
@@ -823,7 +914,7 @@ def levels(
             for name, value in settings.items()
             if name in {p.name for p in declaration.params}
         }
-        env = evaluator.complete(Bound(declaration, module, {**args, **given}, span))
+        env = evaluator.complete(replace(bound, args={**bound.args, **given}))
         env = replace(
             env,
             what="network",
@@ -831,7 +922,14 @@ def levels(
             cache=shared.cache,
             pending=shared.pending,
             used=shared.used,
+            elsewhere=elsewhere,
         )
+        for param in declaration.params:
+            elsewhere.setdefault(
+                param.name,
+                f"`{param.name}` is a parameter of `{declaration.name}`; a variant reads its own: "
+                f"`network NAME({param.name} = ...) = {declaration.name}({param.name}) {{ ... }}`",
+            )
         result.append(Level(declaration, env))
         for item in declaration.body or ():
             if not isinstance(item, s.Define) or item.index is not None:
@@ -845,20 +943,25 @@ def levels(
         name = value.function if isinstance(value, s.Call) else value
         resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
         if resolved is None or resolved.declaration.kind != "network":
-            if isinstance(name, s.Name) and resolved is None:
-                hint = did_you_mean(
-                    name.id,
-                    [n for n in module.names if module.names[n].declaration.kind == "network"],
-                )
+            if isinstance(name, s.Name) and resolved is None and not _is_op_name(name.id):
+                networks = [n for n, r in module.names.items() if r.declaration.kind == "network"]
+                if module.excuses(name.id):
+                    raise Failed
+                hint = did_you_mean(name.id, networks)
                 raise builder.fail("E0210", f"unknown name `{name.id}`", name.span, hint=hint)
+            what = "something else"
+            if isinstance(name, s.Name):
+                what = f"the {resolved.declaration.kind if resolved else 'layer'} `{name.id}`"
             raise builder.fail(
-                "E0403", f"network `{declaration.name}` must name another network", value.span
+                "E0403",
+                f"network `{declaration.name}` must be a variant of a network, not of {what}",
+                value.span,
+                hint="write its settings between braces: `network NAME { ... }`",
             )
-        base = Bound(resolved.declaration, resolved.module, {}, value.span)
-        args = (
-            evaluator.bind(base, value.args, env, value.span) if isinstance(value, s.Call) else {}
-        )
-        declaration, module, span = resolved.declaration, resolved.module, value.span
+        bound = Bound(resolved.declaration, resolved.module, {}, value.span)
+        if isinstance(value, s.Call):
+            bound = evaluator.bind(bound, value.args, env, value.span)
+        declaration, module = resolved.declaration, resolved.module
 
 
 def lower(
@@ -874,6 +977,7 @@ def lower(
     """
     builder = Builder(reporter, 1, library)
     lowering = Lowering(builder)
+    lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:
         constants = {
@@ -890,7 +994,7 @@ def lower(
                 _override(name, value, env, module, builder, parameters)
         builder.steps = _steps(env, lowering)
         builder.context = replace(builder.context, steps=builder.steps)
-        graph = lowering.network(env, declaration.name, declaration.name_span)
+        graph = lowering.network(env, declaration)
     except Failed:
         return None
     return graph if len(reporter.diagnostics) == before else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from danetc.compiler.lower import lower
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
 from danetc.compiler.verify import verify
-from danetc.dsl.diagnostics import Reporter, SpecError, did_you_mean
+from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
 from danetc.dsl.modules import Module, find_spec, is_library, load_module, read_source
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration, Expr
@@ -85,6 +86,7 @@ def check_source(source: SourceFile) -> Checked:
     """Check a source: every declaration, and every network lowered and verified."""
     reporter = Reporter()
     module = load_module(source, reporter)
+    syntax = len(reporter.diagnostics)
     check_declarations(module, reporter)
     graphs: dict[str, Graph] = {}
     for declaration in module.program.declarations:
@@ -93,6 +95,7 @@ def check_source(source: SourceFile) -> Checked:
         graph = _lowered(declaration, module, {}, reporter)
         if graph is not None:
             graphs[declaration.name] = graph
+    _drop_follow_ups(module, reporter, syntax)
     reporter.raise_if_errors()
     return Checked(module, graphs)
 
@@ -106,9 +109,55 @@ def _lowered(
     try:
         verify(graph)
     except SpecError as error:
-        reporter.diagnostics.extend(error.diagnostics)
+        for item in error.diagnostics:
+            _report_broken(item, declaration, reporter)
         return None
     return graph
+
+
+def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporter) -> None:
+    """Report a broken invariant, on the user's own text."""
+    span, labels = item.span, item.labels
+    if is_library(span.source):
+        labels = (*labels, Label(span, "this is where it fails"))
+        span = declaration.name_span
+    reporter.error(item.code, item.message, span, label=item.label, labels=labels, hint=item.hint)
+
+
+# Errors that something is missing, which may be what a syntax error has kept out: in the same
+# declaration, and in those that are made of it.
+_LACKS_OF_OTHERS = frozenset("E0404 E0601 E0602 E0605 E0606 E0607".split())
+_LACKS = _LACKS_OF_OTHERS.union(
+    "E0307 E0308 E0408 E0701 E0702 E0705 E0712 E0805".split(),
+)
+
+
+def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
+    """Drop what follows from syntax errors, which are the first of the errors reported."""
+    bad = [
+        item.span
+        for item in reporter.diagnostics[:syntax]
+        if item.code.startswith("E01") and item.span.source is module.source
+    ]
+    if not bad:
+        return
+    starts = sorted(item.span.start for item in module.program.items)
+
+    def part(offset: int) -> int:
+        return bisect_right(starts, offset)
+
+    broken = {part(span.start) for span in bad}
+
+    def follows(item: Diagnostic) -> bool:
+        span = item.span
+        if span.source is not module.source:
+            return False
+        if any(span.start <= other.end and other.start <= span.end for other in bad):
+            return True
+        return item.code in _LACKS and (part(span.start) in broken or item.code in _LACKS_OF_OTHERS)
+
+    later = reporter.diagnostics[syntax:]
+    reporter.diagnostics[syntax:] = [item for item in later if not follows(item)]
 
 
 def graph_of(

@@ -16,7 +16,7 @@ from danetc.compiler.lower import Lowering
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.diagnostics import Diagnostic, Label, Reporter
 from danetc.dsl.equations import compile_neuron, compile_surrogate
 from danetc.dsl.modules import Module, is_library
 from danetc.dsl.recipe import resolve_recipe
@@ -26,7 +26,7 @@ PORTS: Mapping[str, tuple[str, ...]] = {
     "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
     "backbone": (),
 }
-RULE_SIZES = (1, 2, 3, 5)
+RULE_SIZES = (5, 64)
 
 
 def check_declarations(module: Module, reporter: Reporter) -> None:
@@ -170,11 +170,32 @@ class _Checker:
             return
         env = Env(self.module, "rule", values)
         bound = Bound(declaration, self.module, {}, declaration.name_span)
-        for blocks in RULE_SIZES:
-            reader = self.lowering._reader(bound, env, blocks)
+        short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
+        if long:  # a rule may be meant for stages longer than the short one
+            self._report(short or long)
+
+    def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:
+        """What is wrong with a rule in a stage of so many blocks."""
+        found = Reporter()
+        reader = Lowering(Builder(found, 1, is_library))._reader(rule, env, blocks)
+        try:
             for i in range(blocks):
                 reader.feed_of(i)
             reader.result_form()
+        except Failed:
+            pass
+        return found.diagnostics
+
+    def _report(self, found: list[Diagnostic]) -> None:
+        for item in found:
+            self.reporter.error(
+                item.code,
+                item.message,
+                item.span,
+                label=item.label,
+                labels=item.labels,
+                hint=item.hint,
+            )
 
     def _equations(self, declaration: s.Declaration) -> None:
         values = self._defaults(declaration)

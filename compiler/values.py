@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from danetc.compiler.graph import Attribute
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.equation_expr import Learn
 from danetc.dsl.modules import Module
 from danetc.dsl.source import Span
 from danetc.dsl.syntax import Declaration
@@ -31,14 +33,33 @@ class Wire:
     id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Where the value of a parameter was written, and where those came from that it is made of."""
+
+    span: Span
+    text: str  # "`width` is 64"
+    sources: tuple[Given, ...] = ()
+
+    def labels(self) -> Iterator[Label]:
+        """This place and those behind it, as labels of an error that the value leads to."""
+        yield Label(self.span, self.text)
+        for source in self.sources:
+            yield from source.labels()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """A declaration with arguments: a block, connection, rule, neuron or surrogate."""
+    """A declaration with arguments: a block, connection, rule, neuron or surrogate.
+
+    ``given`` says where the arguments were written.
+    """
 
     declaration: Declaration
     module: Module
     args: Mapping[str, Any]
     span: Span
+    given: Mapping[str, Given] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -94,7 +115,10 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class StageOf:
-    """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it."""
+    """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
+
+    ``sites`` are the uses of the backbones that it was unfolded from, the outermost first.
+    """
 
     block: Bound
     blocks: int
@@ -103,6 +127,7 @@ class StageOf:
     connection: Bound | None = None
     rule: Bound | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sites: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +190,15 @@ def describe(value: object) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f'the text "{value}"'
+            return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
+        case Learn():
+            return "a number to be learnt"
+        case Outputs():
+            return "several outputs"
+        case Sequence():
+            return "a flow of layers"
+        case BlockConv():
+            return "the block's layer"
         case Wire():
             return "a value"
         case Bound():

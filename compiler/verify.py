@@ -220,16 +220,30 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
     for node in reversed(list(graph.nodes.values())):
         if node.id in reached and _passes_gradient(node, programs):
             reached.update(node.inputs)
-    for node in graph.nodes.values():
-        weights = OPS[node.op].weights(node.attrs, tuple(i.value for i in graph.inputs_of(node)))
-        if weights and node.id not in reached:
+    users = graph.users()
+    stops: dict[int, int] = {}  # for a node without gradient, the node behind which there is one
+    stopped: dict[int, list[str]] = {}
+    for node in reversed(list(graph.nodes.values())):
+        if node.id in reached:
+            continue
+        behind = users[node.id]
+        stop = next((u if u in reached else stops[u] for u in behind), node.id)
+        stops[node.id] = stop
+        operands = tuple(item.value for item in graph.inputs_of(node))
+        if OPS[node.op].weights(node.attrs, operands):
+            stopped.setdefault(stop, []).append(node.path)
+    for id, paths in stopped.items():
+        node = graph[id]
+        named = "`, `".join(reversed(paths[-2:]))
+        what = f"the weights of `{named}`" + (f" and {len(paths) - 2} more" if paths[2:] else "")
+        if id in reached:
+            hint = "an encoder passes none, nor does a neuron whose output is cut off from `x`"
             yield Broken(
-                node.origin,
-                node.path,
-                f"no gradient reaches the weights of `{node.path}`",
-                "E0504",
-                "what stands behind it passes no gradient: an encoder, or a neuron whose output does not depend on `x`",
+                node.origin, node.path, f"no gradient passes `{node.path}` to {what}", "E0504", hint
             )
+        else:
+            hint = "use its value, or leave it out"
+            yield Broken(node.origin, node.path, f"no output depends on {what}", "E0504", hint)
 
 
 def _passes_gradient(node: Node, programs: dict[str, NeuronProgram]) -> bool:

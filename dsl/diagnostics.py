@@ -95,7 +95,11 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int]:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """``did you mean `x`?`` for the closest candidate, or None."""
-    close = get_close_matches(name, list(dict.fromkeys(candidates)), n=1, cutoff=0.6)
+    known = [candidate for candidate in dict.fromkeys(candidates) if candidate != name]
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if not close:  # letters in another order or case: `FI`, `relu`
+        letters = sorted(name.lower())
+        close = [candidate for candidate in known if sorted(candidate.lower()) == letters]
     return f"did you mean `{close[0]}`?" if close else None
 
 

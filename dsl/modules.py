@@ -262,6 +262,11 @@ def _std() -> _Std:
     return _Std()
 
 
+def std_names() -> frozenset[str]:
+    """The names of all declarations of the standard library."""
+    return frozenset(_std().places)
+
+
 # --------------------------------------------------------------------------------------------------
 # Loading
 

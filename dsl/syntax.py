@@ -38,7 +38,8 @@ class Number:
 
     @property
     def value(self) -> int | float:
-        return int(self.text) if self.text.isdigit() else float(self.text)
+        whole = self.text.isdigit() and len(self.text) < 400  # else infinite, as a float
+        return int(self.text) if whole else float(self.text)
 
 
 @dataclass(frozen=True, slots=True)
