@@ -132,7 +132,7 @@ def _window(size: int, kernel: int, stride: int, padding: int, dilation: int, wh
 def _conv_shape(attrs: Attrs, values: Values) -> Shape:
     channels, height, width = _map(values, "conv")
     groups = attrs["groups"]
-    for extent, what in ((channels, "input channels"), (attrs["width"], "width")):
+    for extent, what in ((channels, "input channels"), (attrs["width"], "output channels")):
         if extent % groups:
             raise OpError(
                 f"conv: {groups} groups do not divide the {extent} {what}",
@@ -156,6 +156,16 @@ def _pool_shape(attrs: Attrs, values: Values) -> Shape:
 
 def _same(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
+
+
+def _grouped(attrs: Attrs, values: Values) -> Shape:
+    shape, groups = values[0].shape, whole(attrs, "groups")
+    if shape[0] % groups:
+        raise OpError(
+            f"groupnorm: {groups} groups do not divide the {shape[0]} channels",
+            "choose groups that divide the channels: `groupnorm(8)`",
+        )
+    return shape
 
 
 def _joined(attrs: Attrs, values: Values) -> Shape:
@@ -385,7 +395,7 @@ OPS: Mapping[str, Op] = _table(
     Op("batchnorm", "batch norm over T and N together, or per step", _same, _analog, _emit_batchnorm,
        (_INIT, Parameter("per_step", bool, False)), weights=_affine_weights),
     Op("tebn", "temporal effective batch norm", _same, _analog, _emit_tebn, (_INIT,), time="per_step", weights=_affine_weights),
-    Op("groupnorm", "group norm", _same, _analog,
+    Op("groupnorm", "group norm", _grouped, _analog,
        lambda a, v, o, c: Module("torch.nn.GroupNorm", (a["groups"], o.shape[0])),
        (_int("groups", 32), _INIT), weights=_affine_weights),
     Op("tdbn", "batch norm whose weight starts at alpha * V_th", _same, _analog, lambda a, v, o, c: None,

@@ -126,9 +126,9 @@ def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporte
 
 # Errors that something is missing, which may be what a syntax error has kept out: in the same
 # declaration, and in those that are made of it.
-_LACKS_OF_OTHERS = frozenset("E0404 E0601 E0602 E0605 E0606 E0607".split())
+_LACKS_OF_OTHERS = frozenset(["E0404", "E0601", "E0602", "E0605", "E0606", "E0607"])
 _LACKS = _LACKS_OF_OTHERS.union(
-    "E0307 E0308 E0408 E0701 E0702 E0705 E0712 E0805".split(),
+    ["E0307", "E0308", "E0408", "E0701", "E0702", "E0705", "E0712", "E0805"],
 )
 
 
