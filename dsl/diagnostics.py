@@ -89,8 +89,8 @@ class Reporter:
             raise SpecError(sorted(self.diagnostics, key=_order))
 
 
-def _order(diagnostic: Diagnostic) -> tuple[str, int]:
-    return diagnostic.span.source.name, diagnostic.span.start
+def _order(diagnostic: Diagnostic) -> tuple[str, int, str]:
+    return diagnostic.span.source.name, diagnostic.span.start, diagnostic.code
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:

@@ -314,7 +314,10 @@ class _Loader:
         names = _Names()
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
+        garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
         for use in program.uses:
+            if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
+                continue  # what it names may not be what was meant
             brought = self._brought(use, location)
             if use.names is None:
                 complete = complete and brought.complete
