@@ -292,13 +292,12 @@ def poisson(x: Tensor, steps: int, rank: int) -> Tensor:
 def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
     """Time-to-first-spike coding: one spike at step floor(tau * ln(1 / x)), none from ``steps`` on.
 
-    Takes a static value, [N, ...]; what is not positive never spikes, what is 1 or above does at
-    step 0.
+    What is not positive never spikes, what is 1 or above does at step 0. Of a sequence, [T, N, ...],
+    each step is asked for itself: a frame that stays the same gives what [N, ...] gives.
     """
-    if not is_static(x, rank):
-        raise ValueError("latency coding takes a value without time, [N, ...]")
+    length = steps if is_static(x, rank) else x.shape[0]
     when = torch.floor(-tau * torch.log(x.clamp(min=0.0, max=1.0)))  # -log(0) is inf: never
-    step = torch.arange(steps, device=x.device, dtype=x.dtype).view(steps, *[1] * x.dim())
+    step = torch.arange(length, device=x.device, dtype=x.dtype).view(length, *[1] * (rank + 1))
     return when.eq(step).to(x.dtype)
 
 

@@ -259,12 +259,11 @@ def poisson(x: Tensor, steps: int, rank: int) -> Tensor:
 
 
 def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
-    """One spike, at time step floor(tau * ln(1 / x)); [N, ...] to [T, N, ...]."""
-    if x.dim() != rank + 1:
-        raise ValueError("latency coding takes a value without time, [N, ...]")
+    """One spike, at time step floor(tau * ln(1 / x)); gives [T, N, ...]."""
+    length = steps if x.dim() == rank + 1 else x.shape[0]
     when = torch.floor(-tau * torch.log(x.clamp(min=0.0, max=1.0)))
-    step = torch.arange(steps, device=x.device, dtype=x.dtype)
-    return when.eq(step.view(steps, *[1] * x.dim())).to(x.dtype)
+    step = torch.arange(length, device=x.device, dtype=x.dtype)
+    return when.eq(step.view(length, *[1] * (rank + 1))).to(x.dtype)
 
 
 SAFETENSORS_TYPES = {

@@ -194,8 +194,8 @@ def test_latency() -> None:
     assert spikes.sum(0).tolist() == [[1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]
     # 6 ln(1 / 0.9) = 0.63, 6 ln 2 = 4.16, 6 ln 5 = 9.66: after the last step
     assert spikes.argmax(0)[0, :4].tolist() == [0, 0, 0, 4]
-    with pytest.raises(ValueError, match="without time"):
-        ops.latency(torch.rand(5, 2, 3), 4, 1, tau)
+    assert torch.equal(ops.latency(x.expand(8, *x.shape), 8, 1, tau), spikes)
+    assert torch.equal(ops.latency(x.expand(3, *x.shape), 8, 1, tau), spikes[:3])
 
 
 def test_drop_path() -> None:

@@ -244,8 +244,6 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
 @pytest.mark.parametrize("name", [name for name in OPS if name not in ("input", "tdbn")])
 @pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
 def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
-    if name == "latency" and varies:
-        pytest.skip("latency encodes an image")
     net = Net(shape=(4,) if name == "linear" else (4, 6, 6), varies=varies)
     lowest, _ = OPS[name].operands
     x = net(name, *[0] * lowest, **EXAMPLES.get(name, {}))

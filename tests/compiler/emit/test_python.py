@@ -143,7 +143,7 @@ NETWORKS = {
     "several-values": several_values(),
     "unrolled": unrolled(),
 }
-FIXED_LENGTH = {"norms", "latency"}  # what has a length of its own takes no other sequence
+FIXED_LENGTH = {"norms"}  # what has a length of its own takes no other sequence
 
 
 def random_input(graph: Graph, sequence: bool, dtype: torch.dtype) -> Tensor:
