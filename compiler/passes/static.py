@@ -18,11 +18,12 @@ class HoistStatic:
     ``op(repeat(x)) = repeat(op(x))``. A neuron, a sum and a mean over time read a static value as
     it is; where an operation needs T copies (``concat`` with something that varies, per-step norms,
     a network's output) the repetition is made there. What draws random numbers is not moved: it
-    draws anew at each step.
+    draws anew at each step. In training a norm takes its statistics over one step in place of T
+    equal ones: the same to rounding.
     """
 
     name = "hoist-static"
-    order_kept = True
+    order_kept = False
 
     def apply(self, graph: Graph) -> Graph:
         programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}

@@ -77,8 +77,11 @@ def test_parameters_are_those_of_the_paper(name: str, count: int) -> None:
     assert summary(name).parameters == count
 
 
-@pytest.mark.parametrize("name", ["danet_c_r18", "danet_b_r50", "ms_resnet18", "spiking_densenet121",
-                                  "own_neuron", "own_connection"])  # fmt: skip
+BUILT = ("danet_c_r18", "danet_b_r50", "ms_resnet18", "spiking_densenet121", "own_neuron",
+         "own_connection")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUILT)
 def test_a_built_model_has_the_parameters_that_the_graph_counts(name: str) -> None:
     model = emit(graph(name))
     assert sum(p.numel() for p in model.parameters()) == summary(name).parameters

@@ -1,0 +1,168 @@
+"""Passes: each alone and all together compute what the graph as written computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes import PIPELINE, Pass, run
+from danetc.compiler.passes.dead import RemoveDead
+from danetc.compiler.passes.duplicates import MergeDuplicates
+from danetc.compiler.passes.running_sums import RunningSums
+from danetc.compiler.passes.static import HoistStatic
+from danetc.compiler.verify import verify
+
+from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
+from tests.differential.networks import VARIETY, small
+
+CHOICES: dict[str, tuple[Pass, ...]] = {
+    **{item.name: (item,) for item in PIPELINE},
+    "all": PIPELINE,
+    "all_twice": PIPELINE * 2,
+    "backwards": PIPELINE[::-1],
+}
+
+
+def operations(graph: Graph) -> Counter[str]:
+    return Counter(node.op for node in graph.nodes.values())
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_passes_keep_what_a_network_computes(name: str) -> None:
+    """Outputs bit for bit where the passes keep the order of the arithmetic, else to rounding;
+    gradients to rounding, because they add up in another order."""
+    written = text(VARIETY[name], ())
+    leading = (3, 2) if written.input.value.varies else (2,)
+    x = randn(*leading, *written.input.value.shape).sigmoid()
+    torch.manual_seed(0)
+    expected = observe(built(written), x)
+    assert not all_zero(expected.outputs)
+    for choice, passes in CHOICES.items():
+        graph = run(written, passes)
+        if graph == written:
+            continue
+        verify(graph)
+        torch.manual_seed(0)
+        seen = observe(built(graph), x)
+        assert list(seen.gradients) == list(expected.gradients), choice
+        exact = all(item.order_kept for item in passes)
+        rounding = 0 if exact else 1e-12
+        assert_same(seen, expected, outputs=rounding, gradients=1e-12, buffers=rounding)
+
+
+def test_the_passes_that_reorder_nothing_say_so() -> None:
+    """What the comparison above holds to the bit."""
+    assert {item.name for item in PIPELINE if item.order_kept} >= {
+        "remove-dead",
+        "merge-duplicates",
+        "running-sums",
+    }
+
+
+# -- each pass ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [3, 10])
+def test_running_sums_need_an_addition_a_block(blocks: int) -> None:
+    stage = f"stage(basic(4), {blocks}) via origin by densely_additive_all"
+    written = text(small(stage), ())
+    operands = [len(node.inputs) for node in written.nodes.values() if node.op == "add"]
+    joins = blocks  # each block's own
+    assert sum(operands) - len(operands) == joins + (blocks - 1) * blocks // 2
+    rewritten = run(written, (RunningSums(),))
+    assert operations(rewritten)["add"] == joins + blocks - 1
+    assert all(len(node.inputs) == 2 for node in rewritten.nodes.values() if node.op == "add")
+
+
+def test_running_sums_keep_a_value_that_is_added_to_itself() -> None:
+    twice = "connection twice { each = conv -> norm -> spike; out = branch + branch + shortcut }"
+    written = text(small("stage(basic(4), 1) via twice", more=twice), ())
+    rewritten = run(written, (RunningSums(),))
+    joins = [node for node in rewritten.nodes.values() if node.op == "add"]
+    assert any(node.inputs[0] == node.inputs[1] for node in joins)
+    x = randn(2, 3, 8, 8)
+    assert_same(observe(built(rewritten), x), observe(built(written), x), gradients=1e-12)
+
+
+def test_dead_nodes_are_removed() -> None:
+    graph = text(small(), ())
+    last = graph[graph.outputs["out"]]
+    id = max(graph.nodes) + 1
+    dead = replace(last, id=id, op="sigmoid", attrs={}, inputs=(last.id,), name="dead")
+    with_dead = replace(graph, nodes={**graph.nodes, id: dead})
+    assert RemoveDead().apply(with_dead) == graph
+    assert RemoveDead().apply(graph) == graph
+
+
+def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
+    """One squeeze for two gates, two excitations; two neurons that learn; two dropouts."""
+    more = """connection gates {
+      each = conv -> norm -> spike; last = conv -> norm
+      a = branch -> avgpool -> conv(channels, kernel = 1) -> sigmoid -> dropout(0.5)
+      b = branch -> avgpool -> conv(channels, kernel = 1) -> sigmoid -> dropout(0.5)
+      out = (a * branch + b * branch + shortcut) -> spike
+    }"""
+    written = text(small("stage(basic(4), 1) via gates", more=more), ())
+    before, after = operations(written), operations(run(written, (MergeDuplicates(),)))
+    assert before["global_avgpool"] - after["global_avgpool"] == 1
+    for op in ("conv", "dropout"):
+        assert before[op] == after[op]
+
+    two = """connection two(kind = IF) {
+      each = conv -> norm -> spike; last = conv -> norm
+      a = (branch + shortcut) -> kind
+      b = (branch + shortcut) -> kind
+      out = max(a, b)
+    }"""
+    for neuron, merged in (("IF", 1), ("PLIF", 0)):
+        stage = f"stage(basic(4), 1) via two(kind = {neuron})"
+        written = text(small(stage, more=two), ())
+        before, after = operations(written), operations(run(written, (MergeDuplicates(),)))
+        assert before["neuron"] - after["neuron"] == merged, neuron
+
+
+def test_what_does_not_vary_is_computed_once() -> None:
+    graph = run(text(small(), ()), (HoistStatic(),))
+    assert operations(graph)["repeat"] == 0
+    assert _static(graph) == {"input", "stem.conv", "stem.norm", "head.mean_over_time",
+                              "head.flatten", "head.linear"}  # fmt: skip
+
+
+def test_what_has_weights_for_each_step_gets_its_copies() -> None:
+    for norm in ("batchnorm(per_step = true)", "tebn"):
+        graph = run(text(small(settings=f"neuron = IF; norm = {norm}"), ()), (HoistStatic(),))
+        assert {"input", "stem.conv"} <= _static(graph)
+        assert "stem.norm" not in _static(graph)
+
+
+def test_an_image_that_meets_what_varies_is_repeated_there() -> None:
+    skip = """network net {
+      input = image(3, 8, 8); steps = 3; neuron = IF; surrogate = atan
+      a = in -> conv(4) -> norm
+      out = concat(a, a -> spike) -> avgpool -> mean_over_time -> linear(5)
+    }"""
+    written = text(skip, ())
+    graph = run(written, (HoistStatic(),))
+    (repeat,) = (node for node in graph.nodes.values() if node.op == "repeat")
+    assert graph[repeat.inputs[0]].op == "batchnorm"
+    image = randn(2, 3, 8, 8)
+    seen, expected = observe(built(graph), image), observe(built(written), image)
+    assert_same(seen, expected, outputs=1e-12, gradients=1e-12, buffers=1e-12)
+
+
+def test_a_static_output_keeps_its_time() -> None:
+    """An analog network without ``mean_over_time`` still gives [T, N, classes]."""
+    analog = small(
+        "stage(basic(4), 1) via sew", settings="neuron = ReLU", head="avgpool -> linear(5)"
+    )
+    written = text(analog, ())
+    graph = run(written, PIPELINE)
+    image = randn(2, 3, 8, 8)
+    assert built(graph)(image).shape == built(written)(image).shape == (3, 2, 5)
+
+
+def _static(graph: Graph) -> set[str]:
+    return {node.path for node in graph.nodes.values() if not node.value.varies}

@@ -1,0 +1,135 @@
+"""Small networks of every kind, as texts without their ``use std``."""
+
+from __future__ import annotations
+
+
+def small(
+    stages: str = "tiny via origin by densely_additive",
+    *,
+    input: str = "image(3, 8, 8)",
+    settings: str = "neuron = LIF(tau = 1.5)",
+    stem: str = "conv(4) -> norm -> spike",
+    head: str = "avgpool -> mean_over_time -> linear(5)",
+    more: str = "",
+) -> str:
+    """The text of a small network of three steps."""
+    return f"""
+backbone tiny(block = basic, width = 4) =
+  stage(block(width), 3) -> stage(block(2 * width), 4, stride = 2)
+{more}
+network net {{
+  input = {input}; steps = 3; surrogate = sigmoid(alpha = 4); {settings}
+  stem = {stem}
+  stages = {stages}
+  head = {head}
+}}
+"""
+
+
+ANALOG_STEM = {
+    "stem": "conv(4) -> norm -> maxpool(3, stride = 2)",
+    "head": "spike -> avgpool -> mean_over_time -> linear(5)",
+}
+DROPPED = """connection dropped(p) {
+  each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+  kept = branch -> droppath(p * i / n)
+  out = (kept + shortcut) -> spike
+}"""
+GATED = """connection gated {
+  each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+  gate = branch -> avgpool -> conv(channels, kernel = 1, bias = true) -> sigmoid
+  out = (branch * gate + shortcut) -> spike
+}"""
+FUNCTIONS = """connection functions {
+  each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+  a = branch -> tanh
+  b = shortcut -> softplus
+  out = (max(a, b) - min(a, 0.5 * b) / (1 + b)) -> spike
+}"""
+UNET = """
+network net {
+  input = image(3, 8, 8); steps = 3; neuron = PLIF; surrogate = atan
+  d1 = in -> conv(4) -> norm -> spike -> stage(basic(4), 2) via sew
+  d2 = d1 -> stage(basic(8), 2, stride = 2) via origin by densely_additive
+  up = d2 -> upsample(2) -> conv(4) -> norm -> spike
+  joined = concat(up, d1) -> stage(basic(4), 2) via pa_b
+  classes = d2 -> avgpool -> mean_over_time -> linear(5)
+  map = joined -> spike -> conv(2, kernel = 1)
+  out = outputs(classes = classes, map = map, inner = d2)
+}
+"""
+LEARNT = """neuron leaky = LIF(tau = learn(2.0, above = 1), v_threshold = 0.8)
+neuron two_states(g = 0.5) {
+  state a = 0.0; state u = 0.25
+  k = learn(g, above = 0, below = 1)
+  v = (1 - k) * u + x - 0.1 * a
+  s = heaviside(v - 0.9)
+  u = v - detach(s)
+  a = 0.5 * a + s
+}"""
+MIXED = (
+    "tiny[0] via pa_a with (neuron = PLIF) -> spike "
+    "-> tiny[1] via origin by densely_additive with (neuron = IF, norm = batchnorm(init = 0.5))"
+)
+
+VARIETY = {
+    **{
+        f"{name}_{rule}": small(f"tiny via {name} by {rule}")
+        for name in ("origin", "baa", "sew")
+        for rule in ("chain", "densely_additive", "densely_additive_all")
+    },
+    **{name: small(f"tiny via {name}", **ANALOG_STEM) for name in ("pa_a", "pa_b_spike", "ms")},
+    "tdbn": small("tiny via tdbn_identity", settings="neuron = IF; norm = tdbn"),
+    "sew_and": small("tiny via sew_and"),
+    "sew_iand": small("tiny via sew_iand"),
+    "bottleneck": small("tiny(block = bottleneck) via origin by densely_additive"),
+    "groups": small(
+        "tiny(block = pair) via sew",
+        more="block pair(width, stride = 1) = conv(width, kernel = 1) -> "
+        "conv(width, stride = stride, groups = 2)",
+    ),
+    "densenet": small(
+        "layers via dense_layer by densely_concatenated",
+        more="backbone layers = stage(dense(2), 3) -> transition -> stage(dense(2), 3)",
+    ),
+    "inception": small(
+        "stage(inception(3), 3) via residual by densely_additive",
+        more="""block inception(w, stride = 1) {
+          a = in -> conv(w, kernel = 1, stride = stride) -> norm -> spike
+          b = in -> conv(w, kernel = 3, stride = stride) -> norm -> spike
+          out = concat(a, b)
+        }
+        connection residual { projection = conv -> norm -> spike; out = branch + shortcut }""",
+    ),
+    "window": small(
+        "tiny via origin by window(k = 2)",
+        more="rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }",
+    ),
+    "gated": small("tiny via gated by densely_additive", more=GATED),
+    "functions": small("tiny via functions by densely_additive", more=FUNCTIONS),
+    "dropped": small("tiny via dropped(0.5)", more=DROPPED),
+    "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
+    "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),
+    "tebn": small(settings="neuron = IF; norm = tebn"),
+    "groupnorm": small(settings="neuron = IF; norm = groupnorm(groups = 2)"),
+    "no_norm": small(settings="neuron = IF; norm = none"),
+    "own_neurons": small(
+        "tiny via origin(inter = two_states)", settings="neuron = leaky", more=LEARNT
+    ),
+    "mixed": small(MIXED, stem="conv(4) -> norm"),
+    "readout": small(head="avgpool -> linear(5) -> readout(tau = 2.0)"),
+    "every_step": small(head="avgpool -> linear(5)"),
+    "analog": small(settings="neuron = ReLU"),
+    "vgg": small(
+        "layers via plain",
+        more="backbone layers = stage(single(4), 2) -> maxpool(2) -> stage(single(8), 1)",
+    ),
+    "events": small(input="events(3, 8, 8)"),
+    "unet": UNET,
+    "latency": small(input="image(3, 8, 8) -> latency(tau = 2)"),
+    "poisson": small(input="image(3, 8, 8) -> poisson"),
+}
+"""Texts of small networks (without ``use std``) that between them use every operation."""
+
+ENCODED = ("latency", "poisson")
+RANDOM = ("dropped", "dropout", "poisson")

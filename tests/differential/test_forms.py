@@ -1,0 +1,97 @@
+"""One network in several forms: GraphModule, ``model.py``, the graph's text; image and sequence."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.emit.text import read, write
+from danetc.compiler.graph import Graph
+from danetc.compiler.ops import OPS
+from torch import Tensor, nn
+
+from tests.differential.helpers import (
+    all_zero,
+    assert_same,
+    built,
+    observe,
+    randn,
+    text,
+)
+from tests.differential.networks import ENCODED, VARIETY
+
+STEPS, BATCH = 3, 2
+
+
+def sample(graph: Graph) -> Tensor:
+    """Input of the kind that the network takes; between 0 and 1, so that encoders spike too."""
+    leading = (STEPS, BATCH) if graph.input.value.varies else (BATCH,)
+    return randn(*leading, *graph.input.value.shape).sigmoid()
+
+
+def executed(source: str) -> nn.Module:
+    """The model of ``model.py``'s text, run as a file of its own."""
+    module = ModuleType("written_model")
+    exec(compile(source, "model.py", "exec"), module.__dict__)
+    model: nn.Module = module.__dict__["build"]()
+    return model.double()
+
+
+def test_the_networks_here_use_every_operation() -> None:
+    used: set[str] = set()
+    for source in VARIETY.values():
+        for passes in ((), None):
+            graph = text(source) if passes is None else text(source, passes)
+            used |= {node.op for node in graph.nodes.values()}
+    assert used == set(OPS) - {"tdbn"}, "tdbn is lowered to batchnorm"
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_the_written_model_is_the_graph_module(name: str) -> None:
+    graph = text(VARIETY[name])
+    model = built(graph)
+    written = executed(emit_python(graph))
+    assert list(model.state_dict()) == list(written.state_dict())
+    written.load_state_dict(model.state_dict())
+    x = sample(graph)
+    for training in (True, False):
+        model.train(training)
+        written.train(training)
+        torch.manual_seed(0)
+        mine = observe(model, x)
+        torch.manual_seed(0)
+        assert not all_zero(mine.outputs)
+        assert_same(mine, observe(written, x), gradients=1e-12)
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_a_graph_read_back_from_its_text_is_the_same_model(name: str) -> None:
+    graph = text(VARIETY[name])
+    again = read(write(graph))
+    assert again == graph
+    model, copy = built(graph), built(again)
+    assert list(model.state_dict()) == list(copy.state_dict())
+    x = sample(graph)
+    torch.manual_seed(0)
+    mine = observe(model, x)
+    torch.manual_seed(0)
+    assert_same(mine, observe(copy, x))
+
+
+@pytest.mark.parametrize("name", [name for name in VARIETY if name not in (*ENCODED, "events")])
+def test_a_static_image_is_the_same_image_at_every_step(name: str) -> None:
+    """Also in the graph as it was lowered, where the image is repeated before all else."""
+    for graph in (text(VARIETY[name]), text(VARIETY[name], ())):
+        model, other = built(graph), built(graph)
+        image = sample(graph)
+        for training in (True, False):
+            model.train(training)
+            other.train(training)
+            torch.manual_seed(0)
+            static = observe(model, image)
+            torch.manual_seed(0)
+            sequence = observe(other, image.expand(STEPS, *image.shape))
+            sequence.gradients["x"] = sequence.gradients["x"].sum(0)
+            assert_same(static, sequence, outputs=1e-12, gradients=1e-12, buffers=1e-12)

@@ -1,0 +1,188 @@
+"""The readings of the densely additive rule, against plain loops and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.passes import PIPELINE, Pass
+from danetc.runtime.model import Model
+from torch import Tensor, nn
+
+from tests.differential.helpers import all_zero, assert_same, built, observe, randn, spec, text
+
+PASSES: dict[str, tuple[Pass, ...]] = {"as_written": (), "all_passes": PIPELINE}
+
+NETWORK = """
+backbone tiny = stage(basic(4), 5) -> stage(basic(8), 4, stride = 2)
+network net {{
+  input = image(3, 8, 8); steps = 3
+  neuron = LIF(tau = 1.5); surrogate = sigmoid(alpha = 4)
+  stem = conv(4) -> norm -> spike
+  stages = tiny via {connection} by {rule}
+  head = avgpool -> mean_over_time -> linear(5)
+}}
+"""
+
+
+def network(
+    connection: str, rule: str, passes: tuple[Pass, ...] = PIPELINE, more: str = ""
+) -> Model:
+    return built(text(more + NETWORK.format(connection=connection, rule=rule), passes))
+
+
+# -- plain loops, written from the paper ----------------------------------------------------------
+
+Run = Callable[[nn.Module, Tensor], Tensor]
+
+
+def at_each_step(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer that knows no time, on [T, N, ...]."""
+    y: Tensor = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return y
+
+
+def conv_norm(part: Any, x: Tensor, number: str = "") -> Tensor:
+    return at_each_step(
+        getattr(part, f"norm{number}"), at_each_step(getattr(part, f"conv{number}"), x)
+    )
+
+
+def origin(block: Any, x: Tensor) -> Tensor:
+    """Fig. 1a."""
+    y = conv_norm(block.branch, x, "1")
+    y = conv_norm(block.branch, block.branch.spike(y), "2")
+    shortcut = conv_norm(block.shortcut, x) if hasattr(block, "shortcut") else x
+    return block.spike(y + shortcut)  # type: ignore[no-any-return]
+
+
+def baa(block: Any, x: Tensor) -> Tensor:
+    """Fig. 1c: the norm stands behind the addition."""
+    branch = block.branch
+    y = at_each_step(branch.norm, at_each_step(branch.conv1, x))
+    y = at_each_step(branch.conv2, branch.spike(y))
+    shortcut = conv_norm(block.shortcut, x) if hasattr(block, "shortcut") else x
+    return block.spike(at_each_step(block.norm, y + shortcut))  # type: ignore[no-any-return]
+
+
+def eq_11(blocks: Any, x: Tensor, block: Run) -> Tensor:
+    """x_i = sum of o_j for j < i; the stage gives its last block's output."""
+    outs = [block(blocks[0], x)]
+    for i in range(1, len(blocks)):
+        total = outs[0]
+        for out in outs[1:]:
+            total = total + out
+        outs.append(block(blocks[i], total))
+    return outs[-1]
+
+
+def listing_1(blocks: Any, x: Tensor, block: Run) -> Tensor:
+    """Each output is added to a running sum, which feeds the next block and is given at the end."""
+    total = block(blocks[0], x)
+    for i in range(1, len(blocks)):
+        total = total + block(blocks[i], total)
+    return total
+
+
+class Plain(nn.Module):
+    """The layers of a built model, called by a loop of ours in place of its graph."""
+
+    def __init__(self, model: Model, stage: Callable[..., Tensor], block: Run) -> None:
+        super().__init__()
+        self.stem, self.stages, self.head = model.stem, model.stages, model.head
+        self.rule, self.block = stage, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem: Any = self.stem
+        x = stem.spike(conv_norm(stem, x))
+        stages: Any = self.stages
+        for stage in stages:
+            x = self.rule(stage.blocks, x, self.block)
+        head: Any = self.head
+        y: Tensor = head.linear(at_each_step(head.avgpool, x).mean(0).flatten(1))
+        return y
+
+
+@pytest.mark.parametrize("passes", PASSES)
+@pytest.mark.parametrize(
+    ("connection", "block", "rule", "stage"),
+    [
+        ("origin", origin, "densely_additive", eq_11),
+        ("origin", origin, "densely_additive_all", listing_1),
+        ("baa", baa, "densely_additive", eq_11),
+        ("baa", baa, "densely_additive_all", listing_1),
+    ],
+)
+def test_a_reading_is_its_plain_loop(
+    connection: str, block: Run, rule: str, stage: Callable[..., Tensor], passes: str
+) -> None:
+    frames = randn(3, 2, 3, 8, 8)
+    seen = observe(network(connection, rule, PASSES[passes]), frames)
+    expected = observe(Plain(network(connection, rule, ()), stage, block), frames)
+    assert len(seen.spikes) == len(expected.spikes)
+    assert all(torch.equal(a, b) for a, b in zip(seen.spikes, expected.spikes, strict=True))
+    assert not all_zero(seen.gradients.values())
+    assert_same(seen, expected, gradients=1e-12)
+
+
+def test_the_loops_tell_the_readings_apart() -> None:
+    """The tests above could not fail if the loops did the same."""
+    frames = randn(3, 2, 3, 8, 8)
+    first, second = (
+        observe(Plain(network("origin", "chain", ()), stage, origin), frames).outputs[0]
+        for stage in (eq_11, listing_1)
+    )
+    assert not torch.allclose(first, second)
+
+
+# -- the theorem ----------------------------------------------------------------------------------
+
+OPENING = {
+    "pa_a": "each = spike -> conv -> norm; projection = conv -> norm",
+    "pa_b": "each = norm -> spike -> conv; projection = conv -> norm",
+    "sew": "each = conv -> norm -> spike; projection = conv -> norm -> spike",
+}
+
+
+@pytest.mark.parametrize("passes", PASSES)
+@pytest.mark.parametrize("connection", OPENING)
+def test_a_chain_with_identity_is_the_dense_form_without(connection: str, passes: str) -> None:
+    """Connections without interblock modules: block 0 is the whole opening block, later blocks
+    drop their identity, and the stage gives the sum of all."""
+    dense = (
+        f"connection bare {{ {OPENING[connection]}; "
+        "out = branch + shortcut if i == 0 else branch }"
+    )
+    frames = randn(3, 2, 3, 8, 8)
+    chain = observe(network(connection, "chain", PASSES[passes]), frames)
+    sums = observe(network("bare", "densely_additive_all", PASSES[passes], dense), frames)
+    assert not all_zero(chain.gradients.values())
+    assert_same(chain, sums, gradients=1e-12)
+
+
+@pytest.mark.parametrize("connection", ["origin", "baa"])
+def test_with_interblock_neurons_the_dense_form_is_another_network(connection: str) -> None:
+    frames = randn(3, 2, 3, 8, 8)
+    chain = observe(network(connection, "chain"), frames)
+    for rule in ("densely_additive", "densely_additive_all"):
+        assert not torch.allclose(
+            chain.outputs[0], observe(network(connection, rule), frames).outputs[0]
+        )
+
+
+# -- two blocks a stage ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("base", "dense"), [("origin", "danet_c"), ("baa", "danet_d")])
+def test_resnet18_is_the_same_with_and_without_the_rule(base: str, dense: str) -> None:
+    settings: dict[str, Any] = {"classes": 10, "image": 32, "width": 16, "steps": 2}
+    image = randn(2, 3, 32, 32)
+    chain = observe(built(spec(f"{base}_r18", **settings)), image)
+    ruled = observe(built(spec(f"{dense}_r18", **settings)), image)
+    assert_same(chain, ruled)
+
+    listing = f"resnet18(width = 16) via {base} by densely_additive_all"
+    other = observe(built(spec(f"{dense}_r18", **settings, stages=listing)), image)
+    assert not torch.allclose(chain.outputs[0], other.outputs[0])
