@@ -18,7 +18,9 @@ from danetc.dsl.builders import Builders
 from danetc.dsl.diagnostics import Diagnostic, Reporter
 from danetc.dsl.grammar import table
 from danetc.dsl.source import SourceFile, Span
-from danetc.dsl.syntax_errors import Situation, diagnose, unclosed
+from danetc.dsl.statement_errors import unclosed
+from danetc.dsl.syntax_case import Situation
+from danetc.dsl.syntax_errors import diagnose
 from danetc.dsl.tokens import (
     NAME_LIKE,
     Token,
@@ -30,13 +32,14 @@ from danetc.dsl.tokens import (
 
 MAX_CHARACTERS = 1_000_000
 MAX_ERRORS = 100
+MAX_RECOVERIES = 1000
 
 
 def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
     """Read a file. Never raises for what the text says: errors go to the reporter.
 
     With errors, the program holds what could be read; names may be missing from it, so that
-    nothing should be concluded from what it lacks.
+    nothing should be concluded from what it lacks. More than MAX_ERRORS are not reported.
     """
     nothing = syntax.Program((), span=Span(source, 0, len(source.text)))
     if len(source.text) > MAX_CHARACTERS:
@@ -60,10 +63,10 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         return nothing
 
     run = _Run(source, scanned.tokens, brackets, scanned.errors)
-    items = run.run()
+    items = run.run() if scanned.is_text else []
     errors = sorted([*run.errors, *scanned.errors, *run.builders.errors], key=_start)
     if len(errors) > MAX_ERRORS:
-        more = f"{len(errors) - MAX_ERRORS} more errors in this file are not shown"
+        more = "there are more errors in this file; they are not shown"
         errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
     for error in errors:
         reporter.error(
@@ -99,6 +102,7 @@ class _Run:
         self.builders = Builders(source)
         self.states = [table().start]
         self.values: list[Any] = []
+        self.recoveries = 0
         self.bad_region = -1  # the token that began the last statement with an error
         self.inserted_before = -1  # the token that a missing one was put before
         self.rules: list[tuple[str, int, Callable[..., Any] | None]] = [
@@ -113,6 +117,9 @@ class _Run:
         while True:
             token = self.tokens[i]
             if not self.feed(token):
+                self.recoveries += 1
+                if len(self.errors) > MAX_ERRORS or self.recoveries > MAX_RECOVERIES:
+                    return []  # not worth reading on
                 i = self.recover(i)
             elif i == last:
                 return list(self.values[0].items)
@@ -189,7 +196,8 @@ class _Run:
         """Keep an error unless its statement, the tokens from begin to stop, has one already."""
         start = min(self.tokens[begin].start, error.span.start)
         end = self.tokens[stop].start
-        has_bad_words = any(start <= other.span.start <= end for other in self.lexical)
+        place = bisect_left(self.lexical, start, key=_start)
+        has_bad_words = place < len(self.lexical) and self.lexical[place].span.start <= end
         if begin != self.bad_region and not has_bad_words:
             self.errors.append(error)
         self.bad_region = begin
@@ -239,9 +247,11 @@ class _Run:
         return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
 
     def begins_use(self, i: int) -> bool:
+        """Whether token i begins a ``use`` that no body around it closes after."""
         follows = self.tokens[min(i + 1, len(self.tokens) - 1)].type
         return (
             self.tokens[i].type == "USE"
+            and self.brackets.inside[i] not in self.brackets.partner
             and (follows == "STRING" or follows in NAME_LIKE)
             and first_on_line(self.source, self.tokens, i)
         )

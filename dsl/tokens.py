@@ -27,12 +27,18 @@ class Token(NamedTuple):
 
 @dataclass
 class Scan:
-    """All tokens of a file, ending with ``$END``; its comments; what was wrong with its words."""
+    """All tokens of a file, ending with ``$END``; its comments; what was wrong with its words.
+
+    ``is_text`` is false where so much was wrong that the rest was not read.
+    """
 
     tokens: list[Token] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     errors: list[Diagnostic] = field(default_factory=list)
+    is_text: bool = True
 
+
+MAX_WRONG_WORDS = 200
 
 # What other languages write, with the token that is meant here.
 _POWER = "write `x * x`, or `exp(n * log(x))`"
@@ -85,6 +91,9 @@ def scan(source: SourceFile) -> Scan:
     begin = 1 if text.startswith("\ufeff") else 0  # a byte order mark is no part of the text
 
     for match in _scanner().finditer(text, begin):
+        if len(out.errors) > MAX_WRONG_WORDS:
+            out.is_text = False
+            break
         kind = match.lastgroup or ""
         start, end = match.span()
         if kind in ignored:

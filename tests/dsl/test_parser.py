@@ -1,0 +1,470 @@
+"""The parser: trees and spans, every syntax error with its place, limits, the stored table."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+from danetc.dsl import syntax
+from danetc.dsl.diagnostics import Diagnostic, Reporter
+from danetc.dsl.grammar import dump, grammar_text, make_table, table
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import (
+    Arg,
+    At,
+    Binary,
+    By,
+    Call,
+    Declaration,
+    Define,
+    Each,
+    Expr,
+    Flow,
+    Group,
+    IfElse,
+    Name,
+    Number,
+    Param,
+    Program,
+    Range,
+    State,
+    String,
+    Unary,
+    Use,
+    UseName,
+    Via,
+    With,
+)
+from danetc.dsl.tokens import scan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lark import Lark
+
+from tests.dsl.examples import EXAMPLES
+
+
+def read(text: str) -> Program:
+    reporter = Reporter()
+    program = parse(SourceFile("test.danet", text), reporter)
+    reporter.raise_if_errors()
+    return program
+
+
+def errors(text: str) -> list[Diagnostic]:
+    reporter = Reporter()
+    parse(SourceFile("test.danet", text), reporter)
+    return reporter.diagnostics
+
+
+def value(text: str) -> Expr:
+    (declaration,) = read(f"block b = {text}").declarations
+    assert declaration.value is not None
+    return declaration.value
+
+
+a, b, c = Name("a"), Name("b"), Name("c")
+
+EXPRESSIONS: dict[str, Expr] = {
+    "a": a,
+    "0.5": Number("0.5"),
+    '"a\\b # c"': String("a\\b # c"),
+    "f()": Call(Name("f"), ()),
+    "f(a, k = 3)": Call(Name("f"), (Arg(None, a), Arg("k", Number("3")))),
+    "a -> b -> c": Flow((a, b, c)),
+    "(a -> b) -> c": Flow((Flow((a, b)), c)),
+    "a + b * c": Binary("+", a, Binary("*", b, c)),
+    "a - b - c": Binary("-", Binary("-", a, b), c),
+    "a - (b - c)": Binary("-", a, Binary("-", b, c)),
+    "-a * b": Binary("*", Unary("-", a), b),
+    "not a == b": Unary("not", Binary("==", a, b)),
+    "a or b and c": Binary("or", a, Binary("and", b, c)),
+    "a if b else c": IfElse(a, b, c),
+    "a if b else b if c else a": IfElse(a, b, IfElse(b, c, a)),
+    "a[b - 1, 0 .. c]": At(a, (Binary("-", b, Number("1")), Range(Number("0"), c))),
+    "a(b)[0]": At(Call(a, (Arg(None, b),)), (Number("0"),)),
+    "a[0..2]": At(a, (Range(Number("0"), Number("2")),)),
+    "f(a for in in 0 .. b)": Call(Name("f"), (Arg(None, Each(a, "in", Number("0"), b, None)),)),
+    "f(a[i] for i in 0 .. b if i < c or a)": Call(
+        Name("f"),
+        (
+            Arg(
+                None,
+                Each(
+                    At(a, (Name("i"),)),
+                    "i",
+                    Number("0"),
+                    b,
+                    Binary("or", Binary("<", Name("i"), c), a),
+                ),
+            ),
+        ),
+    ),
+    "a via b by c with (d = 1)": With(By(Via(a, b), c), (Arg("d", Number("1")),)),
+    "a via b -> c": Flow((Via(a, b), c)),
+    "network -> in -> state": Flow((Name("network"), Name("in"), Name("state"))),
+}
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_expressions(text: str) -> None:
+    assert value(text) == EXPRESSIONS[text]
+
+
+def test_declarations_and_statements() -> None:
+    text = """\
+use std
+use "lib/a b.danet" (x, in)
+network a(k, block = c) = b(classes = k) {
+  state = 1; state u = 0.0
+  in[i - 1] = a   block = b
+  augment { x = 1; }
+  phase full {}
+}
+"""
+    assert read(text).items == (
+        Use("std", False, None),
+        Use("lib/a b.danet", True, (UseName("x"), UseName("in"))),
+        Declaration(
+            "network",
+            "a",
+            (Param("k", None), Param("block", c)),
+            Call(b, (Arg("classes", Name("k")),)),
+            (
+                Define("state", None, Number("1")),
+                State("u", Number("0.0")),
+                Define("in", Binary("-", Name("i"), Number("1")), a),
+                Define("block", None, b),
+                Group("augment", None, (Define("x", None, Number("1")),)),
+                Group("phase", "full", ()),
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_examples_of_the_language(title: str) -> None:
+    assert read(EXAMPLES[title]).items
+
+
+def test_every_node_has_the_span_of_its_text() -> None:
+    text = "use s (x)\nblock b(w, k = (1)) = f(a + (b), (c)) -> ((a - b) * c)[(i)] via x # end\n"
+    text += "neuron n { state u = (0); in[i] = -(a) ; g { y = (a if b else (c)) } }"
+    texts: dict[str, set[str]] = {}
+    for node in syntax.walk(read(text)):
+        texts.setdefault(type(node).__name__, set()).add(node.span.text)
+    assert texts["Use"] == {"use s (x)"}
+    assert texts["UseName"] == {"x"}
+    assert texts["Param"] == {"w", "k = (1)"}
+    assert texts["Call"] == {"f(a + (b), (c))"}
+    assert texts["Arg"] == {"a + (b)", "(c)"}
+    assert texts["Flow"] == {"f(a + (b), (c)) -> ((a - b) * c)[(i)] via x"}
+    assert texts["Via"] == {"((a - b) * c)[(i)] via x"}
+    assert texts["At"] == {"((a - b) * c)[(i)]"}
+    assert texts["Binary"] == {"a + (b)", "(a - b) * c", "a - b"}
+    assert texts["State"] == {"state u = (0)"}
+    assert texts["Define"] == {"in[i] = -(a)", "y = (a if b else (c))"}
+    assert texts["Group"] == {"g { y = (a if b else (c)) }"}
+    assert texts["Unary"] == {"-(a)"}
+    assert texts["IfElse"] == {"a if b else (c)"}
+    block, neuron = read(text).declarations
+    assert block.span.text == text.splitlines()[1].removesuffix(" # end")
+    assert (block.name_span.text, neuron.name_span.text) == ("b", "n")
+    (comment,) = read(text).comments
+    assert (comment.text, comment.span.text) == ("# end", "# end")
+
+
+# What stands between « and » is what the error marks.
+ERRORS = {
+    # files and declarations
+    "« netwrk» foo { a = 1 }": ("E0114", "did you mean `network`?"),
+    "«import» std": ("E0114", "`use`"),
+    "«use» (x)": ("E0119", "names no module"),
+    "use std «,» b": ("E0101", "expected a declaration or `use`"),
+    "«steps» = 4": ("E0115", "stands outside"),
+    "network a { x = 1 }\n«head» = y }\nnetwork b { }": ("E0115", "`head` stands outside"),
+    "network a { x = 1 } «}»\nnetwork b { }": ("E0104", "closes nothing"),
+    "«network» { x = 1 }": ("E0101", "has no name"),
+    "network «if» { x = 1 }": ("E0113", "`if` is a reserved word"),
+    "network «a»\n  steps = 4\n}": ("E0101", "expected `{` or `=` after `network a`"),
+    "network a = «b»\n  steps = 4\n}": ("E0101", "expected `{` after `b`"),
+    "network a «=» {\n steps = 4 }": ("E0111", "without `=`"),
+    "network a «b» { }": ("E0101", "expected `(`, `{` or `=`"),
+    "network a«(»b = 3 {\n x = 4 }": ("E0103", "`a(` is not closed"),
+    "block b(«w s») = c": ("E0108", "`,` is missing between `w` and `s`"),
+    "network a {\n  x = 1\n\n«network b» {\n  x = 1\n}": (
+        "E0102",
+        "`network a` is not closed where `network b` begins",
+    ),
+    "network a {\n x = 1\n«use std»\nnetwork b { }": ("E0102", "where `use std` begins"),
+    "network a {\n  x = «b»\n": ("E0102", "`network a` is not closed at the end of the file"),
+    "network a {\n x = 1\n «use» std\n}": ("E0101", "stands at the top of a file"),
+    # statements
+    "network a { x «==» 3 }": ("E0112", "gets its value by `=`"),
+    "network a { x = y «=» 3 }": ("E0112", "a second `=`"),
+    "network a { x = 1 if y «=» 3 else 4 }": ("E0112", "to compare two values write `==`"),
+    "network a { steps «4» }": ("E0111", "`=` is missing after `steps`"),
+    "network a { «stem conv»(3) }": ("E0111", "`=` is missing after `stem`"),
+    "network a { state u «0» }": ("E0111", "`=` is missing after `state u`"),
+    "network a { «stat u» = 0 }": ("E0111", "did you mean `state`?"),
+    "network a { «x x» = 0 }": ("E0111", "`x` stands here twice"),
+    "network a { «=» 0 }": ("E0111", "a name is missing"),
+    "network a {\n «norm»\n x = 1 }": ("E0111", "`norm` has no value"),
+    "network a { «conv(»3) -> norm }": ("E0111", "this value has no name"),
+    "network a { «with» = 0 }": ("E0113", "`with_`"),
+    "network a { x = 1;«;» y = 2 }": ("E0116", "nothing stands before this `;`"),
+    "network a { x = 1«,» y = 2 }": ("E0116", "statements are parted by `;`"),
+    "network a { «phase full» x = 1 } y = 2 }": ("E0101", "expected `{` after `phase full`"),
+    "network a { phase full «b» { x = 1 } }": ("E0101", "a group has one name"),
+    # values
+    "network a { x «=»\n y = 3 }": ("E0119", "`=` has no value after it"),
+    "network a { x = b «->»\n in[i] = 3 }": ("E0119", "`->` has no value after it"),
+    "network a { x = b «-> ->» c }": ("E0119", "`->` stands here twice"),
+    "network a { x = b «+ *» c }": ("E0119", "expected a value after `+`, found `*`"),
+    "network a { x = «()» }": ("E0119", "nothing stands between these parentheses"),
+    "network a { x «= [»1, 2] }": ("E0119", "there are no lists"),
+    "network a { x «= {»1} y = 2 }": ("E0119", "braces hold the body"),
+    "network a { v = «2 u» }": ("E0108", "write `2 * u`"),
+    "network a { v = (a«) (»b) }": ("E0108", "only a name can be called"),
+    "network a { v = conv(3«) norm» -> spike }": ("E0108", "steps are joined by `->`"),
+    "network a { v = conv(3 «kernel» = 3) }": ("E0108", "`,` is missing before `kernel = ...`"),
+    "network a { v = «conv conv»(3) }": ("E0108", "stands here twice"),
+    "network a { out = «a + b» -> c }": ("E0109", "write `(a + b) -> ...`"),
+    "network a { out = a -> «b if c else d» }": ("E0109", "put the choice in parentheses"),
+    "network a { x = y «**» 2 }": ("E0110", "write `x * x`, or `exp(n * log(x))`"),
+    "network a { x = y «^» 2 }": ("E0110", "no power operator"),
+    "network a { x = 1 < y «<» 3 }": ("E0117", "`a < b and b < c`"),
+    "network a { x = y «if» z\n w = 1 }": ("E0120", "has no `else`"),
+    "network a { x = y «else» z }": ("E0120", "has no `if`"),
+    "network a { x = f(1 «,» ) }": ("E0116", "nothing stands after"),
+    "network a { x = f(«,» 1) }": ("E0116", "nothing stands before"),
+    "network a { x = y «for» i in 0 .. 2 }": ("E0101", "stands in an argument"),
+    "network a { x = y «..» z }": ("E0101", "a range stands in square brackets"),
+    # brackets
+    "network a { x = f«(»3\n y = 1 }": ("E0103", "`f(` is not closed"),
+    "network a { x = y«[»3 }": ("E0103", "`y[` is not closed"),
+    "network a { x = f(3)«)» -> z }": ("E0104", "closes nothing"),
+    "network a { x = conv «64», k = 3)\n y = 1 }": ("E0104", "`(` is missing between `conv`"),
+    "network a {\n x = f(«{» 3)\n}": ("E0101", "a body cannot stand here"),
+    # words
+    "network a { x = «.5» }": ("E0107", "write `0.5`"),
+    "network a { x = «5.» }": ("E0107", "write `5.0`"),
+    "network a { x = «0x1F» }": ("E0107", "write `31`"),
+    "network a { x = «1_000» }": ("E0107", "write `1000`"),
+    "network a { x = «3px» }": ("E0107", "runs into `px`"),
+    "network a { x = «1.2.3» }": ("E0107", "is no number"),
+    "network a { x = «'abc'» }": ("E0106", 'write `"abc"`'),
+    'network a { x = «"abc»\n y = 1 }': ("E0106", "not closed on its line"),
+    'network a { x = "a\\"b«"»\n }': ("E0106", "no escapes"),
+    "network a { x = b «@» c }": ("E0105", "U+0040, commercial at"),
+    "network a { x = «caf\u00e9» }": ("E0105", "letters a-z"),
+    "network a { x = «\x00\x01» 1 }": ("E0105", "2 unexpected characters"),
+    "network a { x = b «&&» c }": ("E0118", "write `and`"),
+    "network a { x = b «\u2192» c }": ("E0118", "write `->`"),
+    "network a { u «+=» 1 }": ("E0118", "write `u = u + ...`"),
+    "network a { x«:» 1 }": ("E0118", "write `=`"),
+    "network a { x = 1 «// why»\n }": ("E0118", "comments begin with `#`"),
+}
+
+
+@pytest.mark.parametrize("marked", ERRORS)
+def test_one_error_at_its_place(marked: str) -> None:
+    """Each text has one mistake: one error, at the marked place, and none that follows from it."""
+    before, rest = marked.split("«")
+    wrong, after = rest.split("»")
+    found = errors(before + wrong + after)
+    code, words = ERRORS[marked]
+    assert [error.code for error in found] == [code]
+    (error,) = found
+    assert (error.span.start, error.span.text) == (
+        len(before) + len(wrong) - len(wrong.lstrip()),
+        wrong.strip(),
+    )
+    assert words in f"{error.message} {error.hint}"
+
+
+def test_every_error_of_a_file_in_one_run() -> None:
+    text = """\
+use std (LIF, )
+network a(classes 10) {
+  stem = conv(3
+  head = 2 u
+  phase full { steps = ; epochs = 4 5 }
+  out = a + b -> c
+}
+netwrk b { x = 1 ** 2 }
+network c { y = 1
+network d { y = @ 1 }
+"""
+    assert [(error.code, error.span.line) for error in errors(text)] == [
+        ("E0116", 1),
+        ("E0108", 2),
+        ("E0103", 3),
+        ("E0108", 4),
+        ("E0119", 5),
+        ("E0108", 5),
+        ("E0109", 6),
+        ("E0114", 8),
+        ("E0110", 8),
+        ("E0102", 10),
+        ("E0105", 10),
+    ]
+
+
+def test_what_is_right_is_kept_beside_errors() -> None:
+    reporter = Reporter()
+    text = "network a { x = 1 2; y = 3 }\nnetwork b { z = 4 }"
+    program = parse(SourceFile("t", text), reporter)
+    assert program.items == (
+        Declaration("network", "a", (), None, (Define("y", None, Number("3")),)),
+        Declaration("network", "b", (), None, (Define("z", None, Number("4")),)),
+    )
+
+
+def test_labels_show_the_other_place() -> None:
+    text = "network a {\n  phase p {\n    x = 1\n\n  y = 2\n}\nnetwork b { }\n"
+    (error,) = errors(text)
+    assert (error.code, error.span.line) == ("E0102", 7)
+    assert [(label.span.line, label.span.text) for label in error.labels] == [
+        (1, "{"),
+        (2, "{"),
+        (4, ""),
+    ]
+
+
+def test_a_file_too_large() -> None:
+    (error,) = errors("# " + "x" * 1_000_000)
+    assert error.code == "E0901"
+
+
+def test_brackets_too_deep() -> None:
+    (error,) = errors("block b = " + "(" * 101 + "a" + ")" * 101)
+    assert error.code == "E0902"
+    assert not errors("block b = " + "(" * 100 + "a" + ")" * 100)
+    (error,) = errors("network a { " + "a {" * 5000)
+    assert error.code == "E0902"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " + ".join(["a"] * 5000),
+        "-" + "(-" * 99 + "a" + ")" * 99 + " * b" * 200,
+        "a" + " if b else a" * 5000,
+        "a" + " via b" * 5000,
+        "a" + "[0]" * 5000,
+        "f(" + " + ".join(["a"] * 5000) + ")",
+    ],
+)
+def test_chains_too_long_for_a_tree(text: str) -> None:
+    found = errors(f"block b {{ x = {text} }}")
+    assert [error.code for error in found] == ["E0902"]
+
+
+def test_long_flows_are_flat() -> None:
+    flow = value(" -> ".join(["a"] * 10_000))
+    assert isinstance(flow, Flow)
+    assert len(flow.steps) == 10_000
+
+
+def test_a_sum_of_many_terms_is_no_danger_to_recursion() -> None:
+    tree = value(" + ".join(["a"] * 200))
+    assert repr(tree).count("Binary") == 199
+    assert tree == value(" + ".join(["a"] * 200))
+    assert sys.getrecursionlimit() == 1000
+
+
+junk = st.one_of(
+    st.text(max_size=200),
+    st.lists(
+        st.sampled_from(
+            [
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "}",
+                "=",
+                "==",
+                ";",
+                ",",
+                "->",
+                "..",
+                "+",
+                "-",
+                "*",
+                "/",
+                "**",
+                "network",
+                "block",
+                "in",
+                "state",
+                "use",
+                "if",
+                "else",
+                "for",
+                "via",
+                "by",
+                "with",
+                "not",
+                "and",
+                "x",
+                "y",
+                "3",
+                "0.5",
+                ".",
+                "@",
+                "'",
+                '"',
+                "#",
+                "\n",
+                "\x00",
+            ]
+        ),
+        max_size=80,
+    ).map(" ".join),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(junk)
+def test_junk_costs_an_error_and_no_more(text: str) -> None:
+    found = errors(text)
+    assert len(found) <= 100
+    for error in found:
+        assert 0 <= error.span.start <= error.span.end <= len(text)
+        assert error.message
+
+
+def test_a_megabyte_of_junk_is_read_in_no_time() -> None:
+    start = time.process_time()
+    found = errors("{ ( ] = @ x\x00 } \n" * 50_000)
+    assert len(found) == 100
+    assert "more errors" in (found[-1].hint or "")
+    assert time.process_time() - start < 2
+
+
+def test_the_stored_table_is_that_of_the_grammar() -> None:
+    made = make_table(grammar_text())
+    assert made == table(), "run `python -m danetc.dsl.grammar` after a change of danet.lark"
+    assert dump(made) == dump(table())
+
+
+def test_lark_alone_reads_the_same_tokens() -> None:
+    """The grammar file is complete: lark's own lexer and parser accept what ours accept."""
+    lark = Lark(grammar_text(), parser="lalr", lexer="basic")
+    for text in EXAMPLES.values():
+        lark.parse(text)
+        ours = [(token.type, token.text) for token in scan(SourceFile("t", text)).tokens[:-1]]
+        assert ours == [(token.type, str(token)) for token in lark.lex(text)]
+
+
+def test_four_hundred_lines_are_read_at_once() -> None:
+    text = "".join(EXAMPLES.values()) * 5
+    assert text.count("\n") > 380
+    read(text)  # the table is loaded
+    start = time.process_time()
+    read(text)
+    assert time.process_time() - start < 0.3
