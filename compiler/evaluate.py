@@ -30,7 +30,7 @@ from danetc.compiler.values import (
     is_layer,
 )
 from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, did_you_mean
+from danetc.dsl.diagnostics import Label, closest, did_you_mean
 from danetc.dsl.equations import Learn
 from danetc.dsl.modules import Module, std_names
 from danetc.dsl.source import Span
@@ -66,8 +66,8 @@ class Env:
 
     ``definitions`` (shared by a network and its variants) are evaluated when first asked for.
     ``block_conv`` says that ``conv`` without a width is the block's next layer. ``given`` says
-    where the values of parameters were written, ``elsewhere`` holds hints for names that mean
-    something only in another place.
+    where the values of parameters were written, ``places`` where the parameters are declared,
+    ``elsewhere`` holds hints for names that mean something only in another place.
     """
 
     module: Module
@@ -81,6 +81,7 @@ class Env:
     scope: tuple[str, ...] = ()
     given: Mapping[str, Given] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Span] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         return [*self.values, *self.definitions]
@@ -132,6 +133,7 @@ class Evaluator:
         self.settings: dict[str, Any] = {}
         self.depth = 0
         self.complete_names = True  # whether no error keeps names out of the file
+        self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         raise NotImplementedError
@@ -297,10 +299,26 @@ class Evaluator:
             *SPECIAL,
             *(name for name, op in OPS.items() if op.public),
         ]
-        hint = env.elsewhere.get(id) or _ELSEWHERE.get(id) or did_you_mean(id, known)
+        hint = env.elsewhere.get(id) or _ELSEWHERE.get(id)
+        labels: tuple[Label, ...] = ()
         if not env.module.program.uses and id in std_names():
             hint = f"`{id}` is in the standard library: add `use std`"
-        return self.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint)
+        elif hint is None and (close := closest(id, known)) is not None:
+            hint = f"did you mean `{close}`?"
+            place = self._place(close, env)
+            if place is not None:
+                labels = (Label(place, f"`{close}` is declared here"),)
+        return self.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+
+    @staticmethod
+    def _place(id: str, env: Env) -> Span | None:
+        """Where a name of this file is declared or defined."""
+        if id in env.places:
+            return env.places[id]
+        if id in env.definitions:
+            return env.definitions[id].span
+        declaration = env.module.own.get(id)
+        return None if declaration is None or id in env.values else declaration.name_span
 
     def definition(self, id: str, env: Env, span: Span) -> Any:
         """The value of ``id = ...`` in the body, evaluated once."""
@@ -343,7 +361,7 @@ class Evaluator:
     def setting(self, id: str, span: Span) -> Any:
         """The network's (or stage's) neuron, surrogate or norm."""
         value = self.settings.get(id)
-        if isinstance(value, Poison):
+        if isinstance(value, Poison) or id in self.misspelt:
             raise Failed
         if value is None:
             examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
@@ -494,7 +512,8 @@ class Evaluator:
         """An environment for a declaration's own text: its parameters, given or by default."""
         declaration = bound.declaration
         given = dict(bound.given)
-        env = Env(bound.module, declaration.kind, given=given)
+        places = {param.name: param.name_span for param in declaration.params}
+        env = Env(bound.module, declaration.kind, given=given, places=places)
         for param in declaration.params:
             name = param.name
             if name in bound.args:
@@ -773,8 +792,9 @@ class Evaluator:
         else:
             low = parameter.low if parameter.low is not None else -math.inf
             high = parameter.high if parameter.high is not None else math.inf
-            if low <= value <= high:
-                return value  # type: ignore[no-any-return]
+            number: Any = value
+            if low <= number <= high:
+                return number  # type: ignore[no-any-return]
             code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
             wanted = f"between {low:g} and {high:,.12g}"
         message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
@@ -809,8 +829,8 @@ class Evaluator:
         steps += [self._layer(step, env) for step in flow.steps[1:]]
         if any(isinstance(step, Backbone) for step in steps):
             items: list[StageOf | Layer] = []
-            for step in steps:
-                items.extend(step.items if isinstance(step, Backbone) else (step,))
+            for layer in steps:
+                items.extend(layer.items if isinstance(layer, Backbone) else (layer,))
             return Backbone(tuple(items), flow.span)
         return Sequence(tuple(steps), flow.span)
 

@@ -35,7 +35,7 @@ from danetc.compiler.values import (
     is_layer,
 )
 from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics import Label, Reporter, closest, did_you_mean
 from danetc.dsl.equations import Learn, compile_neuron
 from danetc.dsl.modules import Module, is_library
 from danetc.dsl.source import SourceFile, Span
@@ -422,7 +422,9 @@ class Lowering(Evaluator):
         else:
             with self.builder.site(*within):
                 layers = self._weights(block)
-            env.values["channels"] = layers[-1].attrs["width"]
+            last = layers[-1]
+            assert isinstance(last, OpLayer)
+            env.values["channels"] = last.attrs["width"]
             branch = self._branch(layers, connection, parts, env, wire, within)
         env.values["branch"] = branch
         if isinstance(branch, Poison):
@@ -474,7 +476,7 @@ class Lowering(Evaluator):
             env.definitions[name] = Definition(part.value, own, part.span)
         return env
 
-    def _weights(self, block: Bound) -> list[OpLayer | Layer]:  # type: ignore[type-arg]
+    def _weights(self, block: Bound) -> list[Layer]:
         """The layers of a block that is a flow of weights; the last with weights gives its width."""
         env = self.complete(block)
         assert block.declaration.value is not None
@@ -717,7 +719,10 @@ class Lowering(Evaluator):
                 hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
             elif settings:
                 what = f"`{id}` is not a setting of a {kind}, and nothing uses it"
-                hint = did_you_mean(id, [other for other in settings if other not in read])
+                meant = closest(id, [other for other in settings if other not in env.definitions])
+                hint = f"did you mean `{meant}`?" if meant else did_you_mean(id, settings)
+                if meant:
+                    self.misspelt.add(meant)
             self.builder.error("E0308", what, item.name_span, hint=hint)
 
     # -- networks ---------------------------------------------------------------------------------
@@ -752,7 +757,10 @@ class Lowering(Evaluator):
                 self.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
         env.used.update(("recipe", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
         self.settings["steps"] = builder.steps
+        self._unused(env, declaration, SETTINGS)
         if "input" not in env.definitions:
+            if "input" in self.misspelt:
+                raise Failed
             raise builder.fail(
                 "E0404",
                 f"network `{name}` does not say what its input is",
@@ -762,7 +770,6 @@ class Lowering(Evaluator):
         source = self._input_of(env)
         env.values["in"] = env.cache["input"] = source
         outputs = self._outputs_of(env, name, span, source)
-        self._unused(env, declaration, SETTINGS)
         if any(isinstance(wire, Poison) for wire in outputs.values()):
             return None
         ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
@@ -809,6 +816,8 @@ class Lowering(Evaluator):
                 return {"out": POISON}
             return {"out": value}
         if not env.definitions.keys() & {"stem", "stages", "head"}:
+            if self.misspelt & {"stem", "stages", "head", "out"}:
+                return {"out": POISON}
             builder.error(
                 "E0404",
                 f"network `{name}` does not say what it computes",

@@ -131,8 +131,8 @@ def _window(size: int, kernel: int, stride: int, padding: int, dilation: int, wh
 
 def _conv_shape(attrs: Attrs, values: Values) -> Shape:
     channels, height, width = _map(values, "conv")
-    groups = attrs["groups"]
-    for extent, what in ((channels, "input channels"), (attrs["width"], "output channels")):
+    groups = whole(attrs, "groups")
+    for extent, what in ((channels, "input channels"), (whole(attrs, "width"), "output channels")):
         if extent % groups:
             raise OpError(
                 f"conv: {groups} groups do not divide the {extent} {what}",
