@@ -1,10 +1,10 @@
 """Layers of the fused backend: they compute what the plain ones do and keep far less of it.
 
 A region ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
-forward pass takes the batch statistics and then runs one compiled kernel over the elements; for the
-backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and recomputes
-normalised values, membrane potentials and slopes from them. Convolutions and poolings of spikes and
-counts keep their input in as many bits as it needs.
+forward pass takes the batch statistics and then runs one compiled kernel over the elements; for
+the backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and
+recomputes normalised values, membrane potentials and slopes from them. Convolutions and poolings
+of spikes and counts keep their input in as many bits as it needs.
 """
 
 from __future__ import annotations
@@ -17,28 +17,12 @@ from danetc.runtime.compiled import Term, region_kernel
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
-from danetc.runtime.packing import pack, unpack
+from danetc.runtime.packing import Kept
+from danetc.runtime.recompute import Note, Output, tape
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
-
-
-class Kept:
-    """A tensor that a backward pass needs, in bits where it is whole-numbered."""
-
-    __slots__ = ("bits", "dtype", "shape")
-
-    def __init__(self, x: Tensor, bits: int) -> None:
-        self.bits = bits
-        self.shape = x.shape
-        self.dtype = x.dtype
-
-    def keep(self, x: Tensor) -> Tensor:
-        return pack(x, self.bits) if self.bits else x
-
-    def restore(self, kept: Tensor) -> Tensor:
-        return unpack(kept, self.shape, self.dtype) if self.bits else kept
 
 
 def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
@@ -65,26 +49,33 @@ def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
 
 
 class _Region(torch.autograd.Function):
-    """Sum of terms and neuron. ``spec`` is (program, terms, steps, bits per input, training)."""
+    """Sum of terms and neuron.
+
+    ``spec`` is (program, terms, steps, bits per input, training, the output where it is known).
+    """
 
     @staticmethod
     def forward(ctx: Any, spec: Any, *tensors: Tensor) -> Tensor:
-        program, terms, steps, bits, training = spec
+        program, terms, steps, bits, _, known = spec
         count = len(terms)
         norms = sum(term.normed for term in terms)
         inputs, weights, biases, means, inverses, params = _split(
             tensors, (count, norms, norms, norms, norms)
         )
-        scales, shifts = _affine(weights, biases, means, inverses)
-        flat = [_flat(x, term) for x, term in zip(inputs, terms, strict=True)]
-        (out,) = region_kernel(program, terms, steps).forward(*flat, *scales, *shifts, *params)
-        shape = next((x.shape for x, t in zip(inputs, terms, strict=True) if not t.static), None)
-        ctx.spec = spec
+        varying = next((x.shape for x, t in zip(inputs, terms, strict=True) if not t.static), None)
+        shape = varying if varying is not None else (steps, *inputs[0].shape)
+        if known is None:
+            scales, shifts = _affine(weights, biases, means, inverses)
+            flat = [_flat(x, term) for x, term in zip(inputs, terms, strict=True)]
+            (out,) = region_kernel(program, terms, steps).forward(*flat, *scales, *shifts, *params)
+        else:
+            out = known.restore(inputs[0], shape)
+        ctx.spec = spec[:-1]
         kept = [Kept(x, b) for x, b in zip(inputs, bits, strict=True)]
         ctx.kept = kept
         packed = [k.keep(x) for k, x in zip(kept, inputs, strict=True)]
         ctx.save_for_backward(*packed, *weights, *biases, *means, *inverses, *params)
-        return out.view(shape if shape is not None else (steps, *inputs[0].shape))
+        return out.view(shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -161,15 +152,24 @@ class FusedNeuron(Leaf, Neuron):
 
     Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
     goes through, or None. The norms stand elsewhere in the model, where the spec has them, and are
-    not registered again here. ``bits`` says in how many bits each input can be kept (0: as it is).
+    not registered again here. ``bits`` says in how many bits each input can be kept (0: as it is),
+    ``output_bits`` the same of the output. Run again by ``recompute``, it gives the output that it
+    noted and takes no statistics anew.
     """
 
     def __init__(
-        self, program: str, steps: int, rank: int, norms: Sequence[Norm | None], bits: Sequence[int]
+        self,
+        program: str,
+        steps: int,
+        rank: int,
+        norms: Sequence[Norm | None],
+        bits: Sequence[int],
+        output_bits: int = 0,
     ) -> None:
         super().__init__(program, steps, rank)
         self._norms = tuple(norms)
         self._bits = tuple(bits)
+        self._output_bits = output_bits
 
     def forward(self, *inputs: Tensor) -> Tensor:
         static = tuple(x.dim() == self.rank + 1 for x in inputs)
@@ -180,6 +180,28 @@ class FusedNeuron(Leaf, Neuron):
             Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
         )
         norms = [norm for norm in self._norms if norm is not None]
+        notes = tape()
+        if notes is not None and notes.replaying:
+            note = notes.read()
+            means, inverses, known = note.means, note.inverses, note.output
+        else:
+            means, inverses = self._statistics(inputs, static)
+            known = None
+        training = any(norm.training for norm in norms)
+        spec = (self.program, terms, steps, self._bits, training, known)
+        weights = [norm.weight for norm in norms]
+        biases = [norm.bias for norm in norms]
+        out: Tensor = _Region.apply(
+            spec, *inputs, *weights, *biases, *means, *inverses, *self.params()
+        )
+        if notes is not None and not notes.replaying:
+            notes.write(Note(means, inverses, Output.of(out, self._output_bits)))
+        return out
+
+    def _statistics(
+        self, inputs: Sequence[Tensor], static: Sequence[bool]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Mean and inverse deviation for each norm; in training the running ones move."""
         means, inverses = [], []
         for x, norm, same in zip(inputs, self._norms, static, strict=True):
             if norm is not None:
@@ -187,14 +209,7 @@ class FusedNeuron(Leaf, Neuron):
                 mean, inverse = statistics(norm, flat.flatten(2) if self.rank > 1 else flat, same)
                 means.append(mean)
                 inverses.append(inverse)
-        training = any(norm.training for norm in norms)
-        spec = (self.program, terms, steps, self._bits, training)
-        weights = [norm.weight for norm in norms]
-        biases = [norm.bias for norm in norms]
-        out: Tensor = _Region.apply(
-            spec, *inputs, *weights, *biases, *means, *inverses, *self.params()
-        )
-        return out
+        return means, inverses
 
 
 class _Conv(torch.autograd.Function):
