@@ -30,7 +30,7 @@ def print_summary(summary: Summary) -> None:
         for stage in summary.stages
     ]
     if rows:
-        _print_table(heads, rows, right={3, 6, 7})
+        print_table(heads, rows, right={3, 6, 7})
         click.echo("neurons: the fewest on any path from the stem's output to the stage's end")
         click.echo()
     gives = ", ".join(f"{name} {_size(shape)}" for name, shape in summary.outputs.items())
@@ -50,7 +50,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
+def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
     """Columns as wide as their widest cell, the numbers of ``right`` to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, tuple("-" * width for width in widths), *rows):

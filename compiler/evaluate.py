@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -280,12 +281,13 @@ class Evaluator:
             return self._op(id, (), env, span)
         if id in SPECIAL:
             what = "a function of numbers" if id in MATH else "called with arguments"
-            raise self.builder.fail("E0405", f"`{id}` is {what}", span, hint=f"write `{id}(...)`")
+            hint, labels = self._meant(id, env)
+            raise self.builder.fail(
+                "E0405", f"`{id}` is {what}", span, hint=hint or f"write `{id}(...)`", labels=labels
+            )
         raise self._unknown(id, env, span)
 
     def _unknown(self, id: str, env: Env, span: Span) -> Failed:
-        if env.module.excuses(id):
-            return Failed()
         if id in ("identity", "none"):
             return self.builder.fail("E0303", f"`{id}` takes no arguments", span)
         known = [
@@ -301,14 +303,34 @@ class Evaluator:
         ]
         hint = env.elsewhere.get(id) or _ELSEWHERE.get(id)
         labels: tuple[Label, ...] = ()
+        close = closest(id, known)
+        if env.module.excuses(id) and not self._misspelt(id, close, env.module):
+            return Failed()
         if not env.module.program.uses and id in std_names():
             hint = f"`{id}` is in the standard library: add `use std`"
-        elif hint is None and (close := closest(id, known)) is not None:
+        elif hint is None and close is not None:
             hint = f"did you mean `{close}`?"
             place = self._place(close, env)
             if place is not None:
                 labels = (Label(place, f"`{close}` is declared here"),)
         return self.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+
+    def _misspelt(self, id: str, close: str | None, module: Module) -> bool:
+        """Whether a name is surely misspelt, though a syntax error has kept others out."""
+        syntax_alone = all(
+            item.code.startswith("E01") or item.code > "E0208"
+            for item in self.builder.reporter.diagnostics
+        )
+        once = len(re.findall(rf"\\b{re.escape(id)}\\b", module.source.text)) == 1
+        return close is not None and once and syntax_alone and id not in module.lost
+
+    def _meant(self, id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:
+        """A parameter that was probably meant by a name which means something else here."""
+        close = closest(id, env.places)
+        if close is None:
+            return None, ()
+        label = Label(env.places[close], f"`{close}` is declared here")
+        return f"did you mean `{close}`?", (label,)
 
     @staticmethod
     def _place(id: str, env: Env) -> Span | None:
@@ -331,14 +353,19 @@ class Evaluator:
         if id in env.pending:
             circle = env.pending[env.pending.index(id) :]
             through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
+            hint, labels = self._meant(id, env.definitions[circle[-1]].env)
+            if hint is None and not through and env.what == "network":
+                hint = f"to set it from outside make it a parameter: `network NAME({id} = ...)`"
             raise self.builder.fail(
                 "E0211",
                 f"`{id}` is defined by itself{through}",
                 span,
-                labels=tuple(
+                labels=labels
+                or tuple(
                     Label(env.definitions[name].span, f"`{name}` is defined here")
                     for name in circle
                 ),
+                hint=hint,
             )
         definition = env.definitions[id]
         env.pending.append(id)

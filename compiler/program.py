@@ -124,37 +124,36 @@ def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporte
     reporter.error(item.code, item.message, span, label=item.label, labels=labels, hint=item.hint)
 
 
-# Errors that something is missing, which may be what a syntax error has kept out: in the same
-# declaration, and in those that are made of it.
-_LACKS_OF_OTHERS = frozenset(["E0404", "E0601", "E0602", "E0605", "E0606", "E0607"])
-_LACKS = _LACKS_OF_OTHERS.union(
-    ["E0307", "E0308", "E0408", "E0701", "E0702", "E0705", "E0712", "E0805"],
-)
-
-
 def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
-    """Drop what follows from syntax errors, which are the first of the errors reported."""
+    """Drop what may follow from syntax errors, which are among the first ``syntax`` of the errors.
+
+    On their lines nothing else is reported, in their declarations nothing but unknown names, and
+    elsewhere nothing about kinds, shapes and connections, which are made of several declarations.
+    """
     bad = [
-        item.span
+        label.span
         for item in reporter.diagnostics[:syntax]
-        if item.code.startswith("E01") and item.span.source is module.source
+        if item.code.startswith("E01")
+        for label in (item, *item.labels)
+        if label.span.source is module.source
     ]
     if not bad:
         return
     starts = sorted(item.span.start for item in module.program.items)
 
-    def part(offset: int) -> int:
-        return bisect_right(starts, offset)
+    def part(span: Span) -> int:
+        return bisect_right(starts, span.start)
 
-    broken = {part(span.start) for span in bad}
+    nameless = [item for item in module.program.declarations if not item.name_span.text]
+    broken = {part(span) for span in [*bad, *(item.span for item in nameless)]}
+    lines = {span.line for span in bad}
 
     def follows(item: Diagnostic) -> bool:
-        span = item.span
-        if span.source is not module.source:
-            return False
-        if any(span.start <= other.end and other.start <= span.end for other in bad):
+        spans = [item.span, *(label.span for label in item.labels)]
+        own = [span for span in spans if span.source is module.source]
+        if any(span.line in lines for span in own) or item.code[:3] in ("E04", "E05", "E06"):
             return True
-        return item.code in _LACKS and (part(span.start) in broken or item.code in _LACKS_OF_OTHERS)
+        return item.code != "E0210" and any(part(span) in broken for span in own)
 
     later = reporter.diagnostics[syntax:]
     reporter.diagnostics[syntax:] = [item for item in later if not follows(item)]

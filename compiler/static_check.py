@@ -12,7 +12,7 @@ from typing import Any
 
 from danetc.compiler.builder import Builder
 from danetc.compiler.evaluate import CONSTANTS, SPECIAL, Env
-from danetc.compiler.lower import Lowering
+from danetc.compiler.lower import Lowering, misnamed
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
@@ -88,7 +88,11 @@ class _Checker:
     def _names(self, declaration: s.Declaration) -> None:
         known = {param.name for param in declaration.params} | set(PORTS[declaration.kind])
         known |= {item.name for item in declaration.body or () if isinstance(item, s.Define)}
-        env = Env(self.module, declaration.kind, dict.fromkeys(known, 0))
+        places = {param.name: param.name_span for param in declaration.params}
+        for item in declaration.body or ():
+            if isinstance(item, s.Define):
+                places.setdefault(item.name, item.name_span)
+        env = Env(self.module, declaration.kind, dict.fromkeys(known, 0), places=places)
         roots: list[s.Expr] = [
             param.default for param in declaration.params if param.default is not None
         ]
@@ -143,6 +147,7 @@ class _Checker:
                     "E0408",
                     f"block `{declaration.name}` does not say what `out` is",
                     declaration.name_span,
+                    labels=misnamed(declaration, "out"),
                     hint="add `out = in -> ...`",
                 )
         elif declaration.value is None:

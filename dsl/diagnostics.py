@@ -95,12 +95,18 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, str]:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """``did you mean `x`?`` for the closest candidate, or None."""
+    close = closest(name, candidates)
+    return f"did you mean `{close}`?" if close else None
+
+
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that was probably meant by a name."""
     known = [candidate for candidate in dict.fromkeys(candidates) if candidate != name]
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if not close:  # letters in another order or case: `FI`, `relu`
         letters = sorted(name.lower())
         close = [candidate for candidate in known if sorted(candidate.lower()) == letters]
-    return f"did you mean `{close[0]}`?" if close else None
+    return close[0] if close else None
 
 
 _COLOURS = {"error": "\033[1;31m", "place": "\033[1;34m", "hint": "\033[1;36m", "bold": "\033[1m"}
@@ -118,9 +124,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     def paint(text: str, style: str) -> str:
         return f"{_COLOURS[style]}{text}\033[0m" if colour else text
 
-    lines = [
-        paint(f"error[{diagnostic.code}]", "error") + paint(f": {diagnostic.message}", "bold")
-    ]
+    lines = [paint(f"error[{diagnostic.code}]", "error") + paint(f": {diagnostic.message}", "bold")]
     places = [Label(diagnostic.span, diagnostic.label), *diagnostic.labels]
     margin = max(len(str(place.span.line)) for place in places)
     for number, place in enumerate(places):
@@ -134,7 +138,9 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
         mark = "^" if number == 0 else "-"
         lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)
     if diagnostic.hint:
-        lines.append(f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {diagnostic.hint}")
+        lines.append(
+            f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {diagnostic.hint}"
+        )
     return "\n".join(lines)
 
 
@@ -145,7 +151,10 @@ def _excerpt(place: Label, margin: int, mark: str, accent, paint) -> list[str]: 
     length = max(1, min(span.end, span.start + len(text) - first) - span.start)
     cut = max(0, first - _MAX_LINE // 2) if len(text) > _MAX_LINE else 0
     shown = text[cut : cut + _MAX_LINE]
-    shown = "".join(ch if ch.isprintable() else (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}") for ch in shown)
+    shown = "".join(
+        ch if ch.isprintable() else (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
+        for ch in shown
+    )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))
     bar = paint("|", "place")
     return [

@@ -162,6 +162,11 @@ class _Run:
                 return
             self.reduce(~action)
 
+    def finish(self, kind: str) -> None:
+        """Reduce what such a token would end."""
+        while (action := table().actions[self.states[-1]].get(kind, 0)) < 0:
+            self.reduce(~action)
+
     # Recovery
 
     def recover(self, i: int) -> int:
@@ -169,7 +174,12 @@ class _Run:
         self.settle()
         base = self.base()
         in_body = self.begins(base, "stmt", "stmts")
-        begin = i if self.is_complete(in_body, i) else self.region_start(base, i)
+        begin = self.region_start(base, i)
+        if self.is_complete(in_body, i):
+            if self.tokens[begin].type == "USE" and begin < i:
+                self.finish("USE")
+                base = self.base()
+            begin = i
         if in_body and self.is_unclosed(begin, i):
             return self.close_bodies(base, i if self.tokens[i].type in ("USE", "$END") else begin)
 
