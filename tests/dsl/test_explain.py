@@ -1,0 +1,65 @@
+"""Every error code has a page, and its examples do what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from danetc.compiler.program import Checked, check_text, graph_of
+from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.explain import codes, examples, page
+
+_ROOT = Path(__file__).parents[2]
+_PAGE = re.compile(
+    r"# (E\d{4}): (.+)\n\n(.+?)\n\n"
+    r"## Wrong\n\n```danet\n(.+?)\n```\n\n## Mended\n\n```danet\n(.+?)\n```\n",
+    re.DOTALL,
+)
+
+
+def _take_main_network(checked: Checked) -> None:
+    checked.declaration()
+
+
+def _set_what_is_not_there(checked: Checked) -> None:
+    graph_of(checked, settings={"clases": 100})
+
+
+# Errors of what is asked about a spec that is right; the page says what is asked.
+_ASKED = {"E0220": _take_main_network, "E0309": _set_what_is_not_there}
+
+
+def found(code: str, text: str) -> list[str]:
+    """The codes of a spec's errors, in the order of the text."""
+    try:
+        checked = check_text(text)
+        if code in _ASKED:
+            _ASKED[code](checked)
+    except SpecError as error:
+        return [diagnostic.code for diagnostic in error.diagnostics]
+    return []
+
+
+@pytest.mark.parametrize("code", codes())
+def test_page(code: str) -> None:
+    match = _PAGE.fullmatch(page(code))
+    assert match is not None, "a title, an explanation, a wrong and a mended example"
+    assert match[1] == code
+    assert found(code, examples(code).wrong)[:1] == [code]
+    with_request = code if code == "E0220" else ""  # the other's mistake is not in the spec
+    assert found(with_request, examples(code).mended) == []
+
+
+def test_every_code_has_a_page() -> None:
+    used: set[str] = set()
+    for room in ("dsl", "compiler"):
+        for path in (_ROOT / room).rglob("*.py"):
+            used |= set(re.findall(r"\"(E\d{4})\"", path.read_text("utf-8")))
+    assert used == set(codes())
+
+
+@pytest.mark.parametrize("code", ["E9999", "../E0101", "", "__init__"])
+def test_what_has_no_page(code: str) -> None:
+    with pytest.raises(KeyError):
+        page(code)
