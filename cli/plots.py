@@ -1,0 +1,94 @@
+"""Figures of measurements as SVG or PNG. They need matplotlib: ``danetc[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.errors import UserError
+
+if TYPE_CHECKING:
+    from danetc.benchmark import Report
+
+FORMATS = (".svg", ".png")
+WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
+
+
+def can_plot() -> bool:
+    return find_spec("matplotlib") is not None
+
+
+def check_plot(path: Path) -> None:
+    """Before anything is measured: raises UserError where no figure could be written there."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"a figure is SVG or PNG, so its name ends in .svg or .png: {path}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no such folder")
+    if not can_plot():
+        raise UserError(WITHOUT)
+
+
+def plot_report(report: Report, path: Path) -> None:
+    """Bars for each contestant: time, saved bytes and peak memory as ratios to the base."""
+    names = list(report.results)
+    panels = {
+        "time": [report.time(name) for name in names],
+        "saved bytes": [report.saved(name) for name in names],
+        "peak memory": [report.peak(name) for name in names],
+    }
+    figure = _figure(len(panels), height=1.2 + 0.4 * len(names), width=3.2)
+    for axes, (title, values) in zip(_panels(figure, len(panels)), panels.items(), strict=True):
+        bars = axes.barh(names, values, color=[_colour(name) for name in names])
+        axes.bar_label(bars, fmt="%.2f", padding=2)
+        axes.axvline(1, color="0.3", linewidth=0.8, linestyle=":")
+        axes.set_xlim(0, 1.2 * max(*values, 1))
+        axes.set_title(title)
+        axes.invert_yaxis()
+    for axes in figure.axes[1:]:
+        axes.set_yticklabels([])
+    figure.suptitle(
+        f"{report.network}, T = {report.steps}, N = {report.conditions.images}: "
+        f"a training step relative to {report.base}"
+    )
+    _save(figure, path)
+
+
+def plot_lines(
+    path: Path,
+    panels: Sequence[tuple[str, str, str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]],
+) -> None:
+    """Panels side by side, each (title, x label, y label, lines by name as (x, y))."""
+    if not can_plot():
+        raise UserError(WITHOUT)
+    figure = _figure(len(panels), height=3.2, width=3.8)
+    for axes, (title, across, up, lines) in zip(_panels(figure, len(panels)), panels, strict=True):
+        for name, (x, y) in lines.items():
+            axes.plot(x, y, marker="o", label=name)
+        axes.set(title=title, xlabel=across, ylabel=up)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def _figure(count: int, height: float, width: float) -> Any:
+    return import_module("matplotlib.figure").Figure(
+        figsize=(width * count, height), layout="constrained"
+    )
+
+
+def _panels(figure: Any, count: int) -> list[Any]:
+    return list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _colour(name: str) -> str:
+    return "tab:blue" if name.startswith("danetc ") else "0.6"
+
+
+def _save(figure: Any, path: Path) -> None:
+    # Without the date, so that the same figures make the same file.
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    figure.savefig(path, dpi=150, metadata=metadata)
