@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from danetc.runtime.kernel import kernel
+from danetc.runtime.kernel import kernel, wide
 from torch import Tensor
 
 
@@ -93,16 +93,19 @@ def neuron_step(
 ) -> list[Tensor]:
     """One time step: ``x`` and each state [N, ...] to [s, *states for the next step].
 
-    An empty list of states stands for their initial values.
+    An empty list of states stands for their initial values. States are float32 at least, whatever
+    the dtype of ``x``.
     """
     step = kernel(program)
-    results = step.step(x, *_started(x, states, program), *params)
-    return _apart(results, [x, *states, *params])
+    before = _started(x, states, program)
+    s, *after = step.step(wide(x), *before, *params)
+    return _apart([s.to(x.dtype), *after], [x, *states, *params])
 
 
 @neuron_step.register_fake
 def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> list[Tensor]:
-    return [torch.empty_like(x) for _ in range(1 + len(kernel(program).program.states))]
+    count = len(kernel(program).program.states)
+    return [torch.empty_like(x), *(torch.empty_like(wide(x)) for _ in range(count))]
 
 
 @torch.library.custom_op("danetc::neuron_step_backward", mutates_args=())
@@ -112,9 +115,9 @@ def neuron_step_backward(
     """Gradients of x, each state and each parameter; ``grads`` are those of the step's results."""
     step = kernel(program)
     before = _started(x, states, program)
-    results = step.step_vjp(x, *before, *params, *grads)
-    if not states:
-        results = (results[0], *results[1 + len(before) :])
+    grad_s, *grad_states = grads
+    first, *rest = step.step_vjp(wide(x), *before, *params, wide(grad_s), *grad_states)
+    results = [first.to(x.dtype), *(rest if states else rest[len(before) :])]
     return _apart(results, [x, *states, *params, *grads])
 
 
@@ -131,7 +134,7 @@ def _started(x: Tensor, states: Sequence[Tensor], program: str) -> Sequence[Tens
         if len(states) != expected:
             raise ValueError(f"the neuron has {expected} states, not {len(states)}")
         return states
-    return kernel(program).initial_states(x)
+    return kernel(program).initial_states(wide(x))
 
 
 def _apart(results: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
@@ -155,7 +158,10 @@ def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     x, *rest = ctx.saved_tensors
     states, params = rest[: ctx.state_count], rest[ctx.state_count :]
-    given = [torch.zeros_like(x) if grad is None else grad for grad in grads]
+    given = [
+        torch.zeros_like(wide(x) if place else x) if grad is None else grad
+        for place, grad in enumerate(grads)
+    ]
     results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
     return results[0], results[1 : 1 + len(states)], results[1 + len(states) :], None
 
