@@ -317,10 +317,9 @@ class Evaluator:
 
     def _misspelt(self, id: str, close: str | None, module: Module) -> bool:
         """Whether a name is surely misspelt, though a syntax error has kept others out."""
-        syntax_alone = all(
-            item.code.startswith("E01") or item.code > "E0208"
-            for item in self.builder.reporter.diagnostics
-        )
+        # E020x are errors of modules, which may have kept any name out
+        codes = [item.code for item in self.builder.reporter.diagnostics]
+        syntax_alone = not any(code.startswith("E020") for code in codes)
         once = len(re.findall(rf"\\b{re.escape(id)}\\b", module.source.text)) == 1
         return close is not None and once and syntax_alone and id not in module.lost
 
@@ -465,6 +464,8 @@ class Evaluator:
             case "learn":
                 return self._learn(call, env)
         if id in OPS and OPS[id].public:
+            if want in ("neuron", "surrogate") and not self.complete_names:
+                raise Failed  # the declaration of this name was kept out by a syntax error
             return self._op(id, call.args, env, span)
         raise self._unknown(id, env, call.function.span)
 

@@ -444,6 +444,7 @@ class Lowering(Evaluator):
                 "E0601",
                 f"connection `{connection.name}` does not say what `out` is",
                 connection.declaration.name_span,
+                labels=misnamed(connection.declaration, "out"),
                 hint="add `out = branch + shortcut`",
             )
         used = {
@@ -673,6 +674,7 @@ class Lowering(Evaluator):
                     "E0408",
                     f"block `{block.name}` does not say what `out` is",
                     block.declaration.name_span,
+                    labels=misnamed(block.declaration, "out"),
                     hint="add `out = in -> ...`",
                 )
             result = self.definition("out", env, env.definitions["out"].span)
@@ -851,6 +853,13 @@ class Lowering(Evaluator):
 def replace_env(env: Env, *, block_conv: bool) -> Env:
     """The same environment, sharing definitions and cache, with ``conv`` read otherwise."""
     return replace(env, block_conv=block_conv)
+
+
+def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
+    """A label of the definition that was probably meant to have the wanted name."""
+    places = {item.name: item.name_span for item in declaration.body or () if item.name}
+    close = closest(wanted, places)
+    return () if close is None else (Label(places[close], f"did you mean `{wanted}`?"),)
 
 
 def _is_op_name(id: str) -> bool:

@@ -294,6 +294,7 @@ class Lowering:
             message = f"`{name}` is a function and stands here without its values"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
         hint = did_you_mean(name, [*self.values, *self.later])
+        self.failed.add(name)  # once is enough
         raise self.error("E0701", f"there is no `{name}` in this {self.what}", expr.span, hint=hint)
 
     def _function(self, call: Call) -> str:

@@ -49,12 +49,13 @@ def open_bracket(case: Situation) -> Found | None:
 
 def stray_brace(case: Situation) -> Found | None:
     """A `{` inside a line that begins no body."""
-    if case.token.type != "LBRACE" or case.begins or case.first_on_line(case.i):
+    if case.token.type != "LBRACE" or case.begins or starts_statement(case.tokens, case.i + 1):
         return None
-    if case.after.type == "RBRACE" or starts_statement(case.tokens, case.i + 1):
+    is_empty = case.after.type == "RBRACE"
+    if case.first_on_line(case.i) and not (is_empty and case.in_body):
         return None
     closing = case.brackets.partner.get(case.i)
-    if closing is not None and "\n" not in case.span(case.i, closing).text:
+    if not is_empty and closing is not None and "\n" not in case.span(case.i, closing).text:
         return None
     message = "a body cannot stand here"
     return Found(Diagnostic("E0101", message, case.span(case.i)), drop=True)
