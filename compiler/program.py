@@ -131,11 +131,11 @@ def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
     elsewhere nothing about kinds, shapes and connections, which are made of several declarations.
     """
     bad = [
-        label.span
+        span
         for item in reporter.diagnostics[:syntax]
         if item.code.startswith("E01")
-        for label in (item, *item.labels)
-        if label.span.source is module.source
+        for span in (item.span, *(label.span for label in item.labels))
+        if span.source is module.source
     ]
     if not bad:
         return

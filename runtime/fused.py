@@ -229,10 +229,7 @@ class _Conv(torch.autograd.Function):
         _, stride, padding, dilation, groups = ctx.options
         packed, weight = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:3])
-        if needs[1]:
-            x = ctx.kept.restore(packed)
-        else:
-            x = weight.new_empty(1).expand(ctx.kept.shape)
+        x = ctx.kept.restore(packed) if needs[1] else weight.new_empty(1).expand(ctx.kept.shape)
         dx, dw, db = torch.ops.aten.convolution_backward(
             grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None,
             list(stride), list(padding), list(dilation), False, [0, 0], groups, needs,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,7 +138,7 @@ def _allocations(recorder: profile) -> list[tuple[int, int]]:
         event = waiting.pop()
         waiting.extend(reversed(event.children))
         if event.tag == _EventType.Allocation:
-            fields = event.extra_fields
+            fields: Any = event.extra_fields
             if fields.device.type == "cpu" and fields.ptr is not None:
                 found.append((event.start_time_ns, fields.ptr, max(fields.alloc_size, 0)))
     found.sort(key=lambda item: item[0])

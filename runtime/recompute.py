@@ -129,7 +129,7 @@ class _Slot(NamedTuple):
     """What autograd holds in place of a dropped tensor."""
 
     frame: _Frame
-    index: int
+    place: int
 
 
 Run = Callable[[Sequence[Any]], tuple[Any, ...]]
@@ -184,9 +184,9 @@ class _Frame:
     def unpack(held: Tensor | _Slot) -> Tensor:
         if isinstance(held, Tensor):
             return held
-        if held.index not in held.frame.found:
+        if held.place not in held.frame.found:
             held.frame.replay()
-        return held.frame.found.pop(held.index)
+        return held.frame.found.pop(held.place)
 
     def replay(self) -> None:
         """Run the segment again and catch what autograd would have kept of it."""

@@ -252,7 +252,8 @@ class FusedEmitter(Emitter):
         norms = [self.modules[id] if id is not None else None for id in region.norms]
         bits = [self.bits(id) for id in region.inputs]
         output = self.bits(region.neuron)
-        return FusedNeuron(*call.args, norms=norms, bits=bits, output_bits=output)  # type: ignore[arg-type]
+        program, steps, rank = call.args
+        return FusedNeuron(program, steps, rank, norms, bits, output)  # type: ignore[arg-type]
 
 
 def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
