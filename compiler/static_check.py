@@ -167,7 +167,7 @@ class _Checker:
         return dict(self.lowering.complete(bound).values)
 
     def _rule(self, declaration: s.Declaration) -> None:
-        if declaration.body is None:
+        if declaration.body is None or declaration.value is not None:
             self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
             return
         values = self._defaults(declaration)
@@ -206,7 +206,7 @@ class _Checker:
         values = self._defaults(declaration)
         if values is None:
             return
-        if declaration.body is None:
+        if declaration.body is None or declaration.value is not None:
             self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
         elif declaration.kind == "neuron":
             compile_neuron(declaration, values, None, {}, self.reporter)

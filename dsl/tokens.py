@@ -99,9 +99,10 @@ def scan(source: SourceFile) -> Scan:
         if kind in ignored:
             if kind == "COMMENT":
                 comment = match.group().rstrip()
-                out.comments.append(
-                    Comment(comment, span=Span(source, start, start + len(comment)))
-                )
+                span = Span(source, start, start + len(comment))
+                out.comments.append(Comment(comment, span=span))
+                if "\r" in comment:
+                    out.errors.append(_lone_return(source, start + comment.index("\r")))
         elif kind in known:
             out.tokens.append(Token(kind, match.group(), start, end))
         elif kind != "BAD":
@@ -199,6 +200,16 @@ def _bad_characters(span: Span) -> Diagnostic:
     if first == "\0" or (hint is None and unicodedata.category(first) == "Cc"):
         hint = "is this a text file?"
     return Diagnostic("E0105", message, span, hint=hint)
+
+
+def _lone_return(source: SourceFile, at: int) -> Diagnostic:
+    """A line end of very old editors: the comment would go on to the end of the file."""
+    return Diagnostic(
+        "E0105",
+        "a carriage return without a line feed inside a comment",
+        Span(source, at, at + 1),
+        hint="lines end with a line feed, alone or after a carriage return",
+    )
 
 
 def _quote(ch: str) -> str:

@@ -40,6 +40,7 @@ NAMESPACES = frozenset(
         "danetc.runtime.fused",
         "danetc.runtime.neuron",
         "danetc.runtime.norm",
+        "danetc.runtime.spiking",
         "danetc.runtime.time",
     }
 )
@@ -50,7 +51,7 @@ PACKED = {
     "torch.nn.Conv2d": "danetc.runtime.fused.PackedConv2d",
     "torch.nn.MaxPool2d": "danetc.runtime.fused.PackedMaxPool2d",
 }
-BACKENDS = ("eager", "fused")
+BACKENDS = ("eager", "fused", "spikingjelly")
 POLICIES = ("none", "recompute")
 
 
@@ -59,8 +60,9 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
 
     ``eager`` runs operation by operation and is the reference. ``fused`` runs each neuron with the
     norms and additions before it as one compiled kernel and keeps spikes and counts as bits; its
-    modules have the same names and the same first weights. The global random state is left alone.
-    ``topology`` of the model is ``graph``.
+    modules have the same names and the same first weights. ``spikingjelly`` runs SpikingJelly's
+    neurons where it has one with the same equations, and raises ImportError without it. The global
+    random state is left alone. ``topology`` of the model is ``graph``.
 
     Under the ``memory`` policy ``none`` the backward pass finds what it needs; under ``recompute``
     each block keeps its input alone and runs again, with the same results bit for bit.
@@ -73,7 +75,11 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
     segments = NO_SEGMENTS
     if memory == "recompute":
         segments = plan_segments(plan.graph if plan is not None else graph)
-    emitter = FusedEmitter if backend == "fused" else Emitter
+    emitter: type[Emitter] = FusedEmitter if backend == "fused" else Emitter
+    if backend == "spikingjelly":
+        from danetc.compiler.emit.spikingjelly import SpikingJellyEmitter
+
+        emitter = SpikingJellyEmitter
     return emitter(graph, seed, plan, segments).model()
 
 

@@ -247,6 +247,7 @@ ERRORS = {
     "network a { x = f(3)«)» -> z }": ("E0104", "closes nothing"),
     "network a { x = conv «64», k = 3)\n y = 1 }": ("E0104", "`(` is missing between `conv`"),
     "network a {\n x = f(«{» 3)\n}": ("E0101", "a body cannot stand here"),
+    "network a {\n x = y\n «{» }": ("E0101", "a body cannot stand here"),
     # words
     "network a { x = «.5» }": ("E0107", "write `0.5`"),
     "network a { x = «5.» }": ("E0107", "write `5.0`"),
@@ -260,6 +261,7 @@ ERRORS = {
     "network a { x = b «@» c }": ("E0105", "U+0040, commercial at"),
     "network a { x = «caf\u00e9» }": ("E0105", "letters a-z"),
     "network a { x = «\x00\x01» 1 }": ("E0105", "2 unexpected characters"),
+    "# a comment«\r»network a { }": ("E0105", "without a line feed"),
     "network a { x = b «&&» c }": ("E0118", "write `and`"),
     "network a { x = b «\u2192» c }": ("E0118", "write `->`"),
     "network a { u «+=» 1 }": ("E0118", "write `u = u + ...`"),
@@ -277,10 +279,8 @@ def test_one_error_at_its_place(marked: str) -> None:
     code, words = ERRORS[marked]
     assert [error.code for error in found] == [code]
     (error,) = found
-    assert (error.span.start, error.span.text) == (
-        len(before) + len(wrong) - len(wrong.lstrip()),
-        wrong.strip(),
-    )
+    leading = len(wrong) - len(wrong.lstrip(" "))
+    assert (error.span.start, error.span.text) == (len(before) + leading, wrong.strip(" "))
     assert words in f"{error.message} {error.hint}"
 
 

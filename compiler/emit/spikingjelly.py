@@ -1,0 +1,44 @@
+"""The backend ``spikingjelly``: its neurons where it has one with the same equations."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from danetc.compiler.emit.fx import Emitter
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ops import Function, Module
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.spikingjelly import counterpart
+from danetc.runtime.spiking import require
+
+NEURON = "danetc.runtime.spiking.SpikingJellyNeuron"
+
+
+class SpikingJellyEmitter(Emitter):
+    """Neurons of SpikingJelly; one notice names those that stay ours.
+
+    Raises ImportError where SpikingJelly 2 is missing.
+    """
+
+    def __init__(self, graph: Graph, *args: Any) -> None:
+        require()
+        super().__init__(graph, *args)
+        used = {node.attrs["neuron"] for node in graph.nodes.values() if node.op == "neuron"}
+        programs = {key: NeuronProgram.parse(graph.neurons[str(key)]) for key in used}
+        self.ours = {key for key, program in programs.items() if counterpart(program) is None}
+        if self.ours:
+            names = ", ".join(sorted(f"`{programs[key].name}`" for key in self.ours))
+            warnings.warn(
+                f"SpikingJelly has no neuron with the equations and surrogate of {names}: "
+                "danetc's own runs in its place",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        if node.op != "neuron" or node.attrs["neuron"] in self.ours:
+            return call
+        assert isinstance(call, Module)
+        return replace(call, target=NEURON)
