@@ -47,8 +47,10 @@ unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 # In an empty folder, so that neither specs nor sources of this one can be found by accident.
+# The programs of the borrowed dependencies (Graphviz's) are on PATH.
 wheel: $(WHEEL)/.installed
-	bin="$$PWD/$(WHEEL_BIN)"; empty="$$(mktemp -d)"; trap 'rm -rf "$$empty"' EXIT; cd "$$empty"; \
+	bin="$$PWD/$(WHEEL_BIN)"; export PATH="$$PATH:$$PWD/$(BIN)"; \
+		empty="$$(mktemp -d)"; trap 'rm -rf "$$empty"' EXIT; cd "$$empty"; \
 		"$$bin/python" -c 'import danetc, sys; assert "torch" not in sys.modules; \
 			assert danetc.__file__.startswith(sys.prefix), danetc.__file__'; \
 		"$$bin/danetc" check danet_c_r50; \

@@ -37,6 +37,14 @@ class Neuron(nn.Module):
         out: Tensor = torch.ops.danetc.neuron(x, self.params(), self.steps, self.rank, self.program)
         return out
 
+    def current(self, *inputs: Tensor) -> Tensor:
+        """What drives the neuron at one time step, [N, ...], of what the layer takes: its input.
+
+        A layer that stands for a sum and the neuron behind it gives the sum.
+        """
+        (x,) = inputs
+        return x
+
     def step(self, x: Tensor, states: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """One time step of [N, ...]: the output, and the states to hand to the next step.
 

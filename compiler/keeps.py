@@ -1,0 +1,144 @@
+"""What each operation keeps for its backward pass, and how much it works with. No torch.
+
+The memory side of the table of operations (``ops.OPS``), one row an operation. Work is what lives
+only while an operation runs, beyond its operands and results; the numbers are those of torch on a
+CPU, found by recording its allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+from danetc.compiler.graph import Node
+from danetc.dsl.derivative import differentiate
+from danetc.dsl.neuron_program import NeuronProgram
+
+PLACE = 8
+"""Bytes of the place of a maximum (int64)."""
+WORD_BYTES = 3
+"""Bytes a value while spikes or counts are packed: the byte and two 64-bit words of eight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """An operation's sizes in one step: elements of its operands and its result, and bytes each."""
+
+    node: Node
+    inputs: tuple[int, ...]
+    output: int
+    width: int
+    steps: int
+    program: str = ""
+
+
+Count = Callable[[Sizes], int]
+
+
+def _nothing(sizes: Sizes) -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """``inputs`` and ``output`` are kept as they are; ``extra`` is kept besides, in bytes.
+
+    ``gradient`` says where the gradient of an operand comes from: ``new`` memory, the same as
+    the result's (``same``, where their sizes agree), or a view of it (``view``).
+    """
+
+    inputs: bool = False
+    output: bool = False
+    extra: Count = _nothing
+    forward: Count = _nothing
+    backward: Count = _nothing
+    view: bool = False  # the result is a view of the operand
+    gradient: str = "new"
+
+
+def _conv_forward(sizes: Sizes) -> int:
+    return sizes.output * sizes.width  # oneDNN's blocked result, before it is put in rows
+
+
+def _conv_backward(sizes: Sizes) -> int:
+    return (sizes.output + sizes.inputs[0]) * sizes.width
+
+
+def _norm_backward(sizes: Sizes) -> int:
+    return sizes.output * sizes.width
+
+
+def _statistics(sizes: Sizes) -> int:
+    return 2 * 4 * sizes.node.value.shape[0]
+
+
+@lru_cache(maxsize=256)
+def _program(text: str) -> tuple[int, int, int]:
+    """States of a neuron, operations of a step forward and back."""
+    program = NeuronProgram.parse(text)
+    return len(program.states), len(program.ops), len(differentiate(program).ops)
+
+
+def _neuron_forward(sizes: Sizes) -> int:
+    states, ops, _ = _program(sizes.program)
+    return (ops + states + 1) * (sizes.output // sizes.steps) * sizes.width
+
+
+def _neuron_backward(sizes: Sizes) -> int:
+    states, _, ops = _program(sizes.program)
+    step = sizes.output // sizes.steps * sizes.width
+    return (sizes.steps * states + 2 * states + ops) * step
+
+
+KEEPS: Mapping[str, Keeps] = {
+    "input": Keeps(),
+    "repeat": Keeps(view=True),
+    "conv": Keeps(inputs=True, forward=_conv_forward, backward=_conv_backward),
+    "linear": Keeps(inputs=True),
+    "batchnorm": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
+    "tebn": Keeps(inputs=True, output=True, extra=_statistics, backward=_norm_backward),
+    "groupnorm": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
+    "tdbn": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
+    "neuron": Keeps(inputs=True, forward=_neuron_forward, backward=_neuron_backward),
+    "add": Keeps(gradient="same"),
+    "sub": Keeps(gradient="same"),
+    "mul": Keeps(inputs=True),
+    "div": Keeps(inputs=True),
+    "maximum": Keeps(inputs=True, backward=lambda s: s.output * (s.width + 2)),
+    "minimum": Keeps(inputs=True, backward=lambda s: s.output * (s.width + 2)),
+    "affine": Keeps(),
+    "concat": Keeps(gradient="view"),
+    "maxpool": Keeps(inputs=True, extra=lambda s: PLACE * s.output),
+    "avgpool": Keeps(inputs=True),
+    "global_avgpool": Keeps(),
+    "upsample": Keeps(),
+    "flatten": Keeps(view=True),
+    "sigmoid": Keeps(output=True),
+    "tanh": Keeps(output=True),
+    "softplus": Keeps(inputs=True),
+    "dropout": Keeps(extra=lambda s: s.output * s.width),
+    "droppath": Keeps(),
+    "mean_over_time": Keeps(),
+    "poisson": Keeps(forward=lambda s: s.output * (s.width + 1)),
+    "latency": Keeps(forward=lambda s: s.output),
+}
+"""A row for each operation, as it runs operation by operation."""
+
+PACKS = frozenset({"conv", "maxpool"})
+"""Operations of the fused backend that keep a whole-numbered input in bits, and nothing else."""
+
+FLOATING = 8
+"""The largest number of bits in which values are packed (as ``runtime.packing`` has it)."""
+
+
+def bits_of(node: Node) -> int:
+    """In how many bits the fused backend keeps a node's value; 0: as it is."""
+    bits = node.value.kind.bound.bit_length() if node.value.kind.is_integer else 0
+    return bits if bits <= FLOATING else 0
+
+
+def elements(node: Node, batch: int, steps: int) -> int:
+    """Elements of a node's value for a batch."""
+    return batch * prod(node.value.shape) * (steps if node.value.varies else 1)
