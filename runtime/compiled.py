@@ -1,161 +1,152 @@
-"""Kernels of regions, compiled by Inductor: C++ on a CPU, Triton on a GPU.
+"""Functions of tensors compiled by Inductor: C++ on a CPU, Triton on a GPU.
 
-A region is a sum of terms, each a value or a value under a norm, and the neuron behind it. Regions
-with the same neuron, terms and T share one kernel, whatever their batch and size; Inductor keeps
-compiled kernels on disk. Forward and backward come from the neuron's equations alone.
+A function is traced and compiled once for each combination of dtypes, device and layout, with
+symbols for all sizes but T: batch and size of an image may change, and be 1, without another
+compilation. There are no guards: a call costs some microseconds. Inductor keeps compiled kernels
+on disk.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
-import torch._dynamo
-import torch._inductor.exc
-from danetc.runtime.kernel import kernel
 from torch import Tensor
 
-Run = Callable[..., tuple[Tensor, ...]]
+Run = Callable[..., Sequence[Tensor]]
 
-COMPILER_ERRORS = (
-    torch._dynamo.exc.TorchDynamoException,
-    torch._dynamo.exc.FailOnRecompileLimitHit,
-    torch._inductor.exc.InductorError,
-)
 COMPILE = True
 """Whether kernels are compiled; without it the same functions run operation by operation."""
 
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """An input of a region: under a norm or not, and whether it is the same at all steps."""
-
-    normed: bool
-    static: bool
+# Sizes that the compiler is told as typical: they decide on vectors and threads, not on results.
+# All different, since dimensions of equal size count as one.
+_BATCH, _CHANNELS, _LENGTH = 24, 96, 392
+_MAX_INDEX = 2**31  # kernels for a GPU count in 32 bits
 
 
-@dataclass(frozen=True, slots=True)
-class RegionKernel:
-    """Forward and backward of a region.
+class Compiled:
+    """A function of tensors that is compiled at its first call; as it is, with a notice, if that
+    fails.
 
-    Inputs are [T, N, C, L] or, where static, [N, C, L]; scales and shifts of norms are [C, 1].
-
-    ``forward(*inputs, *scales, *shifts, *params)`` gives ``(s [T, N, C, L],)``.
-    ``backward(grad_s, *inputs, *scales, *shifts, *params)`` gives the gradient of the sum at each
-    step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and
-    those of the parameters.
+    Its first arguments are [T, N, C, L] or, where ``varying`` says False, [N, C, L]; what follows
+    is [C, 1] or a scalar. Channels may come last: [T, N, L, C] and [C]. All are contiguous.
     """
 
-    forward: Run
-    backward: Run
+    def __init__(self, function: Run, name: str, varying: Sequence[bool]) -> None:
+        self.function = function
+        self.name = name
+        self.varying = tuple(varying)
+        self._runs: dict[tuple[object, ...], Run] = {}
+
+    def __call__(self, *args: Tensor) -> Sequence[Tensor]:
+        if not COMPILE:
+            return self.function(*args)
+        device = args[0].device
+        key = (device, *[(x.dtype, x.dim()) for x in args])
+        run = self._runs.get(key)
+        if run is None:
+            run = self._runs[key] = self._compile(args)
+        if device.type == "cuda" and max(x.numel() for x in args) >= _MAX_INDEX:
+            return self.function(*args)
+        return run(*args)
+
+    def _compile(self, args: Sequence[Tensor]) -> Run:
+        device = args[0].device
+        missing = missing_compiler(device.type)
+        if missing is not None:
+            _notice_missing(missing)
+            return self.function
+        try:
+            return _compile(self.function, args, self.varying)
+        except Exception as error:  # whatever the compiler fails of: the function is there
+            reason = str(error).strip().splitlines() or [""]
+            warnings.warn(
+                f"the kernel of {self.name} could not be compiled and runs uncompiled: "
+                f"{type(error).__name__}: {reason[0]}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return self.function
 
 
-@lru_cache(maxsize=512)
-def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
-    """The kernel of a region; ``program`` is the text of its neuron."""
-    neuron = kernel(program)
-    normed = [i for i, term in enumerate(terms) if term.normed]
-    count, norms = len(terms), len(normed)
-    varies = any(not term.static for term in terms)
-    static = any(term.static for term in terms)
-
-    def wide(x: Tensor) -> Tensor:
-        return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-    def currents(values: Sequence[Tensor]) -> list[Tensor]:
-        """The neuron's input at each step, summed from the left as the spec has it."""
-        inputs = values[:count]
-        scales = values[count : count + norms]
-        shifts = values[count + norms : count + 2 * norms]
-        result = []
-        fixed: dict[int, Tensor] = {}
-        for t in range(steps):
-            parts = []
-            for i, term in enumerate(terms):
-                if i in fixed:
-                    parts.append(fixed[i])
-                    continue
-                part = wide(inputs[i] if term.static else inputs[i][t])
-                if term.normed:
-                    j = normed.index(i)
-                    part = part * scales[j] + shifts[j]
-                if term.static:
-                    fixed[i] = part
-                parts.append(part)
-            total = parts[0]
-            for part in parts[1:]:
-                total = total + part
-            result.append(total)
-        return result
-
-    def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        params = values[count + 2 * norms :]
-        inputs = currents(values)
-        states = neuron.initial_states(inputs[0])
-        spikes = []
-        for x in inputs:
-            s, *states = neuron.step(x, *states, *params)
-            spikes.append(s.to(values[0].dtype))
-        return (torch.stack(spikes),)
-
-    def backward(grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        params = values[count + 2 * norms :]
-        inputs = currents(values)
-        history = [neuron.initial_states(inputs[0])]
-        for x in inputs[:-1]:
-            history.append(list(neuron.step(x, *history[-1], *params)[1:]))
-        grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
-        grads: list[Tensor] = []
-        sums: list[Tensor] = []
-        for t in range(steps - 1, -1, -1):
-            given = wide(grad[t])
-            result = neuron.step_vjp(inputs[t], *history[t], *params, given, *grad_states)
-            grads.append(result[0])
-            grad_states = result[1 : 1 + len(history[0])]
-            parts = result[1 + len(history[0]) :]
-            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
-        results = []
-        dtype = grad.dtype
-        if varies:
-            results.append(torch.stack([g.to(dtype) for g in reversed(grads)]))
-        if static:
-            total = grads[0]
-            for part in grads[1:]:
-                total = total + part
-            results.append(total.to(dtype))
-        return (*results, *sums)
-
-    name = neuron.program.name
-    return RegionKernel(
-        _compiled(forward, f"{name}, forward"), _compiled(backward, f"{name}, backward")
+def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool]) -> Run:
+    # The compiler takes seconds to import, and no other backend needs it.
+    from torch._inductor import standalone_compile
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import (
+        DimDynamic,
+        ShapeEnv,
+        StatelessSymbolicContext,
     )
 
+    def symbolic(x: Tensor, fixed: int) -> Tensor:
+        """``x`` with symbols for its sizes behind the first ``fixed``."""
+        sizes = [
+            DimDynamic.STATIC if place < fixed or extent == 1 else DimDynamic.DUCK
+            for place, extent in enumerate(x.shape)
+        ]
+        none = [None] * x.dim()
+        context = StatelessSymbolicContext(
+            sizes, [DimDynamic.INFER_STRIDE] * x.dim(), constraint_sizes=none,
+            constraint_strides=none,
+        )  # fmt: skip
+        return mode.from_tensor(x, symbolic_context=context)
 
-def _compiled(function: Run, name: str) -> Run:
-    """The function compiled at its first call; as it is, with a notice, if that fails."""
-    # The compiler counts recompilations by code object, and all regions share this module's: each
-    # kernel gets a copy of its own.
-    function.__code__ = function.__code__.replace(co_name=name)
-    fast: Run | None = torch.compile(function, dynamic=True, fullgraph=True) if COMPILE else None
-
-    def run(*args: Any) -> tuple[Tensor, ...]:
-        nonlocal fast
-        if fast is None:
-            return function(*args)
-        try:
-            return fast(*args)
-        except COMPILER_ERRORS as error:
-            warnings.warn(
-                f"the kernel of {name} could not be compiled and runs uncompiled: "
-                f"{str(error).splitlines()[0]}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            fast = None
-            return function(*args)
-
+    mode = FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False, duck_shape=True))
+    device = args[0].device
+    # A compilation is the same in every mode that its first caller may be in.
+    plain = torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False)
+    with plain[0], plain[1], plain[2]:
+        examples = [
+            symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
+            for x, (shape, fixed) in zip(args, _typical(args, varying), strict=True)
+        ]
+        with mode:
+            graph = make_fx(function)(*examples)
+        # Cached code must not hold the number of threads of whoever compiled it.
+        threads = {"config_patches": {"cpp.dynamic_threads": True}}
+        run: Run = standalone_compile(graph, examples, options=threads)
     return run
+
+
+def _typical(
+    args: Sequence[Tensor], varying: Sequence[bool]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """For each argument its shape in typical sizes, and how many of the first are T."""
+    affine = args[len(varying) :]
+    channels_last = all(x.dim() < 2 for x in affine)
+    sizes = (_BATCH, _LENGTH, _CHANNELS) if channels_last else (_BATCH, _CHANNELS, _LENGTH)
+    for x, varies in zip(args, varying, strict=False):
+        yield ((x.shape[0], *sizes), 1) if varies else (sizes, 0)
+    for x in affine:
+        yield (_CHANNELS, 1)[: x.dim()], 0
+
+
+@lru_cache(maxsize=8)
+def missing_compiler(device: str) -> str | None:
+    """What is missing on this machine to compile kernels for a device, or None."""
+    if device == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            return "no C++ compiler (set CXX, or install g++ or clang++)"
+        return None
+    from torch.utils._triton import has_triton
+
+    return None if has_triton() else f"no Triton for {device}"
+
+
+@lru_cache(maxsize=8)
+def _notice_missing(what: str) -> None:
+    """Said once."""
+    warnings.warn(
+        f"there is {what} on this machine: kernels run uncompiled, operation by operation",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -1,150 +1,196 @@
-"""Layers of the fused backend: they compute what the plain ones do and keep far less of it.
+"""Neurons of the fused backend, each with the sum and the norms before it as one kernel.
 
 A region ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
 forward pass takes the batch statistics and then runs one compiled kernel over the elements; for
 the backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and
-recomputes normalised values, membrane potentials and slopes from them. Convolutions and poolings
-of spikes and counts keep their input in as many bits as it needs.
+recomputes normalised values, membrane potentials and slopes from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from danetc.runtime.compiled import Term, region_kernel
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.packing import Kept
 from danetc.runtime.recompute import Note, Output, tape
+from danetc.runtime.region import RegionKernel, Term, region_kernel
+from danetc.runtime.sync import global_statistics, input_gradient, is_synchronised
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
 
+RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
+"""Where a norm's statistics come from."""
 
-def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) per channel that a norm applies to x [M, C, L].
 
-    In training those of the batch, and the running ones move; a static input counts T times.
-    """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+def _mode(norm: Norm) -> str:
     if not norm.training:
-        return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    momentum = 0.1 if norm.momentum is None else norm.momentum
-    count = x.numel() // x.shape[1]
-    whole = count * norm.steps if static and isinstance(norm, StaticBatchNorm2d) else count
-    if whole == 1:
-        raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
-    mean, var = torch.ops.aten.batch_norm_update_stats(x, None, None, momentum)
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    unbiased = var.to(norm.running_var.dtype) * (whole / (whole - 1))
-    norm.running_var.lerp_(unbiased, momentum)
-    return mean, torch.rsqrt(var + norm.eps)
+        return RUNNING
+    return SYNC if is_synchronised(norm) else BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call of a region is, its tensors apart.
+
+    ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
+    memory, ``known`` is the output where a first run has noted it.
+    """
+
+    kernel: RegionKernel
+    terms: tuple[Term, ...]
+    steps: int
+    bits: tuple[int, ...]
+    modes: tuple[str, ...]
+    last: bool
+    known: Output | None
+
+    def split(self, tensors: Sequence[Tensor]) -> _Tensors:
+        count, norms = len(self.terms), len(self.modes)
+        ends = [count + norms * place for place in range(5)]
+        parts = [tensors[a:b] for a, b in zip([0, *ends], [*ends, None], strict=True)]
+        return _Tensors(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensors:
+    inputs: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    means: Sequence[Tensor]
+    inverses: Sequence[Tensor]
+    params: Sequence[Tensor]
+
+    def arguments(self, call: _Call, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """What the kernel takes; norms as x * scale + shift, as torch computes them on a CPU."""
+        scales = [i * w for i, w in zip(self.inverses, self.weights, strict=True)]
+        shifts = [b - m * a for b, m, a in zip(self.biases, self.means, scales, strict=True)]
+        affine = [*scales, *shifts]
+        if not call.last:
+            affine = [value.unsqueeze(1) for value in affine]
+        flat = [_flat(x, term, call.last) for x, term in zip(inputs, call.terms, strict=True)]
+        return [*flat, *affine, *self.params]
+
+
+def _run(call: _Call, tensors: Sequence[Tensor]) -> Tensor:
+    """The output of a region, [T, N, ...]."""
+    parts = call.split(tensors)
+    inputs = parts.inputs
+    shape = next(
+        (x.shape for x, term in zip(inputs, call.terms, strict=True) if not term.static),
+        (call.steps, *inputs[0].shape),
+    )
+    if call.known is not None:
+        return call.known.restore(inputs[0], shape).view(shape)
+    (out,) = call.kernel.forward(*parts.arguments(call, inputs))
+    if call.last:
+        return out.view(*shape[:2], *shape[3:], shape[2]).movedim(-1, 2)
+    return out.view(shape)
 
 
 class _Region(torch.autograd.Function):
-    """Sum of terms and neuron.
-
-    ``spec`` is (program, terms, steps, bits per input, training, the output where it is known).
-    """
+    """A region with its backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, spec: Any, *tensors: Tensor) -> Tensor:
-        program, terms, steps, bits, _, known = spec
-        count = len(terms)
-        norms = sum(term.normed for term in terms)
-        inputs, weights, biases, means, inverses, params = _split(
-            tensors, (count, norms, norms, norms, norms)
-        )
-        varying = next((x.shape for x, t in zip(inputs, terms, strict=True) if not t.static), None)
-        shape = varying if varying is not None else (steps, *inputs[0].shape)
-        if known is None:
-            scales, shifts = _affine(weights, biases, means, inverses)
-            flat = [_flat(x, term) for x, term in zip(inputs, terms, strict=True)]
-            (out,) = region_kernel(program, terms, steps).forward(*flat, *scales, *shifts, *params)
-        else:
-            out = known.restore(inputs[0], shape)
-        ctx.spec = spec[:-1]
-        kept = [Kept(x, b) for x, b in zip(inputs, bits, strict=True)]
-        ctx.kept = kept
-        packed = [k.keep(x) for k, x in zip(kept, inputs, strict=True)]
-        ctx.save_for_backward(*packed, *weights, *biases, *means, *inverses, *params)
-        return out.view(shape)
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
+        out = _run(call, tensors)
+        inputs = tensors[: len(call.terms)]
+        ctx.call = call
+        ctx.kept = [Kept(x, bits) for x, bits in zip(inputs, call.bits, strict=True)]
+        packed = [kept.keep(x) for kept, x in zip(ctx.kept, inputs, strict=True)]
+        ctx.save_for_backward(*packed, *tensors[len(inputs) :])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        program, terms, steps, _, training = ctx.spec
-        count = len(terms)
-        norms = sum(term.normed for term in terms)
-        packed, weights, biases, means, inverses, params = _split(
-            ctx.saved_tensors, (count, norms, norms, norms, norms)
-        )
-        inputs = [k.restore(p) for k, p in zip(ctx.kept, packed, strict=True)]
-        scales, shifts = _affine(weights, biases, means, inverses)
-        flat = [_flat(x, term) for x, term in zip(inputs, terms, strict=True)]
-        grad = grads[0].contiguous().view(steps, *flat[0].shape[-3:])
-        results = list(
-            region_kernel(program, terms, steps).backward(grad, *flat, *scales, *shifts, *params)
-        )
-        varying = results.pop(0) if any(not term.static for term in terms) else None
-        static = results.pop(0) if any(term.static for term in terms) else None
-        grad_inputs: list[Tensor | None] = []
-        grad_weights: list[Tensor] = []
-        grad_biases: list[Tensor] = []
-        for x, term in zip(flat, terms, strict=True):
+        call: _Call = ctx.call
+        parts = call.split(ctx.saved_tensors)
+        inputs = [kept.restore(x) for kept, x in zip(ctx.kept, parts.inputs, strict=True)]
+        arguments = parts.arguments(call, inputs)
+        grad = _flat(grads[0], Term(normed=False, static=False), call.last)
+        results = list(call.kernel.backward(grad, *arguments))
+        varying = None if all(term.static for term in call.terms) else results.pop(0)
+        static = results.pop(0) if any(term.static for term in call.terms) else None
+        grad_inputs, grad_weights, grad_biases = [], [], []
+        norm = 0
+        for x, flat, term in zip(inputs, arguments, call.terms, strict=False):
             source = static if term.static else varying
             assert source is not None
-            source = source.view(-1, *source.shape[-2:])
+            source = source.to(x.dtype)
             if term.normed:
-                j = len(grad_weights)
-                dx, dw, db = torch.ops.aten.native_batch_norm_backward(
-                    source, x.reshape(source.shape), weights[j], means[j], _variance(inverses[j]),
-                    means[j], inverses[j], training, 0.0, [True, True, True],
+                mean, inverse = parts.means[norm], parts.inverses[norm]
+                dx, dw, db = _norm_backward(
+                    _maps(source, call.last), _maps(flat, call.last), parts.weights[norm], mean,
+                    inverse, call.modes[norm],
                 )  # fmt: skip
+                source = _unmapped(dx, flat, call.last)
                 grad_weights.append(dw)
                 grad_biases.append(db)
-                source = dx
-            grad_inputs.append(source)
-        shaped = [
-            g.view(k.shape) for g, k in zip(grad_inputs, ctx.kept, strict=True) if g is not None
-        ]
-        none = [None] * norms
-        return (None, *shaped, *grad_weights, *grad_biases, *none, *none, *results)
+                norm += 1
+            grad_inputs.append(_unflat(source, x, call.last))
+        none = [None] * (2 * norm)
+        return (None, *grad_inputs, *grad_weights, *grad_biases, *none, *results)
 
 
-def _variance(inverse: Tensor) -> Tensor:
-    """The variance (with eps in it) that an inverse deviation stands for."""
-    return inverse.reciprocal().square()
+def _norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, mode: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a norm's input, weight and bias."""
+    if mode == SYNC:
+        return input_gradient(grad, x, weight, mean, inverse)
+    variance = inverse.reciprocal().square()  # with eps in it
+    dx, dw, db = torch.ops.aten.native_batch_norm_backward(
+        grad, x, weight, mean, variance, mean, inverse, mode == BATCH, 0.0, [True] * 3
+    )
+    return dx, dw, db
 
 
-def _split(tensors: Sequence[Tensor], sizes: tuple[int, ...]) -> list[list[Tensor]]:
-    parts: list[list[Tensor]] = []
-    start = 0
-    for size in sizes:
-        parts.append(list(tensors[start : start + size]))
-        start += size
-    return [*parts, list(tensors[start:])]
+# -- layouts ---------------------------------------------------------------------------------------
 
 
-def _affine(
-    weights: list[Tensor], biases: list[Tensor], means: list[Tensor], inverses: list[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """A norm as x * scale + shift, in the order in which torch computes it on a CPU."""
-    scales = [i * w for i, w in zip(inverses, weights, strict=True)]
-    shifts = [b - m * a for b, m, a in zip(biases, means, scales, strict=True)]
-    return [a.unsqueeze(1) for a in scales], [b.unsqueeze(1) for b in shifts]
+def is_last(x: Tensor) -> bool:
+    """Whether channels come last in memory: the strides of torch.channels_last, with T or not."""
+    return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
 
 
-def _flat(x: Tensor, term: Term) -> Tensor:
-    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors."""
-    lead = 2 if term.static else 3
-    return x.reshape(*x.shape[:lead], -1)
+def _flat(x: Tensor, term: Term, last: bool) -> Tensor:
+    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
+
+    With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
+    otherwise.
+    """
+    lead = x.shape[: 1 if term.static else 2]
+    channels = x.shape[len(lead)]
+    if last:
+        return x.movedim(len(lead), -1).reshape(*lead, -1, channels).contiguous()
+    return x.reshape(*lead, channels, -1).contiguous()
+
+
+def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
+    """The other way round: in the shape of ``like``."""
+    if not last:
+        return flat.view(like.shape)
+    *lead, channels, height, width = like.shape
+    return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
+
+
+def _maps(flat: Tensor, last: bool) -> Tensor:
+    """[T * N, C, L, 1] of what ``_flat`` gives, as the norms of torch take it."""
+    if last:
+        return flat.view(-1, *flat.shape[-2:], 1).transpose(1, 2)
+    return flat.view(-1, *flat.shape[-2:], 1)
+
+
+def _unmapped(maps: Tensor, flat: Tensor, last: bool) -> Tensor:
+    return (maps.transpose(1, 2) if last else maps).contiguous().view(flat.shape)
+
+
+# -- the layer -------------------------------------------------------------------------------------
 
 
 class FusedNeuron(Leaf, Neuron):
@@ -155,6 +201,9 @@ class FusedNeuron(Leaf, Neuron):
     not registered again here. ``bits`` says in how many bits each input can be kept (0: as it is),
     ``output_bits`` the same of the output. Run again by ``recompute``, it gives the output that it
     noted and takes no statistics anew.
+
+    Where torch.compile or torch.export take the whole model, norms, sum and neuron are called one
+    by one: the compiler fuses them itself.
     """
 
     def __init__(
@@ -171,32 +220,63 @@ class FusedNeuron(Leaf, Neuron):
         self._bits = tuple(bits)
         self._output_bits = output_bits
 
+    def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
+        """Go through ``new(norm)`` in place of each norm."""
+        self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
+
     def forward(self, *inputs: Tensor) -> Tensor:
-        static = tuple(x.dim() == self.rank + 1 for x in inputs)
-        steps = self.steps if all(static) else next(
-            x.shape[0] for x, same in zip(inputs, static, strict=True) if not same
-        )  # fmt: skip
+        static = [x.dim() == self.rank + 1 for x in inputs]
+        if torch.compiler.is_compiling():
+            return super().forward(self._sum(inputs, static))
+        lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
+        steps = lengths.pop() if lengths else self.steps
         terms = tuple(
             Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
         )
         norms = [norm for norm in self._norms if norm is not None]
         notes = tape()
+        known = None
         if notes is not None and notes.replaying:
             note = notes.read()
             means, inverses, known = note.means, note.inverses, note.output
         else:
             means, inverses = self._statistics(inputs, static)
-            known = None
-        training = any(norm.training for norm in norms)
-        spec = (self.program, terms, steps, self._bits, training, known)
+        call = _Call(
+            region_kernel(self.program, terms, steps),
+            terms,
+            steps,
+            self._bits,
+            tuple(map(_mode, norms)),
+            any(is_last(x) for x in inputs),
+            known,
+        )
         weights = [norm.weight for norm in norms]
         biases = [norm.bias for norm in norms]
-        out: Tensor = _Region.apply(
-            spec, *inputs, *weights, *biases, *means, *inverses, *self.params()
-        )
+        tensors = [*inputs, *weights, *biases, *means, *inverses, *self.params()]
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+        out: Tensor = _Region.apply(call, *tensors) if wanted else _run(call, tensors)
         if notes is not None and not notes.replaying:
             notes.write(Note(means, inverses, Output.of(out, self._output_bits)))
         return out
+
+    def current(self, *inputs: Tensor) -> Tensor:
+        total = self._sum([x.unsqueeze(0) for x in inputs], [False] * len(inputs))
+        return total.squeeze(0)
+
+    def _sum(self, inputs: Sequence[Tensor], static: Sequence[bool]) -> Tensor:
+        """What drives the neuron, operation by operation."""
+        terms = []
+        for x, norm, same in zip(inputs, self._norms, static, strict=True):
+            if norm is None:
+                terms.append(x)
+            elif isinstance(norm, StaticBatchNorm2d) or same:
+                terms.append(norm(x))
+            else:
+                terms.append(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+        total: Tensor = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
 
     def _statistics(
         self, inputs: Sequence[Tensor], static: Sequence[bool]
@@ -205,81 +285,39 @@ class FusedNeuron(Leaf, Neuron):
         means, inverses = [], []
         for x, norm, same in zip(inputs, self._norms, static, strict=True):
             if norm is not None:
-                flat = x.detach().reshape(-1, *x.shape[-self.rank :])
-                mean, inverse = statistics(norm, flat.flatten(2) if self.rank > 1 else flat, same)
+                maps = x.detach().flatten(0, -self.rank - 1)
+                mean, inverse = statistics(norm, maps, same)
                 means.append(mean)
                 inverses.append(inverse)
         return means, inverses
 
 
-class _Conv(torch.autograd.Function):
-    """A convolution that keeps its input in bits."""
+def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
+    """Mean and 1/sqrt(var + eps) per channel that a norm applies to x [M, C, ...].
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
-        bits, stride, padding, dilation, groups = options
-        ctx.options = options
-        ctx.kept = Kept(x, bits)
-        ctx.has_bias = bias is not None
-        ctx.save_for_backward(ctx.kept.keep(x) if weight.requires_grad else x[:0], weight)
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, stride, padding, dilation, groups = ctx.options
-        packed, weight = ctx.saved_tensors
-        needs = list(ctx.needs_input_grad[:3])
-        x = ctx.kept.restore(packed) if needs[1] else weight.new_empty(1).expand(ctx.kept.shape)
-        dx, dw, db = torch.ops.aten.convolution_backward(
-            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None,
-            list(stride), list(padding), list(dilation), False, [0, 0], groups, needs,
-        )  # fmt: skip
-        return dx, dw, db, None
-
-
-class PackedConv2d(Leaf, nn.Conv2d):
-    """A convolution of spikes or counts: for its weights' gradient it keeps ``bits`` a value."""
-
-    def __init__(self, *args: Any, bits: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bits = bits
-
-    def forward(self, x: Tensor) -> Tensor:
-        options = (self.bits, self.stride, self.padding, self.dilation, self.groups)
-        out: Tensor = _Conv.apply(x, self.weight, self.bias, options)
-        return out
-
-
-class _MaxPool(torch.autograd.Function):
-    """Max pooling that keeps its input in bits and finds the places of the maxima again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
-        bits, kernel, stride, padding = options
-        ctx.options = options
-        ctx.kept = Kept(x, bits)
-        ctx.save_for_backward(ctx.kept.keep(x))
-        return F.max_pool2d(x, kernel, stride, padding)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, kernel, stride, padding = ctx.options
-        x = ctx.kept.restore(*ctx.saved_tensors)
-        _, places = F.max_pool2d(x, kernel, stride, padding, return_indices=True)
-        sizes = ([size] * 2 for size in (kernel, stride, padding))
-        dx = torch.ops.aten.max_pool2d_with_indices_backward(
-            grads[0], x, *sizes, [1, 1], False, places
+    In training those of the batch, and the running ones move; a static input counts T times.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    if not norm.training:
+        return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
+    count = x.numel() // x.shape[1]
+    whole = count * norm.steps if static and isinstance(norm, StaticBatchNorm2d) else count
+    if whole == 1 and not is_synchronised(norm):
+        raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
+    norm.num_batches_tracked.add_(1)
+    if is_synchronised(norm):
+        repeats = whole // count
+        return global_statistics(
+            x, norm.running_mean, norm.running_var, norm.momentum, norm.eps, repeats
         )
-        return dx, None
-
-
-class PackedMaxPool2d(Leaf, nn.MaxPool2d):
-    """Max pooling of spikes or counts: in place of int64 places it keeps ``bits`` a value."""
-
-    def __init__(self, *args: Any, bits: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.bits = bits
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _MaxPool.apply(x, (self.bits, self.kernel_size, self.stride, self.padding))
-        return out
+    moved = norm.running_var if whole == count else torch.zeros_like(norm.running_var)
+    mean, var = torch.ops.aten.batch_norm_update_stats(x, norm.running_mean, moved, norm.momentum)
+    if whole != count:
+        norm.running_var.mul_(1 - norm.momentum)
+        if count > 1:  # a single value has the variance 0, and no unbiased one
+            unbias = (count - 1) / count * whole / (whole - 1)
+            norm.running_var.add_(moved, alpha=unbias)
+    return mean, torch.rsqrt(var + norm.eps)

@@ -37,7 +37,7 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
-        "danetc.runtime.fused",
+        "danetc.runtime.packed",
         "danetc.runtime.neuron",
         "danetc.runtime.norm",
         "danetc.runtime.spiking",
@@ -47,10 +47,6 @@ NAMESPACES = frozenset(
 """The modules whose public names a model may call."""
 
 
-PACKED = {
-    "torch.nn.Conv2d": "danetc.runtime.fused.PackedConv2d",
-    "torch.nn.MaxPool2d": "danetc.runtime.fused.PackedMaxPool2d",
-}
 BACKENDS = ("eager", "fused", "spikingjelly")
 POLICIES = ("none", "recompute")
 
@@ -264,13 +260,16 @@ class FusedEmitter(Emitter):
 
 def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
-    if not isinstance(call, Module) or call.target not in PACKED or len(inputs) != 1:
+    if not isinstance(call, Module) or len(inputs) != 1:
         return call
+    if call.target == "torch.nn.MaxPool2d":
+        return replace(call, target="danetc.runtime.packed.PackedMaxPool2d")
     kind = inputs[0].value.kind
     bits = bits_for(kind.bound) if kind.is_integer else 0
-    if not bits:
+    if call.target != "torch.nn.Conv2d" or not bits:
         return call
-    return replace(call, target=PACKED[call.target], kwargs={**call.kwargs, "bits": bits})
+    kwargs = {**call.kwargs, "bits": bits}
+    return replace(call, target="danetc.runtime.packed.PackedConv2d", kwargs=kwargs)
 
 
 def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:

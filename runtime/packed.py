@@ -1,0 +1,117 @@
+"""Convolution and max pooling that keep less for the backward pass, of the fused backend.
+
+Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
+nothing would be kept, they are their parents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from danetc.runtime.leaf import Leaf
+from danetc.runtime.packing import Kept
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Conv(torch.autograd.Function):
+    """A convolution that keeps its input in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
+        bits, stride, padding, dilation, groups = options
+        ctx.options = options
+        ctx.kept = Kept(x, bits)
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(ctx.kept.keep(x), weight)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        _, stride, padding, dilation, groups = ctx.options
+        packed, weight = ctx.saved_tensors
+        dx, dw, db = torch.ops.aten.convolution_backward(
+            grads[0], ctx.kept.restore(packed), weight,
+            [weight.shape[0]] if ctx.has_bias else None, list(stride), list(padding),
+            list(dilation), False, [0, 0], groups, list(ctx.needs_input_grad[:3]),
+        )  # fmt: skip
+        return dx, dw, db, None
+
+
+class PackedConv2d(Leaf, nn.Conv2d):
+    """A convolution of spikes or counts: for its weights' gradient it keeps ``bits`` a value."""
+
+    def __init__(self, *args: Any, bits: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bits = bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        keeps = torch.is_grad_enabled() and self.weight.requires_grad
+        if not keeps or torch.compiler.is_compiling():
+            return super().forward(x)
+        x, weight, bias = (_autocast(value) for value in (x, self.weight, self.bias))
+        options = (self.bits, self.stride, self.padding, self.dilation, self.groups)
+        out: Tensor = _Conv.apply(x, weight, bias, options)
+        return out
+
+
+def _autocast(x: Tensor | None) -> Any:
+    """``x`` as autocast hands it to a convolution. Whole numbers of up to 8 bits stay exact."""
+    if x is None or not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
+
+
+class _MaxPool(torch.autograd.Function):
+    """Max pooling that keeps for each maximum its distance from the corner of the window, in one
+    byte or two, in place of its place in the map as an int64."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
+        kernel, stride, padding = options
+        out, places = F.max_pool2d(x, kernel, stride, padding, return_indices=True)
+        places -= _corners(places, x.shape[-1], stride, padding)
+        ctx.options, ctx.shape = options, x.shape
+        ctx.last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        farthest = (kernel - 1) * (x.shape[-1] + 1)
+        ctx.save_for_backward(places.to(torch.uint8 if farthest < 2**8 else torch.int16))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, stride, padding = ctx.options
+        (distances,) = ctx.saved_tensors
+        places = distances.to(torch.int64)
+        places += _corners(places, ctx.shape[-1], stride, padding)
+        layout = torch.channels_last if ctx.last else torch.contiguous_format
+        # Of x the layout counts, not the values.
+        x = torch.empty(
+            ctx.shape, dtype=grads[0].dtype, device=grads[0].device, memory_format=layout
+        )
+        dx = torch.ops.aten.max_pool2d_with_indices_backward(
+            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
+        )
+        return dx, None
+
+
+def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
+    """Where the window of each output [H, W] begins, as an index into a map with ``rows``
+    columns; it may lie outside."""
+    height, width = places.shape[-2:]
+    y = torch.arange(height, device=places.device).unsqueeze(1) * stride - padding
+    x = torch.arange(width, device=places.device) * stride - padding
+    return y * rows + x
+
+
+class PackedMaxPool2d(Leaf, nn.MaxPool2d):
+    """Max pooling that keeps a byte or two for each output, whatever the kind of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride, padding = int(self.kernel_size), int(self.stride), int(self.padding)
+        keeps = torch.is_grad_enabled() and x.requires_grad
+        near = (kernel - 1) * (x.shape[-1] + 1) < 2**15
+        if not (keeps and near) or torch.compiler.is_compiling():
+            return super().forward(x)
+        out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
+        return out
