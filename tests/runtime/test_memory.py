@@ -1,0 +1,401 @@
+"""Bytes of a step counted, and segments that run again instead of being kept."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import sys
+from collections.abc import Callable
+from subprocess import CalledProcessError
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes.recompute import plan_segments
+from danetc.compiler.program import check_text, graph_of
+from danetc.runtime import compiled
+from danetc.runtime.memory import peak_bytes, peak_memory, saved_bytes
+from danetc.runtime.model import Model
+from danetc.runtime.recompute import BITS, SEGMENT, Recomputed
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MIB = 2**20
+NETWORK = """
+use std
+
+connection wild {{
+  each = conv -> norm -> spike -> dropout(0.2)
+  last = conv -> norm -> droppath(0.3)
+  projection = conv -> norm
+  out = branch + shortcut
+}}
+
+backbone two(width = 4) = stage(basic(width), {blocks}) -> {second}
+
+network tiny {{
+  input = image(3, 12, 12)
+  steps = 2
+  neuron = {neuron}
+  surrogate = sigmoid(alpha = 4)
+  stem = conv(4, kernel = 3) -> norm{stem}
+  stages = two via {connection} by {rule}
+  head = {head}avgpool -> mean_over_time -> linear(3)
+}}
+"""
+
+
+def network(
+    connection: str = "sew",
+    rule: str = "chain",
+    blocks: int = 3,
+    stem: str = " -> spike",
+    head: str = "",
+    neuron: str = "IF",
+    second: str = "stage(basic(2 * width), 2, stride = 2)",
+) -> Graph:
+    text = NETWORK.format(
+        connection=connection,
+        rule=rule,
+        blocks=blocks,
+        stem=stem,
+        head=head,
+        neuron=neuron,
+        second=second,
+    )
+    return graph_of(check_text(text))
+
+
+NETWORKS: dict[str, Callable[[], Graph]] = {
+    "sew": network,
+    "origin dense": lambda: network("origin", "densely_additive", 4),
+    "concatenated": lambda: network(
+        "dense_layer", "densely_concatenated", second="transition -> stage(basic(width), 2)"
+    ),
+    "pa_a": lambda: network("pa_a", stem="", head="spike -> "),
+    "pa_b": lambda: network("pa_b", stem="", head="norm -> spike -> "),
+    "wild": lambda: network("wild", neuron="PLIF"),
+    "ann": lambda: network("baa", neuron="ReLU"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run operation by operation: this is about what is kept, not about speed."""
+    monkeypatch.setattr(compiled, "COMPILE", False)
+
+
+def images(graph: Graph, batch: int = 2, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, *graph.input.value.shape, generator=generator)
+
+
+def loss_of(model: Model, x: Tensor) -> Tensor:
+    y = model(x)
+    weights = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
+    loss: Tensor = (y * weights).sum()
+    return loss
+
+
+def state_after(model: Model, x: Tensor, steps: int = 2) -> dict[str, Tensor]:
+    """Losses, gradients and buffers of training steps, and the random numbers drawn after them."""
+    torch.manual_seed(3)
+    found = {}
+    for step in range(steps):
+        model.zero_grad()
+        loss = loss_of(model, x)
+        loss.backward()
+        found[f"loss {step}"] = loss.detach()
+    found["random"] = torch.rand(3)
+    found |= {f"gradient {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    found |= {f"buffer {name}": buffer.clone() for name, buffer in model.named_buffers()}
+    return found
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert list(one) == list(other)
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+# -- counting -------------------------------------------------------------------------------------
+
+
+def test_saved_bytes_of_known_tensors() -> None:
+    x = torch.randn(MIB // 4, requires_grad=True)
+    assert saved_bytes(lambda: x.sin().sum()) == 0  # the input was there before
+    assert saved_bytes(lambda: x.exp().sum()) == MIB  # its output
+    assert saved_bytes(lambda: (lambda y: (y * y + y.sin()).sum())(x.exp())) == MIB  # once
+
+
+class _InContext(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.hidden = x + 1
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def test_saved_bytes_sees_contexts_and_modules() -> None:
+    x = torch.randn(MIB // 4, requires_grad=True)
+    assert saved_bytes(lambda: _InContext.apply(x).sum()) == MIB  # type: ignore[no-untyped-call]
+    module = nn.Module()
+
+    def step() -> Tensor:
+        module.memory = x.detach() + 1
+        return x.sin().sum()
+
+    assert saved_bytes(step) == MIB
+    assert saved_bytes(step) == MIB  # what the step before left there is not taken off
+
+
+def test_peak_bytes_of_known_tensors() -> None:
+    def step() -> None:
+        a = torch.empty(MIB, dtype=torch.uint8)
+        b = torch.empty(2 * MIB, dtype=torch.uint8)
+        del a
+        c = torch.empty(MIB // 2, dtype=torch.uint8)
+        del b, c
+
+    before = torch.empty(MIB, dtype=torch.uint8)
+    assert peak_bytes(step) == 3 * MIB
+    assert peak_bytes(lambda: before.add_(1)) < 64  # the number 1
+
+
+class _Storages(TorchDispatchMode):
+    """The storages that operations make, by weak reference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for item in torch.utils._pytree.tree_leaves(result):
+            if isinstance(item, Tensor):
+                storage = item.untyped_storage()
+                self.seen.setdefault(StorageWeakRef(storage), storage.nbytes())
+        return result
+
+    def alive(self) -> int:
+        return sum(size for ref, size in self.seen.items() if not ref.expired())
+
+
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_saved_bytes_agree_with_living_storages(backend: str, memory: str) -> None:
+    graph = network("origin", "densely_additive", 4)
+    model = emit(graph, backend=backend, memory=memory)
+    x = images(graph)
+    counted = saved_bytes(lambda: loss_of(model, x))
+    there = {
+        item.untyped_storage().data_ptr() for item in (x, *model.parameters(), *model.buffers())
+    }
+    with _Storages() as storages:
+        loss = loss_of(model, x)
+    gc.collect()
+    other = storages.alive() - loss.untyped_storage().nbytes()
+    other -= sum(
+        size for ref, size in storages.seen.items() if not ref.expired() and _address(ref) in there
+    )
+    assert counted == pytest.approx(other, rel=0.02)
+    assert counted > 0
+    loss.backward()
+
+
+def _address(ref: StorageWeakRef) -> int:
+    storage = torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
+    return storage.data_ptr() if storage is not None else 0
+
+
+def test_saved_bytes_of_torchvision_are_its_saved_tensors() -> None:
+    model = torchvision.models.resnet18()
+    x = torch.randn(2, 3, 32, 32)
+    there = {item.untyped_storage().data_ptr() for item in (x, *model.parameters())}
+    there |= {buffer.untyped_storage().data_ptr() for buffer in model.buffers()}
+    sizes: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in there:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with saved_tensors_hooks(pack, lambda value: value):
+        loss = model(x).sum()
+    assert saved_bytes(lambda: model(x).sum()) == sum(sizes.values())
+    del loss
+
+
+def test_peak_memory_of_a_process() -> None:
+    size = 150 * MIB
+    command = [sys.executable, "-S", "-c", f"held = b'1' * {size}"]
+    assert size < peak_memory(command) < size + 60 * MIB
+    # Nothing of ours is in it, however large we are.
+    assert peak_memory([sys.executable, "-S", "-c", "pass"]) < 60 * MIB
+    with pytest.raises(CalledProcessError):
+        peak_memory([sys.executable, "-S", "-c", "raise SystemExit(3)"])
+
+
+# -- running again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_recompute_gives_the_same_bit_for_bit(backend: str, name: str) -> None:
+    graph = NETWORKS[name]()
+    x = images(graph)
+    plain = emit(graph, 7, backend=backend)
+    lean = emit(graph, 7, backend=backend, memory="recompute")
+    assert_same(state_after(lean, x), state_after(plain, x))
+    assert list(lean.state_dict()) == list(plain.state_dict())
+    assert saved_bytes(lambda: loss_of(lean, x)) < 0.6 * saved_bytes(lambda: loss_of(plain, x))
+
+
+@pytest.mark.parametrize("length", [2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_segments_of_several_blocks(
+    name: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = NETWORKS[name]()
+    x = images(graph)
+    monkeypatch.setattr(
+        "danetc.compiler.emit.fx.plan_segments", lambda graph: plan_segments(graph, length)
+    )
+    lean = emit(graph, 7, backend="fused", memory="recompute")
+    assert_same(state_after(lean, x), state_after(emit(graph, 7, backend="fused"), x))
+
+
+def test_every_block_and_the_stem_are_segments() -> None:
+    model = emit(network(blocks=3), backend="fused", memory="recompute")
+    marked = [m for m in model.modules() if isinstance(m, Recomputed)]
+    segments = {
+        node.meta[SEGMENT].index for m in marked for node in m.graph.nodes if SEGMENT in node.meta
+    }
+    assert len(segments) == 6  # the stem and 3 + 2 blocks
+    assert not any(isinstance(m, Recomputed) for m in emit(network(), backend="fused").modules())
+
+
+def test_counts_enter_a_segment_in_bits() -> None:
+    model = emit(network("origin", "densely_additive", 4), memory="recompute")
+    blocks = model.stages[0].blocks
+    bits = [node.meta[BITS] for node in blocks.graph.nodes if node.name.startswith("add")]
+    assert bits == [2, 2]  # counts up to 2 and 3
+
+
+def test_batch_norms_move_once_a_step() -> None:
+    graph = network()
+    model = emit(graph, memory="recompute")
+    loss_of(model, images(graph)).backward()
+    norm = model.stages[0].blocks[0].branch.norm1
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_backward_twice_and_without_a_backward_pass() -> None:
+    graph = network()
+    model = emit(graph, backend="fused", memory="recompute")
+    x = images(graph)
+    loss = loss_of(model, x)
+    loss.backward(retain_graph=True)
+    first = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    loss.backward()
+    assert all(
+        torch.equal(p.grad, 2 * g) for p, g in zip(model.parameters(), first, strict=True)
+        if p.grad is not None
+    )  # fmt: skip
+    del loss
+    before = peak_bytes(lambda: loss_of(model, x))
+    assert peak_bytes(lambda: [loss_of(model, x) for _ in range(3)] and None) < 1.5 * before
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_inference_copies_and_frozen_norms(backend: str) -> None:
+    graph = network("pa_a", stem="", head="spike -> ")
+    x = images(graph)
+    plain = emit(graph, 7, backend=backend)
+    lean = emit(graph, 7, backend=backend, memory="recompute")
+    state_after(lean, x)  # its plan of pieces is made
+    copied = copy.deepcopy(lean)
+    copied.load_state_dict(plain.state_dict())
+    assert_same(state_after(copied, x), state_after(plain, x))
+    plain.eval()
+    copied.eval()
+    with torch.no_grad():
+        assert torch.equal(copied(x), plain(x))
+    assert_same(state_after(copied, x), state_after(plain, x))
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_autocast_is_that_of_the_first_run(backend: str) -> None:
+    graph = network()
+    x = images(graph)
+    found = []
+    for memory in ("none", "recompute"):
+        model = emit(graph, 7, backend=backend, memory=memory)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, x)
+        loss.backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert_same(*found)
+
+
+def test_an_input_that_wants_a_gradient_gets_it() -> None:
+    graph = network()
+    found = []
+    for memory in ("none", "recompute"):
+        x = images(graph).requires_grad_()
+        loss_of(emit(graph, 7, memory=memory), x).backward()
+        assert x.grad is not None
+        found.append(x.grad)
+    assert torch.equal(*found)
+    assert found[0].abs().sum() > 0
+
+
+def test_another_mode_in_the_backward_pass_is_an_error() -> None:
+    graph = network("wild")
+    model = emit(graph, memory="recompute")
+    loss = loss_of(model, images(graph))
+    model.eval()
+    with pytest.raises(RuntimeError, match="train, eval"):
+        loss.backward()
+
+
+def test_traced_and_streamed_it_is_the_plain_model() -> None:
+    graph = network()
+    x = images(graph)
+    lean = emit(graph, 7, memory="recompute").eval()
+    plain = emit(graph, 7).eval()
+    traced = torch.fx.symbolic_trace(lean)
+    assert torch.equal(traced(x), plain(x))
+    assert lean.code == plain.code
+    assert torch.equal(lean.stream(x)[0], plain.stream(x)[0])
+
+
+def test_unknown_policies_are_named() -> None:
+    with pytest.raises(ValueError, match="there are none, recompute"):
+        emit(network(), memory="recomputed")
+
+
+def test_labels_train_as_without(recwarn: pytest.WarningsRecorder) -> None:
+    """A few steps of SGD: parameters stay the same bit for bit."""
+    graph = network()
+    x, labels = images(graph, 4), torch.tensor([0, 1, 2, 0])
+    found = []
+    for memory in ("none", "recompute"):
+        model = emit(graph, 7, backend="fused", memory=memory)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+        found.append(dict(model.state_dict()))
+    assert_same(*found)
+    assert not recwarn.list
