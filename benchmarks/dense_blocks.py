@@ -1,0 +1,86 @@
+"""Densely connected stages in their number of blocks: what the compiler makes of them, and plainly.
+
+Under a dense rule block i reads all blocks before it. Written plainly that is a sum or a
+concatenation of i values, n (n + 1) / 2 in a stage of n blocks. The compiler keeps running sums.
+Linear means that the last doubling costs no more for each block than those before it.
+
+    python benchmarks/dense_blocks.py [--quick] [--batch N] [--image S]
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from common import Options, Row, each_step, marginal, options, progress, report, seconds
+from danetc.benchmark import Conditions, Contestant, contestants
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes import PIPELINE
+from danetc.compiler.passes.running_sums import RunningSums
+from danetc.runtime.bench import middle, race
+from danetc.runtime.memory import saved_bytes
+
+SPEC = """use std
+network dense(steps = 4) {{
+  input = image(3, {image}, {image});  steps = steps;  neuron = IF;  surrogate = sigmoid(alpha = 4)
+  stem = conv(8, kernel = 3) -> norm -> spike
+  stages = stage({block}(8), {blocks}) via {connection} by {rule}
+  head = {end} -> mean_over_time -> linear(10)
+}}
+"""
+STAGES = {
+    "densely_additive": ("basic", "origin", "avgpool"),
+    "densely_concatenated": ("dense", "dense_layer", "norm -> spike -> avgpool"),
+}
+PLAIN = tuple(step for step in PIPELINE if not isinstance(step, RunningSums))
+MOST = 1.2
+
+
+def graph(rule: str, blocks: int, at: Options, plain: bool) -> Graph:
+    block, connection, end = STAGES[rule]
+    text = SPEC.format(
+        image=at.image, block=block, connection=connection, rule=rule, blocks=blocks, end=end
+    )
+    checked = check_text(text)
+    return graph_of(checked, settings={"steps": at.steps}, passes=PLAIN if plain else PIPELINE)
+
+
+def contestant(network: Graph, at: Options) -> Contestant:
+    found, _ = contestants(network, Conditions.of(network, at.batch), ["fused"])
+    return found["danetc fused"]
+
+
+def joined(network: Graph) -> int:
+    """Operands of all additions and concatenations: the values that a step reads again."""
+    return sum(len(node.inputs) for node in network.nodes.values() if node.op in ("add", "concat"))
+
+
+def main() -> int:
+    at = options("dense_blocks", __doc__, image=16, rounds=(5, 2))
+    sizes = (4, 8, 16) if at.quick else (8, 16, 32, 64)
+    rows: list[Row] = []
+    raw: dict[str, Any] = {"blocks": sizes}
+    for rule in STAGES:
+        for plain in (False, True):
+            graphs = {f"{size} blocks": graph(rule, size, at, plain) for size in sizes}
+            found = {name: contestant(each, at) for name, each in graphs.items()}
+            label = f"{rule}, {'plain' if plain else 'compiled'}"
+            held = each_step(found, lambda step: saved_bytes(step.loss), label)
+            steps = {name: entry.make() for name, entry in found.items()}
+            device = next(iter(steps.values())).device
+            samples = race(steps, device, at.rounds, tick=lambda name: progress(name))
+            figures = {
+                "operands": [joined(each) for each in graphs.values()],
+                "seconds": [middle(samples[name]).seconds for name in found],
+                "saved_bytes": [held[name] for name in found],
+            }
+            for key, values in figures.items():
+                bound = None if plain else MOST
+                rows.append(Row(f"{label}: {key}", marginal(sizes, values), most=bound))
+            raw[label] = figures | {"samples": seconds(samples)}
+    return report(at, rows, raw)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

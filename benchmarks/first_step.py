@@ -1,0 +1,43 @@
+"""The first training step of a fresh process, with an empty and with a filled cache of kernels.
+
+python benchmarks/first_step.py [--quick] [--batch N] [--image S]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from common import Row, options, progress, report
+from danetc.benchmark import in_own_process, this_program
+
+COLD, WARM = 60.0, 10.0
+
+
+def main() -> int:
+    at = options("first_step", __doc__, rounds=(3, 1))
+    rows: list[Row] = []
+    raw: dict[str, object] = {}
+    for spec in ("sew_r152",) if at.quick else ("sew_r152", "danet_a_r152", "danet_c_r152"):
+        command = this_program(
+            "bench", spec, "--batch", str(at.batch), "--image", str(at.image),
+            "--set", f"steps={at.steps}", "--alone", "danetc fused",
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="danetc-bench-") as cache:
+            progress(f"first step: {spec}, cold")
+            cold = in_own_process(command, spec, Path(cache))
+            warm = []
+            for _ in range(at.rounds):
+                progress(f"first step: {spec}, warm")
+                warm.append(in_own_process(command, spec, Path(cache)))
+        middle = sorted(warm, key=lambda one: one.first)[len(warm) // 2]
+        rows.append(Row(f"{spec}, cold cache", cold.first, most=COLD, unit="s"))
+        rows.append(Row(f"{spec}, warm cache", middle.first, most=WARM, unit="s"))
+        raw[spec] = {"cold": asdict(cold), "warm": [asdict(one) for one in warm]}
+    return report(at, rows, raw)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

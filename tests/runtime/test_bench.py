@@ -1,0 +1,142 @@
+"""Timing of training steps against each other, and what one needs alone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from danetc.runtime.bench import (
+    WARM_UP,
+    Sample,
+    TrainingStep,
+    alone,
+    mean_over_steps,
+    middle,
+    race,
+    ratio,
+    resident_peak,
+    timed,
+)
+from torch import Tensor, nn
+
+CPU = torch.device("cpu")
+MB = 1_000_000
+
+
+def step_of(model: nn.Module, features: int = 6, **options: object) -> TrainingStep:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, features, generator=generator)
+    labels = torch.randint(3, (8,), generator=generator)
+    return TrainingStep(model, x, labels, **options)  # type: ignore[arg-type]
+
+
+def test_a_step_trains() -> None:
+    torch.manual_seed(0)
+    step = step_of(nn.Linear(6, 3))
+    first = step.loss().item()
+    for _ in range(50):
+        step()
+    assert step.loss().item() < first
+
+
+def test_a_step_prepares_and_resets_before_each_forward_pass() -> None:
+    calls: list[str] = []
+
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(f"forward {tuple(x.shape)}")
+            y: Tensor = self.linear(x)
+            return y
+
+    step = step_of(
+        Steps(),
+        prepare=lambda x: x.expand(4, *x.shape),
+        read=mean_over_steps,
+        reset=lambda: calls.append("reset"),
+    )
+    step()
+    step()
+    assert calls == ["reset", "forward (4, 8, 6)"] * 2
+
+
+def test_time_is_that_of_one_step() -> None:
+    calls = []
+
+    def step() -> None:
+        calls.append(1)
+        time.sleep(0.02)
+
+    sample = timed(step, CPU, repeats=5)
+    assert len(calls) == 5
+    assert 0.02 <= sample.wall < 0.2
+    assert sample.cpu < sample.wall  # it slept
+    assert sample.seconds == sample.cpu
+
+
+def test_a_race_is_interleaved_and_turned_round() -> None:
+    calls: list[str] = []
+    ticks: list[str] = []
+
+    def step(name: str) -> None:
+        calls.append(name)
+        time.sleep(0.002)
+
+    steps = {name: lambda name=name: step(name) for name in "abc"}
+    samples = race(steps, CPU, 4, sample=0.002, tick=ticks.append)
+    warm_up = [name for name in "abc" for _ in range(WARM_UP + 1)]
+    assert calls[: len(warm_up)] == warm_up
+    assert calls[len(warm_up) :] == [*"abc", *"cba", *"abc", *"cba"]
+    assert ticks == [*"abc", *"abc", *"cba", *"abc", *"cba"]
+    assert {name: len(each) for name, each in samples.items()} == dict.fromkeys("abc", 4)
+
+
+def test_a_sample_of_short_steps_is_long_enough() -> None:
+    calls = []
+    race({"short": lambda: calls.append(time.sleep(0.001))}, CPU, 1, sample=0.05)
+    assert 10 <= len(calls) - WARM_UP - 1 <= 50
+
+
+def test_ratios_are_those_of_the_same_round() -> None:
+    # The machine becomes four times slower: medians alone would say something else.
+    base = [Sample(cpu, 9.0) for cpu in (1.0, 1.0, 4.0)]
+    other = [Sample(cpu, 1.0) for cpu in (1.5, 6.0, 6.0)]
+    assert ratio({"base": base, "other": other}, "other", "base") == 1.5
+    assert ratio({"base": base, "other": other}, "base", "base") == 1.0
+    assert middle(other) == Sample(6.0, 1.0)
+
+
+def test_on_a_gpu_its_own_time_counts() -> None:
+    samples = {"a": [Sample(5.0, 5.0, 1.0)], "b": [Sample(1.0, 5.0, 2.0)]}
+    assert ratio(samples, "b", "a") == 2.0
+    assert middle(samples["a"]) == Sample(5.0, 5.0, 1.0)
+
+
+def test_resident_memory_of_a_step() -> None:
+    held = torch.ones(16 * MB // 4)
+
+    def step() -> None:
+        for _ in range(3):  # one after the other: the peak is one of them
+            torch.ones(64 * MB // 4).sum()
+
+    step()
+    rise = resident_peak(step)
+    if rise is None:
+        pytest.skip("this system has no high-water mark that can be reset")
+    assert 60 * MB < rise < 110 * MB
+    assert resident_peak(lambda: held.sum()) is not None
+    assert resident_peak(lambda: held.sum()) < 16 * MB  # type: ignore[operator]
+
+
+def test_a_step_alone() -> None:
+    features = 1000
+    step = step_of(nn.Sequential(nn.Linear(features, features), nn.Linear(features, 3)), features)
+    result = alone(step)
+    gradients = sum(p.numel() for p in step.model.parameters()) * 4
+    assert result.first > 0
+    assert gradients <= result.peak < 2 * gradients
+    assert result.resident is None or result.resident < 10 * gradients

@@ -1,0 +1,212 @@
+"""Which networks of torchvision and SpikingJelly a spec corresponds to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.runtime.counterpart_neurons import spikingjelly_neuron
+from danetc.runtime.counterparts import (
+    Counterpart,
+    NoCounterpart,
+    spikingjelly_counterpart,
+    torchvision_counterpart,
+)
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.weights import match
+from torch import Tensor
+
+STEM = "conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)"
+HEAD = "avgpool -> mean_over_time -> linear(10)"
+
+
+def shipped(name: str, **settings: Any) -> Graph:
+    return graph_of(check_file(name), settings=settings)
+
+
+def text(stages: str, head: str = HEAD, neuron: str = "IF") -> Graph:
+    return graph_of(
+        check_text(
+            f"use std\nnetwork n {{ input = image(3, 64, 64); steps = 2; neuron = {neuron}\n"
+            f"surrogate = sigmoid; stem = {STEM}; stages = {stages}; head = {head} }}"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("origin_r18", "resnet18"),
+        ("sew_r34", "resnet34"),
+        ("danet_a_r50", "resnet50"),
+        ("danet_b_r18", "resnet18"),
+        ("danet_c_r152", "resnet152"),
+        ("baa_r101", "resnet101"),
+        ("spiking_densenet121", "densenet121"),
+    ],
+)
+def test_torchvision_has_the_same_layers(spec: str, name: str) -> None:
+    found = torchvision_counterpart(shipped(spec, classes=10))
+    assert isinstance(found, Counterpart)
+    assert (found.library, found.name) == ("torchvision", name)
+
+
+def test_torchvisions_network_has_the_classes_of_the_spec() -> None:
+    found = torchvision_counterpart(shipped("sew_r18", classes=7))
+    assert isinstance(found, Counterpart)
+    assert found.make()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("stages", "name"),
+    [
+        ("resnet50(block = grouped) via sew", "resnext50_32x4d"),
+        ("resnet50(block = wide) via origin", "wide_resnet50_2"),
+    ],
+)
+def test_blocks_decide(stages: str, name: str) -> None:
+    graph = text(stages)
+    found = torchvision_counterpart(graph)
+    assert isinstance(found, Counterpart)
+    assert found.name == name
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (lambda: shipped("sew_r18", width=32), "weighted layer 1 is 64x3x7x7/2, here 32x3x7x7/2"),
+        (lambda: shipped("ms_resnet18"), "weighted layer 2 is 64x64x3x3, here 64x64x3x3/2"),
+        (lambda: shipped("danet_c_r20"), "comes closest"),
+        (lambda: text("resnet18 via sew", head="avgpool -> mean_over_time"), "linear layer"),
+    ],
+)
+def test_torchvision_has_none(graph: Any, reason: str) -> None:
+    for counterpart in (torchvision_counterpart, spikingjelly_counterpart):
+        found = counterpart(graph())
+        assert isinstance(found, NoCounterpart)
+        assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("sew_r18", "sew_resnet18"),
+        ("sew_r50", "sew_resnet50"),
+        ("origin_r34", "spiking_resnet34"),
+        ("danet_c_r18", "spiking_resnet18"),  # in stages of two blocks the rule is the chain
+    ],
+)
+def test_spikingjelly_has_the_same_network(spec: str, name: str) -> None:
+    pytest.importorskip("spikingjelly")
+    graph = shipped(spec, classes=10)
+    found = spikingjelly_counterpart(graph)
+    assert isinstance(found, Counterpart)
+    assert (found.library, found.name) == ("SpikingJelly", name)
+    assert match(emit(graph), found.make().state_dict()).how == "order"
+
+
+@pytest.mark.parametrize(("connection", "cnf"), [("sew_and", "AND"), ("sew_iand", "IAND")])
+def test_spikingjelly_joins_as_the_spec(connection: str, cnf: str) -> None:
+    pytest.importorskip("spikingjelly")
+    found = spikingjelly_counterpart(text(f"resnet18 via {connection}"))
+    assert isinstance(found, Counterpart)
+    blocks: Any = found.make()
+    assert blocks.layer1[0].cnf == cnf
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (lambda: shipped("danet_a_r18"), "connection pa_a"),
+        (lambda: shipped("baa_r18"), "connection baa"),
+        (lambda: shipped("danet_c_r50"), "rule densely_additive"),
+        (lambda: shipped("spiking_densenet121"), "no spiking densenet121"),
+        (lambda: shipped("sew_r18", neuron="ALIF"), "ALIF"),
+        (lambda: text("resnet18 via origin(inter = LIF)"), "one kind of neuron"),
+        (lambda: text("resnet18 via tdbn_identity"), "20 norms, not"),
+    ],
+)
+def test_spikingjelly_has_none(graph: Any, reason: str) -> None:
+    pytest.importorskip("spikingjelly")
+    found = spikingjelly_counterpart(graph())
+    assert isinstance(found, NoCounterpart)
+    assert reason in found.reason
+
+
+# -- neurons --------------------------------------------------------------------------------------
+
+NEURONS = [
+    "IF",
+    "IF(detach_reset = true)",
+    "IF(v_threshold = 0.8, v_rest = 0.1)",
+    "LIF(tau = 3.0)",
+    "LIF(tau = 1.5, v_threshold = 0.7, v_rest = 0.1, detach_reset = true)",
+    "PLIF",
+    "PLIF(tau = 4.0, v_rest = 0.1, detach_reset = true)",
+    "IF_soft(v_threshold = 0.5)",
+    "LIF_soft(tau = 3.0, detach_reset = true)",
+    "PLIF_soft(v_threshold = 0.7)",
+]
+SURROGATES = ["sigmoid(alpha = 4.0)", "sigmoid(alpha = 1.0)", "atan(alpha = 3.0)",
+              "triangle(alpha = 2.0)", "triangle(alpha = 1.0)"]  # fmt: skip
+
+
+def program(neuron: str, surrogate: str = "sigmoid(alpha = 4.0)") -> str:
+    graph = shipped("danet_c_small", neuron=neuron, surrogate=surrogate)
+    return next(iter(graph.neurons.values()))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "surrogate"),
+    [*((neuron, SURROGATES[0]) for neuron in NEURONS), *(("IF", each) for each in SURROGATES[1:])],
+)
+def test_spikingjellys_neuron_does_the_same(neuron: str, surrogate: str) -> None:
+    pytest.importorskip("spikingjelly")
+    source = program(neuron, surrogate)
+    found = spikingjelly_neuron(source)
+    assert found is not None
+    mine, other = Neuron(source, 4, 1).double(), found.make(step_mode="m").double()
+    x = 2 * torch.rand(4, 3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    results = [run(layer, x) for layer in (mine, other)]
+    assert 0 < float(results[0][0].mean()) < 1
+    assert torch.equal(results[0][0], results[1][0])
+    for a, b in zip(results[0][1:], results[1][1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def run(layer: torch.nn.Module, x: Tensor) -> list[Tensor]:
+    """Spikes, and the gradients of the input and the parameters."""
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
+    inputs = [x, *layer.parameters()]
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), inputs)]
+
+
+@pytest.mark.parametrize("neuron", ["ALIF", "MSLIF", "ReLU", "readout", "LIF(tau = 1.0)"])
+def test_other_neurons_have_no_counterpart(neuron: str) -> None:
+    assert spikingjelly_neuron(program(neuron)) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mul 0.75 u", "mul 0.7 u"),  # no longer 1 - 1 / tau
+        ("state u = 0.0", "state u = 0.5"),  # starts elsewhere than its reset
+        ("sub 1.0 s", "sub 0.9 s"),
+        ("_2 = sub 1.0 s", "_2 = sub 1.0 x"),
+        ("out s", "out v"),
+        ("mul _4 4.0", "mul _4 2.0"),  # a flatter surrogate
+    ],
+)
+def test_a_changed_equation_is_another_neuron(old: str, new: str) -> None:
+    source = program("LIF(tau = 4.0)")
+    assert spikingjelly_neuron(source) is not None
+    if old not in source:
+        old, new = old.replace("_2", "_4"), new.replace("_2", "_4")
+    assert old in source
+    assert spikingjelly_neuron(source.replace(old, new, 1)) is None
