@@ -9,6 +9,7 @@ operations do it on any device.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def _plane(values: Tensor) -> Tensor:
     return ((words * _GATHER) >> 56).to(torch.uint8)
 
 
-def unpack(packed: Tensor, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """The values that ``pack`` got, in ``shape`` and ``dtype``."""
     words = _words(packed[0])
     for j in range(1, packed.shape[0]):
@@ -90,27 +91,30 @@ _KNOWN = "_danetc_packed"
 class Kept:
     """A tensor that a backward pass needs, in bits where it is whole-numbered.
 
-    All who keep the same tensor share its bits: they are packed once.
+    All who keep the same tensor share its bits: they are packed once, in the order in which they
+    lie in memory, so that channels that come last do so again.
     """
 
-    __slots__ = ("bits", "dtype", "shape")
+    __slots__ = ("bits", "dtype", "order", "shape")
 
     def __init__(self, x: Tensor, bits: int) -> None:
         self.bits = bits
         self.shape = x.shape
         self.dtype = x.dtype
+        self.order = _order(x) if bits else None
 
     def keep(self, x: Tensor) -> Tensor:
         """What to keep of ``x``."""
         if not self.bits:
             return x
+        ordered = x if self.order is None else x.permute(self.order)
         if torch.compiler.is_compiling():
-            return pack(x, self.bits)
+            return pack(ordered, self.bits)
         owner = _owner(x)
         known: _Known | None = getattr(owner, _KNOWN, None)
         if known is not None and known.bits == self.bits and known.version == x._version:
             return known.packed
-        packed = pack(x, self.bits)
+        packed = pack(ordered, self.bits)
         self._remember(owner, packed)
         return packed
 
@@ -118,7 +122,12 @@ class Kept:
         """``x`` again, of what was kept of it."""
         if not self.bits:
             return kept
-        x = unpack(kept, self.shape, self.dtype)
+        if self.order is None:
+            x = unpack(kept, self.shape, self.dtype)
+        else:
+            places = [self.order.index(axis) for axis in range(len(self.order))]
+            shape = [self.shape[axis] for axis in self.order]
+            x = unpack(kept, shape, self.dtype).permute(places)
         if not torch.compiler.is_compiling():
             self._remember(_owner(x), kept)
         return x
@@ -127,10 +136,21 @@ class Kept:
         setattr(owner, _KNOWN, _Known(packed, self.bits, owner._version))
 
 
+def _order(x: Tensor) -> list[int] | None:
+    """The dimensions in the order of memory where that is not theirs and nothing lies between."""
+    if x.is_contiguous():
+        return None
+    order = sorted(range(x.dim()), key=lambda axis: -x.stride(axis))
+    return order if x.permute(order).is_contiguous() else None
+
+
 def _owner(x: Tensor) -> Tensor:
-    """The tensor of which ``x`` is another form with the same values in the same order, or x."""
+    """The tensor of which ``x`` is another form with the same memory, or x."""
     base = x._base
-    whole = base is not None and base.numel() == x.numel()
-    if base is None or not whole or not (base.is_contiguous() and x.is_contiguous()):
+    if base is None or base.numel() != x.numel() or not (_is_dense(x) and _is_dense(base)):
         return x
     return base
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or _order(x) is not None

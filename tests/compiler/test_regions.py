@@ -1,0 +1,165 @@
+"""Regions of the fused backend: what stands around each neuron, and what must stay outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes.regions import Plan, plan_regions
+
+from tests.differential.helpers import spec, text
+from tests.differential.networks import ANALOG_STEM, VARIETY, small
+
+# Seven blocks of two convolutions, in two stages; the opening block of the second has a projection.
+FORMS = {
+    "origin": {"norm -> spike": 8, "norm + value -> spike": 6, "norm + norm -> spike": 1},
+    "tdbn": {"norm -> spike": 8, "norm + value -> spike": 6, "norm + norm -> spike": 1},
+    "tdbn_identity": {"norm -> spike": 8, "norm + norm -> spike": 7},
+    "baa": {"norm -> spike": 15},
+    "baa_conv": {"norm -> spike": 15},
+    "sew": {"norm -> spike": 16},
+    "sew_and": {"norm -> spike": 16},
+    "sew_iand": {"norm -> spike": 16},
+    # An analog stream: its neurons read what the shortcut reads too. The head's neuron does not.
+    "pa_a": {"value -> spike": 7, "norm -> spike": 7, "norm + value -> spike": 1},
+    # The two neurons of the opening block are one, which alone reads the sum before it.
+    "pa_a_spike": {"value -> spike": 6, "norm -> spike": 7, "norm + value -> spike": 2},
+    "pa_b": {"norm -> spike": 14, "value + value -> spike": 1},
+    "pa_b_conv": {"norm -> spike": 14, "value + value -> spike": 1},
+    "pa_b_spike": {"norm -> spike": 15, "value + value -> spike": 1},
+    "ms": {"value -> spike": 7, "norm -> spike": 7, "norm + value -> spike": 1},
+    "ms_conv": {"value -> spike": 7, "norm -> spike": 7, "norm + value -> spike": 1},
+}
+
+
+def network(connection: str) -> Graph:
+    stem = ANALOG_STEM if connection.startswith(("pa_", "ms")) else {}
+    return text(small(f"tiny via {connection}", **stem))
+
+
+def forms(plan: Plan) -> Counter[str]:
+    return Counter(region.form for region in plan.regions.values())
+
+
+def check(graph: Graph, plan: Plan) -> None:
+    """What holds of every plan."""
+    neurons = {node.id for node in graph.nodes.values() if node.op == "neuron"}
+    assert set(plan.regions) == neurons
+    users = graph.users()
+    outputs = set(graph.outputs.values())
+    gone: set[int] = set()
+    for region in plan.regions.values():
+        assert not region.absorbed & gone, "two regions have the same node"
+        gone |= region.absorbed
+        inside = region.absorbed | {region.neuron}
+        for id in region.absorbed:
+            assert graph[id].op in ("add", "batchnorm")
+            assert set(users[id]) <= inside, "somebody else reads what is absorbed"
+            assert id not in outputs
+        assert plan.graph[region.neuron].inputs == region.inputs
+        for source, norm in zip(region.inputs, region.norms, strict=True):
+            assert source not in region.absorbed
+            if norm is not None:
+                assert norm in region.absorbed
+                assert graph[norm].inputs == (source,)
+                assert not graph[norm].attrs["per_step"]
+    assert set(plan.graph.nodes) == set(graph.nodes) - gone
+    for node in plan.graph.nodes.values():
+        assert all(source in plan.graph.nodes for source in node.inputs)
+        if node.op == "batchnorm" and not node.attrs["per_step"] and node.id not in outputs:
+            readers = users[node.id]
+            assert len(readers) > 1 or readers[0] not in neurons, "a norm could have been absorbed"
+
+
+@pytest.mark.parametrize("connection", FORMS)
+def test_forms_of_each_connection(connection: str) -> None:
+    graph = network(connection)
+    plan = plan_regions(graph)
+    check(graph, plan)
+    assert forms(plan) == FORMS[connection]
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_nothing_that_has_another_reader(name: str) -> None:
+    graph = text(VARIETY[name])
+    check(graph, plan_regions(graph))
+
+
+@pytest.mark.parametrize("name", ["danet_c_r50", "spiking_densenet121"])
+def test_shipped_specs(name: str) -> None:
+    graph = spec(name)
+    plan = plan_regions(graph)
+    check(graph, plan)
+    assert not any(node.op == "batchnorm" for node in plan.graph.nodes.values())
+
+
+def test_a_read_norm_stays_outside() -> None:
+    graph = text(
+        """network net {
+          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
+          a = in -> conv(4) -> norm
+          b = (a -> spike) -> conv(4) -> norm
+          c = (a + b) -> spike
+          out = c -> avgpool -> mean_over_time -> linear(5)
+        }"""
+    )
+    plan = plan_regions(graph)
+    check(graph, plan)
+    assert forms(plan) == {"value -> spike": 1, "value + norm -> spike": 1}
+
+
+def test_an_output_stays_outside() -> None:
+    graph = text(
+        """network net {
+          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
+          a = in -> conv(4) -> norm
+          b = a -> spike -> conv(4)
+          out = outputs(first = a, second = b)
+        }"""
+    )
+    plan = plan_regions(graph)
+    check(graph, plan)
+    assert forms(plan) == {"value -> spike": 1}
+
+
+def test_terms_keep_their_order() -> None:
+    """A sum folds from the left: another order would be another rounding."""
+    graph = text(
+        small("tiny via origin by densely_additive_all", settings="neuron = IF"),
+        (),
+    )
+    plan = plan_regions(graph)
+    check(graph, plan)
+    for region in plan.regions.values():
+        (source,) = graph[region.neuron].inputs
+        order: list[int] = []
+
+        def collect(id: int, order: list[int] = order, region: object = region) -> None:
+            if graph[id].op == "add" and id in region.absorbed:  # type: ignore[attr-defined]
+                for operand in graph[id].inputs:
+                    collect(operand)
+            else:
+                order.append(id)
+
+        collect(source)
+        terms = [
+            n if n is not None else i for i, n in zip(region.inputs, region.norms, strict=True)
+        ]
+        assert terms == order
+
+
+def test_a_gate_is_no_sum_of_a_region() -> None:
+    """A sum whose operands are repeated over a map (C x 1 x 1) is not one of equal shapes."""
+    graph = text(
+        """network net {
+          input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
+          a = in -> conv(4) -> norm
+          b = in -> conv(4) -> avgpool
+          c = (a + b) -> spike
+          out = c -> avgpool -> mean_over_time -> linear(5)
+        }"""
+    )
+    plan = plan_regions(graph)
+    check(graph, plan)
+    assert forms(plan) == {"value -> spike": 1}

@@ -1,0 +1,108 @@
+"""Packing is exact: every bound, size, dtype and layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from danetc.runtime.packing import MAX_BITS, Kept, bits_for, pack, unpack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.uint8,
+    torch.int64,
+)
+
+
+def whole(
+    bound: int, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, bound + 1, shape, generator=generator).to(dtype)
+
+
+@pytest.mark.parametrize("bound", range(1, 256))
+def test_every_value_of_every_bound(bound: int) -> None:
+    bits = bits_for(bound)
+    assert 2 ** (bits - 1) <= bound < 2**bits
+    values = torch.arange(bound + 1)
+    for dtype in DTYPES:
+        x = values.to(dtype)
+        assert torch.equal(x.long(), values), "the dtype itself holds the values"
+        packed = pack(x, bits)
+        assert packed.dtype == torch.uint8
+        assert packed.shape == (bits, (bound + 8) // 8)
+        assert torch.equal(unpack(packed, x.shape, dtype), x)
+
+
+@given(
+    values=st.lists(st.integers(0, 255), max_size=70),
+    extra=st.integers(0, 3),
+    dtype=st.sampled_from(DTYPES),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_values(values: list[int], extra: int, dtype: torch.dtype) -> None:
+    bits = min(MAX_BITS, max([1, *(value.bit_length() for value in values)]) + extra)
+    x = torch.tensor(values, dtype=torch.int64).to(dtype)
+    packed = pack(x, bits)
+    assert packed.numel() == bits * -(-len(values) // 8)
+    assert torch.equal(unpack(packed, x.shape, dtype), x)
+
+
+def test_no_packing_where_it_would_not_pay() -> None:
+    assert bits_for(0) == 0
+    assert bits_for(255) == MAX_BITS
+    assert bits_for(256) == 0
+
+
+@pytest.mark.parametrize("bound", [1, 5, 255])
+def test_any_layout(bound: int) -> None:
+    x = whole(bound, 2, 3, 4, 5, 6)
+    for form in (
+        x,
+        x[1],
+        x.flatten(0, 1),
+        x.flatten(0, 1).to(memory_format=torch.channels_last),
+        x.transpose(0, 1),
+        x[:, :, :, ::2],
+        x[0, :1].expand(3, -1, -1, -1),
+    ):
+        kept = Kept(form, bits_for(bound))
+        assert torch.equal(kept.restore(kept.keep(form)), form)
+
+
+def test_channels_last_stays_channels_last() -> None:
+    x = whole(1, 2, 3, 4, 5).to(memory_format=torch.channels_last)
+    kept = Kept(x, 1)
+    assert kept.restore(kept.keep(x)).stride() == x.stride()
+
+
+def test_kept_as_it_is_without_bits() -> None:
+    x = torch.randn(3)
+    kept = Kept(x, 0)
+    assert kept.restore(kept.keep(x)) is x
+
+
+def test_packed_once_for_all_views() -> None:
+    """A neuron's output is packed for the convolution and for the region that reads it."""
+    x = whole(1, 2, 3, 4)
+    first = Kept(x, 1).keep(x)
+    flat = x.flatten(0, 1)
+    assert Kept(flat, 1).keep(flat) is first
+    part = x[1:]
+    other = Kept(part, 1).keep(part)
+    assert other is not first
+    assert torch.equal(unpack(other, part.shape, part.dtype), part)
+
+
+def test_packed_again_after_a_change() -> None:
+    x = whole(1, 2, 3)
+    first = Kept(x, 1).keep(x)
+    x.fill_(1)
+    second = Kept(x, 1).keep(x)
+    assert second is not first
+    assert unpack(second, x.shape, x.dtype).eq(1).all()
