@@ -259,6 +259,8 @@ class Evaluator:
     def name(self, id: str, env: Env, span: Span, want: Want = "any") -> Any:
         if id in env.values:
             return env.values[id]
+        if id == "norm" and env.what == "network":
+            return self.setting("norm", span)
         if id in env.definitions:
             value = self.definition(id, env, span)
             return Named(id, value, span) if want == "layer" and is_layer(value) else value

@@ -119,8 +119,9 @@ def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporte
     """Report a broken invariant, on the user's own text."""
     span, labels = item.span, item.labels
     if is_library(span.source):
-        labels = (*labels, Label(span, "this is where it fails"))
-        span = declaration.name_span
+        own = [label.span for label in labels if not is_library(label.span.source)]
+        labels = (Label(span, "this is where it fails"),)
+        span = own[0] if own else declaration.name_span
     reporter.error(item.code, item.message, span, label=item.label, labels=labels, hint=item.hint)
 
 

@@ -182,8 +182,8 @@ class _Checker:
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:
         """What is wrong with a rule in a stage of so many blocks."""
         found = Reporter()
-        reader = Lowering(Builder(found, 1, is_library))._reader(rule, env, blocks)
         try:
+            reader = Lowering(Builder(found, 1, is_library))._reader(rule, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
             reader.result_form()

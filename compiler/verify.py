@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from danetc.compiler.graph import ANALOG, SPIKE, Form, Graph, Node, Stage
 from danetc.compiler.ops import OPS, Context, OpError, infer
-from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.dsl.diagnostics import Diagnostic, Label, SpecError
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
@@ -329,7 +329,21 @@ def verify(graph: Graph, after: str = "lowering") -> None:
         if broken:
             raise SpecError(
                 [
-                    Diagnostic(item.code or "", item.message, item.span, hint=item.hint)
+                    Diagnostic(
+                        item.code or "",
+                        item.message,
+                        item.span,
+                        labels=_stage_of(graph, item.path),
+                        hint=item.hint,
+                    )
                     for item in broken
                 ]
             )
+
+
+def _stage_of(graph: Graph, path: str) -> tuple[Label, ...]:
+    """A label of the stage in which a node stands."""
+    for stage in graph.stages:
+        if path.startswith(".".join((*stage.scope, ""))):
+            return (Label(stage.origin, "in this stage"),)
+    return ()

@@ -1,0 +1,258 @@
+"""Rules: the forms that their equations stand for, and the nodes that are built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from danetc.compiler import check_text
+from danetc.compiler.graph import Form, Graph, Stage
+from danetc.compiler.rules import MAX_TERMS
+from danetc.dsl.diagnostics import SpecError
+
+BLOCKS = 5
+SPEC = """use std
+
+network n {{
+  input = image(1, 8, 8)
+  steps = 2
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(8) -> norm -> spike
+  stages = stage(basic(8), {blocks}) via {connection} by {use}
+}}
+{text}"""
+
+CHAIN = "in[i] = out[i - 1]; result = out[n - 1]"
+
+
+def graph(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = "sew") -> Graph:
+    spec = SPEC.format(use=use, text=text, blocks=blocks, connection=connection)
+    return check_text(spec).graphs["n"]
+
+
+def stage(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = "sew") -> Stage:
+    (found,) = graph(text, use, blocks, connection).stages
+    return found
+
+
+def outs(low: int, high: int) -> tuple[Form, ...]:
+    return tuple(("out", j) for j in range(low, high + 1))
+
+
+def joined(join: str, parts: tuple[Form, ...]) -> Form:
+    return parts[0] if len(parts) == 1 else (join, *parts)
+
+
+# A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
+Equations = tuple[str, Callable[[int], Form], Form]
+RULES: dict[str, Equations] = {
+    "chain": (CHAIN, lambda i: ("out", i - 1), ("out", 4)),
+    "Eq. 11": (
+        "in[i] = sum(out[0 .. i - 1]); result = out[n - 1]",
+        lambda i: joined("sum", outs(0, i - 1)),
+        ("out", 4),
+    ),
+    "Listing 1": (
+        "in[i] = sum(out[0 .. i - 1]); result = sum(out[0 .. n - 1])",
+        lambda i: joined("sum", outs(0, i - 1)),
+        ("sum", *outs(0, 4)),
+    ),
+    "concatenation": (
+        "in[i] = concat(in[0], out[0 .. i - 1]); result = out[n - 1]",
+        lambda i: ("concat", ("in", 0), *outs(0, i - 1)),
+        ("out", 4),
+    ),
+    "a window": (
+        "in[i] = sum(out[max(0, i - 2) .. i - 1]); result = out[n - 1]",
+        lambda i: joined("sum", outs(max(0, i - 2), i - 1)),
+        ("out", 4),
+    ),
+    "a condition in a join": (
+        "in[i] = sum(out[j] for j in 0 .. i - 1 if (i - j) == 1 or (i - j) == 2 or (i - j) == 4); "
+        "result = out[n - 1]",
+        lambda i: joined("sum", tuple(("out", j) for j in range(i) if i - j in (1, 2, 4))),
+        ("out", 4),
+    ),
+    "a condition between equations": (
+        "in[i] = out[i - 1] if i == 1 else out[i - 1] + out[i - 2]; result = out[n - 1]",
+        lambda i: ("out", 0) if i == 1 else ("sum", ("out", i - 1), ("out", i - 2)),
+        ("out", 4),
+    ),
+    "several indices": (
+        "in[i] = sum(out[i - 1, 0 .. i - 1]); result = out[n - 1]",
+        lambda i: ("sum", ("out", i - 1), *outs(0, i - 1)),
+        ("out", 4),
+    ),
+    "factors": (
+        "in[i] = 0.5 * out[i - 1] + in[0] / 4; result = out[n - 1] * 2",
+        lambda i: ("sum", ("scale", 0.5, ("out", i - 1)), ("scale", 0.25, ("in", 0))),
+        ("scale", 2.0, ("out", 4)),
+    ),
+    "the mean": (
+        "in[i] = sum(out[0 .. i - 1]) / i; result = out[n - 1]",
+        lambda i: ("scale", 1 / i, joined("sum", outs(0, i - 1))),
+        ("out", 4),
+    ),
+    "the largest and the smallest": (
+        "in[i] = max(out[0 .. i - 1]); result = min(out[0], out[n - 1])",
+        lambda i: joined("max", outs(0, i - 1)),
+        ("min", ("out", 0), ("out", 4)),
+    ),
+    "inputs of blocks": (
+        "in[i] = in[i - 1] + out[i - 1]; result = in[n - 1] + out[n - 1]",
+        lambda i: ("sum", ("in", i - 1), ("out", i - 1)),
+        ("sum", ("in", 4), ("out", 4)),
+    ),
+    "another name of the index": (
+        "in[k] = out[k - 1]; result = out[n - 1]",
+        lambda i: ("out", i - 1),
+        ("out", 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_forms(name: str) -> None:
+    text, feed, result = RULES[name]
+    found = stage(f"rule mine {{ {text} }}")
+    assert [block.feed for block in found.blocks] == [("in", 0), *(feed(i) for i in range(1, 5))]
+    assert found.result_form == result
+
+
+@pytest.mark.parametrize(
+    ("use", "name"),
+    [("chain", "chain"), ("densely_additive", "Eq. 11"), ("densely_additive_all", "Listing 1")],
+)
+def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> None:
+    _, feed, result = RULES[name]
+    found = stage("", use)
+    assert [block.feed for block in found.blocks] == [("in", 0), *(feed(i) for i in range(1, 5))]
+    assert found.result_form == result
+
+
+def test_densely_concatenated_of_std() -> None:
+    found = stage("", "densely_concatenated", connection="dense_layer")
+    assert found.blocks[2].feed == ("concat", ("in", 0), ("out", 0), ("out", 1))
+    assert found.result_form == ("concat", ("in", 0), *outs(0, 4))
+
+
+def test_no_rule_is_the_chain() -> None:
+    spec = SPEC.format(use="chain", text="", blocks=3, connection="sew").replace(" by chain", "")
+    (found,) = check_text(spec).graphs["n"].stages
+    assert found.rule == "chain"
+    assert [block.feed for block in found.blocks] == [("in", 0), ("out", 0), ("out", 1)]
+    assert found.result_form == ("out", 2)
+
+
+def test_the_nodes_of_a_sum_have_its_operands_in_order() -> None:
+    lowered = graph("rule mine { in[i] = sum(out[0 .. i - 1]); result = out[n - 1] }")
+    (found,) = lowered.stages
+    node = lowered[found.blocks[4].input]
+    assert node.op == "add"
+    assert list(node.inputs) == [block.output for block in found.blocks[:4]]
+
+
+def test_an_operand_may_stand_twice() -> None:
+    lowered = graph("rule mine { in[i] = out[i - 1] + out[i - 1]; result = out[n - 1] }")
+    (found,) = lowered.stages
+    node = lowered[found.blocks[1].input]
+    assert node.inputs == (found.blocks[0].output, found.blocks[0].output)
+
+
+def test_parameters_given_and_by_default() -> None:
+    text = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
+    assert stage(text).blocks[4].feed == ("sum", *outs(1, 3))
+    assert stage(text, "mine(k = 1)").blocks[4].feed == ("out", 3)
+
+
+def test_a_rule_names_another_one() -> None:
+    text = (
+        "rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }\n"
+        "rule mine = window(k = 2)\n"
+    )
+    assert stage(text).blocks[4].feed == ("sum", *outs(2, 3))
+    assert stage(text).rule == "window"
+
+
+def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
+    text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
+    assert stage(text).result_form == ("sum", ("out", 4), ("out", 2))
+    with pytest.raises(SpecError) as caught:
+        stage(text, blocks=2)
+    assert caught.value.diagnostics[0].code == "E0609"
+
+
+# -- what a rule cannot say ------------------------------------------------------------------------
+
+WRONG = {
+    "in[i] = out[«i»]; result = out[n - 1]": ("E0603", "its own output"),
+    "in[i] = out[«i + 1»]; result = out[n - 1]": ("E0603", "`out[2]` of a later block feeds block 1"),
+    "in[i] = in[«i»]; result = out[n - 1]": ("E0603", "made of itself"),
+    "in[i] = sum(out[0 .. «i»]); result = out[n - 1]": ("E0603", "its own output"),
+    "in[i] = sum(out[0 .. «n - 1»]); result = out[n - 1]": ("E0603", "of a later block"),
+    "in[i] = out[«i - 2»]; result = out[n - 1]": ("E0609", "`out[-1]` does not exist for block 1"),
+    "in[i] = out[i - 1]; result = out[«n»]": ("E0609", "`out[5]` does not exist"),
+    "in[i] = out[i - 1]; result = in[«n»]": ("E0609", "`in[5]` does not exist"),
+    "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0609", "whole number, not 0.5"),
+    'in[i] = out[«"a"»]; result = out[n - 1]': ("E0609", "whole number"),
+    "in[i] = out[«IF»]; result = out[n - 1]": ("E0609", "not the neuron `IF`"),
+    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values stand where one"),
+    "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]": (
+        "E0608", "`sum` has nothing to take for block 1",
+    ),
+    "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": ("E0608", "cannot say this"),
+    "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "cannot say this"),
+    "in[i] = «out[i - 1] -> norm»; result = out[n - 1]": ("E0608", "no layers"),
+    "in[i] = «average»(out[0 .. i - 1]); result = out[n - 1]": ("E0608", "no join `average`"),
+    "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": ("E0608", "have an index"),
+    "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` needs an index"),
+    "in[i] = «3»; result = out[n - 1]": ("E0608", "number alone"),
+    "in[i] = out[i - 1] / («i - i»); result = out[n - 1]": ("E0306", "division by zero"),
+    "in[i] = sum(out[0 .. «k» - 1]); result = out[n - 1]": ("E0210", "`k`"),
+    "in[i] = sum(out[j] for j in 0 .. i - 1 if «IF»); result = out[n - 1]": ("E0304", "condition"),
+    "in[i] = sum(«x = out[0]»); result = out[n - 1]": ("E0301", "no parameter `x`"),
+    "in[i] = out[i - 1]; result = out[n - 1]; «rest» = 3": ("E0607", "not an equation of a rule"),
+    "in[i] = out[i - 1]; result = out[n - 1]; «out»[i] = 3": ("E0607", "not an equation"),
+    "in[i] = out[i - 1]; «result»[i] = out[n - 1]": ("E0607", "no index"),
+    "«in» = out[0]; result = out[n - 1]": ("E0607", "needs its index"),
+    "«state in = 3»; result = out[n - 1]": ("E0607", "equations alone"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("marked", WRONG)
+def test_what_a_rule_cannot_say(marked: str) -> None:
+    """Found in a library that no network uses, and not reported again by a network that does."""
+    before, rest = f"rule mine {{ {marked} }}\n".split("«")
+    wrong, after = rest.split("»")
+    text = before + wrong + after
+    code, words = WRONG[marked]
+    for spec in (
+        "use std\n" + text,
+        SPEC.format(use="mine", text=text, blocks=5, connection="sew"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            check_text(spec)
+        (error,) = caught.value.diagnostics
+        assert (error.code, error.span.text) == (code, wrong), str(caught.value)
+        assert error.span.start == spec.index(text) + len(before)
+        assert words in error.message
+
+
+def test_both_equations_are_needed() -> None:
+    for body, missing in (("in[i] = out[i - 1]", "result"), ("result = out[n - 1]", "in[i]")):
+        with pytest.raises(SpecError) as caught:
+            check_text(f"rule mine {{ {body} }}")
+        (error,) = caught.value.diagnostics
+        assert (error.code, error.span.text) == ("E0607", "mine")
+        assert f"what `{missing}` is" in error.message
+
+
+def test_terms_are_counted_before_they_are_made() -> None:
+    nested = "sum(" * 4 + "out[0]" + "".join(f" for {v} in 0 .. 300)" for v in "abcd")
+    for feed in ("sum(out[0] for j in 0 .. 1000000000 if j < 1)", nested):
+        with pytest.raises(SpecError) as caught:
+            check_text(f"rule mine {{ in[i] = {feed}; result = out[n - 1] }}")
+        (error,) = caught.value.diagnostics
+        assert error.code == "E0903"
+        assert f"{MAX_TERMS:,}" in error.message
