@@ -22,7 +22,7 @@ from danetc.runtime.bench import middle, race
 from danetc.runtime.memory import saved_bytes
 
 SPEC = """use std
-network dense(steps = 4) {{
+network probe(steps = 4) {{
   input = image(3, {image}, {image});  steps = steps;  neuron = IF;  surrogate = sigmoid(alpha = 4)
   stem = conv(8, kernel = 3) -> norm -> spike
   stages = stage({block}(8), {blocks}) via {connection} by {rule}

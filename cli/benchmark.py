@@ -105,10 +105,12 @@ def backend_missing(backend: str) -> str | None:
     if backend not in fx.BACKENDS:
         return f"there is none of this name; there are {', '.join(fx.BACKENDS)}"
     if backend == "spikingjelly":
+        from danetc.runtime.spiking import require
+
         try:
-            import_module("spikingjelly")
-        except ImportError:
-            return "SpikingJelly is not installed: pip install 'danetc[spikingjelly]'"
+            require()
+        except ImportError as error:
+            return str(error)
     return None
 
 

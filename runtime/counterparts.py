@@ -7,15 +7,18 @@ and rule. SpikingJelly's is the same network: the same layers, connection, rule 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
-from danetc.runtime.counterpart_neurons import spikingjelly_neuron
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.spikingjelly import counterpart
 from torch import nn
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
         return family
     if len(graph.neurons) != 1:
         return NoCounterpart(library, "its networks have one kind of neuron throughout")
-    neuron = spikingjelly_neuron(next(iter(graph.neurons.values())))
+    neuron = _neuron(NeuronProgram.parse(next(iter(graph.neurons.values()))))
     if neuron is None:
         names = ", ".join(graph.neurons)
         return NoCounterpart(library, f"none of its neurons is known to be {names}")
@@ -100,8 +103,7 @@ def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
     def make() -> nn.Module:
         module = "sew_resnet" if prefix == "sew" else "spiking_resnet"
         maker = getattr(import_module(f"spikingjelly.activation_based.model.{module}"), name)
-        # it copies the neuron's arguments for each neuron and hands them to the maker of neurons
-        model: nn.Module = maker(spiking_neuron=neuron.make, num_classes=classes, **options)
+        model: nn.Module = maker(spiking_neuron=neuron, num_classes=classes, **options)
         return model
 
     counts = _counts(make, graph)
@@ -126,6 +128,36 @@ def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
     return None
 
 
+def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
+    """What makes a neuron layer of SpikingJelly with these equations."""
+    found = counterpart(program)
+    if found is None or found.v_start != (found.v_reset or 0.0):
+        return None  # its layers start at their reset
+    options: dict[str, Any] = {
+        "v_threshold": float(found.v_threshold),  # its layers refuse integers
+        "v_reset": None if found.v_reset is None else float(found.v_reset),
+        "detach_reset": found.detach_reset,
+    }
+    node = f"{found.neuron}Node"
+    if found.neuron != "IF":
+        options["decay_input"] = found.decay_input
+    if found.neuron == "LIF":
+        options["tau"] = float(found.tau)
+    if found.neuron == "PLIF":
+        node = "ParametricLIFNode"
+        options["init_tau"] = 1 + math.exp(-program.learnables[0].raw)
+
+    def make() -> nn.Module:
+        base = "spikingjelly.activation_based"
+        surrogate = getattr(import_module(f"{base}.surrogate"), found.surrogate)
+        layer: nn.Module = getattr(import_module(f"{base}.neuron"), node)(
+            surrogate_function=surrogate(alpha=found.alpha), **options
+        )
+        return layer
+
+    return make
+
+
 # -- weighted layers ------------------------------------------------------------------------------
 
 
@@ -140,7 +172,7 @@ def _backbone(graph: Graph) -> str | NoCounterpart:
     classes = layers[-1].weight[0]
     closest, same = "", -1
     for name in TORCHVISION:
-        theirs = list(_layers_of(name, classes))
+        theirs = _layers_of(name, classes)
         if theirs == layers:
             return name
         shared = sum((Counter(theirs) & Counter(layers)).values())
@@ -149,8 +181,8 @@ def _backbone(graph: Graph) -> str | NoCounterpart:
     return NoCounterpart(library, _difference(layers, closest, classes))
 
 
-def _difference(layers: list[Layer], closest: str, classes: int) -> str:
-    theirs = list(_layers_of(closest, classes))
+def _difference(layers: tuple[Layer, ...], closest: str, classes: int) -> str:
+    theirs = _layers_of(closest, classes)
     for number, (mine, other) in enumerate(zip(layers, theirs, strict=False)):
         if mine != other:
             return (
@@ -163,11 +195,10 @@ def _difference(layers: list[Layer], closest: str, classes: int) -> str:
     )
 
 
-def _layers(graph: Graph) -> list[Layer]:
+def _layers(graph: Graph) -> tuple[Layer, ...]:
     """Convolutions and linear layers in the order of the spec, whatever the passes did."""
-    return [
-        _layer(graph, graph[id]) for id in sorted(graph.nodes) if graph[id].op in ("conv", "linear")
-    ]
+    weighted = (id for id in sorted(graph.nodes) if graph[id].op in ("conv", "linear"))
+    return tuple(_layer(graph, graph[id]) for id in weighted)
 
 
 def _layer(graph: Graph, node: Node) -> Layer:
@@ -180,17 +211,20 @@ def _layer(graph: Graph, node: Node) -> Layer:
     return Layer(weight, attrs["stride"], attrs["padding"], groups)
 
 
-def _layers_of(name: str, classes: int) -> Iterator[Layer]:
+@cache
+def _layers_of(name: str, classes: int) -> tuple[Layer, ...]:
     """The same of a torchvision network, which is made without memory for its weights."""
     with torch.device("meta"):
         model = _torchvision(name, classes)
+    layers = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             stride, padding = module.stride[0], module.padding[0]
             assert isinstance(padding, int)
-            yield Layer(tuple(module.weight.shape), stride, padding, module.groups)
+            layers.append(Layer(tuple(module.weight.shape), stride, padding, module.groups))
         elif isinstance(module, nn.Linear):
-            yield Layer(tuple(module.weight.shape))
+            layers.append(Layer(tuple(module.weight.shape)))
+    return tuple(layers)
 
 
 def _torchvision(name: str, classes: int) -> nn.Module:
