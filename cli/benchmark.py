@@ -305,16 +305,20 @@ def compare(
     )
 
 
-def in_own_process(command: Sequence[str], what: str) -> Alone:
-    """Run a command that prints an ``Alone`` as JSON, with an empty cache of compiled kernels.
+def in_own_process(command: Sequence[str], what: str, cache: Path | None = None) -> Alone:
+    """Run a command that prints an ``Alone`` as JSON.
 
-    Raises UserError with what it wrote to stderr where it fails.
+    Its cache of compiled kernels is the folder ``cache``, or an empty one. Raises UserError with
+    what it wrote to stderr where it fails.
     """
     with tempfile.TemporaryDirectory(prefix="danetc-bench-") as empty:
-        caches = {"TORCHINDUCTOR_CACHE_DIR": empty, "TRITON_CACHE_DIR": str(Path(empty) / "triton")}
-        done = subprocess.run(
-            list(command), capture_output=True, text=True, env={**os.environ, **caches}
-        )
+        folder = cache or Path(empty)
+        environment = {
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(folder),
+            "TRITON_CACHE_DIR": str(folder / "triton"),
+        }
+        done = subprocess.run(list(command), capture_output=True, text=True, env=environment)
     if done.returncode:
         raise UserError(
             f"the process that measures {what} ended with status {done.returncode}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,8 @@ def command(
         from danetc.plots import check_plot
 
         check_plot(plot)
+    # A thread that waits for others is no CPU time. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     from danetc.benchmark import Conditions, compare, this_program
 
