@@ -31,6 +31,7 @@ class Sizes:
     output: int
     width: int
     steps: int
+    columns: int = 1  # of the first operand
     program: str = ""
 
 
@@ -68,6 +69,12 @@ def _conv_backward(sizes: Sizes) -> int:
 
 def _norm_backward(sizes: Sizes) -> int:
     return sizes.output * sizes.width
+
+
+def _distances(sizes: Sizes) -> int:
+    kernel, wide = sizes.node.attrs["kernel"], sizes.columns
+    assert isinstance(kernel, int)
+    return sizes.output * (1 if (kernel - 1) * (wide + 1) < 2**8 else 2)
 
 
 def _statistics(sizes: Sizes) -> int:
@@ -126,17 +133,34 @@ KEEPS: Mapping[str, Keeps] = {
 }
 """A row for each operation, as it runs operation by operation."""
 
-PACKS = frozenset({"conv", "maxpool"})
-"""Operations of the fused backend that keep a whole-numbered input in bits, and nothing else."""
+FUSED: Mapping[str, Keeps] = {
+    # Distances from the corner of the window, and while it runs the places themselves.
+    "maxpool": Keeps(
+        extra=_distances,
+        forward=lambda s: 2 * PLACE * s.output,
+        backward=lambda s: PLACE * s.output + s.inputs[0] * s.width,
+    ),
+}
+"""Rows that the fused backend changes. What its regions keep, its plan says."""
 
-FLOATING = 8
-"""The largest number of bits in which values are packed (as ``runtime.packing`` has it)."""
+MAX_BITS = 8
+"""The largest number of bits in which values are packed, as ``runtime.packing`` has it."""
+
+
+def row_of(op: str, fused: bool) -> Keeps:
+    """The row of an operation under a backend."""
+    return FUSED.get(op, KEEPS[op]) if fused else KEEPS[op]
+
+
+def packs(node: Node, source: Node) -> bool:
+    """Whether the fused backend keeps an operation's input in bits, and nothing else of it."""
+    return node.op == "conv" and bool(bits_of(source))
 
 
 def bits_of(node: Node) -> int:
-    """In how many bits the fused backend keeps a node's value; 0: as it is."""
+    """In how many bits a node's value is kept where it is kept in bits; 0: as it is."""
     bits = node.value.kind.bound.bit_length() if node.value.kind.is_integer else 0
-    return bits if bits <= FLOATING else 0
+    return bits if bits <= MAX_BITS else 0
 
 
 def elements(node: Node, batch: int, steps: int) -> int:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from danetc.compiler.facts import weights_of
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.keeps import (
-    KEEPS,
-    PACKS,
     WORD_BYTES,
     Keeps,
     Sizes,
     bits_of,
     elements,
+    packs,
+    row_of,
 )
 from danetc.compiler.passes.recompute import Segments
 from danetc.compiler.passes.regions import Plan, Region
@@ -179,6 +179,12 @@ class Play:
             weights_of(self.whole, self.whole[item.id]) for item in (node, *norms)
         )
 
+    def _row(self, node: Node) -> Keeps:
+        return row_of(node.op, self.fused)
+
+    def _packs(self, node: Node) -> bool:
+        return self.fused and packs(node, self.whole[node.inputs[0]])
+
     def _sizes(self, node: Node) -> Sizes:
         return Sizes(
             node,
@@ -186,6 +192,7 @@ class Play:
             self.elements[node.id],
             self.width,
             self.whole.steps,
+            self.whole[node.inputs[0]].value.shape[-1] if node.inputs else 1,
             self.whole.neurons[str(node.attrs["neuron"])] if node.op == "neuron" else "",
         )
 
@@ -223,7 +230,7 @@ class Play:
 
     def _result(self, node: Node, values: Mapping[int, Block]) -> Block:
         """Run an operation."""
-        row = KEEPS[node.op]
+        row = self._row(node)
         if node.op == "input":
             return self.heap.new(0)
         if row.view:
@@ -238,7 +245,7 @@ class Play:
         record = Record()
         if node.id not in self.trained:
             return record
-        row = KEEPS[node.op]
+        row = self._row(node)
         wanted: list[int] = []
         extra = row.extra(self._sizes(node))
         if self.fused and node.op == "neuron":
@@ -251,13 +258,15 @@ class Play:
                     wanted.append(source)
             if segment is not None and bits_of(node) and not self._is_last(node, segment):
                 record.kept.append(self._packed(node.id))
-        elif self.fused and node.op in PACKS and bits_of(self.whole[node.inputs[0]]):
+        elif self._packs(node):
             record.kept.append(self._packed(node.inputs[0]))
             extra = 0
         else:
             wanted += node.inputs if row.inputs else ()
             wanted += (node.id,) if row.output else ()
-        small = node.op in ("batchnorm", "neuron", "tebn", "groupnorm")
+        small = node.op in ("batchnorm", "neuron", "tebn", "groupnorm") or (
+            node.op == "maxpool" and self.fused
+        )
         if segment is None or small:
             record.kept.append(self.heap.new(extra, "saved"))
         else:
@@ -273,8 +282,7 @@ class Play:
         members = self.members[segment]
         after = members[members.index(node) + 1 :]
         return all(
-            KEEPS[n.op].view or (self.fused and n.op in PACKS and bits_of(self.whole[n.inputs[0]]))
-            for n in after
+            self._row(n).view or self._packs(n) or (self.fused and n.op == "maxpool") for n in after
         )
 
     def _keep_inputs(self, segment: int) -> list[Block]:
@@ -340,7 +348,7 @@ class Play:
                 for i, norm in zip(region.inputs, region.norms, strict=True)
                 if norm is None and bits_of(self.whole[i])
             ]
-        elif self.fused and node.op in PACKS and bits_of(self.whole[node.inputs[0]]):
+        elif self._packs(node):
             packed = node.inputs
         result = []
         for id in packed:
@@ -354,8 +362,8 @@ class Play:
         if self.fused and node.op == "neuron":
             self._region_gradients(self.regions[node.id], gradients)
             return
-        row = KEEPS[node.op]
-        work = self.heap.new(self._backward_work(node, row))
+        row = self._row(node)
+        work = self.heap.new(row.backward(self._sizes(node)))
         made: list[tuple[int, Block]] = []
         for source in node.inputs:
             if source not in self.trained:
@@ -368,13 +376,6 @@ class Play:
         self.heap.drop(work)
         for source, block in made:
             self._give(gradients, source, block)
-
-    def _backward_work(self, node: Node, row: Keeps) -> int:
-        sizes = self._sizes(node)
-        work = row.backward(sizes)
-        if self.fused and node.op == "maxpool" and bits_of(self.whole[node.inputs[0]]):
-            work += sizes.output * (self.width + 8)
-        return work
 
     def _region_gradients(self, region: Region, gradients: dict[int, Block]) -> None:
         shape = self.elements[region.neuron]
@@ -412,7 +413,7 @@ class Play:
         elif known.holders == 1:
             self.heap.drop(block)
         else:
-            gradients[id] = self.heap.new(max(known.size, block.size))
+            gradients[id] = self.heap.new(self.elements[id] * self.width)
             self.heap.drop(known)
             self.heap.drop(block)
 

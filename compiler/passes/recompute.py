@@ -35,7 +35,9 @@ def plan_segments(graph: Graph, length: int = 1) -> Segments:
     users = graph.users()
     for node in reversed(list(graph.nodes.values())):
         if node.id not in of and node.op != "input":
-            _join(node, users[node.id], of)
+            near = [id for id in users[node.id] if _beside(node, graph[id])]
+            if len(near) == len(users[node.id]):
+                _join(node, near, of)
     random = frozenset(of[id] for id in of if OPS[graph[id].op].random)
     return Segments(of, random)
 
@@ -72,6 +74,11 @@ def block_of(node: Node) -> Path | None:
         if name == "blocks" and child.isdecimal():
             return node.scope[: depth + 2]
     return None
+
+
+def _beside(node: Node, reader: Node) -> bool:
+    """Whether a reader stands in the scope of a node or below it."""
+    return reader.scope[: len(node.scope)] == node.scope
 
 
 def _join(node: Node, readers: list[int], of: dict[int, int]) -> None:
