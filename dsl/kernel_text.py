@@ -186,7 +186,8 @@ def python_class(program: NeuronProgram, name: str, surrogate_class: str) -> str
     """A torch.nn.Module with the equations of ``program`` in its forward method.
 
     It takes ``[N, ...]`` (the same input at each of ``steps`` time steps) or ``[T, N, ...]`` and
-    gives ``[T, N, ...]``; its numbers are those of the runtime's operator, bit for bit.
+    gives ``[T, N, ...]``, or what it takes if it has no states; its numbers are those of the
+    runtime's operator, bit for bit.
     """
     attributes = parameter_names(program)
     states = [state.name for state in program.states]
@@ -195,9 +196,10 @@ def python_class(program: NeuronProgram, name: str, surrogate_class: str) -> str
     roots = [program.output, *program.next_states]
     body = _readable_body(program.ops, scope, roots, like=scope[INPUT], spike=surrogate_class)
     x = scope[INPUT]
+    shapes = "[N, ...] or [T, N, ...] to [T, N, ...]" if states else "each element by itself"
     lines = [
         f"class {name}(nn.Module):",
-        f'    """Neuron {_identifier(program.name)}: [N, ...] or [T, N, ...] to [T, N, ...]."""',
+        f'    """Neuron {_identifier(program.name)}: {shapes}."""',
         "",
         "    def __init__(self, steps, rank):",
         "        super().__init__()",
@@ -206,31 +208,33 @@ def python_class(program: NeuronProgram, name: str, surrogate_class: str) -> str
     ]
     for attribute, item in zip(attributes, program.learnables, strict=True):
         lines.append(f"        self.{attribute} = nn.Parameter(torch.tensor({item.raw!r}))")
-    lines += [
-        "",
-        "    def forward(self, x_seq):",
-        "        if x_seq.dim() == self.rank + 1:",
-        "            x_seq = x_seq.expand(self.steps, *x_seq.shape)",
-    ]
+    lines += ["", f"    def forward(self, {'x_seq' if states else x}):"]
+    if states:
+        lines += [
+            "        if x_seq.dim() == self.rank + 1:",
+            "            x_seq = x_seq.expand(self.steps, *x_seq.shape)",
+        ]
     for attribute, item in zip(attributes, program.learnables, strict=True):
         lines.append(f"        {scope[item.parameter]} = self.{attribute}")
+    if not states:
+        lines += [f"        {line}" for line in body]
+        return "\n".join([*lines, f"        return {scope[program.output]}", ""])
     for state in program.states:
         lines.append(f"        {scope[state.name]} = torch.full_like(x_seq[0], {state.init!r})")
     lines += ["        outputs = []", f"        for {x} in x_seq:"]
     lines += [f"            {line}" for line in body]
     lines.append(f"            outputs.append({scope[program.output]})")
-    if states:
-        scalars = program.scalars()
-        after = []
-        for value in program.next_states:
-            if isinstance(value, float):
-                after.append(f"torch.full_like({x}, {value!r})")
-            elif value in scalars:
-                after.append(f"({scope[value]}).to({x}.dtype).expand_as({x})")
-            else:
-                after.append(scope[value])
-        targets = ", ".join(scope[state] for state in states)
-        lines.append(f"            {targets} = {', '.join(after)}")
+    scalars = program.scalars()
+    after = []
+    for value in program.next_states:
+        if isinstance(value, float):
+            after.append(f"torch.full_like({x}, {value!r})")
+        elif value in scalars:
+            after.append(f"({scope[value]}).to({x}.dtype).expand_as({x})")
+        else:
+            after.append(scope[value])
+    targets = ", ".join(scope[state] for state in states)
+    lines.append(f"            {targets} = {', '.join(after)}")
     lines += ["        return torch.stack(outputs)", ""]
     return "\n".join(lines)
 

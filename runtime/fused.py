@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from danetc.runtime.leaf import Leaf
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
+from danetc.runtime.ops import is_timeless
 from danetc.runtime.packing import Kept
 from danetc.runtime.recompute import Note, Output, tape
 from danetc.runtime.region import RegionKernel, Term, region_kernel
 from danetc.runtime.sync import global_statistics, input_gradient, is_synchronised
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
 
@@ -39,7 +39,8 @@ class _Call:
     """What one call of a region is, its tensors apart.
 
     ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
-    memory, ``known`` is the output where a first run has noted it.
+    memory, ``timeless`` that the output does not vary either, ``known`` is the output where a first
+    run has noted it.
     """
 
     kernel: RegionKernel
@@ -48,6 +49,7 @@ class _Call:
     bits: tuple[int, ...]
     modes: tuple[str, ...]
     last: bool
+    timeless: bool
     known: Output | None
 
     def split(self, tensors: Sequence[Tensor]) -> _Tensors:
@@ -83,13 +85,13 @@ def _run(call: _Call, tensors: Sequence[Tensor]) -> Tensor:
     inputs = parts.inputs
     shape = next(
         (x.shape for x, term in zip(inputs, call.terms, strict=True) if not term.static),
-        (call.steps, *inputs[0].shape),
+        inputs[0].shape if call.timeless else (call.steps, *inputs[0].shape),
     )
     if call.known is not None:
         return call.known.restore(inputs[0], shape).view(shape)
     (out,) = call.kernel.forward(*parts.arguments(call, inputs))
     if call.last:
-        return out.view(*shape[:2], *shape[3:], shape[2]).movedim(-1, 2)
+        return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
     return out.view(shape)
 
 
@@ -112,7 +114,8 @@ class _Region(torch.autograd.Function):
         parts = call.split(ctx.saved_tensors)
         inputs = [kept.restore(x) for kept, x in zip(ctx.kept, parts.inputs, strict=True)]
         arguments = parts.arguments(call, inputs)
-        grad = _flat(grads[0], Term(normed=False, static=False), call.last)
+        grad = grads[0].unsqueeze(0) if call.timeless else grads[0]
+        grad = _flat(grad, Term(normed=False, static=False), call.last)
         results = list(call.kernel.backward(grad, *arguments))
         varying = None if all(term.static for term in call.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in call.terms) else None
@@ -193,7 +196,7 @@ def _unmapped(maps: Tensor, flat: Tensor, last: bool) -> Tensor:
 # -- the layer -------------------------------------------------------------------------------------
 
 
-class FusedNeuron(Leaf, Neuron):
+class FusedNeuron(Neuron):
     """A neuron with the sum and the norms before it.
 
     Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
@@ -202,8 +205,8 @@ class FusedNeuron(Leaf, Neuron):
     ``output_bits`` the same of the output. Run again by ``recompute``, it gives the output that it
     noted and takes no statistics anew.
 
-    Where torch.compile or torch.export take the whole model, norms, sum and neuron are called one
-    by one: the compiler fuses them itself.
+    Where torch.compile, torch.export or fx trace the model, norms, sum and neuron are called one by
+    one: the compiler fuses them itself, and a trace has all parameters.
     """
 
     def __init__(
@@ -225,11 +228,12 @@ class FusedNeuron(Leaf, Neuron):
         self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+            return super().forward(self._sum(inputs))
         static = [x.dim() == self.rank + 1 for x in inputs]
-        if torch.compiler.is_compiling():
-            return super().forward(self._sum(inputs, static))
         lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
-        steps = lengths.pop() if lengths else self.steps
+        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
+        steps = lengths.pop() if lengths else 1 if timeless else self.steps
         terms = tuple(
             Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
         )
@@ -248,6 +252,7 @@ class FusedNeuron(Leaf, Neuron):
             self._bits,
             tuple(map(_mode, norms)),
             any(is_last(x) for x in inputs),
+            timeless,
             known,
         )
         weights = [norm.weight for norm in norms]
@@ -260,19 +265,17 @@ class FusedNeuron(Leaf, Neuron):
         return out
 
     def current(self, *inputs: Tensor) -> Tensor:
-        total = self._sum([x.unsqueeze(0) for x in inputs], [False] * len(inputs))
-        return total.squeeze(0)
+        return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
-    def _sum(self, inputs: Sequence[Tensor], static: Sequence[bool]) -> Tensor:
+    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         """What drives the neuron, operation by operation."""
         terms = []
-        for x, norm, same in zip(inputs, self._norms, static, strict=True):
-            if norm is None:
-                terms.append(x)
-            elif isinstance(norm, StaticBatchNorm2d) or same:
-                terms.append(norm(x))
+        for x, norm in zip(inputs, self._norms, strict=True):
+            if norm is None or isinstance(norm, StaticBatchNorm2d):
+                terms.append(x if norm is None else norm(x))
             else:
-                terms.append(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+                flat = x.flatten(0, -self.rank - 1)
+                terms.append(norm(flat).unflatten(0, x.shape[: -self.rank]))
         total: Tensor = terms[0]
         for term in terms[1:]:
             total = total + term

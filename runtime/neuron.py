@@ -15,7 +15,8 @@ class Neuron(nn.Module):
     """A layer of neurons with the equations of ``program``, the text of a NeuronProgram.
 
     Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
-    [T, N, ...]; ``rank`` is the number of dimensions of one sample. Its learnables are scalar
+    [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
+    of one sample. Its learnables are scalar
     parameters under their names (``NAME_raw`` where they have bounds). No state outlives a call.
     """
 

@@ -39,31 +39,43 @@ def _time(x: Tensor, steps: int, rank: int) -> int | None:
     return steps if static else None
 
 
+def is_timeless(x: Tensor, rank: int, program: str) -> bool:
+    """Whether a layer of neurons gives [N, ...]: the same at each step, as its input is."""
+    return is_static(x, rank) and not kernel(program).program.is_stateful
+
+
 @torch.library.custom_op("danetc::neuron", mutates_args=())
 def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
 
     ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars). States start
-    anew with every call. Raises ValueError for a wrong shape.
+    anew with every call; without any, [N, ...] gives [N, ...]. Raises ValueError for a wrong shape.
     """
-    return kernel(program).forward(x, params, _time(x, steps, rank))
+    repeats = _time(x, steps, rank)
+    if is_timeless(x, rank, program):
+        return kernel(program).forward(x, params, 1).squeeze(0)
+    return kernel(program).forward(x, params, repeats)
 
 
 @neuron.register_fake
 def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     repeats = _time(x, steps, rank)
-    return x.new_empty(x.shape if repeats is None else (repeats, *x.shape))
+    single = repeats is None or is_timeless(x, rank, program)
+    return x.new_empty(x.shape if single else (repeats, *x.shape))
 
 
 @torch.library.custom_op("danetc::neuron_backward", mutates_args=())
 def neuron_backward(
     grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str
 ) -> list[Tensor]:
-    """Gradients of x and of each of ``params``; ``grad`` is the output's, [T, N, ...].
+    """Gradients of x and of each of ``params``; ``grad`` is the output's.
 
     For a static input the gradients of all steps are added up.
     """
-    return kernel(program).backward(grad, x, params, _time(x, steps, rank))
+    repeats = _time(x, steps, rank)
+    if is_timeless(x, rank, program):
+        return kernel(program).backward(grad.unsqueeze(0), x, params, 1)
+    return kernel(program).backward(grad, x, params, repeats)
 
 
 @neuron_backward.register_fake

@@ -24,17 +24,20 @@ class _Conv(torch.autograd.Function):
         ctx.options = options
         ctx.kept = Kept(x, bits)
         ctx.has_bias = bias is not None
-        ctx.save_for_backward(ctx.kept.keep(x), weight)
+        # Torch's own keeps the input even of a frozen layer.
+        ctx.save_for_backward(ctx.kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _, stride, padding, dilation, groups = ctx.options
         packed, weight = ctx.saved_tensors
+        x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
+        if packed is not None:
+            x = ctx.kept.restore(packed)
         dx, dw, db = torch.ops.aten.convolution_backward(
-            grads[0], ctx.kept.restore(packed), weight,
-            [weight.shape[0]] if ctx.has_bias else None, list(stride), list(padding),
-            list(dilation), False, [0, 0], groups, list(ctx.needs_input_grad[:3]),
+            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, list(stride),
+            list(padding), list(dilation), False, [0, 0], groups, list(ctx.needs_input_grad[:3]),
         )  # fmt: skip
         return dx, dw, db, None
 
@@ -47,8 +50,8 @@ class PackedConv2d(Leaf, nn.Conv2d):
         self.bits = bits
 
     def forward(self, x: Tensor) -> Tensor:
-        keeps = torch.is_grad_enabled() and self.weight.requires_grad
-        if not keeps or torch.compiler.is_compiling():
+        wanted = any(v is not None and v.requires_grad for v in (x, self.weight, self.bias))
+        if not (wanted and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return super().forward(x)
         x, weight, bias = (_autocast(value) for value in (x, self.weight, self.bias))
         options = (self.bits, self.stride, self.padding, self.dilation, self.groups)

@@ -279,7 +279,7 @@ def test_a_choice_of_two_learnables_keeps_the_type(compiled: Any) -> None:
         x = torch.tensor([[3.0, -4.0, -5.0]], dtype=dtype, requires_grad=True)
         out = neuron(x)
         assert out.dtype == dtype
-        assert out.tolist() == [[[3.0, -8.0, -10.0]]]
+        assert out.tolist() == [[3.0, -8.0, -10.0]]
         out.sum().backward()
         assert [p.grad.item() for p in neuron.params() if p.grad is not None] == [3.0, -9.0]
 

@@ -1,0 +1,436 @@
+"""The fused backend against the eager one: the same numbers, and less kept for the backward pass.
+
+Kernels run uncompiled here, so that float64 is compared to rounding; test_compiled.py compiles.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.runtime import compiled as compiler
+from danetc.runtime.fused import FusedNeuron
+from danetc.runtime.model import Model
+from danetc.runtime.packed import PackedConv2d, PackedMaxPool2d
+from torch import Tensor, fx, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from tests.differential.helpers import assert_same, observe, randn, shake, text
+from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
+
+STEPS, BATCH = 3, 2
+# fmt: off
+CONNECTIONS = (
+    "origin", "tdbn", "tdbn_identity", "baa", "baa_conv", "sew", "sew_and", "sew_iand",
+    "pa_a", "pa_a_spike", "pa_b", "pa_b_conv", "pa_b_spike", "ms", "ms_conv",
+)
+SPIKING = ("IF", "LIF", "PLIF", "IF_soft", "LIF_soft", "PLIF_soft", "ALIF", "MSLIF")
+# fmt: on
+NEURONS = {
+    **{name: f"neuron = {name}" for name in SPIKING},
+    "detached": "neuron = LIF(detach_reset = true)",
+    "rest": "neuron = LIF(v_rest = 0.25)",
+    "learnt": "neuron = LIF(tau = learn(2.0, above = 1))",
+    "ann": "neuron = ReLU",
+}
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "COMPILE", False)
+
+
+def both(graph: Graph) -> tuple[Model, Model]:
+    """Eager and fused in float64 with the same weights."""
+    eager, fused = emit(graph, 0).double(), emit(graph, 0, "fused").double()
+    shake(eager)
+    fused.load_state_dict(eager.state_dict())
+    return eager, fused
+
+
+def compare(graph: Graph, x: Tensor, training: bool = True) -> None:
+    eager, fused = both(graph)
+    if not training:
+        eager(x)  # running statistics that are not the first ones
+        fused.load_state_dict(eager.state_dict())
+        eager.eval()
+        fused.eval()
+    torch.manual_seed(0)
+    expected = observe(eager, x)
+    torch.manual_seed(0)
+    found = observe(fused, x)
+    for mine, other in zip(found.spikes, expected.spikes, strict=True):
+        if bool(((other == 0) | (other == 1)).all()):
+            assert torch.equal(mine, other)
+    assert_same(found, expected, outputs=1e-12, gradients=1e-9, buffers=1e-12)
+
+
+def inputs(graph: Graph) -> Iterator[Tensor]:
+    shape = graph.input.value.shape
+    if not graph.input.value.varies:
+        yield randn(BATCH, *shape).sigmoid()
+    if graph.name not in ENCODED:
+        yield randn(STEPS, BATCH, *shape).sigmoid()
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_every_kind_of_network(name: str) -> None:
+    graph = text(VARIETY[name])
+    first, *others = inputs(graph)
+    compare(graph, first)
+    if others and name not in ENCODED:
+        compare(graph, others[0], training=False)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("connection", CONNECTIONS)
+def test_every_connection(connection: str, sequence: bool, training: bool) -> None:
+    stem = ANALOG_STEM if connection.startswith(("pa_", "ms")) else {}
+    graph = text(small(f"layers via {connection}", more=LAYERS, **stem))
+    leading = (STEPS, BATCH) if sequence else (BATCH,)
+    compare(graph, randn(*leading, 3, 8, 8), training)
+
+
+LAYERS = "backbone layers = stage(basic(4), 2) -> stage(basic(8), 1, stride = 2)"
+
+
+@pytest.mark.parametrize("connection", ["origin", "pa_a"])
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_neuron(neuron: str, connection: str) -> None:
+    stem = ANALOG_STEM if connection == "pa_a" else {}
+    graph = text(small(f"layers via {connection}", more=LAYERS, settings=NEURONS[neuron], **stem))
+    compare(graph, randn(BATCH, 3, 8, 8))
+    compare(graph, randn(STEPS, BATCH, 3, 8, 8))
+
+
+def test_static_regions() -> None:
+    """Neurons of a current that does not vary, alone and in a sum with one that does."""
+    graph = text(
+        """network net {
+          input = image(3, 8, 8); steps = 3; neuron = PLIF; surrogate = atan
+          a = in -> conv(4) -> norm
+          b = a -> spike -> conv(4) -> norm
+          c = in -> conv(4) -> norm
+          d = (c + b) -> spike
+          e = (c + a) -> spike
+          out = concat(d, e) -> avgpool -> mean_over_time -> linear(5)
+        }"""
+    )
+    compare(graph, randn(BATCH, 3, 8, 8))
+    compare(graph, randn(STEPS, BATCH, 3, 8, 8))
+
+
+@pytest.mark.parametrize("image", [1, 5])
+def test_single_values(image: int) -> None:
+    """One image, one channel, one pixel: dimensions of size 1 are dimensions."""
+    graph = text(
+        f"""network net {{
+          input = image(1, {image}, {image}); steps = 3; neuron = IF; surrogate = sigmoid
+          a = in -> conv(1) -> norm -> spike -> conv(1) -> norm
+          b = in -> conv(1) -> norm
+          out = (a + b) -> spike -> avgpool -> mean_over_time -> linear(2)
+        }}"""
+    )
+    compare(graph, randn(1, 1, image, image))
+    compare(graph, randn(1, 1, image, image), training=False)
+
+
+def test_one_value_a_channel_cannot_be_normalised() -> None:
+    graph = text(
+        """network net {
+          input = events(2, 1, 1); steps = 1; neuron = IF; surrogate = sigmoid
+          out = in -> conv(3, kernel = 1) -> norm -> spike -> mean_over_time -> linear(2)
+        }"""
+    )
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        emit(graph, 0, "fused")(torch.randn(1, 1, 2, 1, 1))
+
+
+# -- the model stays a model -----------------------------------------------------------------------
+
+
+def origin(**options: str) -> Graph:
+    return text(small("layers via origin by densely_additive", more=LAYERS, **options))
+
+
+def step(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    model.zero_grad()
+    y = model(x)
+    (y * randn(*y.shape, seed=5)).sum().backward()
+    return y.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def assert_equal(one: tuple[Tensor, list[Tensor]], other: tuple[Tensor, list[Tensor]]) -> None:
+    assert torch.equal(one[0], other[0])
+    assert len(one[1]) == len(other[1])
+    for a, b in zip(one[1], other[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_names_and_first_weights_are_those_of_eager() -> None:
+    graph = origin()
+    eager, fused = emit(graph, 3).state_dict(), emit(graph, 3, "fused").state_dict()
+    assert list(eager) == list(fused)
+    assert all(torch.equal(value, fused[name]) for name, value in eager.items())
+
+
+def test_a_copy_has_its_own_norms() -> None:
+    _, fused = both(origin())
+    x = randn(BATCH, 3, 8, 8)
+    twin = copy.deepcopy(fused)
+    assert_equal(step(twin, x), step(fused, x))
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.5)
+    expected = step(twin, x)
+    step(fused, x)
+    assert_equal(step(twin, x), expected)
+    mine = {id(p) for p in twin.parameters()} | {id(b) for b in twin.buffers()}
+    for module in twin.modules():
+        if isinstance(module, FusedNeuron):
+            for norm in module._norms:
+                assert norm is None or id(norm.weight) in mine
+
+
+def test_two_backward_passes_and_another_batch() -> None:
+    eager, fused = both(origin())
+    for size in (2, 3, 1):
+        x = randn(size, 3, 8, 8)
+        for _ in range(2):
+            assert_equal(step(fused, x), step(eager, x))
+    fused.zero_grad()
+    y = fused(randn(2, 3, 8, 8)).sum()
+    y.backward(retain_graph=True)
+    first = [p.grad.clone() for p in fused.parameters() if p.grad is not None]
+    y.backward()
+    for p, grad in zip(fused.parameters(), first, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, 2 * grad)
+
+
+def test_dtypes() -> None:
+    _, fused = both(origin())
+    x = randn(BATCH, 3, 8, 8)
+    y, gradients = step(fused, x)
+    single, grads = step(fused.float(), x.float())
+    assert single.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in grads)
+    half = fused.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert half.isfinite().all()
+    again, _ = step(fused.double(), x)
+    assert again.dtype == torch.float64
+    del y, gradients
+
+
+def test_retraced_by_fx() -> None:
+    """A trace has the norms as modules of its own, so that it can be trained and saved."""
+    eager, fused = both(origin())
+    traced = fx.symbolic_trace(fused)
+    assert set(traced.state_dict()) == set(fused.state_dict())
+    x = randn(BATCH, 3, 8, 8)
+    assert_equal(step(traced, x), step(eager, x))
+    fused.eval()
+    assert torch.equal(traced.eval()(x), fused(x)), "the trace has not fixed the mode"
+
+
+def test_compiled_as_a_whole_without_a_graph_break() -> None:
+    eager, fused = both(text(small("layers via sew", more=LAYERS)))
+    whole = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    x = randn(BATCH, 3, 8, 8)
+    assert_equal(step(whole, x), step(eager, x))
+    for name, value in eager.named_buffers():
+        torch.testing.assert_close(value, dict(fused.named_buffers())[name])
+    eager.eval()
+    fused.eval()
+    torch.testing.assert_close(whole(x), eager(x))
+
+
+def test_streamed() -> None:
+    _, fused = both(text(VARIETY["every_step"]))
+    fused.eval()
+    x = randn(STEPS, BATCH, 3, 8, 8)
+    states = None
+    for frame, expected in zip(x, fused(x), strict=True):
+        y, states = fused.stream(frame, states)
+        torch.testing.assert_close(y, expected)
+
+
+def test_channels_last() -> None:
+    """Kernels take it as it is, and gradients come as they went."""
+    for stages in ("layers via sew", "layers via origin", "layers via baa"):
+        eager, fused = both(text(small(stages, more=LAYERS, stem=MAXPOOL)))
+        x = randn(BATCH, 3, 8, 8)
+        expected = step(eager, x)
+        fused = fused.to(memory_format=torch.channels_last)
+        found = step(fused, x.to(memory_format=torch.channels_last))
+        assert torch.equal(found[0], expected[0])
+        for a, b in zip(found[1], expected[1], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        layouts: list[bool] = []
+
+        def note(
+            module: nn.Module, args: tuple[Tensor], y: Tensor, to: list[bool] = layouts
+        ) -> None:
+            to.append(args[0].is_contiguous(memory_format=torch.channels_last))
+
+        for module in fused.modules():
+            if isinstance(module, PackedConv2d):
+                module.register_forward_hook(note)
+        fused(x.to(memory_format=torch.channels_last))
+        assert layouts
+        assert all(layouts), "a convolution got an input that had to be copied"
+
+
+MAXPOOL = "conv(4) -> norm -> spike -> maxpool(3, stride = 2)"
+
+
+# -- what is kept ----------------------------------------------------------------------------------
+
+
+def kept(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """What autograd keeps of a forward pass, parameters and buffers apart."""
+    found: dict[int, Tensor] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        found[value.untyped_storage().data_ptr()] = value
+        return value
+
+    with saved_tensors_hooks(pack, lambda value: value):
+        model(x)
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    return [value for place, value in found.items() if place not in own]
+
+
+def test_whole_numbers_are_kept_as_bits() -> None:
+    """Of floats, only what convolutions give to norms, the image, and the head's small vectors."""
+    for connection in ("origin", "sew", "baa", "sew_iand"):
+        graph = text(small(f"layers via {connection}", more=LAYERS, stem=MAXPOOL))
+        x = torch.randn(BATCH, 3, 8, 8)
+        model = emit(graph, 0, "fused")
+        tensors = kept(model, x)
+        given = {
+            node.id for node in graph.nodes.values()
+            if node.op == "batchnorm" for node in graph.inputs_of(node)
+        }  # fmt: skip
+        sizes = {graph[id].value.shape for id in given} | {(3, 8, 8)}
+        bulky = [t for t in tensors if t.is_floating_point() and t.dim() >= 4]
+        assert bulky
+        assert {tuple(t.shape[-3:]) for t in bulky} <= sizes
+        limit = len(given) + (1 if connection != "sew_iand" else 8)  # a product keeps its factors
+        assert len(bulky) <= limit
+        assert any(t.dtype == torch.uint8 for t in tensors)
+
+
+def test_far_less_is_kept_than_eager_keeps() -> None:
+    graph = text(small("tiny via sew", stem=MAXPOOL))
+    x, y = torch.randn(8, 3, 8, 8), torch.zeros(8, dtype=torch.int64)
+    sizes = {
+        backend: sum(t.untyped_storage().nbytes() for t in kept(emit(graph, 0, backend), x))
+        for backend in ("eager", "fused")
+    }
+    del y
+    assert sizes["fused"] < 0.5 * sizes["eager"]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_kept_where_no_gradient_is_wanted(
+    mode: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eager, fused = both(origin(stem=MAXPOOL))
+    x = randn(BATCH, 3, 8, 8)
+
+    def forbidden(*args: object) -> None:
+        raise AssertionError("packed without need")
+
+    monkeypatch.setattr("danetc.runtime.packing.pack", forbidden)
+    for training in (True, False):
+        eager.train(training)
+        fused.train(training)
+        with mode():
+            y = fused(x)
+            assert torch.equal(y, eager(x))
+        assert not y.requires_grad
+
+
+def test_frozen_weights_keep_no_input() -> None:
+    conv = PackedConv2d(2, 3, 3, bits=1)
+    x = torch.ones(1, 2, 5, 5, requires_grad=True)
+    before = {t.data_ptr() for t in kept(conv, x)}
+    assert before
+    conv.weight.requires_grad_(False)
+    remaining = kept(conv, x)
+    assert all(t.shape != x.shape and t.dtype != torch.uint8 for t in remaining)
+    y = conv(x)
+    y.sum().backward()
+    plain = nn.functional.conv2d(torch.ones_like(x), conv.weight, conv.bias)
+    assert torch.equal(y, plain)
+    assert x.grad is not None
+
+
+def test_frozen_network() -> None:
+    eager, fused = both(origin(stem=MAXPOOL))
+    for model in (eager, fused):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(("head", "stages.1")))
+    x = randn(BATCH, 3, 8, 8)
+    assert_equal(step(fused, x), step(eager, x))
+    assert all(p.grad is None for p in fused.stem.parameters())
+    for norm in (m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eval()
+    for norm in (m for m in eager.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.eval()
+    assert_equal(step(fused, x), step(eager, x))
+
+
+def test_dropout_makes_a_spike_edge_analog() -> None:
+    graph = text(small("layers via plain", more=LAYERS.replace("basic", "single"), stem=DROPPED))
+    fused = emit(graph, 0, "fused")
+    convolutions = [m for m in fused.modules() if isinstance(m, nn.Conv2d)]
+    packed = [type(m) is PackedConv2d for m in convolutions]
+    assert packed[:2] == [False, False], "neither the image nor what dropout scales is whole"
+    assert all(packed[2:])
+    eager = emit(graph, 0).double()
+    fused = fused.double()
+    x = randn(BATCH, 3, 8, 8)
+    torch.manual_seed(1)
+    expected = step(eager, x)
+    torch.manual_seed(1)
+    assert_equal(step(fused, x), expected)
+
+
+DROPPED = "conv(4) -> norm -> spike -> dropout(0.5)"
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 2, 2), (2, 3, 1)]
+)
+def test_max_pooling(kernel: int, stride: int, padding: int, last: bool, wide: bool) -> None:
+    """Ties are the rule with spikes: the first of a window gets the gradient, as in torch."""
+    for values in (randn(2, 3, 9, 300 if wide else 7), randn(1, 2, 8, 8).gt(0.5).double()):
+        x = values.to(memory_format=torch.channels_last) if last else values
+        mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        y = PackedMaxPool2d(kernel, stride, padding)(mine)
+        expected = nn.MaxPool2d(kernel, stride, padding)(other)
+        assert torch.equal(y, expected)
+        grad = randn(*y.shape)
+        y.backward(grad)
+        expected.backward(grad)
+        assert mine.grad is not None
+        assert other.grad is not None
+        assert torch.equal(mine.grad, other.grad)
+
+
+def test_max_pooling_keeps_bytes() -> None:
+    pool = PackedMaxPool2d(3, 2, 1)
+    x = torch.randn(2, 3, 16, 16, requires_grad=True)
+    (places,) = kept(pool, x)
+    assert places.dtype == torch.uint8
+    assert places.shape == (2, 3, 8, 8)
