@@ -1,0 +1,162 @@
+"""Compiled kernels: the numbers of the functions they come from, and what happens without them.
+
+Compiling takes seconds a kernel: two are compiled here, and run at every size.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.runtime import compiled as compiler
+from danetc.runtime.compiled import Compiled, missing_compiler
+from danetc.runtime.region import Term, region_kernel
+from torch import Tensor
+
+from tests.differential.helpers import text
+from tests.differential.networks import small
+
+STEPS = 3
+TERMS = (Term(normed=True, static=False), Term(normed=False, static=True))
+needs_compiler = pytest.mark.skipif(
+    missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"
+)
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """No kernel is known, before and after."""
+    region_kernel.cache_clear()
+    compiler._notice_missing.cache_clear()
+    yield
+    region_kernel.cache_clear()
+    compiler._notice_missing.cache_clear()
+
+
+def arguments(batch: int, channels: int, length: int, last: bool = False) -> list[Tensor]:
+    shape = (batch, length, channels) if last else (batch, channels, length)
+    affine = [torch.rand(channels) + 0.5, torch.randn(channels)]
+    return [
+        torch.randn(STEPS, *shape),
+        torch.randn(shape),
+        *(value if last else value.unsqueeze(1) for value in affine),
+        torch.tensor(0.3),
+    ]
+
+
+@needs_compiler
+def test_one_kernel_for_every_size(
+    compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    """float32: spikes equal, gradients to rounding; sizes of 1; and channels last."""
+    kernel = region_kernel(compiled("PLIF").text(), TERMS, STEPS)
+    count = 0
+    plain = compiler._compile
+
+    def counted(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        return plain(*args)
+
+    monkeypatch.setattr(compiler, "_compile", counted)
+    torch.manual_seed(0)
+    for last in (False, True):
+        for size in ((4, 8, 9), (1, 8, 9), (2, 1, 9), (2, 8, 1), (1, 1, 1), (5, 70, 33)):
+            given = arguments(*size, last)
+            grad = torch.randn_like(given[0])
+            monkeypatch.setattr(compiler, "COMPILE", False)
+            (expected,) = kernel.forward(*given)
+            grads = kernel.backward(grad, *given)
+            monkeypatch.setattr(compiler, "COMPILE", True)
+            if not last:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", RuntimeWarning)
+                    (found,) = kernel.forward(*given)
+                assert torch.equal(found, expected)
+            # One layout is enough for the other direction.
+            else:
+                for one, other in zip(kernel.backward(grad, *given), grads, strict=True):
+                    assert one.shape == other.shape
+                    scale = max(1.0, float(other.abs().max()))
+                    torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6 * scale)
+    assert count == 2, "one kernel for all sizes"
+    monkeypatch.setattr(compiler, "_compile", plain)
+    with torch.inference_mode():
+        given = arguments(2, 3, 4)
+        (found,) = kernel.forward(*given)
+        assert torch.equal(found, kernel.forward.function(*given)[0])  # type: ignore[attr-defined]
+
+
+def double(x: Tensor) -> tuple[Tensor]:
+    return (x * 2,)
+
+
+def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("no registers left\nand more of that")
+
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    monkeypatch.setattr(compiler, "_compile", broken)
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
+    run = Compiled(double, "IF behind norm, forward", (True,))
+    x = torch.ones(1, 2, 3, 4)
+    with pytest.warns(RuntimeWarning, match="IF behind norm, forward .* no registers left$"):
+        (y,) = run(x)
+    assert torch.equal(y, 2 * x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (y,) = run(x)
+    assert torch.equal(y, 2 * x)
+
+
+def test_a_network_trains_where_nothing_can_be_compiled(
+    monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    """Without a compiler on the machine: one notice for all kernels, and the same numbers."""
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
+    monkeypatch.setattr(compiler, "_compile", lambda *args: pytest.fail("tried to compile"))
+    graph = text(small("stage(basic(4), 2) via origin"))
+    model = emit(graph, 0, "fused")
+    x = torch.randn(2, 3, 8, 8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        y = model(x)
+        y.sum().backward()
+    assert [str(item.message).split(":")[0] for item in caught] == [
+        "there is no C++ compiler on this machine"
+    ]
+    assert torch.equal(y, emit(graph, 0)(x))
+
+
+def test_a_missing_compiler_is_found_early() -> None:
+    from torch._inductor import config
+
+    missing_compiler.cache_clear()
+    with config.patch({"cpp.cxx": ("/nowhere/g++",)}):
+        reason = missing_compiler("cpu")
+    missing_compiler.cache_clear()
+    assert reason is not None
+    assert "C++ compiler" in reason
+    assert "CXX" in reason
+
+
+@needs_compiler
+def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only compiling falls back. What fails when a compiled kernel runs is raised."""
+
+    def failing(*args: Tensor) -> tuple[Tensor]:
+        raise ValueError("bad argument")
+
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    monkeypatch.setattr(compiler, "_compile", lambda *args: failing)
+    with pytest.raises(ValueError, match="bad argument"):
+        Compiled(double, "double", (True,))(torch.ones(1, 2, 3, 4))
