@@ -5,6 +5,7 @@
     danetc.check("my_network.danet")                      # raises danetc.SpecError
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
     model = danetc.load("build/danet_c_r50")               # one that `danetc build` wrote
+    fast = danetc.fold(model)                              # for inference: norms in convolutions
 
 Importing this package loads neither the compiler nor torch; the first use of a name does.
 """
@@ -15,18 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from danetc.api import build, check, load
+    from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics import SpecError
     from danetc.errors import UserError
 
     __version__: str
 
-__all__ = ["SpecError", "UserError", "__version__", "build", "check", "load"]
+__all__ = ["SpecError", "UserError", "__version__", "build", "check", "fold", "load"]
 
 _HOMES = {
     "SpecError": "danetc.dsl.diagnostics",
     "UserError": "danetc.errors",
     "build": "danetc.api",
     "check": "danetc.api",
+    "fold": "danetc.compiler.emit.inference",
     "load": "danetc.api",
 }
 

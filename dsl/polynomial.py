@@ -76,7 +76,7 @@ class Polynomial:
         """The number that a polynomial is, but for roundings, or None."""
         if any(monomial != ONE and abs(factor) > 1e-12 for monomial, factor in self.terms):
             return None
-        return sum(factor for monomial, factor in self.terms if monomial == ONE)
+        return sum((factor for monomial, factor in self.terms if monomial == ONE), start=0.0)
 
     def atoms(self) -> frozenset[Atom]:
         return frozenset(atom for monomial, _ in self.terms for atom, _ in monomial)

@@ -13,7 +13,7 @@ _TAKEN = """
     compile cpu cuda delete_all_unused_submodules delete_submodule double draw dump_patches eval
     extra_repr float forward get_buffer get_extra_state get_parameter get_submodule graph half ipu
     load_state_dict meta modules mtia named_buffers named_children named_modules named_parameters
-    parameters print_readable recompile register_backward_hook register_buffer
+    norms parameters print_readable recompile register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
@@ -22,7 +22,8 @@ _TAKEN = """
     topology train training type xpu zero_grad
 """
 RESERVED = frozenset(_TAKEN.split())
-"""Attributes of torch.nn.Module, torch.fx.GraphModule and danetc.runtime.model.Model."""
+"""Attributes of torch.nn.Module, torch.fx.GraphModule and our models (runtime/model.py,
+runtime/inference.py)."""
 
 
 def attribute(name: str) -> str:

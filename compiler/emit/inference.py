@@ -1,0 +1,101 @@
+"""A trained model as one for inference: norms in the convolutions, nothing kept for gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from danetc.compiler.emit.fx import Emitter
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ops import Function, Module
+from danetc.compiler.passes.fold import Folding, plan_folding
+from danetc.compiler.passes.regions import Region, plan_regions
+from danetc.compiler.verify import verify
+from danetc.runtime.inference import Folded, InferenceModel, InferenceNeuron
+from danetc.runtime.model import Model
+from torch import Tensor, nn
+
+
+def fold(model: Model) -> InferenceModel:
+    """A model that computes what ``model.eval()`` does, for inference alone.
+
+    Norms are folded into the convolutions and linear layers before them where that is exact, also
+    across an addition; ``norms`` of the result says what became of each. Weights have the names
+    that they had, convolutions a ``bias`` where a norm went in. ``model`` is left as it is.
+    Raises TypeError for what is no model of this compiler.
+    """
+    graph = model.topology
+    if not isinstance(graph, Graph):
+        raise TypeError("only a model that danetc built can be folded: this one has no topology")
+    folding = plan_folding(graph)
+    verify(folding.graph, "fold-norms")
+    with torch.device("meta"):  # all weights come from ``model``
+        result = InferenceEmitter(folding.graph, plan=plan_regions(folding.graph)).model()
+    assert isinstance(result, InferenceModel)
+    with torch.inference_mode(False):  # its weights may be changed where gradients are recorded
+        result.load_state_dict(_weights(model, graph, folding, result), assign=True)
+    result.requires_grad_(False)
+    result.eval()
+    result.spec = model.spec
+    result.norms = Folded(
+        *(_names(graph, ids) for ids in (folding.folded, folding.moved, folding.kept))
+    )
+    return result
+
+
+class InferenceEmitter(Emitter):
+    """Regions as one compiled kernel each, without a backward pass."""
+
+    kind = InferenceModel
+
+    def initialise(self) -> None:
+        """Nothing: the modules have no memory yet."""
+
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        assert isinstance(call, Module)
+        norms = [self.modules[id] if id is not None else None for id in region.norms]
+        return InferenceNeuron(*call.args, norms)  # type: ignore[arg-type, call-arg]
+
+
+@torch.no_grad()
+def _weights(model: Model, graph: Graph, folding: Folding, target: nn.Module) -> dict[str, Tensor]:
+    """The state of ``target``: copies of what ``model`` has, norms multiplied in.
+
+    That is worked out in float64, and rounded once.
+    """
+    state = dict(model.state_dict())
+    for id, scalings in folding.scalings.items():
+        name = _name(graph[id])
+        dtype = state[f"{name}.weight"].dtype
+        weight, bias = (
+            None if value is None else value.double()
+            for value in (state[f"{name}.weight"], state.get(f"{name}.bias"))
+        )
+        assert weight is not None
+        for scaling in scalings:
+            factor, offset = _affine(model.get_submodule(_name(graph[scaling.norm])))
+            weight = weight * factor.view(-1, *[1] * (weight.dim() - 1))
+            bias = None if bias is None else bias * factor
+            if scaling.shifts:
+                bias = offset if bias is None else bias + offset
+        state[f"{name}.weight"] = weight.to(dtype)
+        if bias is not None:
+            state[f"{name}.bias"] = bias.to(dtype)
+    return {name: state[name].detach().clone() for name in target.state_dict()}
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Factor and offset [C] of a norm in inference, in float64."""
+    state = {name: value.double() for name, value in norm.state_dict().items()}
+    factor = state["weight"] / torch.sqrt(state["running_var"] + norm.eps)
+    return factor, state["bias"] - state["running_mean"] * factor
+
+
+def _name(node: Node) -> str:
+    """The qualified name of a node's module."""
+    return ".".join(map(attribute, (*node.scope, node.name)))
+
+
+def _names(graph: Graph, ids: Iterable[int]) -> tuple[str, ...]:
+    return tuple(_name(graph[id]) for id in ids)

@@ -1,0 +1,305 @@
+"""Folded models: the numbers of the eval model, and nothing of training."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.inference import fold
+from danetc.compiler.emit.text import read, write
+from danetc.compiler.graph import Graph
+from danetc.runtime import compiled
+from danetc.runtime.checkpoint import load_weights, save_weights
+from danetc.runtime.inference import InferenceModel, InferenceNeuron
+from danetc.runtime.model import Model
+from danetc.runtime.neuron import Neuron
+from torch import Tensor, nn
+
+NETWORKS = {
+    "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),
+    "danet_b": ("resnet18(width = 8) via pa_b", "norm", "norm -> spike ->"),
+    "danet_c": ("resnet18(width = 8) via origin by densely_additive", "norm -> spike", ""),
+    "danet_d": ("resnet18(width = 8) via baa by densely_additive", "norm -> spike", ""),
+    "origin_r50": ("resnet50(width = 4) via origin", "norm -> spike", ""),
+    "tdbn": ("resnet18(width = 8) via tdbn_identity", "norm -> spike", ""),
+    "baa_conv": ("resnet18(width = 8) via baa_conv", "norm -> spike", ""),
+    "sew": ("resnet18(width = 8) via sew", "norm -> spike", ""),
+    "sew_iand": ("resnet18(width = 8) via sew_iand", "norm -> spike", ""),
+    "ms": ("resnet18(width = 8) via ms", "norm", "spike ->"),
+    "densenet": (
+        "(stage(dense(4), 3) -> transition -> stage(dense(4), 3)) via dense_layer "
+        "by densely_concatenated",
+        "norm -> spike",
+        "norm -> spike ->",
+    ),
+}
+
+
+def graph(key: str, neuron: str = "IF", head: str = "mean_over_time -> ") -> Graph:
+    stages, after_stem, before_head = NETWORKS[key]
+    text = f"""use std
+    network small {{
+      input = image(3, 16, 16);  steps = 3;  neuron = {neuron};  surrogate = sigmoid(alpha = 4)
+      stem = conv(8) -> {after_stem}
+      stages = {stages}
+      head = {before_head} avgpool -> {head} linear(5)
+    }}"""
+    return graph_of(check_text(text), None, {})
+
+
+def randn(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def trained(graph: Graph, backend: str = "eager") -> Model:
+    """A model in eval mode with the statistics of a few batches and no weight at its start."""
+    model = emit(graph, backend=backend).double()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(0.5 * noise + 0.1)
+        for seed in range(5):
+            model(randn(4, 3, 16, 16, seed=seed))
+    return model.eval()
+
+
+def spikes(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output, and that of every neuron layer by name."""
+    seen: dict[str, Tensor] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, Neuron):
+
+            def keep(_m: nn.Module, _i: object, y: Tensor, name: str = name) -> None:
+                seen[name] = y.detach()
+
+            hooks.append(module.register_forward_hook(keep))
+    with torch.inference_mode():
+        y = model(x)
+    for hook in hooks:
+        hook.remove()
+    return y, seen
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same kernels operation by operation: quick for networks of few elements."""
+    monkeypatch.setattr(compiled, "COMPILE", False)
+
+
+def assert_same(folded: nn.Module, model: nn.Module, x: Tensor) -> None:
+    (y, mine), (expected, theirs) = spikes(folded, x), spikes(model, x)
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(mine[name], value), name
+    assert min(float(value.mean()) for value in theirs.values()) > 0, "a silent layer shows nothing"
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("key", NETWORKS)
+def test_outputs_and_spikes_are_those_of_the_eval_model(key: str) -> None:
+    model = trained(graph(key))
+    folded = fold(model)
+    assert_same(folded, model, randn(2, 3, 16, 16, seed=9))
+    assert_same(folded, model, randn(3, 2, 3, 16, 16, seed=9))
+
+
+def test_compiled_kernels_give_the_same() -> None:
+    model = trained(graph("danet_d"))
+    folded = fold(model)
+    assert_same(folded, model, randn(2, 3, 16, 16, seed=9))
+    assert_same(folded, model, randn(1, 3, 16, 16, seed=9))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("key", ["danet_b", "danet_d"])
+def test_channels_last(key: str) -> None:
+    model = trained(graph(key))
+    folded = fold(model).to(memory_format=torch.channels_last)
+    seen: list[Tensor] = []
+    folded.stem.conv.register_forward_hook(lambda _m, _i, y: seen.append(y))
+    x = randn(2, 3, 16, 16, seed=9)
+    assert_same(folded, model, x.contiguous(memory_format=torch.channels_last))
+    assert_same(folded, model, x)
+    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in seen)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_neurons_that_learn() -> None:
+    model = trained(graph("danet_b", "PLIF(tau = 1.1)"))
+    assert_same(fold(model), model, randn(2, 3, 16, 16, seed=9))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("backend", ["fused", "spikingjelly"])
+def test_models_of_every_backend_can_be_folded(backend: str) -> None:
+    model = trained(graph("baa_conv"), backend)
+    folded = fold(model)
+    eager = emit(graph("baa_conv")).double().eval()
+    eager.load_state_dict(model.state_dict())
+    assert_same(folded, eager, randn(2, 3, 16, 16, seed=9))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_single_precision_layer_by_layer() -> None:
+    """A rounding may flip a spike of the whole network: each layer on the same input."""
+    model = trained(graph("sew")).float()
+    folded = fold(model)
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in folded.norms.folded:
+        conv = name.replace("norm", "conv")
+
+        def before(_m: nn.Module, args: tuple[Tensor], conv: str = conv) -> None:
+            seen[conv] = args[0], torch.empty(0)
+
+        def after(_m: nn.Module, _i: object, y: Tensor, conv: str = conv) -> None:
+            seen[conv] = seen[conv][0], y
+
+        model.get_submodule(conv).register_forward_pre_hook(before)
+        model.get_submodule(name).register_forward_hook(after)
+    with torch.no_grad():
+        expected = model(randn(4, 3, 16, 16, seed=9).float())
+        assert len(seen) == 20
+        for name, (x, y) in seen.items():
+            mine = folded.get_submodule(name)(x)
+            torch.testing.assert_close(mine, y.view(mine.shape), rtol=1e-4, atol=1e-5)
+        labels = torch.arange(4) % 5
+        losses = [
+            nn.functional.cross_entropy(out, labels)
+            for out in (folded(randn(4, 3, 16, 16, seed=9).float()), expected)
+        ]
+    torch.testing.assert_close(*losses, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_half_precision() -> None:
+    folded = fold(trained(graph("danet_b")).bfloat16())
+    y = folded(randn(2, 3, 16, 16).bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert torch.isfinite(y).all()
+
+
+def test_norms_are_named() -> None:
+    norms = fold(trained(graph("danet_b"))).norms
+    assert "stem.norm" in norms.folded
+    assert "head.norm" in norms.moved  # behind branch + shortcut, onto the shortcut
+    assert "stages.1.blocks.1.branch.norm1" in norms.kept
+    assert "stages.1.blocks.1.branch.norm2" in norms.folded
+    assert str(norms) == "12 norms folded, 1 moved before an addition, 8 kept"
+    everything = fold(trained(graph("origin_r50"))).norms
+    assert (len(everything.folded), everything.moved, everything.kept) == (53, (), ())
+
+
+def test_names_of_weights() -> None:
+    model = trained(graph("danet_d"))
+    folded = fold(model)
+    mine, theirs = folded.state_dict(), model.state_dict()
+    gone = {f"{name}." for name in folded.norms.folded}
+    kept = {name for name in theirs if not any(name.startswith(norm) for norm in gone)}
+    added = mine.keys() - kept
+    assert kept <= mine.keys()
+    assert len(added) == 15  # five norms are moved: their convolutions need no bias
+    assert all(name.endswith(".bias") and f"{name[:-4]}weight" in theirs for name in added)
+    assert "stem.conv.bias" in added
+
+
+def test_a_region_is_one_call_and_static_parts_run_once() -> None:
+    folded = fold(trained(graph("danet_d")))
+    code = folded.stages[0].blocks[1].code
+    assert "add" not in code
+    assert sum(isinstance(module, InferenceNeuron) for module in folded.modules()) == 17
+    batches: list[int] = []
+    folded.stem.conv.register_forward_hook(lambda _m, _i, y: batches.append(y.shape[0]))
+    folded(randn(2, 3, 16, 16))
+    folded(randn(3, 2, 3, 16, 16))
+    assert batches == [2, 6]
+
+
+def test_the_model_is_left_alone() -> None:
+    model = trained(graph("danet_d")).train()
+    before = copy.deepcopy(model.state_dict())
+    folded = fold(model)
+    with torch.no_grad():
+        for value in folded.state_dict().values():
+            value.zero_()
+    assert model.training
+    assert not folded.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_nothing_is_kept_and_nothing_is_trained() -> None:
+    folded = fold(trained(graph("danet_d")))
+    x = randn(2, 3, 16, 16)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = folded(x)
+    assert not kept
+    assert not y.requires_grad
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert folded.eval() is folded
+    with pytest.raises(RuntimeError, match="Train the model it was made from"):
+        folded.train()
+    assert not any(module.training for module in folded.modules())
+    with pytest.raises(RuntimeError, match="no gradients"):
+        folded(x.requires_grad_())
+    with torch.inference_mode():
+        assert torch.equal(folded(x), y)
+        again = fold(trained_again := copy.deepcopy(folded))
+    assert torch.equal(again(randn(2, 3, 16, 16)), y)
+    assert again.state_dict().keys() == trained_again.state_dict().keys()
+    again.stem.conv.weight.data.mul_(2)  # no inference tensor
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_copies_files_and_text(tmp_path: Path) -> None:
+    model = trained(graph("danet_b"))
+    folded = fold(model)
+    x = randn(2, 3, 16, 16, seed=9)
+    clone = copy.deepcopy(folded)
+    assert isinstance(clone, InferenceModel)
+    assert clone.norms == folded.norms
+    assert_same(clone, model, x)
+    save_weights(folded, tmp_path / "weights.safetensors")
+    other = fold(emit(graph("danet_b"), seed=5).double())
+    assert not torch.equal(other(x), folded(x))
+    load_weights(other, tmp_path / "weights.safetensors")
+    assert_same(other, model, x)
+    assert isinstance(folded.topology, Graph)
+    plain = emit(read(write(folded.topology))).double().eval()
+    load_weights(plain, tmp_path / "weights.safetensors")
+    assert_same(plain, model, x)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_frame_by_frame() -> None:
+    model = trained(graph("danet_b"))
+    folded = fold(model)
+    x = randn(4, 2, 3, 16, 16, seed=9)
+    states, total = None, torch.zeros(2, 5, dtype=torch.float64)
+    with torch.no_grad():
+        for frame in x:
+            y, states = folded.stream(frame, states)
+            total += y
+        torch.testing.assert_close(total / 4, model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_only_models_with_a_topology() -> None:
+    model = trained(graph("sew"))
+    model.topology = None
+    with pytest.raises(TypeError, match="topology"):
+        fold(model)

@@ -1,0 +1,193 @@
+"""Which norms can be folded, and what becomes of the graph."""
+
+from __future__ import annotations
+
+import pytest
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes.fold import FoldNorms, Scaling, plan_folding
+from danetc.compiler.verify import verify
+
+from tests.compiler.emit.graphs import Net
+
+
+def names(graph: Graph, ids: tuple[int, ...]) -> list[str]:
+    return [graph[id].path for id in ids]
+
+
+def new(graph: Graph, path: str) -> tuple[str, list[str]]:
+    """Op and operands of a node by name."""
+    nodes = {node.path: node for node in graph.nodes.values()}
+    return nodes[path].op, [graph[i].path for i in nodes[path].inputs]
+
+
+def test_a_norm_goes_into_the_convolution_that_only_it_reads() -> None:
+    net = Net()
+    conv = net("conv", 0, name="conv", width=4)
+    norm = net("batchnorm", conv, name="norm")
+    graph = net.finish(net.spike(norm))
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert folding.scalings == {conv: (Scaling(norm, True),)}
+    assert names(graph, folding.folded) == ["norm"]
+    assert not folding.moved
+    assert not folding.kept
+    assert new(folding.graph, "spike") == ("neuron", ["conv"])
+    assert folding.graph[conv].attrs["bias"] is True
+    assert graph[conv].attrs["bias"] is False
+
+
+def test_a_norm_of_a_vector_goes_into_the_linear_layer() -> None:
+    net = Net()
+    linear = net("linear", net("flatten", 0), width=5, bias=False)
+    graph = net.finish(net("batchnorm", linear, name="norm"))
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert names(graph, folding.folded) == ["norm"]
+    assert folding.graph.outputs == {"out": linear}
+
+
+@pytest.mark.parametrize("reader", ["output", "conv", "second norm"])
+def test_a_convolution_that_something_else_reads_keeps_its_norm(reader: str) -> None:
+    net = Net()
+    conv = net("conv", 0, name="conv", width=4)
+    ends = [net("batchnorm", conv, name="norm")]
+    if reader == "output":
+        ends.append(conv)
+    elif reader == "conv":
+        ends.append(net("conv", conv, name="other", width=4))
+    else:
+        ends.append(net("batchnorm", conv, name="norm2"))
+    graph = net.finish(*ends)
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert not folding.scalings
+    assert "norm" in names(graph, folding.kept)
+    assert new(folding.graph, "norm") == ("batchnorm", ["conv"])
+
+
+@pytest.mark.parametrize("norm", ["groupnorm", "tebn", "per_step"])
+def test_norms_that_are_not_constant_stay(norm: str) -> None:
+    net = Net(varies=True)
+    conv = net("conv", 0, name="conv", width=4)
+    if norm == "per_step":
+        net("batchnorm", conv, name="norm", per_step=True)
+    else:
+        net(norm, conv, name="norm")
+    graph = net.finish(2)
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert names(graph, folding.kept) == ["norm"]
+    assert not folding.scalings
+
+
+def test_a_norm_behind_a_sum_of_convolutions_goes_into_all_of_them() -> None:
+    """BAA with a projection: the shortcut's own norm first, the sum's norm then; one takes b."""
+    net = Net()
+    a = net("conv", 0, name="a", width=4)
+    b = net("conv", 0, name="b", width=4)
+    own = net("batchnorm", b, name="own")
+    norm = net("batchnorm", net("add", a, own, name="add"), name="norm")
+    graph = net.finish(net.spike(norm))
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert folding.scalings == {
+        a: (Scaling(norm, True),),
+        b: (Scaling(own, True), Scaling(norm, False)),
+    }
+    assert new(folding.graph, "add") == ("add", ["a", "b"])
+    assert new(folding.graph, "spike") == ("neuron", ["add"])
+
+
+def test_partial_sums_are_looked_through() -> None:
+    net = Net()
+    a, b, c = (net("conv", 0, name=name, width=4) for name in "abc")
+    total = net("add", net("add", a, b, name="part"), c, name="add")
+    norm = net("batchnorm", total, name="norm")
+    folding = plan_folding(net.finish(norm))
+    verify(folding.graph)
+    assert folding.scalings == {
+        a: (Scaling(norm, True),),
+        b: (Scaling(norm, False),),
+        c: (Scaling(norm, False),),
+    }
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_norm_moves_onto_the_one_addend_that_is_no_convolution(nested: bool) -> None:
+    """BAA with an identity shortcut: norm(conv + x) = a conv + norm(x)."""
+    net = Net()
+    x = net.spike(0, "first")
+    conv = net("conv", x, name="conv", width=3)
+    other = net("conv", x, name="other", width=3)
+    total = net("add", x, conv, name="add")
+    if nested:
+        total = net("add", other, total, name="whole")
+    norm = net("batchnorm", total, name="norm")
+    graph = net.finish(net.spike(norm), *([] if nested else [other]))
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert names(graph, folding.moved) == ["norm"]
+    assert not folding.folded
+    assert folding.scalings[conv] == (Scaling(norm, False),)
+    assert new(folding.graph, "norm") == ("batchnorm", ["first"])
+    assert new(folding.graph, "add") == ("add", ["norm", "conv"])
+    assert new(folding.graph, "spike") == ("neuron", ["whole" if nested else "add"])
+    assert folding.graph[conv].attrs["bias"] is False
+    if nested:
+        assert folding.scalings[other] == (Scaling(norm, False),)
+
+
+def test_two_addends_that_are_no_convolutions_keep_the_norm() -> None:
+    net = Net()
+    x, y = net.spike(0, "x"), net.spike(0, "y", "PLIF")
+    conv = net("conv", x, name="conv", width=3)
+    for operands in ((conv, x, y), (x, conv, x)):
+        net.nodes = {id: node for id, node in net.nodes.items() if id <= conv}
+        norm = net("batchnorm", net("add", *operands), name="norm")
+        folding = plan_folding(net.finish(norm, y))
+        verify(folding.graph)
+        assert folding.kept == (norm,)
+        assert not folding.scalings
+
+
+def test_an_addend_of_one_channel_cannot_take_a_factor_of_many() -> None:
+    net = Net()
+    gate = net("conv", 0, name="gate", width=1)
+    conv = net("conv", 0, name="conv", width=4)
+    norm = net("batchnorm", net("add", conv, gate), name="norm")
+    folding = plan_folding(net.finish(norm))
+    verify(folding.graph)
+    assert folding.kept == (norm,)
+
+
+def test_dropout_is_gone_and_hides_nothing() -> None:
+    net = Net()
+    conv = net("conv", net("dropout", 0, p=0.5), name="conv", width=4)
+    norm = net("batchnorm", net("droppath", conv, p=0.5), name="norm")
+    spike = net("dropout", net.spike(norm), name="last", p=0.5)
+    graph = net.finish(spike, net("flatten", spike, name="flat"))
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert names(graph, folding.folded) == ["norm"]
+    assert {node.op for node in folding.graph.nodes.values()} == {
+        "input", "conv", "neuron", "flatten",
+    }  # fmt: skip
+    assert folding.graph.outputs["out"] == folding.graph[spike - 1].id
+    assert str(folding.graph[folding.graph.outputs["out1"]].value.kind) == "spike"
+
+
+def test_a_static_norm_onto_a_varying_shortcut_varies() -> None:
+    net = Net()
+    still = net("conv", 0, name="still", width=3)
+    moving = net("mul", 0, net.spike(0, "first"), name="moving")
+    norm = net("batchnorm", net("add", still, moving, name="add"), name="norm")
+    folding = plan_folding(net.finish(net.spike(norm)))
+    verify(folding.graph)
+    assert folding.moved == (norm,)
+    assert folding.graph[norm].value.varies
+
+
+def test_the_pass_gives_the_planned_graph() -> None:
+    net = Net()
+    graph = net.finish(net("batchnorm", net("conv", 0, width=4)))
+    assert FoldNorms().apply(graph) == plan_folding(graph).graph
