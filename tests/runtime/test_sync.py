@@ -1,0 +1,140 @@
+"""Norms over all processes: two of them, on gloo, are one that has the whole batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from danetc.compiler.emit.fx import emit
+from danetc.runtime import compiled as compiler
+from danetc.runtime.fused import FusedNeuron
+from danetc.runtime.sync import convert_sync, is_synchronised
+from torch import Tensor, nn
+
+from tests.differential.helpers import randn, shake, text
+from tests.differential.networks import small
+
+WORLD = 2
+PARTS = (3, 1)  # images of each process: they need not be equally many
+LAYERS = "backbone layers = stage(basic(4), 1) -> stage(basic(4), 1, stride = 2)"
+NETWORKS = {
+    "static": small("layers via origin", more=LAYERS),
+    "tebn": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = tebn"),
+    "per_step": small(
+        "layers via sew", more=LAYERS, settings="neuron = IF; norm = batchnorm(per_step = true)"
+    ),
+}
+BACKENDS = ("eager", "fused")
+CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS]
+
+
+def model_of(name: str, backend: str) -> nn.Module:
+    model = emit(text(NETWORKS[name]), 0, backend).double()
+    shake(model)
+    return model
+
+
+def step(model: nn.Module, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """Outputs, gradients of parameters and of the input, and buffers after a step."""
+    x = x.clone().requires_grad_()
+    y = model(x)
+    (y * weight).sum().backward()
+    assert x.grad is not None
+    found = {"y": y.detach(), "x": x.grad}
+    found |= {f"grad {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return found | {f"buffer {name}": b.clone() for name, b in model.named_buffers()}
+
+
+def data() -> tuple[Tensor, Tensor]:
+    return randn(sum(PARTS), 3, 8, 8), randn(sum(PARTS), 5, seed=2)
+
+
+def process(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    compiler.COMPILE = False
+    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    start = sum(PARTS[:rank])
+    x, weight = (values[start : start + PARTS[rank]] for values in data())
+    results: dict[Any, dict[str, Tensor]] = {}
+    for name, backend in CASES:
+        model = convert_sync(model_of(name, backend))
+        results[name, backend] = step(model, x, weight)
+        model.eval()
+        model(x)
+    model = convert_sync(model_of("static", "fused"))
+    whole = torch.compile(model, backend="aot_eager", fullgraph=True)
+    results["compiled", "fused"] = step(whole, x, weight)
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str, Tensor]]]:
+    folder = tmp_path_factory.mktemp("sync")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(process, (port, str(folder)), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize(("name", "backend"), [*CASES, ("compiled", "fused")])
+def test_two_processes_are_one(
+    name: str, backend: str, results: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "COMPILE", False)
+    model = model_of("static" if name == "compiled" else name, backend)
+    expected = step(model, *data())
+    parts = [
+        {key.replace("_orig_mod.", ""): v for key, v in r[name, backend].items()} for r in results
+    ]
+    assert set(parts[0]) == set(expected)
+    for key, value in expected.items():
+        if key in ("y", "x"):
+            found = torch.cat([part[key] for part in parts])
+        elif key.startswith("grad"):  # of the sum of the processes' losses
+            found = sum((part[key] for part in parts), torch.zeros_like(value))
+        else:
+            found = parts[0][key]
+            assert torch.equal(found, parts[1][key]), "buffers are the same everywhere"
+        scale = max(1.0, float(value.abs().max()))
+        torch.testing.assert_close(
+            found, value, rtol=1e-9, atol=1e-9 * scale, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_process_is_as_before(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "COMPILE", False)
+    plain, model = model_of("static", backend), model_of("static", backend)
+    names = list(model.state_dict())
+    identities = [id(p) for p in model.parameters()]
+    assert convert_sync(model) is model
+    assert list(model.state_dict()) == names
+    assert [id(p) for p in model.parameters()] == identities
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert all(type(norm).__name__.startswith("Sync") for norm in norms)
+    assert not any(map(is_synchronised, norms))
+    used = [n for m in model.modules() if isinstance(m, FusedNeuron) for n in m._norms if n]
+    assert {id(norm) for norm in used} <= {id(norm) for norm in norms}
+    found, expected = step(model, *data()), step(plain, *data())
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+    once = type(norms[0])
+    convert_sync(model)
+    assert type(next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))) is once
+
+
+def test_a_group_norm_stays() -> None:
+    model = emit(text(small(more=LAYERS, settings="neuron = IF; norm = groupnorm(groups = 2)")), 0)
+    kinds = [type(m) for m in model.modules()]
+    convert_sync(model)
+    assert [type(m) for m in model.modules()] == kinds
