@@ -1,0 +1,217 @@
+"""Half precision: autocast and half-precision models, of both backends.
+
+A rounding can flip a spike, and a flipped spike changes all behind it: layers are compared on the
+same half-precision input, networks by their gradients as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.runtime import compiled as compiler
+from danetc.runtime.fused import FusedNeuron
+from danetc.runtime.model import Model
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.packed import PackedConv2d
+from torch import Tensor, nn
+
+from tests.differential.helpers import randn, text
+from tests.differential.networks import ANALOG_STEM, small
+
+HALF = (torch.bfloat16, torch.float16)
+BACKENDS = ("eager", "fused")
+SURROGATES = ("sigmoid", "atan", "triangle", "rectangle")
+NEURONS = (
+    "IF", "LIF", "PLIF", "IF_soft", "LIF_soft", "PLIF_soft", "ALIF", "MSLIF", "readout", "ReLU",
+)  # fmt: skip
+EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
+LAYERS = "backbone layers = stage(basic(8), 2) -> stage(basic(16), 1, stride = 2)"
+Compile = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "COMPILE", False)
+
+
+def surrogate(name: str) -> str:
+    lines = files("danetc.dsl.std").joinpath("surrogates.danet").read_text("utf-8")
+    start = lines.index(f"surrogate {name}")
+    return lines[start : lines.index("}", start) + 1]
+
+
+def layer(program: Any, backend: str, channels: int = 3) -> Callable[[Tensor], Tensor]:
+    """A norm of given statistics and the neuron behind it, of one backend."""
+    norm = nn.BatchNorm2d(channels).eval()
+    if backend == "fused":
+        fused = FusedNeuron(program.text(), 4, 3, [norm], [0])
+        fused.norm = norm  # type: ignore[assignment]
+        return fused
+    neuron = Neuron(program.text(), 4, 3)
+    return lambda x: neuron(norm(x.flatten(0, 1)).view(x.shape))
+
+
+def gradient(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone().requires_grad_()
+    y = run(x)
+    assert y.dtype == x.dtype
+    y.backward(grad.to(y.dtype))
+    assert x.grad is not None
+    return y.detach(), x.grad
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_potentials_are_float32(
+    neuron: str, name: str, dtype: torch.dtype, compiled: Compile
+) -> None:
+    """The neuron of a half-precision input is that of the same input in float32: equal spikes,
+    and gradients that differ by the rounding of the result alone."""
+    run = Neuron(compiled(neuron, surrogate(name)).text(), 6, 1)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.randn(6, 4, 50, generator=generator) * 2).to(dtype)
+    grad = torch.randn(6, 4, 50, generator=generator).to(dtype)
+    y, dx = gradient(run, x, grad)
+    expected, expected_dx = gradient(run, x.float(), grad.float())
+    assert torch.equal(y, expected.to(dtype))
+    assert torch.equal(dx, expected_dx.to(dtype))
+    if neuron not in ("readout", "ReLU"):
+        assert bool(((y == 0) | (y == 1)).all())
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_regions_in_half_precision(neuron: str, dtype: torch.dtype, compiled: Compile) -> None:
+    """The fused region rounds nothing between norm and neuron."""
+    program = compiled(neuron)
+    run = layer(program, "fused")
+    x, grad = randn(4, 2, 3, 5, 5).to(dtype), randn(4, 2, 3, 5, 5, seed=2).to(dtype)
+    y, dx = gradient(run, x, grad)
+    expected, expected_dx = gradient(run, x.float(), grad.float())
+    assert torch.equal(y, expected.to(dtype))
+    scale = float(expected_dx.abs().max())
+    torch.testing.assert_close(
+        dx.float(), expected_dx, rtol=4 * EPSILON[dtype], atol=4 * EPSILON[dtype] * scale
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", SURROGATES)
+def test_large_inputs_have_finite_gradients(
+    name: str, backend: str, dtype: torch.dtype, compiled: Compile
+) -> None:
+    """exp(4 * 10,000) is inf: the slope far from the threshold is 0, not inf / inf."""
+    run = layer(compiled("IF", surrogate(name)), backend)
+    x = torch.tensor([-3e4, -1e4, -100.0, -1.0, 0.0, 1.0, 100.0, 1e4, 3e4])
+    x = x.view(1, 1, 1, 9, 1).expand(4, 1, 3, 9, 1).to(dtype)
+    y, dx = gradient(run, x, torch.ones_like(x))
+    assert bool(((y == 0) | (y == 1)).all())
+    assert dx.isfinite().all()
+    assert dx.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_small_current_counts(dtype: torch.dtype, compiled: Compile) -> None:
+    """256 steps of 1/256 reach the threshold. Summed in bfloat16 they stop short of it."""
+    run = Neuron(compiled("IF").text(), 512, 1)
+    x = torch.full((512, 1, 1), 1 / 256, dtype=dtype)
+    assert run(x).sum() == 2
+
+
+# -- networks under autocast -----------------------------------------------------------------------
+
+
+def gradients(model: Model, x: Tensor, dtype: torch.dtype) -> Tensor:
+    model.zero_grad()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        y = model(x)
+        outputs = y if isinstance(y, tuple) else (y,)
+    assert all(value.isfinite().all() for value in outputs)
+    loss = sum((v.float() * randn(*v.shape, seed=i).float()).sum() for i, v in enumerate(outputs))
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == torch.float32
+    for buffer in model.buffers():
+        assert buffer.isfinite().all()
+        assert buffer.dtype in (torch.float32, torch.int64)
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize("stages", ["origin", "sew", "pa_a"])
+def test_networks_under_autocast(stages: str, name: str, dtype: torch.dtype, backend: str) -> None:
+    options = ANALOG_STEM if stages == "pa_a" else {}
+    source = small(f"layers via {stages}", more=LAYERS, settings="neuron = LIF", **options)
+    source = source.replace("sigmoid(alpha = 4)", name)
+    model = emit(text(source), 0, backend)
+    x = randn(8, 3, 8, 8).float()
+    expected = gradients(model, x, torch.float32)
+    found = gradients(model, x, dtype)
+    assert found.isfinite().all()
+    # Flipped spikes turn the gradient of a network this small a little, but not around.
+    assert 0.7 < found.norm() / expected.norm() < 1.4
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", HALF)
+def test_without_spikes_the_gradients_are_close(backend: str, dtype: torch.dtype) -> None:
+    """An ANN has no spike to flip, only the mask of an activation near 0."""
+    graph = text(small("layers via origin", more=LAYERS, settings="neuron = ReLU"))
+    model = emit(graph, 0, backend)
+    x = randn(8, 3, 8, 8).float()
+    expected, found = gradients(model, x, torch.float32), gradients(model, x, dtype)
+    assert (found - expected).norm() < 50 * EPSILON[dtype] * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_convolution_of_spikes_is_torchs(dtype: torch.dtype) -> None:
+    conv = PackedConv2d(3, 4, 3, padding=1, bits=3)
+    plain = nn.Conv2d(3, 4, 3, padding=1)
+    plain.load_state_dict(conv.state_dict())
+    counts = torch.randint(0, 8, (2, 3, 6, 6)).float()
+    results = []
+    for module in (conv, plain):
+        x = counts.clone().requires_grad_()
+        with torch.autocast("cpu", dtype):
+            y = module(x)
+        assert y.dtype == dtype
+        y.backward(randn(*y.shape).to(dtype))
+        results.append([y, x.grad, module.weight.grad, module.bias.grad])
+    for one, other in zip(*results, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_spikes_go_on_in_the_dtype_of_autocast() -> None:
+    """Neurons hand on what convolutions take: nothing is converted on the way."""
+    model = emit(text(small("layers via sew", more=LAYERS)), 0, "fused")
+    seen: set[torch.dtype] = set()
+    for module in model.modules():
+        if isinstance(module, PackedConv2d):
+            module.register_forward_hook(lambda m, args, y: seen.add(args[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 8, 8))
+    assert seen == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_streaming_keeps_states_in_float32(backend: str) -> None:
+    model = emit(text(small(head="avgpool -> linear(5)")), 0, backend).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        _, states = model.stream(torch.randn(2, 3, 8, 8))
+        _, states = model.stream(torch.randn(2, 3, 8, 8), states)
+    tensors = [t for values in states.values() if isinstance(values, list) for t in values]
+    assert tensors
+    assert all(t.dtype == torch.float32 for t in tensors)
