@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import OPS
@@ -27,9 +28,21 @@ class Segments:
 NO_SEGMENTS = Segments({}, frozenset())
 
 
-def plan_segments(graph: Graph, length: int = 1) -> Segments:
-    """Segments of ``length`` blocks, and one of each scope outside of blocks that convolves."""
-    atoms = _atoms(graph, length)
+def plan_segments(graph: Graph, length: int | None = None) -> Segments:
+    """Segments of ``length`` blocks, and one of each scope outside of blocks that convolves.
+
+    Without a length, where whole numbers enter the blocks of a stage, they are kept in bits and a
+    segment is one block. Where analog values enter, fewer entries are less to keep, but a longer
+    segment is more to hold while it runs again: the segments are those that need least.
+    """
+    stages: dict[Path, list[list[Node]]] = {}
+    for path, nodes in _blocks(graph).items():
+        stages.setdefault(path[:-1], []).append(nodes)
+    if length is None:
+        cuts = _cuts(stages, graph)
+    else:
+        cuts = {p: [i // length for i in range(len(blocks))] for p, blocks in stages.items()}
+    atoms = _atoms(graph, cuts)
     numbers: dict[object, int] = {}
     of = {id: numbers.setdefault(atom, len(numbers)) for id, atom in atoms.items()}
     users = graph.users()
@@ -42,7 +55,84 @@ def plan_segments(graph: Graph, length: int = 1) -> Segments:
     return Segments(of, random)
 
 
-def _atoms(graph: Graph, length: int) -> dict[int, object]:
+def _blocks(graph: Graph) -> dict[Path, list[Node]]:
+    result: dict[Path, list[Node]] = {}
+    for node in graph.nodes.values():
+        path = block_of(node)
+        if path is not None:
+            result.setdefault(path, []).append(node)
+    return result
+
+
+def _cuts(stages: Mapping[Path, list[list[Node]]], graph: Graph) -> dict[Path, list[int]]:
+    """For the blocks of each stage the number of their segment.
+
+    What is there when the backward pass has come to a segment is what enters it and those before
+    it, and what it makes when it runs again. The most of that is to be least.
+    """
+    made = {path: [_made(nodes, graph) for nodes in blocks] for path, blocks in stages.items()}
+    analog = {p for p, blocks in stages.items() if any(_entering(b, graph) for b in blocks)}
+
+    def cuts(room: int) -> dict[Path, list[int]]:
+        return {
+            path: _filled(sizes, room) if path in analog else list(range(len(sizes)))
+            for path, sizes in made.items()
+        }
+
+    def need(room: int) -> tuple[int, int]:
+        kept: set[int] = set()
+        most = 0
+        for path, numbers in cuts(room).items():
+            for number in sorted(set(numbers)):
+                blocks = zip(numbers, stages[path], strict=True)
+                nodes = [node for at, block in blocks if at == number for node in block]
+                kept |= _entering(nodes, graph)
+                there = sum(_elements(graph[id], graph) for id in kept)
+                most = max(most, there + _made(nodes, graph))
+        return most, sum(_elements(graph[id], graph) for id in kept)
+
+    largest = max((size for sizes in made.values() for size in sizes), default=0)
+    longest = max((len(sizes) for sizes in made.values()), default=1)
+    return cuts(min((largest * n for n in range(1, longest + 1)), key=need))
+
+
+def _filled(sizes: list[int], room: int) -> list[int]:
+    """Numbers of segments that hold at most ``room``, or one block; each as long as it can be."""
+    numbers: list[int] = []
+    number = held = 0
+    for size in sizes:
+        if held and held + size > room:
+            number, held = number + 1, 0
+        held += size
+        numbers.append(number)
+    return numbers
+
+
+def _elements(node: Node, graph: Graph) -> int:
+    """Elements of an analog value at all its steps; none of what is kept in bits."""
+    steps = graph.steps if node.value.varies else 1
+    return 0 if node.value.kind.is_integer else steps * prod(node.value.shape)
+
+
+def _made(nodes: list[Node], graph: Graph) -> int:
+    return sum(_elements(node, graph) for node in nodes)
+
+
+def _entering(nodes: list[Node], graph: Graph) -> set[int]:
+    """The analog values that a segment keeps of what it reads; of a concatenation, its parts."""
+    inside = {node.id for node in nodes}
+    waiting = [i for node in nodes for i in node.inputs]
+    found: set[int] = set()
+    while waiting:
+        id = waiting.pop()
+        if graph[id].op == "concat":
+            waiting += graph[id].inputs
+        elif id not in inside and not graph[id].value.kind.is_integer:
+            found.add(id)
+    return found
+
+
+def _atoms(graph: Graph, cuts: Mapping[Path, list[int]]) -> dict[int, object]:
     """For each node of a block or a convolving scope what tells its segment from others."""
     staged = {
         node.scope[:depth]
@@ -57,7 +147,10 @@ def _atoms(graph: Graph, length: int) -> dict[int, object]:
         block = block_of(node)
         if block is not None:
             places = order.setdefault(block[:-1], {})
-            atoms[node.id] = block[:-1], places.setdefault(block, len(places)) // length
+            atoms[node.id] = (
+                block[:-1],
+                cuts[block[:-1]][places.setdefault(block, len(places))],
+            )
         else:
             depths = range(1, len(node.scope) + 1)
             path = next((node.scope[:d] for d in depths if node.scope[:d] not in staged), None)
