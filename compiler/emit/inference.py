@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from danetc.compiler.emit.fx import Emitter
+from danetc.compiler.emit.fx import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import Function, Module
 from danetc.compiler.passes.fold import Folding, plan_folding
-from danetc.compiler.passes.regions import Region, plan_regions
+from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.verify import verify
-from danetc.runtime.inference import Folded, InferenceModel, InferenceNeuron
+from danetc.runtime.inference import Folded, InferenceModel
 from danetc.runtime.model import Model
 from torch import Tensor, nn
 
@@ -44,18 +44,16 @@ def fold(model: Model) -> InferenceModel:
     return result
 
 
-class InferenceEmitter(Emitter):
-    """Regions as one compiled kernel each, without a backward pass."""
+class InferenceEmitter(FusedEmitter):
+    """Regions as one compiled kernel each; nothing that is there for a backward pass."""
 
     kind = InferenceModel
 
     def initialise(self) -> None:
         """Nothing: the modules have no memory yet."""
 
-    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
-        assert isinstance(call, Module)
-        norms = [self.modules[id] if id is not None else None for id in region.norms]
-        return InferenceNeuron(*call.args, norms)  # type: ignore[arg-type, call-arg]
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        return call
 
 
 @torch.no_grad()

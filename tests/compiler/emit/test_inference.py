@@ -14,7 +14,8 @@ from danetc.compiler.emit.text import read, write
 from danetc.compiler.graph import Graph
 from danetc.runtime import compiled
 from danetc.runtime.checkpoint import load_weights, save_weights
-from danetc.runtime.inference import InferenceModel, InferenceNeuron
+from danetc.runtime.fused import FusedNeuron
+from danetc.runtime.inference import InferenceModel
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from torch import Tensor, nn
@@ -138,6 +139,25 @@ def test_neurons_that_learn() -> None:
 
 
 @pytest.mark.usefixtures("uncompiled")
+def test_neurons_without_a_state() -> None:
+    """An ANN: nothing varies over time, and rounding is no spike."""
+    model = trained(graph("danet_d", "ReLU"))
+    folded = fold(model)
+    for x in (randn(2, 3, 16, 16, seed=9), randn(3, 2, 3, 16, 16, seed=9)):
+        (y, mine), (expected, theirs) = spikes(folded, x), spikes(model, x)
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_tracing() -> None:
+    folded = fold(trained(graph("danet_b")))
+    x = randn(2, 3, 16, 16, seed=9)
+    traced = torch.fx.symbolic_trace(copy.deepcopy(folded))
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), folded(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("backend", ["fused", "spikingjelly"])
 def test_models_of_every_backend_can_be_folded(backend: str) -> None:
     model = trained(graph("baa_conv"), backend)
@@ -214,7 +234,7 @@ def test_a_region_is_one_call_and_static_parts_run_once() -> None:
     folded = fold(trained(graph("danet_d")))
     code = folded.stages[0].blocks[1].code
     assert "add" not in code
-    assert sum(isinstance(module, InferenceNeuron) for module in folded.modules()) == 17
+    assert sum(type(module) is FusedNeuron for module in folded.modules()) == 17
     batches: list[int] = []
     folded.stem.conv.register_forward_hook(lambda _m, _i, y: batches.append(y.shape[0]))
     folded(randn(2, 3, 16, 16))
