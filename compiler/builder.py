@@ -15,7 +15,9 @@ from danetc.dsl.diagnostics import Label, Reporter
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import SourceFile, Span
 
-MAX_NODES = 400_000
+MAX_NODES = 200_000
+MAX_WORK = 2_000_000
+MAX_SCOPES = 20
 MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
@@ -40,7 +42,7 @@ class Builder:
         self.scope: tuple[str, ...] = ()
         self.sites: list[Span] = []
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
-        self._operands = self._weights = self._activations = 0
+        self._operands = self._weights = self._activations = self._work = 0
 
     # -- errors -----------------------------------------------------------------------------------
 
@@ -181,6 +183,19 @@ class Builder:
         ):
             if number > limit:
                 raise self._too_large(code, limit, what, span)
+
+    def work(self, span: Span) -> None:
+        """Count a layer that is put somewhere, whether or not it makes a node."""
+        self._work += 1
+        if len(self.scope) > MAX_SCOPES:
+            raise self.fail(
+                "E0902",
+                f"layers stand in each other more than {MAX_SCOPES} deep",
+                span,
+                hint="give a block its parts side by side, and repeat it by a stage",
+            )
+        if self._work > MAX_WORK:
+            raise self._too_large("E0903", MAX_WORK, "layers", span)
 
     def foresee(self, nodes: int, span: Span) -> None:
         """End early where so many more nodes would pass the limit."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,6 +48,7 @@ _LAYERS = {
 """The definitions that are layers: a name in them means an operation rather than a connection."""
 MAX_CONSTANT = 1e15
 MAX_DEPTH = 60
+MAX_ITEMS = 2_000
 
 ROLES = {"batchnorm": "norm", "tebn": "norm", "tdbn": "norm", "groupnorm": "norm"}
 NORMS = frozenset(ROLES)
@@ -132,7 +134,7 @@ class Evaluator:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
         self.settings: dict[str, Any] = {}
-        self.depth = 0
+        self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
@@ -308,7 +310,9 @@ class Evaluator:
         close = closest(id, known)
         if env.module.excuses(id) and not self._misspelt(id, close, env.module):
             return Failed()
-        if not env.module.program.uses and id in std_names():
+        if hint is None and id in env.places:
+            hint = "the default of a parameter reads the parameters before it"
+        elif not env.module.program.uses and id in std_names():
             hint = f"`{id}` is in the standard library: add `use std`"
         elif hint is None and close is not None:
             hint = f"did you mean `{close}`?"
@@ -368,6 +372,41 @@ class Evaluator:
                 ),
                 hint=hint,
             )
+        for name in self._needs(id, env):
+            with suppress(Failed):  # a failure is kept, and met again by what needs it
+                self._evaluated(name, env)
+        return self._evaluated(id, env)
+
+    @staticmethod
+    def _needs(id: str, env: Env) -> list[str]:
+        """The definitions that one cannot do without, those first that others need.
+
+        Evaluated in this order, a long chain of definitions costs no recursion.
+        """
+        order: list[str] = []
+        seen = {id, *env.pending}
+        stack = [(id, _certain(env.definitions[id].value))]
+        while stack:
+            name, names = stack[-1]
+            found = next(names, None)
+            if found is None:
+                stack.pop()
+                order.append(name)
+            elif (
+                found in env.definitions
+                and found not in env.values
+                and found not in env.cache
+                and found not in seen
+            ):
+                seen.add(found)
+                stack.append((found, _certain(env.definitions[found].value)))
+        return order[:-1]
+
+    def _evaluated(self, id: str, env: Env) -> Any:
+        if id in env.cache:
+            if isinstance(env.cache[id], Failed):
+                raise Failed
+            return env.cache[id]
         definition = env.definitions[id]
         env.pending.append(id)
         outer = self.builder.scope
@@ -565,16 +604,14 @@ class Evaluator:
 
     def alias(self, bound: Bound) -> Bound:
         """Follow ``kind name = other(...)`` to the declaration that has a body."""
-        seen = 0
+        seen: list[s.Declaration] = []
         while bound.declaration.body is None and bound.declaration.value is not None:
             value = bound.declaration.value
             if bound.kind == "block" and not self._names_kind(value, bound.module, "block"):
                 return bound
-            seen += 1
-            if seen > MAX_DEPTH:
-                raise self.builder.fail(
-                    "E0211", f"`{bound.name}` is defined by itself", bound.declaration.name_span
-                )
+            if len(seen) > MAX_DEPTH:
+                raise self.too_deep(bound, seen)
+            seen.append(bound.declaration)
             env = self.complete(bound)
             target = self.evaluate(value, env)
             if not isinstance(target, Bound) or target.kind != bound.kind:
@@ -593,6 +630,21 @@ class Evaluator:
                 hint="only networks and recipes have variants `= base { ... }`",
             )
         return bound
+
+    def too_deep(self, bound: Bound, path: list[s.Declaration]) -> Failed:
+        """A declaration is made of others, and these of others, more often than is sensible."""
+        if any(declaration is bound.declaration for declaration in path):
+            return self.builder.fail(
+                "E0211",
+                f"{bound.kind} `{bound.name}` is made of itself",
+                bound.declaration.name_span,
+                hint="repeat by a number: `stage(BLOCK, N)`",
+            )
+        return self.builder.fail(
+            "E0902",
+            f"{bound.kind}s that are made of each other, more than {MAX_DEPTH} deep",
+            bound.declaration.name_span,
+        )
 
     @staticmethod
     def _names_kind(value: s.Expr, module: Module, kind: str) -> bool:
@@ -697,12 +749,10 @@ class Evaluator:
 
     def backbone(self, bound: Bound, span: Span) -> Backbone:
         """A declared backbone with its arguments, unfolded."""
-        self.depth += 1
+        self.unfolding.append(bound.declaration)
         try:
-            if self.depth > MAX_DEPTH:
-                raise self.builder.fail(
-                    "E0211", f"backbone `{bound.name}` contains itself", bound.declaration.name_span
-                )
+            if len(self.unfolding) > MAX_DEPTH:
+                raise self.too_deep(bound, self.unfolding[:-1])
             if bound.declaration.value is None or bound.declaration.body is not None:
                 raise self.builder.fail(
                     "E0408",
@@ -727,7 +777,7 @@ class Evaluator:
             )
             return Backbone(items, span)
         finally:
-            self.depth -= 1
+            self.unfolding.pop()
 
     def _input(self, id: str, call: s.Call, env: Env) -> Wire | Poison:
         names = ["channels", "height", "width"] + (["bound"] if id == "events" else [])
@@ -861,6 +911,10 @@ class Evaluator:
             items: list[StageOf | Layer] = []
             for layer in steps:
                 items.extend(layer.items if isinstance(layer, Backbone) else (layer,))
+            if len(items) > MAX_ITEMS:
+                raise self.builder.fail(
+                    "E0903", f"a backbone of more than {MAX_ITEMS:,} stages and layers", flow.span
+                )
             return Backbone(tuple(items), flow.span)
         return Sequence(tuple(steps), flow.span)
 
@@ -1100,6 +1154,16 @@ class Evaluator:
                 hint="a range `a .. b` goes from the lower to the higher, both included",
             )
         return backbone.part(low, high)
+
+
+def _certain(expr: s.Expr) -> Iterator[str]:
+    """The names in an expression that are read whatever its conditions say, in order."""
+    conditional = any(
+        isinstance(node, s.IfElse) or (isinstance(node, s.Binary) and node.op in ("and", "or"))
+        for node in s.walk(expr)
+    )
+    if not conditional:
+        yield from (node.id for node in s.walk(expr) if isinstance(node, s.Name))
 
 
 def _says(name: str, value: Any) -> str:

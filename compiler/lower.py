@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from danetc.compiler.builder import MAX_STEPS, Builder
@@ -55,6 +56,9 @@ SETTINGS = (
 )
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
 WEIGHTED = ("conv", "linear")
+MAX_LAYERS = 10_000
+TOO_NESTED = "what this is made of is nested too deeply"
+FLATTEN = "put fewer definitions, blocks and parentheses into each other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Lowering(Evaluator):
         self._stage_numbers: dict[tuple[str, ...], int] = {}
         self._programs: dict[object, str] = {}
         self._layers: list[OpLayer] = []  # the weighted layers that `conv` in a connection means
-        self._inside: list[str] = []
+        self._inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
 
     # -- layers -----------------------------------------------------------------------------------
 
@@ -83,6 +87,7 @@ class Lowering(Evaluator):
         """What a layer makes of a value; new nodes stand in the builder's scope."""
         if isinstance(wire, Poison):
             return POISON
+        self.builder.work(span)
         match layer:
             case Identity():
                 return wire
@@ -214,8 +219,11 @@ class Lowering(Evaluator):
             with self.builder.within(self.builder.fresh("stages")):
                 return self._apply_backbone(backbone, wire)
         self._wired(backbone)
+        if backbone.stages:  # each block makes two operations or more
+            blocks = sum(stage.blocks for stage in backbone.stages)
+            self.builder.foresee(2 * blocks, backbone.stages[0].span)
         scope = self.builder.scope
-        sites = backbone.stages[0].sites
+        sites = backbone.stages[0].sites if backbone.stages else ()
         for item in backbone.items:
             if isinstance(item, StageOf):
                 number = self._stage_numbers.get(scope, 0)
@@ -477,6 +485,13 @@ class Lowering(Evaluator):
             env.definitions[name] = Definition(part.value, own, part.span)
         return env
 
+    def _flat(self, layer: Layer, span: Span) -> list[Layer]:
+        """The layers of a flow, those inside of names and parentheses too."""
+        layers = list(islice(_flatten(layer), MAX_LAYERS + 1))
+        if len(layers) > MAX_LAYERS:
+            raise self.builder.fail("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
+        return layers
+
     def _weights(self, block: Bound) -> list[Layer]:
         """The layers of a block that is a flow of weights; the last with weights gives its width."""
         env = self.complete(block)
@@ -484,7 +499,7 @@ class Lowering(Evaluator):
         value = self.evaluate(block.declaration.value, env, "layer")
         if isinstance(value, Poison):
             raise Failed
-        layers = list(_flatten(value)) if is_layer(value) else []
+        layers = self._flat(value, block.declaration.value.span) if is_layer(value) else []
         weighted = [
             layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED
         ]
@@ -552,7 +567,8 @@ class Lowering(Evaluator):
             raise self.builder.fail(
                 "E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span
             )
-        places = sum(isinstance(layer, BlockConv) for layer in _flatten(around))
+        flat = self._flat(around, parts[name].value.span)
+        places = sum(isinstance(layer, BlockConv) for layer in flat)
         if places != 1:
             raise self.builder.fail(
                 "E0606",
@@ -658,12 +674,10 @@ class Lowering(Evaluator):
 
     def _self_wired(self, block: Bound, wire: Wire, extra: Mapping[str, Any]) -> Wire | Poison:
         """A block with a body of its own: the value of its ``out``."""
-        self._inside.append(block.name)
+        self._inside.append(block.declaration)
         try:
             if len(self._inside) > MAX_DEPTH:
-                raise self.builder.fail(
-                    "E0211", f"block `{block.name}` contains itself", block.declaration.name_span
-                )
+                raise self.too_deep(block, self._inside[:-1])
             env = self.complete(block)
             env.scope = self.builder.scope
             for name, value in {**extra, "in": wire}.items():
@@ -920,11 +934,16 @@ def levels(
     elsewhere: dict[str, str] = {}
     seen: list[s.Declaration] = []
     while True:
-        if declaration in seen:
+        if any(item is declaration for item in seen):
             raise builder.fail(
                 "E0211",
                 f"network `{declaration.name}` is a variant of itself",
                 declaration.name_span,
+                hint="a variant changes a network that is written out: `network NAME { ... }`",
+            )
+        if len(seen) > MAX_DEPTH:
+            raise builder.fail(
+                "E0902", f"variants of variants, more than {MAX_DEPTH} deep", declaration.name_span
             )
         seen.append(declaration)
         given = {
@@ -1014,6 +1033,9 @@ def lower(
         builder.context = replace(builder.context, steps=builder.steps)
         graph = lowering.network(env, declaration)
     except Failed:
+        return None
+    except RecursionError:
+        builder.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
         return None
     return graph if len(reporter.diagnostics) == before else None
 

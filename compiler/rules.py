@@ -7,6 +7,7 @@ A form is what an equation says of one value (``graph.Form``). Lowering builds n
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log2
 from typing import Any
 
 from danetc.compiler.graph import Form
@@ -37,7 +38,7 @@ class RuleReader:
         self.n = blocks
         self.constant = constant
         self.fail = fail
-        self.terms = 0
+        self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
         self.feed: s.Define | None = None
         self.result: s.Define | None = None
@@ -79,7 +80,18 @@ class RuleReader:
         assert self.feed is not None
         assert isinstance(self.feed.index, s.Name)
         self.block = i
-        return self._form(self.feed.value, {self.feed.index.id: i, "n": self.n})
+        form = self._form(self.feed.value, {self.feed.index.id: i, "n": self.n})
+        if i >= 64 and i & (i - 1) == 0:
+            self._foresee(i)
+        return form
+
+    def _foresee(self, i: int) -> None:
+        """End early where the terms grow so fast from block i / 2 to i that they will be too many."""
+        growth = self.terms / max(1, self.terms_before)
+        self.terms_before = self.terms
+        if i > 64 and self.terms * growth ** log2(self.n / i) > 2 * MAX_TERMS:
+            assert self.feed is not None
+            self._count(MAX_TERMS, self.feed.value.span)
 
     def result_form(self) -> Form:
         """What the stage gives."""

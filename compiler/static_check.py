@@ -12,7 +12,7 @@ from typing import Any
 
 from danetc.compiler.builder import Builder
 from danetc.compiler.evaluate import CONSTANTS, SPECIAL, Env
-from danetc.compiler.lower import Lowering, misnamed
+from danetc.compiler.lower import FLATTEN, TOO_NESTED, Lowering, misnamed
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
@@ -39,6 +39,8 @@ def check_declarations(module: Module, reporter: Reporter) -> None:
             checker.check(declaration)
         except Failed:
             continue
+        except RecursionError:
+            reporter.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
 
 
 class _Checker:

@@ -79,6 +79,8 @@ class Reporter:
         labels: Iterable[Label] = (),
         hint: str | None = None,
     ) -> None:
+        if len(message) > _MAX_MESSAGE:
+            message = f"{message[: _MAX_MESSAGE // 2]} ... {message[-_MAX_MESSAGE // 2 :]}"
         key = (code, id(span.source), span.start, span.end)
         if key not in self._seen:
             self._seen.add(key)
@@ -111,6 +113,7 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
 
 _COLOURS = {"error": "\033[1;31m", "place": "\033[1;34m", "hint": "\033[1;36m", "bold": "\033[1m"}
 _MAX_LINE = 160
+_MAX_MESSAGE = 400
 
 
 def render_all(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:
