@@ -75,14 +75,12 @@ def in_time(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, An
 
 
 def in_depth(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, Any]:
-    """Each depth against torchvision's, and on a line in the number of blocks."""
+    """Each depth against torchvision's, and the growth from 50 to 152."""
     raw: dict[str, Any] = {}
     depths = (50, 101, 152) if at.quick else DEPTHS
     curves: dict[tuple[str, str], list[float]] = {}
-    blocks: list[int] = []
     for depth in depths:
         graphs = [network(f"{name}_r{depth}", at.steps) for name in CONNECTIONS]
-        blocks.append(sum(len(stage.blocks) for stage in graphs[0].stages))
         found: dict[str, Contestant] = {}
         for graph in graphs:
             found |= {
@@ -100,11 +98,11 @@ def in_depth(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, A
                 rows.append(Row(f"{name} / {ann}", value))
     first = len(depths) - 3
     for (label, key), values in curves.items():
-        lines[f"{key}, blocks, {label}"] = (blocks, values)
+        lines[f"{key}, depth, {label}"] = (depths, values)
         if label != ANN:
-            ann = marginal(blocks[first:], curves[ANN, key][first:])
-            bend = marginal(blocks[first:], values[first:]) / ann
-            what = f"{label}: {key} in blocks, 50 to 152, against {ANN}'s"
+            theirs = marginal(depths[first:], curves[ANN, key][first:])
+            bend = marginal(depths[first:], values[first:]) / theirs
+            what = f"{label}: {key} in depth, 50 to 152, against {ANN}'s"
             rows.append(Row(what, bend, most=MOST))
     return raw
 
@@ -128,15 +126,15 @@ def draw(lines: dict[str, Any]) -> None:
         ),
         (
             "time in depth",
-            "blocks",
+            "layers",
             "CPU s",
-            {label: scaled(f"time, blocks, {label}", 1) for label in labels},
+            {label: scaled(f"time, depth, {label}", 1) for label in labels},
         ),
         (
             "saved bytes in depth",
-            "blocks",
+            "layers",
             "MB",
-            {label: scaled(f"saved, blocks, {label}", 1e-6) for label in labels},
+            {label: scaled(f"saved, depth, {label}", 1e-6) for label in labels},
         ),
     ]
     path = RESULTS / "scaling_time_depth.svg"
