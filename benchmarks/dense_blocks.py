@@ -70,7 +70,7 @@ def main() -> int:
             steps = {name: entry.make() for name, entry in found.items()}
             device = next(iter(steps.values())).device
             samples = race(steps, device, at.rounds, tick=lambda name: progress(name))
-            figures = {
+            figures: dict[str, list[float]] = {
                 "operands": [joined(each) for each in graphs.values()],
                 "seconds": [middle(samples[name]).seconds for name in found],
                 "saved_bytes": [held[name] for name in found],

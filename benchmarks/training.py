@@ -34,7 +34,7 @@ DEPTHS = (18, 50)
 def main() -> int:
     at = options("training", __doc__)
     rows: list[Row] = []
-    raw = {}
+    raw: dict[str, object] = {}
     for depth in DEPTHS:
         extra = ("origin",) if depth == 18 else ()
         graphs = [network(f"{name}_r{depth}", at.steps) for name in (*CONNECTIONS, *extra)]
