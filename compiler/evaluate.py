@@ -326,7 +326,7 @@ class Evaluator:
         # E020x are errors of modules, which may have kept any name out
         codes = [item.code for item in self.builder.reporter.diagnostics]
         syntax_alone = not any(code.startswith("E020") for code in codes)
-        once = len(re.findall(rf"\\b{re.escape(id)}\\b", module.source.text)) == 1
+        once = len(re.findall(rf"\b{re.escape(id)}\b", module.source.text)) == 1
         return close is not None and once and syntax_alone and id not in module.lost
 
     def _meant(self, id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:
@@ -566,16 +566,23 @@ class Evaluator:
         for name, arg in assigned.items():
             value = self.evaluate(arg.value, env)
             given[name] = self._source(name, value, arg.value, env)
-            equations = bound.kind in ("neuron", "surrogate") and declaration.body is not None
-            if equations and not isinstance(value, (bool, int, float, Learn, Poison)):
-                raise self.builder.fail(
-                    "E0304",
-                    f"`{name}` of {bound.kind} `{bound.name}` must be a number, not {describe(value)}",
-                    arg.value.span,
-                    blame=self.blame(arg.value, env),
-                )
+            self._number_of(bound, name, value, arg.value, env)
             values[name] = value
         return Bound(declaration, bound.module, values, span, given)
+
+    def _number_of(self, bound: Bound, name: str, value: Any, expr: s.Expr, env: Env) -> None:
+        """See that an argument is a number where a declaration is made of equations."""
+        equations = bound.kind in ("neuron", "surrogate", "rule")
+        if not equations or bound.declaration.body is None:
+            return
+        if not isinstance(value, (bool, int, float, Learn, Poison)):
+            what = f"`{name}` of {bound.kind} `{bound.name}`"
+            raise self.builder.fail(
+                "E0304",
+                f"{what} must be a number, not {describe(value)}",
+                expr.span,
+                blame=self.blame(expr, env),
+            )
 
     def complete(self, bound: Bound) -> Env:
         """An environment for a declaration's own text: its parameters, given or by default."""
@@ -590,6 +597,7 @@ class Evaluator:
             elif param.default is not None:
                 value = env.values[name] = self.evaluate(param.default, env)
                 given[name] = self._source(name, value, param.default, env)
+                self._number_of(bound, name, value, param.default, env)
             else:
                 raise self.builder.fail(
                     "E0307",

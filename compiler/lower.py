@@ -57,6 +57,7 @@ SETTINGS = (
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
 WEIGHTED = ("conv", "linear")
 MAX_LAYERS = 10_000
+MAX_REPEATS = 7  # of a block in itself, which may end by a condition
 TOO_NESTED = "what this is made of is nested too deeply"
 FLATTEN = "put fewer definitions, blocks and parentheses into each other"
 
@@ -676,7 +677,8 @@ class Lowering(Evaluator):
         """A block with a body of its own: the value of its ``out``."""
         self._inside.append(block.declaration)
         try:
-            if len(self._inside) > MAX_DEPTH:
+            again = sum(item is block.declaration for item in self._inside)
+            if again > MAX_REPEATS or len(self._inside) > MAX_DEPTH:
                 raise self.too_deep(block, self._inside[:-1])
             env = self.complete(block)
             env.scope = self.builder.scope

@@ -16,7 +16,7 @@ from danetc.compiler.verify import verify
 from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
 from danetc.dsl.modules import Module, find_spec, is_library, load_module, read_source
 from danetc.dsl.source import SourceFile, Span
-from danetc.dsl.syntax import Declaration, Expr
+from danetc.dsl.syntax import Declaration
 
 Settings = Mapping[str, Any]
 
@@ -197,11 +197,13 @@ def _setting(name: str, value: Any, reporter: Reporter) -> Any:
     from danetc.dsl.parser import parse
     from danetc.dsl.syntax import Define
 
-    source = SourceFile("--set", f"network set {{ {name} = {value} }}")
+    before = f"network set {{ {name} = "
+    source = SourceFile("--set", f"{before}{value} }}")
     program = parse(source, reporter)
-    expr: Expr | None = None
-    for item in program.declarations:
-        for stmt in item.body or ():
-            if isinstance(stmt, Define) and stmt.name == name:
-                expr = stmt.value
-    return expr if expr is not None else value
+    match program.items:
+        case (Declaration(body=(Define(name=found, index=None, value=expr),)),) if found == name:
+            return expr
+    if not reporter.diagnostics:
+        place = Span(source, len(before), len(before) + len(value))
+        reporter.error("E0101", f"`{name}` is set to one value", place)
+    return value

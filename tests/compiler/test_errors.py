@@ -1,0 +1,756 @@
+"""Bad specs: one clear error each, at the place that is to be mended.
+
+The place is marked by « and » in the text. Errors that arise in the standard library stand at its use.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+from danetc.compiler import check_text, graph_of
+from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.dsl.modules import is_library
+
+NET = """use std
+
+network n(classes = 10) {
+  input = image(3, 32, 32)
+  steps = 2
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(16) -> norm -> spike
+  stages = (stage(basic(16), 2) -> stage(basic(32), 2, stride = 2)) via origin by chain
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+"""
+STAGES = "(stage(basic(16), 2) -> stage(basic(32), 2, stride = 2))"
+FLOW = """use std
+
+network n {
+  input = image(3, 16, 16)
+  neuron = IF
+  surrogate = sigmoid
+  a = in -> conv(8) -> norm -> spike
+  b = a -> maxpool(2) -> conv(16) -> norm -> spike
+  OUT
+}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A marked text, the code of its error, and words of its message and of its hint."""
+
+    text: str
+    code: str
+    words: str
+    hint: str = ""
+
+
+def net(old: str, new: str, code: str, words: str, hint: str = "", after: str = "") -> Case:
+    """The network above with a part exchanged."""
+    assert NET.count(old) == 1, old
+    return Case(NET.replace(old, new) + after, code, words, hint)
+
+
+def flow(out: str, code: str, words: str, hint: str = "") -> Case:
+    """A network that is plain dataflow, by its last lines."""
+    return Case(FLOW.replace("OUT", out), code, words, hint)
+
+
+def connection(body: str, code: str, words: str, hint: str = "", params: str = "") -> Case:
+    after = f"connection mine{params} {{ {body} }}\n"
+    return net("via origin", "via mine", code, words, hint, after)
+
+
+def rule(body: str, code: str, words: str, hint: str = "") -> Case:
+    return net("by chain", "by mine", code, words, hint, f"rule mine {{ {body} }}\n")
+
+
+def neuron(body: str, code: str, words: str, hint: str = "") -> Case:
+    return net("neuron = IF", "neuron = mine", code, words, hint, f"neuron mine {{ {body} }}\n")
+
+
+def block(use: str, text: str, code: str, words: str, hint: str = "", via: str = "origin") -> Case:
+    case = net("stage(basic(16), 2)", f"stage({use}, 2)", code, words, hint, text + "\n")
+    plain = "connection bare { out = branch }\n" if via == "bare" else ""
+    return Case(case.text.replace("via origin", f"via {via}") + plain, code, words, hint)
+
+
+def backbone(text: str, code: str, words: str, hint: str = "", after: str = "") -> Case:
+    return net(STAGES, text, code, words, hint, after)
+
+
+NAMES = {
+    "neuron": net("= IF", "= «LIFF»", "E0210", "unknown name `LIFF`", "did you mean `LIF`"),
+    "letters in another order": net("= IF", "= «FI»", "E0210", "`FI`", "did you mean `IF`"),
+    "connection": net("via origin", "via «orign»", "E0210", "`orign`", "`origin`"),
+    "rule": net("by chain", "by «chian»", "E0210", "`chian`", "`chain`"),
+    "layer": net("conv(16)", "«covn»(16)", "E0210", "`covn`", "`conv`"),
+    "block": net("basic(16)", "«basci»(16)", "E0210", "`basci`", "`basic`"),
+    "parameter": net("classes)\n", "«clases»)\n", "E0210", "`clases`", "`classes`"),
+    "Python code": net("conv(16)", "conv(«__class__»)", "E0210", "`__class__`"),
+    "std is not used": Case("rule mine = «chain»\n", "E0210", "`chain`", "add `use std`"),
+    "sum outside of a rule": flow("out = «sum»(a, b)", "E0210", "`sum`", "write `a + b`"),
+    "later parameter": net(
+        "classes = 10", "classes = «more», more = 2", "E0210", "`more`", "before it"
+    ),
+    "network of a variant": Case(NET + "network m = «nn»\n", "E0210", "`nn`", "did you mean `n`"),
+    "base's parameter": Case(
+        NET + "network m = n { head = avgpool -> linear(«classes») }\n",
+        "E0210",
+        "`classes`",
+        "is a parameter of `n`",
+    ),
+    "argument": net("conv(16)", "conv(16, «kernal = 3»)", "E0301", "`kernal`", "`kernel`"),
+    "argument of std": net(
+        "via origin", "via origin(«inner = LIF»)", "E0301", "`inner`", "`inter`"
+    ),
+    "setting": net("steps", "«setps»", "E0308", "`setps` is not a setting", "`steps`"),
+    "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "nothing uses it"),
+    "stem beside out": Case(
+        NET.replace("head =", "out = in ->")
+        .replace("stem", "«stem»")
+        .replace("  stages = " + STAGES + " via origin by chain\n", ""),
+        "E0308",
+        "`stem` has no effect",
+        "out = in",
+    ),
+    "variant's argument": Case(
+        NET + "network m = n(«clases = 3»)\n", "E0301", "`clases`", "`classes`"
+    ),
+    "variant's setting": Case(NET + "network m = n { «setps» = 3 }\n", "E0308", "`setps`", "steps"),
+    "unused part of a connection": connection(
+        "each = conv -> norm -> spike; «projektion» = conv; out = branch + shortcut",
+        "E0308",
+        "`projektion`",
+        "`projection`",
+    ),
+    "defined twice": net("steps = 2", "steps = 2; «steps» = 3", "E0212", "twice in network `n`"),
+    "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
+    "connection given twice": net("via origin", "via origin via «sew»", "E0302", "given twice"),
+}
+
+CIRCLES = {
+    "definition": net(
+        "stem = conv", "stem = «stem» -> conv", "E0211", "`stem` is defined by itself"
+    ),
+    "definitions": net(
+        "stem = conv(16)",
+        "stem = one -> conv(16)\n  one = «two» -> norm\n  two = one -> norm",
+        "E0211",
+        "by way of",
+    ),
+    "setting": net("steps = 2", "steps = «steps»", "E0211", "`steps`", "make it a parameter"),
+    "block": block(
+        "mine", "block «mine» { out = in -> mine }", "E0211", "made of itself", "", "bare"
+    ),
+    "blocks": block(
+        "one",
+        "block «one» { out = in -> two }\nblock two { out = in -> one }",
+        "E0211",
+        "made of itself",
+        "",
+        "bare",
+    ),
+    "block's alias": block("mine", "block «mine» = mine", "E0211", "made of itself"),
+    "backbone": backbone(
+        "mine",
+        "E0211",
+        "backbone `mine` is made of itself",
+        "stage(BLOCK, N)",
+        "backbone «mine» = mine -> stage(basic(3), 2)\n",
+    ),
+    "backbones": backbone(
+        "one", "E0211", "made of itself", "", "backbone «one» = two\nbackbone two = one\n"
+    ),
+    "connection": net(
+        "via origin", "via mine", "E0211", "itself", "", "connection «mine» = mine\n"
+    ),
+    "neuron": net("= IF", "= mine", "E0211", "itself", "", "neuron «mine» = mine\n"),
+    "network": Case("use std\nnetwork «a» = a { steps = 2 }\n", "E0211", "variant of itself"),
+}
+
+NUMBERS = {
+    "no steps": net("steps = 2", "steps = «0»", "E0305", "steps must be between 1 and 4,096"),
+    "half a step": net("steps = 2", "steps = «1.5»", "E0304", "whole number, not 1.5"),
+    "many steps": net("steps = 2", "steps = «1000000»", "E0305", "not 1,000,000"),
+    "steps of another kind": net("steps = 2", "steps = «IF»", "E0304", "not the neuron `IF`"),
+    "wide": net("conv(16)", "conv(«99999999»)", "E0305", "`width` of `conv`"),
+    "negative": net("linear(classes)", "linear(«-5»)", "E0305", "not -5"),
+    "text": net("linear(classes)", 'linear(«"ten"»)', "E0304", 'not the text "ten"'),
+    "layer": net("linear(classes)", "linear(«conv(3)»)", "E0304", "not the layer `conv`"),
+    "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),
+    "truth": net("conv(16)", "conv(16, bias = «1»)", "E0304", "true or false"),
+    "power": net("conv(16)", "conv(9«**»9)", "E0110", "no power operator"),
+    "large constant": net("conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "beyond 1e+15"),
+    "many digits": net("conv(16)", f"conv(«{'9' * 5000}»)", "E0306", "beyond 1e+15"),
+    "infinite": net("conv(16)", "conv(«1e400»)", "E0306", "beyond 1e+15"),
+    "by zero": net("conv(16)", "conv(16 / («4 - 4»))", "E0306", "division by zero"),
+    "no logarithm": net("conv(16)", "conv(«log(0)»)", "E0306", "`log(0)` has no value"),
+    "no root": net("conv(16)", "conv(«sqrt(-4)»)", "E0306", "`sqrt(-4)` has no value"),
+    "few numbers": net("conv(16)", "conv(«max(16)»)", "E0303", "two values or more"),
+    "many numbers": net("conv(16)", "conv(«exp(1, 2)»)", "E0303", "one number, not 2"),
+    "compares a layer": net("conv(16)", "conv(1 if «IF» else 2)", "E0304", "compares numbers"),
+    "where std was given it": backbone("resnet18(width = «0»)", "E0305", "`width` of `conv`"),
+    "neuron's constant": net("= IF", "= LIF(tau = «0»)", "E0710", "division by zero"),
+    "neuron's argument": net("= IF", '= IF(v_threshold = «"a"»)', "E0304", "`v_threshold`"),
+    "learnable out of bounds": net(
+        "= IF", "= LIF(tau = «learn(0.5, above = 1)»)", "E0305", "outside of its bounds"
+    ),
+    "probability": flow("out = b -> dropout(«1.5»)", "E0305", "between 0 and 0.999"),
+}
+
+KINDS = {
+    "via a rule": net("via origin", "via «chain»", "E0403", "takes a connection, not the rule"),
+    "via a neuron": net("via origin", "via «IF»", "E0403", "not the neuron `IF`"),
+    "by a connection": net("by chain", "by «sew»", "E0403", "takes a rule, not the connection"),
+    "by a number": net("by chain", "by «3»", "E0403", "not the number 3"),
+    "via on a block": net(STAGES, "«basic(16)»", "E0403", "is a block", "stage(basic(...), 1)"),
+    "via on a layer": net(STAGES, "«conv(16)»", "E0403", "not the layer `conv`"),
+    "neuron": net("= IF", "= «sigmoid»", "E0403", "`sigmoid` is not a neuron"),
+    "surrogate": net("= sigmoid", "= «IF»", "E0403", "not a surrogate"),
+    "norm": net("steps = 2", "norm = «IF»", "E0403", "not a norm", "batchnorm"),
+    "with another neuron": net(
+        "by chain", "by chain with (neuron = «sigmoid»)", "E0403", "not a neuron"
+    ),
+    "with a setting of networks": net(
+        "by chain", "by chain with («steps = 3»)", "E0301", "cannot change `steps`"
+    ),
+    "stage of layers": net(
+        "stage(basic(16), 2)", "stage(«conv(16)», 2)", "E0403", "made of blocks"
+    ),
+    "std's stage of connections": backbone(
+        "resnet18(block = «origin»)", "E0403", "not of the connection `origin`"
+    ),
+    "variant of a neuron": Case(NET + "network m = «IF»\n", "E0403", "not of the neuron `IF`"),
+    "variant of a layer": Case(NET + "network m = «conv(3)»\n", "E0403", "not of the layer"),
+    "recipe as a layer": net("conv(16)", "«digits»", "E0403", "the recipe `digits`"),
+    "connection as a layer": net("conv(16)", "«origin»", "E0401", "not a layer", "via origin"),
+    "value as a layer": flow("out = a -> «b»", "E0401", "a value is not a layer", "join values"),
+    "head as a value": net(
+        "avgpool -> mean_over_time -> linear(classes)",
+        "«in -> conv(3)»",
+        "E0401",
+        "`head` is a value, not a layer",
+    ),
+    "network without a value": flow(
+        "c = b\n  out = «3 if 1 else c»",
+        "E0402",
+        "`out` is the number 3, not a value",
+        "starts at `in`",
+    ),
+    "value called": flow(
+        "out = b + «a(3)»", "E0402", "`a` is a value and takes no arguments", "`*`"
+    ),
+    "number called": net("conv(16)", "«classes(16)»", "E0402", "`classes` is the number 10", "`*`"),
+    "concat of layers": flow("out = concat(a, b, «conv(1)»)", "E0402", "not the layer `conv`"),
+    "outputs of layers": flow("out = outputs(a, b, «conv(1)»)", "E0402", "an output is a value"),
+    "sum of layers": flow("out = «b + conv(1)»", "E0406", "not the layer `conv`", "flows into it"),
+    "comparison of values": flow("out = «a > b»", "E0406", "compares numbers"),
+    "divided by a value": flow("out = b + («1 / a»)", "E0406", "cannot be divided"),
+    "function as a layer": flow("out = b -> «exp»", "E0405", "a function of numbers"),
+    "for outside of a rule": net("conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "`for`"),
+    "joined before an arrow": flow(
+        "out = «a + b» -> conv(3)", "E0109", "parentheses", "(a + b) -> ..."
+    ),
+    "identity with arguments": flow("out = b -> «identity»(3)", "E0303", "takes no arguments"),
+    "many arguments": net("via origin", "via baa(«LIF»)", "E0303", "takes no arguments"),
+    "missing arguments": net("linear(classes)", "«linear»", "E0307", "needs `width`"),
+    "missing width": net("conv(16)", "«conv(kernel = 3)»", "E0307", "needs `width`"),
+    "missing height": net("image(3, 32, 32)", "«image(3, 32)»", "E0307", "needs width"),
+    "missing number of blocks": net(
+        "stage(basic(16), 2)", "«stage(basic(16))»", "E0307", "number of blocks"
+    ),
+    "block's missing width": net(
+        "stage(basic(16), 2)", "stage(«basic», 2)", "E0307", "needs `width`"
+    ),
+    "two inputs": flow("out = b + «image(3, 3, 3)»", "E0502", "one input"),
+    "no image": net("image(3, 32, 32)", "«conv(3)»", "E0502", "not an image"),
+}
+
+MISSING = {
+    "input": Case(
+        NET.replace("  input = image(3, 32, 32)\n", "").replace("network n", "network «n»"),
+        "E0404",
+        "does not say what its input is",
+        "input = image",
+    ),
+    "neuron": Case(
+        NET.replace("  neuron = IF\n", "").replace("spike", "«spike»"),
+        "E0404",
+        "what its neuron is",
+        "neuron = IF",
+    ),
+    "surrogate": Case(
+        NET.replace("  surrogate = sigmoid\n", "").replace("IF", "«IF»"),
+        "E0404",
+        "what its surrogate is",
+        "surrogate = sigmoid",
+    ),
+    "everything": Case(
+        "network «n» {\n  input = image(3, 8, 8)\n}\n", "E0404", "what it computes", "stem"
+    ),
+    "threshold for tdbn": Case(
+        NET.replace("= IF", "= ReLU").replace("-> norm", "-> «tdbn»"), "E0404", "`v_threshold`"
+    ),
+    "connection": net(
+        f"{STAGES} via origin by chain",
+        "«stage(basic(16), 2)»",
+        "E0605",
+        "has no connection",
+        "via",
+    ),
+    "connection of std": net(
+        f"{STAGES} via origin by chain", "«resnet18»", "E0605", "has no connection", "via"
+    ),
+    "parentheses before via": net(
+        f"{STAGES} via",
+        "«stage(basic(16), 2)» -> stage(basic(32), 2) via",
+        "E0605",
+        "has no connection",
+        "parentheses",
+    ),
+    "connection of a block in a flow": net(
+        f"{STAGES} via origin by chain", "«basic(16)»", "E0605", "has no connection", "stage(basic"
+    ),
+    "projection": Case(
+        NET.replace("via origin", "via mine")
+        + "connection mine {\n  each = conv -> norm -> spike\n  «out = branch + shortcut»\n}\n",
+        "E0602",
+        "from 16 x 32 x 32 to 32 x 16 x 16",
+        "projection = conv",
+    ),
+    "out of a connection": Case(
+        NET.replace("via origin", "via mine") + "connection «mine» { each = conv -> norm }\n",
+        "E0601",
+        "what `out` is",
+        "branch",
+    ),
+    "each of a connection": Case(
+        NET.replace("via origin", "via mine") + "connection «mine» { out = branch }\n",
+        "E0606",
+        "around each layer",
+        "each = conv",
+    ),
+    "out of a block": block(
+        "mine", "block «mine» { a = in -> conv(3) }", "E0408", "`out`", "", "bare"
+    ),
+    "s of a neuron": Case(
+        NET.replace("= IF", "= mine") + "neuron «mine» { state u = 0.0; u = u + x }\n",
+        "E0705",
+        "`s`",
+    ),
+    "stride of a block": net(
+        "stage(basic(32), 2, stride = 2)",
+        "«stage(mine, 2, stride = 2)»",
+        "E0307",
+        "no parameter `stride`",
+        "stride = 1",
+        "block mine = conv(32)\n",
+    ),
+}
+
+SHAPES = {
+    "kernel": net(
+        "head = avgpool",
+        "head = avgpool -> «conv(16, kernel = 7, padding = 0)»",
+        "E0501",
+        "a window of 7 does not fit into 1",
+        "smaller",
+    ),
+    "kernel of a block": block(
+        "mine", "block mine = «conv(16, kernel = 70, padding = 0)»", "E0501", "window of 70"
+    ),
+    "pooling of std": Case(
+        NET.replace(STAGES, "«vgg11»").replace("via origin", "via plain").replace("32, 32", "4, 4"),
+        "E0501",
+        "pooling: a window of 2 does not fit into 1",
+    ),
+    "padding": flow("out = b -> «maxpool(3, padding = 2)»", "E0501", "more than half"),
+    "groups of the input": net("conv(16)", "«conv(16, groups = 16)»", "E0501", "3 input channels"),
+    "groups of the output": net(
+        "conv(16)", "«conv(16, groups = 3)»", "E0501", "16 output channels"
+    ),
+    "groups of a norm": net("conv(16) -> norm", "conv(16) -> «groupnorm(5)»", "E0501", "5 groups"),
+    "groups of the network's norm": net("steps = 2", "norm = «groupnorm(5)»", "E0501", "5 groups"),
+    "vector": net("linear(classes)", "linear(classes) -> «conv(3)»", "E0501", "a vector of 10"),
+    "sum": flow("out = «a + b»", "E0501", "8 x 16 x 16 and 16 x 8 x 8", "projection"),
+    "concat": flow("out = «concat(a, b)»", "E0501", "sizes do not agree", "channels"),
+    "sum of a rule": net(
+        "by chain",
+        "by «mine»",
+        "E0501",
+        "16 x 32 x 32 and 32 x 16 x 16",
+        "",
+        "rule mine { in[i] = in[0] + out[i - 1]; result = out[n - 1] }\n",
+    ),
+    "projection": connection(
+        "each = conv -> norm -> spike; «projection = norm»; out = branch + shortcut",
+        "E0602",
+        "gives 16 x 32 x 32, and the branch 32 x 16 x 16",
+        "branch's shape",
+    ),
+    "baa starts at zero": Case(
+        NET.replace("via origin", "via «baa»").replace("steps = 2", "zero_init = true"),
+        "E0503",
+        "does not end with a norm",
+        "leave `zero_init` out",
+    ),
+    "norm starts at zero": connection(
+        "each = conv -> norm -> spike; projection = conv; "
+        "out = (branch + shortcut) -> «norm(init = 0)»",
+        "E0503",
+        "silences the block",
+        "end of a branch",
+    ),
+    "encoder after weights": flow("out = b -> «poisson»", "E0504", "no gradient passes", "encoder"),
+}
+
+CONNECTIONS = {
+    "each on a block that wires itself": block(
+        "mine",
+        "block mine { out = in -> conv(16) }",
+        "E0604",
+        "would have no effect",
+        "without `each`",
+        "«origin»",
+    ),
+    "two places": connection(
+        "each = «conv -> conv -> norm»; out = branch", "E0606", "2 places", "without a width once"
+    ),
+    "no place": connection("each = «norm -> spike»; out = branch", "E0606", "no place"),
+    "no layer": connection("each = «3»; out = branch", "E0401", "not a layer"),
+    "no value": connection(
+        "each = conv -> norm; out = «conv(3)»", "E0402", "not a value", "branch"
+    ),
+    "unknown": connection("each = conv -> «nrom»; out = branch", "E0210", "`nrom`", "`norm`"),
+    "known": connection(
+        "each = conv; out = branch", "E0302", "knows `stride` already", "", "(«stride» = 3)"
+    ),
+    "value as projection": connection(
+        "each = conv; projection = «branch -> norm»; out = branch + shortcut", "E0401", "a value"
+    ),
+    "layer in a sum": connection(
+        "each = conv; out = «branch + norm»", "E0406", "not the layer `batchnorm`", "flows into it"
+    ),
+    "std is given a number": net(
+        "via origin", "via «origin(inter = 3)»", "E0401", "the number 3 is not a layer"
+    ),
+    "block of layers": block(
+        "mine", "block mine = «norm -> spike»", "E0408", "weighted layers", "conv(...)"
+    ),
+    "block ends with a norm": block(
+        "mine", "block mine = «conv(16) -> norm»", "E0408", "end with a weighted layer"
+    ),
+    "block is a number": block("mine", "block mine = «3»", "E0408", "the number 3"),
+    "backbone is a number": backbone(
+        "mine", "E0403", "is the number 3, not stages", "", "backbone mine = «3»\n"
+    ),
+    "stage that is not there": backbone("resnet18[«9»]", "E0409", "has stages 0 .. 3"),
+    "stage before the first": backbone("resnet18[«-1»]", "E0409", "no stage -1"),
+    "stages beyond the last": backbone("resnet18[2 .. «7»]", "E0409", "no stage 7"),
+    "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "are none", "lower to the higher"),
+    "two indices": backbone("«resnet18[0, 1]»", "E0409", "one index or one range"),
+}
+
+NEURONS = {
+    "undefined state": neuron("v = «u» + x; s = heaviside(v - 1); u = v * (1 - s)", "E0702", "`u`", "state"),
+    "undefined name": neuron("v = «w» + x; s = heaviside(v)", "E0701", "`w`"),
+    "forgotten sign": neuron(
+        "state u = 0.0; v = u + x; s = heaviside(v); u = «v» (1 - s)", "E0707", "is a `*` missing?"
+    ),
+}  # fmt: skip
+
+LARGE = {
+    "image": net("image(3, 32, 32)", "«image(60000,60000,60000)»", "E0905", "activations"),
+    "stage": net("stage(basic(16), 2)", "«stage(basic(100000), 99999)»", "E0903", "operations"),
+    "width": net("stage(basic(16), 2)", "«stage(basic(100000), 2)»", "E0904", "parameters"),
+    "length": net("stage(basic(16), 2)", "«stage(basic(16), 99999)»", "E0903", "operations"),
+    "range": rule("in[i] = sum(«out[0] for j in 0 .. 1000000000»); result = out[n - 1]", "E0903", "terms"),
+    "dense": Case(
+        NET.replace(STAGES, "stage(basic(16), 9000)").replace("by chain", "by «densely_additive»"),
+        "E0903", "terms in a stage of 9000 blocks",
+    ),
+    "upsampling": flow("out = b -> upsample(64) -> upsample(64) -> «upsample(64)»", "E0905", ""),
+    "nesting": net(
+        "conv(16)", "conv(" + "(" * 98 + "«(»" + "(" * 901 + "16" + ")" * 1001, "E0902", "nested"
+    ),
+    "long sum": net(
+        "conv(16) -> norm -> spike", f"«conv({'1 + ' * 3000}1) -> norm -> spike»", "E0902", "nested"
+    ),
+    "backbones of backbones": backbone(
+        "b40", "E0903", "2,000 stages", "",
+        "backbone b0 = stage(basic(3), 2)\n"
+        + "".join(
+            f"backbone b{i + 1} = {f'«b{i} -> b{i}»' if i == 10 else f'b{i} -> b{i}'}\n"
+            for i in range(40)
+        ),
+    ),
+}  # fmt: skip
+
+CASES = {
+    f"{name}: {key}": case
+    for name, group in (
+        ("name", NAMES), ("circle", CIRCLES), ("number", NUMBERS), ("kind", KINDS),
+        ("missing", MISSING), ("shape", SHAPES), ("connection", CONNECTIONS),
+        ("neuron", NEURONS), ("large", LARGE),
+    )
+    for key, case in group.items()
+}  # fmt: skip
+
+
+def errors(text: str) -> tuple[Diagnostic, ...]:
+    """All errors of a text; anything but a SpecError fails the test."""
+    try:
+        check_text(text)
+    except SpecError as error:
+        return error.diagnostics
+    return ()
+
+
+def unmarked(marked: str) -> tuple[str, int, int]:
+    """A marked text without its marks, and where the place begins and ends."""
+    before, rest = marked.split("«")
+    wrong, after = rest.split("»")
+    return before + wrong + after, len(before), len(before) + len(wrong)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_error_at_its_place(name: str) -> None:
+    case = CASES[name]
+    text, start, end = unmarked(case.text)
+    begin = time.process_time()
+    found = errors(text)
+    assert time.process_time() - begin < 5, "at once"
+    assert [error.code for error in found] == [case.code], str(SpecError(found))
+    (error,) = found
+    assert not is_library(error.span.source), "it stands in the user's own text"
+    assert (error.span.start, error.span.end) == (start, end), str(SpecError(found))
+    assert case.words in error.message
+    assert case.hint in (error.hint or "")
+
+
+def test_the_network_they_change_is_right() -> None:
+    assert errors(NET) == ()
+    assert errors(FLOW.replace("OUT", "out = outputs(a, b)")) == ()
+
+
+# -- second places --------------------------------------------------------------------------------
+
+
+def labels(text: str) -> list[tuple[str, str]]:
+    """What is marked beside the place of the first error, with what is said about it."""
+    return [(label.span.text, label.text) for label in errors(text)[0].labels]
+
+
+def test_an_error_in_std_stands_at_its_use_and_labels_std() -> None:
+    (error,) = errors(NET.replace(STAGES, "resnet18(width = 0)"))
+    assert error.span.text == "0"
+    assert error.label == "`width` is 0"
+    (label,) = error.labels
+    assert is_library(label.span.source)
+    assert label.text == "this is where it fails"
+
+
+def test_a_value_is_followed_to_where_it_was_written() -> None:
+    text = NET.replace("classes = 10", "classes = wide, wide = 4").replace("classes = wide, ", "")
+    text = text.replace("wide = 4", "wide = 0, classes = wide")
+    assert labels(text) == [("wide", "`classes` is 0"), ("0", "`wide` is 0")]
+    assert labels(NET + "network m = n(0)\n") == [("0", "`classes` is 0")]
+    assert labels(NET.replace("conv(16)", "conv(w)").replace("steps = 2", "w = 2 - 2")) == [
+        ("2 - 2", "`w` is 0")
+    ]
+
+
+def test_circles_and_doubles_show_both_places() -> None:
+    text = NET.replace("stem = conv(16)", "one = two -> norm\n  two = one\n  stem = one")
+    assert {name for name, _ in labels(text)} == {"one", "two"}
+    assert labels(NET.replace("steps = 2", "steps = 2; steps = 3")) == [
+        ("steps", "first defined here")
+    ]
+
+
+def test_a_misspelt_declaration_is_labelled() -> None:
+    text = "use std\nblock mine(widht) = conv(width)\n"
+    assert labels(text) == [("widht", "`widht` is declared here")]
+
+
+def test_a_block_that_wires_itself_shows_both_sides() -> None:
+    case = CONNECTIONS["each on a block that wires itself"]
+    (error,) = errors(unmarked(case.text)[0])
+    each, block_name = error.labels
+    assert is_library(each.span.source)
+    assert each.span.text == "each"
+    assert block_name.span.text == "mine"
+
+
+# -- several errors, and none that follow ---------------------------------------------------------
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(error.code, error.span.text) for error in errors(text)]
+
+
+def test_all_errors_of_a_network_in_one_run() -> None:
+    text = NET.replace("= IF", "= FI").replace("stride = 2", "strid = 2")
+    text = text.replace("linear(", "liner(").replace("steps = 2", "setps = 2")
+    assert found(text) == [
+        ("E0308", "setps"), ("E0210", "FI"), ("E0301", "strid = 2"), ("E0210", "liner"),
+    ]  # fmt: skip
+
+
+def test_all_errors_of_a_library_that_no_network_uses() -> None:
+    text = """use std
+block b = conv(kernal = 3)
+connection c { each = conv -> nrom; out = branhc }
+neuron q { s = heavyside(x) }
+rule r { in[i] = out[i]; result = out[n-1] }
+backbone z = stage(basci(3), 2)
+block e { a = in }
+surrogate t(alpha = 0.0) { y = 1 / alpha }
+"""
+    assert found(text) == [
+        ("E0301", "kernal = 3"), ("E0210", "nrom"), ("E0210", "branhc"), ("E0707", "heavyside"),
+        ("E0603", "i"), ("E0210", "basci"), ("E0408", "e"), ("E0710", "1 / alpha"),
+    ]  # fmt: skip
+
+
+def test_an_error_in_a_base_is_reported_once() -> None:
+    variants = "network m = n { neuron = LIF }\nnetwork k = m { steps = 3 }\n"
+    assert found(NET.replace("linear(", "liner(") + variants) == [("E0210", "liner")]
+
+
+def test_a_definition_behind_an_error_is_not_called_unused() -> None:
+    text = FLOW.replace("OUT", "out = fo(a) + b")
+    assert found(text) == [("E0210", "fo")]
+
+
+def test_a_variant_may_leave_definitions_of_its_base_unused() -> None:
+    text = NET.replace("stem = conv(16)", "start = conv(16)\n  stem = start")
+    assert found(text + "network m = n { stem = conv(16) }\n") == []
+
+
+def test_a_misspelt_setting_is_not_missing_too() -> None:
+    for setting in ("input", "neuron", "surrogate"):
+        wrong = setting[:-1] + "x"
+        assert found(NET.replace(f"  {setting} =", f"  {wrong} =")) == [("E0308", wrong)]
+
+
+def test_a_syntax_error_hides_no_error_elsewhere_and_makes_none() -> None:
+    broken = NET.replace("steps = 2", "steps = = 2")
+    assert [code for code, _ in found(broken)] == ["E0119"]
+    other = "block b = conv(3) -> covn(4)\n"
+    assert [code for code, _ in found(broken + other)] == ["E0119", "E0210"]
+    for line in NET.splitlines()[3:-1]:
+        text = NET.replace(line, line.replace("=", "", 1))
+        assert all(code.startswith("E01") for code, _ in found(text)), line
+
+
+# -- settings from outside ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "words"),
+    [
+        ("clases", 100, "E0309", "no setting `clases`"),
+        ("classes", 0, "E0305", "between 1"),
+        ("classes", "ten", "E0210", "`ten`"),
+        ("classes", True, "E0304", "not true"),
+        ("steps", 0, "E0305", "between 1"),
+        ("steps", -1, "E0305", "not -1"),
+        ("steps", 1.5, "E0304", "not 1.5"),
+        ("neuron", "LFI", "E0210", "`LFI`"),
+        ("neuron", "LIF(tau = ", "E01", ""),
+        ("neuron", "LIF } network x { input = image(1, 1, 1)", "E01", ""),
+        ("neuron", "", "E01", ""),
+        ("neuron", "LIF(taux = 3)", "E0301", "`taux`"),
+        ("neuron", 3, "E0403", "not a neuron"),
+        ("zero_init", 1, "E0304", "true or false"),
+        ("stages", "resnet18", "E0605", "no connection"),
+        ("__class__", 3, "E0309", "no setting"),
+    ],
+)
+def test_settings_that_cannot_be(name: str, value: object, code: str, words: str) -> None:
+    checked = check_text(NET)
+    with pytest.raises(SpecError) as caught:
+        graph_of(checked, settings={name: value})
+    first = caught.value.diagnostics[0]
+    assert first.code.startswith(code)
+    assert words in first.message
+    assert str(caught.value)
+
+
+def test_an_unknown_setting_has_a_hint() -> None:
+    with pytest.raises(SpecError) as caught:
+        graph_of(check_text(NET), settings={"clases": 100})
+    assert caught.value.diagnostics[0].hint == "did you mean `classes`?"
+
+
+def test_settings_that_can_be() -> None:
+    settings = {"classes": 7, "steps": 5, "neuron": "LIF(tau = 3.0)", "zero_init": True}
+    graph = graph_of(check_text(NET), settings=settings)
+    assert graph.steps == 5
+    (out,) = graph.outputs.values()
+    assert graph[out].value.shape == (7,)
+    assert list(graph.neurons) == ["LIF"]
+
+
+# -- never anything but a SpecError ---------------------------------------------------------------
+
+
+def _chain(line: str, number: int) -> str:
+    return "\n  ".join(line.format(i + 1, i) for i in range(number))
+
+
+DEEP = {
+    "values": FLOW.replace("OUT", _chain("c{0} = c{1} -> norm", 2000) + "\n  out = outputs(c2000, b)").replace(
+        "a = in", "c0 = in\n  a = in"
+    ),
+    "layers": NET.replace("stem = conv(16)", _chain("c{0} = c{1} -> norm", 2000) + "\n  stem = c2000").replace(
+        "steps = 2", "c0 = conv(16)"
+    ),
+    "parameters": NET.replace(
+        "classes = 10", "p0 = 1, " + ", ".join(f"p{i + 1} = p{i}" for i in range(900)) + ", classes = p900"
+    ),
+    "blocks": "use std\nblock b0 = conv(3)\n" + _chain("block b{0} = b{1}", 500)
+    + "\nbackbone z = stage(b500, 1)\n",
+    "networks": NET + _chain("network n{0} = n{1} {{ steps = 1 }}", 200).replace("n0 {", "n {"),
+    "doubled layers": NET.replace(
+        "stem = conv(16)", _chain("c{0} = c{1} -> c{1}", 60) + "\n  stem = c60"
+    ).replace("steps = 2", "c0 = identity"),
+    "conditions": NET.replace("conv(16)", "conv(" + "1 if 0 else " * 190 + "16)"),
+    "signs": NET.replace("conv(16)", "conv(" + "-" * 190 + "16)"),
+    "calls": NET.replace("conv(16)", "conv(" + "max(1, " * 90 + "16" + ")" * 90 + ")"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_depth_costs_an_error_at_most(name: str) -> None:
+    begin = time.process_time()
+    codes = {error.code for error in errors(DEEP[name])}
+    assert codes <= {"E0902", "E0903"}
+    assert time.process_time() - begin < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "use std", "\0\1\2" * 100, "network", "network n", "{" * 500, "}" * 500, "\ud800",
+        "network __import__ { input = __import__ }", "rule r { in[i] = in }", "rule r { in[in] = 3 }",
+        "block b { out = b }", "connection c { out = c }", "neuron n { s = n }", "recipe r = r",
+        "backbone b = b[0]", "network n { out = in }", "network n { input = in }", "surrogate s = s",
+        "network n = n(n = n) { n = n }", "use std\nnetwork n { input = image(1, 1, 1); out = n }",
+        "use std\nrule r(k = image(1, 1, 1)) { in[i] = out[i - k]; result = out[0] }",
+        "use std\nblock b(w = in) { out = w }",
+        "use std\nconnection c(x = out) { each = conv; out = x }",
+        'use std\nnetwork n { input = image(1, 8, 8); out = "a" if in else b }',
+    ],
+)  # fmt: skip
+def test_odd_texts_are_errors_or_right(text: str) -> None:
+    for error in errors(text):
+        assert error.message
+        assert error.code
+    str(SpecError(errors(text)))
