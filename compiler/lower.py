@@ -439,7 +439,9 @@ class Lowering(Evaluator):
         if isinstance(branch, Poison):
             return Joined(POISON, POISON, ())
         if any(_names(part.value, "shortcut") for part in parts.values()):
-            env.values["shortcut"] = self._shortcut(connection, parts, env, wire, branch, stride)
+            env.values["shortcut"] = self._shortcut(
+                connection, parts, env, wire, branch, stride, within
+            )
         return self._joined(parts["out"].value, env)
 
     def _parts(self, connection: Bound) -> dict[str, s.Define]:
@@ -605,6 +607,7 @@ class Lowering(Evaluator):
         wire: Wire,
         branch: Wire,
         stride: int,
+        within: tuple[Span, ...],
     ) -> Wire | Poison:
         """The block's input, through ``projection`` where the shape changes, else ``identity``."""
         shape, wanted = self.builder.value(wire).shape, self.builder.value(branch).shape
@@ -617,6 +620,7 @@ class Lowering(Evaluator):
                 "E0602",
                 f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection",
                 out.span,
+                labels=self._used(within),
                 hint="add `projection = conv -> norm`, or keep widths and strides",
             )
         layer = self.definition(name, env, parts[name].span)
@@ -643,10 +647,16 @@ class Lowering(Evaluator):
                 "E0602",
                 f"`{name}` of connection `{connection.name}` gives {text(self.builder.value(result).shape)}, and the branch {text(wanted)}",
                 parts[name].span,
+                labels=self._used(within),
                 hint="the shortcut must end with the branch's shape",
             )
             return POISON
         return result
+
+    def _used(self, within: tuple[Span, ...]) -> tuple[Label, ...]:
+        """A label of the user's own text that leads to a block."""
+        own = (span for span in reversed(within) if not self.builder.library(span.source))
+        return tuple(Label(span, "for a block from here") for span in islice(own, 1))
 
     def _joined(self, expr: s.Expr, env: Env) -> Joined:
         """Evaluate ``out`` and tell the join from what follows it."""
