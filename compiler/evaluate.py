@@ -134,6 +134,7 @@ class Evaluator:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
         self.settings: dict[str, Any] = {}
+        self._names: dict[int, tuple[s.Node, tuple[str, ...]]] = {}  # of pieces of the tree, by id
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
@@ -220,10 +221,7 @@ class Evaluator:
 
     def _given(self, expr: s.Expr, env: Env) -> tuple[Given, ...]:
         found: dict[str, Given] = {}
-        for node in s.walk(expr):
-            if not isinstance(node, s.Name) or node.id in found:
-                continue
-            id = node.id
+        for id in self.names_in(expr):
             if id in env.given:
                 found[id] = env.given[id]
             elif id in env.definitions and isinstance(env.cache.get(id), (bool, int, float, str)):
@@ -231,6 +229,14 @@ class Evaluator:
                 sources = self._given(definition.value, definition.env)
                 found[id] = Given(definition.value.span, _says(id, env.cache[id]), sources)
         return tuple(found.values())
+
+    def names_in(self, node: s.Node) -> tuple[str, ...]:
+        """The names in a piece of the tree, each once, in order. Read once for all its blocks."""
+        known = self._names.get(id(node))
+        if known is None:
+            names = (item.id for item in s.walk(node) if isinstance(item, s.Name))
+            known = self._names[id(node)] = (node, tuple(dict.fromkeys(names)))
+        return known[1]
 
     def _source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:
         return Given(expr.span, _says(name, value), self._given(expr, env))

@@ -145,7 +145,7 @@ class Lowering(Evaluator):
         own = self.complete(bound)
         args = own.values
         surrogate = self.settings.get("surrogate")
-        if surrogate is None and _names(bound.declaration, "heaviside"):
+        if surrogate is None and "heaviside" in self.names_in(bound.declaration):
             self.setting("surrogate", span)
         stand_in = Env(own.module, "surrogate")
         if isinstance(surrogate, Poison):
@@ -438,7 +438,7 @@ class Lowering(Evaluator):
         env.values["branch"] = branch
         if isinstance(branch, Poison):
             return Joined(POISON, POISON, ())
-        if any(_names(part.value, "shortcut") for part in parts.values()):
+        if any("shortcut" in self.names_in(part.value) for part in parts.values()):
             env.values["shortcut"] = self._shortcut(
                 connection, parts, env, wire, branch, stride, within
             )
@@ -458,12 +458,7 @@ class Lowering(Evaluator):
                 labels=misnamed(connection.declaration, "out"),
                 hint="add `out = branch + shortcut`",
             )
-        used = {
-            node.id
-            for part in parts.values()
-            for node in s.walk(part.value)
-            if isinstance(node, s.Name)
-        }
+        used = {name for part in parts.values() for name in self.names_in(part.value)}
         for name, part in parts.items():
             if name not in CONNECTION_PARTS and name not in used:
                 raise self.builder.fail(
@@ -733,7 +728,7 @@ class Lowering(Evaluator):
         """
         read: set[str] = set()
         for definition in env.definitions.values():
-            read.update(n.id for n in s.walk(definition.value) if isinstance(n, s.Name))
+            read.update(self.names_in(definition.value))
         for item in declaration.body or ():
             id = item.name or "" if isinstance(item, s.Group) else item.name
             if id in env.used or id in read or id == "out" or id not in env.definitions:
@@ -890,10 +885,6 @@ def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
 
 def _is_op_name(id: str) -> bool:
     return id in SPECIAL or (id in OPS and OPS[id].public)
-
-
-def _names(node: Any, id: str) -> bool:
-    return any(isinstance(child, s.Name) and child.id == id for child in s.walk(node))
 
 
 def _flatten(layer: Any) -> Iterator[Layer]:
