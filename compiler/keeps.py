@@ -57,6 +57,12 @@ class Keeps:
     backward: Count = _nothing
     view: bool = False  # the result is a view of the operand
     gradient: str = "new"
+    small: bool = False  # what is kept besides stays when a segment is to run again
+
+    @property
+    def keeps_little(self) -> bool:
+        """Whether a segment that runs again does so for other operations alone."""
+        return not (self.inputs or self.output) and (self.small or self.extra is _nothing)
 
 
 def _conv_forward(sizes: Sizes) -> int:
@@ -104,11 +110,11 @@ KEEPS: Mapping[str, Keeps] = {
     "repeat": Keeps(view=True),
     "conv": Keeps(inputs=True, forward=_conv_forward, backward=_conv_backward),
     "linear": Keeps(inputs=True),
-    "batchnorm": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
-    "tebn": Keeps(inputs=True, output=True, extra=_statistics, backward=_norm_backward),
-    "groupnorm": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
-    "tdbn": Keeps(inputs=True, extra=_statistics, backward=_norm_backward),
-    "neuron": Keeps(inputs=True, forward=_neuron_forward, backward=_neuron_backward),
+    "batchnorm": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
+    "tebn": Keeps(inputs=True, output=True, extra=_statistics, small=True, backward=_norm_backward),
+    "groupnorm": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
+    "tdbn": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
+    "neuron": Keeps(inputs=True, small=True, forward=_neuron_forward, backward=_neuron_backward),
     "add": Keeps(gradient="same"),
     "sub": Keeps(gradient="same"),
     "mul": Keeps(inputs=True),
@@ -137,6 +143,7 @@ FUSED: Mapping[str, Keeps] = {
     # Distances from the corner of the window, and while it runs the places themselves.
     "maxpool": Keeps(
         extra=_distances,
+        small=True,
         forward=lambda s: 2 * PLACE * s.output,
         backward=lambda s: PLACE * s.output + s.inputs[0] * s.width,
     ),

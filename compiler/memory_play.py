@@ -264,10 +264,7 @@ class Play:
         else:
             wanted += node.inputs if row.inputs else ()
             wanted += (node.id,) if row.output else ()
-        small = node.op in ("batchnorm", "neuron", "tebn", "groupnorm") or (
-            node.op == "maxpool" and self.fused
-        )
-        if segment is None or small:
+        if segment is None or row.small:
             record.kept.append(self.heap.new(extra, "saved"))
         else:
             record.extra = extra
@@ -282,7 +279,7 @@ class Play:
         members = self.members[segment]
         after = members[members.index(node) + 1 :]
         return all(
-            self._row(n).view or self._packs(n) or (self.fused and n.op == "maxpool") for n in after
+            self._packs(n) or self._row(n).keeps_little or n.id not in self.trained for n in after
         )
 
     def _keep_inputs(self, segment: int) -> list[Block]:

@@ -1,0 +1,234 @@
+"""The predicted memory of a training step against what is measured, and the choice of a policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import ANALOG, SPIKE, Graph, Kind, Value
+from danetc.compiler.keeps import FUSED, KEEPS, MAX_BITS, bits_of
+from danetc.compiler.memory import (
+    POLICIES,
+    TooLittleMemory,
+    choose_policy,
+    parse_size,
+    predict,
+    show_size,
+)
+from danetc.compiler.ops import OPS
+from danetc.compiler.passes.recompute import plan_segments
+from danetc.compiler.passes.regions import plan_regions
+from danetc.compiler.program import check_file, graph_of
+from danetc.runtime import packing
+from danetc.runtime.memory import peak_bytes, saved_bytes
+from torch.nn import functional as F
+
+
+@cache
+def network(spec: str, image: int = 32, steps: int = 4, width: int = 64) -> Graph:
+    settings = {"image": image, "steps": steps, "width": width}
+    return graph_of(check_file(spec), None, settings)
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def test_every_operation_says_what_it_keeps() -> None:
+    assert set(KEEPS) == set(OPS)
+    assert set(FUSED) <= set(OPS)
+    assert MAX_BITS == packing.MAX_BITS
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [(ANALOG, 0), (SPIKE, 1), (Kind("count", 5), 3), (Kind("count", 300), 0)]
+)
+def test_bits_of_a_value(kind: Kind, bits: int) -> None:
+    node = next(n for n in network("sew_r18").nodes.values() if n.op == "neuron")
+    value = Value(node.value.shape, kind, True)
+    assert bits_of(replace(node, value=value)) == bits
+    assert packing.bits_for(kind.bound) == bits or not kind.is_integer
+
+
+# -- predicted and measured -----------------------------------------------------------------------
+
+CASES = [
+    (f"{connection}_r{depth}", backend, policy)
+    for connection in ("origin", "sew", "danet_a", "danet_c", "baa")
+    for depth in (18, 50)
+    for backend in ("eager", "fused")
+    for policy in POLICIES
+]
+
+
+def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, int, int]:
+    """Weights with buffers, what is saved, and the peak of a step above the weights."""
+    model = emit(graph, backend=backend, memory=policy)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    weights += sum(b.numel() * b.element_size() for b in model.buffers())
+    x = torch.rand(batch, *graph.input.value.shape)
+    labels = torch.arange(batch)
+
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(model(x), labels)
+
+    def step() -> None:
+        loss().backward()
+        model.zero_grad()
+
+    step()  # kernels are compiled
+    return weights, saved_bytes(loss), peak_bytes(step)
+
+
+@pytest.mark.parametrize(("spec", "backend", "policy"), CASES)
+def test_prediction_of_a_step(spec: str, backend: str, policy: str) -> None:
+    batch = 2
+    graph = network(spec, width=16)
+    plan = predict(graph, batch, backend, policy)
+    weights, saved, peak = measured(graph, batch, backend, policy)
+    assert plan.weights == weights
+    assert plan.held == pytest.approx(saved, rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_prediction_where_activations_dominate(backend: str, policy: str) -> None:
+    graph = network("danet_a_r18", image=64, width=16)
+    plan = predict(graph, 16, backend, policy)
+    _, saved, peak = measured(graph, 16, backend, policy)
+    assert plan.gradients < 0.2 * plan.total or policy == "recompute"
+    assert plan.held == pytest.approx(saved, rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+def test_prediction_of_a_densenet() -> None:
+    graph = graph_of(check_file("spiking_densenet121"), None, {"image": 32, "k": 4, "width": 16})
+    for policy in POLICIES:
+        plan = predict(graph, 2, "eager", policy)
+        _, saved, peak = measured(graph, 2, "eager", policy)
+        assert plan.held == pytest.approx(saved, rel=0.05)
+        assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+def test_what_a_prediction_counts() -> None:
+    graph = network("danet_c_r18", image=64)
+    small, large = predict(graph, 8, "fused"), predict(graph, 16, "fused")
+    assert large.held == pytest.approx(2 * small.held, rel=0.05)
+    assert large.weights == small.weights
+    assert small.total == (
+        small.weights + small.optimizer + small.gradients + small.saved + small.transient
+    )
+    assert small.optimizer == 0
+    momentum = predict(graph, 8, "fused", optimizer="sgd_momentum")
+    adam = predict(graph, 8, "fused", optimizer="adamw")
+    assert momentum.optimizer > 0
+    assert adam.optimizer == 2 * momentum.optimizer
+    half = predict(graph, 8, "fused", dtype="bfloat16")
+    assert half.weights == small.weights
+    assert small.held / 2.2 < half.held < small.held / 1.5
+    assert predict(graph, 8, "fused").held < 0.5 * predict(graph, 8, "eager").held
+    lean = predict(graph, 8, "fused", "recompute")
+    assert lean.held < 0.25 * small.held
+    assert "recompute" in str(lean)
+
+
+def test_unknown_names_are_named() -> None:
+    graph = network("sew_r18")
+    with pytest.raises(ValueError, match="there are none, recompute"):
+        predict(graph, 8, "fused", "some")
+    with pytest.raises(ValueError, match="there are eager, fused"):
+        predict(graph, 8, "cuda")
+    with pytest.raises(ValueError, match="sgd, sgd_momentum, adamw"):
+        predict(graph, 8, optimizer="lion")
+    with pytest.raises(ValueError, match="float32"):
+        predict(graph, 8, dtype="int8")
+
+
+# -- a budget -------------------------------------------------------------------------------------
+
+
+def test_the_cheapest_policy_that_fits() -> None:
+    graph = network("danet_a_r18", image=64, width=16)
+    none, lean = (predict(graph, 64, "fused", policy) for policy in POLICIES)
+    assert lean.total < none.total
+    assert choose_policy(graph, 64, none.total, "fused") == none
+    assert choose_policy(graph, 64, none.total - 1, "fused") == lean
+    with pytest.raises(TooLittleMemory, match="smaller batch") as error:
+        choose_policy(graph, 64, lean.total - 1, "fused")
+    assert error.value.smallest == lean
+    assert show_size(lean.total) in str(error.value)
+    with pytest.raises(TooLittleMemory, match="smaller network"):
+        choose_policy(graph, 64, 1000, "fused")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8GB", 8 * 10**9),
+        ("8 gb", 8 * 10**9),
+        ("1.5G", 15 * 10**8),
+        ("512MiB", 512 * 2**20),
+        ("64k", 64_000),
+        ("100", 100),
+        ("2 TiB", 2**41),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "8XB", "-1GB", "0GB", "8 G B", "eight", "1e9", "8i"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(8 * 10**9, "8.00 GB"), (33_200_000, "33.2 MB"), (640_000, "640 kB"), (12, "12 B")],
+)
+def test_sizes_are_shown(size: int, text: str) -> None:
+    assert show_size(size) == text
+
+
+# -- segments -------------------------------------------------------------------------------------
+
+
+def segments_of(spec: str, length: int | None = None) -> dict[tuple[str, ...], set[int]]:
+    """For each block the segments of its nodes."""
+    graph = plan_regions(network(spec, image=64)).graph
+    plan = plan_segments(graph, length)
+    found: dict[tuple[str, ...], set[int]] = {}
+    for node in graph.nodes.values():
+        if node.scope[2:3] == ("blocks",) and len(node.scope) > 3:
+            found.setdefault(node.scope[:4], set()).add(plan.of[node.id])
+    return found
+
+
+def test_a_block_is_in_one_segment_and_segments_follow_each_other() -> None:
+    for spec in ("sew_r18", "danet_a_r50", "danet_c_r50"):
+        for length in (None, 1, 2):
+            numbers = list(segments_of(spec, length).values())
+            assert all(len(each) == 1 for each in numbers)
+            order = [each.pop() for each in numbers]
+            assert order == sorted(order)
+
+
+def test_spikes_enter_one_block_and_analog_values_several() -> None:
+    assert len({frozenset(s) for s in segments_of("sew_r50").values()}) == 16
+    assert 4 <= len({frozenset(s) for s in segments_of("danet_a_r50").values()}) < 16
+    assert len({frozenset(s) for s in segments_of("danet_a_r50", 1).values()}) == 16
+
+
+def test_what_is_in_no_segment() -> None:
+    graph = network("danet_c_r50", image=64)
+    plan = plan_segments(graph, 1)
+    outside = {node.op for node in graph.nodes.values() if node.id not in plan.of}
+    # Running sums are counts: a segment keeps the sum itself. The head keeps next to nothing.
+    assert outside == {
+        "input", "add", "global_avgpool", "mean_over_time", "flatten", "linear"
+    }  # fmt: skip
+    assert plan.random == frozenset()
