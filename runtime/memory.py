@@ -117,7 +117,7 @@ def _recording() -> Iterator[_Record]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-    recorder = profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
+    recorder = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
     with _quiet(), recorder:
         yield record
         if cuda:

@@ -21,7 +21,7 @@ from danetc.compiler.memory import (
 from danetc.compiler.ops import OPS
 from danetc.compiler.passes.recompute import plan_segments
 from danetc.compiler.passes.regions import plan_regions
-from danetc.compiler.program import check_file, graph_of
+from danetc.compiler.program import check_file, check_text, graph_of
 from danetc.runtime import packing
 from danetc.runtime.memory import peak_bytes, saved_bytes
 from torch.nn import functional as F
@@ -85,7 +85,7 @@ def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, 
 @pytest.mark.parametrize(("spec", "backend", "policy"), CASES)
 def test_prediction_of_a_step(spec: str, backend: str, policy: str) -> None:
     batch = 2
-    graph = network(spec, width=16)
+    graph = network(spec, width=16, steps=2)
     plan = predict(graph, batch, backend, policy)
     weights, saved, peak = measured(graph, batch, backend, policy)
     assert plan.weights == weights
@@ -104,13 +104,31 @@ def test_prediction_where_activations_dominate(backend: str, policy: str) -> Non
     assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
 
 
-def test_prediction_of_a_densenet() -> None:
-    graph = graph_of(check_file("spiking_densenet121"), None, {"image": 32, "k": 4, "width": 16})
-    for policy in POLICIES:
-        plan = predict(graph, 2, "eager", policy)
-        _, saved, peak = measured(graph, 2, "eager", policy)
-        assert plan.held == pytest.approx(saved, rel=0.05)
-        assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+DENSE = """
+use std
+
+backbone dense_stages = stage(dense(8), 5) -> transition -> stage(dense(8), 4)
+
+network dense_net {
+  input = image(3, 32, 32)
+  steps = 4
+  neuron = IF
+  surrogate = sigmoid(alpha = 4)
+  stem = conv(16, kernel = 3) -> norm -> spike
+  stages = dense_stages via dense_layer by densely_concatenated
+  head = norm -> spike -> avgpool -> mean_over_time -> linear(10)
+}
+"""
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_prediction_of_a_densenet(backend: str, policy: str) -> None:
+    graph = graph_of(check_text(DENSE))
+    plan = predict(graph, 4, backend, policy)
+    _, saved, peak = measured(graph, 4, backend, policy)
+    assert plan.held == pytest.approx(saved, rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
 
 
 def test_what_a_prediction_counts() -> None:
