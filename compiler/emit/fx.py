@@ -19,6 +19,7 @@ from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.graph import Graph, Node, unique
+from danetc.compiler.memory import POLICIES
 from danetc.compiler.ops import OPS, Context, Function, Module
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segments
 from danetc.compiler.passes.regions import Plan, Region, plan_regions
@@ -48,7 +49,6 @@ NAMESPACES = frozenset(
 
 
 BACKENDS = ("eager", "fused", "spikingjelly")
-POLICIES = ("none", "recompute")
 
 
 def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "none") -> Model:

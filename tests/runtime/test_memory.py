@@ -260,6 +260,15 @@ def test_recompute_gives_the_same_bit_for_bit(backend: str, name: str) -> None:
     assert saved_bytes(lambda: loss_of(lean, x)) < 0.6 * saved_bytes(lambda: loss_of(plain, x))
 
 
+def test_recompute_of_another_library_s_neurons() -> None:
+    pytest.importorskip("spikingjelly")
+    graph = network()
+    x = images(graph)
+    plain = emit(graph, 7, backend="spikingjelly")
+    lean = emit(graph, 7, backend="spikingjelly", memory="recompute")
+    assert_same(state_after(lean, x), state_after(plain, x))
+
+
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_segments_of_several_blocks(
