@@ -35,6 +35,7 @@ def build(
     text: str | None = None,
     seed: int = 0,
     init: str | os.PathLike[str] | None = None,
+    backend: str = "eager",
 ) -> Model:
     """Build a network as a trainable torch.fx model.
 
@@ -46,26 +47,31 @@ def build(
         text: the spec itself, in place of ``path``.
         seed: of the initial weights.
         init: a file of weights to start from (safetensors, or a state dict of tensors alone).
+        backend: what runs it. ``eager`` runs operation by operation; ``fused`` compiles what stands
+            around each neuron and keeps far less for the backward pass; ``spikingjelly`` runs
+            SpikingJelly's neurons. Names and weights are the same.
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
     gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
 
-    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init``.
+    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init`` and for a
+    backend that is not there.
     """
     compiled = compile_spec(path, text=text, network=network, settings=set)
-    model, _ = initialise(compiled.graph, seed, init)
+    model, _ = initialise(compiled.graph, seed, init, backend)
     return model
 
 
-def load(directory: str | os.PathLike[str]) -> Model:
+def load(directory: str | os.PathLike[str], *, backend: str = "eager") -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
-    It is made anew from the graph's text; nothing in the directory is executed. Raises UserError
-    where something is missing, damaged or does not fit together.
+    It is made anew from the graph's text, for any ``backend`` (see ``build``); nothing in the
+    directory is executed. Raises UserError where something is missing, damaged or does not fit
+    together.
     """
     from danetc.model_directory import read_model_directory
 
-    return read_model_directory(directory)
+    return read_model_directory(directory, backend)
 
 
 @dataclass(frozen=True)
@@ -123,16 +129,27 @@ def draw(graph: Graph) -> str:
         raise UserError(f"the picture could not be drawn: {error}") from error
 
 
+def emit_model(graph: Graph, seed: int, backend: str) -> Model:
+    """The model of a graph. Raises UserError for a backend that is not there."""
+    from danetc.compiler.emit.fx import BACKENDS, emit
+
+    if backend not in BACKENDS:
+        raise UserError(f"there is no backend {backend}; there are {', '.join(BACKENDS)}")
+    try:
+        return emit(graph, seed, backend)
+    except ImportError as error:
+        raise UserError(str(error)) from error
+
+
 def initialise(
-    graph: Graph, seed: int, init: str | os.PathLike[str] | None
+    graph: Graph, seed: int, init: str | os.PathLike[str] | None, backend: str = "eager"
 ) -> tuple[Model, str | None]:
     """A model with seeded weights, or those of the file ``init`` and what was matched.
 
-    Raises UserError where ``init`` cannot be read or does not fit.
+    Raises UserError where ``init`` cannot be read or does not fit, and for a backend that is not
+    there.
     """
-    from danetc.compiler.emit.fx import emit
-
-    model = emit(graph, seed)
+    model = emit_model(graph, seed, backend)
     if init is None:
         return model, None
     from danetc.runtime.weights import WeightsError, match, read_weights

@@ -128,9 +128,9 @@ def _move_in_place(new: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def read_model_directory(directory: str | os.PathLike[str]) -> Model:
+def read_model_directory(directory: str | os.PathLike[str], backend: str = "eager") -> Model:
     """The model of a directory with its weights. Raises UserError."""
-    from danetc.compiler.emit.fx import emit
+    from danetc.api import emit_model
     from danetc.compiler.emit.text import GraphTextError, read
     from danetc.compiler.verify import verify
     from danetc.dsl.diagnostics import SpecError
@@ -144,7 +144,7 @@ def read_model_directory(directory: str | os.PathLike[str]) -> Model:
         verify(graph)
     except (GraphTextError, SpecError) as error:
         raise UserError(f"{graph_file} is damaged:\n{error}") from error
-    model = emit(graph, 0)
+    model = emit_model(graph, 0, backend)
     try:
         load_weights(model, _existing(path / WEIGHTS))
     except CheckpointError as error:

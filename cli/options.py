@@ -68,6 +68,11 @@ seed_option = click.option(
     show_default=True,
     help="The seed of all random numbers.",
 )
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["eager", "fused", "spikingjelly"]),
+    help="What runs the network.  [default: fused where its kernels can be compiled, else eager]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 init_option = click.option(
     "--init",

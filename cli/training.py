@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from danetc.api import Compiled, compile_spec, initialise
 from danetc.dsl.diagnostics import Reporter, did_you_mean
 from danetc.dsl.modules import Module
@@ -36,12 +38,15 @@ def run(
     settings: Mapping[str, Setting],
     seed: int | None,
     init: str | None,
+    backend: str | None,
+    channels_last: bool = False,
     observer: Observer,
     note: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe.
 
-    Gives the model directory and what stands in its training.json. Raises SpecError, UserError.
+    ``backend`` of None is the fastest that is there. Gives the model directory and what stands in
+    its training.json. Raises SpecError, UserError.
     """
     own = {name: value for name, value in settings.items() if not name.startswith(PREFIX)}
     overrides = {
@@ -57,13 +62,33 @@ def run(
     chosen_seed = plan.seed if seed is None else seed
     directory = output if output is not None else Path("runs") / compiled.graph.name
     refuse_unless_replaceable(directory)
+    how = _How(backend or default_backend(note), channels_last)
     try:
         images = load_data(data)
         return directory, _run_phases(
-            compiled, plan, images, directory, chosen_seed, init, observer
+            compiled, plan, images, directory, chosen_seed, init, how, observer
         )
     except (DataError, TrainingError) as error:
         raise UserError(str(error)) from error
+
+
+def default_backend(note: Callable[[str], None]) -> str:
+    """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
+    from danetc.runtime.compiled import missing_compiler
+
+    missing = missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
+    if missing is None:
+        return "fused"
+    note(f"the backend is eager: there is {missing}, which fused needs for its kernels")
+    return "eager"
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What runs the network, and how its maps lie in memory."""
+
+    backend: str
+    channels_last: bool
 
 
 def _run_phases(
@@ -73,6 +98,7 @@ def _run_phases(
     directory: Path,
     seed: int,
     init: str | None,
+    how: _How,
     observer: Observer,
 ) -> dict[str, Any]:
     """Each phase has its own T and so its own model; weights go from one to the next."""
@@ -81,12 +107,17 @@ def _run_phases(
         "recipe": plan.as_dict(),
         "seed": seed,
         "init": init,
+        "backend": how.backend,
+        "channels_last": how.channels_last,
         "epochs": [],
     }
     finished: dict[str, Mapping[str, Tensor]] = {}
     for phase in plan.phases:
         staged = with_steps(compiled, phase)
-        model, matched = initialise(staged.graph, seed, init if phase.start is None else None)
+        weights = init if phase.start is None else None
+        model, matched = initialise(staged.graph, seed, weights, how.backend)
+        if how.channels_last:
+            model.to(memory_format=torch.channels_last)
         if phase.start is not None:
             model.load_state_dict(finished[phase.start])
         write_model_directory(directory, staged, model, seed=seed, init=matched)

@@ -10,6 +10,7 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     Setting,
+    backend_option,
     init_option,
     json_option,
     network_option,
@@ -39,6 +40,12 @@ from danetc.options import (
     "--seed", type=click.IntRange(0, 2**32 - 1), help="Of all that is random.  [default: recipe's]"
 )
 @init_option
+@backend_option
+@click.option(
+    "--channels-last",
+    is_flag=True,
+    help="Maps lie in memory with channels last: faster on a GPU, and for large images on a CPU.",
+)
 @click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
@@ -56,6 +63,8 @@ def command(
     settings: dict[str, Setting],
     seed: int | None,
     init: str | None,
+    backend: str | None,
+    channels_last: bool,
     min_accuracy: float | None,
     quiet: bool,
     as_json: bool,
@@ -79,6 +88,8 @@ def command(
             settings=settings,
             seed=seed,
             init=init,
+            backend=backend,
+            channels_last=channels_last,
             observer=progress,
             note=lambda line: click.echo(f"note: {line}", err=True),
         )

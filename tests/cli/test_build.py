@@ -304,7 +304,8 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
 
 def test_the_interface_is_what_the_documentation_says() -> None:
     signature = inspect.signature(package.build)
-    assert list(signature.parameters) == ["path", "network", "set", "text", "seed", "init"]
+    names = ["path", "network", "set", "text", "seed", "init", "backend"]
+    assert list(signature.parameters) == names
     assert list(inspect.signature(package.check).parameters) == ["path"]
     assert list(inspect.signature(package.load).parameters) == ["directory"]
     assert set(package.__all__) <= set(dir(package))

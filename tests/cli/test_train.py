@@ -26,6 +26,12 @@ recipe two {
 """
 
 
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling kernels takes longer than these trainings."""
+    monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
+
+
 @pytest.fixture
 def quick(tmp_path: Path) -> Path:
     path = tmp_path / "quick.danet"
