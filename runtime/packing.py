@@ -110,13 +110,22 @@ class Kept:
         ordered = x if self.order is None else x.permute(self.order)
         if torch.compiler.is_compiling():
             return pack(ordered, self.bits)
-        owner = _owner(x)
-        known: _Known | None = getattr(owner, _KNOWN, None)
+        packed = self.known(x)
+        if packed is None:
+            packed = pack(ordered, self.bits)
+            self.remember(x, packed)
+        return packed
+
+    def known(self, x: Tensor) -> Tensor | None:
+        """The bits of ``x`` where somebody keeps them already."""
+        known: _Known | None = getattr(_owner(x), _KNOWN, None)
         if known is not None and known.bits == self.bits and known.version == x._version:
             return known.packed
-        packed = pack(ordered, self.bits)
-        self._remember(owner, packed)
-        return packed
+        return None
+
+    def remember(self, x: Tensor, packed: Tensor) -> None:
+        """Have all who keep ``x`` from now on share these bits of it."""
+        setattr(_owner(x), _KNOWN, _Known(packed, self.bits, x._version))
 
     def restore(self, kept: Tensor) -> Tensor:
         """``x`` again, of what was kept of it."""
@@ -129,11 +138,8 @@ class Kept:
             shape = [self.shape[axis] for axis in self.order]
             x = unpack(kept, shape, self.dtype).permute(places)
         if not torch.compiler.is_compiling():
-            self._remember(_owner(x), kept)
+            self.remember(x, kept)
         return x
-
-    def _remember(self, owner: Tensor, packed: Tensor) -> None:
-        setattr(owner, _KNOWN, _Known(packed, self.bits, owner._version))
 
 
 def _order(x: Tensor) -> list[int] | None:

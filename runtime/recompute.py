@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -40,24 +40,38 @@ class Segment:
     random: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Output:
-    """A layer's output in bits; without them where nobody reads it at the second run."""
+    """A layer's output in bits, to be given again at the second run.
 
-    kept: Kept
-    packed: Tensor | None
+    It is packed by who keeps it first: the layer that reads it, or else ``settle(force=True)``.
+    """
+
+    __slots__ = ("_fresh", "_kept", "_packed")
+
+    def __init__(self, x: Tensor, bits: int) -> None:
+        self._kept = Kept(x, bits)
+        self._fresh: Tensor | None = x  # not detached: its bits are remembered with it
+        self._packed: Tensor | None = None
 
     @staticmethod
     def of(x: Tensor, bits: int) -> Output | None:
         """None where ``x`` is not whole-numbered: it is computed again."""
-        if not bits:
-            return None
-        kept = Kept(x, bits)
-        return Output(kept, kept.keep(x))
+        return Output(x, bits) if bits else None
+
+    def settle(self, force: bool) -> None:
+        """Let go of the values themselves, once their bits are there."""
+        if self._fresh is not None:
+            bits = self._kept.keep(self._fresh) if force else self._kept.known(self._fresh)
+            if bits is not None:
+                self._fresh, self._packed = None, bits
+
+    def forget(self) -> None:
+        """Nobody reads it at the second run."""
+        self._fresh = self._packed = None
 
     def restore(self, like: Tensor, shape: Sequence[int]) -> Tensor:
         """The output again, or any tensor of its shape where nobody reads it."""
-        return like.new_empty(shape) if self.packed is None else self.kept.restore(self.packed)
+        return like.new_empty(shape) if self._packed is None else self._kept.restore(self._packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +97,14 @@ class Tape:
         self._saved_at_last = -1
 
     def write(self, note: Note) -> None:
+        self.settle(force=True)
         self.notes.append(note)
         self._saved_at_last = self.saved
+
+    def settle(self, force: bool = False) -> None:
+        """Have the last output in bits, where they are there or by ``force``."""
+        if self.notes and self.notes[-1].output is not None:
+            self.notes[-1].output.settle(force)
 
     def read(self) -> Note:
         self._place += 1
@@ -97,10 +117,10 @@ class Tape:
     def finish(self) -> None:
         """End the first run. What the last layer gave is read by nobody if nothing is wanted of
         what comes after it: the second run ends there."""
-        if self.notes and self._saved_at_last == self.saved:
-            last = self.notes[-1]
-            if last.output is not None:
-                self.notes[-1] = replace(last, output=replace(last.output, packed=None))
+        last = self.notes[-1].output if self.notes else None
+        if last is not None and self._saved_at_last == self.saved:
+            last.forget()
+        self.settle(force=True)
 
 
 _local = threading.local()
@@ -170,6 +190,7 @@ class _Frame:
 
     def pack(self, x: Tensor) -> Tensor | _Slot:
         """What autograd holds for ``x``: itself where it is small, else a slot."""
+        self.tape.settle()
         if self._is_small(x):
             return x
         self.sizes.append((x.shape, x.dtype))
@@ -246,8 +267,15 @@ def _keep(value: Any, bits: int) -> Callable[[], Any]:
         return lambda: value
     needs = value.requires_grad
     kept = Kept(value, bits)
-    held = kept.keep(value.detach()) if not bits else kept.keep(value)
-    return lambda: kept.restore(held).detach().requires_grad_(needs)
+    held = kept.keep(value if bits else value.detach())
+
+    def restore() -> Tensor:
+        x = kept.restore(held).detach()
+        if bits:
+            kept.remember(x, held)
+        return x.requires_grad_(needs)
+
+    return restore
 
 
 @contextmanager
