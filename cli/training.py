@@ -91,6 +91,13 @@ class _How:
     channels_last: bool
 
 
+def to_channels_last(model: nn.Module) -> None:
+    """Lay the weights of convolutions so; their outputs, and what comes of them, follow."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
 def _run_phases(
     compiled: Compiled,
     plan: Recipe,
@@ -117,7 +124,7 @@ def _run_phases(
         weights = init if phase.start is None else None
         model, matched = initialise(staged.graph, seed, weights, how.backend)
         if how.channels_last:
-            model.to(memory_format=torch.channels_last)
+            to_channels_last(model)
         if phase.start is not None:
             model.load_state_dict(finished[phase.start])
         write_model_directory(directory, staged, model, seed=seed, init=matched)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,8 +89,8 @@ def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool]) -> 
             DimDynamic.STATIC if place < fixed or extent == 1 else DimDynamic.DUCK
             for place, extent in enumerate(x.shape)
         ]
-        none = [None] * x.dim()
-        context = StatelessSymbolicContext(
+        none: list[Any] = [None] * x.dim()
+        context: Any = StatelessSymbolicContext(
             sizes, [DimDynamic.INFER_STRIDE] * x.dim(), constraint_sizes=none,
             constraint_strides=none,
         )  # fmt: skip
@@ -100,7 +101,7 @@ def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool]) -> 
     # A compilation is the same in every mode that its first caller may be in.
     plain = torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False)
     with plain[0], plain[1], plain[2]:
-        examples = [
+        examples: list[Any] = [
             symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
             for x, (shape, fixed) in zip(args, _typical(args, varying), strict=True)
         ]

@@ -111,10 +111,11 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
     """Max pooling that keeps a byte or two for each output, whatever the kind of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride, padding = int(self.kernel_size), int(self.stride), int(self.padding)
-        keeps = torch.is_grad_enabled() and x.requires_grad
-        near = (kernel - 1) * (x.shape[-1] + 1) < 2**15
-        if not (keeps and near) or torch.compiler.is_compiling():
-            return super().forward(x)
-        out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
-        return out
+        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        match self.kernel_size, self.stride, self.padding:
+            case int(kernel), int(stride), int(padding) if keeps:
+                if (kernel - 1) * (x.shape[-1] + 1) < 2**15:
+                    out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
+                    return out
+        plain: Tensor = super().forward(x)
+        return plain

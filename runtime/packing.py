@@ -146,7 +146,8 @@ def _order(x: Tensor) -> list[int] | None:
     """The dimensions in the order of memory where that is not theirs and nothing lies between."""
     if x.is_contiguous():
         return None
-    order = sorted(range(x.dim()), key=lambda axis: -x.stride(axis))
+    strides = x.stride()
+    order = sorted(range(x.dim()), key=lambda axis: -strides[axis])
     return order if x.permute(order).is_contiguous() else None
 
 

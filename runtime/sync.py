@@ -31,14 +31,18 @@ def reduce_sum(x: Tensor) -> Tensor:
     """The sum of ``x`` over all processes."""
     from torch.distributed._functional_collectives import all_reduce, wait_tensor
 
-    return wait_tensor(all_reduce(x.contiguous(), "sum", dist.group.WORLD))
+    world: Any = dist.group.WORLD
+    total: Tensor = wait_tensor(all_reduce(x.contiguous(), "sum", world))
+    return total
 
 
 def _gather(x: Tensor) -> Tensor:
     """``x`` of all processes, [world, *x.shape]."""
     from torch.distributed._functional_collectives import all_gather_tensor, wait_tensor
 
-    return wait_tensor(all_gather_tensor(x.unsqueeze(0).contiguous(), 0, dist.group.WORLD))
+    world: Any = dist.group.WORLD
+    parts: Tensor = wait_tensor(all_gather_tensor(x.unsqueeze(0).contiguous(), 0, world))
+    return parts
 
 
 def global_statistics(
@@ -193,7 +197,7 @@ def convert_sync(model: nn.Module) -> nn.Module:
 
     new: dict[nn.Module, nn.Module] = {}
 
-    def converted(norm: nn.Module) -> nn.Module:
+    def converted(norm: nn.Module) -> Any:
         if norm not in new:
             kind = _CLASSES.get(type(norm))
             new[norm] = norm if kind is None else _recast(norm, kind)

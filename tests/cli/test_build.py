@@ -307,7 +307,7 @@ def test_the_interface_is_what_the_documentation_says() -> None:
     names = ["path", "network", "set", "text", "seed", "init", "backend"]
     assert list(signature.parameters) == names
     assert list(inspect.signature(package.check).parameters) == ["path"]
-    assert list(inspect.signature(package.load).parameters) == ["directory"]
+    assert list(inspect.signature(package.load).parameters) == ["directory", "backend"]
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = package.no_such_name
