@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -12,8 +12,9 @@ from danetc.compiler.graph import ANALOG, SPIKE, Attribute, Graph, Kind, Node, S
 from danetc.compiler.ops import OPS, Context, OpError, infer
 from danetc.compiler.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.modules import is_library
 from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.source import Span
 
 MAX_NODES = 200_000
 MAX_WORK = 2_000_000
@@ -27,12 +28,9 @@ MAX_STEPS = 4096
 class Builder:
     """Nodes in the making. ``scope`` is where new ones stand, ``sites`` the uses that led here."""
 
-    def __init__(
-        self, reporter: Reporter, steps: int, library: Callable[[SourceFile], bool]
-    ) -> None:
+    def __init__(self, reporter: Reporter, steps: int) -> None:
         self.reporter = reporter
         self.steps = steps
-        self.library = library  # whether a source is text that no user wrote
         self.nodes: dict[int, Node] = {}
         self.neurons: dict[str, str] = {}
         self.spiking: dict[str, Kind] = {}
@@ -61,9 +59,9 @@ class Builder:
 
         ``blame`` are the places where the values were written that the error comes from.
         """
-        if self.library(span.source):
-            own = next((item for item in blame if not self.library(item.span.source)), None)
-            sites = (site for site in reversed(self.sites) if not self.library(site.source))
+        if is_library(span.source):
+            own = next((item for item in blame if not is_library(item.span.source)), None)
+            sites = (site for site in reversed(self.sites) if not is_library(site.source))
             site = own.span if own is not None else next(sites, None)
             if site is not None:
                 labels = (*labels, Label(span, label or "this is where it fails"))

@@ -6,7 +6,7 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -196,9 +196,7 @@ class Lowering(Evaluator):
     def _places(self, env: Env) -> dict[str, Span]:
         """Where the user wrote the arguments of a neuron or surrogate."""
         places = {name: given.span for name, given in env.given.items()}
-        return {
-            name: span for name, span in places.items() if not self.builder.library(span.source)
-        }
+        return {name: span for name, span in places.items() if not is_library(span.source)}
 
     def _apply_block(self, bound: Bound, wire: Wire) -> Wire | Poison:
         """A block as a layer: one that wires itself."""
@@ -650,7 +648,7 @@ class Lowering(Evaluator):
 
     def _used(self, within: tuple[Span, ...]) -> tuple[Label, ...]:
         """A label of the user's own text that leads to a block."""
-        own = (span for span in reversed(within) if not self.builder.library(span.source))
+        own = (span for span in reversed(within) if not is_library(span.source))
         return tuple(Label(span, "for a block from here") for span in islice(own, 1))
 
     def _joined(self, expr: s.Expr, env: Env) -> Joined:
@@ -1009,13 +1007,12 @@ def lower(
     module: Module,
     settings: Mapping[str, Any],
     reporter: Reporter,
-    library: Callable[[SourceFile], bool] = is_library,
 ) -> Graph | None:
     """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
 
     Returns None where errors were reported.
     """
-    builder = Builder(reporter, 1, library)
+    builder = Builder(reporter, 1)
     lowering = Lowering(builder)
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)

@@ -103,7 +103,7 @@ def check_source(source: SourceFile) -> Checked:
 def _lowered(
     declaration: Declaration, module: Module, settings: Settings, reporter: Reporter
 ) -> Graph | None:
-    graph = lower(declaration, module, settings, reporter, is_library)
+    graph = lower(declaration, module, settings, reporter)
     if graph is None:
         return None
     try:

@@ -18,7 +18,7 @@ from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Diagnostic, Label, Reporter
 from danetc.dsl.equations import compile_neuron, compile_surrogate
-from danetc.dsl.modules import Module, is_library
+from danetc.dsl.modules import Module
 from danetc.dsl.recipe import resolve_recipe
 
 PORTS: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +47,7 @@ class _Checker:
     def __init__(self, module: Module, reporter: Reporter) -> None:
         self.module = module
         self.reporter = reporter
-        self.lowering = Lowering(Builder(reporter, 1, is_library))
+        self.lowering = Lowering(Builder(reporter, 1))
         self.lowering.settings = {"steps": 1}
 
     def check(self, declaration: s.Declaration) -> None:
@@ -185,7 +185,7 @@ class _Checker:
         """What is wrong with a rule in a stage of so many blocks."""
         found = Reporter()
         try:
-            reader = Lowering(Builder(found, 1, is_library))._reader(rule, env, blocks)
+            reader = Lowering(Builder(found, 1))._reader(rule, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
             reader.result_form()

@@ -294,7 +294,7 @@ def _first_zero(graph: Graph, id: int, zero: set[int]) -> Node:
     return node
 
 
-def _connected(graph: Graph) -> Iterator[Broken]:
+def _no_sugar(graph: Graph) -> Iterator[Broken]:
     """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
     for node in graph.nodes.values():
         if node.op == "tdbn":
@@ -312,7 +312,7 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
     ("interblock modules stand where the connection says", _interblock),
     ("every parameter has a gradient path", _gradients),
     ("no block is silenced by a norm that starts at 0", _alive),
-    ("no sugar is left", _connected),
+    ("no sugar is left", _no_sugar),
 )
 
 
