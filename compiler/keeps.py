@@ -147,6 +147,7 @@ FUSED: Mapping[str, Keeps] = {
         forward=lambda s: 2 * PLACE * s.output,
         backward=lambda s: PLACE * s.output + s.inputs[0] * s.width,
     ),
+    "avgpool": Keeps(),  # the shape of its input alone
 }
 """Rows that the fused backend changes. What its regions keep, its plan says."""
 

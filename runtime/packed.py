@@ -1,4 +1,4 @@
-"""Convolution and max pooling that keep less for the backward pass, of the fused backend.
+"""Convolution and pooling that keep less for the backward pass, of the fused backend.
 
 Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
 nothing would be kept, they are their parents.
@@ -117,5 +117,36 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
                 if (kernel - 1) * (x.shape[-1] + 1) < 2**15:
                     out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
                     return out
+        plain: Tensor = super().forward(x)
+        return plain
+
+
+class _AvgPool(torch.autograd.Function):
+    """Average pooling that keeps the shape of its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
+        ctx.options, ctx.shape = options, x.shape
+        return F.avg_pool2d(x, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, stride, padding = ctx.options
+        x = grads[0].new_empty(1).expand(ctx.shape)
+        dx = torch.ops.aten.avg_pool2d_backward(
+            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, False, True, None
+        )
+        return dx, None
+
+
+class PackedAvgPool2d(Leaf, nn.AvgPool2d):
+    """Average pooling that keeps nothing, where torch's own keeps its input for its shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        match self.kernel_size, self.stride, self.padding:
+            case int(kernel), int(stride), int(padding) if keeps:
+                out: Tensor = _AvgPool.apply(x, (kernel, stride, padding))
+                return out
         plain: Tensor = super().forward(x)
         return plain

@@ -262,8 +262,9 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
     if not isinstance(call, Module) or len(inputs) != 1:
         return call
-    if call.target == "torch.nn.MaxPool2d":
-        return replace(call, target="danetc.runtime.packed.PackedMaxPool2d")
+    if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
+        name = call.target.rpartition(".")[2]
+        return replace(call, target=f"danetc.runtime.packed.Packed{name}")
     kind = inputs[0].value.kind
     bits = bits_for(kind.bound) if kind.is_integer else 0
     if call.target != "torch.nn.Conv2d" or not bits:

@@ -15,7 +15,7 @@ from danetc.compiler.graph import Graph
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
-from danetc.runtime.packed import PackedConv2d, PackedMaxPool2d
+from danetc.runtime.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -426,6 +426,24 @@ def test_max_pooling(kernel: int, stride: int, padding: int, last: bool, wide: b
         assert mine.grad is not None
         assert other.grad is not None
         assert torch.equal(mine.grad, other.grad)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_average_pooling_keeps_nothing(kernel: int, stride: int, padding: int, last: bool) -> None:
+    x = randn(2, 3, 9, 8)
+    x = x.to(memory_format=torch.channels_last) if last else x
+    mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    pool = PackedAvgPool2d(kernel, stride, padding)
+    y, expected = pool(mine), nn.AvgPool2d(kernel, stride, padding)(other)
+    assert torch.equal(y, expected)
+    grad = randn(*y.shape)
+    y.backward(grad)
+    expected.backward(grad)
+    assert mine.grad is not None
+    assert other.grad is not None
+    assert torch.equal(mine.grad, other.grad)
+    assert kept(pool, mine) == []
 
 
 def test_max_pooling_keeps_bytes() -> None:
