@@ -162,7 +162,7 @@ def row_of(op: str, fused: bool) -> Keeps:
 
 def packs(node: Node, source: Node) -> bool:
     """Whether the fused backend keeps an operation's input in bits, and nothing else of it."""
-    return node.op == "conv" and bool(bits_of(source))
+    return node.op in ("conv", "mul") and bool(bits_of(source))
 
 
 def bits_of(node: Node) -> int:

@@ -1,4 +1,4 @@
-"""Convolution and pooling that keep less for the backward pass, of the fused backend.
+"""Convolution, pooling and products that keep less for the backward pass, of the fused backend.
 
 Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
 nothing would be kept, they are their parents.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.packing import Kept
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 
@@ -150,3 +150,35 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
                 return out
         plain: Tensor = super().forward(x)
         return plain
+
+
+class _Product(torch.autograd.Function):
+    """A product that keeps whole-numbered factors in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, bits: tuple[int, int]) -> Tensor:
+        ctx.kept = Kept(a, bits[0]), Kept(b, bits[1])
+        # Each is kept for the other's gradient.
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
+        ctx.save_for_backward(
+            *(k.keep(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
+        )
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = (
+            None if x is None else kept.restore(x)
+            for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)
+        )
+        (grad,) = grads
+        return None if b is None else grad * b, None if a is None else grad * a, None
+
+
+def product(a: Tensor, b: Tensor, bits_a: int, bits_b: int) -> Tensor:
+    """a * b of equal shapes, of which ``bits`` a value are kept (0: as they are)."""
+    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
+        return a * b
+    out: Tensor = _Product.apply(a, b, (bits_a, bits_b))
+    return out
