@@ -251,6 +251,14 @@ def test_compiled_as_a_whole_without_a_graph_break() -> None:
     torch.testing.assert_close(whole(x), eager(x))
 
 
+def test_exported() -> None:
+    _, fused = both(text(small("layers via sew", more=LAYERS)))
+    fused.eval()
+    x = randn(BATCH, 3, 8, 8)
+    exported = torch.export.export(fused, (x,))
+    torch.testing.assert_close(exported.module()(x), fused(x))
+
+
 def test_streamed() -> None:
     _, fused = both(text(VARIETY["every_step"]))
     fused.eval()
