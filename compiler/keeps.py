@@ -18,6 +18,8 @@ from danetc.dsl.neuron_program import NeuronProgram
 
 PLACE = 8
 """Bytes of the place of a maximum (int64)."""
+WIDE = 4
+"""Bytes of the numbers that membrane potentials are computed in at least (float32)."""
 WORD_BYTES = 3
 """Bytes a value while spikes or counts are packed: the byte and two 64-bit words of eight."""
 
@@ -96,12 +98,12 @@ def _program(text: str) -> tuple[int, int, int]:
 
 def _neuron_forward(sizes: Sizes) -> int:
     states, ops, _ = _program(sizes.program)
-    return (ops + states + 1) * (sizes.output // sizes.steps) * sizes.width
+    return (ops + states + 1) * (sizes.output // sizes.steps) * max(sizes.width, WIDE)
 
 
 def _neuron_backward(sizes: Sizes) -> int:
     states, _, ops = _program(sizes.program)
-    step = sizes.output // sizes.steps * sizes.width
+    step = sizes.output // sizes.steps * max(sizes.width, WIDE)
     return (sizes.steps * states + 2 * states + ops) * step
 
 

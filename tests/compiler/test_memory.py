@@ -63,7 +63,9 @@ CASES = [
 ]
 
 
-def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, int, int]:
+def measured(
+    graph: Graph, batch: int, backend: str, policy: str, mixed: bool = False
+) -> tuple[int, int, int]:
     """Weights with buffers, what is saved, and the peak of a step above the weights."""
     model = emit(graph, backend=backend, memory=policy)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -72,7 +74,8 @@ def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, 
     labels = torch.arange(batch)
 
     def loss() -> torch.Tensor:
-        return F.cross_entropy(model(x), labels)
+        with torch.autocast("cpu", torch.bfloat16, mixed):
+            return F.cross_entropy(model(x), labels)
 
     def step() -> None:
         loss().backward()
@@ -101,6 +104,16 @@ def test_prediction_where_activations_dominate(backend: str, policy: str) -> Non
     _, saved, peak = measured(graph, 16, backend, policy)
     assert plan.gradients < 0.2 * plan.total or policy == "recompute"
     assert plan.held == pytest.approx(saved, rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_prediction_of_mixed_precision(policy: str) -> None:
+    graph = network("danet_a_r18", image=64, width=16)
+    plan = predict(graph, 8, "fused", policy, "bfloat16")
+    weights, saved, peak = measured(graph, 8, "fused", policy, mixed=True)
+    assert plan.weights == weights
+    assert plan.held == pytest.approx(saved, rel=0.1)
     assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
 
 
