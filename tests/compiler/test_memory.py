@@ -159,7 +159,8 @@ def test_what_a_prediction_counts() -> None:
     assert adam.optimizer == 2 * momentum.optimizer
     half = predict(graph, 8, "fused", dtype="bfloat16")
     assert half.weights == small.weights
-    assert small.held / 2.2 < half.held < small.held / 1.5
+    copies = 2 * small.weights // 4  # of the weights, for the backward pass
+    assert small.held / 2.2 < half.held - copies < small.held / 1.8
     assert predict(graph, 8, "fused").held < 0.5 * predict(graph, 8, "eager").held
     lean = predict(graph, 8, "fused", "recompute")
     assert lean.held < 0.25 * small.held
