@@ -18,6 +18,8 @@ from danetc.dsl.neuron_program import NeuronProgram
 
 PLACE = 8
 """Bytes of the place of a maximum (int64)."""
+WIDE = 4
+"""Bytes of the numbers that membrane potentials are computed in at least (float32)."""
 WORD_BYTES = 3
 """Bytes a value while spikes or counts are packed: the byte and two 64-bit words of eight."""
 
@@ -96,12 +98,12 @@ def _program(text: str) -> tuple[int, int, int]:
 
 def _neuron_forward(sizes: Sizes) -> int:
     states, ops, _ = _program(sizes.program)
-    return (ops + states + 1) * (sizes.output // sizes.steps) * sizes.width
+    return (ops + states + 1) * (sizes.output // sizes.steps) * max(sizes.width, WIDE)
 
 
 def _neuron_backward(sizes: Sizes) -> int:
     states, _, ops = _program(sizes.program)
-    step = sizes.output // sizes.steps * sizes.width
+    step = sizes.output // sizes.steps * max(sizes.width, WIDE)
     return (sizes.steps * states + 2 * states + ops) * step
 
 
@@ -147,6 +149,7 @@ FUSED: Mapping[str, Keeps] = {
         forward=lambda s: 2 * PLACE * s.output,
         backward=lambda s: PLACE * s.output + s.inputs[0] * s.width,
     ),
+    "avgpool": Keeps(),  # the shape of its input alone
 }
 """Rows that the fused backend changes. What its regions keep, its plan says."""
 
@@ -161,7 +164,7 @@ def row_of(op: str, fused: bool) -> Keeps:
 
 def packs(node: Node, source: Node) -> bool:
     """Whether the fused backend keeps an operation's input in bits, and nothing else of it."""
-    return node.op == "conv" and bool(bits_of(source))
+    return node.op in ("conv", "mul") and bool(bits_of(source))
 
 
 def bits_of(node: Node) -> int:

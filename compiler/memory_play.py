@@ -248,9 +248,14 @@ class Play:
         row = self._row(node)
         wanted: list[int] = []
         extra = row.extra(self._sizes(node))
+        # Mixed precision keeps the copy of its weights that a layer computed with.
+        copies = 0
+        if node.op in ("conv", "linear") and self.width < self.weight_width:
+            copies = weights_of(self.whole, self.whole[node.id]) * self.width
         if self.fused and node.op == "neuron":
             region = self.regions[node.id]
-            extra = sum(8 * self.whole[norm].value.shape[0] for norm in region.norms if norm)
+            norms = [self.whole[id] for id in region.norms if id is not None]
+            extra = sum(8 * norm.value.shape[0] for norm in norms)
             for source, norm in zip(region.inputs, region.norms, strict=True):
                 if norm is None and bits_of(self.whole[source]):
                     record.kept.append(self._packed(source))
@@ -264,6 +269,7 @@ class Play:
         else:
             wanted += node.inputs if row.inputs else ()
             wanted += (node.id,) if row.output else ()
+        extra += copies
         if segment is None or row.small:
             record.kept.append(self.heap.new(extra, "saved"))
         else:

@@ -75,7 +75,7 @@ class _Tensors:
         affine = [*scales, *shifts]
         if not call.last:
             affine = [value.unsqueeze(1) for value in affine]
-        flat = [_flat(x, term, call.last) for x, term in zip(inputs, call.terms, strict=True)]
+        flat = [flat_view(x, term, call.last) for x, term in zip(inputs, call.terms, strict=True)]
         return [*flat, *affine, *self.params]
 
 
@@ -115,7 +115,7 @@ class _Region(torch.autograd.Function):
         inputs = [kept.restore(x) for kept, x in zip(ctx.kept, parts.inputs, strict=True)]
         arguments = parts.arguments(call, inputs)
         grad = grads[0].unsqueeze(0) if call.timeless else grads[0]
-        grad = _flat(grad, Term(normed=False, static=False), call.last)
+        grad = flat_view(grad, Term(normed=False, static=False), call.last)
         results = list(call.kernel.backward(grad, *arguments))
         varying = None if all(term.static for term in call.terms) else results.pop(0)
         static = results.pop(0) if any(term.static for term in call.terms) else None
@@ -161,7 +161,7 @@ def is_last(x: Tensor) -> bool:
     return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
 
 
-def _flat(x: Tensor, term: Term, last: bool) -> Tensor:
+def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
     """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
 
     With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
@@ -183,7 +183,7 @@ def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
 
 
 def _maps(flat: Tensor, last: bool) -> Tensor:
-    """[T * N, C, L, 1] of what ``_flat`` gives, as the norms of torch take it."""
+    """[T * N, C, L, 1] of what ``flat_view`` gives, as the norms of torch take it."""
     if last:
         return flat.view(-1, *flat.shape[-2:], 1).transpose(1, 2)
     return flat.view(-1, *flat.shape[-2:], 1)
@@ -246,7 +246,7 @@ class FusedNeuron(Neuron):
         else:
             means, inverses = self._statistics(inputs, static)
         call = _Call(
-            region_kernel(self.program, terms, steps),
+            self._kernel(terms, steps),
             terms,
             steps,
             self._bits,
@@ -264,13 +264,19 @@ class FusedNeuron(Neuron):
             notes.write(Note(means, inverses, Output.of(out, self._output_bits)))
         return out
 
+    def _kernel(self, terms: tuple[Term, ...], steps: int) -> RegionKernel:
+        return region_kernel(self.program, terms, steps)
+
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         """What drives the neuron, operation by operation."""
+        return self._driven(inputs, self._norms)
+
+    def _driven(self, inputs: Sequence[Tensor], norms: Sequence[Norm | None]) -> Tensor:
         terms = []
-        for x, norm in zip(inputs, self._norms, strict=True):
+        for x, norm in zip(inputs, norms, strict=True):
             if norm is None or isinstance(norm, StaticBatchNorm2d):
                 terms.append(x if norm is None else norm(x))
             else:

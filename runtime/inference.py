@@ -1,13 +1,136 @@
-"""A model for inference alone."""
+"""A model for inference alone, and the layers that it has besides those of the fused backend."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import torch
+from danetc.runtime.compiled import Compiled
+from danetc.runtime.fused import FusedNeuron, Norm, flat_view, is_last
+from danetc.runtime.kernel import kernel, wide
 from danetc.runtime.model import Model
-from torch import Tensor
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.region import Region, RegionKernel, Term, region_kernel
+from torch import Tensor, fx
+
+
+class InferenceNeuron(FusedNeuron):
+    """A neuron with the sum and the norms before it, and perhaps an addition behind it.
+
+    If ``added``, the first input is what is added to the spikes; the others are the terms of the
+    sum. The term ``owned``, if any, belongs to this layer alone: the output is written in its place.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        steps: int,
+        rank: int,
+        norms: Sequence[Norm | None],
+        owned: int | None = None,
+        added: bool = False,
+    ) -> None:
+        norms = [None] * added + [*norms]
+        super().__init__(program, steps, rank, norms, [0] * len(norms))
+        self._owned = owned
+        self._added = added
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+            out = Neuron.forward(self, self._sum(inputs))
+            return inputs[0] + out if self._added else out
+        place = None if self._owned is None else self._owned + self._added
+        alike = len({x.dtype for x in inputs}) == 1
+        if place is None or not alike or inputs[place].dim() == self.rank + 1:
+            return super().forward(*inputs)
+        return self._in_place(inputs, place)
+
+    def _in_place(self, inputs: Sequence[Tensor], place: int) -> Tensor:
+        static = [x.dim() == self.rank + 1 for x in inputs]
+        terms = tuple(
+            Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
+        )
+        last = any(map(is_last, inputs))
+        flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
+        out, shape = flat.pop(place), inputs[place].shape
+        scales, shifts = [], []
+        if any(term.normed for term in terms):
+            norms = [norm for norm in self._norms if norm is not None]
+            means, inverses = self._statistics(inputs, static)
+            scales = [i * norm.weight for i, norm in zip(inverses, norms, strict=True)]
+            shifts = [n.bias - m * a for n, m, a in zip(norms, means, scales, strict=True)]
+            if not last:
+                scales, shifts = ([v.unsqueeze(1) for v in values] for values in (scales, shifts))
+        kernel = in_place_kernel(self.program, terms, shape[0], place, self._added)
+        kernel(*out.unbind(0), *flat, *scales, *shifts, *self.params())
+        if last:
+            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
+        return out.view(shape)
+
+    def advance(
+        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        y, after = super().advance(inputs, states)
+        return inputs[0] + y if self._added else y, after
+
+    def _kernel(self, terms: tuple[Term, ...], steps: int) -> RegionKernel:
+        if self._added:
+            return summed_kernel(self.program, terms, steps)
+        return super()._kernel(terms, steps)
+
+    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
+        return self._driven(inputs[self._added :], self._norms[self._added :])
+
+
+@lru_cache(maxsize=512)
+def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
+    """The forward kernel of a region, the terms behind the first, that adds the first to the spikes."""
+    plain = region_kernel(program, terms[1:], steps)
+    assert isinstance(plain.forward, Compiled)
+    region = plain.forward.function
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        (spikes,) = region(*values[1:])
+        return (values[0] + spikes,)
+
+    varying = (not terms[0].static, *plain.forward.varying)
+    return RegionKernel(Compiled(forward, f"{plain.forward.name}, plus a value", varying), _none)
+
+
+def _none(*values: Tensor) -> Sequence[Tensor]:
+    raise RuntimeError("a folded model gives no gradients")
+
+
+@lru_cache(maxsize=512)
+def in_place_kernel(
+    program: str, terms: tuple[Term, ...], steps: int, place: int, added: bool
+) -> Compiled:
+    """The forward kernel of a region that writes its output over the input ``place``.
+
+    Takes the steps of that input, each [N, C, L], then the other inputs, scales, shifts and
+    parameters as other kernels of regions do. If ``added``, the first term is added to the spikes.
+    """
+    region = Region(kernel(program), terms[added:], steps)
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        outputs = values[:steps]
+        rest: list[Any] = list(values[steps:])
+        rest.insert(place, outputs)
+        currents, params = region.currents(rest[added:])
+        states = region.neuron.initial_states(currents[0])
+        for t, (x, out) in enumerate(zip(currents, outputs, strict=True)):
+            s, *states = region.neuron.step(x, *states, *params)
+            if added:
+                s = wide(rest[0] if terms[0].static else rest[0][t]) + s
+            out.copy_(s)
+        return ()
+
+    others = [not term.static for i, term in enumerate(terms) if i != place]
+    name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
+    return Compiled(forward, f"{name}, in place, T = {steps}", (*[False] * steps, *others))
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,8 @@ class _Step(torch.fx.Interpreter):
             case Scope():
                 return _Step(module, f"{name}.", self.before, self.after).run(*args)
             case Neuron():
-                x = module.current(*(_frame(x, module.rank) for x in args))
-                y, self.after[name] = module.step(x, self.before.get(name))
+                frames = [_frame(x, module.rank) for x in args]
+                y, self.after[name] = module.advance(frames, self.before.get(name))
                 return y.unsqueeze(0)
             case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
                 return self._norm(module, args[0])

@@ -54,5 +54,11 @@ class Neuron(nn.Module):
         out = torch.ops.danetc.neuron_step(x, list(states or []), self.params(), self.program)
         return out[0], out[1:]
 
+    def advance(
+        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One time step of what the layer takes, each [N, ...]: its output, and the next states."""
+        return self.step(self.current(*inputs), states)
+
     def extra_repr(self) -> str:
         return f"{NeuronProgram.parse(self.program).name}, steps={self.steps}"

@@ -1,4 +1,4 @@
-"""Convolution and max pooling that keep less for the backward pass, of the fused backend.
+"""Convolution, pooling and products that keep less for the backward pass, of the fused backend.
 
 Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
 nothing would be kept, they are their parents.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.packing import Kept
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 
@@ -119,3 +119,66 @@ class PackedMaxPool2d(Leaf, nn.MaxPool2d):
                     return out
         plain: Tensor = super().forward(x)
         return plain
+
+
+class _AvgPool(torch.autograd.Function):
+    """Average pooling that keeps the shape of its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
+        ctx.options, ctx.shape = options, x.shape
+        return F.avg_pool2d(x, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, stride, padding = ctx.options
+        x = grads[0].new_empty(1).expand(ctx.shape)
+        dx = torch.ops.aten.avg_pool2d_backward(
+            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, False, True, None
+        )
+        return dx, None
+
+
+class PackedAvgPool2d(Leaf, nn.AvgPool2d):
+    """Average pooling that keeps nothing, where torch's own keeps its input for its shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        match self.kernel_size, self.stride, self.padding:
+            case int(kernel), int(stride), int(padding) if keeps:
+                out: Tensor = _AvgPool.apply(x, (kernel, stride, padding))
+                return out
+        plain: Tensor = super().forward(x)
+        return plain
+
+
+class _Product(torch.autograd.Function):
+    """A product that keeps whole-numbered factors in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, bits: tuple[int, int]) -> Tensor:
+        ctx.kept = Kept(a, bits[0]), Kept(b, bits[1])
+        # Each is kept for the other's gradient.
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
+        ctx.save_for_backward(
+            *(k.keep(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
+        )
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = (
+            None if x is None else kept.restore(x)
+            for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)
+        )
+        (grad,) = grads
+        return None if b is None else grad * b, None if a is None else grad * a, None
+
+
+def product(a: Tensor, b: Tensor, bits_a: int, bits_b: int) -> Tensor:
+    """a * b of equal shapes, of which ``bits`` a value are kept (0: as they are)."""
+    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
+        return a * b
+    out: Tensor = _Product.apply(a, b, (bits_a, bits_b))
+    return out

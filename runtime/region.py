@@ -47,7 +47,7 @@ class RegionKernel:
 @lru_cache(maxsize=512)
 def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
     """The kernel of a region; ``program`` is the text of its neuron."""
-    region = _Region(kernel(program), terms, steps)
+    region = Region(kernel(program), terms, steps)
     name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
     varying = tuple(not term.static for term in terms)
     return RegionKernel(
@@ -57,13 +57,15 @@ def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKe
 
 
 @dataclass(frozen=True)
-class _Region:
+class Region:
+    """A neuron behind a sum of terms, for T steps, in operations of torch."""
+
     neuron: Kernel
     terms: tuple[Term, ...]
     steps: int
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        inputs, params = self._currents(values)
+        inputs, params = self.currents(values)
         dtype = _output_dtype(values[: len(self.terms)])
         states = self.neuron.initial_states(inputs[0])
         spikes = []
@@ -73,7 +75,7 @@ class _Region:
         return (torch.stack(spikes),)
 
     def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        inputs, params = self._currents(values)
+        inputs, params = self.currents(values)
         neuron = self.neuron
         history = [neuron.initial_states(inputs[0])]
         for x in inputs[:-1]:
@@ -94,14 +96,18 @@ class _Region:
             results.append(_sum(grads).to(grad.dtype))
         return (*results, *sums)
 
-    def _currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
-        """The neuron's input at each step, summed from the left as the spec has it; its params."""
+    def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
+        """The neuron's input at each step, summed from the left as the spec has it; its params.
+
+        A varying value may come as a tuple of its steps.
+        """
         count, norms = len(self.terms), sum(term.normed for term in self.terms)
         inputs, affine = values[:count], values[count : count + 2 * norms]
         factors = iter(zip(affine[:norms], affine[norms:], strict=True))
         columns = []
         for x, term in zip(inputs, self.terms, strict=True):
-            parts = [wide(x)] if term.static else [wide(part) for part in x.unbind(0)]
+            steps = (x,) if term.static else x if isinstance(x, tuple) else x.unbind(0)
+            parts = [wide(part) for part in steps]
             if term.normed:
                 scale, shift = next(factors)
                 parts = [part * scale + shift for part in parts]

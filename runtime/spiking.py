@@ -48,7 +48,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
         if found is None:
             raise ValueError("SpikingJelly has no neuron with these equations")
         require()
-        self.counterpart = found
+        self._counterpart = found
         self._run = _function(found)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,13 +56,13 @@ class SpikingJellyNeuron(Leaf, Neuron):
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
         half = x.dtype in (torch.bfloat16, torch.float16)
         start = torch.full_like(
-            x[0], self.counterpart.v_start, dtype=torch.float32 if half else x.dtype
+            x[0], self._counterpart.v_start, dtype=torch.float32 if half else x.dtype
         )
         out: Tensor = self._run(x, start, *self.params())[0]
         return out
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, spikingjelly={self.counterpart.neuron}"
+        return f"{super().extra_repr()}, spikingjelly={self._counterpart.neuron}"
 
 
 def _function(neuron: Counterpart) -> Callable[..., tuple[Tensor, ...]]:

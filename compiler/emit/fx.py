@@ -260,16 +260,32 @@ class FusedEmitter(Emitter):
 
 def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
+    if isinstance(call, Function) and call.target == "operator.mul" and len(inputs) == 2:
+        return _packed_product(call, *inputs)
     if not isinstance(call, Module) or len(inputs) != 1:
         return call
-    if call.target == "torch.nn.MaxPool2d":
-        return replace(call, target="danetc.runtime.packed.PackedMaxPool2d")
-    kind = inputs[0].value.kind
-    bits = bits_for(kind.bound) if kind.is_integer else 0
+    if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
+        name = call.target.rpartition(".")[2]
+        return replace(call, target=f"danetc.runtime.packed.Packed{name}")
+    bits = _bits(inputs[0])
     if call.target != "torch.nn.Conv2d" or not bits:
         return call
     kwargs = {**call.kwargs, "bits": bits}
     return replace(call, target="danetc.runtime.packed.PackedConv2d", kwargs=kwargs)
+
+
+def _packed_product(call: Function, a: Node, b: Node) -> Function:
+    alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
+    bits = _bits(a), _bits(b)
+    if not alike or not any(bits):
+        return call
+    return replace(call, target="danetc.runtime.packed.product", args=bits)
+
+
+def _bits(node: Node) -> int:
+    """In how many bits the value of a node can be kept; 0: as it is."""
+    kind = node.value.kind
+    return bits_for(kind.bound) if kind.is_integer else 0
 
 
 def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:

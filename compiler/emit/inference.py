@@ -9,10 +9,11 @@ from danetc.compiler.emit.fx import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import Function, Module
-from danetc.compiler.passes.fold import Folding, plan_folding
-from danetc.compiler.passes.regions import plan_regions
+from danetc.compiler.passes.epilogues import add_epilogues
+from danetc.compiler.passes.fold import LAYERS, Folding, plan_folding
+from danetc.compiler.passes.regions import Region, plan_regions
 from danetc.compiler.verify import verify
-from danetc.runtime.inference import Folded, InferenceModel
+from danetc.runtime.inference import Folded, InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ def fold(model: Model) -> InferenceModel:
     folding = plan_folding(graph)
     verify(folding.graph, "fold-norms")
     with torch.device("meta"):  # all weights come from ``model``
-        result = InferenceEmitter(folding.graph, plan=plan_regions(folding.graph)).model()
+        result = InferenceEmitter(folding.graph).model()
     assert isinstance(result, InferenceModel)
     with torch.inference_mode(False):  # its weights may be changed where gradients are recorded
         result.load_state_dict(_weights(model, graph, folding, result), assign=True)
@@ -49,11 +50,28 @@ class InferenceEmitter(FusedEmitter):
 
     kind = InferenceModel
 
+    def __init__(self, graph: Graph) -> None:
+        summed = add_epilogues(plan_regions(graph))
+        super().__init__(graph, plan=summed.plan)
+        self.sums = summed.sums
+
     def initialise(self) -> None:
         """Nothing: the modules have no memory yet."""
 
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         return call
+
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        assert isinstance(call, Module)
+        norms = [self.modules[id] if id is not None else None for id in region.norms]
+        owned = next((i for i, id in enumerate(region.inputs) if self._owned(id)), None)
+        added = region.neuron in self.sums
+        return InferenceNeuron(*call.args, norms, owned, added)  # type: ignore[arg-type, call-arg]
+
+    def _owned(self, id: int) -> bool:
+        """Whether a value is made for one reader, in memory of its own: it may be written over."""
+        alone = len(self.users[id]) == 1 and id not in self.graph.outputs.values()
+        return self.graph[id].op in LAYERS and alone
 
 
 @torch.no_grad()

@@ -33,7 +33,8 @@ def plan_segments(graph: Graph, length: int | None = None) -> Segments:
 
     Without a length, where whole numbers enter the blocks of a stage, they are kept in bits and a
     segment is one block. Where analog values enter, fewer entries are less to keep, but a longer
-    segment is more to hold while it runs again: the segments are those that need least.
+    segment is more to hold while it runs again: the segments are those that need least. A segment
+    that computes much for little memory stays as it is.
     """
     stages: dict[Path, list[list[Node]]] = {}
     for path, nodes in _blocks(graph).items():
@@ -51,8 +52,33 @@ def plan_segments(graph: Graph, length: int | None = None) -> Segments:
             near = [id for id in users[node.id] if _beside(node, graph[id])]
             if len(near) == len(users[node.id]):
                 _join(node, near, of)
+    if length is None:
+        worth = _worth_it(of, graph)
+        of = {id: number for id, number in of.items() if number in worth}
     random = frozenset(of[id] for id in of if OPS[graph[id].op].random)
     return Segments(of, random)
+
+
+LEAST_GAIN = 1 / 3
+"""How much a segment gains at least for its multiply-accumulates, in shares of the average."""
+
+
+def _worth_it(of: Mapping[int, int], graph: Graph) -> set[int]:
+    """The segments that free enough for what it takes to compute them again.
+
+    The last stages of a ResNet compute as much as the first ones, and hold an eighth.
+    """
+    gains: dict[int, int] = {}
+    costs: dict[int, int] = {}
+    for id, number in of.items():
+        node = graph[id]
+        values = tuple(item.value for item in graph.inputs_of(node))
+        steps = graph.steps if node.value.varies else 1
+        macs = OPS[node.op].macs(node.attrs, values, node.value.shape)
+        gains[number] = gains.get(number, 0) + _elements(node, graph)
+        costs[number] = costs.get(number, 0) + macs * steps
+    average = sum(gains.values()) / max(1, sum(costs.values()))
+    return {number for number in gains if gains[number] >= LEAST_GAIN * average * costs[number]}
 
 
 def _blocks(graph: Graph) -> dict[Path, list[Node]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from danetc.compiler.graph import Graph
+from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import FoldNorms, Scaling, plan_folding
+from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.verify import verify
 
 from tests.compiler.emit.graphs import Net
@@ -191,3 +193,71 @@ def test_the_pass_gives_the_planned_graph() -> None:
     net = Net()
     graph = net.finish(net("batchnorm", net("conv", 0, width=4)))
     assert FoldNorms().apply(graph) == plan_folding(graph).graph
+
+
+# -- additions behind neurons ---------------------------------------------------------------------
+
+
+def summed(graph: Graph) -> Summed:
+    result = add_epilogues(plan_regions(graph))
+    seen: set[int] = set()
+    for node in result.plan.graph.nodes.values():
+        assert seen.issuperset(node.inputs), node.path
+        seen.add(node.id)
+    assert seen.issuperset(result.plan.graph.outputs.values())
+    return result
+
+
+def test_an_addition_behind_a_neuron_is_part_of_its_region() -> None:
+    net = Net(varies=True)
+    spike = net.spike(0, "spike")
+    late = net("sigmoid", 0, name="late")
+    add = net("add", spike, late, name="add")
+    graph = net.finish(net("flatten", add, name="end"))
+    result = summed(graph)
+    assert result.sums == {spike}
+    assert new(result.plan.graph, "spike") == ("neuron", ["late", "in"])
+    assert new(result.plan.graph, "end") == ("flatten", ["spike"])
+    assert result.plan.graph[spike].value == graph[add].value
+
+
+def test_of_two_neurons_one_adds_the_other() -> None:
+    net = Net(varies=True)
+    a, b = net.spike(0, "a"), net.spike(net("sigmoid", 0, name="x"), "b")
+    graph = net.finish(net("add", net("add", a, b, name="one"), 0, name="two"))
+    result = summed(graph)
+    assert result.sums == {b}
+    assert new(result.plan.graph, "b") == ("neuron", ["a", "x"])
+    assert new(result.plan.graph, "two") == ("add", ["b", "in"])
+    assert "one" not in {node.path for node in result.plan.graph.nodes.values()}
+
+
+def test_a_chain_of_sums() -> None:
+    net = Net(varies=True)
+    total, names_ = net("sigmoid", 0, name="x"), []
+    for i in range(3):
+        spike = net.spike(total, f"s{i}")
+        total = net("add", total, spike, name=f"sum{i}")
+        names_.append(spike)
+    result = summed(net.finish(total))
+    assert result.sums == set(names_)
+    assert new(result.plan.graph, "s2") == ("neuron", ["s1", "s1"])
+    assert result.plan.graph.outputs == {"out": names_[-1]}
+
+
+@pytest.mark.parametrize("why", ["read twice", "an output", "a wider sum", "itself", "of three"])
+def test_an_addition_that_stays(why: str) -> None:
+    net = Net(varies=True)
+    spike = net.spike(net("global_avgpool", 0) if why == "a wider sum" else 0, "spike")
+    if why == "itself":
+        add = net("add", spike, spike, name="add")
+    elif why == "of three":
+        add = net("add", spike, 0, net("sigmoid", 0), name="add")
+    else:
+        add = net("add", spike, 0, name="add")
+    more = [spike] if why == "an output" else []
+    if why == "read twice":
+        more = [net("sigmoid", spike)]
+    result = summed(net.finish(add, *more))
+    assert not result.sums
+    assert new(result.plan.graph, "add")[0] == "add"

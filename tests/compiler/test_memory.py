@@ -19,7 +19,7 @@ from danetc.compiler.memory import (
     show_size,
 )
 from danetc.compiler.ops import OPS
-from danetc.compiler.passes.recompute import plan_segments
+from danetc.compiler.passes.recompute import block_of, plan_segments
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.program import check_file, check_text, graph_of
 from danetc.runtime import packing
@@ -63,7 +63,9 @@ CASES = [
 ]
 
 
-def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, int, int]:
+def measured(
+    graph: Graph, batch: int, backend: str, policy: str, mixed: bool = False
+) -> tuple[int, int, int]:
     """Weights with buffers, what is saved, and the peak of a step above the weights."""
     model = emit(graph, backend=backend, memory=policy)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -72,7 +74,8 @@ def measured(graph: Graph, batch: int, backend: str, policy: str) -> tuple[int, 
     labels = torch.arange(batch)
 
     def loss() -> torch.Tensor:
-        return F.cross_entropy(model(x), labels)
+        with torch.autocast("cpu", torch.bfloat16, mixed):
+            return F.cross_entropy(model(x), labels)
 
     def step() -> None:
         loss().backward()
@@ -101,6 +104,16 @@ def test_prediction_where_activations_dominate(backend: str, policy: str) -> Non
     _, saved, peak = measured(graph, 16, backend, policy)
     assert plan.gradients < 0.2 * plan.total or policy == "recompute"
     assert plan.held == pytest.approx(saved, rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_prediction_of_mixed_precision(policy: str) -> None:
+    graph = network("danet_a_r18", image=64, width=16)
+    plan = predict(graph, 8, "fused", policy, "bfloat16")
+    weights, saved, peak = measured(graph, 8, "fused", policy, mixed=True)
+    assert plan.weights == weights
+    assert plan.held == pytest.approx(saved, rel=0.1)
     assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
 
 
@@ -146,7 +159,8 @@ def test_what_a_prediction_counts() -> None:
     assert adam.optimizer == 2 * momentum.optimizer
     half = predict(graph, 8, "fused", dtype="bfloat16")
     assert half.weights == small.weights
-    assert small.held / 2.2 < half.held < small.held / 1.5
+    copies = 2 * small.weights // 4  # of the weights, for the backward pass
+    assert small.held / 2.2 < half.held - copies < small.held / 1.8
     assert predict(graph, 8, "fused").held < 0.5 * predict(graph, 8, "eager").held
     lean = predict(graph, 8, "fused", "recompute")
     assert lean.held < 0.25 * small.held
@@ -215,30 +229,35 @@ def test_sizes_are_shown(size: int, text: str) -> None:
 # -- segments -------------------------------------------------------------------------------------
 
 
-def segments_of(spec: str, length: int | None = None) -> dict[tuple[str, ...], set[int]]:
-    """For each block the segments of its nodes."""
+def segments_of(spec: str, length: int | None = None) -> dict[tuple[str, ...], int | None]:
+    """For each block the segment of its nodes."""
     graph = plan_regions(network(spec, image=64)).graph
     plan = plan_segments(graph, length)
-    found: dict[tuple[str, ...], set[int]] = {}
+    found: dict[tuple[str, ...], set[int | None]] = {}
     for node in graph.nodes.values():
-        if node.scope[2:3] == ("blocks",) and len(node.scope) > 3:
-            found.setdefault(node.scope[:4], set()).add(plan.of[node.id])
-    return found
+        block = block_of(node)
+        if block is not None:
+            found.setdefault(block, set()).add(plan.of.get(node.id))
+    assert all(len(each) == 1 for each in found.values())
+    return {block: each.pop() for block, each in found.items()}
 
 
-def test_a_block_is_in_one_segment_and_segments_follow_each_other() -> None:
+def test_segments_follow_each_other() -> None:
     for spec in ("sew_r18", "danet_a_r50", "danet_c_r50"):
         for length in (None, 1, 2):
-            numbers = list(segments_of(spec, length).values())
-            assert all(len(each) == 1 for each in numbers)
-            order = [each.pop() for each in numbers]
-            assert order == sorted(order)
+            numbers = [n for n in segments_of(spec, length).values() if n is not None]
+            assert numbers == sorted(numbers)
 
 
 def test_spikes_enter_one_block_and_analog_values_several() -> None:
-    assert len({frozenset(s) for s in segments_of("sew_r50").values()}) == 16
-    assert 4 <= len({frozenset(s) for s in segments_of("danet_a_r50").values()}) < 16
-    assert len({frozenset(s) for s in segments_of("danet_a_r50", 1).values()}) == 16
+    assert len(set(segments_of("sew_r50", 1).values())) == 16
+    assert len(set(segments_of("sew_r50").values()) - {None}) == 13
+    assert 4 <= len(set(segments_of("danet_a_r50").values()) - {None}) < 13
+
+
+def test_late_stages_compute_much_for_little() -> None:
+    left = {block[1] for block, number in segments_of("sew_r50").items() if number is None}
+    assert left == {"3"}
 
 
 def test_what_is_in_no_segment() -> None:

@@ -15,7 +15,7 @@ from danetc.compiler.graph import Graph
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
-from danetc.runtime.packed import PackedConv2d, PackedMaxPool2d
+from danetc.runtime.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -251,6 +251,14 @@ def test_compiled_as_a_whole_without_a_graph_break() -> None:
     torch.testing.assert_close(whole(x), eager(x))
 
 
+def test_exported() -> None:
+    _, fused = both(text(small("layers via sew", more=LAYERS)))
+    fused.eval()
+    x = randn(BATCH, 3, 8, 8)
+    exported = torch.export.export(fused, (x,))
+    torch.testing.assert_close(exported.module()(x), fused(x))
+
+
 def test_streamed() -> None:
     _, fused = both(text(VARIETY["every_step"]))
     fused.eval()
@@ -322,9 +330,27 @@ def test_whole_numbers_are_kept_as_bits() -> None:
         bulky = [t for t in tensors if t.is_floating_point() and t.dim() >= 4]
         assert bulky
         assert {tuple(t.shape[-3:]) for t in bulky} <= sizes
-        limit = len(given) + (1 if connection != "sew_iand" else 8)  # a product keeps its factors
-        assert len(bulky) <= limit
+        assert len(bulky) <= len(given) + 1
         assert any(t.dtype == torch.uint8 for t in tensors)
+
+
+def test_a_product_of_spikes_keeps_bits() -> None:
+    a, b = (torch.rand(2, 3, 4, 4).gt(0.5).float().requires_grad_() for _ in range(2))
+    saved: list[torch.dtype] = []
+
+    def note(value: Tensor) -> Tensor:
+        saved.append(value.dtype)
+        return value
+
+    with saved_tensors_hooks(note, lambda value: value):
+        y = product(a, b, 1, 1)
+    assert saved == [torch.uint8] * 2
+    y.backward(torch.full_like(y, 3.0))
+    assert torch.equal(y, a * b)
+    assert a.grad is not None
+    assert b.grad is not None
+    assert torch.equal(a.grad, 3 * b)
+    assert torch.equal(b.grad, 3 * a)
 
 
 def test_far_less_is_kept_than_eager_keeps() -> None:
@@ -426,6 +452,24 @@ def test_max_pooling(kernel: int, stride: int, padding: int, last: bool, wide: b
         assert mine.grad is not None
         assert other.grad is not None
         assert torch.equal(mine.grad, other.grad)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_average_pooling_keeps_nothing(kernel: int, stride: int, padding: int, last: bool) -> None:
+    x = randn(2, 3, 9, 8)
+    x = x.to(memory_format=torch.channels_last) if last else x
+    mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    pool = PackedAvgPool2d(kernel, stride, padding)
+    y, expected = pool(mine), nn.AvgPool2d(kernel, stride, padding)(other)
+    assert torch.equal(y, expected)
+    grad = randn(*y.shape)
+    y.backward(grad)
+    expected.backward(grad)
+    assert mine.grad is not None
+    assert other.grad is not None
+    assert torch.equal(mine.grad, other.grad)
+    assert kept(pool, mine) == []
 
 
 def test_max_pooling_keeps_bytes() -> None:

@@ -13,6 +13,7 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.dsl.equations import Learn, NeuronProgram
+from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
 from danetc.dsl.spikingjelly import Counterpart, counterpart, surrogate_counterpart
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.spiking import SpikingJellyNeuron
@@ -202,6 +203,7 @@ def test_no_state_outlives_a_call_and_copies_are_whole(compiled: Compile) -> Non
         assert torch.equal(clone(x), first)
     assert [name for name, _ in layer.named_parameters()] == ["w"]
     assert not list(layer.named_modules())[1:]
+    assert {name for name in dir(layer) if not name.startswith("_")} <= {"w"} | MODULE_ATTRIBUTES
 
 
 # -- networks -------------------------------------------------------------------------------------

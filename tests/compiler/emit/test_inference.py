@@ -12,10 +12,10 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.text import read, write
 from danetc.compiler.graph import Graph
+from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
 from danetc.runtime import compiled
 from danetc.runtime.checkpoint import load_weights, save_weights
-from danetc.runtime.fused import FusedNeuron
-from danetc.runtime.inference import InferenceModel
+from danetc.runtime.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from torch import Tensor, nn
@@ -77,8 +77,13 @@ def spikes(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     for name, module in model.named_modules():
         if isinstance(module, Neuron):
 
-            def keep(_m: nn.Module, _i: object, y: Tensor, name: str = name) -> None:
-                seen[name] = y.detach()
+            def keep(
+                module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, name: str = name
+            ) -> None:
+                y = y.detach().clone()
+                if getattr(module, "_added", False):  # whole numbers and spikes: exact
+                    y = (y - inputs[0]).round()
+                seen[name] = y
 
             hooks.append(module.register_forward_hook(keep))
     with torch.inference_mode():
@@ -149,6 +154,7 @@ def test_neurons_without_a_state() -> None:
         torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_tracing() -> None:
     folded = fold(trained(graph("danet_b")))
     x = randn(2, 3, 16, 16, seed=9)
@@ -230,11 +236,54 @@ def test_names_of_weights() -> None:
     assert "stem.conv.bias" in added
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
+    model = trained(graph("sew"))
+    folded = fold(model)
+    assert not [
+        module for module in folded.stages.modules() if "add" in getattr(module, "code", "")
+    ]
+    assert folded.stages[0].blocks[1].branch.spike2._added
+    assert not folded.stem.spike._added
+    traced = torch.fx.symbolic_trace(copy.deepcopy(folded))
+    x = randn(2, 3, 16, 16, seed=9)
+    states, total = None, torch.zeros(2, 5, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(folded(x), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(traced(x), expected, rtol=1e-9, atol=1e-9)
+        for _ in range(3):
+            y, states = folded.stream(x, states)
+            total += y
+        torch.testing.assert_close(total / 3, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_outputs_are_written_over_what_only_their_region_reads() -> None:
+    folded = fold(trained(graph("danet_a")))
+    places: dict[str, bool] = {}
+    for name, module in folded.named_modules():
+        if isinstance(module, InferenceNeuron):
+
+            def look(
+                _m: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, name: str = name
+            ) -> None:
+                places[name] = inputs[0].data_ptr() == y.data_ptr()
+
+            module.register_forward_hook(look)
+    folded(randn(2, 3, 16, 16))
+    assert places["stages.1.blocks.1.branch.spike2"]  # behind a convolution
+    assert not places["stages.1.blocks.1.branch.spike1"]  # behind a sum that the shortcut reads
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_a_region_is_one_call_and_static_parts_run_once() -> None:
     folded = fold(trained(graph("danet_d")))
     code = folded.stages[0].blocks[1].code
     assert "add" not in code
-    assert sum(type(module) is FusedNeuron for module in folded.modules()) == 17
+    regions = [module for module in folded.modules() if isinstance(module, InferenceNeuron)]
+    assert len(regions) == 17
+    assert {name for name in dir(regions[0]) if not name.startswith("_")} <= MODULE_ATTRIBUTES
     batches: list[int] = []
     folded.stem.conv.register_forward_hook(lambda _m, _i, y: batches.append(y.shape[0]))
     folded(randn(2, 3, 16, 16))

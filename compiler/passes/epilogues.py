@@ -1,0 +1,73 @@
+"""Additions behind neurons as part of their regions, for inference.
+
+Where a sum is all that reads a neuron (SEW's addition, a rule's running sum), the kernel that makes
+the spikes adds the other addend: the spikes themselves are never written to memory. Like a region
+this is a plan, not a rewriting of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from danetc.compiler.graph import Node
+from danetc.compiler.passes.regions import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A plan, and the neurons in it that give a sum: their first input is the other addend."""
+
+    plan: Plan
+    sums: frozenset[int]
+
+
+def add_epilogues(plan: Plan) -> Summed:
+    """Let each neuron that only an addition reads give that addition's value."""
+    graph = plan.graph
+    readers = {id: len(users) for id, users in graph.users().items()}
+    for id in graph.outputs.values():
+        readers[id] += 1
+    nodes: dict[int, Node] = {}
+    to: dict[int, int] = {}
+    sums: set[int] = set()
+    for node in graph.nodes.values():
+        inputs = tuple(to[i] for i in node.inputs)
+        neuron = _absorbing(node, inputs, nodes, readers, plan, sums)
+        if neuron is None:
+            nodes[node.id] = node if inputs == node.inputs else replace(node, inputs=inputs)
+            to[node.id] = node.id
+            continue
+        (other,) = (i for i in inputs if i != neuron)
+        old = nodes.pop(neuron)  # it moves to where all that it reads has been made
+        nodes[neuron] = replace(old, inputs=(other, *old.inputs), value=node.value)
+        to[node.id] = neuron
+        readers[neuron] = readers[node.id]
+        sums.add(neuron)
+    outputs = {name: to[id] for name, id in graph.outputs.items()}
+    new = replace(graph, nodes=nodes, outputs=outputs)
+    return Summed(Plan(new, plan.regions), frozenset(sums))
+
+
+def _absorbing(
+    node: Node,
+    inputs: tuple[int, ...],
+    nodes: Mapping[int, Node],
+    readers: Mapping[int, int],
+    plan: Plan,
+    sums: set[int],
+) -> int | None:
+    """The neuron that gives a node's value with its own: the last of those that can."""
+    if node.op != "add" or len(set(inputs)) != 2 or len(inputs) != 2:
+        return None
+    for id in reversed(inputs):
+        candidate = nodes[id]
+        if (
+            id in plan.regions
+            and id not in sums
+            and readers[id] == 1
+            and candidate.value.varies
+            and all(nodes[i].value.shape == node.value.shape for i in inputs)
+        ):
+            return id
+    return None
