@@ -172,10 +172,7 @@ class _Matcher:
 
     def _read(self, id: int, form: object) -> bool:
         """A part, perhaps repeated over time where a static value meets one that varies."""
-        if self(id, form):  # type: ignore[arg-type]
-            return True
-        node = self.graph[id]
-        return node.op == "repeat" and self(node.inputs[0], form)  # type: ignore[arg-type]
+        return self(id, form) or self(_once(self.graph, id).id, form)  # type: ignore[arg-type]
 
     def _sum(self, id: int, parts: list[object]) -> bool:
         """Peel operands off the right end: sums fold from the left."""
@@ -199,7 +196,7 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                 continue
             id = block.output
             for op in reversed(block.after):
-                node = graph[id]
+                node = _once(graph, id)
                 if node.op != op:
                     yield Broken(
                         node.origin,
@@ -209,8 +206,14 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                     break
                 id = node.inputs[0]
             else:
-                if id != block.join:
+                if block.join not in (id, _once(graph, id).id):
                     yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")
+
+
+def _once(graph: Graph, id: int) -> Node:
+    """A node, or the static one that it repeats at each step."""
+    node = graph[id]
+    return graph[node.inputs[0]] if node.op == "repeat" else node
 
 
 def _gradients(graph: Graph) -> Iterator[Broken]:

@@ -9,8 +9,10 @@ from danetc.compiler.emit.text import read, write
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
+
+from tests.generating import examples
 
 
 def _call(function: str, *args: s.Expr, **named: s.Expr) -> s.Call:
@@ -106,7 +108,7 @@ def programs(draw: st.DrawFn) -> s.Program:
     return s.Program((use, draw(connections()), draw(rules()), block, network))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(programs())
 def test_what_is_accepted_builds_runs_and_learns(program: s.Program) -> None:
     try:

@@ -166,3 +166,33 @@ def test_a_static_output_keeps_its_time() -> None:
 
 def _static(graph: Graph) -> set[str]:
     return {node.path for node in graph.nodes.values() if not node.value.varies}
+
+
+@pytest.mark.parametrize("after", ["norm", "norm -> norm", "spike -> norm"])
+def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None:
+    """The repetition stands between a block's join and the interblock norm that needs it."""
+    spec = f"""
+        use std
+        connection wired {{
+          each = conv
+          projection = conv
+          out = (branch + shortcut) -> {after}
+        }}
+        network made {{
+          input = image(2, 8, 8)
+          steps = 3
+          neuron = ReLU
+          norm = tebn
+          stem = conv(2)
+          stages = stage(basic(2), 2) via wired
+          head = avgpool -> linear(3)
+        }}
+    """
+    written = text(spec, ())
+    graph = run(written)
+    assert operations(graph)["repeat"] == 1
+    x = randn(2, 2, 8, 8)
+    torch.manual_seed(0)
+    expected = observe(built(written), x)
+    torch.manual_seed(0)
+    assert_same(observe(built(graph), x), expected, outputs=1e-12, gradients=1e-12, buffers=1e-12)

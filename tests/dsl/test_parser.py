@@ -38,11 +38,12 @@ from danetc.dsl.syntax import (
     With,
 )
 from danetc.dsl.tokens import scan
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lark import Lark
 
 from tests.dsl.examples import EXAMPLES
+from tests.generating import examples
 
 
 def read(text: str) -> Program:
@@ -428,7 +429,7 @@ junk = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(junk)
 def test_junk_costs_an_error_and_no_more(text: str) -> None:
     found = errors(text)

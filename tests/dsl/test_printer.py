@@ -9,13 +9,14 @@ from danetc.dsl.printer import format_source, print_expr, print_program
 from danetc.dsl.source import SourceFile
 from danetc.dsl.syntax import Define, Expr, Program
 from danetc.dsl.tokens import scan
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
+from tests.generating import examples
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = examples(60)
 
 
 def read(text: str) -> Program:

@@ -13,9 +13,11 @@ from danetc.dsl.source import SourceFile
 from danetc.dsl.syntax import Binary, Call, Declaration, Expr, IfElse, Name, Number, State, Unary
 from danetc.runtime.kernel import kernel
 from danetc.runtime.neuron import Neuron
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from tests.generating import examples
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"
 Value = Tensor | float
@@ -157,7 +159,7 @@ def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((out * weight).sum(), inputs)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(neurons(), st.integers(0, 10**6), st.booleans())
 def test_generated_neurons(text: str, seed: int, static: bool) -> None:
     """Outputs, gradients of the input and of the learnable of random neurons over three steps."""
@@ -180,7 +182,7 @@ def test_generated_neurons(text: str, seed: int, static: bool) -> None:
         torch.testing.assert_close(grad, other, rtol=1e-9, atol=1e-9 * scale)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(neurons())
 def test_generated_classes(text: str) -> None:
     """The module for readers gives the same numbers, bit for bit."""

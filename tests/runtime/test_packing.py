@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from danetc.runtime.packing import MAX_BITS, Kept, bits_for, pack, unpack
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.generating import examples
 
 DTYPES = (
     torch.float32,
@@ -44,7 +46,7 @@ def test_every_value_of_every_bound(bound: int) -> None:
     extra=st.integers(0, 3),
     dtype=st.sampled_from(DTYPES),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_values(values: list[int], extra: int, dtype: torch.dtype) -> None:
     bits = min(MAX_BITS, max([1, *(value.bit_length() for value in values)]) + extra)
     x = torch.tensor(values, dtype=torch.int64).to(dtype)

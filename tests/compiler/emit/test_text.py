@@ -14,10 +14,11 @@ from danetc.compiler.emit.text import GraphTextError, read, write
 from danetc.compiler.graph import ANALOG, SPIKE, Block, Graph, Kind, Node, Stage, Value
 from danetc.compiler.ops import OPS
 from danetc.dsl.source import NOWHERE, SourceFile, Span
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.compiler.emit.small import SOURCE, resnet
+from tests.generating import examples
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -163,7 +164,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(graphs())
 def test_any_graph_reads_back(graph: Graph) -> None:
     text = write(graph)
@@ -270,7 +271,7 @@ def test_mutated_text_is_read_or_refused() -> None:
     assert refused > 700
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(max_size=60))
 def test_junk_after_the_header(junk: str) -> None:
     readable(f"graph 1 a, steps 4\n{junk}")
