@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from danetc.compiler.graph import Graph
-from danetc.compiler.lower import lower
+from danetc.compiler.lowering.networks import lower
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
 from danetc.compiler.verify import verify

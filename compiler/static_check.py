@@ -11,8 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from danetc.compiler.builder import Builder
-from danetc.compiler.evaluate import CONSTANTS, SPECIAL, Env
-from danetc.compiler.lower import FLATTEN, TOO_NESTED, Lowering, misnamed
+from danetc.compiler.lowering.arguments import assign, complete, follow_alias
+from danetc.compiler.lowering.blocks import misnamed
+from danetc.compiler.lowering.connections import parts_of
+from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL, Env
+from danetc.compiler.lowering.names import unknown
+from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
+from danetc.compiler.lowering.stages import rule_reader
+from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
@@ -122,7 +128,7 @@ class _Checker:
             return
         if id in self.module.names or (id in OPS and OPS[id].public):
             return
-        raise self.lowering._unknown(id, env, name.span)
+        raise unknown(self.lowering, id, env, name.span)
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
         if id in env.values or (id in self.module.names and id in OPS):
@@ -135,12 +141,12 @@ class _Checker:
             names, what = [parameter.name for parameter in OPS[id].parameters], f"`{id}`"
         else:
             return
-        self.lowering.assign(call.args, names, what, call.span)
+        assign(self.lowering, call.args, names, what, call.span)
 
     def _body(self, declaration: s.Declaration) -> None:
         bound = Bound(declaration, self.module, {}, declaration.name_span)
         if declaration.kind == "connection" and declaration.body is not None:
-            self.lowering._parts(bound)
+            parts_of(self.lowering, bound)
         elif declaration.kind == "block" and declaration.body is not None:
             if not any(
                 isinstance(item, s.Define) and item.name == "out" for item in declaration.body
@@ -166,11 +172,11 @@ class _Checker:
         if any(param.default is None for param in declaration.params):
             return None
         bound = Bound(declaration, self.module, {}, declaration.name_span)
-        return dict(self.lowering.complete(bound).values)
+        return dict(complete(self.lowering, bound).values)
 
     def _rule(self, declaration: s.Declaration) -> None:
         if declaration.body is None or declaration.value is not None:
-            self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
+            follow_alias(self.lowering, Bound(declaration, self.module, {}, declaration.name_span))
             return
         values = self._defaults(declaration)
         if values is None:
@@ -185,7 +191,7 @@ class _Checker:
         """What is wrong with a rule in a stage of so many blocks."""
         found = Reporter()
         try:
-            reader = Lowering(Builder(found, 1))._reader(rule, env, blocks)
+            reader = rule_reader(Lowering(Builder(found, 1)), rule, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
             reader.result_form()
@@ -209,7 +215,7 @@ class _Checker:
         if values is None:
             return
         if declaration.body is None or declaration.value is not None:
-            self.lowering.alias(Bound(declaration, self.module, {}, declaration.name_span))
+            follow_alias(self.lowering, Bound(declaration, self.module, {}, declaration.name_span))
         elif declaration.kind == "neuron":
             compile_neuron(declaration, values, None, {}, self.reporter)
         else:

@@ -1,0 +1,1 @@
+"""Lowering: a network of a checked program to the graph of its operations."""

@@ -1,0 +1,251 @@
+"""The arguments of calls: which parameter each is for, defaults, and their checks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.graph import Attribute
+from danetc.compiler.lowering.environment import Env, rounded
+from danetc.compiler.ops import OPS, REQUIRED, Parameter
+from danetc.compiler.values import Bound, Failed, OpLayer, Poison, describe
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, did_you_mean
+from danetc.dsl.equations import Learn
+from danetc.dsl.modules import Module
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.evaluator import Evaluator
+
+
+MAX_DEPTH = 60
+"""How deep declarations may be made of each other."""
+ROLES = {"batchnorm": "norm", "tebn": "norm", "tdbn": "norm", "groupnorm": "norm"}
+"""What a module is called, where it is not by its operation."""
+
+
+def assign(
+    evaluator: Evaluator, args: tuple[s.Arg, ...], names: list[str], what: str, span: Span
+) -> dict[str, s.Arg]:
+    """Arguments by the names of the parameters they are for."""
+    given: dict[str, s.Arg] = {}
+    position = 0
+    for arg in args:
+        if arg.name is None:
+            if position >= len(names):
+                most = f"{len(names)} argument{'s' if len(names) != 1 else ''} at most"
+                raise evaluator.builder.fail(
+                    "E0303",
+                    f"{what} takes {most if names else 'no arguments'}",
+                    arg.span,
+                    hint=f"its parameters: {', '.join(names)}" if names else None,
+                )
+            name = names[position]
+            position += 1
+        elif arg.name not in names:
+            raise evaluator.builder.fail(
+                "E0301",
+                f"{what} has no parameter `{arg.name}`",
+                arg.span,
+                hint=did_you_mean(arg.name, names)
+                or (f"its parameters: {', '.join(names)}" if names else "it takes none"),
+            )
+        else:
+            name = arg.name
+        if name in given:
+            raise evaluator.builder.fail(
+                "E0302",
+                f"{what} is given `{name}` twice",
+                arg.span,
+                labels=(Label(given[name].span, "given here already"),),
+            )
+        if isinstance(arg.value, s.Each):
+            raise evaluator.builder.fail(
+                "E0405", "`for` stands in the joins of a rule alone", arg.span
+            )
+        given[name] = arg
+    return given
+
+
+def bind(
+    evaluator: Evaluator, bound: Bound, args: tuple[s.Arg, ...], env: Env, span: Span
+) -> Bound:
+    """A declaration with the arguments of a call; defaults are added when it is used."""
+    declaration = bound.declaration
+    names = [param.name for param in declaration.params]
+    assigned = assign(evaluator, args, names, f"{bound.kind} `{bound.name}`", span)
+    values = dict(bound.args)
+    given = dict(bound.given)
+    for name, arg in assigned.items():
+        value = evaluator.evaluate(arg.value, env)
+        given[name] = evaluator.source(name, value, arg.value, env)
+        _check_number(evaluator, bound, name, value, arg.value, env)
+        values[name] = value
+    return Bound(declaration, bound.module, values, span, given)
+
+
+def _check_number(
+    evaluator: Evaluator, bound: Bound, name: str, value: Any, expr: s.Expr, env: Env
+) -> None:
+    """See that an argument is a number where a declaration is made of equations."""
+    equations = bound.kind in ("neuron", "surrogate", "rule")
+    if not equations or bound.declaration.body is None:
+        return
+    if not isinstance(value, (bool, int, float, Learn, Poison)):
+        what = f"`{name}` of {bound.kind} `{bound.name}`"
+        raise evaluator.builder.fail(
+            "E0304",
+            f"{what} must be a number, not {describe(value)}",
+            expr.span,
+            blame=evaluator.blame(expr, env),
+        )
+
+
+def complete(evaluator: Evaluator, bound: Bound) -> Env:
+    """An environment for a declaration's own text: its parameters, given or by default."""
+    declaration = bound.declaration
+    given = dict(bound.given)
+    places = {param.name: param.name_span for param in declaration.params}
+    env = Env(bound.module, declaration.kind, given=given, places=places)
+    for param in declaration.params:
+        name = param.name
+        if name in bound.args:
+            env.values[name] = bound.args[name]
+        elif param.default is not None:
+            value = env.values[name] = evaluator.evaluate(param.default, env)
+            given[name] = evaluator.source(name, value, param.default, env)
+            _check_number(evaluator, bound, name, value, param.default, env)
+        else:
+            raise evaluator.builder.fail(
+                "E0307",
+                f"{bound.kind} `{bound.name}` needs `{name}`",
+                bound.span,
+                labels=(Label(param.name_span, "this parameter has no default"),),
+                hint=f"write `{bound.name}({name} = ...)`",
+            )
+    if any(isinstance(value, Poison) for value in env.values.values()):
+        raise Failed
+    return env
+
+
+def follow_alias(evaluator: Evaluator, bound: Bound) -> Bound:
+    """Follow ``kind name = other(...)`` to the declaration that has a body."""
+    seen: list[s.Declaration] = []
+    while bound.declaration.body is None and bound.declaration.value is not None:
+        value = bound.declaration.value
+        if bound.kind == "block" and not _names_kind(value, bound.module, "block"):
+            return bound
+        if len(seen) > MAX_DEPTH:
+            raise too_deep(evaluator, bound, seen)
+        seen.append(bound.declaration)
+        env = complete(evaluator, bound)
+        target = evaluator.evaluate(value, env)
+        if not isinstance(target, Bound) or target.kind != bound.kind:
+            raise evaluator.builder.fail(
+                "E0403",
+                f"{bound.kind} `{bound.name}` is {describe(target)}",
+                value.span,
+                hint=f"it must name another {bound.kind}",
+            )
+        bound = replace(target, span=bound.span)
+    if bound.declaration.body is not None and bound.declaration.value is not None:
+        raise evaluator.builder.fail(
+            "E0408",
+            f"a {bound.kind} is either written out or names another, not both",
+            bound.declaration.name_span,
+            hint="only networks and recipes have variants `= base { ... }`",
+        )
+    return bound
+
+
+def too_deep(evaluator: Evaluator, bound: Bound, path: list[s.Declaration]) -> Failed:
+    """A declaration is made of others, and these of others, more often than is sensible."""
+    if any(declaration is bound.declaration for declaration in path):
+        return evaluator.builder.fail(
+            "E0211",
+            f"{bound.kind} `{bound.name}` is made of itself",
+            bound.declaration.name_span,
+            hint="repeat by a number: `stage(BLOCK, N)`",
+        )
+    return evaluator.builder.fail(
+        "E0902",
+        f"{bound.kind}s that are made of each other, more than {MAX_DEPTH} deep",
+        bound.declaration.name_span,
+    )
+
+
+def _names_kind(value: s.Expr, module: Module, kind: str) -> bool:
+    name = value.function if isinstance(value, s.Call) else value
+    if not isinstance(name, s.Name):
+        return False
+    resolved = module.names.get(name.id)
+    return resolved is not None and resolved.declaration.kind == kind
+
+
+def operation(
+    evaluator: Evaluator, id: str, args: tuple[s.Arg, ...], env: Env, span: Span
+) -> OpLayer:
+    """An operation of the table as a layer, with the arguments of a call."""
+    if id == "avgpool" and not args:
+        return OpLayer("global_avgpool", {}, span, "avgpool")
+    attrs = operation_attributes(evaluator, id, args, env, span)
+    return OpLayer(id, attrs, span, ROLES.get(id, id))
+
+
+def operation_attributes(
+    evaluator: Evaluator,
+    id: str,
+    args: tuple[s.Arg, ...],
+    env: Env,
+    span: Span,
+    *,
+    partial: bool = False,
+) -> dict[str, Attribute]:
+    """The attributes of an operation; with ``partial`` only those that were given."""
+    parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
+    given = assign(evaluator, args, list(parameters), f"`{id}`", span)
+    attrs: dict[str, Attribute] = {}
+    for name, parameter in parameters.items():
+        if name in given:
+            expr = given[name].value
+            attrs[name] = _checked(
+                evaluator, parameter, evaluator.evaluate(expr, env), expr, env, id
+            )
+        elif parameter.default is REQUIRED and not partial:
+            raise evaluator.builder.fail(
+                "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`"
+            )
+        elif not partial:
+            attrs[name] = parameter.default
+    return attrs
+
+
+def _checked(
+    evaluator: Evaluator, parameter: Parameter, value: Any, expr: s.Expr, env: Env, what: str
+) -> Attribute:
+    """An argument checked against the type and the bounds of its parameter."""
+    if isinstance(value, Poison):
+        raise Failed
+    whole = parameter.type is int and isinstance(value, float) and value.is_integer()
+    if whole or (parameter.type is float and type(value) is int):
+        value = parameter.type(value)
+    wanted = {bool: "true or false", int: "a whole number", float: "a number"}[parameter.type]
+    hint = None
+    if type(value) is not parameter.type:
+        code, shown = "E0304", describe(value)
+        if isinstance(value, float):
+            shown, hint = f"{value:g}", rounded(expr)
+    else:
+        low = parameter.low if parameter.low is not None else -math.inf
+        high = parameter.high if parameter.high is not None else math.inf
+        number: Any = value
+        if low <= number <= high:
+            return number  # type: ignore[no-any-return]
+        code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        wanted = f"between {low:g} and {high:,.12g}"
+    message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
+    raise evaluator.builder.fail(
+        code, message, expr.span, blame=evaluator.blame(expr, env), hint=hint
+    )

@@ -1,0 +1,142 @@
+"""Operators: arithmetic of constants, and values that are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.environment import Env
+from danetc.compiler.values import POISON, Poison, Wire, describe, is_layer
+from danetc.dsl import syntax as s
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.evaluator import Evaluator
+
+
+_FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
+
+
+def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env) -> Any:
+    """The value of an operator: numbers are computed, values of the network joined."""
+    if isinstance(expr, s.Unary):
+        value = evaluator.evaluate(expr.operand, env)
+        if isinstance(value, Poison):
+            return POISON
+        if expr.op == "not":
+            return not evaluator.truth(value, expr.operand, env)
+        if isinstance(value, Wire):
+            return evaluator.builder.add(
+                "affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span
+            )
+        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+            raise evaluator.builder.fail(
+                "E0406", f"`-` takes a number or a value, not {describe(value)}", expr.span
+            )
+        return -value
+    if expr.op in ("and", "or"):
+        left = evaluator.condition(expr.left, env)
+        if expr.op == "and":
+            return left and evaluator.condition(expr.right, env)
+        return left or evaluator.condition(expr.right, env)
+    operands, ops = _operands(expr)
+    result = evaluator.evaluate(operands[0], env)
+    for op, operand in zip(ops, operands[1:], strict=True):
+        right = evaluator.evaluate(operand, env)
+        result = _combine(evaluator, op, result, right, expr, operand, env)
+    return result
+
+
+def _operands(expr: s.Binary) -> tuple[list[s.Expr], list[str]]:
+    """A long chain of operators from the left as lists, so that it costs no recursion."""
+    operands: list[s.Expr] = []
+    ops: list[str] = []
+    node: s.Expr = expr
+    while isinstance(node, s.Binary) and node.op not in ("and", "or"):
+        operands.append(node.right)
+        ops.append(node.op)
+        node = node.left
+    operands.append(node)
+    return operands[::-1], ops[::-1]
+
+
+def _combine(
+    evaluator: Evaluator, op: str, left: Any, right: Any, expr: s.Binary, operand: s.Expr, env: Env
+) -> Any:
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    if isinstance(left, Wire) or isinstance(right, Wire):
+        return _join(evaluator, op, left, right, expr.span)
+    for value in (left, right):
+        if isinstance(value, str) or not isinstance(value, (bool, int, float)):
+            raise evaluator.builder.fail(
+                "E0406",
+                f"`{op}` joins numbers or values, not {describe(value)}",
+                expr.span,
+                hint=_FLOW_IN if is_layer(value) else None,
+                blame=evaluator.blame(expr, env),
+            )
+    try:
+        return evaluator.bounded(_ARITHMETIC[op](left, right), expr.span)
+    except ZeroDivisionError:
+        raise evaluator.builder.fail(
+            "E0306", "division by zero", operand.span, blame=evaluator.blame(operand, env)
+        ) from None
+    except OverflowError:
+        raise evaluator.builder.fail("E0306", "a constant too large", expr.span) from None
+
+
+def _join(evaluator: Evaluator, op: str, left: Any, right: Any, span: Span) -> Any:
+    ops = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+    if op not in ops:
+        raise evaluator.builder.fail(
+            "E0406", f"`{op}` compares numbers that are known before the network runs", span
+        )
+    if isinstance(left, Wire) and isinstance(right, Wire):
+        return evaluator.builder.add(ops[op], (left, right), {}, span)
+    wire, other, first = (left, right, True) if isinstance(left, Wire) else (right, left, False)
+    if isinstance(other, bool) or not isinstance(other, (int, float)):
+        raise evaluator.builder.fail(
+            "E0406",
+            f"`{op}` joins values and numbers, not {describe(other)}",
+            span,
+            hint=_FLOW_IN if is_layer(other) else None,
+        )
+    number = float(other)
+    match op, first:
+        case ("+", _):
+            attrs = {"factor": 1.0, "offset": number}
+        case ("-", True):
+            attrs = {"factor": 1.0, "offset": -number}
+        case ("-", False):
+            attrs = {"factor": -1.0, "offset": number}
+        case ("*", _):
+            attrs = {"factor": number, "offset": 0.0}
+        case ("/", True) if number != 0:
+            attrs = {"factor": 1 / number, "offset": 0.0}
+        case ("/", True):
+            raise evaluator.builder.fail("E0306", "division by zero", span)
+        case _:
+            raise evaluator.builder.fail("E0406", "a number cannot be divided by a value", span)
+    return evaluator.builder.add("affine", (wire,), attrs, span)
+
+
+def _divide(a: float, b: float) -> int | float:
+    """A quotient; whole where whole numbers divide."""
+    if isinstance(a, int) and isinstance(b, int) and a % b == 0:
+        return a // b
+    return a / b
+
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": _divide,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}

@@ -1,0 +1,121 @@
+"""Blocks that wire themselves, and bodies of definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias, too_deep
+from danetc.compiler.lowering.environment import Definition, Env
+from danetc.compiler.lowering.names import defined
+from danetc.compiler.values import Bound, Poison, Wire, describe
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, closest, did_you_mean
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.state import Lowering
+
+
+MAX_REPEATS = 7  # of a block in itself, which may end by a condition
+
+
+def apply_block(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
+    """A block as a layer: one that wires itself."""
+    block = follow_alias(lowering, bound)
+    if block.declaration.body is None:
+        raise lowering.builder.fail(
+            "E0605",
+            f"block `{bound.name}` has no connection",
+            bound.span,
+            hint=f"write `stage({bound.name}(...), 1) via CONNECTION`",
+        )
+    with (
+        lowering.builder.within(lowering.builder.fresh(bound.name)),
+        lowering.builder.site(bound.span),
+    ):
+        return self_wired(lowering, block, wire, {})
+
+
+def self_wired(
+    lowering: Lowering, block: Bound, wire: Wire, extra: Mapping[str, Any]
+) -> Wire | Poison:
+    """A block with a body of its own: the value of its ``out``."""
+    lowering.inside.append(block.declaration)
+    try:
+        again = sum(item is block.declaration for item in lowering.inside)
+        if again > MAX_REPEATS or len(lowering.inside) > MAX_DEPTH:
+            raise too_deep(lowering, block, lowering.inside[:-1])
+        env = complete(lowering, block)
+        env.scope = lowering.builder.scope
+        for name, value in {**extra, "in": wire}.items():
+            env.values.setdefault(name, value)
+        _define(lowering, block.declaration, env)
+        if "out" not in env.definitions:
+            raise lowering.builder.fail(
+                "E0408",
+                f"block `{block.name}` does not say what `out` is",
+                block.declaration.name_span,
+                labels=misnamed(block.declaration, "out"),
+                hint="add `out = in -> ...`",
+            )
+        result = defined(lowering, "out", env, env.definitions["out"].span)
+        report_unused(lowering, env, block.declaration)
+        if not isinstance(result, (Wire, Poison)):
+            raise lowering.builder.fail(
+                "E0402",
+                f"`out` of block `{block.name}` is {describe(result)}, not a value",
+                env.definitions["out"].value.span,
+                hint="a value starts at `in`: `out = in -> ...`",
+            )
+        return result
+    finally:
+        lowering.inside.pop()
+
+
+def _define(lowering: Lowering, declaration: s.Declaration, env: Env) -> None:
+    """Add the definitions of a body to its environment."""
+    for item in declaration.body or ():
+        if not isinstance(item, s.Define) or item.index is not None:
+            raise lowering.builder.fail(
+                "E0408",
+                f"a {declaration.kind} holds definitions `name = value` alone",
+                item.span,
+            )
+        env.definitions[item.name] = Definition(item.value, env, item.name_span)
+
+
+def report_unused(
+    lowering: Lowering, env: Env, declaration: s.Declaration, settings: tuple[str, ...] = ()
+) -> None:
+    """Report the definitions of a body that nothing reads.
+
+    What is read is seen in the text, so that an error in between has no false ones behind it.
+    """
+    read: set[str] = set()
+    for definition in env.definitions.values():
+        read.update(lowering.names_in(definition.value))
+    for item in declaration.body or ():
+        id = item.name or "" if isinstance(item, s.Group) else item.name
+        if id in env.used or id in read or id == "out" or id not in env.definitions:
+            continue
+        kind, name, hint = declaration.kind, declaration.name, None
+        what = f"nothing uses `{id}` of {kind} `{name}`"
+        if id in settings:
+            if "out" not in env.definitions:
+                continue
+            what = f"`{id}` has no effect, since `out` says what the network gives"
+            hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
+        elif settings:
+            what = f"`{id}` is not a setting of a {kind}, and nothing uses it"
+            meant = closest(id, [other for other in settings if other not in env.definitions])
+            hint = f"did you mean `{meant}`?" if meant else did_you_mean(id, settings)
+            if meant:
+                lowering.misspelt.add(meant)
+        lowering.builder.error("E0308", what, item.name_span, hint=hint)
+
+
+def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
+    """A label of the definition that was probably meant to have the wanted name."""
+    places = {item.name: item.name_span for item in declaration.body or () if item.name}
+    close = closest(wanted, places)
+    return () if close is None else (Label(places[close], f"did you mean `{wanted}`?"),)

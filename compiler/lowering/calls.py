@@ -1,0 +1,261 @@
+"""Calls: of declarations, of operations, and of the functions that every spec knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.arguments import assign, bind, operation, operation_attributes
+from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
+from danetc.compiler.lowering.names import defined, refer, setting_of, unknown
+from danetc.compiler.ops import OPS
+from danetc.compiler.values import (
+    POISON,
+    Backbone,
+    BlockConv,
+    Bound,
+    Failed,
+    Identity,
+    Layer,
+    OpLayer,
+    Outputs,
+    Poison,
+    StageOf,
+    Wire,
+    describe,
+)
+from danetc.dsl import syntax as s
+from danetc.dsl.equations import Learn
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.evaluator import Evaluator
+
+
+def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
+    """The value of a call; ``want`` tells apart the two meanings that its name may have."""
+    span = call.span
+    if not isinstance(call.function, s.Name):
+        raise evaluator.builder.fail("E0402", "only a name can be called", call.function.span)
+    id = call.function.id
+    target: Any = None
+    if id in env.values or id in env.definitions:
+        target = (
+            env.values[id] if id in env.values else defined(evaluator, id, env, call.function.span)
+        )
+        if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
+            target = None
+        elif isinstance(target, Poison):
+            raise Failed
+        elif not isinstance(target, Bound):
+            hint = "is a `*` missing?" if isinstance(target, (int, float)) else None
+            if isinstance(target, Wire):
+                hint = "layers stand behind a value: `a -> b`; or is a `*` missing?"
+            raise evaluator.builder.fail(
+                "E0402", f"`{id}` is {describe(target)} and takes no arguments", span, hint=hint
+            )
+    elif id == "spike":
+        target = setting_of(evaluator, "neuron", span)
+    elif id == "norm":
+        return _norm(evaluator, call, env)
+    elif id == "conv" and env.block_conv and not _gives(call.args, "width"):
+        return BlockConv(
+            operation_attributes(evaluator, "conv", call.args, env, span, partial=True), span
+        )
+    elif id in env.module.names:
+        resolved = env.module.names[id]
+        if not is_op(id, resolved.declaration.kind, want):
+            target = Bound(resolved.declaration, resolved.module, {}, span)
+    if isinstance(target, Bound):
+        return refer(evaluator, bind(evaluator, target, call.args, env, span), span)
+    if id in MATH:
+        return _math(evaluator, id, call, env)
+    match id:
+        case "stage":
+            return _stage(evaluator, call, env)
+        case "channels":
+            return _channels(evaluator, call, env)
+        case "concat":
+            return _concat(evaluator, call, env)
+        case "image" | "events":
+            return _input(evaluator, id, call, env)
+        case "outputs":
+            return _outputs(evaluator, call, env)
+        case "learn":
+            return _learn(evaluator, call, env)
+    if id in OPS and OPS[id].public:
+        if want in ("neuron", "surrogate") and not evaluator.complete_names:
+            raise Failed  # the declaration of this name was kept out by a syntax error
+        return operation(evaluator, id, call.args, env, span)
+    raise unknown(evaluator, id, env, call.function.span)
+
+
+def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
+    return any(arg.name in (None, name) for arg in args)
+
+
+def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Any:
+    several = id in ("min", "max")
+    values = _values(evaluator, id, call, env)
+    if len(values) < 2 if several else len(values) != 1:
+        needs = "two values or more" if several else "one number"
+        raise evaluator.builder.fail(
+            "E0303", f"`{id}` takes {needs}, not {len(values) or 'none'}", call.span
+        )
+    if any(isinstance(value, Poison) for value in values):
+        return POISON
+    if several and any(isinstance(value, Wire) for value in values):
+        op = "minimum" if id == "min" else "maximum"
+        return evaluator.builder.add(op, _joinable(evaluator, id, call, values), {}, call.span)
+    for arg, value in zip(call.args, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise evaluator.builder.fail(
+                "E0304",
+                f"`{id}` takes numbers here, not {describe(value)}",
+                arg.span,
+                blame=evaluator.blame(arg.value, env),
+            )
+    try:
+        return evaluator.bounded(MATH[id](*values), call.span)
+    except (ValueError, OverflowError):
+        shown = ", ".join(f"{value:g}" for value in values)
+        raise evaluator.builder.fail(
+            "E0306", f"`{id}({shown})` has no value", call.span, blame=evaluator.blame(call, env)
+        ) from None
+
+
+def _values(evaluator: Evaluator, name: str, call: s.Call, env: Env) -> list[Any]:
+    """The values of a function's arguments, none of which has a name."""
+    for arg in call.args:
+        if arg.name is not None:
+            raise evaluator.builder.fail(
+                "E0301", f"`{name}` has no parameter `{arg.name}`", arg.span
+            )
+        if isinstance(arg.value, s.Each):
+            raise evaluator.builder.fail(
+                "E0405", "`for` stands in the joins of a rule alone", arg.span
+            )
+    return [evaluator.evaluate(arg.value, env) for arg in call.args]
+
+
+def _joinable(
+    evaluator: Evaluator, name: str, call: s.Call, values: list[Any]
+) -> tuple[Wire | Poison, ...]:
+    for arg, value in zip(call.args, values, strict=True):
+        if not isinstance(value, (Wire, Poison)):
+            raise evaluator.builder.fail(
+                "E0402",
+                f"`{name}` takes values, not {describe(value)}",
+                arg.span,
+                hint="a value starts at `in` or at a name that stands for one",
+            )
+    return tuple(values)
+
+
+def _concat(evaluator: Evaluator, call: s.Call, env: Env) -> Wire | Poison:
+    wires = _joinable(evaluator, "concat", call, _values(evaluator, "concat", call, env))
+    if len(wires) < 2:
+        raise evaluator.builder.fail("E0303", "`concat` takes two values or more", call.span)
+    return evaluator.builder.add("concat", wires, {}, call.span)
+
+
+def _channels(evaluator: Evaluator, call: s.Call, env: Env) -> int | Poison:
+    wires = _joinable(evaluator, "channels", call, _values(evaluator, "channels", call, env))
+    if len(wires) != 1:
+        raise evaluator.builder.fail("E0303", "`channels` takes one value", call.span)
+    (wire,) = wires
+    return POISON if isinstance(wire, Poison) else evaluator.builder.value(wire).shape[0]
+
+
+def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
+    given = assign(evaluator, call.args, ["block", "blocks", "stride"], "`stage`", call.span)
+    for name in ("block", "blocks"):
+        if name not in given:
+            raise evaluator.builder.fail(
+                "E0307",
+                f"`stage` needs {'its block' if name == 'block' else 'a number of blocks'}",
+                call.span,
+                hint="write `stage(BLOCK, N, stride = S)`",
+            )
+    block = evaluator.evaluate(given["block"].value, env)
+    if isinstance(block, Poison):
+        raise Failed
+    if not isinstance(block, Bound) or block.kind != "block":
+        raise evaluator.builder.fail(
+            "E0403",
+            f"a stage is made of blocks, not of {describe(block)}",
+            given["block"].value.span,
+            blame=evaluator.blame(given["block"].value, env),
+            hint="write `stage(BLOCK, N, stride = S)`",
+        )
+    number = evaluator.whole(given["blocks"].value, env, "the number of blocks", 1, 100_000)
+    stride = (
+        evaluator.whole(given["stride"].value, env, "stride", 1, 4096) if "stride" in given else 1
+    )
+    return Backbone((StageOf(block, number, stride, call.span),), call.span)
+
+
+def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Poison:
+    names = ["channels", "height", "width"] + (["bound"] if id == "events" else [])
+    given = assign(evaluator, call.args, names, f"`{id}`", call.span)
+    missing = [name for name in names[:3] if name not in given]
+    if missing:
+        raise evaluator.builder.fail(
+            "E0307",
+            f"`{id}` needs {', '.join(missing)}",
+            call.span,
+            hint=f"write `{id}(C, H, W)`",
+        )
+    shape = tuple(evaluator.whole(given[name].value, env, name, 1, 2**16) for name in names[:3])
+    bound = (
+        evaluator.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
+    )
+    return evaluator.encode(id, shape, bound, call.span)
+
+
+def _outputs(evaluator: Evaluator, call: s.Call, env: Env) -> Outputs:
+    wires: dict[str, Wire | Poison] = {}
+    for index, arg in enumerate(call.args):
+        value = evaluator.evaluate(arg.value, env)
+        if not isinstance(value, (Wire, Poison)):
+            raise evaluator.builder.fail(
+                "E0402",
+                f"an output is a value, not {describe(value)}",
+                arg.value.span,
+                hint="a value starts at `in` or at a name that stands for one",
+            )
+        name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
+        if name in wires:
+            raise evaluator.builder.fail("E0302", f"two outputs are called `{name}`", arg.span)
+        wires[name] = value
+    if not wires:
+        raise evaluator.builder.fail("E0303", "`outputs` takes one value or more", call.span)
+    return Outputs(wires)
+
+
+def _learn(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
+    given = assign(evaluator, call.args, ["init", "above", "below"], "`learn`", call.span)
+    if "init" not in given:
+        raise evaluator.builder.fail("E0307", "`learn` needs the value to start from", call.span)
+    numbers = {name: float(evaluator.number(arg.value, env)) for name, arg in given.items()}
+    init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
+    if (above is not None and init <= above) or (below is not None and init >= below):
+        raise evaluator.builder.fail(
+            "E0305", f"learn starts at {init:g}, outside of its bounds", call.span
+        )
+    return Learn(init, above, below)
+
+
+def _norm(evaluator: Evaluator, call: s.Call, env: Env) -> Layer:
+    """``norm(init = 0)``: the network's norm with something changed."""
+    layer = setting_of(evaluator, "norm", call.span)
+    if isinstance(layer, Identity):
+        raise evaluator.builder.fail(
+            "E0301",
+            "the network has no norm (`norm = none`), so it has no parameters",
+            call.span,
+        )
+    if not isinstance(layer, OpLayer):
+        raise evaluator.builder.fail(
+            "E0402", f"norm is {describe(layer)} and takes no arguments", call.span
+        )
+    changes = operation_attributes(evaluator, layer.op, call.args, env, call.span, partial=True)
+    return OpLayer(layer.op, {**layer.attrs, **changes}, call.span, layer.role)

@@ -1,0 +1,345 @@
+"""Connections: what stands around a block's layers, its shortcut and their join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.arguments import complete
+from danetc.compiler.lowering.backbones import layer_of
+from danetc.compiler.lowering.blocks import misnamed, self_wired
+from danetc.compiler.lowering.environment import Definition, Env, replace_env
+from danetc.compiler.lowering.layers import flat_layers, operations
+from danetc.compiler.lowering.names import defined
+from danetc.compiler.ops import text
+from danetc.compiler.values import (
+    POISON,
+    BlockConv,
+    Bound,
+    Failed,
+    Layer,
+    OpLayer,
+    Poison,
+    StageOf,
+    Wire,
+    describe,
+    is_layer,
+)
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label, did_you_mean
+from danetc.dsl.modules import is_library
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.state import Lowering
+
+
+CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
+WEIGHTED = ("conv", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A block's output, the join in it, and the ops its connection puts after the join."""
+
+    output: Wire | Poison
+    join: Wire | Poison
+    after: tuple[str, ...]
+
+
+def connected(
+    lowering: Lowering,
+    stage: StageOf,
+    block: Bound,
+    connection: Bound,
+    wire: Wire,
+    i: int,
+    stride: int,
+) -> Joined:
+    """A block of a stage inside of its connection."""
+    wires_itself = block.declaration.body is not None
+    parts = parts_of(lowering, connection)
+    if wires_itself and (
+        bad := next((parts[name] for name in ("each", "last") if name in parts), None)
+    ):
+        raise lowering.builder.fail(
+            "E0604",
+            f"block `{block.name}` wires itself, so `{bad.name}` of connection `{connection.name}` would have no effect",
+            stage.connection.span if stage.connection else stage.span,
+            labels=(
+                Label(bad.name_span, f"`{bad.name}` stands here"),
+                Label(block.declaration.name_span, "the block says `out = ...` itself"),
+            ),
+            hint="take a connection without `each`, or write the block as a flow of its weights",
+        )
+    values = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
+    for param in connection.declaration.params:
+        if param.name in values or param.name in ("channels", "branch", "shortcut"):
+            raise lowering.builder.fail(
+                "E0302",
+                f"a connection knows `{param.name}` already",
+                param.name_span,
+                hint=f"`{param.name}` can be read without a parameter; rename yours, or leave it out",
+            )
+    env = _connection_env(lowering, connection, parts, values)
+    within = (*stage.sites, stage.span)
+    if wires_itself:
+        with lowering.builder.within("branch"), lowering.builder.site(*within):
+            branch = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})
+        if not isinstance(branch, Poison):
+            env.values["channels"] = lowering.builder.value(branch).shape[0]
+    else:
+        with lowering.builder.site(*within):
+            layers = _weights(lowering, block)
+        last = layers[-1]
+        assert isinstance(last, OpLayer)
+        env.values["channels"] = last.attrs["width"]
+        branch = _build_branch(lowering, layers, connection, parts, env, wire, within)
+    env.values["branch"] = branch
+    if isinstance(branch, Poison):
+        return Joined(POISON, POISON, ())
+    if any("shortcut" in lowering.names_in(part.value) for part in parts.values()):
+        env.values["shortcut"] = _build_shortcut(
+            lowering, connection, parts, env, wire, branch, stride, within
+        )
+    return _joined(lowering, parts["out"].value, env)
+
+
+def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
+    """The definitions of a connection by name; ``out`` is one, and none is without use."""
+    parts: dict[str, s.Define] = {}
+    for item in connection.declaration.body or ():
+        if not isinstance(item, s.Define) or item.index is not None:
+            raise lowering.builder.fail("E0601", "a connection holds definitions alone", item.span)
+        parts[item.name] = item
+    if "out" not in parts:
+        raise lowering.builder.fail(
+            "E0601",
+            f"connection `{connection.name}` does not say what `out` is",
+            connection.declaration.name_span,
+            labels=misnamed(connection.declaration, "out"),
+            hint="add `out = branch + shortcut`",
+        )
+    used = {name for part in parts.values() for name in lowering.names_in(part.value)}
+    for name, part in parts.items():
+        if name not in CONNECTION_PARTS and name not in used:
+            raise lowering.builder.fail(
+                "E0308",
+                f"nothing uses `{name}` of connection `{connection.name}`",
+                part.name_span,
+                hint=did_you_mean(name, CONNECTION_PARTS)
+                or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
+            )
+    return parts
+
+
+def _connection_env(
+    lowering: Lowering, connection: Bound, parts: dict[str, s.Define], values: dict[str, Any]
+) -> Env:
+    """What names mean in a connection that wires one block."""
+    env = complete(lowering, connection)
+    env.values.update(values)
+    env.scope = lowering.builder.scope
+    env.block_conv = True
+    fresh = replace_env(env, block_conv=False)
+    for name, part in parts.items():
+        own = env if name in ("each", "last", "projection", "identity") else fresh
+        env.definitions[name] = Definition(part.value, own, part.span)
+    return env
+
+
+def _weights(lowering: Lowering, block: Bound) -> list[Layer]:
+    """The layers of a block that is a flow of weights; the last with weights gives its width."""
+    env = complete(lowering, block)
+    assert block.declaration.value is not None
+    value = lowering.evaluate(block.declaration.value, env, "layer")
+    if isinstance(value, Poison):
+        raise Failed
+    layers = flat_layers(lowering, value, block.declaration.value.span) if is_layer(value) else []
+    weighted = [layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED]
+    if not weighted:
+        raise lowering.builder.fail(
+            "E0408",
+            f"block `{block.name}` is {describe(value)}, not a flow of weighted layers",
+            block.declaration.value.span,
+            hint="write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`",
+        )
+    while layers[-1] is not weighted[-1]:
+        raise lowering.builder.fail(
+            "E0408",
+            f"block `{block.name}` must end with a weighted layer",
+            block.declaration.value.span,
+            hint="put what follows into the connection's `out`, or between the stages",
+        )
+    return layers
+
+
+def _build_branch(
+    lowering: Lowering,
+    layers: list[Any],
+    connection: Bound,
+    parts: dict[str, s.Define],
+    env: Env,
+    wire: Wire,
+    within: tuple[Span, ...],
+) -> Wire | Poison:
+    """Each weighted layer of the block inside of ``each``, the last inside of ``last``.
+
+    ``within`` are the uses of the block, which its errors are led back to.
+    """
+    if "each" not in parts:
+        raise lowering.builder.fail(
+            "E0606",
+            f"connection `{connection.name}` does not say what stands around each layer",
+            connection.declaration.name_span,
+            hint="add `each = conv -> norm -> spike`",
+        )
+    result: Wire | Poison = wire
+    with lowering.builder.within("branch"):
+        first = len(lowering.builder.nodes)
+        for layer in layers:
+            if not (isinstance(layer, OpLayer) and layer.op in WEIGHTED):
+                result = lowering.apply(layer, result, connection.span)
+                continue
+            name = "last" if layer is layers[-1] and "last" in parts else "each"
+            around = _around(lowering, name, parts, env)
+            first = len(lowering.builder.nodes)
+            lowering.block_layers.append(layer)
+            try:
+                with lowering.builder.site(*within, layer.span):
+                    result = lowering.apply(around, result, parts[name].span)
+            finally:
+                lowering.block_layers.pop()
+        if lowering.settings.get("zero_init") and not isinstance(result, Poison):
+            _zero_last_norm(lowering, first, connection, parts)
+    return result
+
+
+def _around(lowering: Lowering, name: str, parts: dict[str, s.Define], env: Env) -> Layer:
+    """The layer around the block's: ``each`` or ``last``, with one place for it."""
+    around = defined(lowering, name, env, parts[name].span)
+    if isinstance(around, Poison):
+        raise Failed
+    if not is_layer(around):
+        raise lowering.builder.fail(
+            "E0401", f"`{name}` is {describe(around)}, not a layer", parts[name].value.span
+        )
+    flat = flat_layers(lowering, around, parts[name].value.span)
+    places = sum(isinstance(layer, BlockConv) for layer in flat)
+    if places != 1:
+        raise lowering.builder.fail(
+            "E0606",
+            f"`{name}` has {places or 'no'} place{'s' if places > 1 else ''} for the block's layer",
+            parts[name].value.span,
+            hint="write `conv` without a width once: `conv -> norm -> spike`",
+        )
+    return around  # type: ignore[no-any-return]
+
+
+def _zero_last_norm(
+    lowering: Lowering, first: int, connection: Bound, parts: dict[str, s.Define]
+) -> None:
+    """``zero_init = true``: the last norm of the branch starts at 0."""
+    norms = [
+        id
+        for id in range(first, len(lowering.builder.nodes))
+        if "init" in lowering.builder.nodes[id].attrs
+    ]
+    if not norms:
+        part = parts.get("last", parts["each"])
+        raise lowering.builder.fail(
+            "E0503",
+            f"zero_init: the branch of connection `{connection.name}` does not end with a norm",
+            part.span,
+            hint="a norm that starts at 0 after the join would silence the block; leave `zero_init` out",
+        )
+    node = lowering.builder.nodes[norms[-1]]
+    lowering.builder.nodes[node.id] = replace(node, attrs={**node.attrs, "init": 0.0})
+
+
+def _build_shortcut(
+    lowering: Lowering,
+    connection: Bound,
+    parts: dict[str, s.Define],
+    env: Env,
+    wire: Wire,
+    branch: Wire,
+    stride: int,
+    within: tuple[Span, ...],
+) -> Wire | Poison:
+    """The block's input, through ``projection`` where the shape changes, else ``identity``."""
+    shape, wanted = lowering.builder.value(wire).shape, lowering.builder.value(branch).shape
+    name = "identity" if shape == wanted else "projection"
+    if name not in parts:
+        if name == "identity":
+            return wire
+        out = parts["out"]
+        raise lowering.builder.fail(
+            "E0602",
+            f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection",
+            out.span,
+            labels=_used(lowering, within),
+            hint="add `projection = conv -> norm`, or keep widths and strides",
+        )
+    layer = defined(lowering, name, env, parts[name].span)
+    if isinstance(layer, Poison):
+        raise Failed
+    if not is_layer(layer):
+        raise lowering.builder.fail(
+            "E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span
+        )
+    attrs: dict[str, Any] = {"width": env.values["channels"]}
+    op = "linear"
+    if len(shape) == 3:
+        op = "conv"
+        attrs |= {"kernel": 1, "stride": stride}
+    fitting = OpLayer(op, attrs, parts[name].span, op)
+    lowering.block_layers.append(fitting)
+    try:
+        with lowering.builder.within("shortcut"):
+            result = lowering.apply(layer, wire, parts[name].span)
+    finally:
+        lowering.block_layers.pop()
+    if isinstance(result, Wire) and lowering.builder.value(result).shape != wanted:
+        lowering.builder.error(
+            "E0602",
+            f"`{name}` of connection `{connection.name}` gives {text(lowering.builder.value(result).shape)}, and the branch {text(wanted)}",
+            parts[name].span,
+            labels=_used(lowering, within),
+            hint="the shortcut must end with the branch's shape",
+        )
+        return POISON
+    return result
+
+
+def _used(lowering: Lowering, within: tuple[Span, ...]) -> tuple[Label, ...]:
+    """A label of the user's own text that leads to a block."""
+    own = (span for span in reversed(within) if not is_library(span.source))
+    return tuple(Label(span, "for a block from here") for span in islice(own, 1))
+
+
+def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
+    """Evaluate ``out`` and tell the join from what follows it."""
+    while isinstance(expr, s.IfElse):
+        expr = expr.then if lowering.condition(expr.condition, env) else expr.otherwise
+    plain = replace_env(env, block_conv=False)
+    if isinstance(expr, s.Flow):
+        join = lowering.evaluate(expr.steps[0], plain, "layer")
+        if isinstance(join, (Wire, Poison)):
+            result: Wire | Poison = join
+            after: list[str] = []
+            for step in expr.steps[1:]:
+                layer = layer_of(lowering, step, plain)
+                result = lowering.apply(layer, result, step.span)
+                after += operations(layer)
+            return Joined(result, join, tuple(after))
+    value = lowering.evaluate(expr, plain)
+    if not isinstance(value, (Wire, Poison)):
+        raise lowering.builder.fail(
+            "E0402",
+            f"`out` is {describe(value)}, not a value",
+            expr.span,
+            hint="join `branch` and `shortcut` in it: `out = branch + shortcut`",
+        )
+    return Joined(value, value, ())

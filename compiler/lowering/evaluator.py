@@ -1,0 +1,157 @@
+"""Expressions of a spec to values: constants, layers, declarations with arguments, wires."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danetc.compiler.builder import Builder
+from danetc.compiler.lowering.arithmetic import operate
+from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
+from danetc.compiler.lowering.calls import call_value
+from danetc.compiler.lowering.environment import Env, Want, rounded, says
+from danetc.compiler.lowering.names import meaning
+from danetc.compiler.values import Failed, Given, Layer, Poison, Wire, describe
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.source import Span
+
+MAX_CONSTANT = 1e15
+
+
+class Evaluator:
+    """Evaluates expressions. Lowering fills in what layers do to wires (``apply``)."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.settings: dict[str, Any] = {}
+        self._names: dict[int, tuple[s.Node, tuple[str, ...]]] = {}  # of pieces of the tree, by id
+        self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
+        self.complete_names = True  # whether no error keeps names out of the file
+        self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
+
+    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+        """What a layer makes of a value."""
+        raise NotImplementedError
+
+    def encode(
+        self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
+    ) -> Wire | Poison:
+        """The network's input: ``image`` or ``events`` of a shape, with counts up to a bound."""
+        raise NotImplementedError
+
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
+        """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
+        match expr:
+            case s.Number():
+                return self.bounded(expr.value, expr.span)
+            case s.String(value):
+                return value
+            case s.Name(id):
+                return meaning(self, id, env, expr.span, want)
+            case s.Call():
+                return call_value(self, expr, env, want)
+            case s.Flow():
+                return flow_value(self, expr, env)
+            case s.Binary() | s.Unary():
+                return operate(self, expr, env)
+            case s.IfElse(then, condition, otherwise):
+                chosen = then if self.condition(condition, env) else otherwise
+                return self.evaluate(chosen, env, want)
+            case s.At():
+                return part_of(self, expr, env)
+            case s.Via(subject, connection):
+                return wire_stages(self, subject, env, "via", connection, "connection")
+            case s.By(subject, rule):
+                return wire_stages(self, subject, env, "by", rule, "rule")
+            case s.With(subject, settings):
+                return change_settings(self, subject, settings, env)
+        raise self.builder.fail("E0405", "this cannot stand here", expr.span)
+
+    def bounded(self, value: Any, span: Span) -> Any:
+        """A value that is not a number, or is one of a sensible size (E0306)."""
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and not abs(value) <= MAX_CONSTANT
+        ):
+            raise self.builder.fail("E0306", f"a constant beyond {MAX_CONSTANT:g}", span)
+        return value
+
+    def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
+        """An expression that must be a number (E0304)."""
+        value = self.evaluate(expr, env)
+        if isinstance(value, Poison):
+            raise Failed
+        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+            needed = f"{what} must be a number" if what else "a number is needed here"
+            raise self.builder.fail(
+                "E0304", f"{needed}, not {describe(value)}", expr.span, blame=self.blame(expr, env)
+            )
+        return value
+
+    def condition(self, expr: s.Expr, env: Env) -> bool:
+        """An expression that must be true or false (E0304)."""
+        return self.truth(self.evaluate(expr, env), expr, env)
+
+    def truth(self, value: Any, expr: s.Expr, env: Env) -> bool:
+        """Whether the value of an expression counts as true (E0304)."""
+        if isinstance(value, Poison):
+            raise Failed
+        if not isinstance(value, (bool, int, float)):
+            raise self.builder.fail(
+                "E0304",
+                f"a condition compares numbers, not {describe(value)}",
+                expr.span,
+                blame=self.blame(expr, env),
+                hint="it is decided before the network runs" if isinstance(value, Wire) else None,
+            )
+        return bool(value)
+
+    def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
+        """The places where the parameters and definitions in an expression got their values."""
+        return tuple(label for given in self._given(expr, env) for label in given.labels())
+
+    def _given(self, expr: s.Expr, env: Env) -> tuple[Given, ...]:
+        found: dict[str, Given] = {}
+        for id in self.names_in(expr):
+            if id in env.given:
+                found[id] = env.given[id]
+            elif id in env.definitions and isinstance(env.cache.get(id), (bool, int, float, str)):
+                definition = env.definitions[id]
+                sources = self._given(definition.value, definition.env)
+                found[id] = Given(definition.value.span, says(id, env.cache[id]), sources)
+        return tuple(found.values())
+
+    def names_in(self, node: s.Node) -> tuple[str, ...]:
+        """The names in a piece of the tree, each once, in order. Read once for all its blocks."""
+        known = self._names.get(id(node))
+        if known is None:
+            names = (item.id for item in s.walk(node) if isinstance(item, s.Name))
+            known = self._names[id(node)] = (node, tuple(dict.fromkeys(names)))
+        return known[1]
+
+    def source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:
+        """Where a parameter got its value, and where that came from."""
+        return Given(expr.span, says(name, value), self._given(expr, env))
+
+    def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
+        """An expression that must be a whole number from ``low`` to ``high`` (E0304, E0305)."""
+        value = self.number(expr, env, what)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int):
+            raise self.builder.fail(
+                "E0304",
+                f"{what} must be a whole number, not {value:g}",
+                expr.span,
+                blame=self.blame(expr, env),
+                hint=rounded(expr),
+            )
+        if not low <= value <= high:
+            raise self.builder.fail(
+                "E0305",
+                f"{what} must be between {low} and {high:,}, not {value:,}",
+                expr.span,
+                blame=self.blame(expr, env),
+            )
+        return value

@@ -1,0 +1,167 @@
+"""Operations and neurons as layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.arguments import complete, follow_alias
+from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.names import setting_of
+from danetc.compiler.values import (
+    POISON,
+    Bound,
+    Failed,
+    Layer,
+    Named,
+    OpLayer,
+    Poison,
+    Sequence,
+    Wire,
+    describe,
+)
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equations import Learn, compile_neuron
+from danetc.dsl.modules import is_library
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.state import Lowering
+
+
+MAX_LAYERS = 10_000
+
+
+def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
+    """An operation as a layer; tdbn is the batch norm that it stands for."""
+    if isinstance(wire, Poison):
+        return POISON
+    if layer.op in ("dropout", "droppath") and layer.attrs.get("p") == 0:
+        return wire
+    if layer.op == "tdbn":
+        attrs = dict(layer.attrs)
+        alpha = float(attrs.pop("alpha"))  # type: ignore[arg-type]
+        layer = OpLayer(
+            "batchnorm", {"init": alpha * _threshold(lowering, layer.span)}, layer.span, layer.role
+        )
+    if layer.op == "linear" and len(lowering.builder.value(wire).shape) == 3:
+        wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
+    return lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
+
+
+def _threshold(lowering: Lowering, span: Span) -> float:
+    """V_th of the network's neuron, which tdBN scales by."""
+    neuron = follow_alias(lowering, setting_of(lowering, "neuron", span))
+    value = complete(lowering, neuron).values.get("v_threshold")
+    if value is None:
+        raise lowering.builder.fail(
+            "E0404",
+            f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`",
+            span,
+            hint="give the neuron a parameter `v_threshold`, or take another norm",
+        )
+    return float(getattr(value, "init", value))
+
+
+def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
+    """A neuron as a layer: its equations are compiled once for each set of arguments."""
+    span = bound.span
+    bound = follow_alias(lowering, bound)
+    own = complete(lowering, bound)
+    args = own.values
+    surrogate = lowering.settings.get("surrogate")
+    if surrogate is None and "heaviside" in lowering.names_in(bound.declaration):
+        setting_of(lowering, "surrogate", span)
+    stand_in = Env(own.module, "surrogate")
+    if isinstance(surrogate, Poison):
+        raise Failed
+    if surrogate is not None:
+        surrogate = follow_alias(lowering, surrogate)
+        stand_in = complete(lowering, surrogate)
+    surrogate_args = stand_in.values
+    key = (
+        id(bound.declaration),
+        tuple(sorted(args.items(), key=lambda item: item[0])),
+        id(surrogate.declaration) if surrogate is not None else None,
+        tuple(sorted(surrogate_args.items())),
+    )
+    if key not in lowering.programs:
+        for name, value in args.items():
+            if not isinstance(value, (bool, int, float, Learn)):
+                raise lowering.builder.fail(
+                    "E0304",
+                    f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",
+                    own.given[name].span if name in own.given else span,
+                )
+        found = Reporter()
+        program = compile_neuron(
+            bound.declaration,
+            args,
+            surrogate.declaration if surrogate is not None else None,
+            surrogate_args,
+            found,
+            argument_spans=_places(lowering, own),
+            surrogate_spans=_places(lowering, stand_in),
+        )
+        with lowering.builder.site(span):
+            for item in found.diagnostics:
+                lowering.builder.error(
+                    item.code,
+                    item.message,
+                    item.span,
+                    label=item.label,
+                    labels=item.labels,
+                    hint=item.hint,
+                )
+        if program is None:
+            raise Failed
+        lowering.programs[key] = lowering.builder.neuron_key(program)
+    return lowering.builder.add(
+        "neuron", (wire,), {"neuron": lowering.programs[key]}, span, "spike"
+    )
+
+
+def _places(lowering: Lowering, env: Env) -> dict[str, Span]:
+    """Where the user wrote the arguments of a neuron or surrogate."""
+    places = {name: given.span for name, given in env.given.items()}
+    return {name: span for name, span in places.items() if not is_library(span.source)}
+
+
+def flat_layers(lowering: Lowering, layer: Layer, span: Span) -> list[Layer]:
+    """The layers of a flow, those inside of names and parentheses too."""
+    layers = list(islice(_flatten(layer), MAX_LAYERS + 1))
+    if len(layers) > MAX_LAYERS:
+        raise lowering.builder.fail("E0903", f"a flow of more than {MAX_LAYERS:,} layers", span)
+    return layers
+
+
+def _flatten(layer: Any) -> Iterator[Layer]:
+    match layer:
+        case Sequence(steps):
+            for step in steps:
+                yield from _flatten(step)
+        case Named(_, inner):
+            yield from _flatten(inner)
+        case _:
+            yield layer
+
+
+def operations(layer: Layer) -> list[str]:
+    """The operations that a layer of ``out`` puts after the join."""
+    result: list[str] = []
+    for part in _flatten(layer):
+        match part:
+            case OpLayer(op="tdbn"):
+                result.append("batchnorm")
+            case OpLayer(op="dropout" | "droppath", attrs=attrs) if attrs.get("p") == 0:
+                pass
+            case OpLayer(op=op):
+                result.append(op)
+            case Bound(kind="neuron"):
+                result.append("neuron")
+            case Bound(name=name):
+                result.append(f"block {name}")
+            case _:
+                pass
+    return result

@@ -1,0 +1,242 @@
+"""What a name means: a value, a definition of the body, a declaration, an operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.lowering.arguments import operation
+from danetc.compiler.lowering.backbones import unfold
+from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want, certain, is_op
+from danetc.compiler.ops import OPS
+from danetc.compiler.values import BlockConv, Bound, Failed, Identity, Named, Poison, is_layer
+from danetc.dsl.diagnostics import Label, closest
+from danetc.dsl.modules import Module, std_names
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.evaluator import Evaluator
+
+
+_SETTING_KINDS = frozenset({"neuron", "surrogate", "norm"})
+_LAYERS = {
+    "network": frozenset({"stem", "head"}),
+    "connection": frozenset({"each", "last", "projection", "identity"}),
+}
+"""The definitions that are layers: a name in them means an operation rather than a connection."""
+
+_ELSEWHERE: Mapping[str, str] = {
+    "sum": "`sum` joins the outputs of a rule; elsewhere write `a + b`",
+    "branch": "`branch` is known in the `out` of a connection",
+    "shortcut": "`shortcut` is known in the `out` of a connection",
+    "add": "write `a + b`",
+    "relu": "an activation is a neuron: `neuron = ReLU`, and `spike` where it stands",
+}
+
+
+def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Any:
+    """The value of a name where it stands; ``want`` tells its two meanings apart."""
+    if id in env.values:
+        return env.values[id]
+    if id == "norm" and env.what == "network":
+        return setting_of(evaluator, "norm", span)
+    if id in env.definitions:
+        value = defined(evaluator, id, env, span)
+        return Named(id, value, span) if want == "layer" and is_layer(value) else value
+    if id in CONSTANTS:
+        return CONSTANTS[id]
+    if id == "spike":
+        return setting_of(evaluator, "neuron", span)
+    if id == "norm":
+        return setting_of(evaluator, "norm", span)
+    if id == "conv" and env.block_conv:
+        return BlockConv({}, span)
+    if id in ("steps",) and id in evaluator.settings:
+        return evaluator.settings[id]
+    if id in ("identity", "none"):
+        return Identity(span)
+    resolved = env.module.names.get(id)
+    if resolved is not None and not is_op(id, resolved.declaration.kind, want):
+        return refer(evaluator, Bound(resolved.declaration, resolved.module, {}, span), span)
+    if id in OPS and OPS[id].public:
+        return operation(evaluator, id, (), env, span)
+    if id in SPECIAL:
+        what = "a function of numbers" if id in MATH else "called with arguments"
+        hint, labels = _meant(evaluator, id, env)
+        raise evaluator.builder.fail(
+            "E0405", f"`{id}` is {what}", span, hint=hint or f"write `{id}(...)`", labels=labels
+        )
+    raise unknown(evaluator, id, env, span)
+
+
+def unknown(evaluator: Evaluator, id: str, env: Env, span: Span) -> Failed:
+    """Report a name that means nothing here (E0210), unless a reported error explains it."""
+    if id in ("identity", "none"):
+        return evaluator.builder.fail("E0303", f"`{id}` takes no arguments", span)
+    known = [
+        *env.names(),
+        *CONSTANTS,
+        "spike",
+        "norm",
+        "identity",
+        "none",
+        *env.module.names,
+        *SPECIAL,
+        *(name for name, op in OPS.items() if op.public),
+    ]
+    hint = env.elsewhere.get(id) or _ELSEWHERE.get(id)
+    labels: tuple[Label, ...] = ()
+    close = closest(id, known)
+    if env.module.excuses(id) and not _misspelt(evaluator, id, close, env.module):
+        return Failed()
+    if hint is None and id in env.places:
+        hint = "the default of a parameter reads the parameters before it"
+    elif not env.module.program.uses and id in std_names():
+        hint = f"`{id}` is in the standard library: add `use std`"
+    elif hint is None and close is not None:
+        hint = f"did you mean `{close}`?"
+        place = _place(close, env)
+        if place is not None:
+            labels = (Label(place, f"`{close}` is declared here"),)
+    return evaluator.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+
+
+def _misspelt(evaluator: Evaluator, id: str, close: str | None, module: Module) -> bool:
+    """Whether a name is surely misspelt, though a syntax error has kept others out."""
+    # E020x are errors of modules, which may have kept any name out
+    codes = [item.code for item in evaluator.builder.reporter.diagnostics]
+    syntax_alone = not any(code.startswith("E020") for code in codes)
+    once = len(re.findall(rf"\b{re.escape(id)}\b", module.source.text)) == 1
+    return close is not None and once and syntax_alone and id not in module.lost
+
+
+def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:
+    """A parameter that was probably meant by a name which means something else here."""
+    close = closest(id, env.places)
+    if close is None:
+        return None, ()
+    label = Label(env.places[close], f"`{close}` is declared here")
+    return f"did you mean `{close}`?", (label,)
+
+
+def _place(id: str, env: Env) -> Span | None:
+    """Where a name of this file is declared or defined."""
+    if id in env.places:
+        return env.places[id]
+    if id in env.definitions:
+        return env.definitions[id].span
+    declaration = env.module.own.get(id)
+    return None if declaration is None or id in env.values else declaration.name_span
+
+
+def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Any:
+    """The value of ``id = ...`` in the body, evaluated once."""
+    env.used.add(id)
+    if id in env.cache:
+        value = env.cache[id]
+        if isinstance(value, Failed):
+            raise Failed
+        return value
+    if id in env.pending:
+        circle = env.pending[env.pending.index(id) :]
+        through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
+        hint, labels = _meant(evaluator, id, env.definitions[circle[-1]].env)
+        if hint is None and not through and env.what == "network":
+            hint = f"to set it from outside make it a parameter: `network NAME({id} = ...)`"
+        raise evaluator.builder.fail(
+            "E0211",
+            f"`{id}` is defined by itself{through}",
+            span,
+            labels=labels
+            or tuple(
+                Label(env.definitions[name].span, f"`{name}` is defined here") for name in circle
+            ),
+            hint=hint,
+        )
+    for name in _needs(id, env):
+        with suppress(Failed):  # a failure is kept, and met again by what needs it
+            _evaluated(evaluator, name, env)
+    return _evaluated(evaluator, id, env)
+
+
+def _needs(id: str, env: Env) -> list[str]:
+    """The definitions that one cannot do without, those first that others need.
+
+    Evaluated in this order, a long chain of definitions costs no recursion.
+    """
+    order: list[str] = []
+    seen = {id, *env.pending}
+    stack = [(id, certain(env.definitions[id].value))]
+    while stack:
+        name, names = stack[-1]
+        found = next(names, None)
+        if found is None:
+            stack.pop()
+            order.append(name)
+        elif (
+            found in env.definitions
+            and found not in env.values
+            and found not in env.cache
+            and found not in seen
+        ):
+            seen.add(found)
+            stack.append((found, certain(env.definitions[found].value)))
+    return order[:-1]
+
+
+def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Any:
+    """The value of a definition; what fails is kept, so that it is reported once."""
+    if id in env.cache:
+        if isinstance(env.cache[id], Failed):
+            raise Failed
+        return env.cache[id]
+    definition = env.definitions[id]
+    env.pending.append(id)
+    outer = evaluator.builder.scope
+    evaluator.builder.scope = env.scope if id == "out" else (*env.scope, id)
+    try:
+        want = id if id in _SETTING_KINDS else "any"
+        if id in _LAYERS.get(env.what, ()):
+            want = "layer"
+        value = evaluator.evaluate(definition.value, definition.env, want)
+    except Failed as failed:
+        env.cache[id] = failed
+        raise
+    finally:
+        env.pending.pop()
+        evaluator.builder.scope = outer
+    env.cache[id] = value
+    return value
+
+
+def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
+    """The network's (or stage's) neuron, surrogate or norm."""
+    value = evaluator.settings.get(id)
+    if isinstance(value, Poison) or id in evaluator.misspelt:
+        raise Failed
+    if value is None:
+        examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
+        raise evaluator.builder.fail(
+            "E0404",
+            f"the network does not say what its {id} is",
+            span,
+            hint=f"add `{examples.get(id, id)}` to it",
+        )
+    return value
+
+
+def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Any:
+    """A declaration by its name: aliases are followed, a backbone is unfolded."""
+    kind = bound.kind
+    if kind == "backbone":
+        return unfold(evaluator, bound, span)
+    if kind in ("network", "recipe"):
+        raise evaluator.builder.fail(
+            "E0403",
+            f"the {kind} `{bound.name}` cannot stand here",
+            span,
+            labels=(Label(bound.declaration.name_span, "declared here"),),
+        )
+    return bound

@@ -1,0 +1,197 @@
+"""Program to graph: a network is expanded to nodes.
+
+What comes out is the program as written: sums have all their operands, a static image is repeated
+over time at the input. Passes make it fast; ``verify`` holds it against the spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from danetc.compiler.builder import MAX_STEPS, Builder
+from danetc.compiler.graph import Graph
+from danetc.compiler.lowering.backbones import check_setting
+from danetc.compiler.lowering.blocks import report_unused
+from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.variants import SETTINGS, levels, override
+from danetc.compiler.values import (
+    POISON,
+    Failed,
+    Named,
+    OpLayer,
+    Outputs,
+    Poison,
+    Wire,
+    describe,
+    is_layer,
+)
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.modules import Module
+from danetc.dsl.source import Span
+
+TOO_NESTED = "what this is made of is nested too deeply"
+FLATTEN = "put fewer definitions, blocks and parentheses into each other"
+
+
+def build_network(lowering: Lowering, env: Env, declaration: s.Declaration) -> Graph | None:
+    """Lower a network whose definitions are in ``env``."""
+    builder = lowering.builder
+    name, span = declaration.name, declaration.name_span
+    for setting in ("surrogate", "neuron", "norm", "zero_init"):
+        if setting in env.definitions:
+            try:
+                value = defined(lowering, setting, env, env.definitions[setting].span)
+                lowering.settings[setting] = check_setting(
+                    lowering, setting, value, env.definitions[setting].value.span
+                )
+            except Failed:
+                lowering.settings[setting] = POISON
+        elif setting == "norm":
+            lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
+    env.used.update(("recipe", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
+    lowering.settings["steps"] = builder.steps
+    report_unused(lowering, env, declaration, SETTINGS)
+    if "input" not in env.definitions:
+        if "input" in lowering.misspelt:
+            raise Failed
+        raise builder.fail(
+            "E0404",
+            f"network `{name}` does not say what its input is",
+            span,
+            hint="add `input = image(3, 224, 224)`",
+        )
+    source = _input_of(lowering, env)
+    env.values["in"] = env.cache["input"] = source
+    outputs = _outputs_of(lowering, env, name, span, source)
+    if any(isinstance(wire, Poison) for wire in outputs.values()):
+        return None
+    ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
+    stem = lowering.stages[0].entry if lowering.stages else next(iter(builder.nodes))
+    return builder.finish(name, ids, tuple(lowering.stages), stem)
+
+
+def _input_of(lowering: Lowering, env: Env) -> Wire | Poison:
+    """The value of ``input``."""
+    definition = env.definitions["input"]
+    try:
+        lowering.builder.scope = ()
+        value = lowering.evaluate(definition.value, definition.env)
+    except Failed:
+        return POISON
+    if isinstance(value, Poison):
+        return value
+    if not isinstance(value, Wire):
+        lowering.builder.error(
+            "E0502",
+            f"`input` is {describe(value)}, not an image or events",
+            definition.value.span,
+            hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
+        )
+        return POISON
+    return value
+
+
+def _outputs_of(
+    lowering: Lowering, env: Env, name: str, span: Span, source: Wire | Poison
+) -> dict[str, Wire | Poison]:
+    """The outputs by name: ``out``, or what stem, stages and head make of the input."""
+    builder = lowering.builder
+    if "out" in env.definitions:
+        try:
+            value = defined(lowering, "out", env, env.definitions["out"].span)
+        except Failed:
+            return {"out": POISON}
+        if isinstance(value, Outputs):
+            return dict(value.wires)
+        if not isinstance(value, (Wire, Poison)):
+            builder.error(
+                "E0402",
+                f"`out` is {describe(value)}, not a value",
+                env.definitions["out"].value.span,
+                hint="a value starts at `in`: `out = in -> stem -> stages -> head`",
+            )
+            return {"out": POISON}
+        return {"out": value}
+    if not env.definitions.keys() & {"stem", "stages", "head"}:
+        if lowering.misspelt & {"stem", "stages", "head", "out"}:
+            return {"out": POISON}
+        builder.error(
+            "E0404",
+            f"network `{name}` does not say what it computes",
+            span,
+            hint="add `stem`, `stages` and `head`, or `out = in -> ...`",
+        )
+        return {"out": POISON}
+    wire = source
+    for part in ("stem", "stages", "head"):
+        if part not in env.definitions:
+            continue
+        definition = env.definitions[part]
+        try:
+            layer = defined(lowering, part, env, definition.span)
+            if isinstance(layer, Poison):
+                raise Failed
+            if not is_layer(layer):
+                raise builder.fail(
+                    "E0401",
+                    f"`{part}` is {describe(layer)}, not a layer",
+                    definition.value.span,
+                )
+            wire = lowering.apply(
+                Named(part, layer, definition.value.span), wire, definition.value.span
+            )
+        except Failed:
+            wire = POISON
+    return {"out": wire}
+
+
+def lower(
+    declaration: s.Declaration,
+    module: Module,
+    settings: Mapping[str, Any],
+    reporter: Reporter,
+) -> Graph | None:
+    """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
+
+    Returns None where errors were reported.
+    """
+    builder = Builder(reporter, 1)
+    lowering = Lowering(builder)
+    lowering.complete_names = module.complete
+    before = len(reporter.diagnostics)
+    try:
+        constants = {
+            name: lowering.evaluate(value, Env(module, "--set"))
+            if not isinstance(value, (bool, int, float, str))
+            else value
+            for name, value in settings.items()
+        }
+        chain = levels(declaration, module, constants, lowering)
+        env = chain[0].env
+        parameters = {param.name for level in chain for param in level.declaration.params}
+        for name, value in settings.items():
+            if name not in parameters:
+                override(name, value, env, module, builder, parameters)
+        builder.steps = _steps(env, lowering)
+        builder.context = replace(builder.context, steps=builder.steps)
+        graph = build_network(lowering, env, declaration)
+    except Failed:
+        return None
+    except RecursionError:
+        builder.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
+        return None
+    return graph if len(reporter.diagnostics) == before else None
+
+
+def _steps(env: Env, lowering: Lowering) -> int:
+    """T. A network that does not say has one step."""
+    if "steps" not in env.definitions:
+        return 1
+    env.used.add("steps")
+    definition = env.definitions["steps"]
+    return lowering.whole(definition.value, definition.env, "steps", 1, MAX_STEPS)

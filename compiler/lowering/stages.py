@@ -1,0 +1,206 @@
+"""Backbones to nodes: stages, the rules between their blocks, and the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from danetc.compiler.graph import Block, Form, Stage
+from danetc.compiler.lowering.arguments import complete, follow_alias
+from danetc.compiler.lowering.blocks import self_wired
+from danetc.compiler.lowering.connections import Joined, connected
+from danetc.compiler.lowering.environment import Env
+from danetc.compiler.rules import RuleReader
+from danetc.compiler.values import POISON, Backbone, Bound, Poison, StageOf, Wire, describe
+from danetc.dsl import syntax as s
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.lowering.state import Lowering
+
+
+def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Poison) -> Wire | Poison:
+    """A backbone as a layer: its stages and the layers between them, in order."""
+    if not lowering.builder.scope:
+        with lowering.builder.within(lowering.builder.fresh("stages")):
+            return apply_backbone(lowering, backbone, wire)
+    _check_wired(lowering, backbone)
+    if backbone.stages:  # each block makes two operations or more
+        blocks = sum(stage.blocks for stage in backbone.stages)
+        lowering.builder.foresee(2 * blocks, backbone.stages[0].span)
+    scope = lowering.builder.scope
+    sites = backbone.stages[0].sites if backbone.stages else ()
+    for item in backbone.items:
+        if isinstance(item, StageOf):
+            number = lowering.stage_numbers.get(scope, 0)
+            lowering.stage_numbers[scope] = number + 1
+            sites = item.sites
+            with (
+                lowering.builder.within(str(number)),
+                _with_settings(lowering, item.settings),
+                lowering.builder.site(*sites),
+            ):
+                wire = _build_stage(lowering, item, wire)
+        else:
+            with lowering.builder.site(*sites):
+                wire = lowering.apply(item, wire, backbone.span)
+    return wire
+
+
+def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
+    """Each stage has a connection, unless its blocks wire themselves."""
+    for stage in backbone.stages:
+        if stage.connection is not None:
+            continue
+        with lowering.builder.site(*stage.sites):
+            block = follow_alias(lowering, stage.block)
+            if block.declaration.body is not None:
+                continue
+            hint = "add `via CONNECTION` to the backbone"
+            if any(other.connection is not None for other in backbone.stages):
+                hint = (
+                    "`via` wires what stands right before it: put the whole flow in "
+                    "parentheses, `(stage(...) -> stage(...)) via CONNECTION`"
+                )
+            raise lowering.builder.fail(
+                "E0605",
+                f"block `{block.name}` has no connection",
+                stage.span,
+                label="these blocks do not wire themselves",
+                hint=hint,
+            )
+
+
+@contextmanager
+def _with_settings(lowering: Lowering, settings: Mapping[str, Any]) -> Iterator[None]:
+    outer = lowering.settings
+    lowering.settings = {**outer, **settings}
+    try:
+        yield
+    finally:
+        lowering.settings = outer
+
+
+def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wire | Poison:
+    """A stage: what its rule feeds each block, the blocks, and what the rule makes of them."""
+    if isinstance(wire, Poison):
+        return POISON
+    builder = lowering.builder
+    place = stage.rule.span if stage.rule is not None else stage.span
+    rule = follow_alias(lowering, stage.rule) if stage.rule is not None else None
+    reader: RuleReader | None = None
+    if rule is not None:
+        rule_env = complete(lowering, rule)
+        with builder.site(place):
+            reader = rule_reader(lowering, rule, rule_env, stage.blocks)
+    scope = builder.scope
+    first = len(builder.nodes)
+    inputs: list[Wire] = []
+    outputs: list[Wire] = []
+    blocks: list[Block] = []
+    for i in range(stage.blocks):
+        with builder.site(place):
+            form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
+            with builder.within("blocks"):
+                feed = _build_form(lowering, form, wire, inputs, outputs, place)
+        if isinstance(feed, Poison):
+            return POISON
+        if i == 2:  # the first two tell how large the stage will be
+            builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
+        inputs.append(feed)
+        with builder.within("blocks", str(i)), builder.site(stage.span):
+            block_scope = builder.scope
+            joined = _build_block(lowering, stage, feed, i)
+        if isinstance(joined.output, Poison) or isinstance(joined.join, Poison):
+            return POISON
+        outputs.append(joined.output)
+        blocks.append(
+            Block(block_scope, feed.id, joined.output.id, joined.join.id, joined.after, form)
+        )
+    with builder.site(place):
+        result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
+        with builder.within("blocks"):
+            result = _build_form(lowering, result_form, wire, inputs, outputs, place)
+    if isinstance(result, Poison):
+        return POISON
+    lowering.stages.append(
+        Stage(
+            scope,
+            stage.connection.name if stage.connection else "",
+            rule.name if rule else "chain",
+            wire.id,
+            tuple(blocks),
+            result.id,
+            result_form,
+            stage.span,
+        )
+    )
+    return result
+
+
+def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleReader:
+    """A reader of a rule's equations, with the rule's parameters in ``env``."""
+
+    def constant(expr: s.Expr, values: dict[str, Any]) -> Any:
+        inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
+        return lowering.evaluate(expr, inner)
+
+    return RuleReader(rule.declaration, blocks, constant, lowering.builder.fail)
+
+
+def _build_form(
+    lowering: Lowering, form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire], span: Span
+) -> Wire | Poison:
+    """The nodes of a rule's form."""
+    match form:
+        case ("in", 0):
+            return entry
+        case ("in", int(j)):
+            return inputs[j]
+        case ("out", int(j)):
+            return outputs[j]
+        case ("scale", factor, inner):
+            wire = _build_form(lowering, inner, entry, inputs, outputs, span)  # type: ignore[arg-type]
+            return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
+        case (join, *parts):
+            ops = {"sum": "add", "concat": "concat", "max": "maximum", "min": "minimum"}
+            wires = tuple(
+                _build_form(lowering, part, entry, inputs, outputs, span)  # type: ignore[arg-type]
+                for part in parts
+            )
+            return lowering.builder.add(ops[str(join)], wires, {}, span)
+    raise AssertionError(form)
+
+
+def _build_block(lowering: Lowering, stage: StageOf, wire: Wire, i: int) -> Joined:
+    """Block i of a stage, wired by its connection."""
+    stride = stage.stride if i == 0 else 1
+    names = [param.name for param in stage.block.declaration.params]
+    if stride != 1 and "stride" not in names and "stride" not in stage.block.args:
+        raise lowering.builder.fail(
+            "E0307",
+            f"the stage has stride {stride}, but block `{stage.block.name}` has no parameter `stride`",
+            stage.span,
+            hint="give the block a parameter `stride = 1`, or the stage no stride",
+        )
+    block = stage.block
+    if "stride" in names and "stride" not in block.args:
+        block = replace(block, args={**block.args, "stride": stride})
+    given = block.args.get("stride", stride)
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise lowering.builder.fail(
+            "E0304",
+            f"`stride` of block `{block.name}` must be a number, not {describe(given)}",
+            block.given["stride"].span if "stride" in block.given else block.span,
+        )
+    stride = int(given)
+    block = follow_alias(lowering, block)
+    if stage.connection is None:
+        output = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})
+        return Joined(output, output, ())
+    with lowering.builder.site(stage.connection.span):
+        return connected(
+            lowering, stage, block, follow_alias(lowering, stage.connection), wire, i, stride
+        )

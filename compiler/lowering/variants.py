@@ -1,0 +1,151 @@
+"""Variants: a network, the networks it changes, and what is set from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from danetc.compiler.builder import Builder
+from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
+from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
+from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.ops import OPS
+from danetc.compiler.values import Bound, Failed
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import did_you_mean
+from danetc.dsl.modules import Module
+from danetc.dsl.source import SourceFile, Span
+
+SETTINGS = (
+    "input",
+    "steps",
+    "neuron",
+    "surrogate",
+    "norm",
+    "stem",
+    "stages",
+    "head",
+    "out",
+    "zero_init",
+    "recipe",
+)
+
+
+def _is_op_name(id: str) -> bool:
+    return id in SPECIAL or (id in OPS and OPS[id].public)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A network or one of the networks it is a variant of, with its parameters' environment."""
+
+    declaration: s.Declaration
+    env: Env
+
+
+def levels(
+    declaration: s.Declaration, module: Module, settings: Mapping[str, Any], evaluator: Evaluator
+) -> list[Level]:
+    """A network and its bases, outermost first, with shared definitions and bound parameters."""
+    builder = evaluator.builder
+    shared = Env(module, "network")
+    result: list[Level] = []
+    bound = Bound(declaration, module, {}, declaration.name_span)
+    elsewhere: dict[str, str] = {}
+    seen: list[s.Declaration] = []
+    while True:
+        if any(item is declaration for item in seen):
+            raise builder.fail(
+                "E0211",
+                f"network `{declaration.name}` is a variant of itself",
+                declaration.name_span,
+                hint="a variant changes a network that is written out: `network NAME { ... }`",
+            )
+        if len(seen) > MAX_DEPTH:
+            raise builder.fail(
+                "E0902", f"variants of variants, more than {MAX_DEPTH} deep", declaration.name_span
+            )
+        seen.append(declaration)
+        given = {
+            name: value
+            for name, value in settings.items()
+            if name in {p.name for p in declaration.params}
+        }
+        env = complete(evaluator, replace(bound, args={**bound.args, **given}))
+        env = replace(
+            env,
+            what="network",
+            definitions=shared.definitions,
+            cache=shared.cache,
+            pending=shared.pending,
+            used=shared.used,
+            elsewhere=elsewhere,
+        )
+        for param in declaration.params:
+            elsewhere.setdefault(
+                param.name,
+                f"`{param.name}` is a parameter of `{declaration.name}`; a variant reads its own: "
+                f"`network NAME({param.name} = ...) = {declaration.name}({param.name}) {{ ... }}`",
+            )
+        result.append(Level(declaration, env))
+        for item in declaration.body or ():
+            if not isinstance(item, s.Define) or item.index is not None:
+                raise builder.fail(
+                    "E0408", "a network holds definitions `name = value` alone", item.span
+                )
+            shared.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
+        value = declaration.value
+        if value is None:
+            return result
+        name = value.function if isinstance(value, s.Call) else value
+        resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
+        if resolved is None or resolved.declaration.kind != "network":
+            if isinstance(name, s.Name) and resolved is None and not _is_op_name(name.id):
+                networks = [n for n, r in module.names.items() if r.declaration.kind == "network"]
+                if module.excuses(name.id):
+                    raise Failed
+                hint = did_you_mean(name.id, networks)
+                raise builder.fail("E0210", f"unknown name `{name.id}`", name.span, hint=hint)
+            what = "something else"
+            if isinstance(name, s.Name):
+                what = f"the {resolved.declaration.kind if resolved else 'layer'} `{name.id}`"
+            raise builder.fail(
+                "E0403",
+                f"network `{declaration.name}` must be a variant of a network, not of {what}",
+                value.span,
+                hint="write its settings between braces: `network NAME { ... }`",
+            )
+        bound = Bound(resolved.declaration, resolved.module, {}, value.span)
+        if isinstance(value, s.Call):
+            bound = bind(evaluator, bound, value.args, env, value.span)
+        declaration, module = resolved.declaration, resolved.module
+
+
+def override(
+    name: str, value: Any, env: Env, module: Module, builder: Builder, parameters: set[str]
+) -> None:
+    """Set a definition of the network from outside (E0309 where it has none such)."""
+    known = {*SETTINGS, *env.definitions}
+    if name not in known:
+        span = getattr(value, "span", None) or _set_span(name)
+        raise builder.fail(
+            "E0309",
+            f"the network has no parameter and no setting `{name}`",
+            span,
+            hint=did_you_mean(name, [*parameters, *known])
+            or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
+        )
+    expr = value
+    if isinstance(value, bool):
+        expr = s.Name("true" if value else "false", span=_set_span(name))
+    elif isinstance(value, (int, float)):
+        number = s.Number(repr(abs(value)), span=_set_span(name))
+        expr = s.Unary("-", number, span=_set_span(name)) if value < 0 else number
+    elif isinstance(value, str):
+        expr = s.Name(value, span=_set_span(name))
+    env.definitions[name] = Definition(expr, Env(module, "--set"), _set_span(name))
+
+
+def _set_span(name: str) -> Span:
+    return Span(SourceFile("--set", name), 0, len(name))
