@@ -14,7 +14,8 @@ from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
 from danetc.compiler.verify import verify
 from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
-from danetc.dsl.modules import Module, find_spec, is_library, load_module, read_source
+from danetc.dsl.modules import Module, is_library, load_module
+from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration
 

@@ -15,21 +15,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, partial
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
+from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
 from danetc.dsl.parser import parse
+from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import DECLARATION_KINDS, Declaration, Program, Use
 
-MAX_FILE_BYTES = 1_000_000
 MAX_FILES = 200
 MAX_DEPTH = 50
 MAX_TOTAL_SIZE = 4_000_000
-
-Location = Path | Traversable
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,141 +83,6 @@ class _Names(Mapping[str, Resolved]):
 
 
 # --------------------------------------------------------------------------------------------------
-# Reading
-
-
-class _Unreadable(Exception):
-    """A file that gives no text, as the parts of a diagnostic."""
-
-    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
-
-
-def _read(location: Location, name: str, written: str | None = None) -> str:
-    """The text at a location; nothing beyond the size limit is read.
-
-    ``written`` is the path as a `use` has it, where that is not the name of the file.
-    """
-    try:
-        if location.is_dir():
-            raise _Unreadable("E0202", f"`{name}` is a folder, not a `.danet` file")
-        if not location.is_file():
-            if isinstance(location, Path) and location.exists():
-                raise _Unreadable("E0202", f"`{name}` is not an ordinary file")
-            raise _Unreadable(
-                "E0201", f"there is no file `{name}`", _similar_file(location, written or name)
-            )
-        with location.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise _Unreadable(
-            "E0901",
-            f"`{name}` is larger than {MAX_FILE_BYTES // 1_000_000} MB",
-            "a spec is a page of text; is this the right file?",
-        )
-    return _decode(data, name)
-
-
-def _decode(data: bytes, name: str) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _Unreadable(
-            "E0202",
-            f"`{name}` is not UTF-8 text (byte {data[error.start]:#04x} in line {line})",
-            "save it as UTF-8; a spec is plain text",
-        ) from None
-    if "\0" in text:
-        raise _Unreadable(
-            "E0202", f"`{name}` is a binary file, not text", "a spec is plain text in UTF-8"
-        )
-    return text
-
-
-def _similar_file(location: Location, name: str) -> str | None:
-    parent = _parent(location)
-    if parent is None:
-        return None
-    try:
-        entries = [entry.name for entry in parent.iterdir() if entry.name.endswith(".danet")]
-    except OSError:
-        folder = os.path.dirname(name)
-        return f"there is no folder `{folder}` either" if folder else None
-    hint = did_you_mean(os.path.basename(name), entries)
-    if hint is None or not os.path.dirname(name):
-        return hint
-    return hint.replace("`", f"`{os.path.dirname(name)}/", 1)
-
-
-def _parent(location: Location) -> Location | None:
-    """The folder of a file. Traversable does not promise ``parent``, both its kinds have it."""
-    parent = getattr(location, "parent", None)
-    return parent if isinstance(parent, Path | Traversable) else None
-
-
-def read_source(path: str | Location) -> SourceFile:
-    """The text of a spec file. Raises SpecError: E0201 missing, E0202 no text, E0901 too large."""
-    location = Path(path) if isinstance(path, str) else path
-    name = str(path)
-    try:
-        return SourceFile(name, _read(location, name))
-    except _Unreadable as problem:
-        raise _spec_error(problem, name) from None
-
-
-def _spec_error(problem: _Unreadable, name: str) -> SpecError:
-    nowhere = Span(SourceFile(name, ""), 0, 0)
-    return SpecError([Diagnostic(problem.code, problem.message, nowhere, hint=problem.hint)])
-
-
-# --------------------------------------------------------------------------------------------------
-# Shipped specs
-
-
-@cache
-def shipped_specs() -> Mapping[str, Traversable]:
-    """The networks that come with the package, by name."""
-    found = {
-        entry.name.removesuffix(".danet"): entry
-        for entry in files("danetc.specs").iterdir()
-        if entry.name.endswith(".danet")
-    }
-    return MappingProxyType(dict(sorted(found.items())))
-
-
-def find_spec(name_or_path: str) -> Location:
-    """A file at this path, else the shipped spec of this name. Raises SpecError (E0201)."""
-    path = Path(name_or_path)
-    try:
-        if path.is_file():
-            return path
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
-    shipped = shipped_specs()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    if exists:
-        problem = _Unreadable("E0202", f"`{name_or_path}` is not a `.danet` file")
-    elif os.path.dirname(name_or_path) or name_or_path.endswith(".danet"):
-        hint = _similar_file(path, name_or_path) or did_you_mean(
-            path.name.removesuffix(".danet"), shipped
-        )
-        problem = _Unreadable("E0201", f"there is no file `{name_or_path}`", hint)
-    else:
-        hint = did_you_mean(name_or_path, shipped) or _similar_file(path, f"{name_or_path}.danet")
-        problem = _Unreadable(
-            "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
-        )
-    raise _spec_error(problem, name_or_path)
-
-
-# --------------------------------------------------------------------------------------------------
 # The standard library
 
 _OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
@@ -236,7 +98,7 @@ class _Std:
         self._modules: dict[str, Module] = {}
         for entry in sorted(self.folder.iterdir(), key=lambda item: item.name):
             if entry.name.endswith(".danet"):
-                source = SourceFile(f"std/{entry.name}", _read(entry, f"std/{entry.name}"))
+                source = SourceFile(f"std/{entry.name}", read_text(entry, f"std/{entry.name}"))
                 self.sources[entry.name] = source
                 for match in _OPENING.finditer(source.text):
                     span = Span(source, match.start(1), match.end(1))
@@ -405,7 +267,7 @@ class _Loader:
             std = _std()
             return _Brought("std", {n: span for n, (_, span) in std.places.items()}, std.resolve)
         hint = did_you_mean(use.module, ["std"])
-        parent = _parent(location)
+        parent = folder_of(location)
         if parent is not None and (parent / f"{use.module}.danet").is_file():
             hint = f'a file is named by its path: `use "{use.module}.danet"`'
         self.reporter.error(
@@ -434,7 +296,7 @@ class _Loader:
 
     def _file(self, use: Use, location: Location) -> Module | None:
         """The module of a `use "file.danet"`, or None where it cannot be had."""
-        parent = _parent(location)
+        parent = folder_of(location)
         if parent is None:
             raise TypeError(f"{location!r} has no folder to look in")
         target = parent / use.module
@@ -452,7 +314,7 @@ class _Loader:
         name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
         try:
             source = SourceFile(name, self._bounded(target, name, use.module))
-        except _Unreadable as problem:
+        except Unreadable as problem:
             self._failed.add(key)
             self.reporter.error(
                 problem.code, problem.message, use.span, label="used here", hint=problem.hint
@@ -464,12 +326,12 @@ class _Loader:
     def _bounded(self, target: Location, name: str, written: str) -> str:
         """The text of an imported file, within the limits on all of them together."""
         if len(self._modules) + len(self._open) >= MAX_FILES:
-            raise _Unreadable("E0901", f"more than {MAX_FILES} files are used")
+            raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
         if len(self._open) >= MAX_DEPTH:
-            raise _Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
-        text = _read(target, name, written)
+            raise Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
+        text = read_text(target, name, written)
         if self._size + len(text) > MAX_TOTAL_SIZE:
-            raise _Unreadable(
+            raise Unreadable(
                 "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
             )
         return text

@@ -19,9 +19,9 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
 
     `-` formats standard input to standard output. A file with a syntax error is left as it is.
     """
-    from danetc.dsl.modules import read_source
     from danetc.dsl.parser import parse
     from danetc.dsl.printer import format_source
+    from danetc.dsl.reading import read_source
 
     if "-" in files and len(files) > 1:
         raise click.UsageError("`-` cannot stand beside files")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from danetc.dsl import modules
 from danetc.dsl.diagnostics import Diagnostic, Reporter, SpecError, render
-from danetc.dsl.modules import Module, find_spec, load_module, read_source, shipped_specs
+from danetc.dsl.modules import Module, load_module
+from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
 from danetc.dsl.source import SourceFile
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
@@ -244,7 +245,7 @@ def failing(path: Path) -> Diagnostic:
         (b"\x89PNG\r\n\x1a\n\0\0\0", "E0202"),
         (b"network a\0b", "E0202"),
         ("# größer".encode("utf-16"), "E0202"),
-        (b"# " + b"x" * modules.MAX_FILE_BYTES, "E0901"),
+        (b"# " + b"x" * MAX_FILE_BYTES, "E0901"),
     ],
 )
 def test_what_is_no_text(tmp_path: Path, data: bytes, code: str) -> None:

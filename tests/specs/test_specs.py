@@ -6,7 +6,8 @@ import re
 
 import pytest
 from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.modules import Module, load_module, shipped_specs
+from danetc.dsl.modules import Module, load_module
+from danetc.dsl.reading import shipped_specs
 from danetc.dsl.syntax import Call, Declaration, Name, walk
 
 FAMILIES = ("danet_a", "danet_b", "danet_c", "danet_d", "origin", "tdbn", "baa", "sew")
