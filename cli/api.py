@@ -36,6 +36,8 @@ def build(
     seed: int = 0,
     init: str | os.PathLike[str] | None = None,
     backend: str = "eager",
+    memory: str = "none",
+    batch: int | None = None,
 ) -> Model:
     """Build a network as a trainable torch.fx model.
 
@@ -50,28 +52,44 @@ def build(
         backend: what runs it. ``eager`` runs operation by operation; ``fused`` compiles what stands
             around each neuron and keeps far less for the backward pass; ``spikingjelly`` runs
             SpikingJelly's neurons. Names and weights are the same.
+        memory: what the backward pass finds kept. ``none`` keeps what it needs; ``recompute`` keeps
+            what enters a block and runs it again, with the same results bit for bit; a size, as in
+            ``"8GB"``, takes the cheaper one of them whose predicted peak fits.
+        batch: how many samples a training step has (float32, SGD with momentum), by which a size
+            is judged.
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
     gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
 
-    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init`` and for a
-    backend that is not there.
+    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init``, for a
+    backend that is not there, for what is no policy or size, and where nothing fits into a size.
     """
+    from danetc.memory import choose, parse_memory
+
+    try:
+        wanted = parse_memory(memory)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if isinstance(wanted, int) and (batch is None or batch < 1):
+        raise TypeError("memory is a size: say how many samples a training step has, batch=...")
     compiled = compile_spec(path, text=text, network=network, settings=set)
-    model, _ = initialise(compiled.graph, seed, init, backend)
+    chosen = choose(compiled.graph, wanted, batch=batch or 1, backend=backend)
+    model, _ = initialise(compiled.graph, seed, init, backend, chosen.policy)
     return model
 
 
-def load(directory: str | os.PathLike[str], *, backend: str = "eager") -> Model:
+def load(
+    directory: str | os.PathLike[str], *, backend: str = "eager", memory: str | None = None
+) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
-    It is made anew from the graph's text, for any ``backend`` (see ``build``); nothing in the
-    directory is executed. Raises UserError where something is missing, damaged or does not fit
-    together.
+    It is made anew from the graph's text, for any ``backend`` and under any ``memory`` policy (see
+    ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
+    executed. Raises UserError where something is missing, damaged or does not fit together.
     """
     from danetc.model_directory import read_model_directory
 
-    return read_model_directory(directory, backend)
+    return read_model_directory(directory, backend, memory)
 
 
 @dataclass(frozen=True)
@@ -129,27 +147,34 @@ def draw(graph: Graph) -> str:
         raise UserError(f"the picture could not be drawn: {error}") from error
 
 
-def emit_model(graph: Graph, seed: int, backend: str) -> Model:
-    """The model of a graph. Raises UserError for a backend that is not there."""
+def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
+    """The model of a graph. Raises UserError for a backend or a memory policy that is not there."""
     from danetc.compiler.emit.fx import BACKENDS, emit
+    from danetc.compiler.memory import POLICIES
 
     if backend not in BACKENDS:
         raise UserError(f"there is no backend {backend}; there are {', '.join(BACKENDS)}")
+    if memory not in POLICIES:
+        raise UserError(f"there is no memory policy {memory}; there are {', '.join(POLICIES)}")
     try:
-        return emit(graph, seed, backend)
+        return emit(graph, seed, backend, memory)
     except ImportError as error:
         raise UserError(str(error)) from error
 
 
 def initialise(
-    graph: Graph, seed: int, init: str | os.PathLike[str] | None, backend: str = "eager"
+    graph: Graph,
+    seed: int,
+    init: str | os.PathLike[str] | None,
+    backend: str = "eager",
+    memory: str = "none",
 ) -> tuple[Model, str | None]:
     """A model with seeded weights, or those of the file ``init`` and what was matched.
 
     Raises UserError where ``init`` cannot be read or does not fit, and for a backend that is not
     there.
     """
-    model = emit_model(graph, seed, backend)
+    model = emit_model(graph, seed, backend, memory)
     if init is None:
         return model, None
     from danetc.runtime.weights import WeightsError, match, read_weights

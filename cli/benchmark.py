@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from danetc.compiler.emit import fx
 from danetc.errors import UserError
+from danetc.memory import Memory, choose
 from danetc.runtime.bench import (
     Alone,
     Sample,
@@ -70,12 +71,19 @@ class Contestant:
 
 
 def contestants(
-    graph: Graph, conditions: Conditions, backends: Sequence[str]
+    graph: Graph, conditions: Conditions, backends: Sequence[str], memory: Memory = "none"
 ) -> tuple[dict[str, Contestant], list[str]]:
     """Who takes part, the counterparts first; and who does not, and why.
 
-    torchvision's network has no time, so it gets T x N images where ours gets N.
+    torchvision's network has no time, so it gets T x N images where ours gets N. A budget of
+    ``memory`` chooses the policy of each of our backends; one that nothing of it fits is left out.
     """
+    if isinstance(memory, int) and graph.input.value.shape != conditions.size:
+        size = " x ".join(map(str, graph.input.value.shape))
+        raise UserError(
+            f"what a step of {graph.name} needs is predicted for its own images of {size}; give it "
+            "a parameter `image` for their size, leave --image out, or name a memory policy"
+        )
     found: dict[str, Contestant] = {}
     notes: list[str] = []
     images, steps = conditions.images, graph.steps
@@ -93,8 +101,16 @@ def contestants(
         if reason is not None:
             notes.append(f"left out: backend {backend}: {reason}")
             continue
+        try:
+            chosen = choose(graph, memory, batch=images, backend=backend)
+        except UserError as error:
+            notes.append(f"left out: backend {backend}: {error}")
+            continue
         name = f"danetc {backend}"
-        found[name] = Contestant(name, images, partial(_our_step, graph, backend, conditions))
+        if memory != "none":
+            notes.append(f"memory of {name}: {chosen}")
+        make_ours = partial(_our_step, graph, backend, conditions, chosen.policy)
+        found[name] = Contestant(name, images, make_ours)
     if not any(name.startswith("danetc ") for name in found):
         raise UserError("there is nothing to measure: " + "; ".join(notes))
     return found, notes
@@ -114,8 +130,8 @@ def backend_missing(backend: str) -> str | None:
     return None
 
 
-def _our_step(graph: Graph, backend: str, conditions: Conditions) -> TrainingStep:
-    model = fx.emit(graph, conditions.seed, backend=backend)
+def _our_step(graph: Graph, backend: str, conditions: Conditions, memory: str) -> TrainingStep:
+    model = fx.emit(graph, conditions.seed, backend=backend, memory=memory)
     if len(graph.outputs) != 1:
         raise UserError(f"{graph.name} has {len(graph.outputs)} outputs; bench takes one")
     value = graph[next(iter(graph.outputs.values()))].value
@@ -268,6 +284,7 @@ def compare(
     conditions: Conditions,
     backends: Sequence[str],
     *,
+    memory: Memory = "none",
     rounds: int,
     command: Command,
     begin: Callable[[int], None] = lambda count: None,
@@ -277,7 +294,7 @@ def compare(
 
     ``begin`` is told how many times ``tick`` will be called. Raises UserError.
     """
-    entries, notes = contestants(graph, conditions, backends)
+    entries, notes = contestants(graph, conditions, backends, memory)
     begin(ticks(len(entries), rounds))
     apart: dict[str, Alone] = {}
     for name in entries:

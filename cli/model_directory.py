@@ -68,8 +68,11 @@ def write_model_directory(
     *,
     seed: int,
     init: str | None = None,
+    memory: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """Write a model directory in place of an older one; return what is in its summary.json.
+
+    ``memory`` is the policy that ``read_model_directory`` goes by, and how it was chosen.
 
     All files are written to a temporary directory beside it first, so that a failure leaves the
     older one as it was and nothing else behind. Raises UserError or OSError.
@@ -91,6 +94,7 @@ def write_model_directory(
         "settings": dict(compiled.settings),
         "seed": seed,
         "init": init,
+        **({} if memory is None else {"memory": dict(memory)}),
         "summary": compiled.summary.as_dict(),
     }
     files = {
@@ -128,8 +132,12 @@ def _move_in_place(new: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def read_model_directory(directory: str | os.PathLike[str], backend: str = "eager") -> Model:
-    """The model of a directory with its weights. Raises UserError."""
+def read_model_directory(
+    directory: str | os.PathLike[str], backend: str = "eager", memory: str | None = None
+) -> Model:
+    """The model of a directory with its weights, under the memory policy that it was built for
+    where ``memory`` is None. Raises UserError.
+    """
     from danetc.api import emit_model
     from danetc.compiler.emit.text import GraphTextError, read
     from danetc.compiler.verify import verify
@@ -144,7 +152,7 @@ def read_model_directory(directory: str | os.PathLike[str], backend: str = "eage
         verify(graph)
     except (GraphTextError, SpecError) as error:
         raise UserError(f"{graph_file} is damaged:\n{error}") from error
-    model = emit_model(graph, 0, backend)
+    model = emit_model(graph, 0, backend, _policy(record) if memory is None else memory)
     try:
         load_weights(model, _existing(path / WEIGHTS))
     except CheckpointError as error:
@@ -169,6 +177,11 @@ def _read_record(path: Path) -> Mapping[str, object]:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise UserError(f"{path / SUMMARY} does not name its network")
     return record
+
+
+def _policy(record: Mapping[str, object]) -> str:
+    noted = record.get("memory")
+    return str(noted.get("policy")) if isinstance(noted, dict) else "none"
 
 
 def _read(path: Path) -> str:

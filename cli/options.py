@@ -73,6 +73,28 @@ backend_option = click.option(
     type=click.Choice(["eager", "fused", "spikingjelly"]),
     help="What runs the network.  [default: fused where its kernels can be compiled, else eager]",
 )
+
+
+def _memory(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> str | int | None:
+    from danetc.memory import parse_memory
+
+    try:
+        return None if text is None else parse_memory(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+memory_option = click.option(
+    "--memory",
+    default="none",
+    show_default=True,
+    metavar="none|recompute|SIZE",
+    callback=_memory,
+    help="What the backward pass finds kept. `recompute` runs blocks again instead; a SIZE, as in "
+    "8GB or 512MB, takes the cheaper one whose predicted peak fits.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 init_option = click.option(
     "--init",

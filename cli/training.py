@@ -13,6 +13,7 @@ from danetc.dsl.diagnostics import Reporter, did_you_mean
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
 from danetc.errors import UserError
+from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.model_directory import (
     TRAINING,
     WEIGHTS,
@@ -39,13 +40,15 @@ def run(
     seed: int | None,
     init: str | None,
     backend: str | None,
+    memory: Memory = "none",
     channels_last: bool = False,
     observer: Observer,
     note: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe.
 
-    ``backend`` of None is the fastest that is there. Gives the model directory and what stands in
+    ``backend`` of None is the fastest that is there. A budget of ``memory`` is held to in each
+    phase, or nothing is begun; what it chose is noted. Gives the model directory and what stands in
     its training.json. Raises SpecError, UserError.
     """
     own = {name: value for name, value in settings.items() if not name.startswith(PREFIX)}
@@ -62,7 +65,15 @@ def run(
     chosen_seed = plan.seed if seed is None else seed
     directory = output if output is not None else Path("runs") / compiled.graph.name
     refuse_unless_replaceable(directory)
-    how = _How(backend or default_backend(note), channels_last)
+    running = backend or default_backend(note)
+    policies = {
+        phase.name: choose_for_phase(with_steps(compiled, phase).graph, memory, phase, running)
+        for phase in plan.phases
+    }
+    for name, chosen in policies.items():
+        if chosen.plan is not None:
+            note(f"memory of phase {name}: {chosen}")
+    how = _How(running, channels_last, policies)
     try:
         images = load_data(data)
         return directory, _run_phases(
@@ -85,10 +96,11 @@ def default_backend(note: Callable[[str], None]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What runs the network, and how its maps lie in memory."""
+    """What runs the network, how its maps lie in memory, and the memory policy of each phase."""
 
     backend: str
     channels_last: bool
+    policies: Mapping[str, Chosen]
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -116,13 +128,15 @@ def _run_phases(
         "init": init,
         "backend": how.backend,
         "channels_last": how.channels_last,
+        "memory": {name: chosen.as_dict() for name, chosen in how.policies.items()},
         "epochs": [],
     }
     finished: dict[str, Mapping[str, Tensor]] = {}
     for phase in plan.phases:
         staged = with_steps(compiled, phase)
         weights = init if phase.start is None else None
-        model, matched = initialise(staged.graph, seed, weights, how.backend)
+        policy = how.policies[phase.name].policy
+        model, matched = initialise(staged.graph, seed, weights, how.backend, policy)
         if how.channels_last:
             to_channels_last(model)
         if phase.start is not None:

@@ -10,8 +10,8 @@ program itself, the input batch) is not in them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 from danetc.compiler.graph import Graph
 from danetc.compiler.memory_play import BYTES, Play
@@ -33,14 +33,17 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", re.IGNORECASE)
 class MemoryPlan:
     """Bytes of a training step under a policy.
 
-    ``weights`` (with buffers) and ``optimizer`` are there all the time. ``gradients``, ``saved``
-    (what the forward pass holds for the backward pass) and ``transient`` are what is there when the
-    most is. ``held`` is all that is saved when the forward pass ends.
+    ``weights`` (with buffers) and ``optimizer`` (with a running mean of the weights) are there all
+    the time. ``gradients``, ``saved`` (what the forward pass holds for the backward pass) and
+    ``transient`` are what is there when the most is. ``held`` is all that is saved when the forward
+    pass ends. A batch goes through in ``accumulate`` parts.
     """
 
     policy: str
     backend: str
+    dtype: str
     batch: int
+    accumulate: int
     weights: int
     optimizer: int
     gradients: int
@@ -52,6 +55,9 @@ class MemoryPlan:
     def total(self) -> int:
         """The predicted peak."""
         return self.weights + self.optimizer + self.gradients + self.saved + self.transient
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "total": self.total}
 
     def __str__(self) -> str:
         parts = (
@@ -80,11 +86,14 @@ def predict(
     policy: str = "none",
     dtype: str = "float32",
     optimizer: str = "sgd",
+    accumulate: int = 1,
+    averaged: bool = False,
 ) -> MemoryPlan:
     """The memory of a training step of ``batch`` samples, with the loss's cross entropy.
 
     ``dtype`` is that of the activations: ``float32``, ``float64``, or ``bfloat16`` or ``float16``
-    of mixed precision, whose weights are float32.
+    of mixed precision, whose weights are float32. The batch goes through in ``accumulate`` parts,
+    whose gradients add up. ``averaged`` says that a running mean of the weights is kept too.
     """
     _known("backend", backend, ("eager", "fused"))
     _known("memory policy", policy, POLICIES)
@@ -93,14 +102,19 @@ def predict(
     running = plan_regions(graph) if backend == "fused" else None
     planned = running.graph if running is not None else graph
     segments = plan_segments(planned) if policy == "recompute" else NO_SEGMENTS
-    play = Play(graph, running, segments, batch, BYTES[dtype], max(4, BYTES[dtype]))
+    part = -(-batch // accumulate)
+    weight_width = max(4, BYTES[dtype])
+    play = Play(graph, running, segments, part, BYTES[dtype], weight_width, accumulate > 1)
     peak = play.run()
+    weights = play.weight_bytes + buffer_bytes(graph)
     return MemoryPlan(
         policy,
         backend,
+        dtype,
         batch,
-        play.weight_bytes + buffer_bytes(graph),
-        STATES[optimizer] * play.weight_bytes,
+        accumulate,
+        weights,
+        STATES[optimizer] * play.weight_bytes + (weights if averaged else 0),
         peak.gradients,
         peak.saved,
         peak.transient,
@@ -124,28 +138,58 @@ def choose_policy(
     backend: str = "eager",
     dtype: str = "float32",
     optimizer: str = "sgd",
+    accumulate: int = 1,
+    averaged: bool = False,
 ) -> MemoryPlan:
     """The plan of the cheapest policy whose predicted peak fits into a budget.
 
-    Raises ``TooLittleMemory`` where none does.
+    Raises ``TooLittleMemory`` where none does; its message says what would.
     """
     plans = []
     for policy in POLICIES:
-        plan = predict(graph, batch, backend, policy, dtype, optimizer)
+        plan = predict(graph, batch, backend, policy, dtype, optimizer, accumulate, averaged)
         if plan.total <= budget_bytes:
             return plan
         plans.append(plan)
     smallest = min(plans, key=lambda plan: plan.total)
-    fixed = smallest.weights + smallest.optimizer
-    advice = f"a smaller batch than {batch}, fewer steps, or smaller images"
-    one = predict(graph, 1, backend, smallest.policy, dtype, optimizer) if batch > 1 else smallest
-    if one.total > budget_bytes:
-        advice = f"a smaller network or image: weights and optimizer take {show_size(fixed)} of it"
+
+    def total(batch: int = batch, dtype: str = dtype, accumulate: int = accumulate) -> int:
+        policy = smallest.policy
+        plan = predict(graph, batch, backend, policy, dtype, optimizer, accumulate, averaged)
+        return plan.total
+
+    many = _most(lambda n: total(batch=n) <= budget_bytes, batch - 1)
+    part = _most(lambda n: total(accumulate=-(-batch // n)) <= budget_bytes, batch // 2)
+    half = total(dtype="bfloat16") if dtype in ("float32", "float64") else None
+    advice = []
+    if many:
+        advice.append(f"a batch of at most {many}")
+    if part and -(-batch // part) > accumulate:
+        advice.append(f"accumulate = {-(-batch // part)}, the same batch in smaller parts")
+    if half is not None and half <= budget_bytes:
+        advice.append(f"precision = bf16, which takes {show_size(half)}")
+    if not advice:
+        fixed = smallest.weights + smallest.optimizer
+        advice.append(
+            "a smaller network or image, or fewer steps: not even a batch of 1 fits "
+            f"(the weights and the optimizer alone are {show_size(fixed)})"
+        )
+    parts = f" in {accumulate} parts" if accumulate > 1 else ""
     raise TooLittleMemory(
-        f"{graph.name} does not fit into {show_size(budget_bytes)}: with a batch of {batch} and "
-        f"the policy {smallest.policy} a step takes {show_size(smallest.total)}; take {advice}",
+        f"{graph.name} does not fit into {show_size(budget_bytes)}: the smallest prediction for a "
+        f"batch of {batch}{parts}, {backend}, {dtype}, is {show_size(smallest.total)} with the "
+        f"policy {smallest.policy}; take {', or '.join(advice)}",
         smallest,
     )
+
+
+def _most(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number from 1 to ``most`` that fits, 0 where none does; smaller ones fit too."""
+    least = 0
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle - 1)
+    return least
 
 
 def parse_size(text: str) -> int:

@@ -102,6 +102,7 @@ class Play:
         batch: int,
         width: int,
         weight_width: int,
+        accumulating: bool = False,
     ) -> None:
         self.whole = graph
         self.graph = plan.graph if plan is not None else graph
@@ -111,6 +112,7 @@ class Play:
         self.batch = batch
         self.width = width
         self.weight_width = weight_width
+        self.accumulating = accumulating  # gradients of an earlier part are there
         self.heap = Heap()
         self.order = list(self.graph.nodes.values())
         self.elements = {n.id: elements(n, batch, graph.steps) for n in graph.nodes.values()}
@@ -200,6 +202,8 @@ class Play:
 
     def run(self) -> Peak:
         """Play the step, and give what was there at its peak."""
+        if self.accumulating:
+            self.heap.new(self.weight_bytes, "gradient")
         self._forward()
         outputs = [self.values[id] for id in self.graph.outputs.values()]
         logs = [self.heap.new(block.size, "saved") for block in outputs]  # of the cross entropy
@@ -321,7 +325,10 @@ class Play:
         if segment is not None and segment not in self.again and (record.again or record.extra):
             self._replay(segment)
         restored = self._restore(node)
-        self.heap.new(self._weights(node), "gradient")
+        if self.accumulating:
+            self.heap.work(self._weights(node))  # added to what is there
+        else:
+            self.heap.new(self._weights(node), "gradient")
         self._gradients(node, gradient, gradients)
         self.heap.drop(gradient)
         for block in restored:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 from danetc.errors import UserError
-from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+from danetc.options import (
+    Setting,
+    json_option,
+    memory_option,
+    network_option,
+    set_option,
+    spec_argument,
+)
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
@@ -46,6 +53,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
     metavar="NAMES",
     help="Which to compare.",
 )
+@memory_option
 @click.option(
     "--rounds",
     type=click.IntRange(1),
@@ -69,6 +77,7 @@ def command(
     batch: int,
     image: int | None,
     backends: tuple[str, ...],
+    memory: str | int,
     rounds: int,
     threads: int | None,
     plot: Path | None,
@@ -96,12 +105,13 @@ def command(
     compiled = _compiled(spec, network, settings, image)
     conditions = Conditions.of(compiled.graph, batch, image)
     if alone is not None:
-        _measure_alone(compiled, conditions, backends, alone)
+        _measure_alone(compiled, conditions, backends, memory, alone)
         return
 
     def own_process(name: str) -> list[str]:
         """The same command for one contestant."""
         options = ["--batch", str(batch), "--backends", ",".join(backends), "--alone", name]
+        options += ["--memory", str(memory)]
         options += ["--network", network] if network is not None else []
         options += ["--image", str(image)] if image is not None else []
         options += ["--threads", str(threads)] if threads is not None else []
@@ -133,6 +143,7 @@ def command(
             compiled.graph,
             conditions,
             backends,
+            memory=memory,
             rounds=rounds,
             command=own_process,
             begin=begin,
@@ -180,14 +191,18 @@ def _compiled(
 
 
 def _measure_alone(
-    compiled: Compiled, conditions: Conditions, backends: Sequence[str], name: str
+    compiled: Compiled,
+    conditions: Conditions,
+    backends: Sequence[str],
+    memory: str | int,
+    name: str,
 ) -> None:
     from dataclasses import asdict
 
     from danetc.benchmark import contestants
     from danetc.runtime.bench import alone
 
-    found, _ = contestants(compiled.graph, conditions, backends)
+    found, _ = contestants(compiled.graph, conditions, backends, memory)
     if name not in found:
         raise UserError(f"{name} takes no part; there are {', '.join(found)}")
     click.echo(json.dumps(asdict(alone(found[name].make()))))

@@ -13,6 +13,7 @@ from danetc.options import (
     backend_option,
     init_option,
     json_option,
+    memory_option,
     network_option,
     set_option,
     spec_argument,
@@ -41,6 +42,7 @@ from danetc.options import (
 )
 @init_option
 @backend_option
+@memory_option
 @click.option(
     "--channels-last",
     is_flag=True,
@@ -64,6 +66,7 @@ def command(
     seed: int | None,
     init: str | None,
     backend: str | None,
+    memory: str | int,
     channels_last: bool,
     min_accuracy: float | None,
     quiet: bool,
@@ -89,6 +92,7 @@ def command(
             seed=seed,
             init=init,
             backend=backend,
+            memory=memory,
             channels_last=channels_last,
             observer=progress,
             note=lambda line: click.echo(f"note: {line}", err=True),

@@ -304,10 +304,10 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
 
 def test_the_interface_is_what_the_documentation_says() -> None:
     signature = inspect.signature(package.build)
-    names = ["path", "network", "set", "text", "seed", "init", "backend"]
+    names = ["path", "network", "set", "text", "seed", "init", "backend", "memory", "batch"]
     assert list(signature.parameters) == names
     assert list(inspect.signature(package.check).parameters) == ["path"]
-    assert list(inspect.signature(package.load).parameters) == ["directory", "backend"]
+    assert list(inspect.signature(package.load).parameters) == ["directory", "backend", "memory"]
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = package.no_such_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -117,6 +118,25 @@ def test_prediction_of_mixed_precision(policy: str) -> None:
     assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_prediction_of_a_batch_in_parts(policy: str) -> None:
+    """The gradients of the parts before are there from the beginning of each later one."""
+    graph = network("danet_c_r18", image=32, width=64, steps=2)
+    model = emit(graph, backend="fused", memory=policy)
+    x, labels = torch.rand(6, *graph.input.value.shape), torch.arange(6)
+
+    def step() -> None:
+        for some, them in zip(x.chunk(3), labels.chunk(3), strict=True):
+            F.cross_entropy(model(some), them).backward()
+        model.zero_grad()
+
+    step()
+    plan = predict(graph, 6, "fused", policy, accumulate=3)
+    whole = predict(graph, 2, "fused", policy)
+    assert plan.total - plan.weights == pytest.approx(peak_bytes(step), rel=0.15)
+    assert plan.gradients > whole.gradients
+
+
 DENSE = """
 use std
 
@@ -162,6 +182,8 @@ def test_what_a_prediction_counts() -> None:
     copies = 2 * small.weights // 4  # of the weights, for the backward pass
     assert small.held / 2.2 < half.held - copies < small.held / 1.8
     assert predict(graph, 8, "fused").held < 0.5 * predict(graph, 8, "eager").held
+    mean = predict(graph, 8, "fused", averaged=True)  # of weights and buffers
+    assert mean.optimizer == mean.weights
     lean = predict(graph, 8, "fused", "recompute")
     assert lean.held < 0.25 * small.held
     assert "recompute" in str(lean)
@@ -188,12 +210,37 @@ def test_the_cheapest_policy_that_fits() -> None:
     assert lean.total < none.total
     assert choose_policy(graph, 64, none.total, "fused") == none
     assert choose_policy(graph, 64, none.total - 1, "fused") == lean
-    with pytest.raises(TooLittleMemory, match="smaller batch") as error:
-        choose_policy(graph, 64, lean.total - 1, "fused")
-    assert error.value.smallest == lean
-    assert show_size(lean.total) in str(error.value)
-    with pytest.raises(TooLittleMemory, match="smaller network"):
+    with pytest.raises(TooLittleMemory, match="a smaller network or image, or fewer steps"):
         choose_policy(graph, 64, 1000, "fused")
+
+
+def test_what_does_not_fit_says_what_would() -> None:
+    """The advice of the message, taken, fits; and a batch of one more does not."""
+    graph = network("danet_a_r18", image=64, width=16)
+    lean = predict(graph, 64, "fused", "recompute", averaged=True)
+    budget = lean.total * 2 // 3
+    with pytest.raises(TooLittleMemory) as error:
+        choose_policy(graph, 64, budget, "fused", averaged=True)
+    message = str(error.value)
+    assert error.value.smallest == lean
+    assert f"{show_size(lean.total)} with the policy recompute" in message
+    found = re.search(
+        r"a batch of at most (\d+), or accumulate = (\d+), .*precision = bf16", message
+    )
+    assert found is not None, message
+    batch, parts = int(found[1]), int(found[2])
+    assert 1 < parts < 64 > batch
+    choose_policy(graph, batch, budget, "fused", averaged=True)
+    choose_policy(graph, 64, budget, "fused", accumulate=parts, averaged=True)
+    choose_policy(graph, 64, budget, "fused", dtype="bfloat16", averaged=True)
+    with pytest.raises(TooLittleMemory):
+        choose_policy(graph, batch + 1, budget, "fused", averaged=True)
+    with pytest.raises(TooLittleMemory):
+        choose_policy(graph, 64, budget, "fused", accumulate=parts - 1, averaged=True)
+    with pytest.raises(
+        TooLittleMemory, match=r"for a batch of 64 in 2 parts, .* accumulate = [3-9]"
+    ):
+        choose_policy(graph, 64, budget // 2, "fused", accumulate=2, averaged=True)
 
 
 @pytest.mark.parametrize(
