@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -19,37 +19,54 @@ def resolved_spec(
 ) -> str:
     """The text of a network, its bases and all declarations they use, settings written in.
 
-    Names that two files give to different declarations are told apart by a number.
+    Names that two files give to different declarations are told apart by a number. A base stays
+    whole, with the lines that a variant changes, since a file's networks are all networks.
     """
     root = checked.declaration(network)
-    collector = _Collector()
-    collector.add(root, checked.module)
-    values = read_settings(settings or {})
-    for value in values.values():
-        if not isinstance(value, (bool, int, float, str)):
-            collector.follow(value, checked.module, set())
+    exprs = {
+        name: literal(value) if isinstance(value, (bool, int, float, str)) else value
+        for name, value in read_settings(settings or {}).items()
+    }
+    known = _parameters(root, checked.module)
+    parameters = {name: expr for name, expr in exprs.items() if name in known}
+    lines = {name: expr for name, expr in exprs.items() if name not in known}
+    collector = _Collector(checked.module, parameters)
+    collector.add(root, checked.module, lines)
+    for expr in parameters.values():
+        collector.follow(expr, checked.module, set())
     collector.name_all(root)
     declarations = collector.declarations()
-    if values:
-        declarations = _with_settings(declarations, root, checked, values, collector)
     declarations.sort(key=lambda declaration: ORDER.index(declaration.kind))
     return format_source(s.Program(tuple(declarations)))
 
 
 class _Collector:
-    """The declarations that a network reaches, each once, with the names they will have."""
+    """The declarations that a network reaches, each once, with the names they will have.
 
-    def __init__(self) -> None:
+    ``parameters`` are values from outside, whose names ``module`` knows.
+    """
+
+    def __init__(self, module: Module, parameters: Mapping[str, s.Expr]) -> None:
+        self.module = module
+        self.parameters = parameters
         self.found: dict[int, Resolved] = {}
         self.names: dict[int, str] = {}
 
-    def add(self, declaration: s.Declaration, module: Module) -> None:
-        if id(declaration) in self.found:
+    def add(
+        self, declaration: s.Declaration, module: Module, lines: Mapping[str, s.Expr] | None = None
+    ) -> None:
+        """Take a declaration, ``lines`` of its body changed, and all that it names."""
+        key = id(declaration)
+        if key in self.found:
             return
-        self.found[id(declaration)] = Resolved(declaration, module)
+        if declaration.kind == "network":
+            declaration = _with_lines(declaration, lines or {})
+            declaration = _without_values(declaration, module, self.parameters.keys())
+        self.found[key] = Resolved(declaration, module)
         self.follow(declaration, module, _local_names(declaration))
 
     def follow(self, node: Any, module: Module, local: set[str]) -> None:
+        """Take the declarations that a piece of a module's tree names."""
         for name in _global_names(node, local):
             resolved = module.names.get(name)
             if resolved is not None:
@@ -89,11 +106,21 @@ class _Collector:
         return replace(node, **changes)  # type: ignore[type-var]
 
     def declarations(self) -> list[s.Declaration]:
+        """All that were taken, under their new names, with the parameters set from outside."""
+        outside = {
+            name: self.renamed(expr, self.module, set()) for name, expr in self.parameters.items()
+        }
         result = []
-        for key, (resolved) in self.found.items():
+        for key, resolved in self.found.items():
             declaration = self.renamed(
                 resolved.declaration, resolved.module, _local_names(resolved.declaration)
             )
+            if declaration.kind == "network":
+                params = tuple(
+                    replace(param, default=outside[param.name]) if param.name in outside else param
+                    for param in declaration.params
+                )
+                declaration = replace(declaration, params=params)
             result.append(replace(declaration, name=self.names[key]))
         return result
 
@@ -117,46 +144,50 @@ def _global_names(node: Any, local: set[str]) -> set[str]:
     return {item.id for item in s.walk(node) if isinstance(item, s.Name)} - local
 
 
-def _with_settings(
-    declarations: list[s.Declaration],
-    root: s.Declaration,
-    checked: Checked,
-    values: Mapping[str, Any],
-    collector: _Collector,
-) -> list[s.Declaration]:
-    """Settings as defaults of the parameters they name, else as definitions of the network."""
-    exprs: dict[str, s.Expr] = {}
-    for name, value in values.items():
-        exprs[name] = (
-            literal(value)
-            if isinstance(value, (bool, int, float, str))
-            else collector.renamed(value, checked.module, set())
+def _base(declaration: s.Declaration, module: Module) -> Resolved | None:
+    """The network that a network is a variant of."""
+    value = declaration.value
+    name = value.function if isinstance(value, s.Call) else value
+    return module.names.get(name.id) if isinstance(name, s.Name) else None
+
+
+def _parameters(declaration: s.Declaration, module: Module) -> set[str]:
+    """The parameters of a network and of its bases."""
+    names: set[str] = set()
+    level: Resolved | None = Resolved(declaration, module)
+    while level is not None:
+        names.update(param.name for param in level.declaration.params)
+        level = _base(level.declaration, level.module)
+    return names
+
+
+def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
+    """A network with lines of its body changed, or added."""
+    if not lines:
+        return declaration
+    kept = [item for item in declaration.body or () if item.name not in lines]
+    added = [s.Define(name, None, expr) for name, expr in lines.items()]
+    return replace(declaration, body=(*kept, *added))
+
+
+def _without_values(
+    declaration: s.Declaration, module: Module, names: Collection[str]
+) -> s.Declaration:
+    """A network without the values of some parameters, neither by default nor for its base."""
+    params = tuple(
+        replace(param, default=None) if param.name in names else param
+        for param in declaration.params
+    )
+    value, base = declaration.value, _base(declaration, module)
+    if isinstance(value, s.Call) and base is not None:
+        positions = iter(base.declaration.params)
+        args = tuple(
+            arg if arg.name else replace(arg, name=next(positions).name) for arg in value.args
         )
-    parameters = {
-        param.name for item in declarations if item.kind == "network" for param in item.params
-    }
-    result = []
-    for item in declarations:
-        if item.kind == "network":
-            params = tuple(
-                replace(param, default=exprs[param.name]) if param.name in exprs else param
-                for param in item.params
-            )
-            value = item.value
-            if isinstance(value, s.Call):
-                kept = tuple(arg for arg in value.args if arg.name not in exprs)
-                value = replace(value, args=kept)
-            item = replace(item, params=params, value=value)
-        if item.name == root.name and item.kind == "network":
-            body = list(item.body or ())
-            for name, expr in exprs.items():
-                if name in parameters:
-                    continue
-                body = [stmt for stmt in body if getattr(stmt, "name", None) != name]
-                body.append(s.Define(name, None, expr))
-            item = replace(item, body=tuple(body) if body or item.body is not None else None)
-        result.append(item)
-    return result
+        kept = tuple(arg for arg in args if arg.name not in names)
+        if len(kept) < len(args):
+            value = replace(value, args=kept)
+    return replace(declaration, params=params, value=value)
 
 
 def literal(value: bool | int | float | str) -> s.Expr:

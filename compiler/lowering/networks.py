@@ -165,18 +165,12 @@ def lower(
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:
-        constants = {
-            name: lowering.evaluate(value, Env(module, "--set"))
-            if not isinstance(value, (bool, int, float, str))
-            else value
-            for name, value in settings.items()
-        }
-        chain = levels(declaration, module, constants, lowering)
+        chain = levels(declaration, module, settings, lowering)
         env = chain[0].env
         parameters = {param.name for level in chain for param in level.declaration.params}
         for name, value in settings.items():
             if name not in parameters:
-                override(name, value, env, module, builder, parameters)
+                override(name, value, env, builder, parameters)
         builder.steps = _steps(env, lowering)
         builder.context = replace(builder.context, steps=builder.steps)
         graph = build_network(lowering, env, declaration)

@@ -47,8 +47,14 @@ class Level:
 def levels(
     declaration: s.Declaration, module: Module, settings: Mapping[str, Any], evaluator: Evaluator
 ) -> list[Level]:
-    """A network and its bases, outermost first, with shared definitions and bound parameters."""
+    """A network and its bases, outermost first, with shared definitions and bound parameters.
+
+    ``settings`` hold what is set from outside, of which the parameters are taken here.
+    """
     builder = evaluator.builder
+    closed: dict[str, str] = {}
+    outside = Env(module, "--set", elsewhere=closed)
+    constants: dict[str, Any] = {}
     shared = Env(module, "network")
     result: list[Level] = []
     bound = Bound(declaration, module, {}, declaration.name_span)
@@ -67,11 +73,12 @@ def levels(
                 "E0902", f"variants of variants, more than {MAX_DEPTH} deep", declaration.name_span
             )
         seen.append(declaration)
-        given = {
-            name: value
-            for name, value in settings.items()
-            if name in {p.name for p in declaration.params}
-        }
+        for param in declaration.params:
+            closed[param.name] = "the value of a parameter that is set from outside reads no other"
+        for param in declaration.params:
+            if param.name in settings and param.name not in constants:
+                constants[param.name] = _constant(settings[param.name], outside, evaluator)
+        given = {p.name: constants[p.name] for p in declaration.params if p.name in constants}
         env = complete(evaluator, replace(bound, args={**bound.args, **given}))
         env = replace(
             env,
@@ -122,13 +129,22 @@ def levels(
         declaration, module = resolved.declaration, resolved.module
 
 
-def override(
-    name: str, value: Any, env: Env, module: Module, builder: Builder, parameters: set[str]
-) -> None:
-    """Set a definition of the network from outside (E0309 where it has none such)."""
+def _constant(value: Any, outside: Env, evaluator: Evaluator) -> Any:
+    """What a parameter is set to: a value, or an expression of names that the file knows."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return evaluator.evaluate(value, outside)
+
+
+def override(name: str, value: Any, env: Env, builder: Builder, parameters: set[str]) -> None:
+    """Set a definition from outside, as the same line in the body of the network would.
+
+    ``env`` is that of the network that was asked for: an expression reads its parameters and
+    definitions, those of its bases by the rules of variants. E0309 where there is no such setting.
+    """
     known = {*SETTINGS, *env.definitions}
+    span = getattr(value, "span", None) or _set_span(name)
     if name not in known:
-        span = getattr(value, "span", None) or _set_span(name)
         raise builder.fail(
             "E0309",
             f"the network has no parameter and no setting `{name}`",
@@ -138,13 +154,13 @@ def override(
         )
     expr = value
     if isinstance(value, bool):
-        expr = s.Name("true" if value else "false", span=_set_span(name))
+        expr = s.Name("true" if value else "false", span=span)
     elif isinstance(value, (int, float)):
-        number = s.Number(repr(abs(value)), span=_set_span(name))
-        expr = s.Unary("-", number, span=_set_span(name)) if value < 0 else number
+        number = s.Number(repr(abs(value)), span=span)
+        expr = s.Unary("-", number, span=span) if value < 0 else number
     elif isinstance(value, str):
-        expr = s.Name(value, span=_set_span(name))
-    env.definitions[name] = Definition(expr, Env(module, "--set"), _set_span(name))
+        expr = s.Name(value, span=span)
+    env.definitions[name] = Definition(expr, env, span)
 
 
 def _set_span(name: str) -> Span:

@@ -179,6 +179,20 @@ def test_summary_prints_the_facts(danetc: Run, small: Path) -> None:
     assert more["parameters"] == fewer["parameters"] + 5  # 4 weights and a bias
 
 
+def test_a_setting_may_read_the_parameters_of_the_network(danetc: Run) -> None:
+    stages = "stages=resnet18(width = width) via origin"
+    changed = danetc("summary", "danet_c_r18", "--set", "width=32", "--set", stages, "--json")
+    assert changed.status == 0, changed.err
+    written = danetc("summary", "danet_c_r18", "--set", "width=32", "--json")
+    assert json.loads(changed.out)["parameters"] == json.loads(written.out)["parameters"]
+    assert "chain" in changed.out
+    assert "chain" not in written.out
+    failed = danetc("summary", "danet_c_r18", "--set", stages.replace("= width", "= widht"))
+    assert failed.status == 1
+    assert "--set:1:" in failed.err
+    assert "unknown name `widht`" in failed.err
+
+
 def test_draw_writes_a_picture(danetc: Run, tmp_path: Path, small: Path) -> None:
     assert danetc("draw", small, "-o", "out.svg").status == 0
     root = ElementTree.parse(tmp_path / "out.svg").getroot()

@@ -1,0 +1,149 @@
+"""Settings from outside: each means what the same line in the network's body would mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from danetc.compiler import check_text, graph_of, resolved_spec
+from danetc.compiler.graph import Graph
+from danetc.dsl.diagnostics import Diagnostic, SpecError
+
+SPEC = """use std
+
+block twin(w) = conv(w) -> conv(w)
+
+network n(classes = 10, broad = 8) {
+  input = image(3, 16, 16)
+  steps = 2
+  neuron = IF
+  surrogate = sigmoid
+  first = conv(8, kernel = 5)
+  stem = first -> norm -> spike
+  stages = stage(basic(broad), 2) via origin
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+
+network m(width = 8) = n(7, width) { steps = 3 }
+"""
+LINES = [
+    ("n", "stages", "stage(basic(2 * broad), 1, stride = 2) via sew"),
+    ("n", "stages", "stage(twin(broad), 3) via origin by densely_additive"),
+    ("n", "head", "spike -> avgpool -> linear(classes + 1)"),
+    ("n", "stem", "first -> norm -> spike -> avgpool"),
+    ("n", "input", "image(1, 12, 12)"),
+    ("n", "steps", "classes - 6"),
+    ("m", "stages", "stage(twin(width), 2) via sew"),
+    ("m", "head", "spike -> avgpool -> linear(width)"),
+    ("m", "input", "events(2, width, 2 * width)"),
+    ("m", "steps", "width / 2"),
+    ("m", "out", "in -> first -> norm -> linear(width)"),
+]
+
+
+def essence(graph: Graph) -> tuple[int, Any, list[tuple[Any, ...]]]:
+    """T, the outputs and the nodes of a graph, without the places that they come from."""
+    nodes = [
+        (id, item.op, item.inputs, item.path, item.attrs, item.value)
+        for id, item in graph.nodes.items()
+    ]
+    return graph.steps, graph.outputs, nodes
+
+
+def with_line(network: str, name: str, value: str) -> str:
+    """The text with a line of a network's body written otherwise, or added to it."""
+    before, opening, body = SPEC.partition(f"network {network}(")
+    head, brace, body = body.partition("{")
+    old = [item for item in body.partition("}")[0].replace(";", "\n").split("\n") if item.strip()]
+    lines = [item for item in old if item.split("=")[0].strip() != name]
+    rest = body.partition("}")[2]
+    return (
+        f"{before}{opening}{head}{brace}\n"
+        + "\n".join([*lines, f"  {name} = {value}"])
+        + f"\n}}{rest}"
+    )
+
+
+def failure(network: str, **settings: object) -> Diagnostic:
+    with pytest.raises(SpecError) as caught:
+        graph_of(check_text(SPEC), network, settings)
+    (only,) = caught.value.diagnostics
+    assert only.span.source.name == "--set"
+    return only
+
+
+@pytest.mark.parametrize(("network", "name", "value"), LINES)
+def test_a_setting_means_what_the_line_means(network: str, name: str, value: str) -> None:
+    if name == "out":  # stem, stages and head would have no effect
+        value = f"outputs({value}, in -> stem -> stages -> head)"
+    checked = check_text(SPEC)
+    changed = graph_of(checked, network, {name: value})
+    assert essence(changed) == essence(
+        graph_of(check_text(with_line(network, name, value)), network)
+    )
+    assert essence(changed) != essence(graph_of(checked, network))
+
+
+def test_a_setting_and_the_parameter_that_it_reads_are_set_together() -> None:
+    settings = {"width": 4, "stages": "stage(twin(width), 1) via sew"}
+    graph = graph_of(check_text(SPEC), "m", settings)
+    (branch,) = {n.attrs["width"] for n in graph.nodes.values() if "branch.conv" in n.path}
+    assert branch == 4
+
+
+def test_an_unknown_name_in_a_setting_stands_in_it() -> None:
+    found = failure("m", stages="stage(twin(widht), 2) via sew")
+    assert (found.code, found.span.text) == ("E0210", "widht")
+    assert found.hint == "did you mean `width`?"
+    assert [label.span.text for label in found.labels] == ["width"]
+
+
+def test_a_variant_reads_its_own_parameters_and_not_those_of_its_base() -> None:
+    found = failure("m", head="avgpool -> linear(classes)")
+    assert (found.code, found.span.text) == ("E0210", "classes")
+    assert found.hint is not None
+    assert "a parameter of `n`" in found.hint
+
+
+def test_a_setting_that_reads_itself() -> None:
+    found = failure("m", stages="stages")
+    assert (found.code, found.span.text) == ("E0211", "stages")
+
+
+def test_the_value_of_a_parameter_reads_no_other_parameter() -> None:
+    assert graph_of(check_text(SPEC), "n", {"classes": "2 * 3"}).nodes
+    found = failure("n", classes="broad")
+    assert (found.code, found.span.text) == ("E0210", "broad")
+    assert "reads no other" in (found.hint or "")
+
+
+# -- resolved specs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [
+        *((network, {name: value}) for network, name, value in LINES if name != "out"),
+        ("m", {"classes": 3}),  # of the base, which the variant gives by position
+        ("m", {"classes": 3, "width": 4, "neuron": "LIF(tau = 3.0)"}),
+        ("m", {"broad": "2 * 6"}),
+    ],
+)
+def test_a_resolved_spec_is_the_network_with_its_settings(
+    network: str, settings: dict[str, object]
+) -> None:
+    checked = check_text(SPEC)
+    alone = check_text(resolved_spec(checked, network, settings))
+    assert not alone.module.program.uses
+    assert essence(graph_of(alone, network)) == essence(graph_of(checked, network, settings))
+
+
+def test_a_resolved_spec_carries_nothing_that_a_setting_replaced() -> None:
+    checked = check_text(SPEC)
+    plain = check_text(resolved_spec(checked, "n"))
+    changed = check_text(resolved_spec(checked, "n", {"stages": "stage(twin(broad), 1) via sew"}))
+    assert {"basic", "origin"} <= plain.module.own.keys()
+    assert changed.module.own.keys() == plain.module.own.keys() - {"basic", "origin"} | {
+        "twin",
+        "sew",
+    }
