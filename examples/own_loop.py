@@ -11,7 +11,7 @@ train, test = order[:1440], order[1440:]
 
 model = danetc.build("danet_c_small", seed=0)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for epoch in range(8):
+for _ in range(8):
     for batch in train[torch.randperm(len(train))].split(64):
         loss = torch.nn.functional.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
