@@ -22,7 +22,7 @@ from danetc.model_directory import (
 )
 from danetc.options import Setting
 from danetc.runtime.checkpoint import save_json, save_weights
-from danetc.runtime.data import DataError, ImageData, load_data
+from danetc.runtime.data import DataError, DataSet, open_data
 from danetc.runtime.train import Epoch, Observer, TrainingError, train
 from torch import Tensor, nn
 
@@ -75,7 +75,7 @@ def run(
             note(f"memory of phase {name}: {chosen}")
     how = _How(running, channels_last, policies)
     try:
-        images = load_data(data)
+        images = open_data(data)
         return directory, _run_phases(
             compiled, plan, images, directory, chosen_seed, init, how, observer
         )
@@ -113,7 +113,7 @@ def to_channels_last(model: nn.Module) -> None:
 def _run_phases(
     compiled: Compiled,
     plan: Recipe,
-    data: ImageData,
+    data: DataSet,
     directory: Path,
     seed: int,
     init: str | None,

@@ -111,6 +111,27 @@ SMOOTHING = Argument(
     "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
 )
 
+RESIZE = ItemSpec(
+    "resize",
+    "the shorter side to this size",
+    (Argument("size", SIZE, None, "of the shorter side"),),
+)
+CENTER_CROP = ItemSpec(
+    "center_crop", "the middle of the image", (Argument("size", SIZE, None, "of the result"),)
+)
+NORMALIZE = ItemSpec(
+    "normalize",
+    "less the mean, by the standard deviation, of each channel over a data set",
+    (
+        Argument(
+            "statistics",
+            ChoiceType(("imagenet", "cifar10", "cifar100", "fashion_mnist")),
+            "imagenet",
+            "the data set they are of",
+        ),
+    ),
+)
+
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
         row.key: row
@@ -290,6 +311,19 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 ),
             ),
             ItemSpec(
+                "color_jitter",
+                "random brightness, contrast, saturation and hue",
+                (
+                    Argument("brightness", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
+                    Argument("contrast", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
+                    Argument("saturation", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
+                    Argument("hue", FloatType(0.0, 0.5), 0.0, "share of the colour circle"),
+                ),
+            ),
+            RESIZE,
+            CENTER_CROP,
+            NORMALIZE,
+            ItemSpec(
                 "random_erasing",
                 "a random rectangle is made 0",
                 (Argument("p", PROBABILITY, 0.25, "how often"),),
@@ -307,18 +341,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 whole_batch=True,
             ),
         ),
-        "evaluate": _family(
-            ItemSpec(
-                "resize",
-                "the shorter side to this size",
-                (Argument("size", SIZE, None, "of the shorter side"),),
-            ),
-            ItemSpec(
-                "center_crop",
-                "the middle of the image",
-                (Argument("size", SIZE, None, "of the result"),),
-            ),
-        ),
+        "evaluate": _family(RESIZE, CENTER_CROP, NORMALIZE),
     }
 )
 

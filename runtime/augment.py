@@ -1,36 +1,116 @@
-"""What a recipe does to images, as torchvision transforms. The rows are ``recipe_schema.ITEMS``."""
+"""What a recipe does to images, as torchvision transforms. The rows are ``recipe_schema.ITEMS``.
+
+All random numbers are torch's, from its CPU generator: who seeds that decides what is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from danetc.dsl.recipe import Item
 from danetc.dsl.recipe_schema import ITEMS
+from danetc.runtime.errors import DataError
+from danetc.runtime.seeds import kept_random_state
 from torch import Tensor, nn
 from torchvision.transforms import AutoAugmentPolicy, v2
+from torchvision.transforms.v2 import functional as F
 
-Transform = Callable[[Tensor], Tensor]
-BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+BatchTransform = Callable[..., tuple[Tensor, Tensor]]
+"""Images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""
+
+STATISTICS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "fashion_mnist": ((0.2860,), (0.3530,)),
+}
+"""Mean and standard deviation of each channel over the training images, of values 0 .. 1."""
+
+_COLOURS = frozenset(
+    {"auto_augment", "trivial_augment", "rand_augment", "color_jitter", "normalize"}
+)
+_FIXED = frozenset({"resize", "center_crop", "normalize"})  # draw nothing
+_PER_BATCH = frozenset({"center_crop", "normalize"})  # and move or scale single values alone
 
 
-def image_transform(items: Sequence[Item]) -> Transform:
-    """The steps that change one image [C, H, W] of values 0 .. 1."""
-    steps = [_step(item) for item in items if not _mixes(item)]
-    return nn.Sequential(*steps)
+@dataclass(frozen=True, eq=False)
+class ImageTransform:
+    """The steps that change one image, and how its values become the network's.
+
+    ``random`` says that a step draws; ``per_batch`` that the steps may be applied to a whole batch
+    [N, ...] and give the same bits as to its images one by one.
+    """
+
+    steps: nn.Sequential
+    events: bool
+    random: bool
+    per_batch: bool
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """An image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W],
+        through all steps; gives floats.
+        """
+        return self.finish(self.steps(image))
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Values as numbers of a network: bytes from 0 to 255 become float32 from 0 to 1, or, where
+        they count events, what they are; floats stay.
+        """
+        if images.is_floating_point():
+            return images
+        return F.to_dtype(images, torch.float32, scale=not self.events)
+
+
+def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:
+    """The steps of ``items`` that change one image; ``events`` are frames, whose steps share what
+    is drawn for them.
+
+    Raises DataError for a step that makes no sense of events.
+    """
+    own = [item for item in items if not _mixes(item)]
+    for item in own:
+        if events and item.name in _COLOURS:
+            raise DataError(
+                f"`{item.name}` changes colours, and frames of events hold counts; leave it out "
+                "of the recipe"
+            )
+    steps = [step for item in own for step in _steps(item)]
+    if events:
+        steps.insert(0, v2.ToDtype(torch.float32))  # a resize would round counts to whole ones
+    names = {item.name for item in own}
+    return ImageTransform(
+        nn.Sequential(*steps),
+        events,
+        random=not names <= _FIXED,
+        per_batch=names <= _PER_BATCH,
+    )
 
 
 def batch_transform(items: Sequence[Item], classes: int) -> BatchTransform | None:
-    """The steps that mix images [N, C, H, W] and labels [N] of a batch, or None.
+    """The steps that mix images [N, ...] and labels [N] of a batch, or None.
 
-    The labels become shares [N, classes].
+    The labels become shares [N, classes]. Given a ``seed``, what is drawn depends on that alone
+    and torch's random state is left as it is.
     """
     steps = [_mixing_step(item, classes) for item in items if _mixes(item)]
     if not steps:
         return None
     # Mixing takes labels as numbers, so two steps cannot follow each other: one of them is drawn.
     chosen = steps[0] if len(steps) == 1 else v2.RandomChoice(steps)
-    return lambda images, labels: chosen(images, labels)
+
+    def mix(images: Tensor, labels: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
+        with kept_random_state() if seed is not None else nullcontext() as generator:
+            if generator is not None and seed is not None:
+                generator.manual_seed(seed)
+            # Frames [N, T, C, H, W] share what is drawn for their recording, as channels do.
+            mixed, shares = chosen(images.flatten(1, -3), labels)
+        return mixed.reshape(images.shape), shares
+
+    return mix
 
 
 def _mixes(item: Item) -> bool:
@@ -44,7 +124,7 @@ def _mixing_step(item: Item, classes: int) -> Any:
     return kind(alpha=alpha, num_classes=classes)
 
 
-def _step(item: Item) -> nn.Module:
+def _steps(item: Item) -> list[nn.Module]:
     given: dict[str, Any] = dict(item.arguments)
     match item.name:
         case "random_resized_crop":
@@ -59,13 +139,38 @@ def _step(item: Item) -> nn.Module:
             step = v2.TrivialAugmentWide()
         case "rand_augment":
             step = v2.RandAugment(given["n"], given["m"])
+        case "color_jitter":
+            step = v2.ColorJitter(
+                given["brightness"], given["contrast"], given["saturation"], given["hue"]
+            )
         case "random_erasing":
             step = v2.RandomErasing(given["p"])
         case "resize":
             step = v2.Resize(given["size"])
         case "center_crop":
             step = v2.CenterCrop(given["size"])
+        case "normalize":
+            return [v2.ToDtype(torch.float32, scale=True), _Normalize(given["statistics"])]
         case name:
             raise NotImplementedError(f"a recipe step without a transform: {name}")
     assert isinstance(step, nn.Module)
-    return step
+    return [step]
+
+
+class _Normalize(nn.Module):
+    """``v2.Normalize``, which would give a grey image three channels without a word."""
+
+    def __init__(self, statistics: str) -> None:
+        super().__init__()
+        mean, deviation = STATISTICS[statistics]
+        self.statistics, self.channels = statistics, len(mean)
+        self.step = v2.Normalize(mean, deviation)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[-3] != self.channels:
+            raise DataError(
+                f"normalize({self.statistics}) has the statistics of {self.channels} channels, but "
+                f"the images have {image.shape[-3]}"
+            )
+        normalized: Tensor = self.step(image)
+        return normalized

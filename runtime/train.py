@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import torch
 from danetc.dsl.recipe import Item, Phase
-from danetc.runtime.augment import Transform, batch_transform, image_transform
-from danetc.runtime.data import ImageData, Split, check_fit
+from danetc.runtime.augment import ImageTransform, batch_transform, image_transform
+from danetc.runtime.data import DataSet, Source, check_fit, with_channels
 from danetc.runtime.model import Model
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,7 +66,7 @@ Save = Callable[[nn.Module, Epoch], None]
 
 def train(
     model: Model,
-    data: ImageData,
+    data: DataSet,
     phase: Phase,
     *,
     seed: int,
@@ -90,10 +90,9 @@ def train(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classes = _classes(model)
     augment, evaluate = image_transform(phase.augment), image_transform(phase.evaluate)
+    data = with_channels(data, model.signature.input[0])
+    check_fit(data, model.signature, augment=augment, evaluate=evaluate, classes=classes)
     with _own_random_state(seed, device):
-        for split, transform in ((data.train, augment), (data.test, evaluate)):
-            size = tuple(transform(split.images[0]).shape)
-            check_fit(data, size, model.signature, classes)
         batches = _batches(data.train, augment, phase.batch, workers, shuffle_seed=seed)
         tests = _batches(data.test, evaluate, phase.batch, workers)
         mix = batch_transform(phase.augment, classes)
@@ -285,19 +284,20 @@ def schedule(phase: Phase, epoch: float, batch: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Images(Dataset[tuple[Tensor, Tensor]]):
-    split: Split
-    transform: Transform
+    split: Source
+    transform: ImageTransform
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.transform(self.split.images[index]), self.split.labels[index]
+        image, label = self.split[index]
+        return self.transform(image), torch.tensor(label)
 
 
 def _batches(
-    split: Split,
-    transform: Transform,
+    split: Source,
+    transform: ImageTransform,
     batch: int,
     workers: int,
     shuffle_seed: int | None = None,

@@ -91,7 +91,10 @@ def test_every_import_is_a_dependency() -> None:
         requirement.split(">")[0].split("<")[0].split("[")[0].strip()
         for requirement in [*project["dependencies"], *extras]
     }
-    names = {"sklearn": "scikit-learn"}  # where the import has another name than the package
+    names = {
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+    }  # where the import has another name than the package
     allowed = declared | {"danetc"} | set(sys.stdlib_module_names)
     for top in FOLDERS:
         for module in (ROOT / top).rglob("*.py"):

@@ -10,7 +10,7 @@ import danetc as package
 import pytest
 import torch
 from danetc.progress import TrainingProgress
-from danetc.runtime.data import load_data
+from danetc.runtime.data import open_data
 from danetc.runtime.train import Epoch, over_time
 
 from .conftest import SMALL, Run
@@ -52,7 +52,7 @@ def test_training_writes_a_directory_that_loads_as_trained(
     assert "train 1/1" in result.out
     assert f"test accuracy {record['test_accuracy']:.2%}; written to runs/small" in result.out
     model = package.load(directory).eval()
-    data = load_data("digits")
+    data = open_data("digits")
     with torch.no_grad():
         right = over_time(model(data.test.images)).argmax(-1) == data.test.labels
     assert right.float().mean().item() == pytest.approx(record["test_accuracy"], abs=0.01)

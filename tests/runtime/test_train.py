@@ -13,10 +13,8 @@ import torch
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import load_module
 from danetc.dsl.recipe import Item, Phase, Recipe, resolve_recipe
-from danetc.dsl.recipe_schema import ITEMS
 from danetc.dsl.source import SourceFile
-from danetc.runtime.augment import batch_transform, image_transform
-from danetc.runtime.data import DataError, ImageData, Split, load_data
+from danetc.runtime.data import DataError, DataSet, Memory, open_data
 from danetc.runtime.train import (
     Epoch,
     TrainingError,
@@ -74,13 +72,13 @@ class Silent:
 
 
 @pytest.fixture(scope="module")
-def few() -> ImageData:
+def few() -> DataSet:
     """200 of the digits to train on, 60 to test."""
-    data = load_data("digits")
+    data = open_data("digits")
     return replace(
         data,
-        train=Split(data.train.images[:200], data.train.labels[:200]),
-        test=Split(data.test.images[:60], data.test.labels[:60]),
+        train=Memory(data.train.images[:200], data.train.labels[:200]),
+        test=Memory(data.test.images[:60], data.test.labels[:60]),
     )
 
 
@@ -89,7 +87,7 @@ def small(time: str = "mean_over_time ->") -> Any:
 
 
 def run(
-    model: Any, data: ImageData, chosen: Phase, seed: int = 3
+    model: Any, data: DataSet, chosen: Phase, seed: int = 3
 ) -> tuple[list[Epoch], nn.Module, Silent, list[Mapping[str, torch.Tensor]]]:
     observer = Silent()
     saved: list[Mapping[str, torch.Tensor]] = []
@@ -181,42 +179,10 @@ def test_optimizers_get_what_the_recipe_says() -> None:
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.9, 0.95), 0.0)
 
 
-ARGUMENTS = {
-    "random_resized_crop": "(6)",
-    "random_crop": "(6, padding = 1)",
-    "resize": "(6)",
-    "center_crop": "(6)",
-}
-
-
-@pytest.mark.parametrize("name", sorted(ITEMS["augment"]))
-def test_every_augmentation_of_the_schema_works_on_an_image(name: str) -> None:
-    step = f"{name}{ARGUMENTS.get(name, '')}"
-    chosen = phase(f"epochs = 1; optimizer = sgd(lr = 1); augment = {step}")
-    images = torch.rand(4, 3, 8, 8)
-    labels = torch.tensor([0, 1, 2, 3])
-    mix = batch_transform(chosen.augment, 10)
-    changed = torch.stack([image_transform(chosen.augment)(image) for image in images])
-    size = 6 if name in ARGUMENTS else 8
-    assert changed.shape == (4, 3, size, size)
-    assert changed.dtype == torch.float32
-    assert (mix is not None) == ITEMS["augment"][name].whole_batch
-    if mix is not None:
-        _, shares = mix(changed, labels)
-        assert shares.shape == (4, 10)
-        assert torch.allclose(shares.sum(-1), torch.ones(4))
-
-
-@pytest.mark.parametrize("name", sorted(ITEMS["evaluate"]))
-def test_every_evaluation_step_of_the_schema_works_on_an_image(name: str) -> None:
-    chosen = phase(f"epochs = 1; optimizer = sgd(lr = 1); evaluate = {name}{ARGUMENTS[name]}")
-    assert image_transform(chosen.evaluate)(torch.rand(1, 8, 8)).shape == (1, 6, 6)
-
-
 # -- the loop --------------------------------------------------------------------------------------
 
 
-def test_training_learns_reports_and_saves_each_epoch(few: ImageData) -> None:
+def test_training_learns_reports_and_saves_each_epoch(few: DataSet) -> None:
     chosen = phase("epochs = 12; batch = 50; optimizer = adamw(lr = 0.02)")
     history, kept, observer, saved = run(small(), few, chosen)
     assert [epoch.epoch for epoch in history] == list(range(1, 13))
@@ -229,7 +195,7 @@ def test_training_learns_reports_and_saves_each_epoch(few: ImageData) -> None:
     assert any(not torch.equal(saved[0][name], saved[1][name]) for name in saved[0])
 
 
-def test_the_same_seed_gives_the_same_training(few: ImageData) -> None:
+def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
     chosen = phase(ADAM + "; augment = random_crop(8, padding = 1)")
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -245,14 +211,14 @@ def test_the_same_seed_gives_the_same_training(few: ImageData) -> None:
         assert torch.equal(value, two.state_dict()[name])
 
 
-def test_a_head_that_keeps_time_is_trained_too(few: ImageData) -> None:
+def test_a_head_that_keeps_time_is_trained_too(few: DataSet) -> None:
     history, _, _, _ = run(small(time=""), few, phase(ADAM))
     assert history[-1].train_loss < history[0].train_loss
     history, _, _, _ = run(small(time=""), few, phase(ADAM + "; loss = tet"))
     assert history[-1].train_loss < history[0].train_loss
 
 
-def test_accumulated_parts_make_one_step(few: ImageData) -> None:
+def test_accumulated_parts_make_one_step(few: DataSet) -> None:
     # Without a norm the parts of a batch do not see each other, so only rounding differs.
     text = (NETWORK % "mean_over_time ->").replace("norm -> ", "").replace("via sew", "via bare")
     text += "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
@@ -261,8 +227,8 @@ def test_accumulated_parts_make_one_step(few: ImageData) -> None:
         model = danetc.build(text=text, seed=1).double()
         data = replace(
             few,
-            train=Split(few.train.images.double(), few.train.labels),
-            test=Split(few.test.images.double(), few.test.labels),
+            train=Memory(few.train.images.double(), few.train.labels),
+            test=Memory(few.test.images.double(), few.test.labels),
         )
         chosen = phase(f"epochs = 1; batch = 50; accumulate = {parts}; optimizer = sgd(lr = 0.1)")
         _, kept, _, _ = run(model, data, chosen)
@@ -271,7 +237,7 @@ def test_accumulated_parts_make_one_step(few: ImageData) -> None:
         assert torch.allclose(value, states[1][name], atol=1e-10), name
 
 
-def test_the_running_mean_of_the_weights_is_kept(few: ImageData) -> None:
+def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
     model = small()
     _, kept, _, saved = run(model, few, phase(ADAM + "; ema = 0.5"))
     assert kept is not model
@@ -282,7 +248,7 @@ def test_the_running_mean_of_the_weights_is_kept(few: ImageData) -> None:
     )
 
 
-def test_clipping_bounds_the_step(few: ImageData) -> None:
+def test_clipping_bounds_the_step(few: DataSet) -> None:
     model = small()
     before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
     run(model, few, phase("epochs = 1; batch = 200; clip = 1e-3; optimizer = sgd(lr = 1.0)"))
@@ -290,7 +256,7 @@ def test_clipping_bounds_the_step(few: ImageData) -> None:
     assert 0 < (after - before).norm() <= 1.001e-3
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_last_epoch_kept(few: ImageData) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_last_epoch_kept(few: DataSet) -> None:
     model = small()
     with torch.no_grad():
         list(model.parameters())[-1].fill_(math.nan)  # the head's bias: no neuron hides it
@@ -298,14 +264,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_epoch_kept(few: ImageData
         run(model, few, phase(ADAM))
 
 
-def test_a_network_for_other_images_is_refused_before_training(few: ImageData) -> None:
+def test_a_network_for_other_images_is_refused_before_training(few: DataSet) -> None:
     text = (NETWORK % "mean_over_time ->").replace("image(1, 8, 8)", "image(3, 16, 16)")
     with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
         run(danetc.build(text=text), few, phase(ADAM))
 
 
-def test_a_last_batch_of_one_image_is_left_out(few: ImageData) -> None:
-    data = replace(few, train=Split(few.train.images[:51], few.train.labels[:51]))
+def test_a_last_batch_of_one_image_is_left_out(few: DataSet) -> None:
+    data = replace(few, train=Memory(few.train.images[:51], few.train.labels[:51]))
     _, _, observer, _ = run(
         small(), data, phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)")
     )

@@ -1,0 +1,29 @@
+"""Data: sets by name (``open_data``), batches of them, and whether they fit a network."""
+
+from danetc.runtime.data.batches import Batch, Batches, loader_death
+from danetc.runtime.data.channels import with_channels
+from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.registry import SOURCES, draw_classes, open_data
+from danetc.runtime.data.source import DataSet, Memory, Policy, Source, Subset
+from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.seeds import derive, mix_seed
+
+__all__ = [
+    "SOURCES",
+    "Batch",
+    "Batches",
+    "DataError",
+    "DataSet",
+    "Memory",
+    "Policy",
+    "Source",
+    "Subset",
+    "UnreadableError",
+    "check_fit",
+    "derive",
+    "draw_classes",
+    "loader_death",
+    "mix_seed",
+    "open_data",
+    "with_channels",
+]

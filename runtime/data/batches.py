@@ -1,0 +1,335 @@
+"""Batches whose content is a function of (seed, epoch, step): not of workers, ranks or a resume.
+
+The global batch ``step`` of an epoch is a stretch of that epoch's order, and each process takes its
+part of it. A sample is augmented with random numbers that its own seed gives (``seeds.sample_seed``),
+so it does not matter which process does it, after which others, or whether it was done before.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from danetc.runtime.augment import ImageTransform
+from danetc.runtime.data.source import Memory, Source
+from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.seeds import epoch_order, kept_random_state, sample_seed
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One process's part of a batch.
+
+    ``images`` [N, C, H, W] (or [N, T, C, H, W]), float32; ``labels`` and ``indices`` [N], int64,
+    the latter of the source. ``skipped`` samples are missing because they cannot be read, for the
+    reasons in ``unreadable``. ``wait`` is how long the batch was waited for, in seconds.
+    ``step`` counts the epoch's batches from 0; ``total`` is how many samples the batch of all
+    processes has, the skipped ones included.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    unreadable: tuple[str, ...] = ()
+    wait: float = 0.0
+    step: int = 0
+    total: int = 0
+
+    @property
+    def skipped(self) -> int:
+        return len(self.unreadable)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory. (A DataLoader that pins calls this.)"""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            labels=self.labels.pin_memory(),
+            indices=self.indices.pin_memory(),
+        )
+
+
+class Batches:
+    """The batches of this process (``rank`` of ``world``) over a source.
+
+    ``batch`` is the size of one process's part. In training the order is new in each epoch and
+    samples are augmented; else every sample comes once, in order, over all processes together.
+
+    ``drop_last`` leaves out the end of an epoch that does not fill a batch. None is: only where a
+    process would get fewer than two of its samples, since a norm in training has no variance over
+    one. Evaluation drops nothing.
+
+    ``workers`` processes read ahead; they are started by the first epoch and kept, until
+    ``close``. ``pin`` puts batches where a GPU copies from without waiting.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transform: ImageTransform,
+        *,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        train: bool,
+        drop_last: bool | None = None,
+        pin: bool = False,
+    ) -> None:
+        if batch < 1 or not 0 <= rank < world:
+            raise ValueError(f"no part {rank} of {world} of batches of {batch}")
+        if not len(source):
+            raise DataError("there are no samples to make batches of")
+        self._fetcher = _Fetcher(source, transform, seed)
+        self._rank, self._world = rank, world
+        self._train, self._seed = train, seed
+        self._stretches = list(_stretches(len(source), batch, world, train, drop_last))
+        if not self._stretches:
+            raise DataError(
+                f"the {len(source)} samples make no batch of {batch} for each of {world} "
+                "processes; lower the batch"
+            )
+        if self._fetcher.at_once:
+            workers = (
+                0  # taking rows of a tensor is faster than handing them from process to process
+            )
+        self._jobs = _Jobs(epoch_order(0, 0, 0), [], 0)
+        self._loader: DataLoader[Batch | str] | None = None
+        if workers:
+            self._loader = DataLoader(
+                self._fetcher,
+                batch_sampler=self._jobs,
+                num_workers=workers,
+                collate_fn=_same,
+                worker_init_fn=_begin_worker,
+                persistent_workers=True,
+                prefetch_factor=PREFETCH,
+                pin_memory=pin,
+                generator=torch.Generator().manual_seed(0),  # else it draws from the global state
+            )
+        self.unreadable: dict[str, None] = {}
+        """The samples that were left out so far, each as the message that names it."""
+
+    def __len__(self) -> int:
+        """How many batches an epoch has in this process."""
+        return sum(self._part(stretch) is not None for stretch in self._stretches)
+
+    def _part(self, stretch: range) -> range | None:
+        """This process's part of a stretch, or None where it has none (in evaluation only)."""
+        share, more = divmod(len(stretch), self._world)
+        first = self._rank * share + min(self._rank, more)
+        part = stretch[first : first + share + (self._rank < more)]
+        return part or None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from batch ``start`` on, as they are in the whole epoch.
+
+        torch's random state is left as it is. Beginning an epoch ends one that goes on. Raises
+        UnreadableError where a sample cannot be read and the source's policy is to stop, DataError
+        where samples of different sizes meet, or a worker has died.
+        """
+        stretches = self._stretches[start:]
+        parts = [part for part in map(self._part, stretches) if part is not None]
+        length = len(self._fetcher.source)
+        order = epoch_order(length, self._seed, epoch) if self._train else torch.arange(length)
+        self._jobs.order, self._jobs.parts, self._jobs.epoch = order, parts, epoch
+        loaded: Iterator[Batch | str] = (
+            iter(self._loader)
+            if self._loader is not None
+            else (self._fetcher.__getitems__(job) for job in self._jobs)
+        )
+        for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
+            begun = time.perf_counter()
+            found = _next(loaded)
+            wait = time.perf_counter() - begun
+            if isinstance(found, str):
+                raise DataError(found)
+            self.unreadable.update(dict.fromkeys(found.unreadable))
+            if len(found):
+                yield replace(found, wait=wait, step=step, total=len(stretch))
+            elif self._train:
+                raise DataError(
+                    f"none of the samples of batch {step + 1} can be read; the first: "
+                    f"{found.unreadable[0]}"
+                )
+
+    def close(self) -> None:
+        """End the workers, if there are any; the next epoch would start new ones."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if self._loader is not None and iterator is not None:
+            iterator._shutdown_workers()
+            self._loader._iterator = None
+
+
+def _stretches(
+    length: int, batch: int, world: int, train: bool, drop_last: bool | None
+) -> Iterator[range]:
+    """The places in an epoch's order of each batch of all processes together."""
+    whole = batch * world
+    for start in range(0, length, whole):
+        stretch = range(start, min(start + whole, length))
+        partial = len(stretch) < whole
+        if train and partial and (drop_last or (drop_last is None and len(stretch) < 2 * world)):
+            return
+        yield stretch
+
+
+def loader_death(error: BaseException) -> str | None:
+    """What to tell where ``error`` says that a loader process has died, else None.
+
+    The news comes by a signal, so it is raised from whatever the main process does just then.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return (
+            f"a loader process has died ({text.splitlines()[0].rstrip('. ')}); if it was out of "
+            "memory, lower workers or the batch"
+        )
+    return None
+
+
+def _next(loaded: Iterator[Batch | str]) -> Batch | str:
+    try:
+        return next(loaded)
+    except RuntimeError as error:
+        told = loader_death(error)
+        if told is None:
+            raise
+        raise DataError(told) from error
+
+
+@dataclass
+class _Jobs(Sampler[tuple[int, list[int]]]):
+    """What is to be loaded in an epoch: for each batch the epoch and the samples."""
+
+    order: Tensor
+    parts: list[range]
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        for part in self.parts:
+            yield self.epoch, self.order[part.start : part.stop].tolist()
+
+
+@dataclass(eq=False)
+class _Fetcher(Dataset[Batch | str]):
+    """Makes batches, in the main process or in a worker."""
+
+    source: Source
+    transform: ImageTransform
+    seed: int
+    _shape: tuple[int, ...] | None = None
+    _first: str = ""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a batch is a matter of taking rows: the same bits as one after the other."""
+        return isinstance(self.source, Memory) and self.transform.per_batch
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitems__(self, job: tuple[int, list[int]]) -> Batch | str:
+        """A batch, or what to tell where there is none.
+
+        (As text, since a DataLoader puts a worker's traceback into an exception's message.)
+        """
+        epoch, indices = job
+        try:
+            return self._at_once(indices) if self.at_once else self._one_by_one(epoch, indices)
+        except DataError as error:
+            return str(error)
+
+    def _at_once(self, indices: list[int]) -> Batch:
+        assert isinstance(self.source, Memory)
+        chosen = torch.tensor(indices, dtype=torch.int64)
+        images = self.transform(self.source.images[chosen])
+        return Batch(images, self.source.labels[chosen], chosen)
+
+    def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
+        images: list[Tensor] = []
+        labels: list[int] = []
+        kept: list[int] = []
+        unreadable: list[str] = []
+        with kept_random_state() as generator, _one_thread():
+            for index in indices:
+                try:
+                    sample, label = self.source[index]
+                except UnreadableError as error:
+                    if self.source.on_unreadable == "stop":
+                        raise
+                    unreadable.append(str(error))
+                    continue
+                if self.transform.random:
+                    generator.manual_seed(sample_seed(self.seed, epoch, index))
+                image = self.transform.steps(sample)
+                self._check_shape(image, index)
+                images.append(image)
+                labels.append(label)
+                kept.append(index)
+            stacked = self.transform.finish(torch.stack(images)) if images else torch.empty(0)
+        return Batch(
+            stacked,
+            torch.tensor(labels, dtype=torch.int64),
+            torch.tensor(kept, dtype=torch.int64),
+            tuple(unreadable),
+        )
+
+    def _check_shape(self, image: Tensor, index: int) -> None:
+        shape = tuple(image.shape)
+        if self._shape is None:
+            self._shape, self._first = shape, self.source.where(index)
+        elif shape != self._shape:
+            raise DataError(
+                f"{self.source.where(index)} is {size(shape)} after the recipe's steps, but "
+                f"{self._first} is {size(self._shape)}; let a step give all one size, as "
+                "random_resized_crop in augment, and resize -> center_crop in evaluate"
+            )
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """A shape as an error says it: ``3 x 224 x 224``."""
+    return " x ".join(map(str, shape))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker: sums over an image would depend on how threads share it."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin_worker(number: int) -> None:
+    """Leave it to the main process to end a worker.
+
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group; a worker that died of one
+    would take with it the batch that the main process finishes before it saves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _same(batch: Batch | str) -> Batch | str:
+    return batch

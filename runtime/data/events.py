@@ -1,0 +1,122 @@
+"""``events:DIR``: frames of events [T, C, H, W] in npy or npz files, a folder for each class."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from danetc.runtime.data.folders import (
+    class_files,
+    class_table,
+    existing,
+    files_fingerprint,
+    splits,
+)
+from danetc.runtime.data.source import DataSet, Files, Policy, Strings
+from danetc.runtime.errors import DataError, UnreadableError
+from torch import Tensor
+
+WHAT = "recordings"
+EXTENSIONS = (".npz", ".npy")
+KEY = "frames"  # of an npz file; SpikingJelly's name, too
+
+
+@dataclass(frozen=True, eq=False)
+class FrameFiles(Files):
+    """Frames [T, C, H, W], uint8 or float32, all of ``shape``, read from below ``root``."""
+
+    root: Path
+    shape: tuple[int, ...]
+
+    def where(self, index: int) -> str:
+        return str(self.root / self.names[index])
+
+    def read(self, index: int) -> Tensor:
+        where = self.where(index)
+        frames = read_frames(where)
+        if tuple(frames.shape) != self.shape:
+            raise DataError(
+                f"{where} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
+                f"recording are {list(self.shape)}; all must have the same T and size"
+            )
+        return frames
+
+
+def read_frames(where: str) -> Tensor:
+    """The frames of a file. Raises UnreadableError; nothing is unpickled."""
+    try:
+        loaded = np.load(where, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            frames = loaded
+        else:
+            with loaded:
+                keys = list(loaded.files)
+                if KEY not in keys and len(keys) != 1:
+                    raise UnreadableError(
+                        f"{where} holds no array `{KEY}` (but {', '.join(keys) or 'nothing'}), and "
+                        "not just one array"
+                    )
+                frames = loaded[KEY if KEY in keys else keys[0]]
+    except UnreadableError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        if "pickled" in reason or "allow_pickle" in reason:
+            reason = "it is no array of numbers (what is pickled is not read)"
+        raise UnreadableError(f"{where} cannot be read: {reason}") from error
+    if frames.ndim != 4 or not frames.size:
+        raise UnreadableError(
+            f"{where} has an array of {list(frames.shape)}, where frames [T, C, H, W] are needed"
+        )
+    if frames.dtype.kind not in "buif":
+        raise UnreadableError(f"{where} has values of type {frames.dtype}, which are no numbers")
+    kept = frames if frames.dtype == np.uint8 else frames.astype(np.float32)
+    if kept.dtype == np.float32 and not np.isfinite(kept).all():
+        raise UnreadableError(f"{where} has values that are not finite")
+    return torch.from_numpy(np.ascontiguousarray(kept))
+
+
+def open_events(text: str, policy: Policy) -> DataSet:
+    """DIR/train/CLASS/*.npz and DIR/val/CLASS/*.npz (or test; or .npy), frames of one shape.
+
+    An npz file has them under ``frames``, or as its only array. Raises DataError where the
+    folders are not so.
+    """
+    root = existing(text, "events", "train/CLASS/ and val/CLASS/ with frames in npz or npy files")
+    train_root, test_root = splits(root, "events", WHAT)
+    return frame_folders("events", f"events:{text}", train_root, test_root, policy)
+
+
+def frame_folders(
+    name: str, text: str, train_root: Path, test_root: Path, policy: Policy
+) -> DataSet:
+    """A data set of two folders of class folders with files of frames. Raises DataError."""
+    classes = class_table(train_root, test_root, WHAT)
+    train = class_files(train_root, classes, EXTENSIONS, WHAT)
+    test = class_files(test_root, classes, EXTENSIONS, WHAT)
+    shape = _first_shape(train_root, train[0], policy)
+    return DataSet(
+        name=name,
+        text=text,
+        class_names=classes,
+        train=FrameFiles(*train, policy, train_root, shape),
+        test=FrameFiles(*test, policy, test_root, shape),
+        shape=shape,
+        fingerprint=files_fingerprint(classes, (train_root, *train), (test_root, *test)),
+        events=True,
+    )
+
+
+def _first_shape(root: Path, names: Strings, policy: Policy) -> tuple[int, ...]:
+    """Of the first recording that can be read (the first of all, where the policy is to stop)."""
+    for name in names:
+        try:
+            return tuple(read_frames(str(root / name)).shape)
+        except UnreadableError:
+            if policy == "stop":
+                raise
+    raise DataError(f"none of the {len(names)} recordings in {root} can be read")

@@ -1,0 +1,117 @@
+"""Whether data, a recipe's steps and a network go together, found out before the first step."""
+
+from __future__ import annotations
+
+from danetc.runtime.augment import ImageTransform
+from danetc.runtime.data.batches import size
+from danetc.runtime.data.channels import COLOUR, GREY
+from danetc.runtime.data.source import DataSet, Source
+from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.model import Signature
+from danetc.runtime.seeds import kept_random_state
+
+PROBES = 8  # samples of each split that are looked at, evenly spread
+
+
+def check_fit(
+    data: DataSet,
+    signature: Signature,
+    *,
+    augment: ImageTransform,
+    evaluate: ImageTransform,
+    classes: int,
+    steps: int | None = None,
+) -> None:
+    """Raise DataError unless a network can learn ``data`` through these transforms.
+
+    ``classes`` are the network's outputs. ``steps`` is the T that the recipe's phase sets (the
+    network's, if None), which the frames of events must have. A few samples of each split are
+    read and transformed; torch's random state is left as it is.
+    """
+    _check_kind(data, signature)
+    for split, source, transform in (
+        ("augment", data.train, augment),
+        ("evaluate", data.test, evaluate),
+    ):
+        for shape, where in _shapes(source, transform):
+            _check_shape(data, split, shape, where, signature, steps)
+    if classes != data.classes:
+        raise DataError(
+            f"{data.name} has {data.classes} classes, but the network has {classes} outputs; "
+            f"set the network's classes to {data.classes}"
+        )
+
+
+def _check_kind(data: DataSet, signature: Signature) -> None:
+    if data.events and not signature.sequence:
+        example = ", ".join(map(str, data.shape[1:] if data.shape else signature.input))
+        raise DataError(
+            f"{data.name} holds frames of events, but the network takes single images; set the "
+            f"network's input to events({example})"
+        )
+    if signature.sequence and not data.events:
+        image = data.shape or signature.input
+        raise DataError(
+            f"{data.name} holds single images, but the network takes sequences of frames; set the "
+            f"network's input to image({', '.join(map(str, image))})"
+        )
+
+
+def _shapes(source: Source, transform: ImageTransform) -> list[tuple[tuple[int, ...], str]]:
+    """The shapes of some samples after ``transform``, and where they are from."""
+    count = min(PROBES, len(source))
+    found = []
+    unreadable = ""
+    with kept_random_state() as generator:
+        generator.manual_seed(0)
+        for index in (number * (len(source) - 1) // max(1, count - 1) for number in range(count)):
+            try:
+                sample, _ = source[index]
+            except UnreadableError as error:
+                if source.on_unreadable == "stop":
+                    raise
+                unreadable = str(error)
+                continue
+            found.append((tuple(transform(sample).shape), source.where(index)))
+    if not found:
+        raise DataError(
+            f"none of the {count} samples looked at can be read; the last: {unreadable}"
+        )
+    return found
+
+
+def _check_shape(
+    data: DataSet,
+    split: str,
+    shape: tuple[int, ...],
+    where: str,
+    signature: Signature,
+    steps: int | None,
+) -> None:
+    image = shape[1:] if data.events else shape
+    if image != signature.input:
+        if "converted_to_channels" in data.details:  # what to set is told of the data as they are
+            image = (COLOUR + GREY - image[0], *image[1:])
+        what = f"the images of {data.name} are" if data.shape else f"{where} is"
+        after = "" if data.shape and image == data.shape[-3:] else f" after `{split}`"
+        kind = "events" if data.events else "image"
+        hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
+        if data.shape is None:
+            wanted = signature.input[-1]
+            steps_hint = (
+                f"random_resized_crop({wanted})"
+                if split == "augment"
+                else f"resize({wanted}) -> center_crop({wanted})"
+            )
+            hint = f"let the recipe's {split} end at that size, as {steps_hint}"
+        raise DataError(
+            f"{what} {size(image)}{after}, but the network takes {size(signature.input)}; {hint}"
+        )
+    if data.events:
+        wanted_steps = steps if steps is not None else signature.steps
+        if shape[0] != wanted_steps:
+            raise DataError(
+                f"the recordings of {data.name} have T = {shape[0]} frames ({where}), but "
+                f"{'the recipe' if steps is not None else 'the network'} sets steps to "
+                f"{wanted_steps}; set steps to {shape[0]}"
+            )

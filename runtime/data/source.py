@@ -1,0 +1,229 @@
+"""What a data set is: two sources of samples with labels, and the facts that a run records."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+Policy = Literal["stop", "skip"]
+"""What an unreadable sample does: ends the run, or is left out and counted."""
+
+
+class Source(Protocol):
+    """The samples of one split.
+
+    A sample is an image [C, H, W], uint8 from 0 to 255 or float32 from 0 to 1, or, of events,
+    frames [T, C, H, W] of any real dtype; with it comes its class from 0.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """Of all samples, [N], int64."""
+
+    @property
+    def on_unreadable(self) -> Policy:
+        """What a sample that cannot be read does."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """A sample and its label. Raises UnreadableError."""
+
+    def where(self, index: int) -> str:
+        """The sample's file, or what else tells a person which one it is."""
+
+    def select(self, indices: Tensor, labels: Tensor) -> Source:
+        """Of these samples [M] only, with these labels [M]."""
+
+
+SourceType = TypeVar("SourceType", bound=Source)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """Samples in memory: ``images`` [N, C, H, W] (or [N, T, C, H, W]), ``labels`` [N]."""
+
+    images: Tensor
+    labels: Tensor
+    name: str = "the data"
+
+    on_unreadable: Policy = field(default="stop", init=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+    def where(self, index: int) -> str:
+        return f"image {index} of {self.name}"
+
+    def select(self, indices: Tensor, labels: Tensor) -> Memory:
+        return replace(self, images=self.images[indices], labels=labels)
+
+
+class Strings(Sequence[str]):
+    """Many short texts in two buffers.
+
+    A list of a million paths is a million objects, and every loader process that touches their
+    reference counts gets a copy of its own; buffers stay shared.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
+        ends = torch.tensor([0, *map(len, parts)], dtype=torch.int64).cumsum(0)
+        self._ends = ends
+        self._bytes = torch.frombuffer(bytearray(b"".join(parts) or b"\0"), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's overloads
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        start, end = int(self._ends[index]), int(self._ends[index + 1])
+        return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, eq=False)
+class Files(ABC):
+    """Samples that are read when they are asked for."""
+
+    names: Strings
+    labels: Tensor
+    on_unreadable: Policy
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.read(index), int(self.labels[index])
+
+    @abstractmethod
+    def read(self, index: int) -> Tensor:
+        """A sample. Raises UnreadableError."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """The sample's file."""
+
+    def select(self, indices: Tensor, labels: Tensor) -> Selected:
+        return Selected(self, indices, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """Some samples of another source under other labels."""
+
+    source: Source
+    indices: Tensor
+    labels: Tensor
+
+    @property
+    def on_unreadable(self) -> Policy:
+        return self.source.on_unreadable
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.source[int(self.indices[index])][0], int(self.labels[index])
+
+    def where(self, index: int) -> str:
+        return self.source.where(int(self.indices[index]))
+
+    def select(self, indices: Tensor, labels: Tensor) -> Selected:
+        return Selected(self.source, self.indices[indices], labels)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Classes drawn at random: which ones, by their numbers and names in the whole set."""
+
+    seed: int
+    out_of: int
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set, opened.
+
+    ``shape`` is that of a raw sample, (C, H, W) or (T, C, H, W), where all have the same, else
+    None. ``details`` are facts of this kind of set for the record, ``notices`` what a person
+    should be told once.
+    """
+
+    name: str
+    text: str
+    class_names: tuple[str, ...]
+    train: Source
+    test: Source
+    shape: tuple[int, ...] | None
+    fingerprint: str
+    events: bool = False
+    drawn: Subset | None = None
+    details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    notices: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def subset(self) -> tuple[int, ...] | None:
+        """The numbers that the classes have in the whole set, where some were drawn from it."""
+        return self.drawn.indices if self.drawn is not None else None
+
+    @property
+    def on_unreadable(self) -> Policy:
+        return self.train.on_unreadable
+
+    def describe(self) -> dict[str, object]:
+        """Everything that tells this data set from another, as JSON data."""
+        facts: dict[str, object] = {
+            "name": self.name,
+            "text": self.text,
+            "classes": self.classes,
+            "train": len(self.train),
+            "test": len(self.test),
+            "shape": list(self.shape) if self.shape is not None else None,
+            "events": self.events,
+            "fingerprint": self.fingerprint,
+            "on_unreadable": self.on_unreadable,
+            **self.details,
+        }
+        if self.drawn is not None:
+            facts["subset"] = {
+                "seed": self.drawn.seed,
+                "of": self.drawn.out_of,
+                "indices": list(self.drawn.indices),
+                "names": list(self.drawn.names),
+            }
+        return facts
+
+
+def memory_fingerprint(*sources: Memory) -> str:
+    """Of every value of sources in memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    for source in sources:
+        for tensor in (source.images, source.labels):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def facts_fingerprint(facts: Iterable[object]) -> str:
+    """Of names, counts and sizes: what stands for files too many to read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for fact in facts:
+        digest.update(repr(fact).encode("utf-8", "backslashreplace") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""Every step of a recipe's augmentation, against torchvision called directly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from danetc.dsl.recipe import Item
+from danetc.dsl.recipe_schema import ITEMS
+from danetc.runtime.augment import batch_transform, image_transform
+from danetc.runtime.data import DataError
+from torch import Tensor
+from torchvision.transforms import AutoAugmentPolicy, v2
+
+REFERENCE: dict[str, tuple[dict[str, Any], Any]] = {
+    "random_resized_crop": (
+        {"size": 6, "smallest": 0.3},
+        v2.RandomResizedCrop(6, scale=(0.3, 1.0)),
+    ),
+    "random_crop": ({"size": 6, "padding": 1}, v2.RandomCrop(6, padding=1)),
+    "horizontal_flip": ({"p": 0.5}, v2.RandomHorizontalFlip(0.5)),
+    "auto_augment": ({"policy": "cifar10"}, v2.AutoAugment(AutoAugmentPolicy.CIFAR10)),
+    "trivial_augment": ({}, v2.TrivialAugmentWide()),
+    "rand_augment": ({"n": 2, "m": 9}, v2.RandAugment(2, 9)),
+    "color_jitter": (
+        {"brightness": 0.4, "contrast": 0.3, "saturation": 0.2, "hue": 0.1},
+        v2.ColorJitter(0.4, 0.3, 0.2, 0.1),
+    ),
+    "random_erasing": ({"p": 0.9}, v2.RandomErasing(0.9)),
+    "resize": ({"size": 6}, v2.Resize(6)),
+    "center_crop": ({"size": 6}, v2.CenterCrop(6)),
+    "normalize": (
+        {"statistics": "imagenet"},
+        v2.Compose(
+            [
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            ]
+        ),
+    ),
+    "mixup": ({"alpha": 0.2}, v2.MixUp(alpha=0.2, num_classes=10)),
+    "cutmix": ({"alpha": 1.0}, v2.CutMix(alpha=1.0, num_classes=10)),
+}
+COLOURS = {"auto_augment", "trivial_augment", "rand_augment", "color_jitter", "normalize"}
+ONE_IMAGE = sorted(name for name in REFERENCE if name not in ("mixup", "cutmix"))
+
+
+def item(name: str) -> Item:
+    return Item(name, tuple(REFERENCE[name][0].items()))
+
+
+def test_every_step_of_the_schema_is_compared_here() -> None:
+    assert {*ITEMS["augment"], *ITEMS["evaluate"]} == {*REFERENCE}
+    for name, (arguments, _) in REFERENCE.items():
+        row = ITEMS["augment"][name]
+        assert [argument.name for argument in row.arguments] == list(arguments)
+
+
+@pytest.mark.parametrize("name", ONE_IMAGE)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_step_gives_what_torchvision_gives(name: str, dtype: torch.dtype, channels: int) -> None:
+    if name == "normalize" and channels == 1:
+        pytest.skip("the statistics are of three channels; an error, tested below")
+    images = torch.randint(0, 256, (6, channels, 9, 8), dtype=torch.uint8)
+    if dtype == torch.float32:
+        images = images / 255
+    transform = image_transform([item(name)])
+    for seed, image in enumerate(images):
+        torch.manual_seed(seed)
+        ours = transform(image)
+        torch.manual_seed(seed)
+        theirs: Tensor = REFERENCE[name][1](image)
+        if theirs.dtype == torch.uint8:
+            theirs = v2.functional.to_dtype(theirs, torch.float32, scale=True)
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ONE_IMAGE)
+def test_a_transform_knows_whether_it_draws_and_whether_a_batch_is_the_same(name: str) -> None:
+    transform = image_transform([item(name)])
+    images = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8)
+    before = torch.get_rng_state()
+    one_by_one = torch.stack([transform(image) for image in images])
+    drew = not torch.equal(torch.get_rng_state(), before)
+    assert transform.random or not drew
+    if transform.per_batch:
+        assert torch.equal(transform(images), one_by_one)
+    assert transform.per_batch == (name in ("center_crop", "normalize"))
+
+
+def test_no_steps_only_scale_the_values() -> None:
+    transform = image_transform([])
+    image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    assert torch.equal(transform(image), v2.functional.to_dtype(image, torch.float32, scale=True))
+    assert torch.equal(transform(image / 255), image / 255)
+    assert (transform.random, transform.per_batch) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (4, 2, 1, 8, 8)])
+def test_mixing_by_a_seed_is_torchvisions_and_leaves_the_random_state(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    images, labels = torch.rand(shape), torch.tensor([0, 1, 2, 9])
+    mix = batch_transform([item(name)], 10)
+    assert mix is not None
+    before = torch.get_rng_state()
+    mixed, shares = mix(images, labels, seed=7)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(7)
+    expected, expected_shares = REFERENCE[name][1](images.flatten(1, -3), labels)
+    assert torch.equal(mixed, expected.reshape(shape))
+    assert torch.equal(shares, expected_shares)
+    assert torch.allclose(shares.sum(-1), torch.ones(4))
+    assert not torch.equal(mix(images, labels, seed=8)[0], mixed)
+
+
+def test_of_two_mixing_steps_one_is_drawn_for_each_batch() -> None:
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+    mix = batch_transform([item("mixup"), item("cutmix")], 10)
+    assert mix is not None
+    whole_values = [
+        bool(torch.isin(mix(images, labels, seed=seed)[0], images).all()) for seed in range(20)
+    ]
+    assert any(whole_values), "cutmix moves values"
+    assert not all(whole_values), "mixup makes new ones"
+
+
+def test_steps_that_change_no_single_image_are_left_to_the_batch() -> None:
+    assert batch_transform([item("horizontal_flip")], 10) is None
+    transform = image_transform([item("mixup")])
+    assert not transform.random
+
+
+@pytest.mark.parametrize("name", sorted(COLOURS))
+def test_events_have_no_colours(name: str) -> None:
+    with pytest.raises(DataError, match=f"`{name}` changes colours"):
+        image_transform([item(name)], events=True)
+
+
+@pytest.mark.parametrize("name", sorted({*ONE_IMAGE} - COLOURS))
+def test_the_frames_of_a_recording_are_changed_alike(name: str) -> None:
+    frame = torch.randint(0, 9, (2, 8, 8), dtype=torch.uint8)
+    transform = image_transform([item(name)], events=True)
+    torch.manual_seed(3)
+    frames = transform(frame.expand(4, 2, 8, 8))
+    assert frames.dtype == torch.float32
+    assert frames.shape[:2] == (4, 2)
+    assert all(torch.equal(frames[0], other) for other in frames[1:])
+
+
+def test_counts_of_events_are_not_scaled() -> None:
+    frames = torch.randint(0, 9, (4, 2, 8, 8), dtype=torch.uint8)
+    assert torch.equal(image_transform([], events=True)(frames), frames.float())
+
+
+def test_statistics_of_other_channels_are_an_error() -> None:
+    transform = image_transform([item("normalize")])
+    with pytest.raises(DataError, match=r"normalize\(imagenet\) .* 3 channels, but .* have 1"):
+        transform(torch.rand(1, 8, 8))
