@@ -1,0 +1,179 @@
+"""Measures as people read them: tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from danetc.runtime.measure import Layout, Measures
+
+PIPED_WIDTH = 200  # columns where no terminal says how many there are
+
+
+def print_measures(measures: Measures, layout: Layout) -> None:
+    """Print what was measured of one network: its neurons, weights and stages, then totals."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    for table in (_neurons(measures, layout), _weights(measures, layout), _stages(measures)):
+        if table is not None:
+            console.print(table)
+    for line in totals(measures):
+        console.print(line, soft_wrap=True)
+
+
+def totals(measures: Measures) -> list[str]:
+    """What holds for the network as a whole, and what was left out, a line each."""
+    lines = []
+    if (rates := measures.firing_rate) is not None:
+        lines.append(
+            f"firing rate         {rates.mean_of_layers:.4f} mean of layers on the main path, "
+            f"{rates.mean_of_neurons:.4f} mean of all neurons"
+        )
+        lines += [f"  not counted: {reason}" for reason in rates.skipped]
+    if (found := measures.gradient_stability) is not None:
+        where = "on the main path" if found.over == "main" else "in all"
+        lines.append(
+            f"gradient stability  {found.overall:.3g} product of {found.counted} layers {where}, "
+            f"{found.geometric_mean:.4f} a layer (geometric mean); {found.time} over time"
+        )
+        lines += [f"  not counted: {reason}" for reason in found.skipped]
+    if (potentials := measures.potential) is not None:
+        variables = sorted({layer.variable for layer in potentials.layers})
+        lines.append(
+            f"membrane potential  {', '.join(variables) or 'none'} of the neuron's equations"
+        )
+        lines += [f"  not measured: {reason}" for reason in potentials.skipped]
+    if (gradients := measures.gradients) is not None:
+        worst = max((each.residual for each in gradients.parameters), default=0.0)
+        lines.append(
+            f"gradients           loss {gradients.loss:.4f}; the parts add up to the whole within "
+            f"{worst:.1e} of it"
+        )
+    if (counted := measures.operations) is not None:
+        model = counted.model
+        lines.append(
+            f"operations          {counted.additions:,.0f} additions and {counted.macs:,.0f} "
+            f"multiply-accumulates an image ({counted.dense_macs:,.0f} if nothing were left out)"
+        )
+        counts = "multiply" if model.counts == "macs" else "are added one by one"
+        lines.append(
+            f"energy              {1e6 * counted.energy:.4g} uJ an image "
+            f"({1e6 * counted.dense_energy:.4g} uJ); {model.name}: {model.addition:g} pJ an "
+            f"addition, {model.mac:g} pJ a multiply-accumulate; counts {counts}"
+        )
+    return lines
+
+
+def _table(title: str, first: str, heads: Sequence[str]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    return table
+
+
+def _by_layer(found: Any) -> Mapping[str, Any]:
+    return {} if found is None else {each.layer: each for each in found.layers}
+
+
+def _neurons(measures: Measures, layout: Layout) -> Table | None:
+    """A row a layer; those in shortcuts in brackets."""
+    columns: list[tuple[str, Mapping[str, Any], Any]] = []
+    rates, stable = _by_layer(measures.firing_rate), _by_layer(measures.gradient_stability)
+    potentials, inputs = _by_layer(measures.potential), _by_layer(measures.input)
+    norms = {} if measures.gradients is None else {n.layer: n for n in measures.gradients.neurons}
+    if measures.firing_rate is not None:
+        columns += [
+            ("rate", rates, lambda each: f"{each.rate:.4f}"),
+            ("silent", rates, lambda each: f"{each.silent:.1%}"),
+        ]
+    if measures.gradient_stability is not None:
+        columns.append(("dO/dV", stable, lambda each: f"{each.stability:.4f}"))
+    if measures.potential is not None:
+        columns += [
+            ("V mean", potentials, lambda each: f"{each.distribution.mean:.3f}"),
+            ("V std", potentials, lambda each: f"{each.distribution.std:.3f}"),
+            ("V >= V_th", potentials, lambda each: f"{each.firing:.2%}"),
+        ]
+    if measures.input is not None:
+        columns += [
+            ("X mean", inputs, lambda each: f"{each.distribution.mean:.3f}"),
+            ("X std", inputs, lambda each: f"{each.distribution.std:.3f}"),
+            (
+                "X to N(0, V_th^2)",
+                inputs,
+                lambda each: "-" if each.distance is None else f"{each.distance:.3f}",
+            ),
+        ]
+    if measures.gradients is not None:
+        columns += [
+            ("|dL/dX|", norms, lambda each: f"{each.whole:.2e}"),
+            ("spatial", norms, lambda each: f"{each.spatial:.2e}"),
+            ("temporal", norms, lambda each: f"{each.temporal:.2e}"),
+        ]
+    if not columns:
+        return None
+    table = _table("neurons", "layer", [head for head, _, _ in columns])
+    for layer in layout.neurons:
+        name = layer.name if layer.main else f"({layer.name})"
+        cells = [show(by[layer.name]) if layer.name in by else "-" for _, by, show in columns]
+        table.add_row(name, *cells)
+    return table
+
+
+def _weights(measures: Measures, layout: Layout) -> Table | None:
+    """A row a convolution or linear layer."""
+    if measures.gradients is None and measures.operations is None:
+        return None
+    heads = []
+    if measures.gradients is not None:
+        heads += ["|dL/dW|", "spatial", "temporal", "direct"]
+    if measures.operations is not None:
+        heads += ["input", "active", "additions", "MACs"]
+    table = _table("weights", "layer", heads)
+    norms = (
+        {}
+        if measures.gradients is None
+        else {each.parameter: each for each in measures.gradients.parameters}
+    )
+    counts = _by_layer(measures.operations)
+    for layer in layout.weights:
+        cells = []
+        if measures.gradients is not None:
+            norm = norms.get(f"{layer.name}.weight")
+            parts = ("whole", "spatial", "temporal", "direct")
+            cells += ["-" if norm is None else f"{getattr(norm, part):.2e}" for part in parts]
+        if layer.name in counts:
+            each = counts[layer.name]
+            cells += [
+                each.kind,
+                f"{each.active:.1%}",
+                f"{each.additions:,.0f}",
+                f"{each.macs:,.0f}",
+            ]
+        table.add_row(layer.name if layer.main else f"({layer.name})", *cells)
+    return table
+
+
+def _stages(measures: Measures) -> Table | None:
+    """A row a stage: what its blocks pass on."""
+    if measures.values is None or not measures.values.stages:
+        return None
+    heads = ("connection", "rule", "passes on", "least", "most", "first block", "last block")
+    table = _table("values from block to block", "stage", heads)
+    for stage in measures.values.stages:
+        ends = [
+            f"{block.mean:.3f} +- {block.std:.3f}" for block in (stage.blocks[0], stage.blocks[-1])
+        ]
+        name = stage.stage.removeprefix("stages.")
+        table.add_row(
+            name, stage.connection, stage.rule, stage.kind, f"{stage.least:.3g}", f"{stage.most:.3g}",
+            *ends,
+        )  # fmt: skip
+    return table

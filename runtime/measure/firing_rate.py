@@ -1,0 +1,109 @@
+"""Firing rates: the mean of a layer's spikes over time, batch and neurons (Figs. 3 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from danetc.runtime.measure.layout import Layout, NeuronLayer
+from danetc.runtime.measure.observe import Observer
+from danetc.runtime.neuron import Neuron
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRate:
+    """A layer's firing rate, that of each time step, and how many neurons it has.
+
+    ``silent`` is the share of its neurons that fired at no step of no image.
+    """
+
+    layer: str
+    main: bool
+    interblock: bool
+    neurons: int
+    rate: float
+    steps: tuple[float, ...]
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class FiringRates:
+    """``mean_of_layers`` weighs each layer of the main path alike, ``mean_of_neurons`` each neuron
+    of the network (the mean number of spikes of a neuron and a time step)."""
+
+    layers: tuple[LayerRate, ...]
+    mean_of_layers: float
+    mean_of_neurons: float
+    skipped: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class FiringRate(Observer):
+    """Gathers firing rates. Where sequences differ in length, a step counts those that have it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layers = [layer for layer in layout.neurons if layer.spiking]
+        self._skipped = tuple(
+            f"{layer.name}: its neurons give more than spikes"
+            for layer in layout.neurons
+            if not layer.spiking
+        )
+        self._spikes: dict[str, Tensor] = {}  # [T], by layer
+        self._count: dict[str, Tensor] = {}
+        self._fired: dict[str, Tensor] = {}  # [C, ...]: whether a neuron ever did
+
+    def neuron(self, layer: NeuronLayer, neuron: Neuron, x: Tensor, out: Tensor) -> None:
+        if not layer.spiking:
+            return
+        spikes = out.unsqueeze(0) if out.dim() == neuron.rank + 1 else out
+        sums = spikes.flatten(1).sum(1, dtype=torch.float64).cpu()
+        counts = torch.full_like(sums, spikes[0].numel())
+        fired = spikes.flatten(0, 1).ne(0).any(0)
+        name = layer.name
+        if name not in self._spikes:
+            self._spikes[name], self._count[name], self._fired[name] = sums, counts, fired
+            return
+        self._spikes[name] = _sum(self._spikes[name], sums)
+        self._count[name] = _sum(self._count[name], counts)
+        if self._fired[name].shape == fired.shape:  # images of one size
+            self._fired[name] |= fired
+
+    def result(self) -> FiringRates:
+        layers = []
+        spikes = places = 0.0
+        for layer in self._layers:
+            sums, counts, fired = (
+                kept[layer.name] for kept in (self._spikes, self._count, self._fired)
+            )
+            spikes += float(sums.sum())
+            places += float(counts.sum())
+            layers.append(
+                LayerRate(
+                    layer.name,
+                    layer.main,
+                    layer.interblock,
+                    fired.numel(),
+                    float(sums.sum() / counts.sum()),
+                    tuple((sums / counts).tolist()),
+                    1 - float(fired.double().mean()),
+                )
+            )
+        main = [layer.rate for layer in layers if layer.main]
+        return FiringRates(
+            tuple(layers),
+            sum(main) / len(main) if main else 0.0,
+            spikes / places if places else 0.0,
+            self._skipped,
+        )
+
+
+def _sum(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of vectors of which one may be longer."""
+    if len(a) < len(b):
+        a, b = b, a
+    result = a.clone()
+    result[: len(b)] += b
+    return result

@@ -1,0 +1,294 @@
+"""Gradient norms, and their split into a spatial and a temporal part (Eqs. 4 to 9).
+
+At each time step the gradient of a membrane potential V_t has two sources: the spike that it makes,
+through the layers above (Eq. 5), and the state that it hands to the next step (Eq. 6):
+
+    dL/dV_t = dL/dS_t * dS_t/dV_t  +  dL/dU_t * dU_t/dV_t
+
+where dL/dS_t comes from above alone and all that goes through the reset is in dU_t/dV_t. Both are
+carried on to the weights that drive the layer, up to the neurons before it: a weight's gradient is
+the sum over the steps of what reaches it through the neurons next above it. What reaches it without
+a neuron in between (the classifier's whole gradient) is the ``direct`` part. A neuron is any
+program: the parts are its vector-Jacobian product of the spikes' gradients alone and of the states'
+alone, whose sum is the whole since that product is linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from danetc.runtime.kernel import kernel, wide
+from danetc.runtime.measure.layout import Layout, NeuronLayer
+from danetc.runtime.measure.observe import MeasureError, neuron_of
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.ops import is_static, is_timeless
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNorm:
+    """Euclidean norms of a parameter's gradient and of its parts.
+
+    ``residual`` is the norm of whole - (spatial + temporal + direct), by the norm of the whole:
+    rounding alone, about 1e-6 in float32 (norms with batch statistics, which cancel, more).
+    """
+
+    parameter: str
+    elements: int
+    whole: float
+    spatial: float
+    temporal: float
+    direct: float
+    residual: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronGradientNorm:
+    """The gradient of a layer's input, per image: its norm over all time steps, and its parts'."""
+
+    layer: str
+    main: bool
+    whole: float
+    spatial: float
+    temporal: float
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNorms:
+    """Means over batches of norms of the gradient of a batch's mean loss."""
+
+    loss: float
+    batches: int
+    parameters: tuple[GradientNorm, ...]
+    neurons: tuple[NeuronGradientNorm, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """The gradients of one batch by parameter name; where one has no gradient it is 0."""
+
+    loss: float
+    whole: dict[str, Tensor]
+    spatial: dict[str, Tensor]
+    temporal: dict[str, Tensor]
+    direct: dict[str, Tensor]
+    inputs: dict[str, tuple[Tensor, Tensor]]
+    """By neuron layer: the spatial and the temporal part of its input's gradient, as the input."""
+
+
+@dataclass(slots=True)
+class _Passed:
+    """A layer's pass: its input, and the gradient of its output."""
+
+    layer: NeuronLayer
+    neuron: Neuron
+    x: Tensor
+    grad: Tensor | None = None
+    spatial: list[Tensor] = field(default_factory=list)  # of x and of each parameter
+    temporal: list[Tensor] = field(default_factory=list)
+
+
+def split_gradients(
+    model: nn.Module, layout: Layout, x: Tensor, labels: Tensor, loss: Loss, seed: int = 0
+) -> Split:
+    """The gradient of a batch's loss and its parts.
+
+    Two forward passes with the same random numbers: the first for the whole gradient and that of
+    each neuron's output, the second cut at the outputs of the neurons. Norms run in the mode they
+    are in. Parameters' own ``grad`` is left alone.
+    """
+    names = [name for name, value in model.named_parameters() if value.requires_grad]
+    parameters = [value for value in model.parameters() if value.requires_grad]
+
+    def grads(roots: Sequence[Tensor], seeds: Sequence[Tensor] | None, keep: bool) -> list[Tensor]:
+        wanted = [(root, place) for place, root in enumerate(roots) if root.requires_grad]
+        if not wanted:
+            return [torch.zeros_like(value) for value in parameters]
+        found = torch.autograd.grad(
+            [root for root, _ in wanted],
+            parameters,
+            None if seeds is None else [seeds[place] for _, place in wanted],
+            retain_graph=keep,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return [value.detach() for value in found]
+
+    with _hooks(model, layout, cut=False) as passes, torch.enable_grad():
+        torch.manual_seed(seed)
+        value = loss(_first(model(x)), labels)
+        if not bool(torch.isfinite(value)):
+            raise MeasureError("the loss is not finite: there are no gradients to measure")
+        whole = grads([value], None, keep=False)
+    for passed in passes.values():
+        _split_neuron(passed)
+    with _hooks(model, layout, cut=True) as again, torch.enable_grad():
+        torch.manual_seed(seed)
+        same = loss(_first(model(x)), labels)
+        inputs = [again[name].x for name in passes]
+        parts = {
+            part: grads(inputs, [getattr(each, part)[0] for each in passes.values()], keep=True)
+            for part in ("spatial", "temporal")
+        }
+        direct = grads([same], None, keep=False)
+    for part, found in parts.items():
+        place = {name: index for index, name in enumerate(names)}
+        for each in passes.values():
+            own = getattr(each, part)[1:]
+            for gradient, (name, _) in zip(own, _own_parameters(each), strict=True):
+                if name in place:
+                    found[place[name]] = found[place[name]] + gradient
+
+    def named(found: Sequence[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(names, found, strict=True))
+
+    return Split(
+        float(value.detach()),
+        named(whole),
+        named(parts["spatial"]),
+        named(parts["temporal"]),
+        named(direct),
+        {name: (each.spatial[0], each.temporal[0]) for name, each in passes.items()},
+    )
+
+
+def _own_parameters(passed: _Passed) -> list[tuple[str, Tensor]]:
+    """A layer's learnables in the order of its program, under their names in the model."""
+    names = {id(value): name for name, value in passed.neuron.named_parameters()}
+    return [(f"{passed.layer.name}.{names[id(value)]}", value) for value in passed.neuron.params()]
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The output; of several the first."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def _hooks(model: nn.Module, layout: Layout, cut: bool) -> Iterator[dict[str, _Passed]]:
+    """Notes what each layer of neurons takes; either the gradient of its output, or cut there."""
+    passes: dict[str, _Passed] = {}
+
+    def hook_of(layer: NeuronLayer) -> Callable[..., Tensor | None]:
+        def hook(module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+            (x,) = args
+            if cut:
+                passes[layer.name] = _Passed(layer, module, x)
+                return out.detach()
+            passes[layer.name] = passed = _Passed(layer, module, x.detach())
+            if out.requires_grad:
+                out.register_hook(lambda grad: setattr(passed, "grad", grad))
+            return None
+
+        return hook
+
+    handles = [neuron_of(model, n).register_forward_hook(hook_of(n)) for n in layout.neurons]
+    try:
+        yield passes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _split_neuron(passed: _Passed) -> None:
+    """The two parts of the gradients of a layer's input and parameters, through all steps.
+
+    The whole gradient of the states goes back through time; at each step what it adds to the input
+    is the temporal part, what the output's gradient adds is the spatial one.
+    """
+    neuron, x = passed.neuron, passed.x
+    params = [value.detach() for value in neuron.params()]
+    passed.spatial = [torch.zeros_like(value) for value in (x, *params)]
+    passed.temporal = [torch.zeros_like(value) for value in (x, *params)]
+    if passed.grad is None:
+        return
+    run = kernel(neuron.program)
+    static = is_static(x, neuron.rank)
+    grad = passed.grad
+    if is_timeless(x, neuron.rank, neuron.program):
+        inputs, grad = [x], grad.unsqueeze(0)
+    else:
+        inputs = [x] * neuron.steps if static else list(x.unbind(0))
+    states = run.initial_states(wide(inputs[0]))
+    history = [states]
+    for x_t in inputs[:-1]:
+        _, *states = run.step(wide(x_t), *states, *params)
+        history.append(list(states))
+    incoming = [torch.zeros_like(state) for state in history[0]]
+    none = [torch.zeros_like(state) for state in history[0]]
+    for t in range(len(inputs) - 1, -1, -1):
+        above = wide(grad[t])
+        before = (wide(inputs[t]), *history[t], *params)
+        spatial = run.step_vjp(*before, above, *none)
+        temporal = run.step_vjp(*before, torch.zeros_like(above), *incoming)
+        count = len(incoming)
+        for parts, found in ((passed.spatial, spatial), (passed.temporal, temporal)):
+            (parts[0] if static else parts[0][t]).add_(found[0])
+            for total, part in zip(parts[1:], found[1 + count :], strict=True):
+                total.add_(part)
+        incoming = [
+            a + b for a, b in zip(spatial[1 : 1 + count], temporal[1 : 1 + count], strict=True)
+        ]
+
+
+class GradientMeans:
+    """Gathers norms over batches."""
+
+    def __init__(self, model: nn.Module, layout: Layout, loss: Loss, seed: int) -> None:
+        self._model = model
+        self._layout = layout
+        self._loss = loss
+        self._seed = seed
+        self._batches = 0
+        self._losses = 0.0
+        self._elements: dict[str, int] = {}
+        self._norms: dict[str, list[float]] = {}
+        self._inputs: dict[str, list[float]] = {}
+
+    def add(self, x: Tensor, labels: Tensor) -> None:
+        """Measure one batch."""
+        split = split_gradients(self._model, self._layout, x, labels, self._loss, self._seed)
+        self._batches += 1
+        self._losses += split.loss
+        for name, whole in split.whole.items():
+            parts = (split.spatial[name], split.temporal[name], split.direct[name])
+            rest = whole - parts[0] - parts[1] - parts[2]
+            norms = [_norm(value) for value in (whole, *parts, rest)]
+            if norms[0]:
+                norms[4] /= norms[0]
+            self._elements[name] = whole.numel()
+            self._norms[name] = _sums(self._norms.get(name), norms)
+        images = len(labels)
+        for name, (spatial, temporal) in split.inputs.items():
+            found = [images * _norm(value) for value in (spatial + temporal, spatial, temporal)]
+            scaled = [value / images**0.5 for value in found]
+            self._inputs[name] = _sums(self._inputs.get(name), scaled)
+
+    def result(self) -> GradientNorms:
+        count = self._batches
+        parameters = tuple(
+            GradientNorm(name, self._elements[name], *(value / count for value in norms))
+            for name, norms in self._norms.items()
+        )
+        neurons = tuple(
+            NeuronGradientNorm(
+                layer.name, layer.main, *(value / count for value in self._inputs[layer.name])
+            )
+            for layer in self._layout.neurons
+        )
+        return GradientNorms(self._losses / count, count, parameters, neurons)
+
+
+def _norm(value: Tensor) -> float:
+    return float(torch.linalg.vector_norm(value, dtype=torch.float64))
+
+
+def _sums(sums: list[float] | None, values: list[float]) -> list[float]:
+    return values if sums is None else [a + b for a, b in zip(sums, values, strict=True)]

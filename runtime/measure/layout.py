@@ -1,0 +1,64 @@
+"""What of a network is measured, by the names of its modules.
+
+The compiler's graph knows which neuron stands on the main path, what kind of values a weight
+reads and what a block gives; the runtime does not ask the compiler, so whoever measures hands
+these facts in (``danetc.measuring.layout_of`` makes them from a graph).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronLayer:
+    """A layer of neurons, in the order of the forward pass.
+
+    ``name`` is the module's qualified name. ``main`` says that it stands on the main path (stem,
+    branches, interblock modules, head) and not in a shortcut, ``interblock`` that it stands behind
+    the addition that joins a block, ``spiking`` that it gives nothing but 0 and 1.
+    """
+
+    name: str
+    main: bool
+    interblock: bool
+    spiking: bool
+    stage: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLayer:
+    """A convolution or linear layer. ``kind`` of its input is ``spike``, ``count`` or ``analog``."""
+
+    name: str
+    main: bool
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOutput:
+    """What a block passes on: what module ``name`` gives, or item ``index`` of the tuple."""
+
+    name: str
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageLayout:
+    """A stage and the outputs of its blocks. ``kind`` is what the compiler knows of them."""
+
+    name: str
+    connection: str
+    rule: str
+    kind: str
+    blocks: tuple[BlockOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All that can be measured of a network."""
+
+    network: str
+    neurons: tuple[NeuronLayer, ...]
+    weights: tuple[WeightLayer, ...]
+    stages: tuple[StageLayout, ...]

@@ -1,0 +1,171 @@
+"""Membrane potential and threshold of a neuron, found in its program.
+
+A program is any equations; nothing in it is called a membrane. What fires is: ``heaviside`` of
+something. Where that is a difference ``v - v_threshold``, ``v`` is the membrane potential before
+the reset and ``v_threshold`` the threshold; else the whole argument is the potential and the
+threshold is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from danetc.dsl.neuron_program import (
+    INPUT,
+    NeuronProgram,
+    NeuronState,
+    SurrogateProgram,
+    unique,
+)
+from danetc.dsl.ssa import Op, Operand
+from danetc.runtime.kernel import Kernel, kernel, spread, wide
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.ops import is_static, is_timeless
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Membrane:
+    """Operands of a program: ``potential - threshold`` is ``argument``, that of heaviside."""
+
+    potential: Operand
+    threshold: Operand
+    argument: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class NoMembrane:
+    """A program without a single membrane potential, and why: half a sentence."""
+
+    reason: str
+
+
+def find_membrane(program: NeuronProgram) -> Membrane | NoMembrane:
+    """The membrane of the neuron's output, or why there is none.
+
+    Where the output itself is a heaviside it is that one's; else the program may have one alone.
+    """
+    ops = {op.name: op for op in program.ops}
+    firing = [op for op in program.ops if op.opcode == "heaviside"]
+    if not firing:
+        return NoMembrane(f"neuron {program.name} has no threshold: it uses no heaviside")
+    output = [op for op in firing if op.name == program.output]
+    if not output and len(firing) > 1:
+        names = ", ".join(str(op.args[0]) for op in firing)
+        return NoMembrane(
+            f"neuron {program.name} has no single membrane potential: its output is made of "
+            f"{len(firing)} heavisides (of {names})"
+        )
+    fires = output[0] if output else firing[0]
+    return _split(program, ops, fires.args[0])
+
+
+def _split(program: NeuronProgram, ops: dict[str, Op], argument: Operand) -> Membrane:
+    """The two sides of heaviside's argument."""
+    whole = Membrane(argument, 0.0, argument)
+    op = ops.get(argument) if isinstance(argument, str) else None
+    if op is None or op.opcode != "sub":
+        return whole
+    left, right = op.args
+    scalars = program.scalars()
+    scalar = isinstance(right, float) or right in scalars
+    if isinstance(left, float) or left in scalars:
+        return whole  # `threshold - v` fires below it
+    named = _named(left)
+    if _named(argument) and not (named and scalar):
+        return whole  # `v = a - b; s = heaviside(v)`
+    return Membrane(left, right, argument) if scalar or named else whole
+
+
+def _named(value: Operand) -> bool:
+    """Whether the text gave the value a name; those of the compiler begin with ``_``."""
+    return isinstance(value, str) and not value.startswith("_")
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One time step of a layer, all [N, ...], float32 at least.
+
+    ``potential`` (before the reset), ``threshold``, ``argument`` (their difference) and ``slope``
+    (the surrogate's derivative there: dO/dV) are None where there is no membrane.
+    """
+
+    x: Tensor
+    potential: Tensor | None
+    threshold: Tensor | None
+    argument: Tensor | None
+    slope: Tensor | None
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A program that also hands out what is inside it; its arithmetic is the layer's own."""
+
+    kernel: Kernel
+    membrane: Membrane | NoMembrane
+    slope: Kernel | float | None
+
+    def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
+        """The time steps of a layer for its input [N, ...] or [T, N, ...].
+
+        One instant alone, that stands for all, where nothing in the layer varies.
+        """
+        params = [value.detach() for value in neuron.params()]
+        if is_timeless(x, neuron.rank, neuron.program):
+            inputs: Sequence[Tensor] = [x]
+        else:
+            inputs = [x] * neuron.steps if is_static(x, neuron.rank) else x.unbind(0)
+        states = self.kernel.initial_states(wide(inputs[0]))
+        for x_t in inputs:
+            current = wide(x_t)
+            _, *states = self.kernel.step(current, *states, *params)
+            if isinstance(self.membrane, NoMembrane):
+                yield Instant(current, None, None, None, None)
+                continue
+            potential, threshold, argument = states[-3:]
+            yield Instant(current, potential, threshold, argument, self._slope(argument))
+
+    def _slope(self, argument: Tensor) -> Tensor:
+        match self.slope:
+            case float(value):
+                return torch.full_like(argument, value)
+            case Kernel() as surrogate:
+                return spread(surrogate.step(argument)[0], argument)
+            case None:
+                raise ValueError("a neuron with heaviside has no surrogate")
+
+
+@lru_cache(maxsize=256)
+def instrument(program: str) -> Instrument:
+    """The instrument of a program's text."""
+    parsed = NeuronProgram.parse(program)
+    membrane = find_membrane(parsed)
+    if isinstance(membrane, NoMembrane):
+        return Instrument(kernel(program), membrane, None)
+    taken = {INPUT, *(state.name for state in parsed.states), *(op.name for op in parsed.ops)}
+    taken |= {item.parameter for item in parsed.learnables}
+    names: list[str] = []
+    for wanted in ("seen_potential", "seen_threshold", "seen_argument"):
+        names.append(unique(wanted, taken.union(names)))
+    seen = replace(
+        parsed,
+        states=(*parsed.states, *(NeuronState(name, 0.0) for name in names)),
+        next_states=(
+            *parsed.next_states,
+            membrane.potential,
+            membrane.threshold,
+            membrane.argument,
+        ),
+    )
+    return Instrument(kernel(seen.text()), membrane, _slope_kernel(parsed.surrogate))
+
+
+def _slope_kernel(surrogate: SurrogateProgram | None) -> Kernel | float | None:
+    """The surrogate's derivative as a program of its own."""
+    if surrogate is None or isinstance(surrogate.derivative, float):
+        return None if surrogate is None else float(surrogate.derivative)
+    program = NeuronProgram("slope", (), (), surrogate.ops, surrogate.derivative, (), surrogate)
+    return kernel(program.text())

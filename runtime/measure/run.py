@@ -1,0 +1,188 @@
+"""Measuring a model: batches go through it once, and all that was asked for is gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from danetc.runtime.measure.energy import HOROWITZ_45NM, EnergyModel
+from danetc.runtime.measure.firing_rate import FiringRate, FiringRates
+from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
+from danetc.runtime.measure.layout import Layout
+from danetc.runtime.measure.membrane_potential import MembranePotentials, Potential
+from danetc.runtime.measure.neuron_input import Input, NeuronInputs
+from danetc.runtime.measure.observe import MeasureError, Observer, observed
+from danetc.runtime.measure.operations import OperationCount, Operations
+from danetc.runtime.measure.stability import GradientStability, Layers, Stability, Time
+from danetc.runtime.measure.values import PropagatedValues, Values
+from danetc.runtime.model import Model
+from danetc.runtime.norm import StepBatchNorm2d
+from torch import Tensor, nn
+
+MEASURES: Mapping[str, str] = {
+    "firing-rate": "mean spikes of each neuron layer",
+    "gradient-stability": "dO/dV of each neuron layer, and the product over them",
+    "potential": "membrane potentials before the reset",
+    "input": "what neurons take, against N(0, V_th^2)",
+    "gradients": "gradient norms, spatial and temporal part",
+    "values": "what passes from block to block",
+    "operations": "additions and multiply-accumulates per image, and their energy",
+}
+"""Every measure and what it is, in the order of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure.
+
+    ``statistics`` of norms are the ``running`` ones or those of the ``batch`` (of a network that
+    was never trained the running ones say nothing); drop-out is off. ``time`` and ``layers`` belong
+    to gradient stability. ``seed`` is that of encoders that draw spikes.
+    """
+
+    statistics: Literal["running", "batch"] = "running"
+    time: Time = "sum"
+    layers: Layers = "main"
+    energy: EnergyModel = HOROWITZ_45NM
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What was measured; None where it was not asked for."""
+
+    network: str
+    images: int
+    batches: int
+    statistics: str
+    firing_rate: FiringRates | None = None
+    gradient_stability: GradientStability | None = None
+    potential: MembranePotentials | None = None
+    input: NeuronInputs | None = None
+    gradients: GradientNorms | None = None
+    values: PropagatedValues | None = None
+    operations: Operations | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """All of it for JSON; what was not measured is left out."""
+        record: dict[str, object] = {
+            name: getattr(self, name) for name in ("network", "images", "batches", "statistics")
+        }
+        for name in MEASURES:
+            found = getattr(self, name.replace("-", "_"))
+            if found is not None:
+                record[name.replace("-", "_")] = found.as_dict()
+        return record
+
+
+def mean_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of [N, classes], or of the mean over time of [T, N, classes]."""
+    logits = output.mean(0) if output.dim() == 3 else output
+    return nn.functional.cross_entropy(logits, labels)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Who gathers what."""
+
+    observers: dict[str, Any] = field(default_factory=dict)
+    gradients: GradientMeans | None = None
+
+
+def measure(
+    model: Model,
+    layout: Layout,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    only: Collection[str] = (),
+    options: Options | None = None,
+    loss: Loss = mean_cross_entropy,
+    tick: Callable[[int], None] = lambda images: None,
+) -> Measures:
+    """Measure ``model`` (of the eager backend) on batches of images and labels.
+
+    ``only`` names measures; none stands for all. ``loss`` of the (first) output and the labels is
+    what gradients are of. ``tick`` is told the images of each batch when it is done. The model is left as it was: buffers, mode, gradients and the random
+    state. Raises MeasureError for a model of another backend, an unknown measure, no data, and
+    for values that are not finite.
+    """
+    options = options or Options()
+    unknown = [name for name in only if name not in MEASURES]
+    if unknown:
+        raise MeasureError(f"there is no measure {unknown[0]}; there are {', '.join(MEASURES)}")
+    wanted = [name for name in MEASURES if not only or name in only]
+    asked = _gather(model, layout, wanted, options, loss)
+    observers: list[Observer] = list(asked.observers.values())
+    images = count = 0
+    device = next((value.device for value in model.parameters()), torch.device("cpu"))
+    with _as_it_was(model), torch.random.fork_rng(enabled=True):
+        _set_mode(model, options.statistics)
+        for x, labels in batches:
+            x, labels = x.to(device), labels.to(device)
+            for observer in observers:
+                observer.batch(len(labels))
+            if observers:
+                with observed(model, layout, observers), torch.no_grad():
+                    torch.manual_seed(options.seed + count)
+                    model(x)
+            if asked.gradients is not None:
+                asked.gradients.add(x, labels)
+            images += len(labels)
+            count += 1
+            tick(len(labels))
+    if not count:
+        raise MeasureError("there is no batch to measure")
+    results = {name.replace("-", "_"): each.result() for name, each in asked.observers.items()}
+    if asked.gradients is not None:
+        results["gradients"] = asked.gradients.result()
+    return Measures(layout.network, images, count, options.statistics, **results)
+
+
+def _gather(
+    model: Model, layout: Layout, wanted: Collection[str], options: Options, loss: Loss
+) -> _Asked:
+    asked = _Asked()
+    for name in wanted:
+        match name:
+            case "firing-rate":
+                asked.observers[name] = FiringRate(layout)
+            case "gradient-stability":
+                asked.observers[name] = Stability(layout, options.time, options.layers)
+            case "potential":
+                asked.observers[name] = Potential(layout)
+            case "input":
+                asked.observers[name] = Input(layout)
+            case "values":
+                asked.observers[name] = Values(layout)
+            case "operations":
+                asked.observers[name] = OperationCount(layout, options.energy)
+            case "gradients":
+                asked.gradients = GradientMeans(model, layout, loss, options.seed)
+    return asked
+
+
+def _set_mode(model: nn.Module, statistics: str) -> None:
+    """All in evaluation mode, but norms in training mode for statistics of the batch."""
+    model.eval()
+    if statistics == "batch":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | StepBatchNorm2d):
+                module.training = True
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Gives modes and buffers back as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(value, value.clone()) for value in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for value, before in buffers:
+                value.copy_(before)
