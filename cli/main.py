@@ -20,6 +20,7 @@ COMMANDS = {
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
     "train": "Train a network on a data set.",
+    "measure": "Measure firing rates, gradients and energy on data.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""

@@ -78,6 +78,11 @@ def _table(title: str, first: str, heads: Sequence[str]) -> Table:
     return table
 
 
+def _real(value: float) -> str:
+    text = f"{value:.3f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
 def _by_layer(found: Any) -> Mapping[str, Any]:
     return {} if found is None else {each.layer: each for each in found.layers}
 
@@ -97,14 +102,14 @@ def _neurons(measures: Measures, layout: Layout) -> Table | None:
         columns.append(("dO/dV", stable, lambda each: f"{each.stability:.4f}"))
     if measures.potential is not None:
         columns += [
-            ("V mean", potentials, lambda each: f"{each.distribution.mean:.3f}"),
-            ("V std", potentials, lambda each: f"{each.distribution.std:.3f}"),
+            ("V mean", potentials, lambda each: _real(each.distribution.mean)),
+            ("V std", potentials, lambda each: _real(each.distribution.std)),
             ("V >= V_th", potentials, lambda each: f"{each.firing:.2%}"),
         ]
     if measures.input is not None:
         columns += [
-            ("X mean", inputs, lambda each: f"{each.distribution.mean:.3f}"),
-            ("X std", inputs, lambda each: f"{each.distribution.std:.3f}"),
+            ("X mean", inputs, lambda each: _real(each.distribution.mean)),
+            ("X std", inputs, lambda each: _real(each.distribution.std)),
             (
                 "X to N(0, V_th^2)",
                 inputs,
