@@ -1,0 +1,500 @@
+"""Equivalence of graphs: what counts as one network, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.equivalence import (
+    Different,
+    Same,
+    compare_graphs,
+    weights_by_name_or_order,
+)
+from danetc.compiler.equivalence.programs import program_form
+from danetc.compiler.graph import Graph, Node
+from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.printer import print_program
+from danetc.runtime.agreement import agreement
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.compiler.test_generated import programs
+from tests.generating import examples
+
+DEPTHS = (18, 34, 50, 101, 152)
+
+
+def shipped(name: str, **settings: object) -> Graph:
+    return graph_of(check_file(name), settings=settings, passes=())
+
+
+def network(body: str, more: str = "") -> Graph:
+    """A small network of a connection and stages; ``body`` overrides any of its settings."""
+    text = f"""use std
+    {more}
+    network base(classes = 5) {{
+      input = image(3, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
+      stem = conv(4) -> norm -> spike
+      stages = stage(basic(4), 3) via origin
+      head = avgpool -> mean_over_time -> linear(classes)
+    }}
+    network it = base {{ {body} }}"""
+    return graph_of(check_text(text), "it", passes=())
+
+
+def same(left: Graph, right: Graph) -> Same:
+    result = compare_graphs(left, right)
+    assert isinstance(result, Same), result
+    back = compare_graphs(right, left)
+    assert isinstance(back, Same)
+    assert len(back.weights) == len(result.weights) == len(dict(result.weights))
+    return result
+
+
+def different(left: Graph, right: Graph) -> Different:
+    result = compare_graphs(left, right)
+    assert isinstance(result, Different)
+    assert isinstance(compare_graphs(right, left), Different)
+    return result
+
+
+# -- the paper's networks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(("base", "dense"), [("origin", "danet_c"), ("baa", "danet_d")])
+def test_the_dense_rule_changes_all_but_stages_of_two_blocks(
+    base: str, dense: str, depth: int
+) -> None:
+    left, right = shipped(f"{base}_r{depth}"), shipped(f"{dense}_r{depth}")
+    if depth == 18:
+        assert same(left, right).to_the_bit
+        return
+    found = different(left, right)
+    assert found.left is not None
+    assert found.right is not None
+    # The third block of the first stage is the first that is fed by a sum.
+    assert found.left.path == found.right.path == "stages.0.blocks.2.branch.conv1"
+    assert "stages.0.blocks.0.spike` + `stages.0.blocks.1.spike" in found.reason
+
+
+DENSE = "connection bare {{ {parts}; out = branch + shortcut if i == 0 else branch }}"
+CHAINS = {
+    "danet_a": ("imagenet_pa_a", "each = spike -> conv -> norm; projection = conv -> norm"),
+    "danet_b": ("imagenet_pa_b", "each = norm -> spike -> conv; projection = conv -> norm"),
+    "sew": ("imagenet", "each = conv -> norm -> spike; projection = conv -> norm -> spike"),
+}
+
+
+@pytest.mark.parametrize("depth", [34, 152])
+@pytest.mark.parametrize("family", CHAINS)
+def test_a_chain_with_identity_is_the_dense_form_without(family: str, depth: int) -> None:
+    base, parts = CHAINS[family]
+    text = f"""use std
+    use "{check_file(f"{family}_r18").module.source.name.rpartition("/")[0]}/lib/imagenet.danet"
+    {DENSE.format(parts=parts)}
+    network n = {base} {{ stages = resnet{depth} via bare by densely_additive_all }}"""
+    dense = graph_of(check_text(text), passes=())
+    result = same(shipped(f"{family}_r{depth}"), dense)
+    assert result.to_the_bit
+    chain = shipped(f"{family}_r{depth}")
+    assert all(chain[a].path == dense[b].path for a, b in result.weights)
+
+
+def test_the_shipped_dense_form_is_the_shipped_chain() -> None:
+    assert same(shipped("danet_a_r34"), shipped("danet_a_dense_r34")).to_the_bit
+
+
+@pytest.mark.parametrize("rule", ["densely_additive", "densely_additive_all"])
+def test_with_the_identity_in_the_block_dense_and_plain_differ(rule: str) -> None:
+    for connection in ("origin", "baa", "pa_a", "sew"):
+        chain = network(f"stages = stage(basic(4), 3) via {connection}")
+        different(chain, network(f"stages = stage(basic(4), 3) via {connection} by {rule}"))
+
+
+def test_first_weights_count() -> None:
+    found = different(shipped("origin_r18"), shipped("tdbn_r18"))
+    assert found.only_starts
+    assert "init" in found.reason
+    assert not different(shipped("origin_r18"), shipped("baa_r18")).only_starts
+
+
+# -- other ways of writing one network -------------------------------------------------------------
+
+REWRITTEN = {
+    "renamed": (
+        "stages = stage(basic(4), 3) via mine",
+        "connection mine(after = spike) { last = conv -> norm; each = conv -> norm -> spike; "
+        "projection = conv -> norm; out = (shortcut + branch) -> after }",
+    ),
+    "own_block": (
+        "stages = stage(two(4), 3) via origin",
+        "block two(w, stride = 1) = (conv(w, kernel = 3, stride = stride) -> conv(w, kernel = 3))",
+    ),
+    "own_rule": (
+        "stages = stage(basic(4), 3) via origin by latest",
+        "rule latest { result = sum(out[n - 1 .. n - 1]); in[k] = max(out[k - 1]) }",
+    ),
+    "two_stages": (
+        "stages = stage(basic(4), 1) via origin -> stage(basic(4), 2) via origin by densely_additive",
+        "",
+    ),
+    "own_neuron": (
+        "neuron = mine",
+        "neuron mine(leak = 2.0) { state p = 0.0; a = p * (1 - 1 / leak); b = (x + 0.0) * (1 / leak); "
+        "q = b + a; fire = heaviside(q - 1.0); p = (1 - fire) * q + 0.0 * fire; s = fire }",
+    ),
+    "nothing_dropped": ("stem = conv(4) -> norm -> dropout(0.0) -> spike -> maxpool(1)", ""),
+    "twice_negated": (
+        "stages = stage(basic(4), 3) via mine",
+        "connection mine { each = conv -> norm -> spike; last = conv -> norm; "
+        "projection = conv -> norm; out = (branch - (0 - shortcut)) -> spike }",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", REWRITTEN)
+def test_a_network_written_in_another_way_is_equal(way: str) -> None:
+    body, more = REWRITTEN[way]
+    left, right = network(""), network(body, more)
+    result = same(left, right)
+    kinds = [(left[a].op, right[b].op) for a, b in result.weights]
+    assert all(a == b for a, b in kinds)
+    assert len(kinds) == sum(
+        node.op in ("conv", "batchnorm", "linear") for node in left.nodes.values()
+    )
+
+
+def test_sums_in_another_order_are_equal_to_rounding() -> None:
+    def three(out: str) -> Graph:
+        block = f"block three(w) {{ a = in -> conv(w) -> norm; b = in -> conv(w, kernel = 1) -> norm; c = in -> conv(w, kernel = 5) -> norm; out = {out} -> spike }}"
+        return network("stages = stage(three(4), 2)", block)
+
+    assert same(three("(a + b + c)"), three("((b + a) + c)")).to_the_bit
+    assert not same(three("(a + b + c)"), three("(a + (b + c))")).to_the_bit
+    assert not same(three("(a + b + c)"), three("(c + a + b)")).to_the_bit
+    different(three("(a + b + c)"), three("(a + b + b + c)"))
+    different(three("(a + b + c)"), three("(a - b + c)"))
+    different(three("(a - b + c)"), three("(b - a + c)"))
+    assert same(three("(a * b * c)"), three("(c * (b * a))"))
+    different(three("(a * b + c)"), three("(a * (b + c))"))
+    assert same(three("(a + a + b + c)"), three("(2 * a + b + c)"))
+
+
+def test_layers_that_look_alike_are_told_apart_by_what_reads_them() -> None:
+    """Two equal convolutions of one value, one of them behind the other order of channels."""
+
+    def twins(order: str) -> Graph:
+        block = f"block twins(w) {{ a = in -> conv(w); b = in -> conv(w); g = b -> sigmoid; out = concat({order}) }}"
+        return network("stages = stage(twins(2), 1)", block)
+
+    left, right = twins("a, g"), twins("g, a")
+    different(left, right)
+    for _ in range(2):
+        result = same(left, left)
+        assert all(a == b for a, b in result.weights)
+    renamed = network(
+        "stages = stage(twins(2), 1)",
+        "block twins(w) { first = in -> conv(w); second = in -> conv(w); g = first -> sigmoid; out = concat(second, g) }",
+    )
+    result = same(left, renamed)
+    paths = {left[a].path: renamed[b].path for a, b in result.weights if left[a].op == "conv"}
+    crossed = [(a, b) for a, b in paths.items() if "stages" in a]
+    assert len(crossed) == 2
+    assert all(a != b for a, b in crossed)
+
+
+def test_one_layer_used_twice_is_not_two_layers() -> None:
+    def squared(second: str) -> Graph:
+        block = f"block squared(w) {{ a = in -> conv(w); b = in -> conv(w); c = {second}; out = concat(a * c, b) }}"
+        return network("stages = stage(squared(2), 1)", block)
+
+    different(squared("a"), squared("b"))
+
+
+# -- other networks --------------------------------------------------------------------------------
+
+MUTATED = {
+    "threshold": ("neuron = LIF(v_threshold = 0.9)", "neuron"),
+    "leak": ("neuron = LIF(tau = 3.0)", "neuron"),
+    "reset": ("neuron = LIF(detach_reset = true)", "neuron"),
+    "surrogate": ("surrogate = sigmoid(alpha = 2)", "neuron"),
+    "neuron": ("neuron = PLIF", "neuron"),
+    "norm": ("norm = tebn", "tebn"),
+    "groups": ("norm = groupnorm(2)", "groupnorm"),
+    "first_weight": ("norm = batchnorm(init = 0.5)", "init"),
+    "stride": ("stages = stage(basic(4), 3, stride = 2) via origin", "stride"),
+    "kernel": ("stem = conv(4, kernel = 5) -> norm -> spike", "kernel 3 and 5"),
+    "bias": ("stem = conv(4, bias = true) -> norm -> spike", "bias"),
+    "width": ("stem = conv(5) -> norm -> spike", "width 4 and 5"),
+    "pooling": ("stem = conv(4) -> norm -> spike -> maxpool(3, stride = 1)", ""),
+    "dropout": ("stem = conv(4) -> norm -> dropout(0.1) -> spike", ""),
+    "blocks": ("stages = stage(basic(4), 4) via origin", ""),
+    "order": ("stem = conv(4) -> spike -> norm", ""),
+    "connection": ("stages = stage(basic(4), 3) via sew", ""),
+}
+
+
+@pytest.mark.parametrize("change", MUTATED)
+def test_another_network_is_different_and_the_first_difference_is_told(change: str) -> None:
+    body, word = MUTATED[change]
+    found = different(network(""), network(body))
+    assert found.comparable
+    assert word in found.reason
+    assert found.left is not None
+    assert found.left.origin.line >= 1
+
+
+OUTSIDE = {
+    "steps": ("steps = 3", "T = 2 and T = 3"),
+    "channels": ("input = image(1, 8, 8)", "other inputs: 3 x 8 x 8 and 1 x 8 x 8"),
+    "frames": ("input = events(3, 8, 8)", "a sequence"),
+    "classes": ("head = avgpool -> mean_over_time -> linear(4)", "other outputs: 5 and 4"),
+    "time": ("head = avgpool -> linear(5)", "at each time step"),
+}
+
+
+@pytest.mark.parametrize("change", OUTSIDE)
+def test_other_inputs_and_outputs_are_seen_at_once(change: str) -> None:
+    body, reason = OUTSIDE[change]
+    found = different(network(""), network(body))
+    assert not found.comparable
+    assert reason in found.reason
+
+
+# -- neurons ---------------------------------------------------------------------------------------
+
+PROGRAM = "neuron n; state u = 0.0; state a = 0.0; learn w = 0.5; learn z = 0.5; {ops}; next u = {u}; next a = {a}; out s"
+OPS = "p = mul w x; q = mul z u; v = add p q; t = sub v a; s = heaviside t; d = mul a 0.5; e = add d s"
+
+
+def test_the_form_of_a_neuron_knows_no_names_and_no_order() -> None:
+    text = PROGRAM.format(ops=OPS, u="v", a="e")
+    swapped = text.replace("add p q", "add q p").replace("mul w x", "mul x w")
+    assert program_form(swapped) == program_form(text)
+    renamed = (
+        "neuron other; state b = 0.0; state y = 0.0; learn k1 = 0.5; learn k2 = 0.5; "
+        "q = mul k1 y; p = mul k2 x; v = add q p; t = sub v b; s = heaviside t; "
+        "d = mul 0.5 b; e = add s d; next b = e; next y = v; out s"
+    )
+    assert program_form(renamed) == program_form(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sub v a", "sub a v"),
+        ("state a = 0.0", "state a = 1.0"),
+        ("mul z u", "mul w u"),  # one learnable in two places is not two
+        ("learn z = 0.5", "learn z = 0.5 above 0.0"),
+        ("mul a 0.5", "mul a 0.25"),
+        ("mul z u", "mul z a"),
+    ],
+)
+def test_the_form_of_a_neuron_knows_its_equations(old: str, new: str) -> None:
+    text = PROGRAM.format(ops=OPS, u="v", a="e")
+    changed = text.replace(old, new)
+    if "above" in new:
+        changed = changed.replace("mul z u", "mul z_raw u")
+    assert changed != text
+    assert program_form(changed) != program_form(text)
+
+
+# -- generated networks ----------------------------------------------------------------------------
+
+
+def scrambled(graph: Graph, random: Random) -> Graph:
+    """The same network: other ids, names and order; sums and products bracketed otherwise."""
+    nodes: dict[int, Node] = {}
+    fresh = iter(random.sample(range(10_000), 3_000))
+    to: dict[int, int] = {}
+    waiting = list(graph.nodes.values())
+
+    def put(node: Node, inputs: Sequence[int]) -> int:
+        id = next(fresh)
+        nodes[id] = replace(node, id=id, inputs=tuple(inputs), name=f"n{id}", scope=("s",))
+        return id
+
+    def put_split(node: Node, inputs: list[int]) -> int:
+        random.shuffle(inputs)
+        if len(inputs) > 2:
+            cut = random.randrange(1, len(inputs))
+            parts = inputs[:cut], inputs[cut:]
+            inputs = [put_split(node, part) if part[1:] else part[0] for part in parts]
+        return put(node, inputs)
+
+    while waiting:
+        ready = [node for node in waiting if all(i in to for i in node.inputs)]
+        node = random.choice(ready)
+        waiting.remove(node)
+        inputs = [to[i] for i in node.inputs]
+        if node.op in ("add", "mul", "maximum"):
+            to[node.id] = put_split(node, inputs)
+        elif node.op == "concat" and len(inputs) > 2 and random.random() < 0.5:
+            first = [graph[i].value.shape for i in node.inputs[:2]]
+            shape = (sum(item[0] for item in first), *first[0][1:])
+            part = put(replace(node, value=replace(node.value, shape=shape)), inputs[:2])
+            to[node.id] = put(node, [part, *inputs[2:]])
+        else:
+            to[node.id] = put(node, inputs)
+    keys = {key: f"k{random.random()}" for key in graph.neurons}
+    nodes = {
+        id: replace(node, attrs={**node.attrs, "neuron": keys[str(node.attrs["neuron"])]})
+        if node.op == "neuron"
+        else node
+        for id, node in nodes.items()
+    }
+    return replace(
+        graph,
+        name="scrambled",
+        nodes=nodes,
+        outputs={name: to[id] for name, id in graph.outputs.items()},
+        stages=(),
+        neurons={keys[key]: text for key, text in graph.neurons.items()},
+        stem_output=to[graph.stem_output],
+    )
+
+
+def generated(program: object) -> Graph:
+    try:
+        return graph_of(check_text(print_program(program)), passes=())  # type: ignore[arg-type]
+    except SpecError:
+        assume(False)
+        raise
+
+
+def weights(left: Graph, right: Graph, pairs: Sequence[tuple[int, int]]) -> dict[str, str]:
+    """Parameters of the left model to those of the right."""
+    models = emit(left), emit(right)
+
+    def names(side: int, node: Node) -> list[str]:
+        path = ".".join(map(attribute, (*node.scope, node.name)))
+        module = models[side].get_submodule(path)
+        return [f"{path}.{name}" for name, _ in module.named_parameters()]
+
+    return {
+        a: b
+        for mine, other in pairs
+        for a, b in zip(names(0, left[mine]), names(1, right[other]), strict=True)
+    }
+
+
+@examples(40)
+@given(programs(), st.integers(0, 2**32))
+def test_names_order_and_brackets_do_not_count(program: object, seed: int) -> None:
+    graph = generated(program)
+    other = scrambled(graph, Random(seed))
+    result = same(graph, other)
+    for a, b in result.weights:
+        assert graph[a].op == other[b].op
+
+
+@examples(6)
+@given(programs(), st.integers(0, 2**32))
+def test_the_mapping_of_weights_makes_both_compute_the_same(program: object, seed: int) -> None:
+    """Independent of forms: both models run with the weights that the mapping says."""
+    graph = generated(program)
+    other = scrambled(graph, Random(seed))
+    result = same(graph, other)
+    pairs = weights(graph, other, result.weights)
+    left, right = emit(graph), emit(other)
+    assert len(pairs) == len(list(left.parameters()))
+    assert agreement(left, right, pairs, (2, *graph.input.value.shape)).same
+
+
+def change_number(node: Node, random: Random) -> Node | None:
+    """A node with another number among its attributes."""
+    names = [
+        name
+        for name in ("kernel", "stride", "width", "init", "padding", "alpha", "factor")
+        if name in node.attrs
+    ]
+    if not names:
+        return None
+    name = random.choice(names)
+    value = node.attrs[name]
+    assert isinstance(value, (int, float))
+    return replace(node, attrs={**node.attrs, name: value + 1})
+
+
+def change_op(node: Node, _: Random) -> Node | None:
+    other = {"batchnorm": "tebn", "mul": "add", "add": "mul", "maximum": "minimum"}.get(node.op)
+    return None if other is None else replace(node, op=other)
+
+
+def swap_operands(node: Node, _: Random) -> Node | None:
+    if node.op not in ("concat", "sub") or len(set(node.inputs)) < 2:
+        return None
+    return replace(node, inputs=node.inputs[::-1])
+
+
+@examples(60)
+@given(
+    programs(), st.integers(0, 2**32), st.sampled_from([change_number, change_op, swap_operands])
+)
+def test_a_mutated_network_is_different(
+    program: object, seed: int, change: Callable[[Node, Random], Node | None]
+) -> None:
+    graph, random = generated(program), Random(seed)
+    changed = {
+        id: new for id, node in graph.nodes.items() if (new := change(node, random)) is not None
+    }
+    assume(changed)
+    id = random.choice(list(changed))
+    other = replace(graph, nodes={**graph.nodes, id: changed[id]})
+    live = isinstance(compare_graphs(graph, graph), Same)
+    assert live
+    found = different(graph, scrambled(other, random))
+    assert found.reason
+
+
+# -- by numbers ------------------------------------------------------------------------------------
+
+
+def test_weights_are_paired_by_name_then_by_order() -> None:
+    base = network("")
+    matched = weights_by_name_or_order(base, network("stages = stage(basic(4), 3) via sew"))
+    assert matched is not None
+    assert matched[0] == "name"
+    other = scrambled(base, Random(0))
+    ordered = replace(base, nodes={i: replace(n, name=f"n{i}") for i, n in base.nodes.items()})
+    matched = weights_by_name_or_order(base, ordered)
+    assert matched is not None
+    assert matched[0] == "order"
+    assert weights_by_name_or_order(base, network("norm = batchnorm(init = 0.5)")) is None
+    assert weights_by_name_or_order(base, network("stem = conv(5) -> norm -> spike")) is None
+    assert other.name == "scrambled"
+
+
+def test_numbers_find_what_is_not_seen_in_the_graph() -> None:
+    """Twice a maximum is the maximum of twice: true, and no rule of the forms."""
+    block = "block b(w) {{ a = in -> conv(w); b = in -> conv(w, kernel = 1); out = ({out}) -> norm -> spike }}"
+
+    def doubled(out: str) -> Graph:
+        return network("stages = stage(b(4), 2)", block.format(out=out))
+
+    left, right = doubled("2 * max(a, b)"), doubled("max(2 * a, 2 * b)")
+    assert isinstance(compare_graphs(left, right), Different)
+    matched = weights_by_name_or_order(left, right)
+    assert matched is not None
+    pairs = weights(left, right, matched[1])
+    seen = agreement(emit(left), emit(right), pairs, (2, 3, 8, 8))
+    assert seen.proves
+    wrong = doubled("max(2 * a, 3 * b)")
+    assert not agreement(emit(left), emit(wrong), pairs, (2, 3, 8, 8)).same
+
+
+def test_numbers_of_a_silent_network_prove_nothing() -> None:
+    left = network("neuron = LIF(v_threshold = 100.0)")
+    pairs = weights(left, left, [(n.id, n.id) for n in left.nodes.values() if "conv" in n.op])
+    seen = agreement(emit(left), emit(left), pairs, (2, 3, 8, 8))
+    assert not seen.proves
+    assert "stem.spike" in seen.silent
+    assert torch.is_tensor(emit(left)(torch.zeros(1, 3, 8, 8)))
