@@ -14,9 +14,11 @@ compute it again (``Tape``).
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -381,20 +383,46 @@ class _Plan:
         self.done = {p: [n for n in done if n not in kept] for p, done in self.done.items()}
 
 
+@torch.compiler.assume_constant_result  # a compiler that traces the caller runs it right away
+def _notice_plain(what: str) -> bool:
+    """Say that the policy has no effect; to be called for its side effect alone."""
+    _say_plain(what)
+    return True
+
+
+@lru_cache(maxsize=8)
+def _say_plain(what: str) -> None:
+    """Said once."""
+    warnings.warn(
+        f"the memory policy `recompute` has no effect in what {what} makes of a model: nothing "
+        "runs again there by our plan. Call the model itself to keep little (the backend `fused` "
+        "compiles its kernels), or build it with memory='none'",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
 class Recomputed(Scope):
     """A scope that runs by segments, marked in the meta of its graph's nodes.
 
-    Where no gradients are wanted, where fx traces, and where torch.compile or torch.export take the
-    whole model (the compiler then chooses itself what to keep), it is a plain scope.
+    Where no gradients are wanted, it is a plain scope. So it is, with a notice, where fx traces and
+    where torch.compile or torch.export take the whole model: what they make of it keeps what its
+    backward pass needs, or what their compiler chooses.
     """
 
     def __call__(self, *inputs: Any) -> Any:
-        plain = (
-            torch.compiler.is_compiling()
-            or not torch.is_grad_enabled()
-            or any(isinstance(value, fx.Proxy) for value in inputs)
-        )
-        return super().__call__(*inputs) if plain else self._run(inputs)
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return super().__call__(*inputs)
+        if any(isinstance(value, fx.Proxy) for value in inputs):
+            _notice_plain("torch.fx")
+            return super().__call__(*inputs)
+        return self._run(inputs)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """What a plain call comes to, and where torch.compile begins: it does not see the above."""
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            _notice_plain("torch.export" if torch.compiler.is_exporting() else "torch.compile")
+        return super()._call_impl(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
         self.__dict__.pop("_plan", None)  # it is made of this graph's nodes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from subprocess import CalledProcessError
 from typing import Any
 
@@ -16,7 +18,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.recompute import plan_segments
 from danetc.compiler.program import check_text, graph_of
-from danetc.runtime import compiled
+from danetc.runtime import compiled, recompute
 from danetc.runtime.memory import peak_bytes, peak_memory, saved_bytes
 from danetc.runtime.model import Model
 from danetc.runtime.recompute import BITS, SEGMENT, Recomputed
@@ -377,12 +379,64 @@ def test_another_mode_in_the_backward_pass_is_an_error() -> None:
         loss.backward()
 
 
+@pytest.fixture
+def unsaid() -> Iterator[None]:
+    """No notice has been given, before and after."""
+    recompute._say_plain.cache_clear()
+    yield
+    recompute._say_plain.cache_clear()
+
+
+@contextmanager
+def one_notice(what: str) -> Iterator[None]:
+    """One warning in all that the policy has no effect in what this makes of a model."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RuntimeWarning)
+        yield
+    assert [str(item.message).split(":")[0] for item in caught] == [
+        f"the memory policy `recompute` has no effect in what {what} makes of a model"
+    ]
+
+
+@pytest.mark.usefixtures("unsaid")
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_compiled_as_a_whole_it_is_plain_and_says_so(backend: str) -> None:
+    """Without a graph break; and a plain model has nothing to say."""
+    graph = network(blocks=1)
+    x = images(graph)
+    lean = emit(graph, 7, backend=backend, memory="recompute")
+    plain = emit(graph, 7, backend=backend)
+    whole = torch.compile(lean, backend="aot_eager", fullgraph=True)
+    with one_notice("torch.compile"):
+        found = state_after(whole, x)
+    found = {name.replace("_orig_mod.", ""): value for name, value in found.items()}
+    for name, value in state_after(plain, x).items():
+        torch.testing.assert_close(found[name], value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        torch.compile(plain, backend="aot_eager", fullgraph=True)(x)
+
+
+@pytest.mark.usefixtures("unsaid")
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_it_is_plain_and_says_so(strict: bool) -> None:
+    graph = network(blocks=1)
+    x = images(graph)
+    lean, plain = emit(graph, 7, memory="recompute").eval(), emit(graph, 7).eval()
+    with one_notice("torch.export"):
+        exported = torch.export.export(lean, (x,), strict=strict)
+    torch.testing.assert_close(exported.module()(x), plain(x))
+
+
+@pytest.mark.usefixtures("unsaid")
 def test_traced_and_streamed_it_is_the_plain_model() -> None:
     graph = network()
     x = images(graph)
     lean = emit(graph, 7, memory="recompute").eval()
     plain = emit(graph, 7).eval()
-    traced = torch.fx.symbolic_trace(lean)
+    with one_notice("torch.fx"):
+        traced = torch.fx.symbolic_trace(lean)
     assert torch.equal(traced(x), plain(x))
     assert lean.code == plain.code
     assert torch.equal(lean.stream(x)[0], plain.stream(x)[0])
