@@ -2,15 +2,24 @@
 
 A function is traced and compiled once for each combination of dtypes, device and layout, with
 symbols for all sizes but T: batch and size of an image may change, and be 1, without another
-compilation. There are no guards: a call costs some microseconds. Inductor keeps compiled kernels
-on disk.
+compilation. There are no guards: a call costs some microseconds.
+
+Compiled kernels are kept on disk, in Inductor's own cache folder, by the text of what they compute:
+where that is known, a kernel is loaded without being traced and lowered again. All use of torch's
+private interfaces for compiling is in this file; a torch that has them otherwise runs uncompiled,
+with one notice.
 """
 
 from __future__ import annotations
 
+import hashlib
+import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,12 +42,16 @@ class Compiled:
 
     Its first arguments are [T, N, C, L] or, where ``varying`` says False, [N, C, L]; what follows
     is [C, 1] or a scalar. Channels may come last: [T, N, L, C] and [C]. All are contiguous.
+
+    ``text`` says what the function computes, whole: functions of one text are one kernel in the
+    cache on disk. Without it the kernel is traced in every process.
     """
 
-    def __init__(self, function: Run, name: str, varying: Sequence[bool]) -> None:
+    def __init__(self, function: Run, name: str, varying: Sequence[bool], text: str = "") -> None:
         self.function = function
         self.name = name
         self.varying = tuple(varying)
+        self.text = text
         self._runs: dict[tuple[object, ...], Run] = {}
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
@@ -60,7 +73,7 @@ class Compiled:
             _notice_missing(missing)
             return self.function
         try:
-            return _compile(self.function, args, self.varying)
+            return _compile(self.function, args, self.varying, self.text)
         except Exception as error:  # whatever the compiler fails of: the function is there
             reason = str(error).strip().splitlines() or [""]
             warnings.warn(
@@ -72,8 +85,39 @@ class Compiled:
             return self.function
 
 
-def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool]) -> Run:
+def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool], text: str) -> Run:
     # The compiler takes seconds to import, and no other backend needs it.
+    from torch._inductor import config
+
+    # A processor with vector instructions of a kind is believed to run them: else the compiler is
+    # started for each kind, and Python for each result, which takes longer than many a kernel.
+    believed = {} if config.cpp.vec_isa_ok is not None else {"cpp.vec_isa_ok": True}
+    # A compilation is the same in every mode that its first caller may be in.
+    with ExitStack() as plain:
+        plain.enter_context(torch.inference_mode(False))
+        plain.enter_context(torch.no_grad())
+        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
+        place = _place(text, args) if text else None
+        if place is not None and place.is_file():
+            known = _load(place, believed)
+            if known is not None:
+                return known
+        try:
+            return _compiled(function, args, varying, place, believed)
+        except Exception:
+            if not believed:
+                raise
+            return _compiled(function, args, varying, place, {})  # with what the compiler can do
+
+
+def _compiled(
+    function: Run,
+    args: Sequence[Tensor],
+    varying: Sequence[bool],
+    place: Path | None,
+    patches: dict[str, Any],
+) -> Run:
+    """Trace and compile, and write the result to ``place``."""
     from torch._inductor import standalone_compile
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -98,19 +142,70 @@ def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool]) -> 
 
     mode = FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False, duck_shape=True))
     device = args[0].device
-    # A compilation is the same in every mode that its first caller may be in.
-    plain = torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False)
-    with plain[0], plain[1], plain[2]:
-        examples: list[Any] = [
-            symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
-            for x, (shape, fixed) in zip(args, _typical(args, varying), strict=True)
-        ]
-        with mode:
-            graph = make_fx(function)(*examples)
-        # Cached code must not hold the number of threads of whoever compiled it.
-        threads = {"config_patches": {"cpp.dynamic_threads": True}}
-        run: Run = standalone_compile(graph, examples, options=threads)
-    return run
+    examples: list[Any] = [
+        symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
+        for x, (shape, fixed) in zip(args, _typical(args, varying), strict=True)
+    ]
+    with mode:  # without the function's annotations, which would stand in the way of keeping it
+        graph = make_fx(lambda *values: function(*values))(*examples)
+    # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
+    # compiler looks for are of matrix products and attention; to set them up takes a second.
+    patches = {"cpp.dynamic_threads": True, "pattern_matcher": False, **patches}
+    run: Any = standalone_compile(graph, examples, options={"config_patches": patches})
+    if place is not None:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            run.save(path=str(place))
+        except Exception as error:  # the kernel is there all the same, but will be traced again
+            _notice_not_kept(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    return run  # type: ignore[no-any-return]
+
+
+def _place(text: str, args: Sequence[Tensor]) -> Path | None:
+    """The file of a kernel: its name tells apart all that may make compiled code differ."""
+    from torch._inductor import config
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    device = args[0].device
+    if device.type == "cuda":
+        machine: tuple[object, ...] = (
+            torch.cuda.get_device_name(device),
+            torch.cuda.get_device_capability(device),
+            torch.version.cuda,
+        )
+    else:
+        machine = platform.machine(), torch.backends.cpu.get_cpu_capability()
+    key = (
+        text,
+        tuple((x.dtype, x.dim()) for x in args),
+        machine,
+        (torch.__version__, torch.version.git_version, sys.version),
+        config.get_hash().hex(),
+        _sources(),
+    )
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()
+    return Path(cache_dir(), "danetc", digest)
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A digest of the code that makes kernels of texts: after a change all are made anew."""
+    digest = hashlib.sha256()
+    for name in ("compiled", "inference", "kernel", "region"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _load(place: Path, patches: dict[str, Any]) -> Run | None:
+    """The kernel of a file; None where it cannot be read, and is to be compiled again."""
+    from torch._inductor import config
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    try:
+        with config.patch({"cpp.dynamic_threads": True, **patches}):
+            return CompiledArtifact.load(path=str(place))
+    except Exception:  # damaged, or of what is no longer there: whatever it is, it is written anew
+        return None
 
 
 def _typical(
@@ -126,9 +221,24 @@ def _typical(
         yield (_CHANNELS, 1)[: x.dim()], 0
 
 
+@lru_cache(maxsize=1)
+def _notice_not_kept(why: str) -> None:
+    """Said once."""
+    warnings.warn(
+        f"kernels could not be written to the cache, and the next process makes them again: {why}",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
 @lru_cache(maxsize=8)
 def missing_compiler(device: str) -> str | None:
     """What is missing on this machine to compile kernels for a device, or None."""
+    try:
+        from torch._inductor import standalone_compile  # noqa: F401
+        from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext  # noqa: F401
+    except ImportError as error:
+        return f"no compiler that danetc knows to use in torch {torch.__version__} ({error})"
     if device == "cpu":
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler

@@ -97,7 +97,9 @@ def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKe
         return (values[0] + spikes,)
 
     varying = (not terms[0].static, *plain.forward.varying)
-    return RegionKernel(Compiled(forward, f"{plain.forward.name}, plus a value", varying), _none)
+    text = f"{plain.forward.text}, plus {terms[0]}"
+    name = f"{plain.forward.name}, plus a value"
+    return RegionKernel(Compiled(forward, name, varying, text), _none)
 
 
 def _none(*values: Tensor) -> Sequence[Tensor]:
@@ -130,7 +132,9 @@ def in_place_kernel(
 
     others = [not term.static for i, term in enumerate(terms) if i != place]
     name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
-    return Compiled(forward, f"{name}, in place, T = {steps}", (*[False] * steps, *others))
+    text = f"{region.text}, {terms}, in place of {place}, added {added}"
+    varying = (*[False] * steps, *others)
+    return Compiled(forward, f"{name}, in place, T = {steps}", varying, text)
 
 
 @dataclass(frozen=True, slots=True)

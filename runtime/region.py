@@ -50,9 +50,10 @@ def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKe
     region = Region(kernel(program), terms, steps)
     name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
     varying = tuple(not term.static for term in terms)
+    text = f"{region.text}, "
     return RegionKernel(
-        Compiled(region.forward, f"{name}, forward", varying),
-        Compiled(region.backward, f"{name}, backward", (True, *varying)),
+        Compiled(region.forward, f"{name}, forward", varying, text + "forward"),
+        Compiled(region.backward, f"{name}, backward", (True, *varying), text + "backward"),
     )
 
 
@@ -63,6 +64,11 @@ class Region:
     neuron: Kernel
     terms: tuple[Term, ...]
     steps: int
+
+    @property
+    def text(self) -> str:
+        """What it computes, whole."""
+        return f"{self.neuron.source}\n{self.neuron.program.text()}\n{self.terms}, {self.steps}"
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         inputs, params = self.currents(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,44 @@ def test_one_kernel_for_every_size(
 
 def double(x: Tensor) -> tuple[Tensor]:
     return (x * 2,)
+
+
+@needs_compiler
+def test_a_kernel_on_disk_is_not_traced_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same text is loaded, another text or a damaged file is compiled; the numbers are those
+    of the function, with an output and in place."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    traced: list[str] = []
+    plain = compiler._compiled
+
+    def counted(*args: Any) -> Any:
+        traced.append(args[0].__name__)
+        return plain(*args)
+
+    def halve(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        y.copy_(x / 2)
+        return ()
+
+    monkeypatch.setattr(compiler, "_compiled", counted)
+    for expected in (["double", "halve"], []):
+        for shape in ((2, 3, 4, 5), (2, 1, 7, 1)):
+            x, y = torch.randn(shape), torch.empty(shape)
+            (twice,) = Compiled(double, "double", (True,), "2 x")(x)
+            Compiled(halve, "half", (True, True), "x / 2")(x, y)
+            assert torch.equal(twice, 2 * x)
+            assert torch.equal(y, x / 2)
+        assert traced == expected
+        traced.clear()
+    files = sorted((tmp_path / "danetc").iterdir())
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    (twice,) = Compiled(double, "double", (True,), "2 x")(x)
+    assert traced == ["double"]
+    assert torch.equal(twice, 2 * x)
 
 
 def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
