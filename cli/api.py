@@ -14,6 +14,7 @@ from danetc.options import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked
+    from danetc.compiler.draw.theme import Theme
     from danetc.compiler.emit.fx import Model
     from danetc.compiler.facts import Summary
     from danetc.compiler.graph import Graph
@@ -139,11 +140,24 @@ def compile_spec(
 
 def draw(graph: Graph) -> str:
     """The picture of a graph as SVG. Raises UserError where Graphviz is missing or fails."""
-    from danetc.compiler.emit.dot import DrawError, to_svg
+    return picture(graph).decode("utf-8")
+
+
+def picture(
+    *graphs: Graph, level: str = "stage", kind: str = "svg", theme: Theme = "auto"
+) -> bytes:
+    """A picture as a file. Several graphs: how each wires its blocks, side by side.
+
+    ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError where
+    the level shows nothing of the network, and where Graphviz is missing or fails.
+    """
+    from danetc.compiler import draw as pictures
 
     try:
-        return to_svg(graph)
-    except DrawError as error:
+        if len(graphs) > 1:
+            return pictures.compare(graphs, kind, theme)
+        return pictures.draw(graphs[0], level, kind, theme)
+    except pictures.DrawError as error:
         raise UserError(f"the picture could not be drawn: {error}") from error
 
 

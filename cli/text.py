@@ -26,15 +26,20 @@ def read_standard_input() -> SourceFile:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that whoever looks finds the old one or the new one, whole.
+    """Write a text file as ``replace_bytes`` does."""
+    replace_bytes(path, text.encode("utf-8"))
 
-    A symbolic link stays one, and the file keeps its permissions.
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that whoever looks finds the old one or the new one, whole.
+
+    A symbolic link stays one, and the file keeps its permissions. Raises OSError.
     """
     target = path.resolve()
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~umask())

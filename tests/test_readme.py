@@ -8,7 +8,7 @@ from pathlib import Path
 import danetc
 import pytest
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.emit.dot import to_svg
+from danetc.compiler.draw import to_svg
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile

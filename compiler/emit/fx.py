@@ -90,7 +90,7 @@ def resolve(target: str) -> Any:
 
 
 def _svg(graph: Graph) -> str:
-    from danetc.compiler.emit.dot import to_svg
+    from danetc.compiler.draw import to_svg
 
     return to_svg(graph)
 

@@ -112,7 +112,7 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
         (["explain"], "--list"),
         (["fmt", "-", "x.danet"], "cannot stand beside files"),
-        (["draw", "danet_c_r18", "-o", "out.png"], "SVG"),
+        (["draw", "danet_c_r18", "-o", "out.bmp"], ".svg"),
     ],
 )
 def test_wrong_usage_exits_with_2(

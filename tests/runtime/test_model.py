@@ -315,7 +315,7 @@ def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> 
     graph = resnet()
     model = emit(graph)
     assert model.topology is graph
-    monkeypatch.setattr("danetc.compiler.emit.dot.to_svg", lambda g: f"<svg>{g.name}</svg>")
+    monkeypatch.setattr("danetc.compiler.draw.to_svg", lambda g: f"<svg>{g.name}</svg>")
     assert model._repr_svg_() == copy.deepcopy(model)._repr_svg_() == "<svg>net</svg>"
 
 

@@ -1,0 +1,70 @@
+"""Pictures of a network's topology. Needs Graphviz (``graphviz-pure`` will do), never torch.
+
+========= ===================================================================================
+level     shows
+========= ===================================================================================
+network   stages
+stage     blocks and what feeds each: the dense additions
+block     how a block is wired: convolutions, norms, neurons, additions (Fig. 1 of the paper)
+op        every operation; of equal blocks beside each other one
+neuron    a neuron's equations unrolled in time (Fig. 2)
+========= ===================================================================================
+
+A level is a function from a graph to a ``Sheet``, a picture with everything in its place;
+``engine`` hands that to Graphviz, which draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from danetc.compiler.draw.block import block_level, comparison
+from danetc.compiler.draw.engine import FORMATS, DrawError, render
+from danetc.compiler.draw.network import network_level
+from danetc.compiler.draw.neuron import neuron_level
+from danetc.compiler.draw.op import op_level
+from danetc.compiler.draw.sheet import Sheet
+from danetc.compiler.draw.stage import stage_level
+from danetc.compiler.draw.theme import Theme
+from danetc.compiler.graph import Graph
+
+LEVELS: Mapping[str, Callable[[Graph], Sheet]] = MappingProxyType(
+    {
+        "network": network_level,
+        "stage": stage_level,
+        "block": block_level,
+        "op": op_level,
+        "neuron": neuron_level,
+    }
+)
+DEFAULT_LEVEL = "stage"
+THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
+
+__all__ = ["DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "compare", "draw", "to_svg"]
+
+
+def draw(
+    graph: Graph, level: str = DEFAULT_LEVEL, kind: str = "svg", theme: Theme = "auto"
+) -> bytes:
+    """The picture of a network on one of ``LEVELS`` as a file of one of ``FORMATS``.
+
+    ``theme="auto"`` is light; an SVG then turns dark where its viewer prefers that.
+
+    Raises DrawError for a level or a format that is not there, for a level on which the network
+    has nothing to show (``block`` without blocks, ``neuron`` without neurons), and where Graphviz
+    is missing or fails.
+    """
+    if level not in LEVELS:
+        raise DrawError(f"no level {level}: there are {', '.join(LEVELS)}")
+    return render(LEVELS[level](graph), graph.name, kind, theme)
+
+
+def compare(graphs: Sequence[Graph], kind: str = "svg", theme: Theme = "auto") -> bytes:
+    """The connections of several networks side by side, as in Fig. 1. Raises DrawError."""
+    return render(comparison(graphs), ", ".join(graph.name for graph in graphs), kind, theme)
+
+
+def to_svg(graph: Graph, level: str = DEFAULT_LEVEL) -> str:
+    """The picture as SVG. Raises DrawError."""
+    return draw(graph, level).decode("utf-8")

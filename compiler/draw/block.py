@@ -1,0 +1,168 @@
+"""Level ``block``: how a connection wires a block, as in Fig. 1 of the paper.
+
+Each wiring of a network is drawn once, at the block where it comes first: that is an opening block
+with its projection, a repeated block with its identity, and whatever else there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from danetc.compiler.draw.engine import DrawError
+from danetc.compiler.draw.layers import Flow, op_flow, placed
+from danetc.compiler.draw.legend import grid, network_facts, with_header
+from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, sheet_of, stacked
+from danetc.compiler.draw.units import Parts, parts
+from danetc.compiler.draw.words import clean, size, span_words
+from danetc.compiler.graph import Block, Graph, Node
+
+_MOST_WIRINGS = 8
+_ACROSS = 4  # wirings side by side
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """A block that is drawn, and all the blocks that are wired like it: (stage, block)."""
+
+    number: int
+    index: int
+    places: tuple[tuple[int, int], ...]
+
+    @property
+    def opening(self) -> bool:
+        """Whether stages open with this wiring and never repeat it."""
+        return all(index == 0 for _, index in self.places)
+
+
+def block_level(graph: Graph) -> Sheet:
+    """Each way in which blocks are wired. Raises DrawError where the network has no blocks."""
+    of = parts(graph)
+    wirings = wirings_of(of)
+    shown = wirings[:_MOST_WIRINGS]
+    sheets = placed([_flow(of, wiring, f"w{i}") for i, wiring in enumerate(shown)])
+    cells = [
+        _captioned(f"w{i}", sheet, *_words(of, wiring))
+        for i, (sheet, wiring) in enumerate(zip(sheets, shown, strict=True))
+    ]
+    rows = [cells[i : i + _ACROSS] for i in range(0, len(cells), _ACROSS)]
+    body = grid(rows, 44, 30)
+    if len(wirings) > len(shown):
+        rest = f"{len(wirings) - len(shown)} more ways of wiring are not drawn"
+        body = stacked([body, sheet_of([caption("rest", rest, ink="quiet")])], 12)
+    return with_header(graph.name, network_facts(graph), body)
+
+
+def comparison(graphs: Sequence[Graph]) -> Sheet:
+    """Connections side by side, as in Fig. 1: a column for each network, its opening block above a
+    repeated one. Raises DrawError where a network has no blocks."""
+    pieces: list[tuple[int, int, Flow]] = []
+    wordings: dict[tuple[int, int], tuple[str, str]] = {}
+    for column, graph in enumerate(graphs):
+        of = parts(graph)
+        found = wirings_of(of)
+        opening = next((w for w in reversed(found) if w.opening), None)
+        repeated = next((w for w in found if not w.opening), None)
+        for row, wiring in enumerate((opening, repeated)):
+            if wiring is None:
+                continue
+            pieces.append((row, column, _flow(of, wiring, f"c{column}r{row}")))
+            _, where = _words(of, wiring)
+            wordings[row, column] = (("opening block", "repeated block")[row], where)
+    sheets = placed([flow for _, _, flow in pieces])
+    cells: dict[tuple[int, int], Sheet] = {}
+    for (row, column, _), sheet in zip(pieces, sheets, strict=True):
+        title, where = wordings[row, column]
+        cells[row, column] = _captioned(f"c{column}r{row}", sheet, title, where)
+    present = [row for row in (0, 1) if any((row, c) in cells for c in range(len(graphs)))]
+    names = []
+    for column, graph in enumerate(graphs):
+        connections = dict.fromkeys(stage.connection for stage in graph.stages)
+        rules = dict.fromkeys(stage.rule for stage in graph.stages)
+        head = caption(
+            f"c{column}name", clean(f"({_letter(column)}) {graph.name}"), bold=True, size=12
+        )
+        words = f"via {', '.join(connections)} by {', '.join(rules)}"
+        about = caption(f"c{column}about", clean(words), size=SMALL, ink="quiet")
+        names.append(_centred([sheet_of([head]), sheet_of([about])], 2))
+    empty = Sheet(0, 0)
+    rows = [names] + [[cells.get((r, c), empty) for c in range(len(graphs))] for r in present]
+    return with_header("Connections", "how each wires its blocks", grid(rows, 36, 20))
+
+
+def _letter(column: int) -> str:
+    return _LETTERS[column] if column < len(_LETTERS) else str(column + 1)
+
+
+def wirings_of(of: Parts) -> list[Wiring]:
+    """The ways in which blocks are wired; sizes make no difference. Raises DrawError for none."""
+    found: dict[object, list[tuple[int, int]]] = {}
+    for number, stage in enumerate(of.graph.stages):
+        for index, block in enumerate(stage.blocks):
+            kind = (stage.connection, _shape_of(block, of.blocks[number, index]))
+            found.setdefault(kind, []).append((number, index))
+    if not found:
+        raise DrawError(f"{of.graph.name} has no stages of blocks; --level op draws its operations")
+    return [Wiring(*_example(places), tuple(places)) for places in found.values()]
+
+
+def _example(places: list[tuple[int, int]]) -> tuple[int, int]:
+    """The block that is drawn: the first that stands behind another, if there is one."""
+    return next((place for place in places if place[1] > 0), places[0])
+
+
+def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
+    """The wiring of a block without sizes, widths and rates."""
+    number = {block.input: -1}
+    found: list[object] = []
+    for i, node in enumerate(nodes):
+        number[node.id] = i
+        named = str(node.attrs.get("neuron", ""))
+        found.append((node.op, named, tuple(number.get(operand, -2) for operand in node.inputs)))
+    return (tuple(found), number.get(block.output), number.get(block.join))
+
+
+def _flow(of: Parts, wiring: Wiring, key: str) -> Flow:
+    graph = of.graph
+    block = graph.stages[wiring.number].blocks[wiring.index]
+    nodes = of.blocks[wiring.number, wiring.index]
+    own = {node.id for node in nodes}
+    value = graph[block.input].value
+    ends: dict[int, tuple[str, Box]] = {
+        block.input: ("in", caption(f"{key}in", f"in  {size(value.shape)}", ink="quiet"))
+    }
+    for operand in (operand for node in nodes for operand in node.inputs):
+        if operand not in own and operand not in ends:
+            path = clean(graph[operand].path, 24)
+            ends[operand] = (path, caption(f"{key}from{operand}", path, ink="quiet"))
+    given = size(graph[block.output].value.shape)
+    end = caption(f"{key}out", f"out  {given}", ink="quiet")
+    return op_flow(graph, nodes, key, ends=ends, direction="TB", outputs=[block.output], end=end)
+
+
+def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:
+    """What a wiring is, and where it is found."""
+    stages: dict[int, list[int]] = {}
+    for number, index in wiring.places:
+        stages.setdefault(number, []).append(index)
+    connection = of.graph.stages[wiring.number].connection or "a block of its own wiring"
+    what = "opening block" if wiring.opening else "repeated block"
+    numbers = list(stages)
+    first = f"stages.{numbers[0]}"
+    if wiring.number < len(of.graph.stages):
+        first = ".".join(of.graph.stages[wiring.number].scope)
+    where = f"{first} {span_words(stages[numbers[0]])}"
+    if len(numbers) > 1:
+        where += f"; also {span_words(numbers[1:], 'stage')}"
+    return f"{connection}: {what}", where
+
+
+def _captioned(key: str, sheet: Sheet, title: str, where: str) -> Sheet:
+    head = sheet_of([caption(f"{key}title", clean(title), bold=True)])
+    about = sheet_of([caption(f"{key}where", clean(where, 60), size=SMALL, ink="quiet")])
+    return _centred([head, about, sheet], 3)
+
+
+def _centred(sheets: Sequence[Sheet], gap: float) -> Sheet:
+    return grid([[sheet] for sheet in sheets], 0, gap)

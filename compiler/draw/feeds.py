@@ -1,0 +1,171 @@
+"""A stage as a lane of blocks: what the rule says of each block becomes wires and junctions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from danetc.compiler.draw.lanes import Feed, Stop, box_stop, junction, lane
+from danetc.compiler.draw.layers import point
+from danetc.compiler.draw.rows import Unit
+from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, caption, fitted
+from danetc.compiler.draw.units import Parts, leaves
+from danetc.compiler.draw.words import clean, look, span_words, value_words, wire_tooltip
+from danetc.compiler.graph import Form, Value
+
+_MOST_NESTED = 4
+_SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
+
+
+class StageLane:
+    """A stage as a lane of groups of blocks."""
+
+    def __init__(self, of: Parts, number: int, groups: Sequence[list[int]]) -> None:
+        self.of = of
+        self.graph = of.graph
+        self.number = number
+        self.stage = of.graph.stages[number]
+        self.groups = groups
+        self.name = f"s{number}"
+        self.key = {
+            index: f"{self.name}b{group[0]}" if len(group) == 1 else f"{self.name}more{group[0]}"
+            for group in groups
+            for index in group
+        }
+        self.stops: list[Stop] = []
+        self.junctions = 0
+
+    def unit(self, shown: Mapping[int, Stop]) -> Unit:
+        """The lane. ``shown`` has a stop for each block that stands alone, and may have one for
+        the first of a group."""
+        stage = self.stage
+        entry = self.graph[stage.entry]
+        self.stops.append(box_stop(point(f"{self.name}in", f"the stage's input: {entry.path}")))
+        for group in self.groups:
+            block = stage.blocks[group[0]]
+            if len(group) == 1:
+                feeds = self._feeds(block.feed, self.graph[block.input].value)
+                self.stops.append(replace(shown[group[0]], key=self.key[group[0]], feeds=feeds))
+            else:
+                self._group(group, shown.get(group[0]))
+        last = ("out", len(stage.blocks) - 1)
+        if stage.result_form != last:
+            value = self.graph[stage.result].value
+            feeds = self._feeds(stage.result_form, value)
+            told = f"the stage's output: {value_words(value)}"
+            self.stops.append(box_stop(point(f"{self.name}result", told), feeds))
+        result = self.graph[stage.result].value
+        words = (
+            f"{len(stage.blocks)} block{'s' if len(stage.blocks) != 1 else ''} · "
+            f"via {stage.connection or 'its blocks'} · by {stage.rule}"
+        )
+        titles = [
+            caption(f"{self.name}title", clean(".".join(stage.scope)), bold=True),
+            caption(f"{self.name}about", clean(words, 80), size=SMALL, ink="quiet"),
+        ]
+        told = f"{'.'.join(stage.scope)} gives {value_words(result)}"
+        return lane(self.name, self.stops, titles, told)
+
+    def _group(self, group: list[int], stop: Stop | None) -> None:
+        """Blocks drawn as one: fed by all that feeds any of them, and by themselves."""
+        name = self.key[group[0]]
+        blocks = [self.stage.blocks[index] for index in group]
+        read: dict[str, Value] = {}
+        for block in blocks:
+            for leaf in leaves(block.feed):
+                source, value = self._source(leaf)
+                read.setdefault(source, value)
+        heads = {str(block.feed[0]) for block in blocks} - {"in", "out"}
+        ordered = sorted(read, key=lambda key: (key == name, self._position(key)))
+        feeds = [
+            Feed(
+                key,
+                look(read[key]),
+                self._told(key, read[key], "the block before" if key == name else ""),
+            )
+            for key in ordered
+        ]
+        if heads:
+            signs = {_SIGNS.get(head, "f") for head in heads}
+            value = self.graph[blocks[-1].input].value
+            told = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
+            join = junction(f"{name}join", signs.pop() if len(signs) == 1 else "f", feeds, told)
+            self.stops.append(join)
+            feeds = [Feed(join.key, look(value), wire_tooltip(told, value))]
+        if stop is None:
+            alike = self.groups[self.groups.index(group) - 1][-1]
+            rows: Rows = (
+                (Cell(span_words(group), bold=True, wide=True),),
+                (Cell(f"{len(group)} more like {alike}", size=SMALL, wide=True),),
+            )
+            told = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
+            stop = box_stop(fitted(Box(name, rows, shape="round", dashed=True, tooltip=told)))
+        self.stops.append(replace(stop, key=name, feeds=tuple(feeds)))
+
+    def _position(self, key: str) -> int:
+        return next((i for i, stop in enumerate(self.stops) if stop.key == key), len(self.stops))
+
+    def _source(self, leaf: tuple[str, int]) -> tuple[str, Value]:
+        kind, index = leaf
+        if kind == "in":
+            return f"{self.name}in", self.graph[self.stage.entry].value
+        return self.key[index], self.graph[self.stage.blocks[index].output].value
+
+    def _told(self, key: str, value: Value, what: str = "") -> str:
+        return wire_tooltip(what or self._words(key), value)
+
+    def _words(self, key: str) -> str:
+        if key == f"{self.name}in":
+            return "the stage's input"
+        group = [index for index, name in self.key.items() if name == key]
+        return span_words(group) if group else "the sum"
+
+    def _feeds(self, form: Form, value: Value, depth: int = 0) -> tuple[Feed, ...]:
+        """What comes into a stop by a form; its junctions are added to the lane on the way."""
+        if form[0] in ("in", "out"):
+            source, given = self._source(leaves(form)[0])
+            return (Feed(source, look(given), self._told(source, given)),)
+        head = str(form[0])
+        name = f"{self.name}j{self.junctions}"
+        self.junctions += 1
+        read: dict[str, Value] = {}
+        indices: dict[str, list[int]] = {}
+        inner: list[Feed] = []
+        todo = [part for part in reversed(form[1:]) if isinstance(part, tuple)]
+        while todo:
+            part = todo.pop()
+            if part[0] in ("in", "out") or depth >= _MOST_NESTED:
+                for leaf in leaves(part):
+                    source, given = self._source(leaf)
+                    read.setdefault(source, given)
+                    if leaf[0] == "out":
+                        indices.setdefault(source, []).append(leaf[1])
+            elif part[0] == head != "scale":  # a sum of sums is a sum
+                todo += reversed(part[1:])
+            else:
+                inner += self._feeds(part, value, depth + 1)
+        feeds = [
+            Feed(
+                key, look(v), self._told(key, v, span_words(indices[key]) if key in indices else "")
+            )
+            for key, v in read.items()
+        ]
+        feeds = sorted([*feeds, *inner], key=lambda feed: self._position(feed.source))
+        text = (
+            f"×{form[1]:g}"
+            if head == "scale" and isinstance(form[1], (int, float))
+            else _SIGNS.get(head, head)
+        )
+        told = f"{head}: {value_words(value)}"
+        self.stops.append(junction(name, clean(text, 10), feeds, told, self._note(indices)))
+        return (Feed(name, look(value), wire_tooltip(head, value)),)
+
+    def _note(self, read: dict[str, list[int]]) -> str:
+        """Which blocks are read, where that is not all of those that are drawn as one."""
+        words = [
+            span_words(sorted(set(indices)), "").strip("s ")
+            for key, indices in read.items()
+            for group in self.groups
+            if self.key[group[0]] == key and set(indices) != set(group)
+        ]
+        return clean(f"of {', '.join(words)}", 32) if words else ""

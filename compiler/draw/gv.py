@@ -1,0 +1,136 @@
+"""A sheet in Graphviz's language, with everything at its place (``dot -Knop2`` draws it).
+
+Every text is escaped; the names of nodes are those of the boxes, and all else is our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from danetc.compiler.draw.sheet import FONT, RIM, Box, Cell, Point, Sheet, Wire, columns
+from danetc.compiler.draw.theme import Palette
+
+MARGIN = 14.0  # around a picture
+_BOLD = "Helvetica-Bold"  # bold text of the tag <B> would stand higher than that beside it
+_SHAPES = {
+    "box": ("box", "filled"),
+    "round": ("box", "rounded,filled"),
+    "circle": ("circle", "filled"),
+    "bar": ("box", "rounded,filled"),
+    "plain": ("plain", ""),
+    "point": ("circle", "filled"),
+}
+
+
+def to_gv(sheet: Sheet, colours: Palette, name: str = "topology", *, tooltips: bool = True) -> str:
+    """The sheet as text. Its size is kept by a node that is not seen.
+
+    With ``tooltips`` off they are left out, for the engine writes them in a form that browsers do
+    not show; ``engine`` then puts them in.
+    """
+    writer = _Writer(sheet, colours, tooltips)
+    return "\n".join(writer.lines(name)) + "\n"
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class _Writer:
+    def __init__(self, sheet: Sheet, colours: Palette, tooltips: bool) -> None:
+        self.sheet = sheet
+        self.colours = colours
+        self.tooltips = tooltips
+
+    def lines(self, name: str) -> Iterable[str]:
+        width, height = self.sheet.width + 2 * MARGIN, self.sheet.height + 2 * MARGIN
+        middle = (self.sheet.width / 2, self.sheet.height / 2)
+        yield f"digraph {quoted(name)} {{"
+        yield f'  graph [layout=nop2 bgcolor="{self.colours["paper"]}" pad=0 outputorder=nodesfirst]'
+        yield (
+            f'  node [fontname="Helvetica" fontsize={FONT:g} fontcolor="{self.colours["ink"]}" '
+            "fixedsize=true margin=0]"
+        )
+        yield "  edge [arrowsize=0.6]"
+        yield (
+            f'  _size [shape=box style=invis label="" pos="{self._point(middle)}" '
+            f"width={width / 72:.4f} height={height / 72:.4f}]"
+        )
+        for box in self.sheet.boxes:
+            yield f"  {quoted(box.key)} [{' '.join(self._box(box))}]"
+        for index, wire in enumerate(self.sheet.wires):
+            yield f"  {quoted(wire.tail)} -> {quoted(wire.head)} [{' '.join(self._wire(index, wire))}]"
+        yield "}"
+
+    def _point(self, point: Point) -> str:
+        return f"{point[0] + MARGIN:.2f},{self.sheet.height + MARGIN - point[1]:.2f}"
+
+    def _box(self, box: Box) -> Iterable[str]:
+        shape, style = _SHAPES[box.shape]
+        yield f'shape={shape} pos="{self._point((box.x, box.y))}"'
+        rim = 2 * RIM if box.double else 0.0
+        yield f"width={(box.width - rim) / 72:.4f} height={(box.height - rim) / 72:.4f}"
+        if box.shape != "plain":
+            line = self.colours[box.line]
+            yield f'style="{style}{",dashed" if box.dashed else ""}"'
+            yield f'fillcolor="{self.colours[box.fill]}" color="{line}" penwidth={box.pen:g}'
+        if box.double:
+            yield "peripheries=2"
+        yield f"label={self._label(box)}"
+        if box.tooltip and self.tooltips:
+            yield f"tooltip={quoted(box.tooltip)}"
+
+    def _label(self, box: Box) -> str:
+        if not box.rows:
+            return '""'
+        if len(box.rows) == 1 and len(box.rows[0]) == 1 and not box.rows[0][0].wide:
+            cell = box.rows[0][0]  # in the middle, whatever the font's width
+            face = f' fontname="{_BOLD}"' if cell.bold else ""
+            return (
+                f"{quoted(cell.text)}{face} fontsize={cell.size:g} "
+                f'fontcolor="{self.colours[cell.ink]}"'
+            )
+        widths = columns(box.rows)
+        rows = "".join(f"<TR>{self._cells(row, widths)}</TR>" for row in box.rows)
+        return f'<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0">{rows}</TABLE>>'
+
+    def _cells(self, row: tuple[Cell, ...], widths: tuple[float, ...]) -> str:
+        if row and row[0].wide:
+            return self._cell(row[0], sum(widths), len(widths))
+        empty = Cell("")
+        padded = [*row, *[empty] * (len(widths) - len(row))]
+        return "".join(self._cell(c, w, 1) for c, w in zip(padded, widths, strict=True))
+
+    def _cell(self, cell: Cell, width: float, span: int) -> str:
+        fill = f' BGCOLOR="{self.colours[cell.fill]}"' if cell.fill != "none" else ""
+        columns = f' COLSPAN="{span}"' if span > 1 else ""
+        return (
+            f'<TD ALIGN="LEFT" WIDTH="{width:.0f}" HEIGHT="{cell.height():.0f}"{columns}{fill}>'
+            f"{self._text(cell)}</TD>"
+        )
+
+    def _text(self, cell: Cell) -> str:
+        text = escape(cell.text).replace("  ", " &#160;")
+        if not text:
+            return ""
+        if cell.fill != "none":
+            text = f"&#160;{text}"  # a little away from the edge of the filled cell
+        attributes = [f'FACE="{_BOLD}"'] if cell.bold else []
+        if cell.ink != "ink":
+            attributes.append(f'COLOR="{self.colours[cell.ink]}"')
+        if cell.size != FONT:
+            attributes.append(f'POINT-SIZE="{cell.size:g}"')
+        return f"<FONT {' '.join(attributes)}>{text}</FONT>" if attributes else text
+
+    def _wire(self, index: int, wire: Wire) -> Iterable[str]:
+        start = f"e,{self._point(wire.tip)} " if wire.tip is not None else ""
+        yield f'id="w{index}" pos="{start}{" ".join(map(self._point, wire.points))}"'
+        yield f'color="{self.colours[wire.look.colour]}" style={wire.look.dash}'
+        yield f"penwidth={wire.look.pen:g}"
+        if wire.tip is None:
+            yield "arrowhead=none"
+        elif wire.look.hollow:
+            yield "arrowhead=onormal"
+        if wire.tooltip and self.tooltips:
+            yield f"tooltip={quoted(wire.tooltip)}"

@@ -1,0 +1,116 @@
+"""What stands above every picture: its title, the network's facts, and what its lines mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from danetc.compiler.draw.sheet import (
+    SMALL,
+    Box,
+    Cell,
+    Look,
+    Sheet,
+    Wire,
+    caption,
+    fitted,
+    hung,
+    routed,
+    sheet_of,
+    stacked,
+)
+from danetc.compiler.draw.theme import Role
+from danetc.compiler.draw.words import clean, kind_look, size
+from danetc.compiler.graph import ANALOG, SPIKE, Graph, count
+
+_GAP = 14.0
+_LINE = 34.0
+_KINDS = (
+    (kind_look(SPIKE), "spike (0 or 1)"),
+    (kind_look(count(2)), "count (whole numbers)"),
+    (kind_look(ANALOG), "analog (real numbers)"),
+)
+
+
+def network_facts(graph: Graph) -> str:
+    return f"T = {graph.steps} · input {size(graph.input.value.shape)}"
+
+
+def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> Sheet:
+    """A picture under its title and its legend, which says only what the picture holds."""
+    name = caption("title", clean(title), bold=True, size=16.0)
+    about = caption("facts", clean(facts, 120), ink="quiet")
+    name = hung(name, 0, 0)
+    about = hung(about, name.right + 6, name.bottom - about.height - 3)
+    head = sheet_of([name, about])
+    return stacked([head, _legend(body, max(page, body.width)), body], _GAP)
+
+
+def _legend(body: Sheet, page: float) -> Sheet:
+    """Samples with their meaning, in as many lines as they need."""
+    items: list[tuple[Look | Box, str]] = []
+    drawn = {(wire.look.colour, wire.look.dash) for wire in body.wires}
+    items += [(look, text) for look, text in _KINDS if (look.colour, look.dash) in drawn]
+    if ("quiet", "dotted") in drawn:
+        items.append((Look("quiet", "dotted", 1.6), "detached: no gradient"))
+    if any(wire.look.hollow for wire in body.wires):
+        items.append((Look("quiet", "solid", 1.1, hollow=True), "the same at each step"))
+    fills: set[Role] = {box.fill for box in body.boxes}
+    fills |= {cell.fill for box in body.boxes for row in box.rows for cell in row}
+    if "neuron" in fills:
+        items.append((_sample("neuron", double=False), "neuron"))
+    if "interblock" in fills:
+        double = any(box.double for box in body.boxes)
+        items.append((_sample("interblock", double=double), "interblock neuron"))
+    boxes: list[Box] = []
+    wires: list[Wire] = []
+    x = y = 0.0
+    for number, (sample, text) in enumerate(items):
+        words = caption(f"legend{number}", text, size=SMALL)
+        width = (_LINE if isinstance(sample, Look) else sample.width) + words.width + 18
+        if x and x + width > page:
+            x, y = 0.0, y + 22
+        middle = y + 10
+        if isinstance(sample, Look):
+            ends = [
+                Box(f"legend{number}{end}", (), 1, 1, at, middle, shape="plain")
+                for end, at in (("a", x + 0.5), ("b", x + _LINE))
+            ]
+            boxes += ends
+            path = [(x, middle), (x + _LINE, middle)]
+            wires.append(routed(ends[0].key, ends[1].key, sample, path))
+            left = x + _LINE + 2
+        else:
+            boxes.append(sample.at(x + sample.width / 2, middle))
+            left = x + sample.width + 2
+        boxes.append(hung(words, left, middle - words.height / 2))
+        x += width
+    return sheet_of(boxes, wires)
+
+
+def _sample(fill: Role, *, double: bool) -> Box:
+    name = f"sample_{fill}"
+    rows = ((Cell("", size=SMALL),),)
+    return fitted(
+        Box(name, rows, shape="round", fill=fill, line="neuron_line", pen=1.6, double=double),
+        (24, 12),
+    )
+
+
+def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
+    """Sheets in rows and columns, each in the middle of its column and at the top of its row."""
+    columns = max((len(row) for row in cells), default=0)
+    widths = [
+        max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
+    ]
+    boxes: list[Box] = []
+    wires: list[Wire] = []
+    y = 0.0
+    for row in cells:
+        x = 0.0
+        for sheet, width in zip(row, widths, strict=False):
+            moved = sheet.shifted(x + (width - sheet.width) / 2, y)
+            boxes += moved.boxes
+            wires += moved.wires
+            x += width + across
+        y += max((sheet.height for sheet in row), default=0.0) + down
+    return sheet_of(boxes, wires)

@@ -1,0 +1,219 @@
+"""Level ``neuron``: a neuron's equations unrolled in time, as in Fig. 2 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from danetc.compiler.draw.engine import DrawError
+from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
+from danetc.compiler.draw.layers import Flow, Line, placed
+from danetc.compiler.draw.legend import with_header
+from danetc.compiler.draw.sheet import (
+    SMALL,
+    Box,
+    Cell,
+    Look,
+    Sheet,
+    Wire,
+    caption,
+    fitted,
+    hung,
+    routed,
+    sheet_of,
+    stacked,
+)
+from danetc.compiler.draw.words import clean, kind_look
+from danetc.compiler.graph import ANALOG, SPIKE, Graph
+from danetc.dsl.neuron_program import INPUT, NeuronProgram
+
+_MOST_NEURONS = 4
+_LONGEST = 56
+_LANE = 9.0  # between the wires of two states
+_PAD = 12.0
+DETACHED = Look("quiet", "dotted", 1.6)
+
+
+def neuron_level(graph: Graph) -> Sheet:
+    """Each kind of neuron, over time. Raises DrawError where the network has none."""
+    used = dict.fromkeys(
+        str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron"
+    )
+    if not used:
+        raise DrawError(f"{graph.name} has no neurons to draw")
+    shown = list(used)[:_MOST_NEURONS]
+    programs = [NeuronProgram.parse(graph.neurons[name]) for name in shown]
+    unrolled = [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
+    sheets = iter(placed([flow for item in unrolled for flow in item.flows()]))
+    pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]
+    parts = []
+    for i, (name, program, sheet) in enumerate(zip(shown, programs, pictures, strict=True)):
+        head = caption(f"n{i}name", clean(name), bold=True, size=12)
+        facts = scalars(program)
+        if program.surrogate is not None:
+            facts.insert(
+                0, f"the derivative of heaviside is that of the surrogate {program.surrogate.name}"
+            )
+        about = [
+            sheet_of([caption(f"n{i}fact{k}", clean(fact, 90), size=SMALL, ink="quiet")])
+            for k, fact in enumerate(facts)
+        ]
+        parts.append(stacked([sheet_of([head]), *about, sheet], 3))
+    if len(used) > len(shown):
+        rest = f"{len(used) - len(shown)} more kinds of neurons are not drawn"
+        parts.append(sheet_of([caption("rest", rest, ink="quiet")]))
+    words = f"{'neurons' if len(used) > 1 else 'the neuron'} over T = {graph.steps} steps"
+    return with_header(graph.name, words, stacked(parts, 24))
+
+
+class _Unrolled:
+    """A neuron's program at the steps 1, 2 and T: a panel for each, joined by the states."""
+
+    def __init__(self, program: NeuronProgram, steps: int, prefix: str) -> None:
+        self.program = program
+        self.prefix = prefix
+        self.equations = equations(program)
+        self.states = [state.name for state in program.states]
+        self.steps = list(range(1, steps + 1)) if steps <= 3 else [1, 2, steps]
+        if not self.states:
+            self.steps = self.steps[:1]
+        self.spikes = {equation.name for equation in self.equations if equation.spike}
+
+    def flows(self) -> list[Flow]:
+        return [self._step(step) for step in self.steps]
+
+    def _key(self, name: str, step: int) -> str:
+        return f"{self.prefix}{name}at{step}"
+
+    def _given(self, name: str, step: int) -> str:
+        """The box of a state as a step finds it."""
+        return f"{self.prefix}{name}given{step}"
+
+    def _look(self, name: str) -> Look:
+        return kind_look(SPIKE if name in self.spikes else ANALOG)
+
+    def _step(self, step: int) -> Flow:
+        boxes: list[Box] = []
+        lines: list[Line] = []
+        first: list[str] = []
+        for state in self.program.states:
+            key = self._given(state.name, step)
+            start = f" = {state.init:g}" if step == 1 else ""
+            told = "before the first step" if step == 1 else "from the step before"
+            rows = ((Cell(f"{state.name}[{step - 1}]{start}"),),)
+            boxes.append(fitted(Box(key, rows, dashed=True, tooltip=told)))
+            first.append(key)
+        key = self._key(INPUT, step)
+        told = "the neuron's input"
+        boxes.append(replace(caption(key, f"{INPUT}[{step}]", bold=True), tooltip=told))
+        first.append(key)
+        for equation in self.equations:
+            key = self._key(equation.name, step)
+            boxes.append(self._box(key, equation, step))
+            lines += [self._line(read, key, step) for read in equation.reads]
+        result = output_of(self.program)
+        key = self._key(" the output", step)
+        told = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
+        boxes.append(replace(caption(key, "out", bold=True), tooltip=told))
+        lines.append(self._line(result, key, step))
+        last = [*self._handed(boxes, lines, step), key]
+        return Flow(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
+
+    def _handed(self, boxes: list[Box], lines: list[Line], step: int) -> list[str]:
+        """The boxes from which the states leave a step: at its bottom, of their own where the step
+        goes on to use them."""
+        read = {r.name for equation in self.equations for r in equation.reads if not r.before}
+        keys = []
+        for name in self.states:
+            key = self._leaving(name, step)
+            if name in read:
+                rows = ((Cell(f"{name}[{step}]"),),)
+                boxes.append(fitted(Box(key, rows, dashed=True, tooltip="to the next step")))
+                lines.append(Line(self._key(name, step), key, self._look(name), f"{name}[{step}]"))
+            keys.append(key)
+        return keys
+
+    def _leaving(self, name: str, step: int) -> str:
+        read = {r.name for equation in self.equations for r in equation.reads if not r.before}
+        return f"{self.prefix}{name}leaves{step}" if name in read else self._key(name, step)
+
+    def _line(self, read: Read, head: str, step: int) -> Line:
+        tail = self._given(read.name, step) if read.before else self._key(read.name, step)
+        told = f"{read.name}[{step - 1 if read.before else step}]"
+        if read.detached:
+            return Line(tail, head, DETACHED, f"{told}, detached: no gradient")
+        return Line(tail, head, self._look(read.name), told)
+
+    def _box(self, key: str, equation: Equation, step: int) -> Box:
+        whole = f"{equation.name}[{step}] = {equation.at(step)}"
+        rows = ((Cell(clean(whole, _LONGEST), bold=equation.fires),),)
+        box = Box(key, rows, tooltip=clean(whole, 400))
+        if equation.fires:
+            box = replace(box, shape="round", fill="neuron", line="neuron_line", pen=1.6)
+        elif equation.name in self.states:
+            box = replace(box, fill="norm")
+        return fitted(box, (30, 20))
+
+    def joined(self, panels: Sequence[Sheet]) -> Sheet:
+        """Panels side by side. A state leaves its panel below and enters the next from above."""
+        channel = _LANE * len(self.states) + 6
+        boxes: list[Box] = []
+        wires: list[Wire] = []
+        top = 16 + channel
+        bottom = top + max(panel.height for panel in panels) + 2 * _PAD
+        x = 0.0
+        for number, (step, panel) in enumerate(zip(self.steps, panels, strict=True)):
+            right = x + panel.width + 2 * _PAD
+            frame = Box(
+                f"{self.prefix}frame{step}",
+                (),
+                right - x,
+                bottom - top,
+                (x + right) / 2,
+                (top + bottom) / 2,
+                shape="round",
+                fill="frame",
+                line="frame_line",
+                tooltip=f"time step {step}",
+            )
+            title = caption(f"{self.prefix}t{step}", f"t = {step}", bold=True)
+            moved = panel.shifted(x + _PAD, top + _PAD)
+            boxes += [frame, hung(title, x, 0), *moved.boxes]
+            wires += moved.wires
+            if number + 1 == len(panels):
+                break
+            gap = 14 + channel
+            skipped = self.steps[number + 1] > step + 1
+            if skipped:
+                dots = caption(f"{self.prefix}dots", "…", bold=True, size=16)
+                boxes.append(hung(dots, right + gap, (top + bottom) / 2))
+                gap += dots.width + 10
+            self._hand_over(
+                wires, moved, panels[number + 1], number, right, right + gap, (top, bottom)
+            )
+            x = right + gap
+        return sheet_of(boxes, wires)
+
+    def _hand_over(
+        self,
+        wires: list[Wire],
+        panel: Sheet,
+        after: Sheet,
+        number: int,
+        right: float,
+        next_left: float,
+        ends: tuple[float, float],
+    ) -> None:
+        """The states' wires from a panel to the one behind it."""
+        step, following = self.steps[number], self.steps[number + 1]
+        top, bottom = ends
+        for lane, name in enumerate(self.states):
+            box = panel.box(self._leaving(name, step))
+            target = after.box(self._given(name, following))
+            goal = (next_left + _PAD + target.x, top + _PAD + target.top)
+            low, high = bottom + 6 + _LANE * lane, top - 6 - _LANE * lane
+            across = right + 10 + _LANE * lane
+            corners = [(box.x, box.bottom), (box.x, low), (across, low), (across, high)]
+            corners += [(goal[0], high), goal]
+            told = f"{name}[{step}]" + (", the steps between" if following > step + 1 else "")
+            wires.append(routed(box.key, target.key, self._look(name), corners, told))

@@ -1,0 +1,214 @@
+"""Units in rows: read from left to right, a new row where the page ends.
+
+What leads from unit to unit runs through the gaps between them along lines of its own, so that it
+crosses no box, however far apart its ends are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from danetc.compiler.draw.sheet import (
+    SMALL,
+    Box,
+    Look,
+    Point,
+    Sheet,
+    Wire,
+    caption,
+    hung,
+    routed,
+    sheet_of,
+)
+
+PAGE = 1120.0
+_STEP = 7.0  # between lines that run side by side
+_CLEAR = 10.0  # between a line and a box
+_SMALL_UNIT = 90.0
+_PORT = 18.0  # between two wires into one unit
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A piece of a picture with the places where a wire enters and leaves it, and the boxes there."""
+
+    key: str
+    sheet: Sheet
+    entry: Point
+    exit: Point
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A wire between two units; ``label`` stands over its last part."""
+
+    tail: str
+    head: str
+    look: Look
+    tooltip: str = ""
+    label: str = ""
+
+
+def box_unit(box: Box) -> Unit:
+    """A unit of one box."""
+    box = box.at(box.width / 2, box.height / 2)
+    sheet = Sheet(box.width, box.height, (box,))
+    middle = box.height / 2
+    return Unit(box.key, sheet, (0.0, middle), (box.width, middle), box.key, box.key)
+
+
+def in_rows(units: Sequence[Unit], links: Sequence[Link], page: float = PAGE) -> Sheet:
+    """The units in rows, in their order, and the wires between them."""
+    return _Rows(units, links, page).sheet()
+
+
+class _Rows:
+    def __init__(self, units: Sequence[Unit], links: Sequence[Link], page: float) -> None:
+        self.units = {unit.key: unit for unit in units}
+        self.links = [link for link in links if link.tail in self.units and link.head in self.units]
+        self.into: dict[str, list[Link]] = defaultdict(list)
+        self.out_of: dict[str, list[Link]] = defaultdict(list)
+        for link in self.links:
+            self.into[link.head].append(link)
+            self.out_of[link.tail].append(link)
+        self.order = {key: i for i, key in enumerate(self.units)}
+        self.rows = self._fill(max(page, *map(self._need, self.units), 0.0))
+        self.row_of = {key: r for r, row in enumerate(self.rows) for key in row}
+        self.x: dict[str, float] = {}
+        self.y: dict[str, float] = {}
+        self.boxes: list[Box] = []
+        self.wires: list[Wire] = []
+
+    def _lead(self, key: str) -> float:
+        """The room before a unit: for labels, and for lines that come down or up to it."""
+        labels = [
+            caption("", link.label, size=SMALL).width for link in self.into[key] if link.label
+        ]
+        return max(labels, default=0.0) + 16 + _STEP * len(self.into[key])
+
+    def _need(self, key: str) -> float:
+        return self._lead(key) + self.units[key].sheet.width + self._trail(key)
+
+    def _trail(self, key: str) -> float:
+        return 8 + _STEP * sum(not self._straight(link) for link in self.out_of[key])
+
+    def _straight(self, link: Link) -> bool:
+        """Whether the units stand beside each other, and nothing else leads to the second."""
+        return self.order[link.head] == self.order[link.tail] + 1
+
+    def _fill(self, page: float) -> list[list[str]]:
+        rows: list[list[str]] = [[]]
+        used = 0.0
+        for key in self.units:
+            need = self._need(key)
+            alone = self.units[key].sheet.width < _SMALL_UNIT  # it may stand out a little
+            if rows[-1] and used + need > page + (_SMALL_UNIT if alone else 0):
+                rows.append([])
+                used = 0.0
+            rows[-1].append(key)
+            used += need
+        return rows
+
+    def _ports(self, key: str) -> dict[int, float]:
+        """The height at which each wire enters a unit, relative to its entry."""
+        links = self.into[key]
+        return {id(link): _PORT * (i - (len(links) - 1) / 2) for i, link in enumerate(links)}
+
+    def sheet(self) -> Sheet:
+        crossing: dict[int, list[Link]] = defaultdict(list)  # gap above row -> links through it
+        margin: list[Link] = []
+        for link in self.links:
+            a, b = self.row_of[link.tail], self.row_of[link.head]
+            if a == b and self._straight(link):
+                continue
+            if a == b:
+                crossing[a + 1].append(link)
+                continue
+            crossing[a + 1].append(link)
+            if b != a + 1:
+                margin.append(link)
+                crossing[b].append(link)
+        track = {
+            (gap, id(link)): i for gap, links in crossing.items() for i, link in enumerate(links)
+        }
+        side = {id(link): -_CLEAR - _STEP * (i + 1) for i, link in enumerate(margin)}
+        y = 0.0
+        tops: dict[int, float] = {}
+        for r, row in enumerate(self.rows):
+            tops[r] = y
+            if crossing[r]:
+                y += 2 * _CLEAR + _STEP * len(crossing[r])
+            elif r:
+                y += 2 * _CLEAR
+            above = max(self.units[key].entry[1] for key in row)
+            below = max(self.units[key].sheet.height - self.units[key].entry[1] for key in row)
+            x = 0.0
+            for key in row:
+                unit = self.units[key]
+                x += self._lead(key)
+                self.x[key], self.y[key] = x, y + above - unit.entry[1]
+                x += unit.sheet.width + self._trail(key)
+            y += above + below
+        tops[len(self.rows)] = y
+        for key, unit in self.units.items():
+            moved = unit.sheet.shifted(self.x[key], self.y[key])
+            self.boxes += moved.boxes
+            self.wires += moved.wires
+        turns = {
+            id(link): i
+            for links in self.out_of.values()
+            for i, link in enumerate(item for item in links if not self._beside(item))
+        }
+        for link in self.links:
+            self._draw(link, tops, track, side, turns)
+        return sheet_of(self.boxes, self.wires)
+
+    def _beside(self, link: Link) -> bool:
+        return self._straight(link) and self.row_of[link.tail] == self.row_of[link.head]
+
+    def _draw(
+        self,
+        link: Link,
+        tops: dict[int, float],
+        track: dict[tuple[int, int], int],
+        side: dict[int, float],
+        turns: dict[int, int],
+    ) -> None:
+        tail, head = self.units[link.tail], self.units[link.head]
+        a, b = self.row_of[link.tail], self.row_of[link.head]
+        start = (self.x[link.tail] + tail.exit[0], self.y[link.tail] + tail.exit[1])
+        end = (
+            self.x[link.head] + head.entry[0],
+            self.y[link.head] + head.entry[1] + self._ports(link.head)[id(link)],
+        )
+
+        def level(gap: int) -> float:
+            return tops[gap] + _CLEAR + _STEP * track[(gap, id(link))]
+
+        place = self.into[link.head].index(link)
+        before = self.x[link.head] - self._lead(link.head) + 4 + _STEP * place
+        corners: list[Point] = [start]
+        if self._beside(link):
+            if start[1] != end[1]:
+                corners += [(before, start[1]), (before, end[1])]
+        else:
+            edge = self.x[link.tail] + tail.sheet.width
+            out = edge + 6 + _STEP * turns[id(link)]
+            corners += [(out, start[1]), (out, level(a + 1))]
+            if b not in (a, a + 1):
+                across = side[id(link)]
+                corners += [(across, level(a + 1)), (across, level(b)), (before, level(b))]
+            else:
+                corners.append((before, level(a + 1)))
+            corners.append((before, end[1]))
+        corners.append(end)
+        self.wires.append(routed(tail.last, head.first, link.look, corners, link.tooltip))
+        if link.label:
+            text = caption(f"label{len(self.boxes)}", link.label, size=SMALL, ink="quiet")
+            self.boxes.append(
+                hung(text, self.x[link.head] - text.width - 5, end[1] - text.height - 3)
+            )

@@ -1,0 +1,237 @@
+"""A picture with everything in its place: boxes of text and wires between them.
+
+Lengths are in points, x grows to the right and y downwards from the top left corner. A sheet is
+data alone: ``gv`` writes it for Graphviz, which draws what it is told to and places nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from danetc.compiler.draw.metrics import line_height, text_width
+from danetc.compiler.draw.theme import Role
+
+Point = tuple[float, float]
+Shape = Literal["box", "round", "circle", "bar", "plain", "point"]
+Dash = Literal["solid", "dashed", "dotted"]
+
+FONT = 10.0
+SMALL = 9.0
+PAD = 4.0  # between a box's edge and its text
+RIM = 4.0  # Graphviz draws a second outline so far outside of the first
+_CELL_GAP = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of text of one style. Cells of a box stand under each other in columns."""
+
+    text: str
+    bold: bool = False
+    ink: Role = "ink"
+    fill: Role = "none"
+    size: float = FONT
+    wide: bool = False  # takes the whole row
+
+    def width(self) -> float:
+        indent = "" if self.fill == "none" else " "
+        return text_width(self.text + indent, self.size, self.bold)
+
+    def height(self) -> float:
+        return line_height(self.size) + 1
+
+
+Rows = tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box with rows of text, by its centre. ``key`` is unique in its sheet."""
+
+    key: str
+    rows: Rows = ()
+    width: float = 0.0
+    height: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    shape: Shape = "box"
+    fill: Role = "box"
+    line: Role = "box_line"
+    pen: float = 1.0
+    double: bool = False  # a second outline
+    dashed: bool = False
+    tooltip: str = ""
+
+    @property
+    def left(self) -> float:
+        return self.x - self.width / 2
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width / 2
+
+    @property
+    def top(self) -> float:
+        return self.y - self.height / 2
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height / 2
+
+    def at(self, x: float, y: float) -> Box:
+        return replace(self, x=x, y=y)
+
+
+def columns(rows: Rows) -> tuple[float, ...]:
+    """The widths of a box's columns, gaps included."""
+    narrow = [row for row in rows if not any(cell.wide for cell in row)]
+    count = max((len(row) for row in narrow), default=1)
+    widths = [
+        max((row[i].width() for row in narrow if i < len(row)), default=0.0) + _CELL_GAP
+        for i in range(count)
+    ]
+    wide = max((row[0].width() for row in rows if any(c.wide for c in row)), default=0.0)
+    widths[-1] += max(0.0, wide + _CELL_GAP - sum(widths))
+    return tuple(widths)
+
+
+def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
+    """The box in the size that its text needs, at least ``least``."""
+    width = sum(columns(box.rows)) + 2 * PAD if box.rows else 0.0
+    height = sum(max((c.height() for c in row), default=0.0) for row in box.rows) + 2 * PAD
+    rim = 2 * RIM if box.double else 0.0
+    return replace(box, width=max(width, least[0]) + rim, height=max(height, least[1]) + rim)
+
+
+def caption(key: str, text: str, *, bold: bool = False, size: float = FONT, **more: Role) -> Box:
+    """A line of text without a box around it; ``left`` and ``top`` are placed by ``hung``."""
+    cell = Cell(text, bold, more.get("ink", "ink"), size=size, wide=True)
+    box = fitted(Box(key, ((cell,),), shape="plain", fill="none", line="none"))
+    return replace(box, height=cell.height())
+
+
+def hung(box: Box, left: float, top: float) -> Box:
+    """The box with its top left corner at a place."""
+    return box.at(left + box.width / 2, top + box.height / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a wire looks. Kinds differ in dashes and weight as well as in colour."""
+
+    colour: Role
+    dash: Dash
+    pen: float
+    hollow: bool = False  # an empty arrowhead: the same value at each step
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A wire from box to box: the control points of its Bézier curve, and the arrow's tip."""
+
+    tail: str
+    head: str
+    look: Look
+    points: tuple[Point, ...]
+    tip: Point | None = None
+    tooltip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Boxes and wires, the first boxes lowest. ``ports`` are where wires enter and leave."""
+
+    width: float
+    height: float
+    boxes: tuple[Box, ...] = ()
+    wires: tuple[Wire, ...] = ()
+
+    def shifted(self, dx: float, dy: float) -> Sheet:
+        def moved(point: Point) -> Point:
+            return (point[0] + dx, point[1] + dy)
+
+        return replace(
+            self,
+            boxes=tuple(box.at(box.x + dx, box.y + dy) for box in self.boxes),
+            wires=tuple(
+                replace(
+                    wire,
+                    points=tuple(map(moved, wire.points)),
+                    tip=moved(wire.tip) if wire.tip is not None else None,
+                )
+                for wire in self.wires
+            ),
+        )
+
+    def box(self, key: str) -> Box:
+        return next(box for box in self.boxes if box.key == key)
+
+
+def sheet_of(boxes: Iterable[Box], wires: Iterable[Wire] = ()) -> Sheet:
+    """The sheet that just holds boxes and wires, moved to start at (0, 0)."""
+    boxes, wires = tuple(boxes), tuple(wires)
+    ends = [point for wire in wires for point in wire.points]
+    left = min([box.left for box in boxes] + [x for x, _ in ends], default=0.0)
+    top = min([box.top for box in boxes] + [y for _, y in ends], default=0.0)
+    right = max([box.right for box in boxes] + [x for x, _ in ends], default=0.0)
+    bottom = max([box.bottom for box in boxes] + [y for _, y in ends], default=0.0)
+    return Sheet(right - left, bottom - top, boxes, wires).shifted(-left, -top)
+
+
+def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
+    """Sheets under each other, flush left."""
+    boxes: list[Box] = []
+    wires: list[Wire] = []
+    y = width = 0.0
+    for sheet in sheets:
+        moved = sheet.shifted(0.0, y)
+        boxes += moved.boxes
+        wires += moved.wires
+        y += sheet.height + gap
+        width = max(width, sheet.width)
+    return Sheet(width, max(0.0, y - gap), tuple(boxes), tuple(wires))
+
+
+# -- wires of straight lines ----------------------------------------------------------------------
+
+_CORNER = 5.0
+_ARROW = 6.0
+
+
+def _toward(a: Point, b: Point, distance: float) -> Point:
+    length = abs(b[0] - a[0]) + abs(b[1] - a[1])  # the lines are horizontal or vertical
+    part = min(1.0, distance / length) if length else 0.0
+    return (a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part)
+
+
+def _line(a: Point, b: Point) -> list[Point]:
+    third = ((b[0] - a[0]) / 3, (b[1] - a[1]) / 3)
+    return [(a[0] + third[0], a[1] + third[1]), (b[0] - third[0], b[1] - third[1]), b]
+
+
+def routed(
+    tail: str,
+    head: str,
+    look: Look,
+    corners: Iterable[Point],
+    tooltip: str = "",
+    arrow: bool = True,
+) -> Wire:
+    """A wire along horizontal and vertical lines, its corners rounded, an arrow at its end."""
+    given = list(corners)
+    path = [p for i, p in enumerate(given) if i == 0 or p != given[i - 1]]
+    tip = path[-1] if arrow else None
+    if arrow:
+        path[-1] = _toward(path[-1], path[-2], _ARROW)
+    points = [path[0]]
+    for i in range(1, len(path) - 1):
+        before, here, after = path[i - 1], path[i], path[i + 1]
+        reach = [abs(here[0] - p[0]) + abs(here[1] - p[1]) for p in (before, after)]
+        radius = min(_CORNER, *(r / 2 for r in reach))
+        start, end = _toward(here, before, radius), _toward(here, after, radius)
+        points += _line(points[-1], start)
+        points += [_toward(start, here, radius * 0.55), _toward(end, here, radius * 0.55), end]
+    points += _line(points[-1], path[-1])
+    return Wire(tail, head, look, tuple(points), tip, tooltip)

@@ -1,0 +1,142 @@
+"""A network as its parts: stages, and what stands outside of them, with what leads from part to part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from danetc.compiler.draw.rows import Link
+from danetc.compiler.draw.words import clean, look, size, wire_tooltip
+from danetc.compiler.graph import Block, Form, Graph, Node, Stage
+
+_LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A graph's nodes by part.
+
+    ``glue`` holds the chains of layers outside of the stages by unit; ``blocks`` the nodes of each
+    block by stage and index; ``unit_of`` the unit of each node (``s0`` is stage 0).
+    """
+
+    graph: Graph
+    glue: Mapping[str, list[Node]]
+    blocks: Mapping[tuple[int, int], list[Node]]
+    unit_of: Mapping[int, str]
+    rule_nodes: frozenset[int]
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The units in the order of the text."""
+        return list(dict.fromkeys(self.unit_of[id] for id in self.graph.nodes))
+
+    @cached_property
+    def links(self) -> list[Link]:
+        """What leads from unit to unit: once for each value, outputs included."""
+        found: dict[tuple[str, str, int], Link] = {}
+        for node in self.graph.nodes.values():
+            for operand in node.inputs:
+                self._link(found, operand, self.unit_of[node.id])
+        for number, stage in enumerate(self.graph.stages):
+            self._link(found, stage.entry, f"s{number}")
+        for index, id in enumerate(self.graph.outputs.values()):
+            self._link(found, id, f"out{index}")
+        return list(found.values())
+
+    def _link(self, found: dict[tuple[str, str, int], Link], id: int, head: str) -> None:
+        tail = self.unit_of[id]
+        if tail != head:
+            source = self.graph[id]
+            told = wire_tooltip(source.path, source.value)
+            label = size(source.value.shape)
+            found.setdefault((tail, head, id), Link(tail, head, look(source.value), told, label))
+
+    def title(self, unit: str) -> str:
+        return clean(".".join(self.glue[unit][0].scope))
+
+
+def parts(graph: Graph) -> Parts:
+    """Give every node of a graph to its block, its stage's rule, or a chain outside of the stages."""
+    owner: dict[tuple[str, ...], tuple[int, int]] = {}
+    blocks: dict[tuple[int, int], list[Node]] = {}
+    for number, stage in enumerate(graph.stages):
+        owner[stage.scope] = (number, -1)
+        for index, block in enumerate(stage.blocks):
+            owner[block.scope] = (number, index)
+            blocks[number, index] = []
+    users = graph.users()
+    unit_of: dict[int, str] = {}
+    rule_nodes: set[int] = set()
+    glue: dict[str, list[Node]] = {}
+    for node in graph.nodes.values():
+        ends = range(len(node.scope), 0, -1)
+        place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
+        if place is not None:
+            unit_of[node.id] = f"s{place[0]}"
+            if place[1] < 0:
+                rule_nodes.add(node.id)
+            else:
+                blocks[place].append(node)
+            continue
+        unit_of[node.id] = unit = _chain(graph, node, users, unit_of, glue) or f"g{node.id}"
+        glue.setdefault(unit, []).append(node)
+    return Parts(graph, glue, blocks, unit_of, frozenset(rule_nodes))
+
+
+def _chain(
+    graph: Graph,
+    node: Node,
+    users: Mapping[int, list[int]],
+    unit_of: Mapping[int, str],
+    glue: Mapping[str, list[Node]],
+) -> str | None:
+    """The unit that a layer continues: that of its only input, if nothing else reads that."""
+    if len(node.inputs) != 1:
+        return None
+    before = graph[node.inputs[0]]
+    alone = len(users[before.id]) == 1 and before.id not in graph.outputs.values()
+    unit = unit_of[before.id]
+    same = before.op != "input" and before.scope == node.scope and alone
+    return unit if same and unit in glue else None
+
+
+def leaves(form: Form) -> list[tuple[str, int]]:
+    """All values that a form reads, in its order."""
+    found: list[tuple[str, int]] = []
+    todo: list[object] = [form]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, tuple):
+            if item[0] in ("in", "out"):
+                found.append((str(item[0]), int(item[1])))
+            else:
+                todo.extend(reversed(item[1:]))
+    return found
+
+
+def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
+    """What equal blocks have in common: operations, sizes and wiring, not the block's place."""
+    number = {block.input: -1}
+    found: list[object] = []
+    for i, node in enumerate(nodes):
+        number[node.id] = i
+        attrs = tuple(sorted((k, str(v)) for k, v in node.attrs.items() if k not in _LOOSE))
+        operands = tuple(number.get(operand, -2) for operand in node.inputs)
+        scope = node.scope[len(block.scope) :]
+        found.append((node.op, attrs, operands, scope))
+    return (tuple(found), number.get(block.output), number.get(block.join))
+
+
+def runs(stage: Stage, number: int, of: Parts) -> list[list[int]]:
+    """The stage's blocks by index, neighbours that are equal together."""
+    found: list[list[int]] = []
+    last: tuple[object, ...] | None = None
+    for index, block in enumerate(stage.blocks):
+        kind = signature(block, of.blocks[number, index])
+        if kind != last:
+            found.append([])
+        found[-1].append(index)
+        last = kind
+    return found

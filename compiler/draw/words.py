@@ -1,0 +1,153 @@
+"""What a picture says of a network: layers in the words of a paper's figure, sizes, places."""
+
+from __future__ import annotations
+
+import re
+
+from danetc.compiler.draw.sheet import Look
+from danetc.compiler.graph import Attribute, Graph, Kind, Node, Shape, Stage, Value
+from danetc.dsl.source import Span
+
+_LONGEST = 48
+_SIGNS = {
+    "add": "+",
+    "sub": "−",
+    "mul": "×",
+    "div": "/",
+    "concat": "cat",
+    "maximum": "max",
+    "minimum": "min",
+}
+NORMS = ("batchnorm", "tebn", "groupnorm")
+_KINDS = {"spike": Look("spike", "dashed", 1.3), "count": Look("count", "solid", 2.8)}
+_ANALOG = Look("analog", "solid", 1.1)
+
+
+def clean(text: str, longest: int = _LONGEST) -> str:
+    """Text without control characters, cut where it is too long to be read in a picture."""
+    text = "".join(ch if ch.isprintable() else "\N{REPLACEMENT CHARACTER}" for ch in text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def look(value: Value) -> Look:
+    """How a wire that carries a value looks."""
+    known = kind_look(value.kind)
+    return known if value.varies else Look(known.colour, known.dash, known.pen, hollow=True)
+
+
+def kind_look(kind: Kind) -> Look:
+    return _KINDS.get(kind.name, _ANALOG)
+
+
+def size(shape: Shape) -> str:
+    return "×".join(map(str, shape))
+
+
+def number(value: Attribute) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def sign(node: Node) -> str | None:
+    """The sign of an operation that joins values: drawn as a circle."""
+    return _SIGNS.get(node.op)
+
+
+def layer(node: Node) -> str:
+    """A layer in short: ``conv 3×3, 64 /2`` is one of 64 channels and stride 2."""
+    return " ".join(part for part in layer_parts(node) if part)
+
+
+def layer_parts(node: Node) -> tuple[str, str]:
+    """What a layer is, and its size where it has one."""
+    a = node.attrs
+    what, extent = "", ""
+    match node.op:
+        case "conv":
+            what, extent = f"conv {a['kernel']}×{a['kernel']},", str(a["width"])
+        case "linear":
+            what = f"linear {a['width']}"
+        case "maxpool" | "avgpool":
+            what = f"{node.op} {a['kernel']}×{a['kernel']}"
+        case "global_avgpool":
+            what = "avgpool"
+        case "neuron":
+            what = str(a["neuron"])
+        case "affine":
+            what = f"{number(a['factor'])} x + {number(a['offset'])}"
+        case "batchnorm":
+            what = "BN per step" if a.get("per_step") else "BN"
+        case "tebn":
+            what = "TEBN"
+        case "groupnorm":
+            what, extent = "GN", str(a["groups"])
+        case "dropout" | "droppath":
+            what = f"{node.op} {number(a['p'])}"
+        case "mean_over_time":
+            what = "mean over T"
+        case _:
+            what = sign(node) or node.op.replace("_", " ")
+    if node.op in ("batchnorm", "tebn") and a.get("init", 1.0) != 1.0:
+        extent = f"×{number(a['init'])}"
+    for name, form in (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}")):
+        if node.op in ("conv", "maxpool", "avgpool") and a.get(name) not in (None, 1):
+            extent = f"{extent} {form.format(a[name])}".strip()
+    return clean(what), clean(extent)
+
+
+def origin(span: Span) -> str:
+    """Where in the text something comes from: ``imagenet.danet:13``.
+
+    Folders are left out, for a picture is passed on to others.
+    """
+    name = span.source.name.replace("\\", "/")
+    if span.start == span.end:
+        return ""
+    return f"{name if name.startswith('std/') else name.rpartition('/')[2]}:{span.line}"
+
+
+def value_words(value: Value) -> str:
+    return f"{size(value.shape)} {value.kind}{'' if value.varies else ', the same at each step'}"
+
+
+def tooltip(node: Node) -> str:
+    parts = (node.path, layer(node), value_words(node.value), origin(node.origin))
+    return " · ".join(clean(part, 120) for part in parts if part)
+
+
+def wire_tooltip(source: str, value: Value) -> str:
+    return f"{source}: {value_words(value)}"
+
+
+def scope_words(scope: tuple[str, ...]) -> str:
+    """``stages.2.blocks.5`` as ``stages.2 block 5``."""
+    return clean(re.sub(r"\.blocks\.(\d+)$", r" block \1", ".".join(scope)))
+
+
+def span_words(indices: list[int], what: str = "block") -> str:
+    """``block 3``, ``blocks 3 – 5``, ``blocks 0, 2, 3``."""
+    if len(indices) == 1:
+        return f"{what} {indices[0]}"
+    low, high = min(indices), max(indices)
+    if sorted(indices) == list(range(low, high + 1)) and len(indices) > 2:
+        return f"{what}s {low} – {high}"
+    return f"{what}s {', '.join(map(str, indices))}"
+
+
+def interblock(graph: Graph) -> set[int]:
+    """The neurons that stand between a block's addition and its end, in any stage."""
+    found: set[int] = set()
+    for stage in graph.stages:
+        for block in stage.blocks:
+            at = graph[block.output]
+            if sign(graph[block.join]) is None:
+                continue  # nothing is joined
+            while at.id != block.join and at.inputs:
+                if at.op == "neuron":
+                    found.add(at.id)
+                at = graph[at.inputs[0]]
+    return found
+
+
+def layers_tooltip(stage: Stage) -> str:
+    """How many blocks a stage has, and where it is written."""
+    return f"{len(stage.blocks)} blocks, {origin(stage.origin)}".rstrip(", ")
