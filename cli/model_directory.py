@@ -7,7 +7,6 @@ NETWORK.graph        the graph in its text form, which ``danetc.load`` reads
 topology.svg         the picture of it
 summary.json         what follows from the topology, and how the directory was made
 spec.danet           the network and all that it is made of, in one file
-training.json        settings and figures of a training, if there was one
 ==================== =============================================================
 """
 
@@ -34,7 +33,8 @@ FORMAT = 1
 
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
-_OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, TRAINING, "__pycache__"}
+RUN, LOCK = "run.json", ".lock"
+_OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, "__pycache__"}
 
 
 def refuse_unless_replaceable(directory: Path) -> None:
@@ -46,7 +46,12 @@ def refuse_unless_replaceable(directory: Path) -> None:
         return
     if not target.is_dir():
         raise UserError(f"{directory} is a file; choose another place with -o DIR")
-    entries = {entry.name for entry in target.iterdir()}
+    entries = {entry.name for entry in target.iterdir()} - {LOCK}
+    if RUN in entries:
+        raise UserError(
+            f"{directory} holds a training run, which is not replaced; choose another place with "
+            "-o DIR"
+        )
     if entries and SUMMARY not in entries:
         raise UserError(
             f"{directory} is no model directory (there is no {SUMMARY} in it) and not empty, so "
@@ -61,31 +66,22 @@ def refuse_unless_replaceable(directory: Path) -> None:
         )
 
 
-def write_model_directory(
-    directory: Path,
+def model_files(
     compiled: Compiled,
-    model: Model,
     *,
     seed: int,
     init: str | None = None,
     memory: Mapping[str, object] | None = None,
-) -> dict[str, object]:
-    """Write a model directory in place of an older one; return what is in its summary.json.
+) -> tuple[dict[str, str], dict[str, object]]:
+    """The files of a model directory but for the weights, by name, and what is in its summary.json.
 
     ``memory`` is the policy that ``read_model_directory`` goes by, and how it was chosen.
-
-    All files are written to a temporary directory beside it first, so that a failure leaves the
-    older one as it was and nothing else behind. Raises UserError or OSError.
     """
     from danetc import __version__
     from danetc.api import draw
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.emit.text import write
-    from danetc.runtime.checkpoint import save_weights
 
-    refuse_unless_replaceable(directory)
-    target = Path(os.path.realpath(directory))
-    target.parent.mkdir(parents=True, exist_ok=True)
     graph = compiled.graph
     record: dict[str, object] = {
         "format": FORMAT,
@@ -104,6 +100,29 @@ def write_model_directory(
         SPEC: compiled.resolved,
         SUMMARY: json.dumps(record, indent=2, allow_nan=False) + "\n",
     }
+    return files, record
+
+
+def write_model_directory(
+    directory: Path,
+    compiled: Compiled,
+    model: Model,
+    *,
+    seed: int,
+    init: str | None = None,
+    memory: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Write a model directory in place of an older one; return what is in its summary.json.
+
+    All files are written to a temporary directory beside it first, so that a failure leaves the
+    older one as it was and nothing else behind. Raises UserError or OSError.
+    """
+    from danetc.runtime.checkpoint import save_weights
+
+    refuse_unless_replaceable(directory)
+    target = Path(os.path.realpath(directory))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files, record = model_files(compiled, seed=seed, init=init, memory=memory)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         for name, content in files.items():

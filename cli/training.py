@@ -1,106 +1,288 @@
-"""A training from a spec's text to a model directory: which recipe, which phases, what is kept."""
+"""A training from a plan to a directory: trials, phases, what is kept and how a run goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import statistics
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from danetc.api import Compiled, compile_spec, initialise
-from danetc.dsl.diagnostics import Reporter, did_you_mean
-from danetc.dsl.modules import Module
-from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
+from danetc.api import initialise
+from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.recipe import Phase
 from danetc.errors import UserError
-from danetc.memory import Chosen, Memory, choose_for_phase
-from danetc.model_directory import (
-    TRAINING,
-    WEIGHTS,
-    refuse_unless_replaceable,
-    write_model_directory,
+from danetc.plan import Note, Plan, Request, make_plan, with_steps
+from danetc.provenance import MACHINE, facts
+from danetc.run_directory import TRIALS, RunDirectory, opened, refuse_run
+from danetc.runtime.checkpoint import save_json
+from danetc.runtime.errors import DataError
+from danetc.runtime.model import Model
+from danetc.runtime.training.checkpoints import (
+    Checkpoints,
+    Position,
+    Snapshot,
+    explain_os_error,
 )
-from danetc.options import Setting
-from danetc.runtime.checkpoint import save_json, save_weights
-from danetc.runtime.data import DataError, DataSet, open_data
-from danetc.runtime.train import Epoch, Observer, TrainingError, train
+from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.observer import Epoch, Observer
+from danetc.runtime.training.run import Settings
+from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.runtime.training.state import set_tensors
 from torch import Tensor, nn
 
-PREFIX = "recipe."
+__all__ = ["Request", "run"]
 
 
-def run(
-    spec: str,
-    *,
-    data: str,
-    network: str | None,
-    recipe: str | None,
-    output: Path | None,
-    settings: Mapping[str, Setting],
-    seed: int | None,
-    init: str | None,
-    backend: str | None,
-    memory: Memory = "none",
-    channels_last: bool = False,
-    observer: Observer,
-    note: Callable[[str], None],
-) -> tuple[Path, dict[str, Any]]:
-    """Train a network of a spec through all phases of a recipe.
+def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
+    """Train a network of a spec through all phases of a recipe, once or in several trials.
 
-    ``backend`` of None is the fastest that is there. A budget of ``memory`` is held to in each
-    phase, or nothing is begun; what it chose is noted. Gives the model directory and what stands in
-    its training.json. Raises SpecError, UserError.
+    Under torchrun every process calls this. A run that is there already goes on. Gives the
+    directory and what stands in its training.json, or its trials.json. Raises SpecError, UserError;
+    Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
     """
-    own = {name: value for name, value in settings.items() if not name.startswith(PREFIX)}
-    overrides = {
-        name.removeprefix(PREFIX): value for name, value in settings.items() if name not in own
-    }
-    compiled = compile_spec(spec, network=network, settings=own)
-    plan = find_recipe(compiled.checked.module, recipe, data, overrides)
-    if plan.trials > 1 and seed is None:
-        note(
-            f"recipe {plan.name} asks for {plan.trials} trials; this is the first "
-            f"(run the others with --seed {plan.seed + 1}, ...)"
-        )
-    chosen_seed = plan.seed if seed is None else seed
-    directory = output if output is not None else Path("runs") / compiled.graph.name
-    refuse_unless_replaceable(directory)
-    running = backend or default_backend(note)
-    policies = {
-        phase.name: choose_for_phase(with_steps(compiled, phase).graph, memory, phase, running)
-        for phase in plan.phases
-    }
-    for name, chosen in policies.items():
-        if chosen.plan is not None:
-            note(f"memory of phase {name}: {chosen}")
-    how = _How(running, channels_last, policies)
+    if request.deterministic:  # read when CUDA's libraries are loaded
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
-        images = open_data(data)
-        return directory, _run_phases(
-            compiled, plan, images, directory, chosen_seed, init, how, observer
-        )
+        with joined(SpecError, UserError, DataError, TrainingError, Stopped) as world:
+            try:
+                told = note if world.first else _silent
+                plan = make_plan(request, world, told)
+                with StopRequest() as stop:
+                    if plan.several:
+                        return plan.directory, _trials(plan, world, stop, observer, told)
+                    trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
+                    return plan.directory, trial.run(observer, told)
+            except (SpecError, UserError, DataError, TrainingError) as error:
+                if not world.first and not is_own(error):
+                    raise FailedElsewhere from error
+                raise
     except (DataError, TrainingError) as error:
         raise UserError(str(error)) from error
 
 
-def default_backend(note: Callable[[str], None]) -> str:
-    """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
-    from danetc.runtime.compiled import missing_compiler
-
-    missing = missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
-    if missing is None:
-        return "fused"
-    note(f"the backend is eager: there is {missing}, which fused needs for its kernels")
-    return "eager"
+def _silent(text: str) -> None:
+    """Other processes than the first tell nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _How:
-    """What runs the network, how its maps lie in memory, and the memory policy of each phase."""
+def _trials(
+    plan: Plan, world: World, stop: StopRequest, observer: Observer, note: Note
+) -> dict[str, Any]:
+    """Each seed in a directory of its own; their mean and sample standard deviation."""
+    world.on_first(lambda: refuse_run(plan.directory))
+    results: list[dict[str, Any]] = []
+    record: dict[str, Any] = {}
+    for number, seed in enumerate(plan.seeds):
+        folder = plan.directory / f"seed-{seed}"
+        trained = Trial(plan, seed, number, folder, world, stop).run(observer, note)
+        results.append(
+            {"seed": seed, "directory": folder.name, "test_accuracy": trained["test_accuracy"]}
+        )
+        accuracies = [result["test_accuracy"] for result in results]
+        record = {
+            "seeds": list(plan.seeds),
+            "trials": results,
+            "test_accuracy": statistics.fmean(accuracies),
+            "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        }
+        if world.first:
+            save_json(record, plan.directory / TRIALS)
+    return record
 
-    backend: str
-    channels_last: bool
-    policies: Mapping[str, Chosen]
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a plan: all phases under one seed, in one directory."""
+
+    plan: Plan
+    seed: int
+    number: int
+    path: Path
+    world: World
+    stop: StopRequest
+
+    def run(self, observer: Observer, note: Note) -> dict[str, Any]:
+        """Train from where the run is to its end. Gives the record in training.json."""
+        request = self.plan.request
+        settings = self.plan.settings(self.seed)
+        with ExitStack() as stack:
+            enter = opened(
+                self.path, settings, fresh=request.fresh, override=request.override, note=note
+            )
+            directory, differences = self.world.on_first(lambda: stack.enter_context(enter))
+            checkpoints = Checkpoints(
+                directory.checkpoints, observer.notice, lambda path: observer.saved(path, path.name)
+            )
+            found: list[Snapshot | None] = []  # stays on rank 0, which alone needs to read the disk
+            position = self.world.on_first(lambda: _newest(checkpoints, found))
+            if self.world.first:
+                for line in differences:
+                    note(f"taken knowingly: {line}")
+                _tell_changes(directory, self.plan, self.world, note)
+                directory.write_run(settings, facts(self.plan, self.world), differences)
+            if position is not None:
+                note(f"going on from {checkpoints.folder}: {self._where(position)}")
+            return self._phases(
+                directory, checkpoints, position, found[0] if found else None, observer
+            )
+
+    def _phases(
+        self,
+        directory: RunDirectory,
+        checkpoints: Checkpoints,
+        position: Position | None,
+        snapshot: Snapshot | None,
+        observer: Observer,
+    ) -> dict[str, Any]:
+        """Each phase has its own T and so its own model; weights go from one to the next."""
+        plan, world = self.plan, self.world
+        finished: dict[str, Mapping[str, Tensor]] = {}
+        history: list[dict[str, Any]] = []
+        record: dict[str, Any] = {}
+        for index, phase in enumerate(plan.recipe.phases):
+            if position is not None and index < position.phase:
+                continue
+            resumed = position is not None and index == position.phase
+            model, matched = self._model(phase)
+            if phase.start is not None and not resumed:
+                weights = self._end_of(phase.start, finished, checkpoints)
+                set_tensors(model, weights, f"phase `{phase.start}`")
+            if world.first:
+                chosen = plan.policies[phase.name]
+                noted = None if chosen.policy == "none" else chosen.as_dict()
+                directory.write_model(
+                    with_steps(plan.compiled, phase), seed=self.seed, init=matched, memory=noted
+                )
+
+            def keep(
+                weights: Mapping[str, Tensor], epoch: Epoch, epochs: list[dict[str, Any]]
+            ) -> None:
+                try:
+                    directory.write_results(weights, self._record(epochs))
+                except OSError as error:
+                    observer.notice(
+                        f"the weights of {epoch.phase} {epoch.epoch} were not written: "
+                        f"{explain_os_error(error)}; those of before stay"
+                    )
+
+            fitted = fit(
+                model,
+                plan.data,
+                phase,
+                self._settings(index),
+                observer=observer,
+                world=world,
+                checkpoints=checkpoints if world.first else None,
+                resume=snapshot if resumed else None,
+                earlier=history,
+                epoch_done=keep,
+                stop=self.stop,
+            )
+            history, finished[phase.name] = fitted.history, fitted.weights
+            record = self._record(history)
+            if world.first:
+                directory.write_results(fitted.weights, record)
+        return record
+
+    def _model(self, phase: Phase) -> tuple[Model, str | None]:
+        """The phase's network with its first weights, and what was matched of those given."""
+        plan, request = self.plan, self.plan.request
+        model, matched = initialise(
+            with_steps(plan.compiled, phase).graph,
+            self.seed,
+            request.init if phase.start is None else None,
+            plan.backend,
+            plan.policies[phase.name].policy,
+        )
+        if request.channels_last:
+            to_channels_last(model)
+        return model, matched
+
+    def _end_of(
+        self, phase: str, finished: Mapping[str, Mapping[str, Tensor]], checkpoints: Checkpoints
+    ) -> Mapping[str, Tensor]:
+        """The weights that an earlier phase has ended with."""
+        if phase in finished:
+            return finished[phase]
+        read: dict[str, Mapping[str, Tensor]] = {}
+
+        def load() -> None:
+            tensors = checkpoints.read(f"phase-{phase}").tensors
+            read[phase] = tensors.get("ema", tensors["model"])
+
+        self.world.on_first(load)
+        return self.world.tensors_from_first(read.get(phase, {}))
+
+    def _settings(self, index: int) -> Settings:
+        recipe, request = self.plan.recipe, self.plan.request
+        return Settings(
+            seed=self.seed,
+            phase=index,
+            phases=len(recipe.phases),
+            trial=self.number,
+            trials=len(self.plan.seeds),
+            workers=recipe.workers,
+            sync_norm=recipe.sync_norm,
+            parallel=request.parallel,
+            train_output=request.train_output,
+            checkpoint_steps=recipe.checkpoint_every,
+            checkpoint_minutes=recipe.checkpoint_minutes,
+            keep_every=recipe.keep_every,
+            deterministic=request.deterministic,
+        )
+
+    def _record(self, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+        """What stands in training.json."""
+        plan = self.plan
+        return {
+            "data": plan.request.data,
+            "recipe": plan.recipe.as_dict(),
+            "seed": self.seed,
+            "init": plan.request.init,
+            "backend": plan.backend,
+            "channels_last": plan.request.channels_last,
+            "memory": {name: chosen.as_dict() for name, chosen in plan.policies.items()},
+            "epochs": list(epochs),
+            "test_accuracy": epochs[-1]["test_accuracy"],
+        }
+
+    def _where(self, position: Position) -> str:
+        phases = self.plan.recipe.phases
+        if position.phase >= len(phases):
+            raise TrainingError(
+                f"the run is in its phase {position.phase + 1}, but the recipe has {len(phases)}"
+            )
+        phase = phases[position.phase]
+        if position.phase == len(phases) - 1 and position.epoch >= phase.epochs:
+            return "the run is complete (--fresh trains anew)"
+        return f"phase {phase.name}, {position.epoch} whole epochs, {position.step} steps"
+
+
+def _newest(checkpoints: Checkpoints, found: list[Snapshot | None]) -> Position | None:
+    """Read the newest checkpoint into ``found``; where it stands."""
+    checkpoints.sweep()
+    snapshot = checkpoints.latest()
+    found.append(snapshot)
+    return None if snapshot is None else snapshot.position
+
+
+def _tell_changes(directory: RunDirectory, plan: Plan, world: World, note: Note) -> None:
+    """Note what has changed around a run that may change its numbers, and is no setting."""
+    if directory.known is None:
+        return
+    before: Mapping[str, Any] = directory.known.get("facts", {})
+    now = facts(plan, world)
+    for key, what in MACHINE.items():
+        if key in before and before[key] != now[key]:
+            note(
+                f"the run goes on with {what} {now[key]}, and had {before[key]}: from here on its "
+                "numbers are not those of a run left alone"
+            )
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -108,93 +290,3 @@ def to_channels_last(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-
-
-def _run_phases(
-    compiled: Compiled,
-    plan: Recipe,
-    data: DataSet,
-    directory: Path,
-    seed: int,
-    init: str | None,
-    how: _How,
-    observer: Observer,
-) -> dict[str, Any]:
-    """Each phase has its own T and so its own model; weights go from one to the next."""
-    record: dict[str, Any] = {
-        "data": data.name,
-        "recipe": plan.as_dict(),
-        "seed": seed,
-        "init": init,
-        "backend": how.backend,
-        "channels_last": how.channels_last,
-        "memory": {name: chosen.as_dict() for name, chosen in how.policies.items()},
-        "epochs": [],
-    }
-    finished: dict[str, Mapping[str, Tensor]] = {}
-    for phase in plan.phases:
-        staged = with_steps(compiled, phase)
-        weights = init if phase.start is None else None
-        policy = how.policies[phase.name].policy
-        model, matched = initialise(staged.graph, seed, weights, how.backend, policy)
-        if how.channels_last:
-            to_channels_last(model)
-        if phase.start is not None:
-            model.load_state_dict(finished[phase.start])
-        write_model_directory(directory, staged, model, seed=seed, init=matched)
-
-        def save(kept: nn.Module, epoch: Epoch) -> None:
-            save_weights(kept, directory / WEIGHTS)
-            record["epochs"].append(epoch.as_dict())
-            record["test_accuracy"] = epoch.test_accuracy
-            save_json(record, directory / TRAINING)
-
-        _, trained = train(
-            model, data, phase, seed=seed, observer=observer, save=save, workers=plan.workers
-        )
-        finished[phase.name] = {
-            name: value.detach().cpu() for name, value in trained.state_dict().items()
-        }
-    return record
-
-
-def with_steps(compiled: Compiled, phase: Phase) -> Compiled:
-    """The network with the phase's number of time steps T, where the phase sets one."""
-    if phase.steps is None or phase.steps == compiled.graph.steps:
-        return compiled
-    if "steps" in compiled.settings:
-        raise UserError(
-            f"steps is set to {compiled.settings['steps']}, but phase `{phase.name}` of the recipe "
-            f"sets it to {phase.steps}; change it there: --set recipe.{phase.name}.steps=..."
-        )
-    return compiled.with_settings({**compiled.settings, "steps": phase.steps})
-
-
-def find_recipe(
-    module: Module, name: str | None, data: str, overrides: Mapping[str, Setting]
-) -> Recipe:
-    """The recipe of this name; else the file's only one; else the one named as the data set.
-
-    Raises UserError where there is none or a choice, SpecError for what is wrong in it.
-    """
-    own = [item.name for item in module.own.values() if item.kind == "recipe"]
-    if name is None and len(own) > 1:
-        raise UserError(
-            f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
-        )
-    wanted = name or (own[0] if own else data)
-    found = module.names.get(wanted)
-    if found is None or found.declaration.kind != "recipe":
-        recipes = [each for each in module.names if module.names[each].declaration.kind == "recipe"]
-        if name is None:
-            hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
-            raise UserError(
-                f"{module.source.name} has no recipe, and sees none called `{data}`; {hint}"
-            )
-        hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"
-        raise UserError(f"{module.source.name} sees no recipe `{wanted}`; {hint}")
-    reporter = Reporter()
-    recipe = resolve_recipe(found.declaration, overrides, reporter, found.module)
-    reporter.raise_if_errors()
-    assert recipe is not None
-    return recipe

@@ -72,6 +72,9 @@ class Recipe:
     seed: int
     workers: int
     trials: int
+    checkpoint_every: int
+    checkpoint_minutes: float
+    keep_every: int
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
 
     def phase(self, name: str) -> Phase:

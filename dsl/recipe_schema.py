@@ -107,6 +107,12 @@ POSITIVE = FloatType(0.0, open_low=True)
 SIZE = IntType(1, 10_000)  # of an image, in pixels
 RATE = Argument("lr", FloatType(0.0, 1000.0, open_low=True), None, "learning rate")
 DECAY = Argument("weight_decay", FloatType(0.0, 1.0), 0.0, "weight decay")
+DECAYED = Argument(
+    "decay",
+    ChoiceType(("all", "weights")),
+    "all",
+    "what decays: all parameters, or those of convolutions and linear layers without their biases",
+)
 SMOOTHING = Argument(
     "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
 )
@@ -209,6 +215,27 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
             Setting("seed", IntType(0, 2**32 - 1), "0", "recipe", "of weights, order and images"),
             Setting("workers", IntType(0, 1024), "0", "recipe", "loader processes of each process"),
             Setting("trials", IntType(1, 1000), "1", "recipe", "runs with seed, seed + 1, ..."),
+            Setting(
+                "checkpoint_every",
+                IntType(0),
+                "0",
+                "recipe",
+                "steps between two checkpoints; 0 goes by time alone",
+            ),
+            Setting(
+                "checkpoint_minutes",
+                FloatType(0.0, 100_000.0),
+                "5",
+                "recipe",
+                "minutes between two checkpoints, beside those at the end of every epoch; 0: no more",
+            ),
+            Setting(
+                "keep_every",
+                IntType(0),
+                "0",
+                "recipe",
+                "epochs between two checkpoints that are kept for good; 0 keeps the last and the best",
+            ),
         )
     }
 )
@@ -229,6 +256,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("momentum", FRACTION, 0.0, "share of the last change kept"),
                     DECAY,
                     Argument("nesterov", BoolType(), False, "look ahead along the momentum"),
+                    DECAYED,
                 ),
             ),
             ItemSpec(
@@ -239,6 +267,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     DECAY,
                     Argument("beta1", FRACTION, 0.9, "of the mean of gradients"),
                     Argument("beta2", FRACTION, 0.999, "of the mean of their squares"),
+                    DECAYED,
                 ),
             ),
         ),

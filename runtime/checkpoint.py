@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +18,22 @@ class CheckpointError(ValueError):
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's parameters and buffers as safetensors."""
+    save_tensors(model.state_dict(), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name as safetensors."""
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    data = save(state)
-    _replace(path, lambda stream: stream.write(data))
+    replace_file(
+        path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    )
 
 
 def save_json(record: Mapping[str, object], path: Path) -> None:
     """Write a record as JSON. NaN is refused: it is not JSON."""
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda stream: stream.write(text.encode()))
+    replace_file(path, text.encode())
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -70,11 +74,12 @@ def _some(names: set[str]) -> str:
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, and who looks after a crash, finds the old one or the new."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            write(stream)
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

@@ -1,10 +1,12 @@
-"""``danetc train``: a network trained by a recipe, in one process."""
+"""``danetc train``: a network trained by a recipe, in one process or under torchrun."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from danetc.errors import UserError
@@ -22,7 +24,26 @@ from danetc.options import (
 
 @click.command("train")
 @spec_argument
-@click.option("--data", required=True, metavar="NAME", help="The data set, as in digits.")
+@click.option(
+    "--data", required=True, metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR."
+)
+@click.option(
+    "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes of it at random."
+)
+@click.option(
+    "--subset-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="By which the classes are drawn.",
+)
+@click.option(
+    "--on-unreadable",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What a file that cannot be read does.",
+)
 @network_option
 @click.option(
     "--recipe",
@@ -34,13 +55,46 @@ from danetc.options import (
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The model directory to write.  [default: runs/NETWORK]",
+    help="The directory of the run. One that is there goes on.  [default: runs/NETWORK]",
 )
 @set_option
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), help="Of all that is random.  [default: recipe's]"
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="So many trials, with seed, seed + 1, ...  [default: the recipe's trials; 1 with --seed]",
+)
+@click.option("--fresh", is_flag=True, help="Begin anew; a run that is there is moved aside.")
+@click.option(
+    "--override", is_flag=True, help="Go on with a run although settings of it have changed."
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Save the state every N steps, beside every 5 minutes and every epoch.",
+)
 @init_option
+@click.option(
+    "--train-output",
+    metavar="NAME",
+    help="The output that the loss is of, where the network has several.",
+)
+@click.option(
+    "--parallel",
+    type=click.Choice(["ddp", "fsdp"]),
+    default="ddp",
+    show_default=True,
+    help="How processes share the model: each has all of it, or a part of each block.",
+)
+@click.option(
+    "--deterministic/--fastest",
+    default=True,
+    help="On a GPU: kernels that give the same bits each time, or the fastest.",
+)
 @backend_option
 @memory_option
 @click.option(
@@ -57,51 +111,59 @@ from danetc.options import (
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def command(
-    spec: str,
-    data: str,
-    network: str | None,
-    recipe: str | None,
-    output: Path | None,
-    settings: dict[str, Setting],
-    seed: int | None,
-    init: str | None,
-    backend: str | None,
-    memory: str | int,
-    channels_last: bool,
     min_accuracy: float | None,
     quiet: bool,
     as_json: bool,
+    checkpoint_every: int | None,
+    settings: dict[str, Setting],
+    **asked: Any,
 ) -> None:
     """Train a network on a data set by a recipe.
 
-    Writes a model directory with the weights so far after each epoch, and training.json with
-    every figure. Settings of the recipe are set by their path, as in --set recipe.epochs=5. With
-    --json, progress goes to standard error and training.json is printed.
+    Writes a model directory with the weights so far after each epoch, training.json with every
+    figure, and checkpoints. The same command goes on where it was stopped or killed, with the same
+    bits. Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json,
+    progress goes to standard error and training.json is printed.
     """
+    from danetc.plan import Request
     from danetc.progress import TrainingProgress
+    from danetc.runtime.training.distributed import FailedElsewhere
+    from danetc.runtime.training.signals import Stopped
     from danetc.training import run
 
+    if checkpoint_every is not None:
+        settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
     with TrainingProgress(sys.stderr if as_json else sys.stdout, quiet=quiet) as progress:
-        directory, record = run(
-            spec,
-            data=data,
-            network=network,
-            recipe=recipe,
-            output=output,
-            settings=settings,
-            seed=seed,
-            init=init,
-            backend=backend,
-            memory=memory,
-            channels_last=channels_last,
-            observer=progress,
-            note=lambda line: click.echo(f"note: {line}", err=True),
-        )
+        try:
+            directory, record = run(
+                Request(settings=settings, **asked), observer=progress, note=progress.note
+            )
+        except Stopped as stopped:
+            if first_rank():
+                click.echo(f"danetc: {stopped}", err=True)
+            raise click.exceptions.Exit(stopped.status) from stopped
+        except FailedElsewhere as error:
+            raise click.exceptions.Exit(1) from error
+    if not first_rank():
+        return
     if as_json:
         click.echo(json.dumps(record, indent=2))
     else:
-        click.echo(f"test accuracy {record['test_accuracy']:.2%}; written to {directory}")
+        click.echo(f"{_result(record)}; written to {directory}")
     if min_accuracy is not None and record["test_accuracy"] < min_accuracy:
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
         )
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that prints, under torchrun or alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _result(record: dict[str, Any]) -> str:
+    accuracy = f"test accuracy {record['test_accuracy']:.2%}"
+    if "trials" not in record:
+        return accuracy
+    spread = "" if record["deviation"] is None else f" ± {record['deviation']:.2%}"
+    return f"{accuracy}{spread} over {len(record['trials'])} trials"

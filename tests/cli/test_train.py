@@ -9,9 +9,14 @@ from pathlib import Path
 import danetc as package
 import pytest
 import torch
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.modules import load_module
+from danetc.dsl.recipe import Phase, resolve_recipe
+from danetc.dsl.source import SourceFile
 from danetc.progress import TrainingProgress
 from danetc.runtime.data import open_data
-from danetc.runtime.train import Epoch, over_time
+from danetc.runtime.training.losses import over_time
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 
 from .conftest import SMALL, Run
 
@@ -24,6 +29,16 @@ recipe two {
   optimizer = sgd(lr = 0.05, momentum = 0.9)
 }
 """
+
+
+def phase(text: str) -> Phase:
+    reporter = Reporter()
+    module = load_module(SourceFile("recipe.danet", text), reporter)
+    (declaration,) = module.own.values()
+    recipe = resolve_recipe(declaration, {}, reporter, module)
+    reporter.raise_if_errors()
+    assert recipe is not None
+    return recipe.phases[0]
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +78,8 @@ def test_json_goes_to_output_and_progress_to_the_other_stream(danetc: Run, quick
     result = danetc("train", quick, "--data", "digits", "--json")
     assert json.loads(result.out)["data"] == "digits"
     assert "train 1/1" in result.err
-    assert danetc("train", quick, "--data", "digits", "--json", "--quiet").err == ""
+    again = danetc("train", quick, "--data", "digits", "--json", "--quiet", "-o", "other")
+    assert again.err == ""
 
 
 def test_the_same_seed_gives_the_same_weights(danetc: Run, quick: Path, tmp_path: Path) -> None:
@@ -148,10 +164,13 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
         def isatty(self) -> bool:
             return True
 
+    recipe = "recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"
+    plan = PhasePlan(phase(recipe), 0, 1, 2, 3, 0, 0, 256, 768, 10, 1, "cpu")
+    report = StepReport("full", 1, 1, 3, 1, 0.5, 0.2, 0.6, 100.0, 0.1, {})
     stream = Terminal()
     with TrainingProgress(stream) as progress:
-        progress.begin("full", 2, 3)
-        progress.batch(1, 0.5)
+        progress.begin(plan)
+        progress.step(report)
         progress.epoch(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
     text = stream.getvalue()
     assert "full 1/2" in text
@@ -159,6 +178,6 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
     assert "acc 25.00%" in text.replace("  ", " ")
     quiet = Terminal()
     with TrainingProgress(quiet, quiet=True) as progress:
-        progress.begin("full", 2, 3)
-        progress.batch(1, 0.5)
+        progress.begin(plan)
+        progress.step(report)
     assert quiet.getvalue() == ""

@@ -61,7 +61,14 @@ def test_defaults() -> None:
     (phase,) = plain.phases
     assert (phase.name, phase.epochs, phase.batch, phase.accumulate) == ("train", 50, 256, 1)
     assert phase.optimizer == Item(
-        "sgd", (("lr", 0.1), ("momentum", 0.0), ("weight_decay", 0.0), ("nesterov", False))
+        "sgd",
+        (
+            ("lr", 0.1),
+            ("momentum", 0.0),
+            ("weight_decay", 0.0),
+            ("nesterov", False),
+            ("decay", "all"),
+        ),
     )
     assert phase.schedule == Item("constant")
     assert phase.loss == Item("cross_entropy", (("label_smoothing", 0.0),))

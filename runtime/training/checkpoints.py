@@ -1,0 +1,316 @@
+"""Checkpoints on disk: whole or not there, checked before they are believed, never unpickled.
+
+A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each and
+its own. It is written beside its place, flushed to the disk, and moved there by a rename:
+
+======================= ============================================================
+``last``                the newest
+``previous``            the one before it, for when ``last`` turns out to be damaged
+``best``                the one with the highest test accuracy of its phase
+``epoch-0010``          every k epochs, counted over all phases
+``phase-NAME``          the end of a phase that has a next one
+``.NAME.tmp-PID``       one that was being written when its process died
+======================= ============================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danetc.runtime.training.errors import CheckpointError
+from torch import Tensor
+
+FORMAT = 1
+"""Raised when an older danetc could no longer read a checkpoint."""
+STATE = "state.json"
+LAST, PREVIOUS, BEST = "last", "previous", "best"
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """How far a run is: the phase (from 0), its whole epochs, and steps of the one begun.
+
+    After the last step of an epoch and before its evaluation, ``step`` is the number of its steps.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"phase {self.phase + 1}, epoch {self.epoch + 1}, step {self.step}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at a position, on the CPU and apart from the run: nothing of it changes any more.
+
+    ``tensors`` are by file (``model``, ``optimizer``, ``ema``, ``rank-0`` ...) and name, ``state``
+    is JSON data.
+    """
+
+    position: Position
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run. Only rank 0 has one.
+
+    What is wrong with a disk while a training goes on is no reason to lose the training: a
+    checkpoint that cannot be written is said to ``notice``, and what was there stays.
+    """
+
+    def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
+        self.folder = folder
+        self.failure: str | None = None  # of the last attempt
+        self.kept: Position | None = None  # the newest on disk
+        self._notice = notice
+        self._written = written
+        self._thread: threading.Thread | None = None
+
+    def write(self, snapshot: Snapshot, *names: str) -> bool:
+        """Write a checkpoint under one name or several; whether that has worked."""
+        self.wait()
+        self._attempt(snapshot, names)
+        self._report(names)
+        return self.failure is None
+
+    def write_later(self, snapshot: Snapshot, *names: str) -> None:
+        """The same, while the training goes on. One at a time: a second one waits for the first."""
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._attempt, args=(snapshot, names), name="checkpoint"
+        )
+        self._thread.names = names  # type: ignore[attr-defined]
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until what is being written is on disk."""
+        if self._thread is not None:
+            self._thread.join()
+            names = self._thread.names  # type: ignore[attr-defined]
+            self._thread = None
+            self._report(names)
+
+    def latest(self) -> Snapshot | None:
+        """The newest checkpoint that is whole; None where there is none at all.
+
+        Damaged ones are passed over with a notice. Raises CheckpointError where only such are left.
+        """
+        damaged: list[str] = []
+        found: list[tuple[Position, Path]] = []
+        for path in self._all():
+            try:
+                found.append((_position(_read_state(path)), path))
+            except CheckpointError as error:
+                damaged.append(str(error))
+        for _, path in sorted(found, key=lambda item: (item[0], item[1].name == LAST))[::-1]:
+            try:
+                snapshot = read_checkpoint(path)
+            except CheckpointError as error:
+                damaged.append(str(error))
+                continue
+            for message in damaged:
+                self._notice(f"{message}; it is passed over")
+            if damaged:
+                self._notice(f"taking {path}: {snapshot.position}")
+            self.kept = snapshot.position
+            return snapshot
+        if damaged:
+            raise CheckpointError(
+                "\n".join(damaged) + f"\nno checkpoint in {self.folder} is whole; --fresh begins "
+                "the run anew"
+            )
+        return None
+
+    def read(self, name: str) -> Snapshot:
+        """The checkpoint of this name. Raises CheckpointError."""
+        return read_checkpoint(self.folder / name)
+
+    def sweep(self) -> None:
+        """Remove what processes that died have left half written."""
+        for path in self.folder.glob(".*.tmp-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".*.old-*"):
+            place = self.folder / path.name[1:].rpartition(".old-")[0]
+            if place.exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.rename(place)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _all(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.folder.iterdir()
+            if path.is_dir() and not path.name.startswith(".")
+        )
+
+    def _attempt(self, snapshot: Snapshot, names: Sequence[str]) -> None:
+        self.failure = None
+        try:
+            for name in names:
+                self._put(snapshot, name)
+            self.kept = snapshot.position
+        except OSError as error:
+            self.failure = explain_os_error(error)
+
+    def _report(self, names: Sequence[str]) -> None:
+        if self.failure is None:
+            for name in names:
+                self._written(self.folder / name)
+            return
+        there = f"that of {self.kept} stays" if self.kept is not None else "there is none yet"
+        self._notice(f"no checkpoint was written: {self.failure}; {there}")
+
+    def _put(self, snapshot: Snapshot, name: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = self.folder / name
+        new = self.folder / f".{name}.tmp-{os.getpid()}"
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            _write(snapshot, new)
+            if name == LAST:
+                self._make_room_for_last(place)
+                new.rename(place)
+            else:
+                old = self.folder / f".{name}.old-{os.getpid()}"
+                if place.exists():
+                    place.rename(old)
+                new.rename(place)
+                shutil.rmtree(old, ignore_errors=True)
+            flush_folder(self.folder)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+
+    def _make_room_for_last(self, place: Path) -> None:
+        if place.exists():
+            shutil.rmtree(self.folder / PREVIOUS, ignore_errors=True)
+            place.rename(self.folder / PREVIOUS)
+
+
+# -- one checkpoint --------------------------------------------------------------------------------
+
+
+def _write(snapshot: Snapshot, folder: Path) -> None:
+    from safetensors.torch import save
+
+    folder.mkdir()
+    files = {}
+    for stem, tensors in snapshot.tensors.items():
+        data = save(dict(tensors))
+        files[f"{stem}.safetensors"] = {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        write_flushed(folder / f"{stem}.safetensors", data)
+    position = snapshot.position
+    record = {
+        "format": FORMAT,
+        "position": {"phase": position.phase, "epoch": position.epoch, "step": position.step},
+        "files": files,
+        "state": snapshot.state,
+    }
+    text = json.dumps({**record, "sha256": _digest(record)}, indent=1, allow_nan=False) + "\n"
+    write_flushed(folder / STATE, text.encode())
+    flush_folder(folder)
+
+
+def read_checkpoint(folder: Path) -> Snapshot:
+    """A checkpoint, each file of it as it was written. Raises CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    record = _read_state(folder)
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name, known in record["files"].items():
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder} is damaged: {name} cannot be read ({error.strerror})"
+            ) from error
+        if len(data) != known["bytes"]:
+            raise CheckpointError(
+                f"{folder} is damaged: {name} has {len(data)} bytes, not {known['bytes']}"
+            )
+        if hashlib.sha256(data).hexdigest() != known["sha256"]:
+            raise CheckpointError(f"{folder} is damaged: {name} is not as it was written (SHA-256)")
+        try:
+            tensors[name.removesuffix(".safetensors")] = load(data)
+        except SafetensorError as error:
+            raise CheckpointError(f"{folder} is damaged: {name}: {error}") from error
+    return Snapshot(_position(record), tensors, record["state"])
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} is damaged: {STATE} cannot be read ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{folder} is damaged: {STATE} is not whole ({error})") from error
+    if not isinstance(record, dict) or record.pop("sha256", None) != _digest(record):
+        raise CheckpointError(f"{folder} is damaged: {STATE} is not as it was written (SHA-256)")
+    if record["format"] > FORMAT:
+        raise CheckpointError(f"{folder} was written by a newer danetc")
+    return record
+
+
+def _position(record: Mapping[str, Any]) -> Position:
+    return Position(**record["position"])
+
+
+def _digest(record: object) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a new file and see it to the disk."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """See the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def explain_os_error(error: OSError) -> str:
+    """What has happened and what helps."""
+    place = f"{error.filename}: " if error.filename else ""
+    why = f"{place}{error.strerror or error}"
+    if error.errno in _FULL:
+        return f"the disk is full or a limit of it is reached ({why}); make room, the run goes on"
+    return why

@@ -1,0 +1,195 @@
+"""The training loop: one phase of a recipe, from where a checkpoint left it to its end.
+
+``fit`` reads from top to bottom: set up, restore, then epochs of steps. What is remembered between
+two steps is ``state.TrainingState``; how it reaches the disk stands in ``checkpoints``. The same
+settings on the same machine give the same bits, however often the run is killed and resumed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from danetc.dsl.recipe import Phase
+from danetc.runtime.data import DataSet, loader_death
+from danetc.runtime.errors import DataError
+from danetc.runtime.model import Model
+from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
+from danetc.runtime.training.distributed import World, alone, quiet_gradients
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory, out_of_memory
+from danetc.runtime.training.losses import over_time
+from danetc.runtime.training.observer import Epoch, Observer
+from danetc.runtime.training.optim import advance
+from danetc.runtime.training.run import Run, Settings, determinism
+from danetc.runtime.training.signals import StopRequest
+from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
+from danetc.runtime.training.totals import Totals
+from torch import Tensor, nn
+
+Weights = Mapping[str, Tensor]
+EpochDone = Callable[[Weights, Epoch, list[dict[str, Any]]], None]
+"""Gets the weights to keep, on the CPU, the epoch's figures, and those of all epochs so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A phase that is over: the model to keep (the running mean of the weights where the phase has
+    ``ema``), its weights on the CPU, and the figures of all epochs, those of earlier phases too.
+    """
+
+    model: nn.Module
+    weights: Weights
+    history: list[dict[str, Any]]
+
+
+def fit(
+    model: Model,
+    data: DataSet,
+    phase: Phase,
+    settings: Settings | None = None,
+    *,
+    observer: Observer | None = None,
+    world: World | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: Snapshot | None = None,
+    earlier: Sequence[dict[str, Any]] = (),
+    epoch_done: EpochDone | None = None,
+    stop: StopRequest | None = None,
+) -> Fitted:
+    """Train ``model`` by a phase of a recipe, from ``resume`` on where that is given.
+
+    All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints``,
+    ``resume`` and ``epoch_done`` matter on rank 0 alone. ``earlier`` are the figures of the phases
+    before this one. The global random states are left as they were.
+
+    A network whose head keeps time gives [T, N, classes]: `cross_entropy` and the accuracy take
+    the mean over T, `tet` takes every step.
+
+    Raises DataError where the data do not fit the network; TrainingError for settings that do not
+    go together, a loss that is no longer finite and a lack of memory; CheckpointError where
+    ``resume`` is of another network; Stopped where ``stop`` has asked for it.
+    """
+    chosen = settings if settings is not None else Settings()
+    place = world if world is not None else alone()
+    watcher = observer if observer is not None and place.first else Observer()
+    asked = stop if stop is not None else StopRequest()
+    with ExitStack() as stack:
+        stack.enter_context(own_random_state(place.device))
+        stack.enter_context(determinism(place.device, chosen.deterministic))
+        stack.callback(watcher.end)
+        try:
+            run = Run(model, data, phase, chosen, place, watcher, checkpoints, asked, earlier)
+            stack.callback(run.close)
+            position = run.begin(resume)
+            for epoch in range(position.epoch, phase.epochs):
+                _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
+                figures = run.figures(epoch, *_evaluate(run, epoch))
+                run.state.history.append(figures.as_dict())
+                weights = tensors_of(run.kept)
+                if epoch_done is not None and place.first:
+                    epoch_done(weights, figures, list(run.state.history))
+                watcher.epoch(figures)
+                run.finish_epoch(epoch, figures)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                advice = out_of_memory(phase, place.size, place.device)
+                raise place.own(TrainingError(advice)) from error
+            died = loader_death(error)
+            if died is not None:
+                raise place.own(DataError(died)) from error
+            raise
+        return Fitted(run.kept, tensors_of(run.kept), run.state.history)
+
+
+def _train_epoch(run: Run, epoch: int, start: int) -> None:
+    """The steps of an epoch from ``start`` on. Leaves the epoch's sums in the state's totals."""
+    state, phase, world = run.state, run.phase, run.world
+    run.shared.train()
+    clock = run.start_epoch(start)
+    for batch in run.own_errors(run.batches.epoch(epoch, start)):
+        parts = run.parts(batch, *run.to_device(batch, epoch))
+        clock.lap("data")
+        state.optimizer.zero_grad(set_to_none=True)
+        for number, (images, labels, targets) in enumerate(parts, 1):
+            with quiet_gradients(run.shared, last=number == len(parts)):
+                with run.autocast():
+                    output = run.output(run.shared, images)
+                    loss = run.loss_of(output, targets)
+                state.totals.add(over_time(output), labels, loss)
+                clock.lap("forward")
+                # DDP takes the mean over processes; each part counts by its images.
+                share = len(labels) * world.size / batch.total
+                state.scaler.scale(loss * share).backward()
+                clock.lap("backward")
+        state.totals.skip(batch.skipped)
+        state.totals.read()
+        clock.settle()
+        stopping, due, broken = world.any(
+            run.stop.wanted, run.checkpoint_is_due(), not math.isfinite(state.totals.loss)
+        )
+        clock.lap("communication")
+        rate = float(state.optimizer.param_groups[0]["lr"])
+        if broken:
+            raise run.not_finite(epoch, batch, rate, [images for images, _, _ in parts])
+        norm: Tensor | None = None
+        if phase.clip is not None:
+            state.scaler.unscale_(state.optimizer)
+            norm = nn.utils.clip_grad_norm_(run.shared.parameters(), phase.clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update_parameters(run.model)
+        advance(state.scheduler)
+        state.done += 1
+        clock.lap("optimizer")
+        run.report(epoch, batch, rate, norm)
+        position = Position(run.settings.phase, epoch, batch.step + 1)
+        if stopping:
+            run.leave(position)
+        if due:
+            run.save_later(position, LAST)
+        clock.start()
+
+
+def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
+    """Loss and accuracy of the model to keep on the test images, over all processes.
+
+    Neurons are watched during the first batch. Where a network draws random numbers, they are
+    those of the epoch, and training goes on with its own.
+    """
+    world, kept = run.world, run.kept
+    totals, probe = Totals(world.device), FiringProbe(kept)
+    world.buffers_from_first(kept)
+    kept.eval()
+    batches = run.own_errors(run.tests.epoch(epoch))
+    with own_random_state(world.device):
+        seed_everything(run.settings.seed, run.settings.phase, world.rank, epoch)
+        for number in range(run.rounds):
+            if any(world.any(run.stop.wanted)):
+                run.leave(Position(run.settings.phase, epoch, run.steps))
+            batch = next(batches, None)
+            if batch is None and run.settings.parallel != "fsdp":
+                continue  # others have one more
+            images, labels, _ = run.nothing() if batch is None else run.to_device(batch, None)
+            with (
+                probe.watching() if number == 0 else nullcontext(),
+                run.no_gradients(),
+                run.autocast(),
+            ):
+                output = run.output(kept, images)
+                loss = run.loss_of(output, labels)
+            if batch is not None:
+                totals.add(over_time(output), labels, loss)
+                totals.skip(batch.skipped)
+            run.observer.testing(number + 1, run.rounds)
+    whole = totals.over(world)
+    if not math.isfinite(whole.loss):
+        raise TrainingError(
+            f"the loss of the test images is {whole.loss}: the weights or the running statistics "
+            "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
+        )
+    return whole, probe.firing()

@@ -1,0 +1,169 @@
+"""What a training watches for: numbers that are not finite, layers that are dead, lack of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from danetc.dsl.recipe import Phase
+from danetc.runtime.model import Scope
+from danetc.runtime.neuron import Neuron
+from torch import Tensor, nn
+
+
+def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
+    """Where in a forward pass of ``x`` the first value that is not finite appears.
+
+    ``run`` makes the pass, as the training does; all processes call this together where norms take
+    statistics from all. A spike hides what drives its neuron, so a layer is what comes before one,
+    or the head. Looks at the input and at parameters first.
+    """
+    if not _finite(x):
+        return "the input itself: an image holds a value that is not finite"
+    broken = not_finite_tensor(model)
+    found: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if not found and not all(map(_finite, _tensors(output))):
+                found.append(name)
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name and not isinstance(module, Scope)
+    ]
+    try:
+        with torch.no_grad():
+            run(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if found:
+        place = f"layer `{found[0]}`"
+        return f"{place}, whose `{broken}` is not finite" if broken is not None else place
+    if broken is not None:
+        return f"`{broken}`, which is not finite"
+    return "the loss alone: every layer's output is finite"
+
+
+def not_finite_tensor(model: nn.Module) -> str | None:
+    """The first parameter or buffer with a value that is not finite."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if not _finite(value.detach()):
+            return name
+    return None
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, list | tuple):
+        for each in output:
+            yield from _tensors(each)
+
+
+# -- dead layers -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """Firing rates of a sample of images: the mean of a layer's output over T, N and neurons."""
+
+    rates: Mapping[str, float]
+    silent: tuple[str, ...]  # no neuron spikes at any step for any image
+    saturated: tuple[str, ...]  # every neuron spikes at every step for every image
+
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of dead layer."""
+        found = []
+        for layers, what in (
+            (self.silent, "with a firing rate of 0: nothing behind learns from it"),
+            (self.saturated, "with a firing rate of 1: what comes of it says nothing"),
+        ):
+            if layers:
+                shown = ", ".join(layers[:4]) + (", ..." if len(layers) > 4 else "")
+                many = f"{len(layers)} layer{'s' if len(layers) > 1 else ''}"
+                found.append(f"{many} {what}: {shown}")
+        return tuple(found)
+
+
+class FiringProbe:
+    """Watches the neurons of a model during the passes under ``watching``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._layers = {
+            name: module for name, module in model.named_modules() if isinstance(module, Neuron)
+        }
+        self._seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hooks for the passes inside. Each adds three small reductions for each layer."""
+        handles = [
+            module.register_forward_hook(self._hook(name)) for name, module in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def firing(self) -> Firing:
+        """Of the last pass."""
+        values = {name: [float(v) for v in seen] for name, seen in self._seen.items()}
+        return Firing(
+            {name: mean for name, (_, mean, _) in values.items()},
+            tuple(name for name, (low, _, high) in values.items() if low == high == 0.0),
+            tuple(name for name, (low, _, high) in values.items() if low == high == 1.0),
+        )
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object, output: Any) -> None:
+            if isinstance(output, Tensor):
+                low, high = torch.aminmax(output)
+                self._seen[name] = low, output.mean(dtype=torch.float32), high
+
+        return hook
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+_SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, had no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def out_of_memory(phase: Phase, world: int, device: torch.device) -> str:
+    """Which settings to change, with the values to try."""
+    part = phase.batch // world // phase.accumulate
+    advice = []
+    if part > 1:
+        advice.append(
+            f"--set recipe.{phase.name}.accumulate={phase.accumulate * 2} computes a batch in more "
+            "parts (norms then see fewer images at a time)"
+        )
+    advice.append("--memory recompute keeps less for the backward pass, with the same results")
+    if phase.precision == "float32":
+        advice.append(f"--set recipe.{phase.name}.precision=bf16 halves most of it")
+    if phase.batch > world:
+        advice.append(f"--set recipe.{phase.name}.batch={max(world, phase.batch // 2)} asks less")
+    where = "the GPU" if device.type == "cuda" else "the machine"
+    return (
+        f"{where} has too little memory for {part} images at a time in phase `{phase.name}`; "
+        "try one of:\n  " + "\n  ".join(advice)
+    )

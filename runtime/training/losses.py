@@ -1,0 +1,82 @@
+"""Losses by a recipe's name, of the outputs of a network with or without time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from danetc.dsl.recipe import Item
+from danetc.runtime.model import Signature
+from danetc.runtime.training.errors import TrainingError
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of an output, [N, classes] or [T, N, classes], and labels [N] or shares of classes [N, classes].
+A mean over N, so that the mean over parts of a batch, weighted by their images, is the whole's."""
+
+
+def over_time(output: Tensor) -> Tensor:
+    """[N, classes] as it is; the mean over T of [T, N, classes]."""
+    return output.mean(0) if output.dim() == 3 else output
+
+
+def make_loss(item: Item) -> Loss:
+    """The loss that a recipe names. Raises TrainingError where it is given what it cannot take."""
+    given: dict[str, Any] = dict(item.arguments)
+    smoothing = given["label_smoothing"]
+    match item.name:
+        case "cross_entropy":
+            return lambda output, target: F.cross_entropy(
+                over_time(output), target, label_smoothing=smoothing
+            )
+        case "tet":
+            return lambda output, target: _tet(
+                output, target, given["weight"], given["target"], smoothing
+            )
+        case name:
+            raise NotImplementedError(f"a loss without a function: {name}")
+
+
+def _tet(output: Tensor, target: Tensor, weight: float, level: float, smoothing: float) -> Tensor:
+    """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
+    if output.dim() != 3:
+        raise TrainingError(
+            "the loss `tet` needs the output of every time step, but the network's head averages "
+            "over time; leave `mean_over_time` out of the head, or use `cross_entropy`"
+        )
+    entropies = [F.cross_entropy(step, target, label_smoothing=smoothing) for step in output]
+    distance = F.mse_loss(output, torch.full_like(output, level))
+    return (1 - weight) * torch.stack(entropies).mean() + weight * distance
+
+
+Choose = Callable[[Any], Tensor]
+
+
+def chosen_output(signature: Signature, name: str | None) -> tuple[Choose, int]:
+    """What picks the output to train from what a model gives, and its number of classes.
+
+    Raises TrainingError where there are several outputs and none is named, and for an output that
+    is no vector of classes.
+    """
+    outputs = signature.outputs
+    listed = ", ".join(outputs)
+    if name is None and len(outputs) > 1:
+        raise TrainingError(
+            f"the network has {len(outputs)} outputs ({listed}) and the loss is of one; say which "
+            f"with --train-output NAME"
+        )
+    if name is not None and name not in outputs:
+        raise TrainingError(f"the network has no output `{name}`; it has {listed}")
+    chosen = name if name is not None else next(iter(outputs))
+    shape = outputs[chosen]
+    if len(shape) != 1:
+        raise TrainingError(
+            f"the output `{chosen}` is a map of {' x '.join(map(str, shape))}, not a vector of "
+            "classes; end the head with `linear(classes)`"
+        )
+    if len(outputs) == 1:
+        return lambda output: output, shape[0]
+    place = list(outputs).index(chosen)
+    return lambda output: output[place], shape[0]

@@ -1,0 +1,151 @@
+"""What a training tells those who watch it: a progress bar, TensorBoard, a table, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from danetc.dsl.recipe import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """A phase that begins, or goes on from ``epoch`` whole epochs and ``step`` steps.
+
+    ``steps`` are those of an epoch. ``batch`` and ``images`` are over all processes.
+    """
+
+    phase: Phase
+    index: int
+    phases: int
+    epochs: int
+    steps: int
+    epoch: int
+    step: int
+    batch: int
+    images: int
+    tests: int
+    world: int
+    device: str
+    trial: int = 0
+    trials: int = 1
+    seed: int = 0
+
+    @property
+    def resumed(self) -> bool:
+        return (self.epoch, self.step) != (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """A step is done. ``step`` counts from 1 in its epoch (from 1), ``global_step`` in its phase.
+
+    Loss and accuracies are means of the epoch so far, on this process's images. ``shares`` are
+    those of ``timing.PARTS`` in this epoch, since the process began. ``grad_norm`` is before
+    clipping, and None without.
+    """
+
+    phase: str
+    epoch: int
+    step: int
+    steps: int
+    global_step: int
+    loss: float
+    top1: float
+    top5: float
+    images_per_second: float
+    learning_rate: float
+    shares: Mapping[str, float]
+    grad_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The figures of an epoch (counted from 1), over all processes. Accuracies are from 0 to 1.
+
+    Those of training are means over the epoch, while the weights changed and of augmented images.
+    ``images_per_second`` and ``shares`` are of its training, ``firing`` of some test images by
+    layer. ``skipped`` images could not be read. Times and what follows from them are the only
+    figures that are not the same in a run that was interrupted.
+    """
+
+    phase: str
+    epoch: int
+    learning_rate: float  # of the last batch
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+    train_top5: float = 0.0
+    test_top5: float = 0.0
+    images_per_second: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+    firing: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    skipped: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        record = asdict(self)
+        return {**record, "warnings": list(self.warnings)}
+
+
+class Observer:
+    """Is told how a training goes, on rank 0 alone. Every method does nothing by default."""
+
+    def begin(self, plan: PhasePlan) -> None:
+        """A phase begins, or goes on."""
+
+    def step(self, report: StepReport) -> None:
+        """A step is done. Called for each one: be quick."""
+
+    def testing(self, done: int, batches: int) -> None:
+        """So many batches of the evaluation are done."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is done and evaluated."""
+
+    def notice(self, text: str) -> None:
+        """Something that a person should know."""
+
+    def saved(self, path: Path, kind: str) -> None:
+        """A checkpoint is on disk; ``kind`` is its name."""
+
+    def end(self) -> None:
+        """The phase is over, in whatever way."""
+
+
+class Observers(Observer):
+    """Tells several."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def begin(self, plan: PhasePlan) -> None:
+        for each in self._observers:
+            each.begin(plan)
+
+    def step(self, report: StepReport) -> None:
+        for each in self._observers:
+            each.step(report)
+
+    def testing(self, done: int, batches: int) -> None:
+        for each in self._observers:
+            each.testing(done, batches)
+
+    def epoch(self, epoch: Epoch) -> None:
+        for each in self._observers:
+            each.epoch(epoch)
+
+    def notice(self, text: str) -> None:
+        for each in self._observers:
+            each.notice(text)
+
+    def saved(self, path: Path, kind: str) -> None:
+        for each in self._observers:
+            each.saved(path, kind)
+
+    def end(self) -> None:
+        for each in self._observers:
+            each.end()

@@ -1,0 +1,88 @@
+"""Optimizers and schedules by a recipe's name."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from danetc.dsl.recipe import Item, Phase
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
+    """The optimizer over all parameters of a model, in the order of ``named_parameters``.
+
+    ``decay = weights`` gives the weight decay to what has two dimensions or more (of convolutions
+    and linear layers): biases, norms and neurons then have none.
+    """
+    given: dict[str, Any] = dict(item.arguments)
+    everywhere = given.pop("decay", "all") == "all"
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if not everywhere:
+        wide = [p for p in model.parameters() if p.dim() > 1]
+        narrow = [p for p in model.parameters() if p.dim() <= 1]
+        groups = [{"params": wide}, {"params": narrow, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+    match item.name:
+        case "sgd":
+            return torch.optim.SGD(groups, **given)
+        case "adamw":
+            betas = given.pop("beta1"), given.pop("beta2")
+            return torch.optim.AdamW(groups, betas=betas, **given)
+        case name:
+            raise NotImplementedError(f"an optimizer without a class: {name}")
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:
+    """The schedule of a phase whose epochs have so many steps; ``step()`` after each of them."""
+
+    def share(done: int) -> float:
+        epoch, step = divmod(done, steps)
+        return schedule(phase, epoch + step / steps, 1 / steps)
+
+    return LambdaLR(optimizer, share)
+
+
+def advance(scheduler: LambdaLR) -> None:
+    """One step. (A scaler that skipped a step of float16 is no mistake to be warned of.)"""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        scheduler.step()
+
+
+def put_at(scheduler: LambdaLR, done: int) -> None:
+    """Set a scheduler to where it is after ``done`` steps, its learning rates bit for bit.
+
+    Rates are a function of the recipe and the step, so nothing else needs to be remembered.
+    """
+    scheduler.last_epoch = done
+    for group, base, share in zip(
+        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = base * share(done)
+
+
+def schedule(phase: Phase, epoch: float, batch: float) -> float:
+    """The share of the learning rate at a time in epochs (0 at the start of training).
+
+    ``batch`` is the length of one batch in epochs: the warm-up reaches 1 with its last batch, and
+    the cosine its end with the last of all.
+    """
+    if epoch < phase.warmup:
+        return min(1.0, (epoch + batch) / phase.warmup)
+    given: dict[str, Any] = dict(phase.schedule.arguments)
+    match phase.schedule.name:
+        case "constant":
+            return 1.0
+        case "step":
+            passed = sum(milestone <= epoch + 1e-9 for milestone in given["epochs"])
+            return float(given["factor"] ** passed)
+        case "cosine":
+            length = phase.epochs - batch - phase.warmup
+            done = min(1.0, (epoch - phase.warmup) / length) if length > 0 else 1.0
+            return float(given["end"] + (1 - given["end"]) * (1 + math.cos(math.pi * done)) / 2)
+        case name:
+            raise NotImplementedError(f"a schedule without a formula: {name}")

@@ -1,0 +1,503 @@
+"""A phase that is running: its model, data and state, and what the loop asks of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from danetc.dsl.recipe import Phase
+from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
+from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed
+from danetc.runtime.errors import DataError
+from danetc.runtime.model import Model
+from danetc.runtime.sync import convert_sync
+from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
+from danetc.runtime.training.distributed import (
+    Parallel,
+    World,
+    communication,
+    settle,
+    share,
+    split_evenly,
+)
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
+from danetc.runtime.training.losses import Choose, Loss, chosen_output, make_loss
+from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
+from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
+from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.runtime.training.state import TrainingState, seed_everything
+from danetc.runtime.training.timing import Clock
+from danetc.runtime.training.totals import Totals
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a phase is run, apart from what the phase says.
+
+    ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
+    ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
+    and at the end of every epoch; every ``keep_every`` epochs one is kept for good (0: none).
+    ``train_output`` names the output that the loss is of, where there are several.
+    """
+
+    seed: int = 0
+    phase: int = 0
+    phases: int = 1
+    trial: int = 0
+    trials: int = 1
+    workers: int = 0
+    sync_norm: bool = False
+    parallel: Parallel = "ddp"
+    train_output: str | None = None
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 5.0
+    keep_every: int = 0
+    deterministic: bool = True
+
+
+class Run:
+    """What a phase needs while it runs. ``kept`` is the model to test and keep."""
+
+    def __init__(
+        self,
+        model: Model,
+        data: DataSet,
+        phase: Phase,
+        settings: Settings,
+        world: World,
+        observer: Observer,
+        checkpoints: Checkpoints | None,
+        stop: StopRequest,
+        earlier: Sequence[dict[str, Any]],
+    ) -> None:
+        self.phase, self.settings, self.world = phase, settings, world
+        self.observer, self.checkpoints, self.stop = observer, checkpoints, stop
+        self.events = data.events
+        self.choose: Choose
+        self.choose, classes = chosen_output(model.signature, settings.train_output)
+        self.loss_of: Loss = make_loss(phase.loss)
+        augment = image_transform(phase.augment, events=data.events)
+        evaluate = image_transform(phase.evaluate, events=data.events)
+        check_fit(
+            data,
+            model.signature,
+            augment=augment,
+            evaluate=evaluate,
+            classes=classes,
+            steps=phase.steps,
+        )
+        self._mix: BatchTransform | None = batch_transform(phase.augment, classes)
+        part = split_evenly(phase.batch, world, "a batch")
+        split_evenly(
+            part, World(world.device, size=phase.accumulate), "a process's part of a batch"
+        )
+        self._seed = derive("phase", settings.seed, settings.phase)
+        shared_by = {"rank": world.rank, "world": world.size, "seed": self._seed}
+        pin = world.device.type == "cuda"
+        self.batches = Batches(
+            data.train,
+            augment,
+            batch=part,
+            workers=settings.workers,
+            train=True,
+            pin=pin,
+            **shared_by,
+        )
+        self.tests = Batches(
+            data.test,
+            evaluate,
+            batch=part,
+            workers=settings.workers,
+            train=False,
+            pin=pin,
+            **shared_by,
+        )
+        self.steps = len(self.batches)
+        self.rounds = max(world.gather(len(self.tests)))
+        self.images, self.tested = len(data.train), len(data.test)
+
+        seed_everything(settings.seed, settings.phase, world.rank)
+        model.to(world.device)
+        synchronised = settings.sync_norm and world.size > 1
+        self.model: Model = model
+        self._dtype = next(model.parameters()).dtype
+        if synchronised:
+            convert_sync(model)
+        if settings.parallel == "fsdp" and phase.ema is not None:
+            raise TrainingError(
+                "the running mean of the weights (ema) is not kept in parts; leave out ema, or take "
+                "--parallel ddp"
+            )
+        several = len(model.signature.outputs) > 1
+        self.shared = share(
+            model, world, settings.parallel, synchronised=synchronised, unused=several
+        )
+        average: AveragedModel | None = None
+        self.kept: nn.Module = model
+        if phase.ema is not None:
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(phase.ema), use_buffers=True
+            )
+            self.kept = average.module
+        optimizer = make_optimizer(model, phase.optimizer)
+        scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "mixed")
+        self.state = TrainingState(
+            model,
+            optimizer,
+            make_scheduler(optimizer, phase, self.steps),
+            scaler,
+            average,
+            Totals(world.device),
+            world,
+            history=list(earlier),
+        )
+        self.clock = Clock(world.device)
+        self.rate = 0.0
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self._lap = time.perf_counter()
+        self._epoch_began = self._lap
+        self._epoch_images = 0
+        self._speed = 0.0
+
+    # -- beginning and ending ----------------------------------------------------------------------
+
+    def begin(self, resume: Snapshot | None) -> Position:
+        """Restore what was saved, and say from where the phase goes on."""
+        position = Position(self.settings.phase)
+        found = self._from_first(resume)
+        settle(self.shared, self._loss_of_nothing)
+        seed_everything(self.settings.seed, self.settings.phase, self.world.rank)
+        if found is not None:
+            position = self._restore(found)
+        self._saved_step = self.state.done
+        self.rate = self.state.scheduler.get_last_lr()[0]
+        phase, settings = self.phase, self.settings
+        if self.world.first and self.checkpoints is not None:
+            self.checkpoints.sweep()
+        if self.world.heartbeat is not None:
+            self.world.heartbeat.hint = self.last_good
+        self.observer.begin(
+            PhasePlan(
+                phase,
+                settings.phase,
+                settings.phases,
+                phase.epochs,
+                self.steps,
+                position.epoch,
+                position.step,
+                phase.batch,
+                self.images,
+                self.tested,
+                self.world.size,
+                str(self.world.device),
+                settings.trial,
+                settings.trials,
+                settings.seed,
+            )
+        )
+        return position
+
+    def _from_first(self, resume: Snapshot | None) -> Snapshot | None:
+        """The snapshot of rank 0, which alone needs to reach the disk, everywhere."""
+        world = self.world
+        if world.size == 1:
+            return resume
+        head = None if resume is None else (resume.position, resume.state, list(resume.tensors))
+        head = world.from_first(head)
+        if head is None:
+            return None
+        position, state, stems = head
+        tensors = {
+            stem: world.tensors_from_first({} if resume is None else resume.tensors[stem])
+            for stem in stems
+        }
+        return Snapshot(position, tensors, state)
+
+    def _restore(self, found: Snapshot) -> Position:
+        position = found.position
+        if found.state["world"] != self.world.size:
+            # Its processes drew other random numbers: these begin with new ones, by where they are.
+            seed_everything(
+                self.settings.seed, self.settings.phase, self.world.rank, found.state["done"]
+            )
+        same = found.state["optimizer_name"] == self.phase.optimizer.name
+        if not same:
+            self.observer.notice(
+                f"what {found.state['optimizer_name']} has gathered means nothing to "
+                f"{self.phase.optimizer.name}, which begins with nothing"
+            )
+        self.state.restore(found, with_optimizer=same)
+        if found.state["steps"] != self.steps:
+            position = self._moved(position, found.state["steps"])
+        return position
+
+    def _moved(self, position: Position, before: int) -> Position:
+        """The same share of the way where an epoch now has another number of steps."""
+        step = position.step * self.steps // before
+        self.state.done = position.epoch * self.steps + step
+        put_at(self.state.scheduler, self.state.done)
+        self.observer.notice(
+            f"an epoch has {self.steps} steps now, not {before}; it goes on from step {step}"
+        )
+        return Position(position.phase, position.epoch, step)
+
+    def close(self) -> None:
+        """End the loaders, and see what is being written to the disk."""
+        self.batches.close()
+        self.tests.close()
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+
+    # -- batches -----------------------------------------------------------------------------------
+
+    def to_device(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and targets; mixed, where the phase mixes, in a training ``epoch``."""
+        device = self.world.device
+        x = batch.images.to(device, self._dtype, non_blocking=True)
+        y = batch.labels.to(device, non_blocking=True)
+        if self._mix is None or epoch is None:
+            return x, y, y
+        mixed, shares = self._mix(
+            x, y, seed=mix_seed(self._seed, epoch, batch.step, self.world.rank)
+        )
+        return mixed, y, shares
+
+    def own_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches. What this process alone cannot read is an error of its own."""
+        try:
+            yield from batches
+        except DataError as error:
+            raise self.world.own(error) from error
+
+    def parts(
+        self, batch: Batch, images: Tensor, labels: Tensor, targets: Tensor
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """A batch in the parts that it is computed in, as many in every process.
+
+        The last batch of an epoch may be too small for all of them: each part then has two images
+        at least, since a norm in training may have no variance over one.
+        """
+        count = self.phase.accumulate
+        if batch.total < self.phase.batch:
+            count = max(1, min(count, batch.total // self.world.size // 2))
+        parts = zip(
+            images.tensor_split(count),
+            labels.tensor_split(count),
+            targets.tensor_split(count),
+            strict=True,
+        )
+        return [part for part in parts if len(part[1])]
+
+    def output(self, module: nn.Module, images: Tensor) -> Tensor:
+        """The output that is trained, of images [N, ...] (of events, [N, T, ...])."""
+        return self.choose(module(images.transpose(0, 1) if self.events else images))
+
+    def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch that does not count, for a process that has none while others do."""
+        labels = torch.zeros(1, dtype=torch.int64, device=self.world.device)
+        return self._zeros()[:1], labels, labels
+
+    def _zeros(self) -> Tensor:
+        signature = self.model.signature
+        count = self.phase.batch // self.world.size // self.phase.accumulate
+        time_steps = (signature.steps,) if self.events else ()
+        return torch.zeros(
+            count, *time_steps, *signature.input, device=self.world.device, dtype=self._dtype
+        )
+
+    def _loss_of_nothing(self) -> Tensor:
+        images = self._zeros()
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        with self.autocast():
+            return self.loss_of(self.output(self.shared, images), labels)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        precision = self.phase.precision
+        if precision == "float32":
+            return nullcontext()
+        dtype = torch.float16 if precision == "mixed" else torch.bfloat16
+        return torch.autocast(self.world.device.type, dtype=dtype)
+
+    def no_gradients(self) -> AbstractContextManager[object]:
+        return torch.no_grad() if self.settings.parallel == "fsdp" else torch.inference_mode()
+
+    # -- what is told ------------------------------------------------------------------------------
+
+    def start_epoch(self, start: int) -> Clock:
+        """Begin to measure, and to count unless the epoch goes on."""
+        if start == 0:
+            self.state.totals.reset()
+            self.state.seconds = 0.0
+        self.state.totals.read()
+        self.clock = Clock(self.world.device)
+        self._lap = self._epoch_began = time.perf_counter()
+        self._epoch_images = 0
+        return self.clock
+
+    def report(self, epoch: int, batch: Batch, rate: float, norm: Tensor | None) -> None:
+        """Tell of a step."""
+        self.rate = rate
+        self._epoch_images += batch.total
+        self._speed = self._epoch_images / max(1e-9, time.perf_counter() - self._epoch_began)
+        totals = self.state.totals
+        self.observer.step(
+            StepReport(
+                self.phase.name,
+                epoch + 1,
+                batch.step + 1,
+                self.steps,
+                self.state.done,
+                totals.loss,
+                totals.top1,
+                totals.top5,
+                self._speed,
+                rate,
+                self.clock.shares(),
+                None if norm is None else float(norm),
+            )
+        )
+
+    def figures(self, epoch: int, test: Totals, firing: Firing) -> Epoch:
+        """Those of an epoch that is evaluated."""
+        train = self.state.totals.over(self.world)
+        self._count_seconds()
+        exposed = communication(self.shared) * max(1, self._epoch_images // self.phase.batch)
+        self.clock.move("backward", "communication", exposed)
+        return Epoch(
+            self.phase.name,
+            epoch + 1,
+            self.rate,
+            train.loss,
+            train.top1,
+            test.loss,
+            test.top1,
+            self.state.seconds,
+            train.top5,
+            test.top5,
+            self._speed,
+            self.clock.shares(),
+            firing.rates,
+            firing.warnings(),
+            train.skipped + test.skipped,
+        )
+
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self._lap
+        self._lap = now
+
+    # -- what is saved -----------------------------------------------------------------------------
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether rank 0 finds it time for one."""
+        if not self.world.first or self.checkpoints is None:
+            return False
+        every, minutes = self.settings.checkpoint_steps, self.settings.checkpoint_minutes
+        steps = self.state.done + 1 - self._saved_step
+        late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
+        return late or (every > 0 and steps >= every)
+
+    def save_later(self, position: Position, *names: str) -> None:
+        """Copy the state now and write it while the training goes on."""
+        snapshot = self._snapshot(position)
+        if snapshot is not None and self.checkpoints is not None:
+            self.checkpoints.write_later(snapshot, *names)
+
+    def finish_epoch(self, epoch: int, figures: Epoch) -> None:
+        """Save the state between two epochs, also as the best, for good, and as the phase's end."""
+        phase, settings = self.phase, self.settings
+        names = [LAST]
+        if figures.test_accuracy > self.state.best:
+            self.state.best = figures.test_accuracy
+            names.append(BEST)
+        if settings.keep_every and (epoch + 1) % settings.keep_every == 0:
+            names.append(f"epoch-{len(self.state.history):04}")
+        if epoch + 1 == phase.epochs and settings.phases > 1:
+            names.append(f"phase-{phase.name}")
+        self.state.totals.reset()
+        self.state.seconds = 0.0
+        self.save_later(Position(settings.phase, epoch + 1, 0), *names)
+
+    def leave(self, position: Position) -> None:
+        """Save and stop. Raises Stopped, in every process."""
+        snapshot = self._snapshot(position)
+        done = False
+        if snapshot is not None and self.checkpoints is not None:
+            done = self.checkpoints.write(snapshot, LAST)
+        done = self.world.from_first(done)
+        signum = max(self.world.gather(self.stop.signal or 0))
+        raise Stopped(signum, f"{self.phase.name}, {position}", done)
+
+    def _snapshot(self, position: Position) -> Snapshot | None:
+        """The state now, on rank 0. Raises TrainingError rather than save what is broken."""
+        broken = not_finite_tensor(self.model)
+        if any(self.world.any(broken is not None)):
+            named = next(name for name in self.world.gather(broken) if name is not None)
+            raise TrainingError(
+                f"`{named}` is no longer finite after {position}; lower optimizer.lr, lengthen "
+                "warmup, or set clip" + self.last_good()
+            )
+        self._count_seconds()
+        self._saved_at, self._saved_step = time.monotonic(), self.state.done
+        extra = {
+            "steps": self.steps,
+            "phase": self.phase.name,
+            "optimizer_name": self.phase.optimizer.name,
+        }
+        return self.state.snapshot(position, extra)
+
+    def last_good(self) -> str:
+        """Where the newest checkpoint is, for a message."""
+        if self.checkpoints is None or self.checkpoints.kept is None:
+            return ""
+        folder = self.checkpoints.folder / LAST
+        return f"; the last good checkpoint is {folder} ({self.checkpoints.kept})"
+
+    def not_finite(
+        self, epoch: int, batch: Batch, rate: float, parts: Sequence[Tensor]
+    ) -> TrainingError:
+        """What to raise where the loss of a step is not finite: where that begins. All processes
+        look, each at its part of the batch.
+        """
+
+        def again(x: Tensor) -> object:
+            with self.autocast():
+                return self.output(self.model, x)
+
+        bad = not math.isfinite(self.state.totals.loss)
+        places = [first_not_finite(self.model, x, again) for x in parts]
+        found = next((place for place in places if "loss alone" not in place), places[0])
+        told = self.world.gather((bad, found))
+        rank, where = next((n, place) for n, (is_bad, place) in enumerate(told) if is_bad)
+        on = f" on rank {rank}" if self.world.size > 1 else ""
+        return TrainingError(
+            f"the loss is no longer finite in phase `{self.phase.name}`, epoch {epoch + 1}, step "
+            f"{batch.step + 1}{on}, at a learning rate of {rate:.3g}; it begins in {where}; lower "
+            "optimizer.lr, lengthen warmup, or set clip" + self.last_good()
+        )
+
+
+@contextmanager
+def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
+    """On a GPU, kernels that give the same bits each time where there are such, or the fastest."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark, chosen = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not wanted, wanted
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=True)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, chosen

@@ -1,0 +1,76 @@
+"""SIGTERM and SIGINT: finish the step, save, stop. A second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """Notes the first signal while it is entered; the training asks ``wanted`` after each step.
+
+    A process killed by a signal has the status 128 + its number, and so has one that has stopped
+    for it (``Stopped.status``). Outside the main thread, where Python takes no handlers, nothing
+    is installed.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._process = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    @property
+    def wanted(self) -> bool:
+        return self.signal is not None
+
+    def request(self, signum: int) -> None:
+        """Ask for a stop, as the signal would."""
+        self.signal = signum
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before.clear()
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        # A loader worker is forked with this handler: it dies of SIGTERM, as its owner wants, and
+        # leaves Ctrl-C, which the terminal sends to all, to its owner.
+        forked = os.getpid() != self._process
+        if forked and signum == signal.SIGINT:
+            return
+        if forked or self.wanted:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        self.signal = signum
+
+
+class Stopped(Exception):
+    """A training was asked to stop, and has. ``saved`` says whether its state is on disk."""
+
+    def __init__(self, signum: int, where: str, saved: bool) -> None:
+        self.signum = signum
+        self.status = 128 + signum
+        self.saved = saved
+        kept = (
+            "its state is saved; the same command goes on from there"
+            if saved
+            else "its state could not be saved"
+        )
+        super().__init__(f"stopped by {signal.Signals(signum).name} after {where}; {kept}")

@@ -1,0 +1,246 @@
+"""All that a training must remember to go on bit for bit: taken from a run and put back into it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from danetc.runtime.training.checkpoints import Position, Snapshot
+from danetc.runtime.training.distributed import World
+from danetc.runtime.training.errors import CheckpointError
+from danetc.runtime.training.optim import put_at
+from danetc.runtime.training.totals import Totals
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+
+@dataclass
+class TrainingState:
+    """The parts of a running phase. ``done`` counts its steps over all epochs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    totals: Totals
+    world: World
+    done: int = 0
+    best: float = -1.0
+    seconds: float = 0.0  # of the epoch begun, over all processes that worked on it
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def snapshot(self, position: Position, extra: Mapping[str, Any]) -> Snapshot | None:
+        """A copy of everything, on rank 0; None elsewhere. All processes call it together."""
+        mine = {
+            "random": random_state(self.world.device),
+            "totals": self.totals.as_list(),
+        }
+        everyone = self.world.gather(mine)
+        tensors = {"model": tensors_of(self.model)}
+        moments, numbers = self._optimizer()
+        tensors["optimizer"] = moments
+        if self.average is not None:
+            tensors["ema"] = tensors_of(self.average.module)
+        if not self.world.first:
+            return None
+        for rank, each in enumerate(everyone):
+            tensors[f"rank-{rank}"] = each["random"]
+        state = {
+            "world": self.world.size,
+            "done": self.done,
+            "best": self.best,
+            "seconds": self.seconds,
+            "history": list(self.history),
+            "totals": [each["totals"] for each in everyone],
+            "optimizer": numbers,
+            "scheduler": {"last_epoch": self.scheduler.last_epoch},
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.average is None else int(self.average.n_averaged.item()),
+            **extra,
+        }
+        return Snapshot(position, tensors, state)
+
+    def restore(self, snapshot: Snapshot, *, with_optimizer: bool = True) -> None:
+        """Set everything to a snapshot, which every process has.
+
+        With another number of processes the random states cannot be those; each process keeps the
+        ones it begins with. Raises CheckpointError where the network is another one.
+        """
+        state = snapshot.state
+        set_tensors(self.model, snapshot.tensors["model"], "the checkpoint")
+        if with_optimizer:
+            self._set_optimizer(snapshot.tensors["optimizer"], state["optimizer"])
+        self.done = state["done"]
+        put_at(self.scheduler, state["scheduler"]["last_epoch"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and "ema" in snapshot.tensors:
+            set_tensors(self.average.module, snapshot.tensors["ema"], "the checkpoint's mean")
+            self.average.n_averaged.fill_(state["averaged"])
+        self.best, self.seconds = state["best"], state["seconds"]
+        self.history = list(state["history"])
+        rank = self.world.rank
+        if state["world"] == self.world.size:
+            self.totals.set(state["totals"][rank])
+            set_random_state(snapshot.tensors[f"rank-{rank}"], self.world.device)
+        elif rank == 0:
+            self.totals.set([sum(column) for column in zip(*state["totals"], strict=True)])
+
+    # -- the optimizer, by the names of parameters -------------------------------------------------
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                yield names[parameter], parameter
+
+    def _optimizer(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+        """Its tensors by ``PARAMETER/KEY``, and numbers by parameter and key."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, dict[str, Any]] = {}
+        for name, parameter in self._named():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"{name}/{key}"] = _copy(value)
+                else:
+                    numbers.setdefault(name, {})[key] = value
+        return tensors, numbers
+
+    def _set_optimizer(
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        found: dict[str, dict[str, Any]] = {name: dict(rest) for name, rest in numbers.items()}
+        for path, value in tensors.items():
+            name, _, key = path.rpartition("/")
+            found.setdefault(name, {})[key] = value
+        for name, parameter in self._named():
+            entries = found.pop(name, None)
+            if entries is not None:
+                self.optimizer.state[parameter] = {
+                    key: _placed(value, key, parameter) for key, value in entries.items()
+                }
+        if found:
+            raise CheckpointError(
+                f"the checkpoint's optimizer knows {next(iter(found))}, which the network has not"
+            )
+
+
+def _placed(value: Any, key: str, parameter: Tensor) -> Any:
+    """A value of an optimizer's state, where it belongs."""
+    if not isinstance(value, Tensor):
+        return value
+    if key == "step":  # a count, which torch keeps on the CPU
+        return value.clone()
+    if isinstance(parameter, DTensor) and value.dim():
+        return distribute_tensor(
+            value.to(parameter.device), parameter.device_mesh, parameter.placements
+        )
+    if value.shape != parameter.shape:
+        return value.to(parameter.device, copy=True)
+    # laid out in memory as the parameter, which is how the optimizer had made it
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Set a model's parameters and buffers.
+
+    Raises CheckpointError where a name, a shape or a type differs, before anything is changed.
+    """
+    wanted = model.state_dict()
+    missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
+    if missing or unknown:
+        which = f"lacks {min(missing)}" if missing else f"has {min(unknown)}"
+        raise CheckpointError(f"{what} is of another network: it {which}")
+    for name, value in wanted.items():
+        if (value.shape, value.dtype) != (tensors[name].shape, tensors[name].dtype):
+            raise CheckpointError(
+                f"{what} is of another network: {name} is {list(tensors[name].shape)} of "
+                f"{tensors[name].dtype}, not {list(value.shape)} of {value.dtype}"
+            )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            if isinstance(value, DTensor):
+                whole = tensors[name].to(value.device)
+                value.copy_(distribute_tensor(whole, value.device_mesh, value.placements))
+            else:
+                value.copy_(tensors[name])
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters and buffers: whole, on the CPU, and nobody else's. All processes that
+    share a model in parts call this together.
+    """
+    return {name: _copy(value) for name, value in model.state_dict().items()}
+
+
+def _copy(value: Tensor) -> Tensor:
+    """On the CPU, contiguous, whole, and nobody else's."""
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    found = value.detach().to("cpu", copy=True)
+    return found.contiguous()
+
+
+# -- random numbers --------------------------------------------------------------------------------
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of all generators that a network can draw from: torch's, Python's and NumPy's."""
+    _, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state()
+    found = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy": torch.from_numpy(legacy[1].astype(np.int64)),
+        "numpy_position": torch.tensor([legacy[2], legacy[3]], dtype=torch.int64),
+        "numpy_gauss": torch.tensor([legacy[4]], dtype=torch.float64),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set the generators to what ``random_state`` gave."""
+    torch.set_rng_state(state["torch"])
+    gauss = state["python_gauss"].tolist()
+    random.setstate((3, tuple(state["python"].tolist()), gauss[0] if gauss else None))
+    position, has_gauss = state["numpy_position"].tolist()
+    np.random.set_state(
+        (
+            "MT19937",
+            state["numpy"].numpy().astype(np.uint32),
+            position,
+            has_gauss,
+            state["numpy_gauss"].item(),
+        )
+    )
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def seed_everything(*seeds: int) -> None:
+    """Seed every generator by these numbers, in this order: no two such rows share a stream."""
+    word = np.random.SeedSequence(seeds).generate_state(2, np.uint64)
+    torch.manual_seed(int(word[0] >> np.uint64(1)))
+    random.seed(int(word[1]))
+    np.random.seed(int(word[1] & np.uint64(0xFFFFFFFF)))
+
+
+@contextmanager
+def own_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the global generators as they are found."""
+    before = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(before, device)

@@ -1,0 +1,138 @@
+"""What the tests of training share: a small network, few digits, recipes as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import danetc
+import pytest
+import torch
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.modules import load_module
+from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
+from danetc.dsl.source import SourceFile
+from danetc.runtime.data import DataSet, Memory, open_data
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
+from danetc.runtime.training.run import Settings
+from torch import Tensor
+
+NETWORK = """
+use std
+network small {
+  input  = image(1, 8, 8)
+  steps  = 2
+  neuron = LIF
+  surrogate = sigmoid(alpha = 4)
+  stem   = conv(8) -> norm -> spike
+  stages = stage(basic(8), 1) via sew
+  head   = avgpool -> %s linear(10)
+}
+"""
+ADAM = "epochs = 3; batch = 50; optimizer = adamw(lr = 0.01)"
+TIMES = ("seconds", "images_per_second", "shares")
+"""The figures of an epoch that are not the same in every run."""
+
+
+def recipe(body: str, **overrides: Any) -> Recipe:
+    reporter = Reporter()
+    module = load_module(SourceFile("test.danet", f"recipe test {{ {body} }}"), reporter)
+    reporter.raise_if_errors()
+    found = resolve_recipe(module.own["test"], overrides, reporter, module)
+    reporter.raise_if_errors()
+    assert found is not None
+    return found
+
+
+def phase(body: str) -> Phase:
+    return recipe(body).phases[0]
+
+
+def small(time: str = "mean_over_time ->") -> Any:
+    return danetc.build(text=NETWORK % time, seed=1)
+
+
+def digits(train: int = 200, test: int = 60) -> DataSet:
+    """Some of the digits."""
+    data = open_data("digits")
+    assert isinstance(data.train, Memory)
+    assert isinstance(data.test, Memory)
+    return replace(
+        data,
+        train=Memory(data.train.images[:train], data.train.labels[:train]),
+        test=Memory(data.test.images[:test], data.test.labels[:test]),
+    )
+
+
+@pytest.fixture(scope="session")
+def few() -> DataSet:
+    """200 of the digits to train on, 60 to test."""
+    return digits()
+
+
+class Watcher(Observer):
+    """Notes all that it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[PhasePlan] = []
+        self.steps: list[StepReport] = []
+        self.epochs: list[Epoch] = []
+        self.notices: list[str] = []
+        self.kinds: list[str] = []
+        self.ended = 0
+
+    def begin(self, plan: PhasePlan) -> None:
+        self.plans.append(plan)
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append(report)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+    def saved(self, path: Path, kind: str) -> None:
+        self.kinds.append(kind)
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@dataclass
+class Trained:
+    """What a training has left behind."""
+
+    history: list[dict[str, Any]]
+    model: torch.nn.Module
+    weights: Mapping[str, Tensor]
+    watcher: Watcher
+    saved: list[Mapping[str, Tensor]] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """Those of each epoch that every run of the same settings has."""
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in self.history]
+
+
+def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) -> Trained:
+    """Train on the CPU. ``rest`` goes to ``Settings`` where it is one of them, else to ``fit``."""
+    of_settings = {k: rest.pop(k) for k in list(rest) if k in Settings.__dataclass_fields__}
+    watcher = Watcher()
+    saved: list[Mapping[str, Tensor]] = []
+    fitted = fit(
+        model,
+        data,
+        chosen,
+        Settings(seed=seed, **of_settings),
+        observer=watcher,
+        world=alone(torch.device("cpu")),
+        epoch_done=lambda weights, epoch, epochs: saved.append(weights),
+        **rest,
+    )
+    return Trained(fitted.history, fitted.model, fitted.weights, watcher, saved)

@@ -1,0 +1,5 @@
+"""Fixtures of the tests of training."""
+
+from tests.runtime.training.common import few
+
+__all__ = ["few"]

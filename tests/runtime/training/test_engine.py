@@ -1,0 +1,206 @@
+"""The loop on a small network, in one process."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import danetc
+import pytest
+import torch
+from danetc.runtime.data import DataError, DataSet, Memory
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.timing import PARTS
+from torch import nn
+
+from tests.runtime.training.common import ADAM, NETWORK, phase, run, small
+
+
+def test_training_learns_reports_and_gives_weights_each_epoch(few: DataSet) -> None:
+    chosen = phase("epochs = 12; batch = 50; optimizer = adamw(lr = 0.02)")
+    done = run(small(), few, chosen)
+    epochs, steps = done.watcher.epochs, done.watcher.steps
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 13))
+    assert [epoch.as_dict() for epoch in epochs] == done.history
+    assert [(step.epoch, step.step) for step in steps] == [
+        (epoch, step) for epoch in range(1, 13) for step in range(1, 5)
+    ]
+    assert [step.global_step for step in steps] == list(range(1, 49))
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert epochs[-1].train_accuracy > 0.4  # chance is 0.1
+    assert epochs[-1].test_top5 >= epochs[-1].test_accuracy
+    assert len(done.saved) == 12
+    state = done.model.state_dict()
+    assert all(torch.equal(value, done.saved[-1][name]) for name, value in state.items())
+    assert any(not torch.equal(done.saved[0][name], done.saved[1][name]) for name in state)
+    (plan,) = done.watcher.plans
+    assert (plan.epochs, plan.steps, plan.batch, plan.images, plan.tests) == (12, 4, 50, 200, 60)
+    assert not plan.resumed
+    assert done.watcher.ended == 1
+
+
+def test_figures_are_those_of_a_plain_evaluation(few: DataSet) -> None:
+    done = run(small(), few, phase(ADAM))
+    assert isinstance(few.test, Memory)
+    with torch.no_grad():
+        output = done.model.eval()(few.test.images.float() / few.test.images.max())
+    figures = done.watcher.epochs[-1]
+    loss = nn.functional.cross_entropy(output, few.test.labels)
+    right = output.topk(5).indices == few.test.labels.unsqueeze(1)
+    assert figures.test_loss == pytest.approx(loss.item(), rel=1e-5)
+    assert figures.test_accuracy == pytest.approx(right[:, 0].float().mean().item())
+    assert figures.test_top5 == pytest.approx(right.any(1).float().mean().item())
+
+
+def test_shares_of_the_time_are_shares(few: DataSet) -> None:
+    done = run(small(), few, phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)"))
+    shares = done.watcher.epochs[0].shares
+    assert tuple(shares) == PARTS
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares[part] for part in ("data", "forward", "backward", "optimizer")) > 0
+    assert shares["forward"] + shares["backward"] > shares["communication"]
+
+
+def test_the_same_seed_gives_the_same_training(few: DataSet) -> None:
+    chosen = phase(ADAM + "; augment = random_crop(8, padding = 1)")
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = run(small(), few, chosen)
+    assert torch.equal(torch.get_rng_state(), state), "the global random state has changed"
+    torch.manual_seed(6)
+    two = run(small(), few, chosen)
+    other = run(small(), few, chosen, seed=4)
+    assert one.figures == two.figures != other.figures
+    for name, value in one.weights.items():
+        assert torch.equal(value, two.weights[name])
+
+
+def test_loaders_change_no_bit(few: DataSet) -> None:
+    chosen = phase(ADAM + "; augment = random_crop(8, padding = 1) -> mixup")
+    model = NETWORK % "mean_over_time -> dropout(0.3) ->"
+    alone, loaded = (
+        run(danetc.build(text=model, seed=1), few, chosen, workers=workers) for workers in (0, 2)
+    )
+    assert alone.figures == loaded.figures
+    for name, value in alone.weights.items():
+        assert torch.equal(value, loaded.weights[name])
+
+
+def test_a_head_that_keeps_time_is_trained_too(few: DataSet) -> None:
+    for loss in ("cross_entropy", "tet"):
+        epochs = run(small(time=""), few, phase(f"{ADAM}; loss = {loss}")).watcher.epochs
+        assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_accumulated_parts_make_one_step(few: DataSet) -> None:
+    # Without a norm the parts of a batch do not see each other, so only rounding differs.
+    text = (NETWORK % "mean_over_time ->").replace("norm -> ", "").replace("via sew", "via bare")
+    text += "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
+    one, two = (
+        run(
+            danetc.build(text=text, seed=1).double(),
+            few,
+            phase(f"epochs = 1; batch = 60; accumulate = {parts}; optimizer = sgd(lr = 0.1)"),
+        )
+        for parts in (1, 3)
+    )
+    for name, value in one.weights.items():
+        assert torch.allclose(value, two.weights[name], atol=1e-10), name
+    assert one.history[0]["train_loss"] == pytest.approx(two.history[0]["train_loss"])
+
+
+def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
+    """SGD with momentum and cosine, in float64, against a loop written here."""
+    body = "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); schedule = cosine"
+    done = run(small().double(), few, phase(body + "; clip = 0.5"))
+    from danetc.runtime.augment import image_transform
+    from danetc.runtime.data import Batches, derive
+
+    seed = derive("phase", 3, 0)
+    batches = Batches(few.train, image_transform(()), batch=40, seed=seed, train=True)
+    model = small().double().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(10):
+        batch = list(batches.epoch(step // 5))[step % 5]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * (1 + math.cos(math.pi * step / 9)) / 2
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(batch.images.double()), batch.labels).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, done.weights[name], rtol=1e-9, atol=1e-10), name
+
+
+def test_the_running_mean_of_the_weights_is_kept(few: DataSet) -> None:
+    model = small()
+    done = run(model, few, phase(ADAM + "; ema = 0.5"))
+    kept = done.model.state_dict()
+    assert done.model is not model
+    assert all(torch.equal(value, done.saved[-1][name]) for name, value in kept.items())
+    assert any(not torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+def test_lower_precision_trains(few: DataSet, precision: str) -> None:
+    epochs = run(small(), few, phase(f"{ADAM}; precision = {precision}")).watcher.epochs
+    assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_clipping_bounds_the_step_and_reports_the_norm(few: DataSet) -> None:
+    model = small()
+    before = torch.cat([p.detach().clone().flatten() for p in model.parameters()])
+    chosen = phase("epochs = 1; batch = 200; clip = 1e-3; optimizer = sgd(lr = 1.0)")
+    (step,) = run(model, few, chosen).watcher.steps
+    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert 0 < (after - before).norm() <= 1.001e-3
+    assert step.grad_norm is not None
+    assert step.grad_norm > 1e-3
+
+
+def test_a_network_for_other_images_is_refused_before_training(few: DataSet) -> None:
+    text = (NETWORK % "mean_over_time ->").replace("image(1, 8, 8)", "image(1, 16, 16)")
+    with pytest.raises(DataError, match=r"image\(1, 8, 8\)"):
+        run(danetc.build(text=text), few, phase(ADAM))
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused(few: DataSet) -> None:
+    chosen = replace(phase(ADAM), accumulate=7)
+    with pytest.raises(TrainingError, match="no 7 equal parts"):
+        run(small(), few, chosen)
+
+
+def test_a_last_batch_of_one_image_is_left_out(few: DataSet) -> None:
+    assert isinstance(few.train, Memory)
+    data = replace(few, train=Memory(few.train.images[:51], few.train.labels[:51]))
+    chosen = phase("epochs = 1; batch = 50; optimizer = sgd(lr = 0.1)")
+    assert len(run(small(), data, chosen).watcher.steps) == 1
+
+
+# -- several outputs -------------------------------------------------------------------------------
+
+TWO = """
+use std
+network two {
+  input = image(1, 8, 8)
+  steps = 2
+  neuron = LIF
+  surrogate = sigmoid(alpha = 4)
+  a = in -> conv(8) -> norm -> spike
+  early = a -> avgpool -> mean_over_time -> linear(3)
+  out = outputs(a -> conv(8) -> norm -> spike -> avgpool -> mean_over_time -> linear(10), early)
+}
+"""
+
+
+def test_one_of_several_outputs_is_trained_by_name(few: DataSet) -> None:
+    model = danetc.build(text=TWO, seed=1)
+    names = list(model.signature.outputs)
+    assert len(names) == 2
+    with pytest.raises(TrainingError, match=rf"{', '.join(names)}.*--train-output"):
+        run(model, few, phase(ADAM))
+    chosen = next(name for name, shape in model.signature.outputs.items() if shape == (10,))
+    with pytest.raises(TrainingError, match="no output `late`"):
+        run(model, few, phase(ADAM), train_output="late")
+    epochs = run(model, few, phase(ADAM), train_output=chosen).watcher.epochs
+    assert epochs[-1].train_loss < epochs[0].train_loss

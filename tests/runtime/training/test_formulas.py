@@ -1,0 +1,116 @@
+"""Losses, optimizers and schedules against formulas written here."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from danetc.dsl.recipe import Item
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import make_loss
+from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at, schedule
+from torch import nn
+from torch.nn import functional as F
+
+from tests.runtime.training.common import phase
+
+
+def test_warmup_rises_linearly_and_reaches_one_with_its_last_batch() -> None:
+    chosen = phase("epochs = 10; warmup = 2; optimizer = sgd(lr = 1.0)")
+    shares = [schedule(chosen, index / 4, 1 / 4) for index in range(10)]
+    assert shares == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1])
+
+
+def test_step_multiplies_at_each_milestone() -> None:
+    chosen = phase("epochs = 9; optimizer = sgd(lr = 1.0); schedule = step(3, 6, factor = 0.1)")
+    shares = [schedule(chosen, float(epoch), 1.0) for epoch in range(9)]
+    assert shares == pytest.approx([1] * 3 + [0.1] * 3 + [0.01] * 3)
+
+
+def test_step_changes_at_the_first_batch_of_its_epoch_whatever_the_rounding() -> None:
+    chosen = phase("epochs = 60; optimizer = sgd(lr = 1.0); schedule = step(30, factor = 0.1)")
+    batches = 23
+    assert schedule(chosen, 29 + 22 / batches, 1 / batches) == 1
+    assert schedule(chosen, 30.0, 1 / batches) == pytest.approx(0.1)
+
+
+def test_cosine_ends_with_the_last_batch() -> None:
+    chosen = phase(
+        "epochs = 6; warmup = 1; optimizer = sgd(lr = 1.0); schedule = cosine(end = 0.1)"
+    )
+    batches = 4
+    shares = [schedule(chosen, index / batches, 1 / batches) for index in range(6 * batches)]
+    after = shares[batches:]
+    expected = [
+        0.1 + 0.9 * (1 + math.cos(math.pi * index / (len(after) - 1))) / 2
+        for index in range(len(after))
+    ]
+    assert after == pytest.approx(expected)
+    assert after[-1] == pytest.approx(0.1)
+
+
+def test_cross_entropy_takes_the_mean_over_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(4, 5, 3, generator=generator)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    loss = make_loss(Item("cross_entropy", (("label_smoothing", 0.1),)))
+    mean = output.mean(0)
+    smooth = torch.full((5, 3), 0.1 / 3) + F.one_hot(labels, 3) * 0.9
+    expected = -(smooth * mean.log_softmax(-1)).sum(-1).mean()
+    assert torch.allclose(loss(output, labels), expected)
+    assert torch.allclose(loss(mean, labels), expected)
+
+
+def test_tet_takes_every_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(4, 5, 3, generator=generator)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    item = phase("epochs = 1; optimizer = sgd(lr = 1.0); loss = tet(weight = 0.2, target = 2)").loss
+    entropy = -output.log_softmax(-1)[:, torch.arange(5), labels].mean()
+    expected = 0.8 * entropy + 0.2 * ((output - 2) ** 2).mean()
+    assert torch.allclose(make_loss(item)(output, labels), expected)
+    with pytest.raises(TrainingError, match="mean_over_time"):
+        make_loss(item)(output[0], labels)
+
+
+def test_optimizers_get_what_the_recipe_says() -> None:
+    model = nn.Linear(2, 2)
+    sgd = phase("epochs = 1; optimizer = sgd(lr = 0.5, momentum = 0.9, weight_decay = 1e-4)")
+    group = make_optimizer(model, sgd.optimizer).param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.5, 0.9, 1e-4)
+    adamw = phase("epochs = 1; optimizer = adamw(lr = 0.1, beta2 = 0.95)")
+    group = make_optimizer(model, adamw.optimizer).param_groups[0]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.9, 0.95), 0.0)
+
+
+def test_only_weights_decay_where_the_recipe_says_so() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    chosen = phase(
+        "epochs = 1; optimizer = sgd(lr = 0.5, weight_decay = 1e-4, decay = weights)"
+    ).optimizer
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in make_optimizer(model, chosen).param_groups
+        for parameter in group["params"]
+    }
+    assert len(decays) == 4
+    for name, parameter in model.named_parameters():
+        assert decays[id(parameter)] == (1e-4 if name == "0.weight" else 0.0)
+
+
+def test_a_scheduler_put_at_a_step_is_one_that_has_got_there() -> None:
+    chosen = phase(
+        "epochs = 4; warmup = 1.3; optimizer = sgd(lr = 0.1); schedule = cosine(end = 0.01)"
+    )
+    weight = nn.Parameter(torch.zeros(1))
+    model = nn.ParameterList([weight])
+    walked, jumped = (
+        make_scheduler(make_optimizer(model, chosen.optimizer), chosen, 7) for _ in "ab"
+    )
+    for done in range(28):
+        put_at(jumped, done)
+        rates = [scheduler.optimizer.param_groups[0]["lr"] for scheduler in (walked, jumped)]
+        assert rates[0] == rates[1] == 0.1 * schedule(chosen, done // 7 + done % 7 / 7, 1 / 7)
+        walked.optimizer.step()
+        walked.step()
