@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from danetc.runtime.augment import ImageTransform
@@ -101,13 +102,10 @@ class Batches:
                 f"the {len(source)} samples make no batch of {batch} for each of {world} "
                 "processes; lower the batch"
             )
-        if self._fetcher.at_once:
-            workers = (
-                0  # taking rows of a tensor is faster than handing them from process to process
-            )
         self._jobs = _Jobs(epoch_order(0, 0, 0), [], 0)
         self._loader: DataLoader[Batch | str] | None = None
-        if workers:
+        # (Rows of a tensor are taken faster than they are handed from process to process.)
+        if workers and not self._fetcher.at_once:
             self._loader = DataLoader(
                 self._fetcher,
                 batch_sampler=self._jobs,
@@ -137,8 +135,8 @@ class Batches:
         """The batches of an epoch from batch ``start`` on, as they are in the whole epoch.
 
         torch's random state is left as it is. Beginning an epoch ends one that goes on. Raises
-        UnreadableError where a sample cannot be read and the source's policy is to stop, DataError
-        where samples of different sizes meet, or a worker has died.
+        DataError where a sample cannot be read and the source's policy is to stop, where samples
+        of different sizes meet, or a worker has died.
         """
         stretches = self._stretches[start:]
         parts = [part for part in map(self._part, stretches) if part is not None]
@@ -152,7 +150,7 @@ class Batches:
         )
         for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
             begun = time.perf_counter()
-            found = _next(loaded)
+            found = self._next(loaded)
             wait = time.perf_counter() - begun
             if isinstance(found, str):
                 raise DataError(found)
@@ -164,6 +162,20 @@ class Batches:
                     f"none of the samples of batch {step + 1} can be read; the first: "
                     f"{found.unreadable[0]}"
                 )
+
+    def _next(self, loaded: Iterator[Batch | str]) -> Batch | str:
+        try:
+            return next(loaded)
+        except (RuntimeError, OSError, EOFError) as error:
+            told = loader_death(error)
+            broken = isinstance(error, OSError | EOFError) and self._loader is not None
+            if told is None and broken and not str(error).startswith("Caught "):
+                # Its worker died while a batch was on its way: then it is a connection that breaks.
+                # (What a worker itself raises begins with "Caught".)
+                told = _death(str(error) or "the connection to it is broken")
+            if told is None:
+                raise
+            raise DataError(told) from error
 
     def close(self) -> None:
         """End the workers, if there are any; the next epoch would start new ones."""
@@ -193,26 +205,20 @@ def loader_death(error: BaseException) -> str | None:
     """
     text = str(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return (
-            f"a loader process has died ({text.splitlines()[0].rstrip('. ')}); if it was out of "
-            "memory, lower workers or the batch"
-        )
+        return _death(text)
     return None
 
 
-def _next(loaded: Iterator[Batch | str]) -> Batch | str:
-    try:
-        return next(loaded)
-    except RuntimeError as error:
-        told = loader_death(error)
-        if told is None:
-            raise
-        raise DataError(told) from error
+def _death(text: str) -> str:
+    reason = text.partition("\n")[0].rstrip(". ")
+    return (
+        f"a loader process has died ({reason}); if it was out of memory, lower workers or the batch"
+    )
 
 
 @dataclass
-class _Jobs(Sampler[tuple[int, list[int]]]):
-    """What is to be loaded in an epoch: for each batch the epoch and the samples."""
+class _Jobs(Sampler[list[int]]):
+    """What is to be loaded in an epoch: for each batch the epoch's number, then its samples."""
 
     order: Tensor
     parts: list[range]
@@ -221,9 +227,9 @@ class _Jobs(Sampler[tuple[int, list[int]]]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+    def __iter__(self) -> Iterator[list[int]]:
         for part in self.parts:
-            yield self.epoch, self.order[part.start : part.stop].tolist()
+            yield [self.epoch, *self.order[part.start : part.stop].tolist()]
 
 
 @dataclass(eq=False)
@@ -244,12 +250,12 @@ class _Fetcher(Dataset[Batch | str]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitems__(self, job: tuple[int, list[int]]) -> Batch | str:
+    def __getitems__(self, job: list[int]) -> Batch | str:
         """A batch, or what to tell where there is none.
 
         (As text, since a DataLoader puts a worker's traceback into an exception's message.)
         """
-        epoch, indices = job
+        epoch, *indices = job
         try:
             return self._at_once(indices) if self.at_once else self._one_by_one(epoch, indices)
         except DataError as error:
@@ -331,5 +337,6 @@ def _begin_worker(number: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _same(batch: Batch | str) -> Batch | str:
+def _same(batch: Any) -> Any:
+    """Instead of a DataLoader's own way of making a batch: it is one already."""
     return batch

@@ -39,7 +39,8 @@ def convert(images: Tensor, channels: int) -> Tensor:
     """Images [..., 1, H, W] in 3 equal channels, or [..., 3, H, W] as grey values."""
     if channels == COLOUR:
         return images.expand(*images.shape[:-3], COLOUR, *images.shape[-2:])
-    return F.rgb_to_grayscale(images, num_output_channels=GREY)
+    grey: Tensor = F.rgb_to_grayscale(images, num_output_channels=GREY)
+    return grey
 
 
 def _converted(source: Source, channels: int) -> Source:

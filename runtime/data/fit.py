@@ -90,10 +90,10 @@ def _check_shape(
 ) -> None:
     image = shape[1:] if data.events else shape
     if image != signature.input:
+        after = "" if data.shape and image == data.shape[-3:] else f" after `{split}`"
         if "converted_to_channels" in data.details:  # what to set is told of the data as they are
             image = (COLOUR + GREY - image[0], *image[1:])
         what = f"the images of {data.name} are" if data.shape else f"{where} is"
-        after = "" if data.shape and image == data.shape[-3:] else f" after `{split}`"
         kind = "events" if data.events else "image"
         hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
         if data.shape is None:

@@ -105,6 +105,11 @@ def files_fingerprint(classes: Sequence[str], *parts: tuple[Path, Strings, Tenso
     facts: list[object] = [tuple(classes)]
     for root, names, labels in parts:
         facts += [(names[index], int(labels[index])) for index in range(len(names))]
-        step = max(1, len(names) // _SIZED)
-        facts += [(root / names[index]).stat().st_size for index in range(0, len(names), step)]
+        try:
+            facts += [
+                (root / names[index]).stat().st_size
+                for index in range(0, len(names), max(1, len(names) // _SIZED))
+            ]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
     return facts_fingerprint(facts)

@@ -80,10 +80,16 @@ def _folder(request: Request) -> DataSet:
     return open_folder(request.argument, request.policy)
 
 
-def _events(request: Request) -> DataSet:
-    from danetc.runtime.data.events import open_events
+def _webdataset(request: Request) -> DataSet:
+    from danetc.runtime.data.webdataset import open_webdataset
 
-    return open_events(request.argument, request.policy)
+    return open_webdataset(request.argument, request.policy)
+
+
+def _events(request: Request) -> DataSet:
+    from danetc.runtime.data.event_sets import open_event_data
+
+    return open_event_data(request.argument, request.policy, request.frames)
 
 
 SOURCES: Mapping[str, Row] = MappingProxyType(
@@ -93,7 +99,13 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
         "cifar10": Row("cifar10:DIR", "the published files", _cifar10),
         "cifar100": Row("cifar100:DIR", "the published files", _cifar100),
         "folder": Row("folder:DIR", "DIR/train/CLASS/ and DIR/val/CLASS/ with images", _folder),
-        "events": Row("events:DIR", "the same with frames [T, C, H, W] in npz or npy", _events),
+        "webdataset": Row("webdataset:SHARDS", "images in local tar files", _webdataset),
+        "events": Row(
+            "events:DIR",
+            "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
+            "SpikingJelly's",
+            _events,
+        ),
         "synthetic": Row(
             "synthetic[:classes=10,size=32,count=512,...]", "made on the spot", _synthetic
         ),

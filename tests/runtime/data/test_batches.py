@@ -1,0 +1,307 @@
+"""Batches: the same bits whoever makes them, whenever, and in whatever parts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from danetc.dsl.recipe import Item
+from danetc.runtime.augment import image_transform
+from danetc.runtime.data import Batch, Batches, DataError, Memory, Source, loader_death, open_data
+from danetc.runtime.seeds import epoch_order, sample_seed
+from torch.utils.data import DataLoader
+from torchvision.transforms import AutoAugmentPolicy, v2
+
+from .conftest import MakeFolder
+
+CROP = Item("random_crop", (("size", 16), ("padding", 2)))
+AUTO = Item("auto_augment", (("policy", "cifar10"),))
+FLIP = Item("horizontal_flip", (("p", 0.5),))
+RANDOM = image_transform([CROP, FLIP, AUTO])
+PLAIN = image_transform([])
+COUNT = 75
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return open_data(f"synthetic:count={COUNT},size=16").train
+
+
+def collect(
+    source: Source, *, epoch: int = 3, start: int = 0, transform: Any = RANDOM, **options: Any
+) -> list[Batch]:
+    batches = Batches(source, transform, **{"batch": 16, "seed": 5, "train": True, **options})
+    found = list(batches.epoch(epoch, start))
+    if start == 0:
+        assert len(found) == len(batches)
+    batches.close()
+    return found
+
+
+def assert_same(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
+    assert len(ours) == len(theirs)
+    for one, two in zip(ours, theirs, strict=True):
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+        assert torch.equal(one.indices, two.indices)
+        assert (one.step, one.total) == (two.step, two.total)
+
+
+def test_a_batch_is_what_torchvision_makes_of_its_samples(source: Source) -> None:
+    steps = v2.Compose(
+        [
+            v2.RandomCrop(16, padding=2),
+            v2.RandomHorizontalFlip(),
+            v2.AutoAugment(AutoAugmentPolicy.CIFAR10),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    order = epoch_order(COUNT, 5, 3).tolist()
+    assert sorted(order) == list(range(COUNT))
+    found = collect(source)
+    assert [index for batch in found for index in batch.indices.tolist()] == order
+    for batch in found:
+        for image, label, index in zip(batch.images, batch.labels, batch.indices, strict=True):
+            raw, expected = source[int(index)]
+            torch.manual_seed(sample_seed(5, 3, int(index)))
+            assert torch.equal(image, steps(raw))
+            assert label == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> None:
+    batches = Batches(source, RANDOM, batch=16, seed=5, train=True, workers=workers)
+    for epoch in (3, 0, 3):
+        assert_same(list(batches.epoch(epoch)), collect(source, epoch=epoch))
+    assert_same(list(batches.epoch(7, start=2)), collect(source, epoch=7)[2:])
+    left = batches.epoch(4)
+    next(left)  # an epoch that is left in the middle
+    assert_same(list(batches.epoch(5)), collect(source, epoch=5))
+    batches.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [1, 4, 5])
+def test_an_epoch_goes_on_where_it_was_left(source: Source, workers: int, start: int) -> None:
+    assert_same(collect(source, start=start, workers=workers), collect(source)[start:])
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("train", [True, False])
+def test_processes_share_the_batches_of_one(source: Source, world: int, train: bool) -> None:
+    size = 18 // world
+    whole = collect(source, batch=18, train=train, drop_last=False)
+    parts = [
+        collect(source, batch=size, rank=rank, world=world, train=train, drop_last=False)
+        for rank in range(world)
+    ]
+    for step, batch in enumerate(whole):
+        shares = [part[step] for part in parts if step < len(part)]
+        assert torch.equal(torch.cat([share.images for share in shares]), batch.images)
+        assert torch.equal(torch.cat([share.labels for share in shares]), batch.labels)
+        assert {(share.step, share.total) for share in shares} == {(step, len(batch))}
+    assert len(whole) == 5  # 75 = 4 * 18 + 3
+
+
+def test_processes_that_share_need_two_samples_each_in_training() -> None:
+    """3 samples are left: enough for one process, not for two."""
+    data = Memory(torch.rand(19, 1, 4, 4), torch.arange(19) % 10)
+    whole = collect(data, batch=8, transform=PLAIN)
+    assert [len(batch) for batch in whole] == [8, 8, 3]
+    for rank in (0, 1):
+        part = collect(data, batch=4, rank=rank, world=2, transform=PLAIN)
+        assert [len(batch) for batch in part] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("count", "drop_last", "train", "sizes"),
+    [
+        (17, None, True, [8, 8]),  # a norm has no variance over one sample
+        (18, None, True, [8, 8, 2]),
+        (18, True, True, [8, 8]),
+        (17, False, True, [8, 8, 1]),
+        (17, None, False, [8, 8, 1]),
+        (17, True, False, [8, 8, 1]),  # every sample is tested
+        (3, None, True, [3]),
+    ],
+)
+def test_the_last_batch(count: int, drop_last: bool | None, train: bool, sizes: list[int]) -> None:
+    data = Memory(torch.rand(count, 1, 4, 4), torch.arange(count))
+    found = collect(data, batch=8, drop_last=drop_last, train=train, transform=PLAIN)
+    assert [len(batch) for batch in found] == sizes
+
+
+@pytest.mark.parametrize("count", [1, 7, 15, 16, 17, 33])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_evaluation_sees_every_sample_once(count: int, world: int) -> None:
+    data = Memory(torch.rand(count, 1, 4, 4), torch.arange(count))
+    seen: list[int] = []
+    for rank in range(world):
+        found = collect(data, batch=4, rank=rank, world=world, train=False, transform=PLAIN)
+        seen += [index for batch in found for index in batch.indices.tolist()]
+        assert all(len(batch) for batch in found)
+    assert sorted(seen) == list(range(count))
+
+
+def test_epochs_and_seeds_differ(source: Source) -> None:
+    first = torch.cat([batch.indices for batch in collect(source, epoch=0)])
+    assert not torch.equal(first, torch.cat([b.indices for b in collect(source, epoch=1)]))
+    assert not torch.equal(first, torch.cat([b.indices for b in collect(source, seed=6)]))
+    images = {
+        int(index): image
+        for batch in collect(source, epoch=0)
+        for index, image in zip(batch.indices, batch.images, strict=True)
+    }
+    same = [
+        torch.equal(images[int(index)], image)
+        for batch in collect(source, epoch=1)
+        for index, image in zip(batch.indices, batch.images, strict=True)
+    ]
+    assert sum(same) < len(same) / 4, "augmentation is new in each epoch"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("transform", [RANDOM, PLAIN])
+def test_torchs_random_state_is_neither_read_nor_changed(
+    source: Source, workers: int, transform: Any
+) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = collect(source, workers=workers, transform=transform)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert_same(collect(source, workers=workers, transform=transform), first)
+
+
+def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
+    """Of data in memory, against the same data behind a source that is not."""
+
+    class Hidden:
+        on_unreadable = "stop"
+        labels = source.labels
+
+        def __len__(self) -> int:
+            return len(source)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return source[index]
+
+        def where(self, index: int) -> str:
+            return source.where(index)
+
+    for items in ([], [Item("center_crop", (("size", 9),))], [CROP, FLIP]):
+        transform = image_transform(items)
+        hidden: Any = Hidden()
+        assert_same(collect(source, transform=transform), collect(hidden, transform=transform))
+
+
+def test_several_threads_change_no_bit(make_folder: MakeFolder) -> None:
+    """A large image's mean, as contrast needs it, is summed in parts where there are threads."""
+    data = open_data(f"folder:{make_folder(count=1, size=(300, 300))}")
+    jitter = image_transform([Item("color_jitter", tuple((name, 0.3) for name in ("brightness", "contrast", "saturation", "hue")))])  # fmt: skip
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            found.append(collect(data.train, batch=3, transform=jitter))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*found)
+
+
+def test_a_plain_dataloader_gives_the_same_images_in_order(source: Source) -> None:
+    """Without augmentation there is nothing but the order between the two."""
+    loader: DataLoader[Any] = DataLoader(source, batch_size=16)  # type: ignore[arg-type]
+    for ours, (images, labels) in zip(
+        collect(source, train=False, transform=PLAIN), loader, strict=True
+    ):
+        assert torch.equal(ours.images, v2.functional.to_dtype(images, torch.float32, scale=True))
+        assert torch.equal(ours.labels, labels)
+
+
+def test_waiting_is_measured(source: Source) -> None:
+    assert all(batch.wait > 0 for batch in collect(source))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"batch": 0}, ValueError),
+        ({"rank": 1}, ValueError),
+        ({"rank": -1, "world": 2}, ValueError),
+        ({"batch": 76, "drop_last": True}, DataError),
+    ],
+)
+def test_impossible_batches_are_refused(
+    source: Source, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        collect(source, **options)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(DataError, match="no samples"):
+        collect(Memory(torch.rand(0, 1, 4, 4), torch.zeros(0, dtype=torch.int64)))
+
+
+# -- processes that end ----------------------------------------------------------------------------
+
+
+def _workers(batches: Batches) -> list[Any]:
+    loader: Any = batches._loader
+    return list(loader._iterator._workers)
+
+
+def test_a_worker_that_is_killed_is_reported(make_folder: MakeFolder) -> None:
+    data = open_data(f"folder:{make_folder(count=40, size=(64, 64))}")
+    batches = Batches(data.train, PLAIN, batch=1, seed=0, train=False, workers=1)
+    steps = batches.epoch(0)
+    next(steps)
+    os.kill(_workers(batches)[0].pid, signal.SIGKILL)
+    try:
+        with pytest.raises((DataError, RuntimeError)) as caught:
+            list(steps)
+        # The news may come while this process waits for a batch, or anywhere else in it.
+        told = str(caught.value)
+        if not isinstance(caught.value, DataError):
+            told = loader_death(caught.value) or ""
+        assert "a loader process has died" in told
+        assert "lower workers" in told
+    finally:
+        batches.close()
+
+
+def test_a_worker_outlives_the_signals_that_ask_the_main_process_to_save(source: Source) -> None:
+    batches = Batches(source, RANDOM, batch=4, seed=0, train=True, workers=1)
+    steps = batches.epoch(0)
+    next(steps)
+    (worker,) = _workers(batches)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    assert len(list(steps)) == len(batches) - 1
+    assert worker.is_alive()
+    batches.close()
+    assert not worker.is_alive()
+
+
+def test_other_errors_are_no_worker_that_died() -> None:
+    assert loader_death(RuntimeError("out of memory")) is None
+    assert loader_death(ValueError("DataLoader worker")) is None
+
+
+def test_a_path_of_any_bytes_is_kept(tmp_path: Path) -> None:
+    from danetc.runtime.data.source import Strings
+
+    names = ["a", "", "ä/ö.png", os.fsdecode(b"\xff.png")]
+    kept = Strings(names)
+    assert list(kept) == names
+    assert kept[1:3] == names[1:3]
+    assert len(kept) == 4
+    assert len(Strings([])) == 0

@@ -1,0 +1,250 @@
+"""Frames of events in files, and SpikingJelly's data sets."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from danetc.runtime.augment import image_transform
+from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
+from danetc.runtime.data.event_sets import SETS
+
+from .conftest import MakeEvents, pixels
+
+
+def test_frames_are_what_numpy_reads(make_events: MakeEvents) -> None:
+    root = make_events()
+    data = open_data(f"events:{root}")
+    assert (data.events, data.classes, data.shape) == (True, 2, (4, 2, 6, 6))
+    assert data.class_names == ("left", "right")
+    assert (len(data.train), len(data.test)) == (10, 4)
+    kinds = set()
+    for index in range(10):
+        path = Path(data.train.where(index))
+        loaded = np.load(path)
+        frames = loaded["frames"] if path.suffix == ".npz" else loaded
+        ours, label = data.train[index]
+        kinds.add((path.suffix, ours.dtype))
+        assert np.array_equal(ours.numpy(), frames)
+        assert data.class_names[label] == path.parent.name
+    assert kinds == {(".npz", torch.float32), (".npy", torch.uint8)}
+
+
+def test_batches_of_frames(make_events: MakeEvents) -> None:
+    data = open_data(f"events:{make_events()}")
+    transform = image_transform([], events=True)
+    for batch in Batches(data.train, transform, batch=5, seed=0, train=True).epoch(0):
+        assert batch.images.shape == (5, 4, 2, 6, 6)
+        assert batch.images.dtype == torch.float32
+        for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+            assert torch.equal(image, data.train[index][0].float())
+
+
+def test_an_array_alone_in_an_npz_may_have_any_name(make_events: MakeEvents) -> None:
+    root = make_events()
+    frames = pixels(0, 4, 2, 6, 6)
+    np.savez(root / "train" / "left" / "0.npz", x=frames)
+    data = open_data(f"events:{root}")
+    assert np.array_equal(data.train[0][0].numpy(), frames)
+
+
+class _Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.write_text, (self.path, "ran")
+
+
+def _objects(path: Path) -> None:
+    np.save(path, np.array([_Trap(path.with_name("trap"))], dtype=object), allow_pickle=True)
+
+
+def _pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(_Trap(path.with_name("trap"))))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _several(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, t=np.zeros(3), x=np.zeros(3))
+
+
+def _flat(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((4, 6, 6)))
+
+
+def _complex(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((4, 2, 6, 6), dtype=complex))
+
+
+def _not_finite(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.full((4, 2, 6, 6), np.nan))
+
+
+def _longer(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((5, 2, 6, 6)))
+
+
+@pytest.mark.parametrize("name", ["2.npz", "1.npy"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_objects, "no array of numbers (what is pickled is not read)"),
+        (_pickle, "cannot be read: "),
+        (_cut, "cannot be read: "),
+        (_empty, "cannot be read: "),
+        (_several, "holds no array `frames` (but t, x), and not just one array"),
+        (_flat, "has an array of [4, 6, 6], where frames [T, C, H, W] are needed"),
+        (_complex, "has values of type complex128"),
+        (_not_finite, "has values that are not finite"),
+        (_longer, "has frames [T, C, H, W] of [5, 2, 6, 6], but those of the first recording are [4"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recording_is_named(make_events: MakeEvents, name: str, damage, message) -> None:  # type: ignore[no-untyped-def]
+    root = make_events()
+    path = root / "train" / "left" / name
+    damage(path)
+    if damage is _objects and name.endswith(".npz"):
+        (root / "train" / "left" / f"{name}.npy").replace(path)  # numpy has added its own suffix
+    data = open_data(f"events:{root}")
+    index = [data.train.where(each) for each in range(10)].index(str(path))
+    kind = DataError if damage is _longer else UnreadableError
+    with pytest.raises(kind, match=re.escape(message)) as caught:
+        data.train[index]
+    assert str(path) in str(caught.value)
+    assert not path.with_name("trap").exists()
+
+
+def test_a_wrong_first_recording_stops_or_is_passed_over(make_events: MakeEvents) -> None:
+    root = make_events()
+    (root / "train" / "left" / "0.npz").write_bytes(b"")
+    with pytest.raises(UnreadableError, match=r"left/0.npz cannot be read"):
+        open_data(f"events:{root}")
+    assert open_data(f"events:{root}", on_unreadable="skip").shape == (4, 2, 6, 6)
+    for path in (root / "train").glob("*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 10 recordings"):
+        open_data(f"events:{root}", on_unreadable="skip")
+
+
+# -- SpikingJelly's data sets ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def library() -> Iterator[ModuleType]:
+    """spikingjelly.datasets, also where the torchaudio that its speech sets import is broken."""
+    pytest.importorskip("spikingjelly")
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            import torchaudio  # noqa: F401
+        except (ImportError, OSError):
+            patch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
+        yield importlib.import_module("spikingjelly.datasets")
+
+
+def recordings(root: Path) -> None:
+    """Events of N-MNIST's form, as SpikingJelly keeps them: 2 of each of 3 classes."""
+    for split in ("train", "test"):
+        for label in range(3):
+            folder = root / "events_np" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(2):
+                random = np.random.default_rng(10 * label + number + 100 * (split == "test"))
+                count = 50
+                np.savez(
+                    folder / f"{number}.npz",
+                    t=np.sort(random.integers(0, 1000, count)),
+                    x=random.integers(0, 34, count),
+                    y=random.integers(0, 34, count),
+                    p=random.integers(0, 2, count),
+                )
+
+
+def test_recordings_are_cut_into_frames_by_spikingjelly(
+    library: ModuleType, tmp_path: Path
+) -> None:
+    recordings(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    data = open_data(f"events:nmnist:{tmp_path / 'a'}", frames=5)
+    assert (data.shape, data.classes, data.events) == ((5, 2, 34, 34), 3, True)
+    for train, source in ((True, data.train), (False, data.test)):
+        theirs = library.NMNIST(
+            str(tmp_path / "b"), train=train, data_type="frame", frames_number=5, split_by="number"
+        )
+        assert len(source) == len(theirs) == 6
+        for index in range(6):
+            frames, label = theirs[index]
+            ours, our_label = source[index]
+            assert np.array_equal(ours.numpy(), frames)
+            assert our_label == label
+            assert ours.sum() == 50, "every event is counted once"
+    assert open_data(f"events:nmnist:{tmp_path / 'a'}", frames=2).shape == (2, 2, 34, 34)
+
+
+def test_every_set_by_name_is_a_class_of_spikingjelly(library: ModuleType) -> None:
+    for row in SETS.values():
+        parameters = inspect.signature(getattr(library, row.kind)).parameters
+        assert {row.split, "data_type", "frames_number", "split_by"} <= set(parameters)
+
+
+def test_wrong_names_places_and_frames_of_recordings(library: ModuleType, tmp_path: Path) -> None:
+    recordings(tmp_path)
+    with pytest.raises(DataError, match="set steps in the recipe or the network"):
+        open_data(f"events:nmnist:{tmp_path}")
+    with pytest.raises(DataError, match="no set of event data `nmist`; did you mean `nmnist`"):
+        open_data(f"events:nmist:{tmp_path}", frames=4)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    with pytest.raises(DataError, match=r"lacks .*download.*nothing is downloaded here: fetch it"):
+        open_data(f"events:dvs128gesture:{tmp_path / 'other'}", frames=4)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["file"]
+
+
+def test_a_damaged_download_is_kept_and_named(library: ModuleType, tmp_path: Path) -> None:
+    """(SpikingJelly itself would delete it and fetch it again.)"""
+    (tmp_path / "download").mkdir()
+    for file, _, _ in library.NMNIST.resource_url_md5():
+        (tmp_path / "download" / file).write_text("damaged")
+    with pytest.raises(DataError, match="is damaged"):
+        open_data(f"events:nmnist:{tmp_path}", frames=4)
+    assert {path.read_text() for path in (tmp_path / "download").iterdir()} == {"damaged"}
+
+
+def test_frames_that_another_process_makes_are_not_touched(
+    library: ModuleType, tmp_path: Path
+) -> None:
+    recordings(tmp_path)
+    (tmp_path / "frames_number_4_split_by_number.building").touch()
+    with pytest.raises(DataError, match="cannot be opened: Found unfinished"):
+        open_data(f"events:nmnist:{tmp_path}", frames=4)
+
+
+def test_without_spikingjelly_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setitem(sys.modules, "spikingjelly.datasets", None)
+    with pytest.raises(DataError, match=r"pip install 'danetc\[spikingjelly\]'"):
+        open_data(f"events:nmnist:{tmp_path}", frames=4)

@@ -1,0 +1,247 @@
+"""Images in a folder for each class, against torchvision's ImageFolder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from danetc.runtime.augment import image_transform
+from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.v2 import functional as F
+
+from .conftest import MakeFolder, pixels
+
+
+def test_a_folder_is_read_as_torchvision_reads_it(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    data = open_data(f"folder:{root}")
+    for split, source in (("train", data.train), ("val", data.test)):
+        theirs = ImageFolder(str(root / split))
+        assert len(source) == len(theirs) == 12
+        assert source.labels.tolist() == theirs.targets
+        assert data.class_names == tuple(theirs.classes)
+        for index in range(len(theirs)):
+            image, label = theirs[index]
+            ours, our_label = source[index]
+            assert torch.equal(ours, F.pil_to_tensor(image))
+            assert (our_label, source.where(index)) == (label, theirs.samples[index][0])
+    assert data.shape is None
+    assert data.describe()["test_folder"] == "val"
+
+
+@pytest.mark.parametrize("name", ["val", "test", "validation"])
+def test_the_split_for_testing_may_have_several_names(make_folder: MakeFolder, name: str) -> None:
+    assert len(open_data(f"folder:{make_folder(count=1, test=name)}").test) == 3
+
+
+def test_the_fingerprint_is_of_names_and_sizes_not_of_the_place(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    root = make_folder()
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(root, moved)
+    first = open_data(f"folder:{root}").fingerprint
+    assert open_data(f"folder:{moved}").fingerprint == first
+    some = next((moved / "train" / "dog").iterdir())
+    some.write_bytes(some.read_bytes() + b"\0")
+    assert open_data(f"folder:{moved}").fingerprint != first
+    some.unlink()
+    assert open_data(f"folder:{moved}").fingerprint != first
+
+
+def test_drawn_classes_of_a_folder(make_folder: MakeFolder) -> None:
+    root = make_folder(classes=("a", "b", "c", "d", "e"), count=2)
+    data = open_data(f"folder:{root}", classes=3, subset_seed=1)
+    drawn = data.subset
+    assert drawn is not None
+    assert data.class_names == tuple("abcde"[number] for number in drawn)
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    for index in range(6):
+        folder = Path(data.train.where(index)).parent
+        image, label = data.train[index]
+        assert folder.name == data.class_names[label]
+        assert image.shape[0] == 3
+
+
+def test_other_files_and_hidden_folders_are_no_images(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "train" / "cat" / "notes.txt").write_text("")
+    (root / "train" / ".cache").mkdir()
+    data = open_data(f"folder:{root}")
+    assert (len(data.train), data.classes) == (12, 3)
+
+
+# -- folders that are not so -----------------------------------------------------------------------
+
+
+def _no_val(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def _no_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+
+
+def _flat_val(root: Path) -> None:
+    """As ImageNet's validation images come."""
+    files = sorted((root / "val").glob("*/*"))
+    for number, file in enumerate(files):
+        file.rename(root / "val" / f"{number}{file.suffix}")
+    for folder in (root / "val").iterdir():
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def _other_class(root: Path) -> None:
+    (root / "val" / "cat").rename(root / "val" / "cats")
+
+
+def _lacking_class(root: Path) -> None:
+    shutil.rmtree(root / "val" / "owl")
+
+
+def _empty_class(root: Path) -> None:
+    for file in (root / "train" / "dog").iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_no_val, "has `train` but no folder `val` or `test`"),
+        (_no_train, "has no folder `train`"),
+        (_flat_val, r"val holds 12 files but no class folders; put the images of each class into"),
+        (_other_class, r"val/cats is a class that .*train does not have .*did you mean `cat`\?"),
+        (_lacking_class, r"val lacks 1 of the 3 classes of .*train: owl"),
+        (_empty_class, r"train/dog holds no images \(.jpg"),
+    ],
+)
+def test_a_folder_of_another_layout_is_explained(
+    make_folder: MakeFolder, change, message: str
+) -> None:  # type: ignore[no-untyped-def]
+    root = make_folder()
+    change(root)
+    with pytest.raises(DataError, match=message):
+        open_data(f"folder:{root}")
+
+
+# -- files that cannot be read ---------------------------------------------------------------------
+
+
+def _truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _text(file: Path) -> None:
+    file.write_text("this is no image")
+
+
+def _flipped(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[30:60] = bytes(255 - byte for byte in data[30:60])
+    file.write_bytes(data)
+
+
+def _deep(file: Path) -> None:
+    Image.fromarray(pixels(0, 8, 8).astype(np.uint16) * 256).save(file, format="PNG")
+
+
+def _gone(file: Path) -> None:
+    file.unlink()
+
+
+DAMAGE = {
+    _truncated: "cannot be read",
+    _empty: "the file is empty",
+    _text: "it is no image, or a damaged one",
+    _flipped: "cannot be read",
+    _deep: "more than 8 bits a value",
+    _gone: "No such file",
+}
+
+
+# (A JPEG file has no checksum: flipped bits are other colours.)
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [(".png", each) for each in DAMAGE] + [(".JPEG", each) for each in DAMAGE if each != _flipped],
+)
+def test_an_unreadable_image_names_its_file(make_folder: MakeFolder, kind: str, damage) -> None:  # type: ignore[no-untyped-def]
+    root = make_folder(size=(16, 16))
+    data = open_data(f"folder:{root}")
+    index = next(i for i in range(12) if data.train.where(i).endswith(kind))
+    damage(Path(data.train.where(index)))
+    with pytest.raises(UnreadableError, match=DAMAGE[damage]) as caught:
+        data.train[index]
+    assert data.train.where(index) in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_policy_says_whether_an_unreadable_image_stops(
+    make_folder: MakeFolder, workers: int
+) -> None:
+    root = make_folder(size=(16, 16))
+    broken = open_data(f"folder:{root}").train.where(5)
+    Path(broken).write_bytes(b"")
+    stop = open_data(f"folder:{root}")
+    batches = Batches(
+        stop.train, image_transform([]), batch=4, seed=0, train=False, workers=workers
+    )
+    steps = batches.epoch(0)
+    assert len(next(steps)) == 4
+    with pytest.raises(DataError) as caught:
+        next(steps)
+    batches.close()
+    assert str(caught.value) == f"{broken} cannot be read: the file is empty"
+
+    skip = open_data(f"folder:{root}", on_unreadable="skip")
+    assert skip.describe()["on_unreadable"] == "skip"
+    batches = Batches(
+        skip.train, image_transform([]), batch=4, seed=0, train=False, workers=workers
+    )
+    found = list(batches.epoch(0))
+    assert [len(batch) for batch in found] == [4, 3, 4]
+    assert [batch.skipped for batch in found] == [0, 1, 0]
+    assert [batch.total for batch in found] == [4, 4, 4]
+    assert found[1].indices.tolist() == [4, 6, 7]
+    assert found[1].labels.tolist() == [skip.train[index][1] for index in (4, 6, 7)]
+    list(batches.epoch(1))
+    assert list(batches.unreadable) == [f"{broken} cannot be read: the file is empty"]
+    batches.close()
+
+
+def test_a_batch_without_any_readable_image_ends_training_but_not_a_test(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder(size=(16, 16))
+    data = open_data(f"folder:{root}", on_unreadable="skip")
+    for index in range(12):
+        Path(data.train.where(index)).write_bytes(b"")
+        if index < 4:
+            Path(data.test.where(index)).write_bytes(b"")
+    training = Batches(data.train, image_transform([]), batch=4, seed=0, train=True)
+    with pytest.raises(
+        DataError, match=r"none of the samples of batch 1 can be read; the first: /"
+    ):
+        list(training.epoch(0))
+    tests = Batches(data.test, image_transform([]), batch=4, seed=0, train=False)
+    assert [batch.step for batch in tests.epoch(0)] == [1, 2]
+    assert len(tests.unreadable) == 4
+
+
+def test_images_of_different_sizes_in_a_batch_are_named(make_folder: MakeFolder) -> None:
+    data = open_data(f"folder:{make_folder()}")
+    batches = Batches(data.train, image_transform([]), batch=4, seed=0, train=True)
+    with pytest.raises(
+        DataError, match=r"is 3 x \d+ x \d+ after the recipe's steps, but"
+    ) as caught:
+        list(batches.epoch(0))
+    assert "random_resized_crop" in str(caught.value)

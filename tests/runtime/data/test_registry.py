@@ -1,0 +1,187 @@
+"""Data sets by name, the ones that need no files, and classes drawn from a set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from danetc.runtime.data import SOURCES, DataError, DataSet, Memory, open_data
+
+
+def memory(data: DataSet) -> tuple[Memory, Memory]:
+    assert isinstance(data.train, Memory)
+    assert isinstance(data.test, Memory)
+    return data.train, data.test
+
+
+def test_digits_are_the_whole_data_set_split_by_class() -> None:
+    from sklearn.datasets import load_digits
+
+    data = open_data("digits")
+    train, test = memory(data)
+    assert (data.shape, data.classes, data.events) == ((1, 8, 8), 10, False)
+    assert (len(train) + len(test), len(test)) == (1797, 360)
+    assert train.images.dtype == torch.float32
+    assert train.labels.dtype == torch.int64
+    together = torch.cat([train.images, test.images]).flatten(1)
+    found = torch.from_numpy(load_digits().images).flatten(1).float() / 16
+    assert sorted(together.tolist()) == sorted(found.tolist())
+    # Every class has 174 to 183 images, so in proportion means 34 to 37 of each in the test set.
+    counts = test.labels.bincount(minlength=10)
+    assert counts.min() >= 34
+    assert counts.max() <= 37
+
+
+@pytest.mark.parametrize("text", ["digits", "synthetic:count=30"])
+def test_what_is_made_does_not_depend_on_the_random_state(text: str) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = open_data(text)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    second = open_data(text)
+    assert first.fingerprint == second.fingerprint
+    for one, two in zip(memory(first), memory(second), strict=True):
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+
+
+def test_synthetic_options_are_sizes() -> None:
+    data = open_data("synthetic:classes=7,size=9,channels=1,count=21,test=14")
+    train, test = memory(data)
+    assert train.images.shape == (21, 1, 9, 9)
+    assert test.images.shape == (14, 1, 9, 9)
+    assert train.images.dtype == torch.uint8
+    assert train.labels.bincount().tolist() == [3] * 7
+    assert data.shape == (1, 9, 9)
+    assert data.fingerprint != open_data("synthetic:classes=7,size=9,count=21").fingerprint
+
+
+@pytest.mark.parametrize("more", ["", ",frames=3", ",noise=70"])
+def test_synthetic_classes_can_be_learned(more: str) -> None:
+    """By the plainest means: the nearest of the classes' means over the training images."""
+    data = open_data("synthetic:count=200,size=8,test=100" + more)
+    train, test = memory(data)
+    rows, test_rows = train.images.flatten(1).float(), test.images.flatten(1).float()
+    means = torch.stack([rows[train.labels == label].mean(0) for label in range(10)])
+    right = torch.cdist(test_rows, means).argmin(1) == test.labels
+    assert right.float().mean() > 0.9
+    assert data.events == ("frames" in more)
+    if data.events:
+        assert data.shape == (3, 3, 8, 8)
+        assert set(train.images.unique().tolist()) == {0, 1}
+
+
+def test_synthetic_noise_of_100_percent_hides_the_classes() -> None:
+    train, _ = memory(open_data("synthetic:classes=2,size=4,count=400,noise=100"))
+    means = [train.images[train.labels == label].float().mean(0) for label in (0, 1)]
+    assert (means[0] - means[1]).abs().max() < 40  # of 0 .. 255; some 5 standard errors
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("digit", "there is no data set `digit`; did you mean `digits`?"),
+        ("fashionmnist:x", "did you mean `fashion-mnist`?"),
+        ("CIFAR10:x", "did you mean `cifar10`?"),
+        ("zzz", "there is digits, fashion-mnist:DIR, cifar10:DIR"),
+        ("", "there is no data set ``"),
+        ("digits:x", "`digits` takes no argument"),
+        ("synthetic:sise=3", "no option `sise`; did you mean `size`?"),
+        ("synthetic:size=0", "`0`; it must be a whole number from 1"),
+        ("synthetic:size=big", "`big`; it must be a whole number from 1"),
+        ("synthetic:count", "must be a whole number from 2"),
+        ("synthetic:count=10000000,size=500", "GiB would be kept in memory"),
+        ("folder", "`folder` needs a folder: folder:DIR"),
+        ("fashion-mnist", "`fashion-mnist` needs a folder"),
+        ("cifar100:", "`cifar100` needs a folder"),
+        ("events", "`events` needs a folder"),
+        ("webdataset", "`webdataset` needs shards"),
+    ],
+)
+def test_a_wrong_name_or_option_gets_a_hint(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_data(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["fashion-mnist", "cifar10", "cifar100", "folder", "events", "events:nmnist"]
+)
+def test_a_folder_that_is_missing_empty_or_a_file_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, message in (
+        ("missing", "there is no folder"),
+        ("empty", "is empty"),
+        ("file", "is no folder"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            open_data(f"{text}:{tmp_path / name}")
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_every_source_says_how_it_is_written() -> None:
+    for name, row in SOURCES.items():
+        assert row.usage.startswith(name)
+        assert row.meaning
+
+
+# -- classes drawn at random -----------------------------------------------------------------------
+
+
+def test_drawn_classes_are_numbered_anew_and_recorded() -> None:
+    whole = open_data("digits")
+    data = open_data("digits", classes=4, subset_seed=3)
+    drawn = data.subset
+    assert drawn is not None
+    assert data.classes == len(set(drawn)) == 4
+    assert list(drawn) == sorted(drawn)
+    assert data.class_names == tuple(whole.class_names[number] for number in drawn)
+    for split, of in zip(memory(data), memory(whole), strict=True):
+        expected = torch.isin(of.labels, torch.tensor(drawn))
+        assert torch.equal(split.images, of.images[expected])
+        old = torch.tensor(drawn)[split.labels]
+        assert torch.equal(old, of.labels[expected])
+    record = json.loads(json.dumps(data.describe()))
+    assert record["subset"] == {
+        "seed": 3,
+        "of": 10,
+        "indices": list(drawn),
+        "names": list(data.class_names),
+    }
+    assert record["train"] == len(data.train)
+    assert record["fingerprint"] != whole.fingerprint
+
+
+def test_the_draw_depends_on_its_seed_alone() -> None:
+    def draw(seed: int, count: int = 20) -> tuple[int, ...] | None:
+        text = "synthetic:classes=100,size=2,count=100,test=100"
+        return open_data(text, classes=count, subset_seed=seed).subset
+
+    assert draw(0) == draw(0) != draw(1)
+    few, many = draw(0, 5), draw(0)
+    assert few is not None
+    assert many is not None
+    assert {*few} < {*many}
+
+
+def test_every_class_is_drawn_about_as_often() -> None:
+    counts = torch.zeros(10, dtype=torch.int64)
+    data = open_data("synthetic:size=2,count=10,test=10")
+    from danetc.runtime.data import draw_classes
+
+    for seed in range(400):
+        drawn = draw_classes(data, 3, seed).subset
+        assert drawn is not None
+        counts[list(drawn)] += 1
+    assert counts.sum() == 1200
+    assert ((counts - 120).abs() < 5 * (400 * 0.3 * 0.7) ** 0.5).all()  # 5 standard deviations
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 11])
+def test_classes_that_cannot_be_drawn_are_an_error(count: int) -> None:
+    with pytest.raises(DataError, match=r"cannot be drawn from the 10 of digits"):
+        open_data("digits", classes=count)

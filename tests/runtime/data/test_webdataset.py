@@ -1,0 +1,164 @@
+"""Images in tar shards, against the webdataset library, which writes and reads them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from danetc.runtime.data import DataError, UnreadableError, open_data
+from PIL import Image
+
+from .conftest import pixels
+
+webdataset = pytest.importorskip("webdataset")
+
+
+def encoded(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(seed, 12, 10 + seed % 3, 3)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """3 + 1 shards of 4 samples of 4 classes; one has more files a sample, deep names, folders."""
+    for split, numbers in (("train", range(3)), ("val", range(1))):
+        for number in numbers:
+            with webdataset.TarWriter(str(tmp_path / f"{split}-{number:02}.tar")) as writer:
+                for each in range(4):
+                    seed = 100 * (split == "val") + 10 * number + each
+                    sample: dict[str, Any] = {
+                        "__key__": f"part.{number}/n{'x' * 120}/{seed:04}",
+                        "png": encoded(seed),
+                        "cls": each,
+                    }
+                    if number == 1:
+                        sample["json"] = {"label": 99}
+                    writer.write(sample)
+    return tmp_path
+
+
+def test_shards_are_read_as_the_library_reads_them(shards: Path) -> None:
+    text = f"{shards}/{{train,val}}-{{00..00}}.tar::{shards}/train-{{01..02}}.tar"
+    data = open_data(f"webdataset:{text}")
+    assert (data.classes, len(data.train), len(data.test)) == (4, 12, 4)
+    for split, source in (("train-{00..02}", data.train), ("val-00", data.test)):
+        stream = webdataset.WebDataset(f"{shards}/{split}.tar", shardshuffle=False)
+        found = list(stream.decode("torchrgb").to_tuple("png", "cls", "__key__"))
+        assert len(found) == len(source)
+        for index, (image, label, key) in enumerate(found):
+            ours, our_label = source[index]
+            assert torch.equal(ours.float() / 255, image)
+            assert our_label == label
+            assert key in source.where(index)
+            assert ".tar" in source.where(index)
+
+
+def test_a_folder_of_shards_needs_no_library(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = open_data(f"webdataset:{shards}/train-{{00..02}}.tar::{shards}/val-00.tar")
+    monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
+    data = open_data(f"webdataset:{shards}")
+    assert data.fingerprint == pattern.fingerprint
+    with pytest.raises(DataError, match=r"pip install 'danetc\[webdataset\]'"):
+        open_data(f"webdataset:{shards}/train-{{00..02}}.tar")
+
+
+def test_shards_may_lie_in_folders_that_name_their_split(shards: Path, tmp_path: Path) -> None:
+    for split, number in (("train", 0), ("validation", 1)):
+        (tmp_path / "sorted" / split).mkdir(parents=True)
+        (shards / f"train-0{number}.tar").rename(tmp_path / "sorted" / split / "000.tar")
+    data = open_data(f"webdataset:{tmp_path / 'sorted'}")
+    assert (len(data.train), len(data.test)) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}/train-{{00..04}}.tar", r"no shard .*train-03.tar \(2 of the 5 shards"),
+        ("{}/train-{{00..02}}.tar", "none of the 3 shards is for testing"),
+        ("{}/val-00.tar", "none of the 1 shards is for training"),
+        ("pipe:cat {}/train-00.tar", "is not a local file"),
+        ("https://example.org/train-{{00..02}}.tar", "is not a local file"),
+        ("{}/train-${{NOWHERE_SET}}.tar", "cannot be expanded"),
+        ("{}/missing", "no shard .*missing"),
+    ],
+)
+def test_wrong_shards_are_explained(shards: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(f"webdataset:{text.format(shards)}")
+
+
+def test_a_folder_without_shards_and_a_name_without_a_split(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no shards \(\*.tar\)"):
+        open_data(f"webdataset:{tmp_path}")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "constraint-00.tar").write_bytes(b"")  # neither train nor test
+    with pytest.raises(DataError, match="does not say whether it is for training or testing"):
+        open_data(f"webdataset:{tmp_path / 'shards'}")
+
+
+def write(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as shard:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.png": b"", "b.png": b"", "b.cls": b"0"}, r"the sample a in .* has no label \(.cls\)"),
+        ({"a.cls": b"0", "a.txt": b""}, "the sample a in .* has no image"),
+        ({"a.png": b"", "a.cls": b"dog"}, "is `dog`; it must be a class's number"),
+        ({"a.png": b"", "a.cls": b"-1"}, "is `-1`; it must be"),
+        ({"a.png": b"", "a.cls": b"1"}, "labels up to 1, but none of class 0"),
+        ({}, "holds no samples"),
+    ],
+)
+def test_wrong_samples_are_explained(shards: Path, files: dict[str, bytes], message: str) -> None:
+    for number in range(3):
+        (shards / f"train-0{number}.tar").unlink()
+    write(shards / "train-00.tar", files)
+    with pytest.raises(DataError, match=message):
+        open_data(f"webdataset:{shards}")
+
+
+def test_a_class_that_only_the_tests_have_is_an_error(shards: Path) -> None:
+    write(shards / "val-00.tar", {"a.png": encoded(0), "a.cls": b"4"})
+    with pytest.raises(DataError, match=r"testing have the class 4, .* have 4 classes \(0 to 3\)"):
+        open_data(f"webdataset:{shards}")
+
+
+def test_damaged_and_packed_shards_are_named(shards: Path) -> None:
+    path = shards / "train-01.tar"
+    whole = path.read_bytes()
+    path.write_bytes(b"\xff" * 2048)
+    with pytest.raises(DataError, match=r"train-01.tar cannot be read .*damaged"):
+        open_data(f"webdataset:{shards}")
+    path.write_bytes(gzip.compress(whole))
+    path.rename(shards / "train-01.tar.gz")
+    with pytest.raises(DataError, match=r"train-01.tar.gz cannot be read .*unpack it"):
+        open_data(f"webdataset:{shards}/{{train-01.tar.gz,val-00.tar}}")
+
+
+def test_an_unreadable_image_names_its_place_and_nothing_is_unpickled(shards: Path) -> None:
+    trap = shards / "trap"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return Path.write_text, (trap, "ran")
+
+    files = {"a.cls": b"0", "a.pyd": pickle.dumps(Trap()), "a.png": b"no image"}
+    write(shards / "train-00.tar", files)
+    data = open_data(f"webdataset:{shards}")
+    with pytest.raises(UnreadableError, match=r"a.png in .*train-00.tar cannot be read: it is no"):
+        data.train[0]
+    assert not trap.exists()
