@@ -105,7 +105,8 @@ def potential(entries: Sequence[Entry]) -> Any:
         layers = [each for each in found.layers if each.main]
         _columns(axes, [each.distribution for each in layers])
         _steps(axes, [each.threshold for each in layers], "threshold")
-        _panel(axes, entry, "membrane potential V")
+        _panel(axes, entry, "membrane potential V", len(layers))
+    _legend(figure, panels)
     return figure
 
 
@@ -124,7 +125,8 @@ def neuron_input(entries: Sequence[Entry]) -> Any:
         thresholds = [each.threshold for each in layers]
         if all(value is not None for value in thresholds):
             _steps(axes, [value or 0.0 for value in thresholds], "threshold")
-        _panel(axes, entry, "input of the neurons X")
+        _panel(axes, entry, "input of the neurons X", len(layers))
+    _legend(figure, panels)
     return figure
 
 
@@ -143,7 +145,8 @@ def gradients(entries: Sequence[Entry]) -> Any:
             if any(value == value for value in values):  # nan where a part is 0
                 axes.plot(x, values, color=colour, linestyle=line, marker=marker, ms=3, label=name)
         axes.set_yscale("log")
-        _panel(axes, entry, "norm of dL/dW", "weight layer on the main path")
+        _panel(axes, entry, "norm of dL/dW", len(norms), "weight layer on the main path")
+    _legend(figure, panels)
     return figure
 
 
@@ -153,17 +156,19 @@ def values(entries: Sequence[Entry]) -> Any:
     for axes, entry in zip(panels, entries, strict=True):
         found = entry.measures.values
         assert found is not None
+        axes.use_sticky_edges = False  # bars may begin below the rest
         place = 0
         for stage in found.stages:
             for block in stage.blocks:
                 place += 1
                 axes.bar(place, block.most - block.least, 0.7, block.least, color="0.8")
-                ends = block.mean - block.std, block.mean + block.std
+                low, high = block.mean - block.std, block.mean + block.std
+                ends = max(low, block.least), min(high, block.most)
                 axes.vlines(place, *ends, color="black", linewidth=1.5)
                 axes.plot(place, block.mean, "o", color="black", ms=3)
             axes.axvline(place + 0.5, color="0.5", linewidth=0.6, linestyle=":")
         axes.axhline(0, color="0.4", linewidth=0.8)
-        _panel(axes, entry, "output of the block", "block (dotted: end of a stage)", legend=False)
+        _panel(axes, entry, "output of the block", place, "block (dotted: end of a stage)")
     return figure
 
 
@@ -242,7 +247,7 @@ def _by_layer(axes: Any, lines: Sequence[_Line], name: str) -> None:
     if len(lines) == 1:
         axes.set_title(lines[0].entry.label, fontsize="medium")
     else:
-        axes.legend(fontsize="small", frameon=False)
+        axes.figure.legend(loc="outside upper left", ncols=len(lines), fontsize="small")
 
 
 def _stage_ends(line: _Line) -> list[int]:
@@ -263,7 +268,8 @@ def _bars(
     axes.bar_label(bars, [form.format(value) for value in values], padding=2, fontsize="small")
     axes.margins(y=0.15)
     axes.set_ylabel(name)
-    axes.tick_params(axis="x", rotation=30 if len(entries) > 2 else 0)
+    if len(entries) > 2:
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _columns(axes: Any, found: Sequence[Any]) -> None:
@@ -287,14 +293,24 @@ def _panel(
     axes: Any,
     entry: Entry,
     name: str,
+    count: int,
     across: str = "neuron layer on the main path",
-    legend: bool = True,
 ) -> None:
-    axes.set(xlabel=across, ylabel=name)
+    """Titles and axes of a panel over ``count`` layers or blocks."""
+    axes.set(xlabel=across, ylabel=name, xlim=(0.4, count + 0.6))
     axes.set_title(entry.label, fontsize="medium")
     axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
-    if legend:
-        axes.legend(fontsize="small", framealpha=0.85)
+
+
+def _legend(figure: Any, panels: Sequence[Any]) -> None:
+    """One for all panels, above them, where it hides nothing."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        found.values(), found.keys(), loc="outside upper center", ncols=len(found), fontsize="small"
+    )
 
 
 def _layers_and_bars(entries: Sequence[Entry]) -> tuple[Any, Any, Any | None]:

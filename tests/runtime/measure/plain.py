@@ -1,0 +1,122 @@
+"""The small networks of ``conftest`` once more, in plain PyTorch: nothing of danetc in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TAU, THRESHOLD, ALPHA = 2.0, 1.0, 4.0
+
+
+class Spike(torch.autograd.Function):
+    """Heaviside with the slope of sigmoid(4 x)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * slope(x)
+
+
+def slope(x: Tensor) -> Tensor:
+    y = 1 / (1 + torch.exp(-ALPHA * x))
+    return ALPHA * y * (1 - y)
+
+
+@dataclass
+class Layer:
+    """What a layer of LIF neurons did: lists over time.
+
+    ``spikes`` are what leaves the neuron; the reset reads another node of autograd, so that the
+    gradient of ``spikes`` is what comes from above and that of ``states`` what comes back in time.
+    """
+
+    inputs: list[Tensor] = field(default_factory=list)
+    potentials: list[Tensor] = field(default_factory=list)
+    spikes: list[Tensor] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+
+    def run(self, xs: list[Tensor]) -> list[Tensor]:
+        u = torch.zeros_like(xs[0])
+        for x in xs:
+            v = (1 - 1 / TAU) * u + x / TAU
+            s = Spike.apply(v - THRESHOLD)
+            u = v * (1 - s)
+            leaving = s * 1
+            for value in (leaving, u):
+                if value.requires_grad:
+                    value.retain_grad()
+            self.inputs.append(x)
+            self.potentials.append(v)
+            self.spikes.append(leaving)
+            self.states.append(u)
+        return self.spikes
+
+
+@dataclass
+class Plain:
+    """A forward pass; ``layers`` and ``weighted`` (inputs of convolutions) by danetc's names."""
+
+    state: Mapping[str, Tensor]
+    layers: dict[str, Layer] = field(default_factory=dict)
+    weighted: dict[str, list[Tensor]] = field(default_factory=dict)
+    blocks: list[list[Tensor]] = field(default_factory=list)
+
+    def conv(self, name: str, xs: list[Tensor]) -> list[Tensor]:
+        self.weighted[name] = xs
+        return [F.conv2d(x, self.state[f"{name}.weight"], padding=1) for x in xs]
+
+    def norm(self, name: str, xs: list[Tensor]) -> list[Tensor]:
+        mean, var, weight, bias = (
+            self.state[f"{name}.{part}"].view(1, -1, 1, 1)
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return [(x - mean) / torch.sqrt(var + 1e-5) * weight + bias for x in xs]
+
+    def spike(self, name: str, xs: list[Tensor]) -> list[Tensor]:
+        self.layers[name] = Layer()
+        return self.layers[name].run(xs)
+
+    def forward(self, image: Tensor, steps: int, sew: bool) -> Tensor:
+        """The logits of an image [N, C, H, W]."""
+        stem = self.norm("stem.norm", self.conv("stem.conv", [image] * steps))
+        out = self.spike("stem.spike", stem)
+        given: list[list[Tensor]] = []
+        for i in range(3):
+            # Origin under the rule: x_i is the sum of all o_j. SEW: a chain.
+            if not given:
+                x = out
+            elif sew:
+                x = given[-1]
+            else:
+                x = [_sum(parts) for parts in zip(*given, strict=True)]
+            at = f"stages.0.blocks.{i}"
+            y = self.norm(f"{at}.branch.norm1", self.conv(f"{at}.branch.conv1", x))
+            y = self.spike(f"{at}.branch.spike{'1' if sew else ''}", y)
+            y = self.norm(f"{at}.branch.norm2", self.conv(f"{at}.branch.conv2", y))
+            if sew:
+                y = self.spike(f"{at}.branch.spike2", y)
+                given.append([a + b for a, b in zip(y, x, strict=True)])
+            else:
+                joined = [a + b for a, b in zip(y, x, strict=True)]
+                given.append(self.spike(f"{at}.spike", joined))
+        self.blocks = given
+        pooled = _sum([x.mean((2, 3)) for x in given[-1]]) / steps
+        self.weighted["head.linear"] = [pooled]
+        return F.linear(pooled, self.state["head.linear.weight"], self.state["head.linear.bias"])
+
+
+def _sum(values: Any) -> Tensor:
+    first, *rest = values
+    for value in rest:
+        first = first + value
+    return first

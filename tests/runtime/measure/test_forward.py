@@ -1,0 +1,244 @@
+"""Measures of forward passes against the same network in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import pytest
+import torch
+from danetc.measuring import measure
+from danetc.runtime.measure import EnergyModel, Measures, Options
+from danetc.runtime.model import Model
+from torch import Tensor
+
+from .conftest import DENSE, SEW, batch, build
+from .plain import THRESHOLD, Plain, slope
+
+BATCHES = [(x.double(), labels) for x, labels in (batch(4, 0), batch(3, 1))]
+"""In float64, so that both networks round alike."""
+
+
+def passes_of(model: Model, sew: bool) -> list[Plain]:
+    """The plain passes of all batches; they give the model's own output."""
+    passes = []
+    for x, _ in BATCHES:
+        plain = Plain(model.state_dict())
+        with torch.no_grad():
+            assert torch.allclose(plain.forward(x, 3, sew), model(x), atol=1e-10)
+        passes.append(plain)
+    return passes
+
+
+@pytest.fixture
+def both(wiring: str) -> tuple[Model, Measures, list[Plain]]:
+    """A network, what was measured, and the plain passes."""
+    model = build(wiring).double()
+    return model, measure(model, BATCHES), passes_of(model, wiring == SEW)
+
+
+def joined(passes: list[Plain], layer: str, what: str) -> Tensor:
+    """All values of a layer, [T, N, ...]."""
+    return torch.cat([torch.stack(getattr(one.layers[layer], what)) for one in passes], 1)
+
+
+def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
+    _, measures, passes = both
+    found = measures.firing_rate
+    assert found is not None
+    assert not found.skipped
+    assert [layer.layer for layer in found.layers] == list(passes[0].layers)
+    spikes = [joined(passes, layer.layer, "spikes") for layer in found.layers]
+    for layer, fired in zip(found.layers, spikes, strict=True):
+        assert 0.02 < layer.rate < 0.9
+        assert layer.rate == pytest.approx(float(fired.mean()), rel=1e-12)
+        assert layer.steps == pytest.approx(fired.mean((1, 2, 3, 4)).tolist(), rel=1e-12)
+        silent = fired.amax((0, 1)).eq(0).double().mean()
+        assert layer.silent == pytest.approx(float(silent), abs=1e-12)
+        assert layer.neurons == 3 * 6 * 6
+    assert found.mean_of_layers == pytest.approx(
+        float(torch.stack([s.mean() for s in spikes]).mean())
+    )
+    everything = torch.cat([s.flatten() for s in spikes])
+    assert found.mean_of_neurons == pytest.approx(float(everything.mean()))
+
+
+@pytest.mark.parametrize("time", ["sum", "mean"])
+def test_gradient_stability(wiring: str, time: str) -> None:
+    model = build(wiring).double()
+    options = Options(time=time)  # type: ignore[arg-type]
+    found = measure(model, BATCHES, only=["gradient-stability"], options=options).gradient_stability
+    assert found is not None
+    passes = passes_of(model, wiring == SEW)
+    product = 1.0
+    for layer in found.layers:
+        slopes = slope(joined(passes, layer.layer, "potentials") - THRESHOLD)
+        expected = float(slopes.mean((1, 2, 3, 4)).sum() if time == "sum" else slopes.mean())
+        assert layer.stability == pytest.approx(expected, rel=1e-10)
+        product *= expected
+    assert found.counted == len(found.layers) == 7
+    assert found.overall == pytest.approx(product, rel=1e-10)
+    assert found.log10_overall == pytest.approx(math.log10(product), rel=1e-10)
+    assert found.geometric_mean == pytest.approx(product ** (1 / 7), rel=1e-10)
+
+
+def test_membrane_potentials_before_the_reset(both: tuple[Model, Measures, list[Plain]]) -> None:
+    _, measures, passes = both
+    found = measures.potential
+    assert found is not None
+    assert not found.skipped
+    assert measures.firing_rate is not None
+    for layer, rate in zip(found.layers, measures.firing_rate.layers, strict=True):
+        potentials = joined(passes, layer.layer, "potentials").numpy().ravel()
+        seen = layer.distribution
+        assert (layer.variable, layer.threshold) == ("v", THRESHOLD)
+        assert layer.firing == rate.rate == numpy.mean(potentials >= THRESHOLD)
+        assert seen.count == potentials.size
+        assert seen.mean == pytest.approx(potentials.mean(), abs=1e-10)
+        assert seen.std == pytest.approx(potentials.std(), rel=1e-9)
+        assert (seen.least, seen.most) == pytest.approx((potentials.min(), potentials.max()))
+        assert seen.histogram is not None
+        edges = numpy.array(seen.histogram.edges())
+        counts, _ = numpy.histogram(potentials.astype(numpy.float32), edges)
+        # Values may stand on an edge, which float32 and float64 put to either side.
+        assert numpy.abs(counts / potentials.size - seen.histogram.shares).sum() < 0.01
+        whole = sum(seen.histogram.shares) + seen.histogram.below + seen.histogram.above
+        assert whole == pytest.approx(1)
+
+
+def test_inputs_of_neurons(both: tuple[Model, Measures, list[Plain]]) -> None:
+    _, measures, passes = both
+    assert measures.input is not None
+    for layer in measures.input.layers:
+        inputs = joined(passes, layer.layer, "inputs").numpy().ravel()
+        assert layer.threshold == THRESHOLD
+        assert layer.distribution.mean == pytest.approx(inputs.mean(), abs=1e-10)
+        assert layer.distribution.std == pytest.approx(inputs.std(), rel=1e-9)
+        assert layer.distance is not None
+        normal = 0.5 * (1 + torch.erf(torch.from_numpy(numpy.sort(inputs)) / math.sqrt(2)))
+        steps = torch.arange(1, inputs.size + 1) / inputs.size
+        kolmogorov = float((normal - steps).abs().max())
+        assert layer.distance == pytest.approx(kolmogorov, abs=0.05)
+
+
+def test_values_from_block_to_block(both: tuple[Model, Measures, list[Plain]], wiring: str) -> None:
+    _, measures, passes = both
+    assert measures.values is not None
+    (stage,) = measures.values.stages
+    assert stage.kind == ("count(4)" if wiring == SEW else "spike")
+    assert (stage.connection, stage.rule) == (
+        ("sew", "chain") if wiring == SEW else ("origin", "densely_additive")
+    )
+    outputs = [
+        torch.cat([torch.stack(one.blocks[block]) for one in passes], 1) for block in range(3)
+    ]
+    for block, out in zip(stage.blocks, outputs, strict=True):
+        assert (block.least, block.most) == (float(out.min()), float(out.max()))
+        assert block.mean == pytest.approx(float(out.mean()), rel=1e-10)
+        assert block.std == pytest.approx(float(out.std(correction=0)), rel=1e-9)
+        assert block.zeros == pytest.approx(float(out.eq(0).double().mean()))
+    assert stage.most == max(float(out.max()) for out in outputs)
+    assert stage.most > 1 or wiring == DENSE
+
+
+@pytest.mark.parametrize("counts", ["macs", "additions"])
+def test_operations_and_energy(wiring: str, counts: str) -> None:
+    model = build(wiring).double()
+    energy = EnergyModel("a chip", 2.0, 7.0, counts)  # type: ignore[arg-type]
+    found = measure(model, BATCHES, only=["operations"], options=Options(energy=energy)).operations
+    assert found is not None
+    passes = passes_of(model, wiring == SEW)
+    additions = macs = dense = 0.0
+    kinds = {}
+    for layer in found.layers:
+        weight = model.state_dict()[f"{layer.layer}.weight"]
+        # The image does not vary: the stem is computed once. Nor does what was averaged.
+        steps, places = (1, 1) if layer.layer == "head.linear" else (3, 36)
+        steps = 1 if layer.layer == "stem.conv" else steps
+        whole = weight.numel() * places * steps
+        x = torch.cat([torch.stack(one.weighted[layer.layer]) for one in passes], 1)
+        kinds[layer.layer] = layer.kind
+        match layer.kind:
+            case "spike":
+                assert set(x.unique().tolist()) <= {0.0, 1.0}
+                additions += whole * float(x.mean())
+            case "count" if counts == "macs":
+                macs += whole * float(x.ne(0).double().mean())
+            case "count":
+                additions += whole * float(x.mean())
+            case "analog":
+                macs += whole
+        dense += whole
+    assert kinds["stem.conv"] == kinds["head.linear"] == "analog"
+    assert list(kinds.values()).count("count") == (2 if wiring == SEW else 1)
+    assert found.dense_macs == dense
+    assert found.additions == pytest.approx(additions, rel=1e-10)
+    assert found.macs == pytest.approx(macs, rel=1e-10)
+    assert found.energy == pytest.approx(1e-12 * (2 * additions + 7 * macs), rel=1e-10)
+    assert found.dense_energy == pytest.approx(1e-12 * 7 * dense)
+
+
+def test_dense_operations_are_those_of_the_summary(wiring: str) -> None:
+    """The compiler's count, from shapes alone, of what the hooks count at work."""
+    from danetc.compiler.facts import summarise
+
+    model = build(wiring).double()
+    found = measure(model, BATCHES, only=["operations"]).operations
+    assert found is not None
+    summary = summarise(model.topology)  # type: ignore[arg-type]
+    assert found.dense_macs == summary.macs + summary.additions
+
+
+def test_a_sequence_counts_its_own_steps() -> None:
+    """Of 5 equal frames: the rates of T = 5, and the stem is computed 5 times."""
+    x, labels = batch()
+    frames = x.expand(5, *x.shape)
+    sequence = measure(build(steps=3), [(frames, labels)])
+    static = measure(build(steps=5), [(x, labels)])
+    assert sequence.firing_rate == static.firing_rate
+    assert sequence.gradient_stability is not None
+    assert static.gradient_stability is not None
+    assert sequence.gradient_stability.overall == pytest.approx(static.gradient_stability.overall)
+    assert sequence.operations is not None
+    assert static.operations is not None
+    stem, same = sequence.operations.layers[0], static.operations.layers[0]
+    assert stem.dense == 5 * same.dense
+
+
+def test_only_what_is_asked_for_is_measured() -> None:
+    found = measure(build().double(), BATCHES, only=["values", "firing-rate"])
+    assert list(found.as_dict()) == [
+        "network", "images", "batches", "statistics", "firing_rate", "values",
+    ]  # fmt: skip
+    assert (found.images, found.batches) == (7, 2)
+
+
+def test_inputs_are_standard_normal_at_initialisation_behind_a_norm() -> None:
+    """Sec. IV-A: every neuron of BAA stands behind a norm, so with statistics of the batch its
+    input has mean 0 and deviation V_th = 1 (less what eps takes)."""
+    import danetc
+
+    text = """
+    use std
+    network baa_small {
+      input = image(1, 16, 16)
+      steps = 2
+      neuron = IF
+      surrogate = sigmoid(alpha = 4)
+      stem = conv(4, kernel = 3) -> norm -> spike
+      stages = (stage(basic(4), 2) -> stage(basic(8), 2, stride = 2)) via baa
+      head = avgpool -> mean_over_time -> linear(4)
+    }"""
+    model = danetc.build(text=text)
+    x = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(8, dtype=torch.int64)
+    found = measure(model, [(x, labels)], only=["input"], options=Options("batch")).input
+    assert found is not None
+    for layer in found.layers:
+        assert layer.distribution.mean == pytest.approx(0, abs=1e-5)
+        assert layer.distribution.std == pytest.approx(1, abs=1e-3)
+        assert layer.distance is not None
+        assert layer.distance < 0.1
+    before = measure(model, [(x, labels)], only=["input"]).input
+    assert before is not None
+    assert before.layers[-1].distribution.std != pytest.approx(1, abs=0.1)

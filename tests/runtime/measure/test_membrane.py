@@ -1,0 +1,199 @@
+"""Membrane potential, threshold and slope of any neuron, found in its equations."""
+
+from __future__ import annotations
+
+import danetc
+import pytest
+import torch
+from danetc.compiler.graph import Graph
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.measuring import measure
+from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
+from danetc.runtime.model import Model
+from danetc.runtime.neuron import Neuron
+
+from .plain import slope
+
+NETWORK = """
+use std
+{neuron}
+network one {{
+  input = image(1, 4, 4)
+  steps = 4
+  neuron = {name}
+  surrogate = {surrogate}
+  stem = conv(2, kernel = 3) -> spike
+  stages = stage(basic(2), 1) via origin
+  head = avgpool -> mean_over_time -> linear(3)
+}}"""
+
+
+def network(neuron: str, name: str = "N", surrogate: str = "sigmoid(alpha = 4)") -> Model:
+    return danetc.build(text=NETWORK.format(neuron=neuron, name=name, surrogate=surrogate))
+
+
+def program(neuron: str, name: str = "N") -> NeuronProgram:
+    graph = network(neuron, name).topology
+    assert isinstance(graph, Graph)
+    return NeuronProgram.parse(next(iter(graph.neurons.values())))
+
+
+@pytest.mark.parametrize(
+    ("body", "potential", "threshold"),
+    [
+        ("state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s)", "v", 1.0),
+        ("state u = 0.0; v = u + x; s = heaviside(v - 0.5) * 1.0; u = v - s", "v", 0.5),
+        ("state u = 0.0; v = u + x; h = v - 0.7; s = heaviside(h); u = v * (1 - s)", "v", 0.7),
+        ("state u = 0.0; u_t = u + x - 1.0; s = heaviside(u_t); u = u_t - s", "u_t", 0.0),
+        ("state u = 0.0; v = u + x; s = heaviside(v); u = v * (1 - s)", "v", 0.0),
+        ("s = heaviside(x - 0.25)", "x", 0.25),
+        ("s = heaviside(x)", "x", 0.0),
+    ],
+)
+def test_the_potential_is_what_is_compared(body: str, potential: str, threshold: float) -> None:
+    found = find_membrane(program(f"neuron N {{ {body} }}"))
+    assert isinstance(found, Membrane)
+    assert (found.potential, found.threshold) == (potential, threshold)
+
+
+@pytest.mark.parametrize("name", ["IF", "LIF", "PLIF"])
+def test_neurons_of_the_library_have_the_potential_v(name: str) -> None:
+    found = find_membrane(program("", name))
+    assert isinstance(found, Membrane)
+    assert (found.potential, found.threshold) == ("v", 1.0)
+
+
+def test_a_threshold_may_vary() -> None:
+    adaptive = """neuron N {
+      state u = 0.0
+      state a = 0.0
+      v = 0.5 * u + x
+      high = 1.0 + 0.5 * a
+      s = heaviside(v - high)
+      u = v * (1 - s)
+      a = 0.9 * a + s
+    }"""
+    found = find_membrane(program(adaptive))
+    assert isinstance(found, Membrane)
+    assert (found.potential, found.threshold) == ("v", "high")
+    model = network(adaptive)
+    x = torch.full((4, 1, 2, 2, 2), 1.2)
+    neuron = model.stem.spike
+    u = a = torch.zeros(1, 2, 2, 2)
+    for instant, s in zip(instrument(neuron.program).instants(neuron, x), neuron(x), strict=True):
+        v, high = 0.5 * u + 1.2, 1 + 0.5 * a
+        assert instant.potential is not None
+        assert instant.threshold is not None
+        assert torch.allclose(instant.potential, v)
+        assert torch.allclose(instant.threshold, high)
+        u, a = v * (1 - s), 0.9 * a + s
+
+
+def test_several_thresholds_are_no_single_potential() -> None:
+    ternary = "neuron N { state u = 0.0; v = u + x; s = heaviside(v - 1.0) - heaviside(-1.0 - v); u = v * (1 - abs(s)) }"
+    found = find_membrane(program(ternary))
+    assert isinstance(found, NoMembrane)
+    assert "no single membrane potential: its output is made of 2 heavisides" in found.reason
+    measures = measure(network(ternary), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
+    assert measures.firing_rate is not None
+    assert measures.gradient_stability is not None
+    assert measures.potential is not None
+    assert measures.input is not None
+    assert not measures.firing_rate.layers
+    assert "stem.spike: its neurons give more than spikes" in measures.firing_rate.skipped
+    assert not measures.potential.layers
+    assert len(measures.potential.skipped) == 3
+    assert "no single membrane potential" in measures.potential.skipped[0]
+    assert (measures.gradient_stability.counted, measures.gradient_stability.overall) == (0, 1.0)
+    assert measures.input.layers[0].threshold is None
+    assert measures.input.layers[0].distance is None
+    assert measures.gradients is not None
+
+
+def test_the_output_s_own_threshold_counts_where_there_are_others() -> None:
+    gated = """neuron N {
+      state u = 0.0
+      state rest = 0.0
+      v = u + x * (1 - heaviside(rest - 0.5))
+      s = heaviside(v - 1.0)
+      u = v * (1 - s)
+      rest = 0.5 * rest + s
+    }"""
+    found = find_membrane(program(gated))
+    assert isinstance(found, Membrane)
+    assert (found.potential, found.threshold) == ("v", 1.0)
+
+
+def test_an_analog_network_has_no_thresholds() -> None:
+    relu = "neuron N { s = max(x, 0) }"
+    found = find_membrane(program(relu))
+    assert isinstance(found, NoMembrane)
+    assert "no threshold" in found.reason
+    measures = measure(network(relu), [(torch.rand(2, 1, 4, 4), torch.tensor([0, 1]))])
+    assert measures.operations is not None
+    assert measures.operations.additions == 0
+    assert measures.operations.macs == measures.operations.dense_macs
+    assert measures.gradients is not None
+    assert all(each.temporal == 0 for each in measures.gradients.parameters)
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_instants_are_the_layer_s_own_steps(static: bool, dtype: torch.dtype) -> None:
+    """Of an integrate-and-fire neuron with a rest below zero, against a loop written out."""
+    text = """neuron N(tau = 3.0) {
+      state u = -0.1
+      v = u + (x - u) / tau
+      s = heaviside(v - 0.3)
+      u = v * (1 - s) - 0.1 * s
+    }"""
+    neuron = network(text).stem.spike
+    assert isinstance(neuron, Neuron)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(*(() if static else (4,)), 2, 2, 4, 4, generator=generator).to(dtype)
+    spikes = neuron(x)
+    u = torch.full((2, 2, 4, 4), -0.1, dtype=torch.promote_types(dtype, torch.float32))
+    fired = 0
+    for t, instant in enumerate(instrument(neuron.program).instants(neuron, x)):
+        current = (x if static else x[t]).to(u.dtype)
+        v = u + (current - u) / 3.0
+        s = (v - 0.3 >= 0).to(u.dtype)
+        u = v * (1 - s) - 0.1 * s
+        assert torch.equal(spikes[t].to(u.dtype), s)
+        assert instant.potential is not None
+        assert instant.argument is not None
+        assert instant.slope is not None
+        assert torch.allclose(instant.potential, v)
+        assert torch.equal(instant.argument >= 0, s.bool())
+        assert torch.allclose(instant.slope, slope(v - 0.3))
+        fired += int(s.sum())
+    assert fired > 0
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "derivative"),
+    [
+        ("surrogate S { dy = (abs(x) < 0.5) * 1.0 }", lambda x: (x.abs() < 0.5).float()),
+        ("surrogate S { dy = 0.3 }", lambda x: torch.full_like(x, 0.3)),
+        ("surrogate S { dy = 1 / (1 + x * x) }", lambda x: 1 / (1 + x * x)),
+    ],
+)
+def test_the_slope_is_that_of_the_surrogate(surrogate: str, derivative) -> None:  # type: ignore[no-untyped-def]
+    text = "neuron N { state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s) }"
+    neuron = network(f"{text}\n{surrogate}", surrogate="S").stem.spike
+    x = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    (first, *_) = instrument(neuron.program).instants(neuron, x)
+    assert torch.allclose(first.slope, derivative(x - 1.0))
+
+
+def test_neurons_without_states_stand_for_all_steps() -> None:
+    """A stateless neuron behind a static image runs once; its stability is that of T steps."""
+    once = network("neuron N { s = heaviside(x - 0.2) }")
+    x, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
+    static = measure(once, [(x, labels)]).gradient_stability
+    sequence = measure(once, [(x.expand(4, *x.shape), labels)]).gradient_stability
+    assert static is not None
+    assert sequence is not None
+    expected = 4 * float(slope(once.stem.conv(x).detach() - 0.2).mean())
+    assert static.layers[0].stability == pytest.approx(expected, rel=1e-6)
+    assert sequence.overall == pytest.approx(static.overall, rel=1e-6)

@@ -1,0 +1,136 @@
+"""A measured network gives what it gives unmeasured, bit for bit, and is left as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from danetc.errors import UserError
+from danetc.measuring import eager_twin, measure
+from danetc.runtime import compiled
+from danetc.runtime.measure import MeasureError, Options
+from danetc.runtime.measure import measure as run
+from danetc.runtime.measure.firing_rate import FiringRate
+from danetc.runtime.measure.membrane_potential import Potential
+from danetc.runtime.measure.neuron_input import Input
+from danetc.runtime.measure.observe import Observer, observed
+from danetc.runtime.measure.stability import Stability
+from danetc.runtime.measure.values import Values
+from danetc.runtime.model import Model
+from torch import Tensor
+
+from .conftest import batch, build, layout
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused backend's functions as they are: compiling them is tested elsewhere, and slow."""
+    monkeypatch.setattr(compiled, "COMPILE", False)
+
+
+def all_observers(model: Model) -> list[Observer]:
+    where = layout(model)
+    return [kind(where) for kind in (FiringRate, Stability, Potential, Input, Values)]
+
+
+def results(model: Model, x: Tensor, labels: Tensor) -> list[Tensor]:
+    """Output and gradients of a training step."""
+    model.zero_grad()
+    output = model(x)
+    torch.nn.functional.cross_entropy(output, labels).backward()
+    return [output.detach(), *(value.grad.clone() for value in model.parameters())]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_pass_under_observation_is_the_same(wiring: str, training: bool) -> None:
+    model = build(wiring).train(training)
+    x, labels = batch()
+    start = copy.deepcopy(model.state_dict())
+    expected = results(model, x, labels)
+    buffers = copy.deepcopy(model.state_dict())
+    model.load_state_dict(start)
+    with observed(model, layout(model), all_observers(model)):
+        found = results(model, x, labels)
+    assert all(map(torch.equal, found, expected))
+    assert all(torch.equal(value, buffers[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused", "spikingjelly"])
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
+    if backend == "spikingjelly":
+        pytest.importorskip("spikingjelly")
+    model = build(backend=backend).train()
+    x, labels = batch()
+    start = copy.deepcopy(model.state_dict())
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    options = Options(statistics)  # type: ignore[arg-type]
+    measure(model, [(x, labels)], options=options)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert all(value.grad is None for value in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    other = build(backend=backend).train()
+    assert all(map(torch.equal, results(model, x, labels), results(other, x, labels)))
+
+
+def test_another_backend_is_measured_on_a_twin_of_the_same_tensors() -> None:
+    """A fused region hides its neuron's input, so the eager backend runs the same weights."""
+    fused = build(backend="fused")
+    twin = eager_twin(fused, fused.topology)  # type: ignore[arg-type]
+    assert twin is not fused
+    theirs = dict(fused.named_parameters())
+    assert all(value is theirs[name] for name, value in twin.named_parameters())
+    eager = build()
+    assert eager_twin(eager, eager.topology) is eager  # type: ignore[arg-type]
+    x, labels = batch()
+    assert measure(fused, [(x, labels)]) == measure(eager, [(x, labels)])
+    rates = measure(fused, [(x, labels)], only=["firing-rate"]).firing_rate
+    assert rates is not None
+    # What the fused kernels themselves fire: they may round otherwise at the threshold.
+    fired: dict[str, float] = {}
+    for name, module in fused.named_modules():
+        if name.endswith("spike"):
+            module.register_forward_hook(
+                lambda _, args, out, name=name: fired.update({name: float(out.detach().mean())})
+            )
+    fused(x)
+    for layer in rates.layers:
+        assert layer.rate == pytest.approx(fired[layer.layer], abs=0.01)
+
+
+def test_recomputed_blocks_are_seen_once() -> None:
+    x, labels = batch()
+    recomputed = measure(build(memory="recompute"), [(x, labels)])
+    assert recomputed == measure(build(), [(x, labels)])
+
+
+def test_the_runtime_refuses_what_hides_its_neurons() -> None:
+    fused = build(backend="fused")
+    with pytest.raises(MeasureError, match="eager backend"):
+        run(fused, layout(fused), [batch()])
+
+
+def test_what_cannot_be_measured() -> None:
+    import danetc
+
+    with pytest.raises(UserError, match="folded"):
+        measure(danetc.fold(build()), [batch()])
+    with pytest.raises(UserError, match="no batch"):
+        measure(build(), [])
+    with pytest.raises(UserError, match="there is no measure rate; there are firing-rate"):
+        measure(build(), [batch()], only=["rate"])
+    broken = build()
+    with torch.no_grad():
+        broken.stem.conv.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"stem\.spike: there are values that are not finite"):
+        measure(broken, [batch()])
+    bad = build()
+    with torch.no_grad():
+        bad.head.linear.weight.fill_(float("inf"))
+    with pytest.raises(UserError, match="loss is not finite"):
+        measure(bad, [batch()], only=["gradients"])
