@@ -15,6 +15,7 @@ from pathlib import Path
 from danetc.compiler.draw.gv import to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import Theme, dark_mode_css, palette
+from danetc.compiler.draw.words import clean, told
 
 FORMATS = ("svg", "png", "pdf", "gv")
 _TIMEOUT = 60.0  # seconds
@@ -112,7 +113,8 @@ _TITLE = re.compile(r'(<g id="([^"]*)" class="(node|edge|graph)"[^>]*>\s*)<title
 
 def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
     """The engine's SVG with tooltips that browsers show, fonts that are there, and a dark form."""
-    boxes = {escape(_as_written(box.key)): box.tooltip for box in sheet.boxes}
+    name = clean(name, 200)
+    boxes = {escape(box.key).replace("-", "&#45;"): box.tooltip for box in sheet.boxes}
     wires = {f"w{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
 
     def title(match: re.Match[str]) -> str:
@@ -120,17 +122,13 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
         text = wires.get(id, "") if what == "edge" else boxes.get(key, "")
         if what == "graph":
             text = name
-        return f"{start}<title>{escape(text)}</title>" if text else start
+        return f"{start}<title>{escape(told(text))}</title>" if text else start
 
     svg = _TITLE.sub(title, svg)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (?:font-family="[^"]*"|xml:space="preserve")', "", svg)
-    label = f'role="img" aria-label="{escape(name)}: topology" font-family="{_FONTS}"'
+    label = f'role="img" aria-label="{escape(name)}: topology" font-family="{_FONTS}" xml:space="preserve"'
     style = f"<style>{dark_mode_css()}</style>\n" if theme == "auto" else ""
     before, sign, after = svg.partition("<svg")
     attributes, end, rest = after.partition(">")
     return f"{before}{sign} {label}{attributes}{end}\n{style}{rest.lstrip()}"
-
-
-def _as_written(key: str) -> str:
-    return key.replace("-", "&#45;") if "-" in key else key

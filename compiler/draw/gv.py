@@ -10,6 +10,7 @@ from html import escape
 
 from danetc.compiler.draw.sheet import FONT, RIM, Box, Cell, Point, Sheet, Wire, columns
 from danetc.compiler.draw.theme import Palette
+from danetc.compiler.draw.words import clean, told
 
 MARGIN = 14.0  # around a picture
 _BOLD = "Helvetica-Bold"  # bold text of the tag <B> would stand higher than that beside it
@@ -46,7 +47,7 @@ class _Writer:
     def lines(self, name: str) -> Iterable[str]:
         width, height = self.sheet.width + 2 * MARGIN, self.sheet.height + 2 * MARGIN
         middle = (self.sheet.width / 2, self.sheet.height / 2)
-        yield f"digraph {quoted(name)} {{"
+        yield f"digraph {quoted(clean(name, 200))} {{"
         yield f'  graph [layout=nop2 bgcolor="{self.colours["paper"]}" pad=0 outputorder=nodesfirst]'
         yield (
             f'  node [fontname="Helvetica" fontsize={FONT:g} fontcolor="{self.colours["ink"]}" '
@@ -79,7 +80,7 @@ class _Writer:
             yield "peripheries=2"
         yield f"label={self._label(box)}"
         if box.tooltip and self.tooltips:
-            yield f"tooltip={quoted(box.tooltip)}"
+            yield f"tooltip={quoted(told(box.tooltip))}"
 
     def _label(self, box: Box) -> str:
         if not box.rows:
@@ -111,7 +112,8 @@ class _Writer:
         )
 
     def _text(self, cell: Cell) -> str:
-        text = escape(cell.text).replace("  ", " &#160;")
+        # Graphviz reads escapes such as \\N in this kind of text too.
+        text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if not text:
             return ""
         if cell.fill != "none":
@@ -133,4 +135,4 @@ class _Writer:
         elif wire.look.hollow:
             yield "arrowhead=onormal"
         if wire.tooltip and self.tooltips:
-            yield f"tooltip={quoted(wire.tooltip)}"
+            yield f"tooltip={quoted(told(wire.tooltip))}"

@@ -29,6 +29,11 @@ def clean(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def told(tooltip: str) -> str:
+    """A tooltip of any text, line by line."""
+    return "\n".join(clean(line, 200) for line in tooltip.split("\n"))
+
+
 def look(value: Value) -> Look:
     """How a wire that carries a value looks."""
     known = kind_look(value.kind)

@@ -1,0 +1,266 @@
+"""What pictures draw between boxes is what stands in the graph, by a walk of networkx."""
+
+from __future__ import annotations
+
+import re
+
+import networkx as nx
+import pytest
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.draw.block import block_level, comparison, wirings_of
+from danetc.compiler.draw.network import network_level
+from danetc.compiler.draw.op import op_level
+from danetc.compiler.draw.sheet import Sheet
+from danetc.compiler.draw.stage import stage_level
+from danetc.compiler.draw.units import parts
+from danetc.compiler.graph import Graph
+
+from tests.differential.networks import VARIETY
+
+R6 = """use std
+backbone long = stage(basic(4), {n}) -> stage(basic(8), {n}, stride = {stride})
+network net {{
+  input = image(3, 16, 16); steps = 2; neuron = IF; surrogate = sigmoid(alpha = 4)
+  stem = conv(4) -> norm -> spike
+  stages = long via {connection} by {rule}
+  head = avgpool -> mean_over_time -> linear(3)
+}}
+"""
+RULES = (
+    "chain",
+    "densely_additive",
+    "densely_additive_all",
+    "densely_concatenated",
+    "window(k = 2)",
+)
+OWN = """rule greatest { in[i] = max(out[i - 1], 0.5 * sum(out[0 .. i - 1])); result = out[n - 1] }
+rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }
+"""
+
+
+def network(rule: str, n: int, connection: str = "origin") -> Graph:
+    concatenated = rule == "densely_concatenated"
+    connection = "dense_layer" if concatenated else connection
+    stride = 1 if concatenated else 2
+    return graph_of(
+        check_text(R6.format(rule=rule, n=n, connection=connection, stride=stride) + OWN)
+    )
+
+
+def shown_feeds(sheet: Sheet, number: int) -> dict[str, set[str]]:
+    """For each block (or group) of a stage, and its result, the blocks that feed it; junctions are
+    seen through."""
+    into: dict[str, set[str]] = {}
+    for wire in sheet.wires:
+        repeats = wire.tail.endswith("nout") and wire.head.endswith("nin")
+        within = owner(wire.tail) == owner(wire.head) and wire.tail != wire.head
+        if {owner(wire.tail), owner(wire.head)} != {None} and (repeats or not within):
+            into.setdefault(owner(wire.head) or wire.head, set()).add(owner(wire.tail) or wire.tail)
+    prefix = f"s{number}"
+
+    def sources(key: str) -> set[str]:
+        found = set()
+        for source in into.get(key, ()):
+            found |= (
+                sources(source)
+                if re.fullmatch(rf"{prefix}(j\d+|more\d+join|b\d+join)", source)
+                else {source}
+            )
+        return found
+
+    keys = [key for key in into if re.fullmatch(rf"{prefix}(b\d+|more\d+|result)", key)]
+    return {key: sources(key) - ({key} if key.endswith("result") else set()) for key in keys}
+
+
+def owner(key: str) -> str | None:
+    """The part of a stage that a box belongs to: ``s0b1`` for its operation ``s0b1n17``."""
+    match = re.fullmatch(
+        r"(s\d+(?:b\d+join|more\d+join|b\d+|more\d+|in|j\d+|result))(?:n\w+)?", key
+    )
+    return match[1] if match else None
+
+
+def true_feeds(graph: Graph, number: int) -> dict[str, set[str]]:
+    """The same from the graph: from a block's input back to the outputs of blocks."""
+    stage = graph.stages[number]
+    whole = graph.to_networkx()
+    ends = {block.output: f"out{index}" for index, block in enumerate(stage.blocks)}
+    ends[stage.entry] = "in"
+
+    def sources(id: int) -> set[str]:
+        if id in ends:
+            return {ends[id]}
+        return set().union(*(sources(operand) for operand in whole.predecessors(id)))
+
+    found = {f"b{index}": sources(block.input) for index, block in enumerate(stage.blocks)}
+    return found | {"result": sources(stage.result)}
+
+
+def check_feeds(graph: Graph, sheet: Sheet) -> None:
+    for number in range(len(graph.stages)):
+        shown = shown_feeds(sheet, number)
+        true = true_feeds(graph, number)
+        n = len(graph.stages[number].blocks)
+        starts = sorted(
+            int(match[1]) for key in shown if (match := re.fullmatch(r"s\d+(?:b|more)(\d+)", key))
+        )
+        bounds = [*starts, n]
+        group = {
+            index: key
+            for key in shown
+            if (match := re.fullmatch(r"s\d+(?:b|more)(\d+)", key))
+            for index in range(int(match[1]), bounds[bounds.index(int(match[1])) + 1])
+        }
+        assert sorted(group) == list(range(n))
+
+        def named(
+            sources: set[str], group: dict[int, str] = group, number: int = number
+        ) -> set[str]:
+            return {f"s{number}in" if s == "in" else group[int(s[3:])] for s in sources}
+
+        expected: dict[str, set[str]] = {}
+        for index in range(n):
+            expected.setdefault(group[index], set()).update(named(true[f"b{index}"]))
+        for key, sources in expected.items():
+            assert shown[key] == sources, key
+        result = named(true["result"])
+        assert shown.get(f"s{number}result", {group[n - 1]}) == result
+
+
+@pytest.mark.parametrize("n", [1, 4, 12])
+@pytest.mark.parametrize("rule", [*RULES, "greatest"])
+def test_what_feeds_each_block(rule: str, n: int) -> None:
+    graph = network(rule, n)
+    check_feeds(graph, stage_level(graph))
+    check_feeds(graph, op_level(graph))
+
+
+@pytest.mark.parametrize(
+    "name", ["danet_c_r152", "spiking_densenet201", "own_rule", "own_connection"]
+)
+def test_what_feeds_each_block_of_shipped_networks(name: str) -> None:
+    graph = graph_of(check_file(name))
+    check_feeds(graph, stage_level(graph))
+    check_feeds(graph, op_level(graph))
+
+
+def test_dense_additions_of_a_whole_stage_in_words() -> None:
+    """Eq. 11 for five blocks, written down by hand."""
+    graph = network("densely_additive", 5)
+    shown = shown_feeds(stage_level(graph), 0)
+    assert shown == {
+        "s0b0": {"s0in"},
+        "s0b1": {"s0b0"},
+        "s0b2": {"s0b0", "s0b1"},
+        "s0b3": {"s0b0", "s0b1", "s0b2"},
+        "s0b4": {"s0b0", "s0b1", "s0b2", "s0b3"},
+    }
+
+
+def drawn_operations(sheet: Sheet) -> dict[int, str]:
+    """The nodes of a graph that are drawn as operations, with their boxes."""
+    found = {}
+    for box in sheet.boxes:
+        match = re.fullmatch(r"(?:s\d+b\d+|g\d+)n(\d+)|w\d+(\d+)|c\d+r\d+(\d+)", box.key)
+        if match:
+            found[int(next(group for group in match.groups() if group))] = box.key
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["danet_b_r34", "own_connection", "baa_r50", "spiking_densenet121"]
+)
+def test_operations_and_wires_between_them(name: str) -> None:
+    graph = graph_of(check_file(name))
+    sheet = op_level(graph)
+    box = drawn_operations(sheet)
+    assert {graph[id].op for id in box} >= {"conv", "batchnorm", "neuron", "linear"}
+    node = {key: id for id, key in box.items()}
+    whole = graph.to_networkx()
+    drawn = {
+        (node[wire.tail], node[wire.head])
+        for wire in sheet.wires
+        if wire.tail in node and wire.head in node
+    }
+    units = {id: re.sub(r"n\d+$", "", key) for id, key in box.items()}
+    true = {(a, b) for a, b in whole.edges() if a in box and b in box and units[a] == units[b]}
+    assert {(a, b) for a, b in drawn if units[a] == units[b]} == true
+    kinds = {"spike": "spike", "count": "count", "analog": "analog"}
+    for wire in sheet.wires:
+        if wire.tail in node:
+            assert wire.look.colour == kinds[graph[node[wire.tail]].value.kind.name]
+            assert wire.look.hollow is not graph[node[wire.tail]].value.varies
+
+
+@pytest.mark.parametrize("name", ["origin_r18", "sew_r50", "danet_b_r34", "own_connection"])
+def test_the_wiring_of_a_block(name: str) -> None:
+    """Each picture of a block is the subgraph of that block."""
+    graph = graph_of(check_file(name))
+    sheet = block_level(graph)
+    of = parts(graph)
+    whole = graph.to_networkx()
+    for number, wiring in enumerate(wirings_of(of)):
+        block = graph.stages[wiring.number].blocks[wiring.index]
+        nodes = [node.id for node in of.blocks[wiring.number, wiring.index]]
+        inside = nx.DiGraph(whole.subgraph([*nodes, block.input]))
+        named = {id: f"w{number}{id}" for id in nodes} | {block.input: f"w{number}in"}
+        drawn = {
+            (wire.tail, wire.head)
+            for wire in sheet.wires
+            if re.match(rf"w{number}(\d|in)", wire.tail) and wire.head in named.values()
+        }
+        assert drawn == {(named[a], named[b]) for a, b in inside.edges()}
+        assert f"w{number}out" in {w.head for w in sheet.wires if w.tail == named[block.output]}
+
+
+def test_every_block_is_of_some_wiring() -> None:
+    graph = graph_of(check_file("own_connection"))
+    wirings = wirings_of(parts(graph))
+    places = sorted(place for wiring in wirings for place in wiring.places)
+    assert places == [
+        (s, b) for s, stage in enumerate(graph.stages) for b in range(len(stage.blocks))
+    ]
+    assert len(wirings) == 3  # i = 0 has no drop-path; projections open the later stages
+
+
+def test_interblock_neurons_are_marked() -> None:
+    """Origin, tdBN and BAA have a neuron after the addition, SEW and PA have none (Fig. 1)."""
+    for name, marked in (
+        ("origin", 2),
+        ("tdbn", 2),
+        ("baa", 2),
+        ("sew", 0),
+        ("danet_a", 0),
+        ("danet_b", 0),
+    ):
+        graph = graph_of(check_file(f"{name}_r18"))
+        boxes = [box for box in block_level(graph).boxes if box.double and "sample" not in box.key]
+        assert len(boxes) == marked, name
+        assert all(
+            box.fill == "interblock" and graph[int(box.key[2:])].op == "neuron" for box in boxes
+        )
+        rows = [cell for box in stage_level(graph).boxes for row in box.rows for cell in row]
+        assert sum(cell.fill == "interblock" for cell in rows) == (8 if marked else 0), name
+
+
+def test_a_network_level_is_the_graph_of_its_parts() -> None:
+    graph = graph_of(check_text(f"use std\n{VARIETY['unet']}"))
+    of = parts(graph)
+    unit = dict(of.unit_of)
+    whole = graph.to_networkx()
+    true = {(unit[a], unit[b]) for a, b in whole.edges() if unit[a] != unit[b]}
+    true |= {(unit[id], f"out{i}") for i, id in enumerate(graph.outputs.values())}
+    sheet = network_level(graph)
+    drawn = {(w.tail, w.head) for w in sheet.wires if not w.tail.startswith("legend")}
+    assert drawn == true
+    assert len([key for key in unit.values() if key.startswith("s")]) > 0
+
+
+def test_a_comparison_has_a_column_for_each_network() -> None:
+    names = ("origin_r18", "sew_r18", "danet_a_r18")
+    sheet = comparison([graph_of(check_file(name)) for name in names])
+    titles = {
+        box.rows[0][0].text: box.x for box in sheet.boxes if re.fullmatch(r"c\dname", box.key)
+    }
+    assert list(titles) == ["(a) origin_r18", "(b) sew_r18", "(c) danet_a_r18"]
+    assert sorted(titles.values()) == list(titles.values())

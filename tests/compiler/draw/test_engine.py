@@ -1,0 +1,198 @@
+"""Files of each format, tooltips, names of all kinds, and what happens without an engine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from danetc.commands import draw as command
+from danetc.compiler import check_file, graph_of
+from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
+from danetc.compiler.draw.theme import DARK, LIGHT
+from danetc.compiler.draw.words import kind_look
+from danetc.compiler.graph import ANALOG, SPIKE, Graph, count
+
+from tests.compiler.draw.pictures import SVG, groups, read, texts
+from tests.compiler.emit.small import resnet
+
+
+@pytest.fixture(scope="module")
+def small() -> Graph:
+    return graph_of(check_file("danet_c_small"))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_formats(small: Graph, level: str) -> None:
+    assert draw(small, level, "png").startswith(b"\x89PNG")
+    assert read(draw(small, level)).tag == f"{SVG}svg"
+    assert draw(small, level, "gv").startswith(b'digraph "danet_c_small" {')
+
+
+def test_the_gv_is_what_graphviz_draws(small: Graph) -> None:
+    """Drawn anew from the file, the texts stand where they stand in the SVG."""
+    done = subprocess.run(
+        [engine.program(), "-Knop2", "-Tsvg"],
+        input=draw(small, "stage", "gv"),
+        capture_output=True,
+        check=True,
+    )
+    assert texts(read(done.stdout)) == texts(read(draw(small)))
+
+
+def test_what_there_is_to_choose_from_is_the_same_for_the_command() -> None:
+    assert tuple(LEVELS) == command.LEVELS
+    assert command.FORMATS == FORMATS
+    assert command.THEMES == THEMES
+
+
+def test_unknown_levels_and_formats(small: Graph) -> None:
+    with pytest.raises(
+        DrawError, match="no level layers: there are network, stage, block, op, neuron"
+    ):
+        draw(small, "layers")
+    with pytest.raises(DrawError, match="no format bmp: there are svg, png, pdf, gv"):
+        draw(small, kind="bmp")
+
+
+def test_kinds_differ_without_colour() -> None:
+    looks = [kind_look(kind) for kind in (SPIKE, count(3), ANALOG)]
+    assert len({(look.dash, look.pen) for look in looks}) == 3
+    spike, counts, analog = looks
+    assert spike.dash != analog.dash == counts.dash
+    assert counts.pen > 2 * analog.pen
+
+
+def test_themes(small: Graph) -> None:
+    auto, light, dark = (draw(small, theme=theme).decode() for theme in THEMES)
+    assert "prefers-color-scheme: dark" in auto
+    assert "<style>" not in light + dark
+    used = {
+        theme: set(re.findall(r'(?:fill|stroke)="(#\w+)"', text.partition("</style>")[2] or text))
+        for theme, text in (("auto", auto), ("light", light), ("dark", dark))
+    }
+    assert used["auto"] == used["light"] <= set(LIGHT.values())
+    assert used["dark"] <= set(DARK.values())
+    for role, colour in LIGHT.items():
+        if colour in used["auto"]:
+            assert f'[fill="{colour}"]{{fill:{DARK[role]}}}' in auto
+            assert DARK[role] in used["dark"]
+
+
+def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
+    told = [title.text or "" for title in read(draw(small, "op")).iter(f"{SVG}title")]
+    conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
+    assert (
+        conv
+        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4 analog · std/blocks.danet:5"
+    )
+    assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
+    assert "stages.1.blocks.0.spike: 32×4×4 spike" in told
+    assert not [text for text in told if text.startswith("/") or ":/" in text]
+    for kind in ("node", "edge"):  # every layer and every wire of the network has one
+        for group in groups(read(draw(small, "op")), kind):
+            drawn = any((t.text or "") not in ("", " ") for t in group.iter(f"{SVG}text"))
+            framed = any(c.tag in (f"{SVG}path", f"{SVG}ellipse") for c in group)
+            if drawn and framed:
+                assert group.find(f"{SVG}title") is not None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"]; evil [label="x',
+        "<script>alert(1)</script>",
+        "a&b",
+        "\\N\\G",
+        "\0\x1b[31m",
+        "é" * 500,
+        "--><x",
+    ],
+)
+def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
+    graph = resnet(name=name)
+    nodes = {
+        id: replace(
+            node,
+            scope=(name, *node.scope) if id < 5 else node.scope,
+            attrs={**node.attrs, "neuron": name} if node.op == "neuron" else node.attrs,
+        )
+        for id, node in graph.nodes.items()
+    }
+    stages = tuple(replace(s, connection=name, rule=name) for s in graph.stages)
+    neurons = {name: graph.neurons["IF"]}
+    graph = replace(graph, nodes=nodes, stages=stages, outputs={name: 38}, neurons=neurons)
+    root = read(draw(graph, level))
+    assert not list(root.iter(f"{SVG}script"))
+    assert not list(root.iter(f"{SVG}x"))
+    if name.isprintable() and len(name) < 30:
+        assert name in [text.text for text in texts(root)]
+    assert draw(graph, level, "gv")
+
+
+def test_levels_that_show_nothing_say_so(small: Graph) -> None:
+    bare = replace(
+        small,
+        stages=(),
+        nodes={id: n for id, n in small.nodes.items() if n.op == "input"},
+        outputs={},
+    )
+    with pytest.raises(DrawError, match="no stages of blocks"):
+        draw(bare, "block")
+    with pytest.raises(DrawError, match="no stages of blocks"):
+        compare([small, bare])
+    with pytest.raises(DrawError, match="no neurons"):
+        draw(bare, "neuron")
+    assert draw(bare)
+
+
+def test_a_missing_program_is_named(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.shutil, "which", lambda *args, **kwargs: None)
+    with pytest.raises(DrawError, match="pip install graphviz-pure"):
+        draw(small)
+
+
+def test_pdf_needs_dot_and_takes_it(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    which = shutil.which
+    monkeypatch.setattr(
+        engine.shutil, "which", lambda name, **k: None if name == "dot" else which(name, **k)
+    )
+    with pytest.raises(DrawError, match="PDF needs Graphviz's `dot`"):
+        draw(small, kind="pdf")
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, b"%PDF-1.7", b"")
+
+    monkeypatch.setattr(engine.shutil, "which", lambda name, **k: f"/bin/{name}")
+    monkeypatch.setattr(engine.subprocess, "run", run)
+    assert draw(small, kind="pdf") == b"%PDF-1.7"
+    assert asked == [["/bin/dot", "-Knop2", "-Tpdf"]]
+
+
+def test_a_program_that_fails_is_reported(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "program", lambda **k: sys.executable)
+    with pytest.raises(DrawError, match="failed: "):
+        draw(small)
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="there is no system Graphviz")
+def test_pdf(small: Graph) -> None:
+    assert draw(small, kind="pdf").startswith(b"%PDF")
+
+
+def test_torch_is_not_imported() -> None:
+    code = (
+        "import sys; from danetc.compiler import check_file, graph_of\n"
+        "from danetc.compiler.draw import LEVELS, draw, compare\n"
+        "graph = graph_of(check_file('danet_c_small'))\n"
+        "for level in LEVELS: draw(graph, level)\n"
+        "compare([graph, graph])\n"
+        "assert not {'torch', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,171 @@
+"""Nothing overlaps and nothing is cut off, whatever usual font the picture is seen in."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import pytest
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.draw import LEVELS, DrawError, compare, draw
+from danetc.compiler.draw.metrics import text_width
+from danetc.compiler.draw.theme import DARK, LIGHT, Palette
+from danetc.compiler.graph import Graph
+
+from tests.compiler.draw.pictures import (
+    SVG,
+    Area,
+    canvas,
+    crossed,
+    curve,
+    font_of,
+    groups,
+    outline,
+    read,
+    text_area,
+    texts,
+)
+from tests.differential.networks import VARIETY
+
+SHIPPED = (
+    *("danet_c_r50", "danet_a_r152", "danet_c_small", "sew_r101", "baa_r18", "ms_resnet104"),
+    *("spiking_densenet201", "own_connection", "own_neuron", "own_rule", "tdbn_r34"),
+)
+COMPARED = ("origin_r18", "tdbn_r18", "baa_r18", "sew_r18", "danet_a_r18", "danet_b_r18")
+
+
+def problems(svg: bytes) -> list[str]:
+    """What a reader would stumble over."""
+    root = read(svg)
+    page = canvas(root)
+    words = texts(root)
+    found = [f"cut off: {text.text}" for text in words if not page.holds(text)]
+    # Texts are sorted by height, so that only neighbours have to be compared.
+    words.sort(key=lambda text: text.top)
+    for i, one in enumerate(words):
+        for other in words[i + 1 :]:
+            if other.top >= one.bottom:
+                break
+            if one.overlaps(other):
+                found.append(f"overlap: {one.text} / {other.text}")
+    solid: list[Area] = []
+    for group in groups(root, "node"):
+        shapes = [area for child in group if (area := outline(child)) is not None]
+        inside = [text_area(child) for child in group if child.tag.endswith("text")]
+        if not shapes:
+            continue
+        around = max(shapes, key=lambda area: area.right - area.left)
+        found += [f"leaves its box: {text.text}" for text in inside if not around.holds(text)]
+        if inside:
+            solid.append(Area(around.left, around.top, around.right, around.bottom, inside[0].text))
+    found += [
+        f"boxes overlap: {one.text} / {other.text}"
+        for one, other in combinations(solid, 2)
+        if one.overlaps(other)
+    ]
+    lines = [
+        curve(child)
+        for group in groups(root, "edge")
+        for child in group
+        if child.tag.endswith("path")
+    ]
+    cores = [Area(t.left + 1, t.top + 1, t.right - 1, t.bottom - 1, t.text) for t in words]
+    found += [f"a wire crosses: {text}" for text in crossed(lines, cores)]
+    for x, y in (point for line in lines for point in line):
+        if not page.holds(Area(x, y, x, y)):
+            found.append(f"a wire leaves the picture at {x}, {y}")
+    return found
+
+
+def graph(name: str) -> Graph:
+    return graph_of(check_file(name))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_networks(name: str) -> None:
+    network = graph(name)
+    for level in LEVELS:
+        assert problems(draw(network, level)) == [], level
+
+
+KINDS = (
+    *("sew_densely_additive_all", "ms", "sew_iand", "densenet", "inception", "window", "gated"),
+    *("functions", "dropped", "per_step", "own_neurons", "mixed", "every_step", "vgg", "unet"),
+    *("poisson", "events", "readout"),
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_networks_of_all_kinds(name: str) -> None:
+    network = graph_of(check_text(f"use std\n{VARIETY[name]}"))
+    for level in LEVELS:
+        try:
+            picture = draw(network, level)
+        except DrawError:
+            assert level == "block"
+            assert not network.stages  # then there is no wiring to show
+            continue
+        assert problems(picture) == [], level
+
+
+def test_connections_side_by_side() -> None:
+    assert problems(compare([graph(name) for name in COMPARED])) == []
+
+
+def test_the_check_sees_what_is_wrong() -> None:
+    svg = draw(graph("danet_c_small")).decode()
+    text = re.search(r"<text[^>]*>block 0</text>\n", svg)
+    assert text is not None
+    long = text[0].replace("block 0", "block 0 and more than its box can hold")
+    place = text_area(read(text[0].replace("<text", f'<text xmlns="{SVG[1:-1]}"')))
+    middle = (place.top + place.bottom) / 2
+    line = f"M{place.left - 9},{middle}C{place.left},{middle} {place.right},{middle} {place.right},{middle}"
+    wire = f'</g><g class="edge"><path d="{line}"/>'
+    for changed, problem in (
+        (long, "leaves its box: block 0"),
+        (text[0] * 2, "overlap: block 0 / block 0"),
+        (re.sub(' x="', ' x="9', text[0]), "cut off: block 0"),
+        (text[0] + wire, "a wire crosses: block 0"),
+    ):
+        assert any(
+            p.startswith(problem) for p in problems(svg.replace(text[0], changed, 1).encode())
+        )
+
+
+# -- widths, kinds and colours --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bold", [False, True])
+def test_text_is_never_wider_than_it_was_taken_for(bold: bool) -> None:
+    font = font_of(bold)
+    for code in [*range(32, 127), *map(ord, "·–−×→…∂′é")]:
+        text = chr(code)
+        assert text_width(text, 1000, bold) >= font.getlength(text) - 1, text
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_colours_can_be_told_from_what_is_behind_them(colours: Palette) -> None:
+    for behind in ("paper", "frame", "inner", "box", "norm", "neuron", "interblock", "join"):
+        assert contrast(colours["ink"], colours[behind]) >= 4.5, behind
+    for behind in ("paper", "frame", "inner", "box"):
+        assert contrast(colours["quiet"], colours[behind]) >= 4.5, behind
+    for line in ("spike", "count", "analog", "neuron_line"):
+        for behind in ("paper", "frame", "inner"):
+            assert contrast(colours[line], colours[behind]) >= 3.0, line
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK])
+def test_each_role_has_a_colour_of_its_own(colours: Palette) -> None:
+    assert len(set(colours.values())) == len(colours)
