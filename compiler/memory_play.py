@@ -19,6 +19,9 @@ from danetc.compiler.keeps import (
 from danetc.compiler.passes.recompute import Segments
 from danetc.compiler.passes.regions import Plan, Region
 
+RANDOM_STATE = 5056
+"""Bytes of the state of torch's random numbers on a CPU, which a segment that draws keeps."""
+
 BYTES: Mapping[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
@@ -161,6 +164,10 @@ class Play:
                 last[source] = max(last[source], end)
         for id in self.graph.outputs.values():
             last[id] = len(self.order)
+        if self.fused:  # what is joined holds its parts
+            for node in reversed(self.order):
+                for source in node.inputs if node.op == "concat" else ():
+                    last[source] = max(last[source], last[node.id])
         return last
 
     def _trained(self) -> set[int]:
@@ -195,6 +202,7 @@ class Play:
             self.width,
             self.whole.steps,
             self.whole[node.inputs[0]].value.shape[-1] if node.inputs else 1,
+            self.whole[node.inputs[0]].value.shape[0] if node.inputs else 1,
             self.whole.neurons[str(node.attrs["neuron"])] if node.op == "neuron" else "",
         )
 
@@ -260,9 +268,11 @@ class Play:
             region = self.regions[node.id]
             norms = [self.whole[id] for id in region.norms if id is not None]
             extra = sum(8 * norm.value.shape[0] for norm in norms)
-            for source, norm in zip(region.inputs, region.norms, strict=True):
-                if norm is None and bits_of(self.whole[source]):
+            for source in region.inputs:
+                if bits_of(self.whole[source]):
                     record.kept.append(self._packed(source))
+                elif segment is None:
+                    wanted += self._parts(source)
                 else:
                     wanted.append(source)
             if segment is not None and bits_of(node) and not self._is_last(node, segment):
@@ -284,6 +294,13 @@ class Play:
             record.again = wanted
         return record
 
+    def _parts(self, id: int) -> list[int]:
+        """What is kept of a value that a region wants: of what is joined, the parts."""
+        node = self.whole[id]
+        if node.op != "concat":
+            return [id]
+        return [part for source in node.inputs for part in self._parts(source)]
+
     def _is_last(self, node: Node, segment: int) -> bool:
         """Whether a segment runs again no further than this neuron."""
         members = self.members[segment]
@@ -297,7 +314,8 @@ class Play:
         crossing = {
             i: None for node in self.members[segment] for i in node.inputs if i not in inside
         }
-        return [
+        state = [self.heap.new(RANDOM_STATE, "saved")] if segment in self.segments.random else []
+        return state + [
             self._packed(i) if bits_of(self.whole[i]) else self.heap.save(self.values[i])
             for i in crossing
         ]
@@ -351,16 +369,16 @@ class Play:
     def _restore(self, node: Node) -> list[Block]:
         """Whole-numbered inputs, out of their bits."""
         packed: Sequence[int] = ()
+        again: Sequence[int] = ()
         if self.fused and node.op == "neuron":
-            region = self.regions[node.id]
-            packed = [
-                i
-                for i, norm in zip(region.inputs, region.norms, strict=True)
-                if norm is None and bits_of(self.whole[i])
-            ]
+            inputs = self.regions[node.id].inputs
+            packed = [i for i in inputs if bits_of(self.whole[i])]
+            alone = node.id not in self.segments.of
+            joined = [i for i in inputs if alone and self.whole[i].op == "concat"]
+            again = [i for i in joined if i not in packed]
         elif self._packs(node):
             packed = node.inputs
-        result = []
+        result = [self.heap.new(self.elements[id] * self.width) for id in again]
         for id in packed:
             words = self.heap.new(self.elements[id])
             result.append(self.heap.new(self.elements[id] * self.width))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -104,15 +105,20 @@ class _Region(torch.autograd.Function):
         inputs = tensors[: len(call.terms)]
         ctx.call = call
         ctx.kept = [Kept(x, bits) for x, bits in zip(inputs, call.bits, strict=True)]
-        packed = [kept.keep(x) for kept, x in zip(ctx.kept, inputs, strict=True)]
+        # A segment that is to run again keeps its own inputs, not what those were joined of.
+        whole = tape() is not None
+        packed: list[Tensor] = []
+        for kept, x in zip(ctx.kept, inputs, strict=True):
+            packed += [kept.keep(x)] if whole else kept.split(x)
         ctx.save_for_backward(*packed, *tensors[len(inputs) :])
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        parts = call.split(ctx.saved_tensors)
-        inputs = [kept.restore(x) for kept, x in zip(ctx.kept, parts.inputs, strict=True)]
+        saved = iter(ctx.saved_tensors)
+        inputs = [kept.join([*islice(saved, kept.count)]) for kept in ctx.kept]
+        parts = call.split([*inputs, *saved])
         arguments = parts.arguments(call, inputs)
         grad = grads[0].unsqueeze(0) if call.timeless else grads[0]
         grad = flat_view(grad, Term(normed=False, static=False), call.last)

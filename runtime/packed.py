@@ -6,11 +6,12 @@ nothing would be kept, they are their parents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from danetc.runtime.leaf import Leaf
-from danetc.runtime.packing import Kept
+from danetc.runtime.packing import Kept, note_parts
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -150,6 +151,15 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
                 return out
         plain: Tensor = super().forward(x)
         return plain
+
+
+def joined(values: Sequence[Tensor], dim: int) -> Tensor:
+    """``torch.cat``, of which the fused neurons that read it keep the parts."""
+    out = torch.cat(list(values), dim)
+    traced = torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values)
+    if torch.is_grad_enabled() and not traced:
+        note_parts(out, values, dim)
+    return out
 
 
 class _Product(torch.autograd.Function):

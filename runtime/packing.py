@@ -86,22 +86,66 @@ class _Known(NamedTuple):
 
 
 _KNOWN = "_danetc_packed"
+_PARTS = "_danetc_parts"
+
+
+class _Parts(NamedTuple):
+    """What a tensor was joined of along ``axis`` < 0, as long as its version is the same."""
+
+    tensors: tuple[Tensor, ...]
+    axis: int
+    version: int
+
+
+def note_parts(x: Tensor, parts: Sequence[Tensor], axis: int) -> None:
+    """Have who keeps ``x``, which is ``parts`` side by side, keep the parts in place of it.
+
+    Where many read the same parts, each joined with others, these are then kept once: what n
+    densely connected layers keep grows with n, not with its square.
+    """
+    whole: list[Tensor] = []
+    for part in parts:
+        known = _parts_of(part)
+        whole += known.tensors if known is not None and known.axis == axis else (part,)
+    setattr(x, _PARTS, _Parts(tuple(whole), axis, x._version))
+
+
+def _parts_of(x: Tensor) -> _Parts | None:
+    known: _Parts | None = getattr(x if x._base is None else _owner(x), _PARTS, None)
+    return known if known is not None and known.version == x._version else None
 
 
 class Kept:
     """A tensor that a backward pass needs, in bits where it is whole-numbered.
 
     All who keep the same tensor share its bits: they are packed once, in the order in which they
-    lie in memory, so that channels that come last do so again.
+    lie in memory, so that channels that come last do so again. What is joined of parts and is kept
+    as it is may be kept as those: ``split`` and ``join`` take ``count`` tensors.
     """
 
-    __slots__ = ("bits", "dtype", "order", "shape")
+    __slots__ = ("axis", "bits", "count", "dtype", "order", "shape")
 
     def __init__(self, x: Tensor, bits: int) -> None:
         self.bits = bits
         self.shape = x.shape
         self.dtype = x.dtype
         self.order = _order(x) if bits else None
+        self.axis = 0
+        self.count = 1
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """What to keep of ``x``: its parts, or what ``keep`` says."""
+        parts = None if self.bits or torch.compiler.is_compiling() else _parts_of(x)
+        if parts is None:
+            return [self.keep(x)]
+        self.axis, self.count = parts.axis, len(parts.tensors)
+        return [part.detach() for part in parts.tensors]
+
+    def join(self, kept: Sequence[Tensor]) -> Tensor:
+        """``x`` again, of what ``split`` gave."""
+        if self.axis:
+            return torch.cat(list(kept), self.axis).view(self.shape)
+        return self.restore(kept[0])
 
     def keep(self, x: Tensor) -> Tensor:
         """What to keep of ``x``."""

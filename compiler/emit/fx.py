@@ -262,6 +262,8 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
     if isinstance(call, Function) and call.target == "operator.mul" and len(inputs) == 2:
         return _packed_product(call, *inputs)
+    if isinstance(call, Function) and call.target == "torch.cat":
+        return replace(call, target="danetc.runtime.packed.joined")
     if not isinstance(call, Module) or len(inputs) != 1:
         return call
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from danetc.runtime.packing import MAX_BITS, Kept, bits_for, pack, unpack
+from danetc.runtime.packing import MAX_BITS, Kept, bits_for, note_parts, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,3 +108,27 @@ def test_packed_again_after_a_change() -> None:
     second = Kept(x, 1).keep(x)
     assert second is not first
     assert unpack(second, x.shape, x.dtype).eq(1).all()
+
+
+def test_what_is_joined_is_kept_as_its_parts() -> None:
+    """Once, however often it is joined; as it is after a change, and in bits where it has some."""
+    a, b, c = (torch.randn(2, 3, channels, 4, 4) for channels in (1, 2, 3))
+    ab = torch.cat([a, b], -3)
+    note_parts(ab, [a, b], -3)
+    abc = torch.cat([ab, c], -3)
+    note_parts(abc, [ab, c], -3)
+    for x in (abc, abc.flatten(0, 1)):
+        kept = Kept(x, 0)
+        parts = kept.split(x)
+        assert [part.data_ptr() for part in parts] == [t.data_ptr() for t in (a, b, c)]
+        assert torch.equal(kept.join(parts), x)
+        assert kept.join(parts).shape == x.shape
+    part = Kept(abc[:1], 0)
+    assert len(part.split(abc[:1])) == 1
+    abc += 1
+    kept = Kept(abc, 0)
+    (alone,) = kept.split(abc)
+    assert kept.join([alone]) is abc
+    ab.zero_()
+    kept = Kept(ab, 1)
+    assert torch.equal(kept.join(kept.split(ab)), ab)
