@@ -1,0 +1,157 @@
+"""``danetc measure``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
+
+
+def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
+    done = danetc("measure", small, *QUICK)
+    assert done.status == 0
+    assert "note: small is untrained: its weights are the initial ones of seed 0" in done.err
+    assert "note: small: norms go by the statistics of each batch" in done.err
+    assert "small: 32 images of digits (test), norms by batch statistics" in done.out
+    assert "product of 5 layers on the main path" in done.out
+    assert "0.9 pJ an addition, 4.6 pJ a multiply-accumulate; counts multiply" in done.out
+    for layer in ("stem.spike", "stages.0.blocks.1.branch.conv2", "head.linear"):
+        assert layer in done.out
+
+
+def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    done = danetc(
+        "measure",
+        small,
+        *QUICK,
+        "--only",
+        "firing-rate,operations",
+        "--json",
+        "-o",
+        tmp_path / "out",
+    )
+    assert done.status == 0
+    record = json.loads(done.out)
+    assert record == json.loads((tmp_path / "out" / "measures.json").read_text())
+    assert record["data"]["text"] == "digits"
+    (measured,) = record["measured"]
+    assert measured["trained"] is False
+    assert measured["images"] == 32
+    assert next(layer["layer"] for layer in measured["firing_rate"]["layers"]) == "stem.spike"
+    assert measured["operations"]["model"]["addition"] == 0.9
+    assert "gradients" not in measured
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"measures.json", "firing_rate.svg", "operations.svg"}
+
+
+def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "small"
+    trained = danetc(
+        "train",
+        small,
+        "--data",
+        "digits",
+        "--set",
+        "recipe.epochs=1",
+        "--backend",
+        "eager",
+        "-o",
+        run,
+    )
+    assert trained.status == 0, trained.err
+    done = danetc("measure", run, *QUICK, "--json")
+    assert done.status == 0, done.err
+    assert "untrained" not in done.err
+    (measured,) = json.loads(done.out)["measured"]
+    assert measured["trained"] is True
+    assert measured["statistics"] == "running"
+    import danetc as package
+    from danetc.measuring import measure
+    from danetc.runtime.data import open_data
+    from danetc.runtime.seeds import epoch_order
+
+    test = open_data("digits").test
+    order = epoch_order(len(test), 0, 0)[:32]
+    images, labels = test.images[order], test.labels[order]  # type: ignore[attr-defined]
+    halves = [(images[:16], labels[:16]), (images[16:], labels[16:])]
+    expected = measure(package.load(run), halves).as_dict()
+    assert measured["firing_rate"] == json.loads(json.dumps(expected["firing_rate"]))
+
+
+def test_several_are_told_apart(danetc: Run, small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.danet"
+    other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
+    done = danetc("measure", small, other, *QUICK, "--only", "firing-rate")
+    assert done.status == 0
+    assert f"{small}: 32 images" in done.out
+    assert f"{other}: 32 images" in done.out
+
+
+def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -> None:
+    assert danetc("build", small, "-o", tmp_path / "built").status == 0
+    done = danetc("measure", tmp_path / "built", *QUICK, "--only", "input")
+    assert done.status == 0
+    assert "holds no training: its weights are taken as they are" in done.err
+    assert "norms go by the statistics of each batch" in done.err
+    asked = danetc(
+        "measure", tmp_path / "built", *QUICK, "--only", "input", "--statistics", "running"
+    )
+    assert "norms by running statistics" in asked.out
+
+
+def test_the_model_of_energy_can_be_replaced(danetc: Run, small: Path) -> None:
+    options = ("--addition", "1.5", "--mac", "3", "--counts", "additions")
+    done = danetc("measure", small, *QUICK, "--only", "operations", *options)
+    assert "as given: 1.5 pJ an addition, 3 pJ a multiply-accumulate" in done.out
+    assert "counts are added one by one" in done.out
+
+
+def test_fewer_images_than_asked_for_are_said(danetc: Run, small: Path) -> None:
+    done = danetc(
+        "measure", small, "--data", "digits", "--batch", "300", "--only", "firing-rate", "--json"
+    )
+    assert "the data set has 360 images in this split, all were measured" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("--only", "fire-rate"), 2, "there is no measure fire-rate; did you mean `firing-rate`?"),
+        (("--batches", "0"), 2, "0 is not in the range"),
+        (("--set", "classes=3"), 1, "set the network's classes to 10"),
+        (("--set", "input=image(1, 12, 12)"), 1, "set the network's input to image(1, 8, 8)"),
+        (("--batch", "1"), 1, "norms need more than one image"),
+        (("--data", "digit"), 1, "there is no data set `digit`; did you mean `digits`?"),
+        (("--network", "tiny"), 1, "tiny"),
+    ],
+)
+def test_what_cannot_be_measured(
+    danetc: Run, small: Path, arguments: tuple[str, ...], status: int, told: str
+) -> None:
+    done = danetc("measure", small, "--data", "digits", *arguments)
+    assert done.status == status
+    assert told in done.err
+    assert not done.out
+
+
+def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) -> None:
+    assert danetc("build", small, "-o", tmp_path / "built").status == 0
+    done = danetc("measure", tmp_path / "built", "--data", "digits", "--set", "steps=3")
+    assert done.status == 1
+    assert "whose network is fixed" in done.err
+    (tmp_path / "built" / "training.json").write_text("{")
+    done = danetc("measure", tmp_path / "built", "--data", "digits")
+    assert done.status == 1
+    assert "training.json is damaged" in done.err
+    (tmp_path / "empty").mkdir()
+    done = danetc("measure", tmp_path / "empty", "--data", "digits")
+    assert done.status == 1
+    assert "is no model directory" in done.err
+    assert danetc("measure", "--data", "digits").status == 2
+    assert danetc("measure", small).status == 2
