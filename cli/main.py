@@ -19,6 +19,7 @@ COMMANDS = {
     "summary": "Print what follows from a network's topology.",
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
+    "prove": "Check the paper's propositions on a network.",
     "equiv": "Say whether two specs describe one network.",
     "train": "Train a network on a data set.",
     "measure": "Measure firing rates, gradients and energy on data.",

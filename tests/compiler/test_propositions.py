@@ -1,0 +1,266 @@
+"""Propositions as facts of graphs, against networkx and against models that are run."""
+
+from __future__ import annotations
+
+import networkx
+import pytest
+import torch
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.at_start import at_start, first_output
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.facts import fewest_neurons, is_spiking, weights_of
+from danetc.compiler.graph import Graph
+from danetc.compiler.propositions import (
+    NotApplicable,
+    plan_chain,
+    plan_dense,
+    plan_variance,
+    surrogate_factors,
+)
+from danetc.compiler.segment import SegmentError, resized, segment, smallest_map
+from danetc.runtime.neuron import Neuron
+
+PLANS = {"1": plan_chain, "3": plan_variance, "4": plan_dense}
+
+
+def shipped(name: str, **settings: object) -> Graph:
+    return graph_of(check_file(name), settings=settings, passes=())
+
+
+def network(
+    stages: str, more: str = "", settings: str = "", head: str = "avgpool -> mean_over_time"
+) -> Graph:
+    text = f"""use std
+    {more}
+    network n {{
+      input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid(alpha = 4); {settings}
+      stem = conv(4) -> norm -> spike
+      stages = {stages}
+      head = {head} -> linear(5)
+    }}"""
+    return graph_of(check_text(text), passes=())
+
+
+# -- where propositions apply ----------------------------------------------------------------------
+
+APPLIES = {
+    "origin_r34": "1",
+    "tdbn_r34": "1",
+    "baa_r34": "",
+    "sew_r34": "1",
+    "danet_a_r34": "13",
+    "danet_b_r34": "1",
+    "danet_c_r34": "4",
+    "danet_d_r34": "",
+    "ms_resnet34": "13",
+    "danet_a_dense_r34": "3",
+    "spiking_densenet121": "",
+    "own_rule": "",
+    "own_connection": "",
+}
+
+
+@pytest.mark.parametrize("name", APPLIES)
+def test_where_each_proposition_applies(name: str) -> None:
+    graph = shipped(name)
+    for number, plan in PLANS.items():
+        for stage in graph.stages:
+            try:
+                plan(graph, stage)
+            except NotApplicable:
+                assert number not in APPLIES[name]
+            else:
+                assert number in APPLIES[name]
+
+
+REASONS = {
+    ("1", "origin", "densely_additive"): "feeds block 2 with sum(out[0], out[1]), not with the block before it; Proposition 4",
+    ("4", "origin", "chain"): "feeds block 2 with out[1], not with the sum of all blocks before it",
+    ("1", "baa", "chain"): "the last norm of a block stands after the addition (`stages.0.blocks.1.norm`)",
+    ("4", "baa", "densely_additive"): "silences the block",
+    ("1", "tdbn_identity", "chain"): "block 1 is not the identity where its branch gives 0: before its interblock modules it is not its input",
+    ("1", "plain", "chain"): "before its interblock modules it gives 0",
+    ("1", "sew_and", "chain"): "before its interblock modules it gives 0",
+    ("3", "sew", "chain"): "no neuron reads what is passed to block 1 (it goes to conv)",
+    ("3", "pa_b", "chain"): "(it goes to batchnorm)",
+    ("3", "bare", "chain"): "reads a sum with `stages.0.blocks.0.branch.conv2` in it, a conv",
+    ("1", "bare", "chain"): "block 1 has no norm that could start at 0",
+}  # fmt: skip
+BARE = "connection bare { each = spike -> conv; projection = conv; out = branch + shortcut }"
+
+
+@pytest.mark.parametrize(("number", "connection", "rule"), REASONS)
+def test_reasons(number: str, connection: str, rule: str) -> None:
+    graph = network(f"stage(basic(4), 3) via {connection} by {rule}", BARE)
+    with pytest.raises(NotApplicable) as caught:
+        PLANS[number](graph, graph.stages[0])
+    assert REASONS[number, connection, rule] in str(caught.value)
+
+
+def test_one_block_and_modules_after_the_join() -> None:
+    graph = network("stage(basic(4), 1) via origin")
+    for plan in PLANS.values():
+        with pytest.raises(NotApplicable, match="one block"):
+            plan(graph, graph.stages[0])
+    graph = network("stage(basic(4), 2) via origin(inter = ReLU)")
+    with pytest.raises(NotApplicable, match="stands neuron, not a spiking neuron alone"):
+        plan_chain(graph, graph.stages[0])
+
+
+def test_a_block_of_ones_is_its_shortcut_too() -> None:
+    """IAND: (1 - branch) * shortcut."""
+    graph = network("stage(basic(4), 3) via sew_iand")
+    assert plan_chain(graph, graph.stages[0]).neurons == 0
+
+
+@pytest.mark.parametrize("connection", ["origin", "sew", "pa_a", "pa_b", "tdbn"])
+def test_the_norms_that_start_at_zero_are_those_of_zero_init(connection: str) -> None:
+    graph = network(f"stage(basic(4), 3) via {connection}")
+    other = network(f"stage(basic(4), 3) via {connection}", settings="zero_init = true")
+    plan = plan_chain(graph, graph.stages[0])
+    wanted = {n.path for n in other.nodes.values() if n.attrs.get("init") == 0.0}
+    zeroed = {n.path for n in plan.graph.nodes.values() if n.attrs.get("init") == 0.0}
+    assert zeroed == {path for path in wanted if ".blocks.0." not in path}
+    assert len(zeroed) == 2
+
+
+# -- segments --------------------------------------------------------------------------------------
+
+
+def test_a_segment_is_what_lies_between() -> None:
+    graph = network("stage(basic(4), 3) via origin")
+    first, _, last = graph.stages[0].blocks
+    part = segment(graph, first.output, {"y": last.output})
+    assert part.input.id == first.output
+    assert set(part.nodes) < set(graph.nodes)
+    whole = segment(graph, graph.input.id, {"x": first.output, "y": last.output})
+    x = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    middle, y = emit(whole).double().eval()(x)
+    cut = emit(part).double().eval()
+    cut.load_state_dict({k: emit(whole).double().state_dict()[k] for k in cut.state_dict()})
+    assert torch.equal(cut(middle), y)
+
+
+def test_a_segment_that_reads_from_outside_is_an_error() -> None:
+    graph = network("stage(basic(4), 3) via origin by densely_additive")
+    _, second, last = graph.stages[0].blocks
+    with pytest.raises(SegmentError, match="lies outside"):
+        segment(graph, second.output, {"y": last.output})
+
+
+def test_resized_networks_have_the_same_weights() -> None:
+    graph = shipped("origin_r18")
+    small = resized(graph, 64, 64)
+    assert small is not None
+    assert emit(small)(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+    assert smallest_map(small) == 4
+    assert sum(weights_of(small, n) for n in small.nodes.values()) == 11_689_512
+    flat = network("stage(basic(4), 2) via origin", head="flatten")
+    assert resized(flat, 16, 16) is None
+    assert resized(flat, 8, 8) == flat
+    assert resized(network("stage(basic(4), 2) via origin -> avgpool(8)"), 4, 4) is None
+
+
+# -- at the start ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connection", ["origin", "sew", "pa_a", "pa_b", "sew_iand"])
+def test_what_is_known_at_the_start_is_what_a_model_gives(connection: str) -> None:
+    graph = network(f"stage(basic(4), 3) via {connection}", settings="zero_init = true")
+    known = at_start(graph)
+    names = {f"v{id}": id for id in graph.nodes if id != graph.input.id}
+    model = emit(segment(graph, graph.input.id, names)).double()
+    values = dict(
+        zip(names.values(), model(torch.rand(3, 3, 8, 8, dtype=torch.float64)), strict=True)
+    )
+    constant = [id for id, value in known.items() if isinstance(value, float)]
+    same = [id for id, value in known.items() if isinstance(value, int) and value != id]
+    assert constant
+    for id in constant:
+        assert bool((values[id] == known[id]).all())
+    for id in same:
+        assert torch.equal(values[id], values[int(known[id])])
+    joins = [block.join for block in graph.stages[0].blocks]
+    assert all(known[join] != join for join in joins)
+
+
+@pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF", "ALIF", "IF_soft", "MSLIF", "readout"])
+def test_first_outputs_are_those_of_the_neuron(neuron: str) -> None:
+    checked = check_text(
+        f"""use std
+        network n {{
+          input = image(3, 8, 8); steps = 1; neuron = {neuron}; surrogate = atan
+          stem = conv(4) -> spike; head = avgpool -> linear(2)
+        }}"""
+    )
+    (text,) = graph_of(checked).neurons.values()
+    inputs = [-1.5, 0.0, 0.5, 0.75, 1.0, 2.0, 3.5]
+    layer = Neuron(text, 1, 1).double()
+    expected = layer(torch.tensor([[inputs]], dtype=torch.float64)).flatten().tolist()
+    assert [first_output(text, x) for x in inputs] == pytest.approx(expected, abs=1e-7)
+
+
+# -- surrogate factors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["danet_c_small", "origin_r18", "sew_r34", "danet_a_r20", "own_neuron", "own_rule"]
+)
+def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str) -> None:
+    graph = shipped(name)
+    flow = networkx.DiGraph()
+    for node in graph.nodes.values():  # backwards: a step to what a node reads passes through it
+        for operand in node.inputs:
+            flow.add_edge(node.id, operand, weight=int(is_spiking(node)))
+    (output,) = graph.outputs.values()
+    fewest = networkx.single_source_dijkstra_path_length(flow, output)
+    for _, _, data in flow.edges(data=True):
+        data["weight"] = -data["weight"]
+    most = networkx.single_source_bellman_ford_path_length(flow, output)
+    found = surrogate_factors(graph)
+    assert set(found) == {n.id for n in graph.nodes.values() if weights_of(graph, n)}
+    for id, factors in found.items():
+        own = int(is_spiking(graph[id]))
+        assert factors.fewest == fewest[id] + own
+        assert factors.most == own - most[id]
+
+
+def test_the_first_layer_of_a_stage_has_the_factors_of_the_paths_to_its_end() -> None:
+    """The stem's norm stands before a neuron, and the paths on from there are those of facts."""
+    for name in ("origin_r50", "danet_c_r50", "danet_a_r50", "sew_r50"):
+        graph = shipped(name)
+        (output,) = graph.outputs.values()
+        stem = next(n for n in graph.nodes.values() if n.path == "stem.norm")
+        behind = is_spiking(graph[graph.stem_output]) or name != "danet_a_r50"
+        expected = fewest_neurons(graph, graph.stem_output)[output] + behind
+        assert surrogate_factors(graph)[stem.id].fewest == expected
+
+
+# -- variances -------------------------------------------------------------------------------------
+
+
+def test_squared_weights_add_up_and_start_again_at_a_projection() -> None:
+    graph = network(
+        "stage(basic(4), 3) via pa_a -> stage(basic(8), 4, stride = 2) via pa_a",
+        settings="norm = batchnorm(init = 0.5)",
+    )
+    first, second = (plan_variance(graph, stage) for stage in graph.stages)
+    assert (first.squares, first.entry) == ((0.25, 0.5), (1.0, 1.0))
+    assert not first.starts_again
+    assert (second.squares, second.entry) == ((0.5, 0.75, 1.0), (0.0, 0.0, 0.0))
+    assert second.starts_again
+
+
+def test_the_dense_form_has_the_variances_of_the_chain() -> None:
+    chain, dense = shipped("danet_a_r34"), shipped("danet_a_dense_r34")
+    for a, b in zip(chain.stages, dense.stages, strict=True):
+        one, other = plan_variance(chain, a), plan_variance(dense, b)
+        assert (one.squares, one.entry) == (other.squares, other.entry)
+
+
+def test_what_is_added_twice_counts_four_times() -> None:
+    rule = "rule twice { in[i] = 2 * out[i - 1]; result = out[n - 1] }"
+    graph = network("stage(basic(4), 3) via pa_a by twice", rule)
+    plan = plan_variance(graph, graph.stages[0])
+    assert plan.squares == (4.0, 20.0)
+    assert plan.entry == (4.0, 16.0)

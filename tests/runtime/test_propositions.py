@@ -1,0 +1,163 @@
+"""Checks by numbers: they pass for what obeys a formula, and fail for what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from danetc.compiler import check_text, graph_of
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.propositions import check_gradients, check_variances
+from danetc.runtime.reference import first_step, slope
+from torch import Tensor, nn
+
+NEURONS = [
+    "IF", "IF(v_threshold = 0.5, detach_reset = true)", "LIF", "LIF(tau = 4.0, v_rest = 0.1)", "PLIF",
+    "PLIF(tau = 3.0)", "IF_soft", "LIF_soft", "ALIF", "MSLIF", "readout", "ReLU",
+]  # fmt: skip
+SURROGATES = ["sigmoid(alpha = 4)", "atan", "triangle", "rectangle"]
+
+
+def program(neuron: str, surrogate: str = "sigmoid(alpha = 4)") -> str:
+    checked = check_text(
+        f"""use std
+        network n {{
+          input = image(3, 8, 8); steps = 1; neuron = {neuron}; surrogate = {surrogate}
+          stem = conv(4) -> spike; head = avgpool -> linear(2)
+        }}"""
+    )
+    (text,) = graph_of(checked).neurons.values()
+    return text
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_the_reference_agrees_with_the_kernels(neuron: str, surrogate: str) -> None:
+    text = program(neuron, surrogate)
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.randn(1, 3, 50, generator=generator, dtype=torch.float64)
+    x[0, 0, :2] = torch.tensor([0.0, 1.0])
+    x.requires_grad_()
+    y = Neuron(text, 1, 1).double()(x)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(first_step(text, x.detach()), y.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(slope(text, x), grad, rtol=1e-12, atol=1e-12)
+
+
+def test_the_slope_is_the_derivative_of_eq_2() -> None:
+    x = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    z = torch.sigmoid(4 * (x - 1))
+    torch.testing.assert_close(slope(program("IF"), x), 4 * z * (1 - z))
+    assert slope(program("IF"), x)[1] == 1.0
+
+
+class Blocks(nn.Module):
+    """Blocks whose branches give 0, fed by the last output or by the sum of all.
+
+    ``leak`` lets a little of a neighbouring place through, ``factor`` scales what a neuron gives.
+    """
+
+    def __init__(self, count: int, dense: bool, leak: float = 0.0, factor: float = 1.0) -> None:
+        super().__init__()
+        self.count, self.dense, self.leak, self.factor = count, dense, leak, factor
+        self.neuron = Neuron(program("IF"), 1, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs, given = [x], []
+        for _ in range(self.count):
+            drive = torch.stack(outputs).sum(0) if self.dense else outputs[-1]
+            given.append(drive)
+            outputs.append(self.factor * self.neuron(drive) + self.leak * drive.roll(1, -1))
+            given.append(outputs[-1])
+        return tuple(given)
+
+
+def spikes() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 2, (1, 2, 3, 4, 4), generator=generator).double()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_blocks_that_obey_the_formula(dense: bool) -> None:
+    found = check_gradients(Blocks(3, dense), spikes(), [program("IF")] * 3, dense=dense)
+    assert found.holds
+    assert found.bounded == dense
+    assert found.pairs == 5
+    silent = 4 * torch.sigmoid(torch.tensor(-4.0)) * torch.sigmoid(torch.tensor(4.0))
+    assert found.silent is not None
+    assert found.spiking is not None
+    if not dense:
+        assert found.spiking == pytest.approx(1.0)
+        assert found.silent == pytest.approx(float(silent) ** 3, rel=1e-6)
+    else:  # silent places stay silent: g = silent throughout; spiking ones add up: 1, 2, 4
+        assert found.silent == pytest.approx(float(silent * (1 + silent) ** 2), rel=1e-6)
+    assert found.bounds[0] < found.bounds[1]
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("change", [{"leak": 1e-3}, {"factor": 1.001}])
+def test_blocks_that_do_not(dense: bool, change: dict[str, float]) -> None:
+    model = Blocks(3, dense, **change)
+    assert not check_gradients(model, spikes(), [program("IF")] * 3, dense=dense).holds
+
+
+def test_one_formula_is_not_the_other() -> None:
+    programs = [program("IF")] * 3
+    assert not check_gradients(Blocks(3, dense=True), spikes(), programs, dense=False).holds
+    assert not check_gradients(Blocks(3, dense=False), spikes(), programs, dense=True).holds
+    two = [program("IF")]  # with two blocks they are one
+    assert check_gradients(Blocks(1, dense=True), spikes(), two, dense=False).holds
+
+
+def test_another_surrogate_is_seen() -> None:
+    programs = [program("IF", "atan")] * 3
+    assert not check_gradients(Blocks(3, dense=False), spikes(), programs, dense=False).holds
+
+
+def test_a_gradient_below_the_bound_is_seen() -> None:
+    found = check_gradients(
+        Blocks(2, dense=True, factor=0.5), spikes(), [program("IF")] * 2, dense=True
+    )
+    assert not found.bounded
+
+
+class Sums(nn.Module):
+    """Normal noise of given variances, added to what is taken."""
+
+    def __init__(self, variances: list[float]) -> None:
+        super().__init__()
+        self.variances = variances
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        given = []
+        for variance in self.variances:
+            x = x + variance**0.5 * torch.randn(x.shape)
+            given.append(x)
+        return tuple(given)
+
+
+def test_variances() -> None:
+    torch.manual_seed(123)  # not what the check draws its input from
+    models: list[Callable[[], nn.Module]] = [lambda: Sums([1.0, 4.0])] * 2
+    size = (1, 16, 32, 4, 4)
+    assert check_variances(models, size, (1.0, 5.0), (1.0, 1.0)).holds
+    wrong = check_variances(models, size, (1.0, 3.0), (1.0, 1.0))
+    assert not wrong.holds
+    assert wrong.measured[1] == pytest.approx(6.0, rel=0.05)
+    assert not check_variances(models, size, (1.0, 5.0), (0.0, 0.0)).holds
+
+
+def test_the_mean_of_a_channel_is_no_variance() -> None:
+    shift = torch.arange(8.0).reshape(8, 1, 1)
+    found = check_variances([lambda: Shifted(shift)], (1, 32, 8, 4, 4), (0.0,), (1.0,))
+    assert found.holds
+
+
+class Shifted(nn.Module):
+    def __init__(self, shift: Tensor) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
