@@ -8,7 +8,7 @@ from pathlib import Path
 import danetc
 import pytest
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.draw import to_svg
+from danetc.compiler.draw import compare, to_svg
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile
@@ -60,3 +60,11 @@ def test_the_picture_is_what_draw_gives() -> None:
     """Its words: where they stand may differ between versions of Graphviz."""
     svg = (ROOT / "docs" / "danet_c_small.svg").read_text(encoding="utf-8")
     assert words(svg) == words(to_svg(graph_of(check_file("danet_c_small"))))
+
+
+def test_the_figure_is_what_its_command_gives() -> None:
+    command = re.search(r"danetc draw --compare (.*) -o docs/figure1.svg", README)
+    assert command is not None
+    graphs = [graph_of(check_file(name)) for name in command[1].split()]
+    svg = (ROOT / "docs" / "figure1.svg").read_text(encoding="utf-8")
+    assert words(svg) == words(compare(graphs).decode("utf-8"))
