@@ -7,7 +7,7 @@ CPU, found by recording its allocator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -15,11 +15,14 @@ from math import prod
 from danetc.compiler.graph import Node
 from danetc.dsl.derivative import differentiate
 from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.ssa import Op
 
 PLACE = 8
 """Bytes of the place of a maximum (int64)."""
 WIDE = 4
 """Bytes of the numbers that membrane potentials are computed in at least (float32)."""
+CHANNEL_BLOCK = 16
+"""Channels in a block of oneDNN's maps (with AVX-512): fewer take as much memory as these."""
 WORD_BYTES = 3
 """Bytes a value while spikes or counts are packed: the byte and two 64-bit words of eight."""
 
@@ -34,6 +37,7 @@ class Sizes:
     width: int
     steps: int
     columns: int = 1  # of the first operand
+    channels: int = 1  # of the first operand
     program: str = ""
 
 
@@ -67,12 +71,23 @@ class Keeps:
         return not (self.inputs or self.output) and (self.small or self.extra is _nothing)
 
 
+def _blocked(sizes: Sizes) -> tuple[int, int]:
+    """Bytes of a convolution's input and result as oneDNN lays them out, in blocks of channels."""
+    channels = (sizes.channels, sizes.node.value.shape[0])
+    given, made = (-(-count // CHANNEL_BLOCK) * CHANNEL_BLOCK / count for count in channels)
+    return int(sizes.inputs[0] * given) * sizes.width, int(sizes.output * made) * sizes.width
+
+
 def _conv_forward(sizes: Sizes) -> int:
-    return sizes.output * sizes.width  # oneDNN's blocked result, before it is put in rows
+    """The blocked result, before it is put in rows; and the input, while that is not there yet."""
+    given, made = _blocked(sizes)
+    if sizes.channels < CHANNEL_BLOCK and sizes.node.attrs["kernel"] != 1:
+        return made  # such an input is read as it is
+    return max(made, given + made - sizes.output * sizes.width)
 
 
 def _conv_backward(sizes: Sizes) -> int:
-    return (sizes.output + sizes.inputs[0]) * sizes.width
+    return sum(_blocked(sizes))
 
 
 def _norm_backward(sizes: Sizes) -> int:
@@ -89,11 +104,32 @@ def _statistics(sizes: Sizes) -> int:
     return 2 * 4 * sizes.node.value.shape[0]
 
 
+def _normed(sizes: Sizes) -> int:
+    """Statistics, and what is normed but not yet scaled."""
+    return _statistics(sizes) + sizes.inputs[0] * sizes.width
+
+
 @lru_cache(maxsize=256)
 def _program(text: str) -> tuple[int, int, int]:
-    """States of a neuron, operations of a step forward and back."""
+    """States of a neuron, and the maps that a step makes forward and back."""
     program = NeuronProgram.parse(text)
-    return len(program.states), len(program.ops), len(differentiate(program).ops)
+    learnables = [item.parameter for item in program.learnables]
+    forward, backward = (
+        _maps(ops, learnables) for ops in (program.ops, differentiate(program).ops)
+    )
+    return len(program.states), forward, backward
+
+
+def _maps(ops: Iterable[Op], learnables: Iterable[str]) -> int:
+    """How many operations give a map, and not one number for the whole layer."""
+    numbers = set(learnables)
+    count = 0
+    for op in ops:
+        if op.opcode == "total" or all(isinstance(a, float) or a in numbers for a in op.args):
+            numbers.add(op.name)
+        else:
+            count += 1
+    return count
 
 
 def _neuron_forward(sizes: Sizes) -> int:
@@ -113,7 +149,7 @@ KEEPS: Mapping[str, Keeps] = {
     "conv": Keeps(inputs=True, forward=_conv_forward, backward=_conv_backward),
     "linear": Keeps(inputs=True),
     "batchnorm": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
-    "tebn": Keeps(inputs=True, output=True, extra=_statistics, small=True, backward=_norm_backward),
+    "tebn": Keeps(inputs=True, extra=_normed, backward=_norm_backward),
     "groupnorm": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
     "tdbn": Keeps(inputs=True, extra=_statistics, small=True, backward=_norm_backward),
     "neuron": Keeps(inputs=True, small=True, forward=_neuron_forward, backward=_neuron_backward),

@@ -27,6 +27,9 @@ from danetc.runtime import packing
 from danetc.runtime.memory import peak_bytes, saved_bytes
 from torch.nn import functional as F
 
+from tests.differential import helpers
+from tests.differential.networks import VARIETY
+
 
 @cache
 def network(spec: str, image: int = 32, steps: int = 4, width: int = 64) -> Graph:
@@ -116,6 +119,36 @@ def test_prediction_of_mixed_precision(policy: str) -> None:
     assert plan.weights == weights
     assert plan.held == pytest.approx(saved, rel=0.1)
     assert plan.total - plan.weights == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("tdbn", "fused"),  # a norm of spikes keeps bits
+        ("tebn", "eager"),  # keeps what it has normed, before it is scaled
+        ("dropped", "eager"),  # keeps the state of the random numbers
+        ("own_neurons", "eager"),  # numbers of the whole layer are no maps
+        ("inception", "eager"),  # fewer channels than a block of oneDNN's
+    ],
+)
+def test_prediction_of_what_is_rare(name: str, backend: str, policy: str) -> None:
+    graph = helpers.text(VARIETY[name].replace("8, 8)", "24, 24)"))
+    model = emit(graph, backend=backend, memory=policy)
+    steps = (graph.steps,) if graph.input.value.varies else ()
+    x = torch.rand(*steps, 16, *graph.input.value.shape)
+
+    def loss() -> torch.Tensor:
+        return model(x).square().sum()
+
+    def step() -> None:
+        loss().backward()
+        model.zero_grad()
+
+    step()
+    plan = predict(graph, 16, backend, policy)
+    assert plan.held == pytest.approx(saved_bytes(loss), rel=0.05)
+    assert plan.total - plan.weights == pytest.approx(peak_bytes(step), rel=0.15)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
