@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from danetc.dsl.recipe import Item
 from danetc.dsl.recipe_schema import ITEMS
+from danetc.runtime.augment_rows import CropRows, FlipRows, Rows, Same, apply_rows
 from danetc.runtime.errors import DataError
 from danetc.runtime.seeds import kept_random_state
 from torch import Tensor, nn
@@ -34,27 +35,46 @@ _COLOURS = frozenset(
     {"auto_augment", "trivial_augment", "rand_augment", "color_jitter", "normalize"}
 )
 _FIXED = frozenset({"resize", "center_crop", "normalize"})  # draw nothing
-_PER_BATCH = frozenset({"center_crop", "normalize"})  # and move or scale single values alone
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTransform:
     """The steps that change one image, and how its values become the network's.
 
-    ``random`` says that a step draws; ``per_batch`` that the steps may be applied to a whole batch
-    [N, ...] and give the same bits as to its images one by one.
+    ``random`` says that a step draws. ``rows`` are the same steps for a batch, where all of them
+    have that form (see ``augment_rows``), else None.
     """
 
-    steps: nn.Sequential
+    steps: tuple[tuple[str, nn.Module], ...]
+    rows: tuple[Rows, ...] | None
     events: bool
     random: bool
-    per_batch: bool
 
     def __call__(self, image: Tensor) -> Tensor:
         """An image [C, H, W] (uint8, or a float from 0 to 1) or frames of events [T, C, H, W],
-        through all steps; gives floats.
+        through all steps; gives floats. Raises DataError where a step cannot be applied to it.
         """
-        return self.finish(self.steps(image))
+        return self.finish(self.change(image))
+
+    def change(self, image: Tensor) -> Tensor:
+        """An image through all steps, its values as they come out of them."""
+        for name, step in self.steps:
+            try:
+                image = step(image)
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise _unfit(name, image, error) from error
+        return image
+
+    def change_rows(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Images [N, ...] of one size as ``change`` gives them one by one, each after torch's CPU
+        generator is given its seed. Only where there are ``rows``.
+        """
+        assert self.rows is not None, "steps that have no form for batches"
+        try:
+            return apply_rows(self.rows, images, seeds if self.random else ())
+        except ValueError as error:
+            names = " -> ".join(dict.fromkeys(name for name, _ in self.steps))
+            raise _unfit(names, images[0], error) from error
 
     def finish(self, images: Tensor) -> Tensor:
         """Values as numbers of a network: bytes from 0 to 255 become float32 from 0 to 1, or, where
@@ -62,7 +82,16 @@ class ImageTransform:
         """
         if images.is_floating_point():
             return images
-        return F.to_dtype(images, torch.float32, scale=not self.events)
+        floats: Tensor = F.to_dtype(images, torch.float32, scale=not self.events)
+        return floats
+
+
+def _unfit(name: str, image: Tensor, error: Exception) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    shape = " x ".join(map(str, image.shape))
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return DataError(f"`{name}` cannot be applied to an image of {shape}: {reason}")
 
 
 def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTransform:
@@ -78,15 +107,17 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
                 f"`{item.name}` changes colours, and frames of events hold counts; leave it out "
                 "of the recipe"
             )
-    steps = [step for item in own for step in _steps(item)]
-    if events:
-        steps.insert(0, v2.ToDtype(torch.float32))  # a resize would round counts to whole ones
-    names = {item.name for item in own}
+    steps = [(item.name, step) for item in own for step in _steps(item)]
+    rows = [row for item in own for row in _rows(item)]
+    if events:  # as floats: a resize would round counts to whole ones
+        floats = v2.ToDtype(torch.float32)
+        steps.insert(0, ("events", floats))
+        rows.insert(0, Same(floats))
     return ImageTransform(
-        nn.Sequential(*steps),
+        tuple(steps),
+        None if None in rows else tuple(row for row in rows if row is not None),
         events,
-        random=not names <= _FIXED,
-        per_batch=names <= _PER_BATCH,
+        random=any(item.name not in _FIXED for item in own),
     )
 
 
@@ -155,6 +186,21 @@ def _steps(item: Item) -> list[nn.Module]:
             raise NotImplementedError(f"a recipe step without a transform: {name}")
     assert isinstance(step, nn.Module)
     return [step]
+
+
+def _rows(item: Item) -> list[Rows | None]:
+    """The steps of an item for a batch; None for one that has no such form."""
+    match item.name:
+        case "random_crop":
+            return [CropRows(item.integer("size"), item.integer("padding"))]
+        case "horizontal_flip":
+            return [FlipRows(item.number("p"))]
+        case "center_crop":
+            return [Same(step, item.integer("size")) for step in _steps(item)]
+        case "normalize":
+            return [Same(step) for step in _steps(item)]
+        case _:
+            return [None]
 
 
 class _Normalize(nn.Module):

@@ -105,7 +105,7 @@ class Batches:
         self._jobs = _Jobs(epoch_order(0, 0, 0), [], 0)
         self._loader: DataLoader[Batch | str] | None = None
         # (Rows of a tensor are taken faster than they are handed from process to process.)
-        if workers and not self._fetcher.at_once:
+        if workers and not (self._fetcher.at_once and not transform.random):
             self._loader = DataLoader(
                 self._fetcher,
                 batch_sampler=self._jobs,
@@ -244,8 +244,8 @@ class _Fetcher(Dataset[Batch | str]):
 
     @property
     def at_once(self) -> bool:
-        """Whether a batch is a matter of taking rows: the same bits as one after the other."""
-        return isinstance(self.source, Memory) and self.transform.per_batch
+        """Whether a batch is made of rows of a tensor: the same bits as one after the other."""
+        return isinstance(self.source, Memory) and self.transform.rows is not None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -257,15 +257,17 @@ class _Fetcher(Dataset[Batch | str]):
         """
         epoch, *indices = job
         try:
-            return self._at_once(indices) if self.at_once else self._one_by_one(epoch, indices)
+            make = self._at_once if self.at_once else self._one_by_one
+            return make(epoch, indices)
         except DataError as error:
             return str(error)
 
-    def _at_once(self, indices: list[int]) -> Batch:
+    def _at_once(self, epoch: int, indices: list[int]) -> Batch:
         assert isinstance(self.source, Memory)
         chosen = torch.tensor(indices, dtype=torch.int64)
-        images = self.transform(self.source.images[chosen])
-        return Batch(images, self.source.labels[chosen], chosen)
+        seeds = [sample_seed(self.seed, epoch, index) for index in indices]
+        images = self.transform.change_rows(self.source.images[chosen], seeds)
+        return Batch(self.transform.finish(images), self.source.labels[chosen], chosen)
 
     def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
         images: list[Tensor] = []
@@ -283,7 +285,7 @@ class _Fetcher(Dataset[Batch | str]):
                     continue
                 if self.transform.random:
                     generator.manual_seed(sample_seed(self.seed, epoch, index))
-                image = self.transform.steps(sample)
+                image = self.transform.change(sample)
                 self._check_shape(image, index)
                 images.append(image)
                 labels.append(label)

@@ -217,7 +217,7 @@ def memory_fingerprint(*sources: Memory) -> str:
     for source in sources:
         for tensor in (source.images, source.labels):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(memoryview(tensor.contiguous().numpy()))
+            digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 

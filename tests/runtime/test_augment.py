@@ -79,16 +79,66 @@ def test_a_step_gives_what_torchvision_gives(name: str, dtype: torch.dtype, chan
 
 
 @pytest.mark.parametrize("name", ONE_IMAGE)
-def test_a_transform_knows_whether_it_draws_and_whether_a_batch_is_the_same(name: str) -> None:
+def test_a_transform_knows_whether_it_draws(name: str) -> None:
     transform = image_transform([item(name)])
-    images = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 12, 12), dtype=torch.uint8)
     before = torch.get_rng_state()
-    one_by_one = torch.stack([transform(image) for image in images])
-    drew = not torch.equal(torch.get_rng_state(), before)
-    assert transform.random or not drew
-    if transform.per_batch:
-        assert torch.equal(transform(images), one_by_one)
-    assert transform.per_batch == (name in ("center_crop", "normalize"))
+    transform(image)
+    assert transform.random == (not torch.equal(torch.get_rng_state(), before))
+
+
+ROWS = ["random_crop", "horizontal_flip", "center_crop", "normalize"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *([name] for name in ROWS),
+        [],
+        ["random_crop", "horizontal_flip", "center_crop", "normalize"],
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 12, 12), (3, 6, 9)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_a_batch_at_once_is_its_images_one_by_one(
+    names: list[str], shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    transform = image_transform([item(name) for name in names])
+    images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8).to(dtype)
+    seeds = list(range(100, 140))
+    before = torch.get_rng_state()
+    together = transform.change_rows(images, seeds)
+    assert torch.equal(torch.get_rng_state(), before)
+    one_by_one = []
+    for image, seed in zip(images, seeds, strict=True):
+        torch.manual_seed(seed)
+        one_by_one.append(transform.change(image))
+    assert torch.equal(together, torch.stack(one_by_one))
+
+
+def test_steps_without_a_form_for_batches_are_known() -> None:
+    for name in ONE_IMAGE:
+        assert (image_transform([item(name)]).rows is not None) == (name in ROWS)
+    assert image_transform([item("random_crop"), item("resize")]).rows is None
+
+
+def test_frames_of_events_at_once() -> None:
+    transform = image_transform([item("random_crop"), item("horizontal_flip")], events=True)
+    frames = torch.randint(0, 9, (10, 4, 2, 8, 8), dtype=torch.uint8)
+    together = transform.change_rows(frames, list(range(10)))
+    for index in range(10):
+        torch.manual_seed(index)
+        assert torch.equal(together[index], transform.change(frames[index]))
+
+
+def test_a_step_that_cannot_be_applied_is_named() -> None:
+    transform = image_transform([Item("random_crop", (("size", 28), ("padding", 2)))])
+    for call in (transform, lambda image: transform.change_rows(image.unsqueeze(0), [0])):
+        with pytest.raises(DataError, match=r"`random_crop` cannot be applied to .* 1 x 8 x 8: "):
+            call(torch.rand(1, 8, 8))
+    jitter = image_transform([item("color_jitter")])
+    with pytest.raises(DataError, match=r"`color_jitter` cannot be applied to .* of 5 x 8 x 8: "):
+        jitter(torch.rand(5, 8, 8))
 
 
 def test_no_steps_only_scale_the_values() -> None:
@@ -96,7 +146,7 @@ def test_no_steps_only_scale_the_values() -> None:
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert torch.equal(transform(image), v2.functional.to_dtype(image, torch.float32, scale=True))
     assert torch.equal(transform(image / 255), image / 255)
-    assert (transform.random, transform.per_batch) == (False, True)
+    assert (transform.random, transform.rows) == (False, ())
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

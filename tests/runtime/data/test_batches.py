@@ -194,10 +194,12 @@ def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
         def where(self, index: int) -> str:
             return source.where(index)
 
-    for items in ([], [Item("center_crop", (("size", 9),))], [CROP, FLIP]):
+    for items in ([], [Item("center_crop", (("size", 9),))], [CROP, FLIP], [FLIP, AUTO]):
         transform = image_transform(items)
         hidden: Any = Hidden()
         assert_same(collect(source, transform=transform), collect(hidden, transform=transform))
+        plain = collect(source, transform=transform, workers=1)
+        assert_same(plain, collect(hidden, transform=transform))
 
 
 def test_several_threads_change_no_bit(make_folder: MakeFolder) -> None:
