@@ -97,14 +97,15 @@ def class_files(
             f"{empty} holds no {what} ({', '.join(extensions)}); "
             "fill it, or take the class away from train and val"
         )
-    return Strings(os.path.relpath(path, split) for path, _ in found), labels
+    below = f"{split}{os.sep}"
+    return Strings(path.removeprefix(below) for path, _ in found), labels
 
 
 def files_fingerprint(classes: Sequence[str], *parts: tuple[Path, Strings, Tensor]) -> str:
     """Of all names and labels, and of the sizes of files evenly spread over them."""
     facts: list[object] = [tuple(classes)]
     for root, names, labels in parts:
-        facts += [(names[index], int(labels[index])) for index in range(len(names))]
+        facts += [names.digest(), labels.bincount().tolist()]
         try:
             facts += [
                 (root / names[index]).stat().st_size

@@ -88,8 +88,14 @@ class Strings(Sequence[str]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's overloads
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        start, end = int(self._ends[index]), int(self._ends[index + 1])
+        place = range(len(self))[index]
+        start, end = int(self._ends[place]), int(self._ends[place + 1])
         return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
+
+    def digest(self) -> str:
+        """A checksum of all the texts."""
+        parts = (self._ends.numpy().data, self._bytes.numpy().data)
+        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

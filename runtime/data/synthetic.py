@@ -88,7 +88,7 @@ def _split(options: Options, purpose: str, count: int, patterns: torch.Tensor) -
         some = images[start : start + 1024].to(torch.int32)
         own = patterns[labels[start : start + 1024]].to(torch.int32)
         mixed = (share * some + (100 - share) * own).div_(100, rounding_mode="floor")
-        if options.frames:  # events are few: the brightest eighth of the values is one each
+        if options.frames:  # events are few: the brightest values are one each, some 10 to 20 %
             mixed = (mixed >= 224 - share).to(torch.int32)
         images[start : start + 1024] = mixed.to(torch.uint8)
     return Memory(images, labels, f"synthetic ({purpose})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,16 @@ import pytest
 import torch
 from danetc.dsl.recipe import Item
 from danetc.runtime.augment import image_transform
-from danetc.runtime.data import Batch, Batches, DataError, Memory, Source, loader_death, open_data
+from danetc.runtime.data import (
+    Batch,
+    Batches,
+    DataError,
+    Memory,
+    Source,
+    loader_death,
+    open_data,
+    with_channels,
+)
 from danetc.runtime.seeds import epoch_order, sample_seed
 from torch.utils.data import DataLoader
 from torchvision.transforms import AutoAugmentPolicy, v2
@@ -293,6 +303,16 @@ def test_a_worker_outlives_the_signals_that_ask_the_main_process_to_save(source:
     assert not worker.is_alive()
 
 
+def test_what_a_worker_is_given_can_be_sent_to_it(make_folder: MakeFolder, source: Source) -> None:
+    """Where processes are not forked (Python 3.14's default), it travels as bytes."""
+    data = with_channels(open_data(f"folder:{make_folder(size=(16, 16))}", classes=2), 1)
+    for each in (data.train, source):
+        batches = Batches(each, RANDOM, batch=4, seed=0, train=True)
+        sent = pickle.loads(pickle.dumps(batches._fetcher))
+        ours, theirs = (fetcher.__getitems__([0, 3, 1, 2]) for fetcher in (batches._fetcher, sent))
+        assert torch.equal(ours.images, theirs.images)
+
+
 def test_other_errors_are_no_worker_that_died() -> None:
     assert loader_death(RuntimeError("out of memory")) is None
     assert loader_death(ValueError("DataLoader worker")) is None
@@ -304,6 +324,9 @@ def test_a_path_of_any_bytes_is_kept(tmp_path: Path) -> None:
     names = ["a", "", "ä/ö.png", os.fsdecode(b"\xff.png")]
     kept = Strings(names)
     assert list(kept) == names
-    assert kept[1:3] == names[1:3]
+    assert (kept[1:3], kept[-1]) == (names[1:3], names[-1])
+    assert kept.digest() == Strings(names).digest() != Strings(["a", "ä/ö.png"]).digest()
+    with pytest.raises(IndexError):
+        kept[4]
     assert len(kept) == 4
     assert len(Strings([])) == 0
