@@ -14,7 +14,7 @@ from pathlib import Path
 
 from danetc.compiler.draw.gv import to_gv
 from danetc.compiler.draw.sheet import Sheet
-from danetc.compiler.draw.theme import Theme, dark_mode_css, palette
+from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean, told
 
 FORMATS = ("svg", "png", "pdf", "gv")
@@ -127,7 +127,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
     svg = _TITLE.sub(title, svg)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (?:font-family="[^"]*"|xml:space="preserve")', "", svg)
-    label = f'role="img" aria-label="{escape(name)}: topology" font-family="{_FONTS}" xml:space="preserve"'
+    label = f'class="{CSS_CLASS}" role="img" aria-label="{escape(name)}: topology" font-family="{_FONTS}" xml:space="preserve"'
     style = f"<style>{dark_mode_css()}</style>\n" if theme == "auto" else ""
     before, sign, after = svg.partition("<svg")
     attributes, end, rest = after.partition(">")

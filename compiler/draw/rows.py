@@ -26,7 +26,8 @@ from danetc.compiler.draw.sheet import (
 PAGE = 1120.0
 _STEP = 7.0  # between lines that run side by side
 _CLEAR = 10.0  # between a line and a box
-_SMALL_UNIT = 90.0
+_SMALL_UNIT = 90.0  # a unit that may stand out of the page by _OVER, with an output behind it
+_OVER = 320.0
 _PORT = 18.0  # between two wires into one unit
 
 
@@ -105,8 +106,8 @@ class _Rows:
         used = 0.0
         for key in self.units:
             need = self._need(key)
-            alone = self.units[key].sheet.width < _SMALL_UNIT  # it may stand out a little
-            if rows[-1] and used + need > page + (_SMALL_UNIT if alone else 0):
+            over = _OVER if self.units[key].sheet.width < _SMALL_UNIT else 0.0
+            if rows[-1] and used + need > page + over:
                 rows.append([])
                 used = 0.0
             rows[-1].append(key)

@@ -93,7 +93,11 @@ def columns(rows: Rows) -> tuple[float, ...]:
         for i in range(count)
     ]
     wide = max((row[0].width() for row in rows if any(c.wide for c in row)), default=0.0)
-    widths[-1] += max(0.0, wide + _CELL_GAP - sum(widths))
+    missing = wide + _CELL_GAP - sum(widths)
+    if missing > 0 and narrow:
+        widths.append(missing)  # of its own, so that the last column is not drawn out
+    elif missing > 0:
+        widths[-1] += missing
     return tuple(widths)
 
 

@@ -104,16 +104,26 @@ def layer_rows(nodes: Iterable[Node], depth: int) -> list[tuple[Cell, ...]]:
                 line.append(node)
                 continue
         rows.append((scope, [node]))
-    named = any(scope not in ("branch", "") for scope, _ in rows)
-    lead = max((_weighted(line) for _, line in rows), default=0)
-    found = []
+    regular = [line for _, line in rows if _is_regular(line)]
+    named = any(scope not in ("branch", "") for scope, line in rows if _is_regular(line))
+    lead = max(map(_weighted, regular), default=0)
+    found: list[tuple[Cell, ...]] = []
     before = ""
     for scope, line in rows:
         label = clean(scope, 16) if scope not in (before, "branch") else ""
-        cells = (*[Cell("")] * (lead - _weighted(line)), *map(_cell, line))
-        found.append((Cell(label, ink="quiet", size=SMALL), *cells) if named else cells)
         before = scope
+        if _is_regular(line):
+            cells = (*[Cell("")] * (lead - _weighted(line)), *map(_cell, line))
+            found.append((Cell(label, ink="quiet", size=SMALL), *cells) if named else cells)
+        else:
+            words = " · ".join(map(layer, line))
+            found.append((Cell(f"{label}: {words}" if label else words, wide=True),))
     return found
+
+
+def _is_regular(line: Sequence[Node]) -> bool:
+    """Whether a line is that of one weighted layer; only such lines stand in columns."""
+    return sum(node.op in ("conv", "linear") for node in line) == 1 and len(line) <= 4
 
 
 def _weighted(line: Sequence[Node]) -> int:

@@ -29,6 +29,7 @@ Role = Literal[
     "analog",
     "none",  # transparent
 ]
+CSS_CLASS = "danetc-topology"
 Theme = Literal["auto", "light", "dark"]
 Palette = Mapping[Role, str]
 
@@ -82,11 +83,14 @@ def palette(theme: Theme) -> Palette:
 
 
 def dark_mode_css() -> str:
-    """A style sheet that turns a light picture dark where the viewer prefers that."""
+    """A style sheet that turns a light picture dark where the viewer prefers that.
+
+    It leaves alone what else there is on a page, such as a notebook, that holds the picture.
+    """
     rules = []
     for role, light in LIGHT.items():
         if role == "none":
             continue
-        rules.append(f'[fill="{light}"]{{fill:{DARK[role]}}}')
-        rules.append(f'[stroke="{light}"]{{stroke:{DARK[role]}}}')
+        rules.append(f'.{CSS_CLASS} [fill="{light}"]{{fill:{DARK[role]}}}')
+        rules.append(f'.{CSS_CLASS} [stroke="{light}"]{{stroke:{DARK[role]}}}')
     return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"

@@ -69,6 +69,7 @@ def test_kinds_differ_without_colour() -> None:
 def test_themes(small: Graph) -> None:
     auto, light, dark = (draw(small, theme=theme).decode() for theme in THEMES)
     assert "prefers-color-scheme: dark" in auto
+    assert read(auto).get("class") == "danetc-topology"
     assert "<style>" not in light + dark
     used = {
         theme: set(re.findall(r'(?:fill|stroke)="(#\w+)"', text.partition("</style>")[2] or text))
@@ -78,7 +79,7 @@ def test_themes(small: Graph) -> None:
     assert used["dark"] <= set(DARK.values())
     for role, colour in LIGHT.items():
         if colour in used["auto"]:
-            assert f'[fill="{colour}"]{{fill:{DARK[role]}}}' in auto
+            assert f'.danetc-topology [fill="{colour}"]{{fill:{DARK[role]}}}' in auto
             assert DARK[role] in used["dark"]
 
 
