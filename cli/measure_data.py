@@ -65,7 +65,7 @@ def open_subject(
         )
     model = load(source, backend="eager", memory="none")
     record = _record(Path(source))
-    notices = ()
+    notices: tuple[str, ...] = ()
     if record is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)
     return Subject(source, model, record is not None, _evaluate(source, record), notices)

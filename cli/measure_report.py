@@ -50,10 +50,9 @@ def totals(measures: Measures) -> list[str]:
         )
         lines += [f"  not measured: {reason}" for reason in potentials.skipped]
     if (gradients := measures.gradients) is not None:
-        worst = max((each.residual for each in gradients.parameters), default=0.0)
         lines.append(
             f"gradients           loss {gradients.loss:.4f}; the parts add up to the whole within "
-            f"{worst:.1e} of it"
+            f"{gradients.residual:.1e} of it"
         )
     if (counted := measures.operations) is not None:
         model = counted.model

@@ -239,7 +239,7 @@ def _measure(
 
 
 def _labels(subjects: list[Subject]) -> list[str]:
-    """What each is called: its network, or its place where networks share a name."""
+    """What each is called: its network; its directory or file where networks share a name."""
     from danetc.compiler.graph import Graph
 
     names = []
@@ -247,8 +247,11 @@ def _labels(subjects: list[Subject]) -> list[str]:
         graph = subject.model.topology
         assert isinstance(graph, Graph)
         names.append(graph.name)
-    shared = len(set(names)) < len(names)
-    return [subject.source for subject in subjects] if shared else names
+    sources = [subject.source for subject in subjects]
+    for labels in (names, [Path(source).resolve().stem for source in sources]):
+        if len(set(labels)) == len(labels):
+            return labels
+    return sources
 
 
 def _headline(label: str, measures: Measures, data: str, split: str) -> str:

@@ -34,8 +34,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class GradientNorm:
     """Euclidean norms of a parameter's gradient and of its parts.
 
-    ``residual`` is the norm of whole - (spatial + temporal + direct), by the norm of the whole:
-    rounding alone, about 1e-6 in float32 (norms with batch statistics, which cancel, more).
+    ``residual`` is the norm of whole - (spatial + temporal + direct): rounding alone. (What stands
+    before a norm with batch statistics can have a gradient that is nothing but rounding.)
     """
 
     parameter: str
@@ -60,10 +60,15 @@ class NeuronGradientNorm:
 
 @dataclass(frozen=True, slots=True)
 class GradientNorms:
-    """Means over batches of norms of the gradient of a batch's mean loss."""
+    """Means over batches of norms of the gradient of a batch's mean loss.
+
+    ``residual`` is that of all parameters together, by the norm of the whole gradient: about 1e-6
+    in float32.
+    """
 
     loss: float
     batches: int
+    residual: float
     parameters: tuple[GradientNorm, ...]
     neurons: tuple[NeuronGradientNorm, ...]
 
@@ -248,6 +253,7 @@ class GradientMeans:
         self._seed = seed
         self._batches = 0
         self._losses = 0.0
+        self._residual = 0.0
         self._elements: dict[str, int] = {}
         self._norms: dict[str, list[float]] = {}
         self._inputs: dict[str, list[float]] = {}
@@ -257,14 +263,17 @@ class GradientMeans:
         split = split_gradients(self._model, self._layout, x, labels, self._loss, self._seed)
         self._batches += 1
         self._losses += split.loss
+        whole_square = rest_square = 0.0
         for name, whole in split.whole.items():
             parts = (split.spatial[name], split.temporal[name], split.direct[name])
             rest = whole - parts[0] - parts[1] - parts[2]
             norms = [_norm(value) for value in (whole, *parts, rest)]
-            if norms[0]:
-                norms[4] /= norms[0]
+            whole_square += norms[0] ** 2
+            rest_square += norms[4] ** 2
             self._elements[name] = whole.numel()
             self._norms[name] = _sums(self._norms.get(name), norms)
+        if whole_square:
+            self._residual += (rest_square / whole_square) ** 0.5
         images = len(labels)
         for name, (spatial, temporal) in split.inputs.items():
             found = [images * _norm(value) for value in (spatial + temporal, spatial, temporal)]
@@ -283,7 +292,9 @@ class GradientMeans:
             )
             for layer in self._layout.neurons
         )
-        return GradientNorms(self._losses / count, count, parameters, neurons)
+        return GradientNorms(
+            self._losses / count, count, self._residual / count, parameters, neurons
+        )
 
 
 def _norm(value: Tensor) -> float:
