@@ -93,12 +93,10 @@ def _read(flow: Flow, layout: Mapping[str, Any]) -> Sheet:
         objects: Iterable[Mapping[str, Any]] = layout.get("objects", ())
         named = {str(item["name"]): item for item in objects}
         boxes = [box.at(*_point(str(named[str(i)]["pos"]))) for i, box in enumerate(flow.boxes)]
+        drawn = {int(e["id"]): e for e in layout.get("edges", ()) if "id" in e}  # others steered
         wires = []
-        for edge in layout.get("edges", ()):
-            if "id" not in edge:
-                continue  # it only steered the layout
-            line = flow.lines[int(edge["id"])]
-            points, tip = _curve(str(edge["pos"]))
+        for id, line in enumerate(flow.lines):
+            points, tip = _curve(str(drawn[id]["pos"]))
             wires.append(Wire(line.tail, line.head, line.look, points, tip, line.tooltip))
     except (KeyError, ValueError, IndexError) as error:
         raise DrawError(f"Graphviz's layout cannot be read: {error!r}") from error
