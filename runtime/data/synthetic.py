@@ -12,6 +12,7 @@ from danetc.runtime.errors import DataError
 from danetc.runtime.seeds import derive
 
 MAX_BYTES = 8 << 30
+FIELDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
 
 
 def open_synthetic(text: str) -> DataSet:
-    """Images from a fixed random pattern for each class, with noise; classes in turn.
+    """Images of a random pattern of fields for each class, with noise; classes in turn.
 
     ``text`` are options, ``classes=10,size=32,count=512``. The same options give the same images.
     Raises DataError for what is no option or out of its range.
@@ -59,7 +60,7 @@ def open_synthetic(text: str) -> DataSet:
             f"synthetic data of {need / 2**30:.1f} GiB would be kept in memory, where at most "
             f"{MAX_BYTES >> 30} GiB are taken; lower count, size or frames"
         )
-    patterns = _noise(options, "pattern", options.classes, shape)
+    patterns = _patterns(options, shape)
     train = _split(options, "train", options.count, patterns)
     test = _split(options, "test", test_count, patterns)
     width = len(str(options.classes - 1))
@@ -78,6 +79,14 @@ def open_synthetic(text: str) -> DataSet:
 def _noise(options: Options, purpose: str, count: int, shape: tuple[int, ...]) -> torch.Tensor:
     generator = torch.Generator().manual_seed(derive(f"synthetic {purpose}", options.seed))
     return torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
+
+
+def _patterns(options: Options, shape: tuple[int, ...]) -> torch.Tensor:
+    """A pattern for each class: ``FIELDS`` x ``FIELDS`` fields, which a shifted window keeps."""
+    few = min(FIELDS, options.size)
+    fields = _noise(options, "pattern", options.classes, (*shape[:-2], few, few))
+    places = torch.arange(options.size) * few // options.size
+    return fields[..., places, :][..., places]
 
 
 def _split(options: Options, purpose: str, count: int, patterns: torch.Tensor) -> Memory:
