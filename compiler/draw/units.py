@@ -10,6 +10,7 @@ from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.graph import Block, Form, Graph, Node, Stage
 
+_FULL, _LONGEST = 8, 12  # a longer chain goes on in another unit, from a weighted layer on if it can
 _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
 
 
@@ -98,7 +99,8 @@ def _chain(
     before = graph[node.inputs[0]]
     alone = len(users[before.id]) == 1 and before.id not in graph.outputs.values()
     unit = unit_of[before.id]
-    same = before.op != "input" and before.scope == node.scope and alone
+    long = len(glue.get(unit, ())) >= (_FULL if node.op in ("conv", "linear") else _LONGEST)
+    same = before.op != "input" and before.scope == node.scope and alone and not long
     return unit if same and unit in glue else None
 
 
