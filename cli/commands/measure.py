@@ -148,6 +148,8 @@ def command(
             raise click.UsageError(f"there is no measure {name}; {hint}")
     standard = (addition, mac) == (HOROWITZ_45NM.addition, HOROWITZ_45NM.mac)
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
+    if output is not None:  # before anything is measured, so that nothing is lost
+        output.mkdir(parents=True, exist_ok=True)
     opened = [open_subject(each, network, settings, seed) for each in subjects]
     for subject in opened:
         for notice in subject.notices:
@@ -166,7 +168,12 @@ def command(
         )
         entries.append(entry)
         records.append(
-            {"source": subject.source, "trained": subject.trained, **entry.measures.as_dict()}
+            {
+                "label": label,
+                "source": subject.source,
+                "trained": subject.trained,
+                **entry.measures.as_dict(),
+            }
         )
     from danetc import __version__
 
@@ -271,7 +278,6 @@ def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> Non
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
     from danetc.text import replace_text
 
-    output.mkdir(parents=True, exist_ok=True)
     replace_text(output / MEASURES_JSON, json.dumps(record, indent=2, allow_nan=False) + "\n")
     written = [output / MEASURES_JSON]
     if can_plot():

@@ -105,9 +105,10 @@ def measure(
     """Measure ``model`` (of the eager backend) on batches of images and labels.
 
     ``only`` names measures; none stands for all. ``loss`` of the (first) output and the labels is
-    what gradients are of. ``tick`` is told the images of each batch when it is done. The model is left as it was: buffers, mode, gradients and the random
-    state. Raises MeasureError for a model of another backend, an unknown measure, no data, and
-    for values that are not finite.
+    what gradients are of. ``tick`` is told the images of each batch when it is done. The model is
+    left as it was: buffers, mode, gradients and the random state. Raises MeasureError for a model of
+    another backend, an unknown measure, no data or such as the model does not take, and for values
+    that are not finite.
     """
     options = options or Options()
     unknown = [name for name in only if name not in MEASURES]
@@ -124,12 +125,17 @@ def measure(
             x, labels = x.to(device), labels.to(device)
             for observer in observers:
                 observer.batch(len(labels))
-            if observers:
-                with observed(model, layout, observers), torch.no_grad():
-                    torch.manual_seed(options.seed + count)
-                    model(x)
-            if asked.gradients is not None:
-                asked.gradients.add(x, labels)
+            try:
+                if observers:
+                    with observed(model, layout, observers), torch.no_grad():
+                        torch.manual_seed(options.seed + count)
+                        model(x)
+                if asked.gradients is not None:
+                    asked.gradients.add(x, labels)
+            except MeasureError:
+                raise
+            except ValueError as error:  # of a model that does not take the batch
+                raise MeasureError(f"batch {count + 1} of {list(x.shape)}: {error}") from error
             images += len(labels)
             count += 1
             tick(len(labels))

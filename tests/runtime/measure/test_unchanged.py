@@ -124,6 +124,14 @@ def test_what_cannot_be_measured() -> None:
         measure(build(), [])
     with pytest.raises(UserError, match="there is no measure rate; there are firing-rate"):
         measure(build(), [batch()], only=["rate"])
+    with pytest.raises(
+        UserError, match=r"batch 2 of \[4, 5, 6, 6\]: the model takes \[N, 2, 6, 6\]"
+    ):
+        measure(build(), [batch(), (torch.rand(4, 5, 6, 6), batch()[1])])
+    with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):
+        measure(
+            build(steps=1), [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=Options("batch")
+        )
     broken = build()
     with torch.no_grad():
         broken.stem.conv.weight.fill_(float("nan"))
