@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
 
 MACHINE = {
-    "processes": "the number of processes",
     "device": "the device",
     "torch": "torch",
     "threads": "the number of threads",
 }
-"""Facts that a run may go on under when they change, and that may change its numbers."""
+"""Facts that a run may go on under when they change, and that may change its numbers. (That of
+processes is told by the training itself.)"""
 
 
 def facts(plan: Plan, world: World) -> dict[str, Any]:

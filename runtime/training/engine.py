@@ -166,11 +166,13 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
     world.buffers_from_first(kept)
     kept.eval()
     batches = run.own_errors(run.tests.epoch(epoch))
+    stopping = False
     with own_random_state(world.device):
         seed_everything(run.settings.seed, run.settings.phase, world.rank, epoch)
         for number in range(run.rounds):
-            if any(world.any(run.stop.wanted)):
-                run.leave(Position(run.settings.phase, epoch, run.steps))
+            (stopping,) = world.any(run.stop.wanted)
+            if stopping:
+                break
             batch = next(batches, None)
             if batch is None and run.settings.parallel != "fsdp":
                 continue  # others have one more
@@ -186,6 +188,8 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
                 totals.add(over_time(output), labels, loss)
                 totals.skip(batch.skipped)
             run.observer.testing(number + 1, run.rounds)
+    if stopping:  # saved with the random numbers of training, which are back now
+        run.leave(Position(run.settings.phase, epoch, run.steps))
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(

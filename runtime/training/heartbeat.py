@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 BEAT = 1.0
 """Seconds between two signs of life."""
@@ -35,7 +35,7 @@ class Heartbeat:
     ``hint`` is asked for what is said of the last good checkpoint.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world: int) -> None:
+    def __init__(self, store: Any, rank: int, world: int) -> None:
         self._store = store.clone()  # a store serves one thread at a time
         self._store.set_timeout(timedelta(seconds=30))
         self._rank = rank
@@ -83,7 +83,7 @@ class Heartbeat:
             try:
                 self._store.set(self._key(self._rank), self._sign(beats))
                 found = self._look()
-            except RuntimeError as error:  # dist.DistError is one
+            except RuntimeError as error:  # torch.distributed's are
                 if not self._stop.is_set():
                     self._leave(
                         "the meeting point of the processes (torchrun, or rank 0) is gone: "
@@ -130,4 +130,5 @@ class Heartbeat:
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:
     """The store, rank and number of processes that torchrun's environment names."""
-    return next(iter(dist.rendezvous("env://", timeout=timeout)))
+    store, rank, world = next(iter(rendezvous("env://", timeout=timeout)))
+    return store, rank, world

@@ -100,7 +100,11 @@ class Run:
             part, World(world.device, size=phase.accumulate), "a process's part of a batch"
         )
         self._seed = derive("phase", settings.seed, settings.phase)
-        shared_by = {"rank": world.rank, "world": world.size, "seed": self._seed}
+        shared_by: dict[str, Any] = {
+            "rank": world.rank,
+            "world": world.size,
+            "seed": self._seed,
+        }
         pin = world.device.type == "cuda"
         self.batches = Batches(
             data.train,
@@ -179,7 +183,6 @@ class Run:
         if found is not None:
             position = self._restore(found)
         self._saved_step = self.state.done
-        self.rate = self.state.scheduler.get_last_lr()[0]
         phase, settings = self.phase, self.settings
         if self.world.first and self.checkpoints is not None:
             self.checkpoints.sweep()
@@ -225,6 +228,10 @@ class Run:
     def _restore(self, found: Snapshot) -> Position:
         position = found.position
         if found.state["world"] != self.world.size:
+            self.observer.notice(
+                f"the run was on {found.state['world']} processes and is on {self.world.size} now: "
+                "from here on its numbers are not those of a run left alone"
+            )
             # Its processes drew other random numbers: these begin with new ones, by where they are.
             seed_everything(
                 self.settings.seed, self.settings.phase, self.world.rank, found.state["done"]
@@ -236,6 +243,7 @@ class Run:
                 f"{self.phase.optimizer.name}, which begins with nothing"
             )
         self.state.restore(found, with_optimizer=same)
+        self.rate = found.state["rate"]
         if found.state["steps"] != self.steps:
             position = self._moved(position, found.state["steps"])
         return position
@@ -452,6 +460,7 @@ class Run:
             "steps": self.steps,
             "phase": self.phase.name,
             "optimizer_name": self.phase.optimizer.name,
+            "rate": self.rate,
         }
         return self.state.snapshot(position, extra)
 

@@ -39,11 +39,7 @@ class TrainingState:
 
     def snapshot(self, position: Position, extra: Mapping[str, Any]) -> Snapshot | None:
         """A copy of everything, on rank 0; None elsewhere. All processes call it together."""
-        mine = {
-            "random": random_state(self.world.device),
-            "totals": self.totals.as_list(),
-        }
-        everyone = self.world.gather(mine)
+        everyone = self.world.gather((random_state(self.world.device), self.totals.as_list()))
         tensors = {"model": tensors_of(self.model)}
         moments, numbers = self._optimizer()
         tensors["optimizer"] = moments
@@ -51,15 +47,15 @@ class TrainingState:
             tensors["ema"] = tensors_of(self.average.module)
         if not self.world.first:
             return None
-        for rank, each in enumerate(everyone):
-            tensors[f"rank-{rank}"] = each["random"]
+        for rank, (random_numbers, _) in enumerate(everyone):
+            tensors[f"rank-{rank}"] = random_numbers
         state = {
             "world": self.world.size,
             "done": self.done,
             "best": self.best,
             "seconds": self.seconds,
             "history": list(self.history),
-            "totals": [each["totals"] for each in everyone],
+            "totals": [totals for _, totals in everyone],
             "optimizer": numbers,
             "scheduler": {"last_epoch": self.scheduler.last_epoch},
             "scaler": self.scaler.state_dict(),

@@ -1,0 +1,81 @@
+"""Two gloo processes are one that has the whole batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runtime.training.common import NETWORK
+from tests.runtime.training.processes import Job, together
+
+STILL = NETWORK % "mean_over_time ->"  # draws no random numbers, which processes do not share
+BODY = "epochs = 4; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9, weight_decay = 1e-3)"
+STEPS = 20  # of 200 images
+
+
+def test_ddp_is_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+    """In float64, with norms over both, after 20 steps and with parts of batches."""
+    results = []
+    for world in (1, 2):
+        body = f"{BODY}; accumulate = {3 - world}; clip = 1.0; ema = 0.9"
+        if world == 1:  # norms see the parts of a batch apart: 2 parts in turn are 2 processes
+            body = body.replace("accumulate = 2", "accumulate = 1")
+        job = Job(
+            tmp_path / str(world),
+            body,
+            text=STILL,
+            double=True,
+            settings={"sync_norm": True},
+        )
+        assert together(job, world) == [0] * world
+        results.append(job.result())
+    one, two = results
+    assert one["steps"] == STEPS
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
+    for before, after in zip(one["figures"], two["figures"], strict=True):
+        assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-9)
+        assert after["test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
+        assert after["test_accuracy"] == before["test_accuracy"]
+
+
+def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) -> None:
+    """Without norms, which see parts apart: 90 images in batches of 40, the last of 10 (and 5)."""
+    text = STILL.replace("norm -> ", "").replace("via sew", "via bare")
+    text += "connection bare { each = conv -> spike; projection = conv; out = branch + shortcut }"
+    results = []
+    for world, parts in ((1, 1), (2, 4)):
+        job = Job(
+            tmp_path / str(world),
+            f"{BODY}; accumulate = {parts}",
+            text=text,
+            double=True,
+            images=90,
+        )
+        assert together(job, world) == [0] * world
+        results.append(job.result())
+    for name, value in results[0]["weights"].items():
+        found = results[1]["weights"][name]
+        torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_fsdp_is_ddp(tmp_path: Path) -> None:
+    """Sharded parameters and optimizer state, also over a stop: to rounding, in float64."""
+    results = []
+    for parallel in ("ddp", "fsdp"):
+        job = Job(
+            tmp_path / parallel,
+            f"{BODY}; clip = 1.0",
+            text=STILL,
+            double=True,
+            settings={"sync_norm": True, "parallel": parallel},
+        )
+        if parallel == "fsdp":
+            assert together(job.with_signal(1, 7, 15), 2) == [143, 143]
+        assert together(job, 2) == [0, 0]
+        results.append(job.result())
+    for name, value in results[0]["weights"].items():
+        found = results[1]["weights"][name]
+        torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9, msg=name)

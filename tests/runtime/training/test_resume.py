@@ -1,0 +1,94 @@
+"""A training that is killed and goes on ends with the bits of one that was left alone."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.runtime.training.processes import KILLED, Job, together
+
+FULL = (
+    "epochs = 2; batch = 24; accumulate = 2; optimizer = sgd(lr = 0.1, momentum = 0.9); "
+    "schedule = cosine; warmup = 0.5; augment = random_crop(8, padding = 1) -> mixup; ema = 0.8; "
+    "clip = 1.0"
+)
+OTHER = (
+    "epochs = 2; batch = 24; optimizer = adamw(lr = 0.01, weight_decay = 0.1, decay = weights); "
+    "precision = mixed; augment = horizontal_flip -> cutmix"
+)
+STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
+
+
+def same(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Weights and figures, bit for bit."""
+    assert one["weights"].keys() == two["weights"].keys()
+    for name, value in one["weights"].items():
+        assert torch.equal(value, two["weights"][name]), name
+    assert one["figures"] == two["figures"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run of FULL that was left alone."""
+    job = Job(tmp_path_factory.mktemp("whole"), FULL)
+    assert together(job) == [0]
+    assert job.result()["steps"] == STEPS
+    return job.result()
+
+
+def test_killed_twice_with_loaders(tmp_path: Path, whole: dict[str, Any]) -> None:
+    job = Job(tmp_path, FULL, settings={"checkpoint_steps": 3, "workers": 2})
+    for step in (random.randint(1, STEPS // 2 - 2) for _ in range(2)):
+        assert together(job.with_signal(0, step)) == [KILLED]
+    assert together(job) == [0]
+    same(whole, job.result())
+
+
+def test_another_optimizer_precision_and_mixing(tmp_path: Path) -> None:
+    alone = Job(tmp_path / "whole", OTHER)
+    assert together(alone) == [0]
+    job = Job(tmp_path / "killed", OTHER, settings={"checkpoint_steps": 2})
+    assert together(job.with_signal(0, random.randint(2, STEPS - 1))) == [KILLED]
+    assert together(job) == [0]
+    assert job.result()["steps"] < STEPS
+    same(alone.result(), job.result())
+
+
+def test_a_signal_saves_and_stops(tmp_path: Path, whole: dict[str, Any]) -> None:
+    job = Job(tmp_path, FULL)
+    # Asked after 5 steps; then in the middle of the evaluation, after the 4 that are left.
+    for step, signum in ((5, signal.SIGTERM), (6, signal.SIGINT)):
+        assert together(job.with_signal(0, step, signum)) == [128 + signum]
+        assert f"stopped by {signal.Signals(signum).name}" in job.said()
+        assert "the same command goes on" in job.said()
+    assert together(job) == [0]
+    assert job.result()["steps"] == STEPS // 2, "no step is done twice"
+    same(whole, job.result())
+
+
+def test_two_processes_of_which_one_is_killed(tmp_path: Path) -> None:
+    settings = {"checkpoint_steps": 2, "sync_norm": True}
+    alone = Job(tmp_path / "whole", FULL, settings=settings)
+    assert together(alone, 2) == [0, 0]
+    assert min(alone.result()["communication"]) > 0
+    job = Job(tmp_path / "killed", FULL, settings=settings)
+    assert together(job.with_signal(1, 9), 2) == [1, KILLED]
+    assert "rank 1 (process" in job.said(0)
+    assert "the last good checkpoint is" in job.said(0)
+    assert together(job, 2) == [0, 0]
+    same(alone.result(), job.result())
+
+
+def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
+    job = Job(tmp_path, FULL, settings={"sync_norm": True})
+    # Asked for the 15th time after 9 steps, 3 batches of the evaluation, and 3 steps.
+    assert together(job.with_signal(0, 15, signal.SIGTERM), 2) == [128 + signal.SIGTERM] * 2
+    assert together(job) == [0]
+    assert job.result()["steps"] == STEPS - 12
+    (notice,) = job.result()["notices"]
+    assert "on 2 processes and is on 1 now" in notice
