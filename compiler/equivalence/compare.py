@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from danetc.compiler.equivalence.form import Forms, Palette, Settings, has_weights
-from danetc.compiler.equivalence.matching import JOINS, Side, match
+from danetc.compiler.equivalence.matching import JOINS, Side, match, same_outputs, tagged
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
@@ -57,6 +57,9 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
     if outside is not None:
         return Different(outside, left.input, right.input, comparable=False)
     left, right = RemoveDead().apply(left), RemoveDead().apply(right)
+    if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
+        (mine,), (other,) = left.outputs, right.outputs.values()
+        right = replace(right, outputs={mine: other})
     result = _compare(left, right, Settings())
     if isinstance(result, Different):
         alike = _compare(left, right, Settings(starts=False))
@@ -77,6 +80,8 @@ def _outside(left: Graph, right: Graph) -> str | None:
     mine, other = (
         {name: graph[id].value for name, id in graph.outputs.items()} for graph in (left, right)
     )
+    if len(mine) == len(other) == 1:
+        other = dict(zip(mine, other.values(), strict=True))
     if set(mine) != set(other):
         return f"their outputs have other names: {', '.join(mine)} and {', '.join(other)}"
     for name, value in mine.items():
@@ -94,28 +99,18 @@ def _size(shape: tuple[int, ...]) -> str:
 def _compare(left: Graph, right: Graph, settings: Settings) -> Same | Different:
     palette = Palette()
     untold = Forms(left, palette, settings, {}), Forms(right, palette, settings, {})
-    if not _same_outputs(*untold):
+    if not same_outputs(*untold):
         return _first_difference(*untold)
-    matching = match(Side(left, palette, settings), Side(right, palette, settings))
+    sides = Side(left, palette, settings), Side(right, palette, settings)
+    matching = match(*sides)
     if matching.left or matching.right:
         return _unpaired(left, right, matching.left, matching.right)
-    mine = {a: number for number, a in enumerate(matching.pairs, 1)}
-    other = {b: number for number, b in enumerate(matching.pairs.values(), 1)}
-    told = Forms(left, palette, settings, mine), Forms(right, palette, settings, other)
-    if not _same_outputs(*told):  # the pairing does not hold, so nothing is proved
+    told = tagged(*sides, matching.pairs, settings)
+    if not same_outputs(*told):  # the pairing does not hold, so nothing is proved
         return _first_difference(*told)
-    exact = replace(settings, exact=True)
-    to_the_bit = _same_outputs(
-        Forms(left, palette, exact, mine), Forms(right, palette, exact, other)
-    )
+    exact = tagged(*sides, matching.pairs, replace(settings, exact=True))
+    to_the_bit = same_outputs(*exact)
     return Same(tuple(matching.pairs.items()), tuple(_others(*told, matching.pairs)), to_the_bit)
-
-
-def _same_outputs(left: Forms, right: Forms) -> bool:
-    return all(
-        left.values[id] == right.values[right.graph.outputs[name]]
-        for name, id in left.graph.outputs.items()
-    )
 
 
 def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:

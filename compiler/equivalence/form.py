@@ -26,8 +26,9 @@ from danetc.dsl.neuron_program import NeuronProgram
 PRIME = 2**127 - 1
 SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
 LINEAR = frozenset({"add", "sub", "affine"})
-LARGE = 1024
-"""Maxima of more operands are not put into others, which keeps the work linear."""
+FOLDED = frozenset({"maximum", "minimum"})
+"""What commutes and is folded from the left, and may not be bracketed otherwise: where operands are
+equal, as spikes often are, the gradient is halved at each step."""
 
 
 class Palette:
@@ -95,7 +96,7 @@ def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
     shapes = tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return ("neuron", program_form(graph.neurons[str(node.attrs["neuron"])]), shapes)
-    if node.op == "avgpool" and _is_global(node, shapes[0]):
+    if node.op == "avgpool" and not settings.exact and _is_global(node, shapes[0]):
         return ("global_avgpool", (), shapes)
     skipped = set() if settings.starts else {"init"}
     attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k not in skipped))
@@ -125,7 +126,6 @@ class Forms:
         self.passed: set[int] = set()
         self._products: dict[int, int] = {}
         self._sides: dict[int, tuple[int, int]] = {}
-        self._sets: dict[int, frozenset[int]] = {}
         for node in graph.nodes.values():
             self.values[node.id] = self._value(node, tags.get(node.id, 0)) % PRIME
             if not self.is_linear(node) and node.id not in self.passed:
@@ -143,8 +143,8 @@ class Forms:
         if reads and passes_on(node, self.graph[node.inputs[0]]):
             self.passed.add(node.id)
             return reads[0]
-        if node.op in ("add", "mul") and self.settings.exact:
-            return self._fold(node.op, reads)
+        if node.op in FOLDED or (node.op in ("add", "mul") and self.settings.exact):
+            return self._fold(node, reads)
         match node.op:
             case "add":
                 return sum(reads)
@@ -157,14 +157,16 @@ class Forms:
                 return self._product(node, reads)
             case "concat":
                 return self._concat(node, reads)
-            case "maximum" | "minimum":
-                return self._set(node, reads)
         return self.palette(label(self.graph, node, self.settings), tuple(reads), tag)
 
-    def _fold(self, op: str, reads: list[int]) -> int:
+    def _fold(self, node: Node, reads: list[int]) -> int:
+        """Two by two from the left, each pair in any order. The larger of equals is each of them."""
         total = reads[0]
         for item in reads[1:]:
-            total = self.palette(op, frozenset((total, item)), total == item)
+            if total != item or node.op not in FOLDED:
+                total = self.palette(node.op, min(total, item), max(total, item))
+        if total == reads[0]:
+            self.passed.add(node.id)
         return total
 
     def _product(self, node: Node, reads: list[int]) -> int:
@@ -187,15 +189,3 @@ class Forms:
             channels += width
         self._sides[node.id] = total, channels
         return self.palette("concat", total)
-
-    def _set(self, node: Node, reads: list[int]) -> int:
-        """The largest of equal values is each of them."""
-        members: set[int] = set()
-        for item, number in zip(self.graph.inputs_of(node), reads, strict=True):
-            own = self._sets.get(item.id, frozenset()) if item.op == node.op else frozenset()
-            members |= own if 0 < len(own) <= LARGE else {number}
-        self._sets[node.id] = frozenset(members)
-        if len(members) == 1:
-            self.passed.add(node.id)
-            return reads[0]
-        return self.palette(node.op, frozenset(members))

@@ -3,7 +3,7 @@
 What has weights of its own is told apart by what it reads (its number in ``Forms``) and by what
 reads it, again and again until nothing more is told apart: colour refinement (Weisfeiler and Leman,
 1968) on both graphs at once. Of nodes that are still alike the first ones are paired, and the
-refinement goes on. A pairing is a guess; ``compare.compare_graphs`` proves it.
+refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from danetc.compiler.equivalence.form import (
+    FOLDED,
     PRIME,
     SIDE,
     Forms,
@@ -24,8 +25,8 @@ from danetc.compiler.equivalence.form import (
 from danetc.compiler.graph import Graph, Node
 
 JOINS = frozenset({"mul", "concat", "maximum", "minimum"})
-MAX_PAIRED_APART = 500
-"""How many nodes that are alike are paired one by one; more are paired all at once."""
+MAX_VISITS = 1_000_000
+"""How many nodes are visited to pair what is alike one by one; what is left is paired at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,13 @@ class Side:
 
 
 def match(left: Side, right: Side) -> Matching:
-    """Pair the nodes with weights of two graphs."""
+    """Pair the nodes with weights of two graphs.
+
+    Where some are alike, the pairing by their order is tried first; it holds where it does not
+    matter which is which.
+    """
     told_apart = -1
+    turns = MAX_VISITS // (len(left.graph.nodes) + len(right.graph.nodes))
     for turn in range(len(left.own) + 1):
         while True:
             left.refine()
@@ -86,15 +92,39 @@ def match(left: Side, right: Side) -> Matching:
             if len(mine) == told_apart:
                 break
             told_apart = len(mine)
+        pairs = {a: b for tag in mine for a, b in zip(mine[tag], other[tag], strict=True)}
         alike = next((tag for tag, members in mine.items() if len(members) > 1), None)
-        if alike is None or turn == MAX_PAIRED_APART:
+        if alike is None or turn >= turns or proves(left, right, pairs):
             break
         tag = left.palette("paired", turn)
         left.tags[mine[alike][0]] = right.tags[other[alike][0]] = tag
-    pairs = {
-        a: b for tag, members in mine.items() for a, b in zip(members, other[tag], strict=True)
-    }
     return Matching(pairs)
+
+
+def tagged(
+    left: Side, right: Side, pairs: Mapping[int, int], settings: Settings
+) -> tuple[Forms, Forms]:
+    """The forms of both graphs where each pair is one node, and no other nodes are alike."""
+    mine = {a: number for number, a in enumerate(pairs, 1)}
+    other = {b: number for number, b in enumerate(pairs.values(), 1)}
+    palette = left.palette
+    return (
+        Forms(left.graph, palette, settings, mine),
+        Forms(right.graph, palette, settings, other),
+    )
+
+
+def proves(left: Side, right: Side, pairs: Mapping[int, int]) -> bool:
+    """Whether the graphs give the same where paired nodes are the same."""
+    return same_outputs(*tagged(left, right, pairs, left.settings))
+
+
+def same_outputs(left: Forms, right: Forms) -> bool:
+    """Whether outputs of the same name have the same form."""
+    return all(
+        left.values[id] == right.values[right.graph.outputs[name]]
+        for name, id in left.graph.outputs.items()
+    )
 
 
 def _loose(mine: Mapping[int, list[int]], other: Mapping[int, list[int]]) -> Matching | None:
@@ -132,7 +162,8 @@ def _uses(forms: Forms, same: Mapping[int, int]) -> Mapping[int, int]:
         elif node.op in JOINS:
             flow = within[node.id] + (palette(node.op, "use", own) if own else 0)
             channels = 0
-            for item in graph.inputs_of(node):
+            operands = {forms.values[i]: graph[i] for i in node.inputs}
+            for item in operands.values() if node.op in FOLDED else graph.inputs_of(node):
                 at = pow(SIDE, channels, PRIME) if node.op == "concat" else 1
                 add(within if item.op == node.op else total, item.id, flow * at)
                 channels += item.value.shape[0]
