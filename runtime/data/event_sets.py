@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -66,23 +68,32 @@ def _open_set(name: str, directory: str, policy: Policy, frames: int | None) -> 
             "steps in the recipe or the network"
         )
     kind = _class(row.kind)
-    _check_present(kind, row, root)
     folders = []
-    for split in (row.train, row.test):
-        given: dict[str, Any] = {row.split: split}
-        try:
-            found = kind(
-                str(root), data_type="frame", frames_number=frames, split_by="number", **given
-            )
-        except FileExistsError as error:
-            raise DataError(
-                f"another process makes frames in {root}, or was stopped while it did; wait for "
-                f"it, or remove {error.filename} and the folder it marks"
-            ) from error
-        except (RuntimeError, NotImplementedError, ValueError, OSError) as error:
-            raise DataError(f"{row.title} in {root} cannot be opened: {error}") from error
-        folders.append(Path(found.root))
+    with _alone(root):
+        _check_present(kind, row, root)
+        for split in (row.train, row.test):
+            given: dict[str, Any] = {row.split: split}
+            try:
+                found = kind(
+                    str(root), data_type="frame", frames_number=frames, split_by="number", **given
+                )
+            except (RuntimeError, NotImplementedError, ValueError, OSError) as error:
+                raise DataError(f"{row.title} in {root} cannot be opened: {error}") from error
+            folders.append(Path(found.root))
     return frame_folders("events", f"events:{name}:{directory}", folders[0], folders[1], policy)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """While one process makes frames in ``root``, the others of a training wait."""
+    try:
+        lock = (root / ".frames.lock").open("w")
+    except PermissionError:  # of a folder that is only read: its frames must be there already
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file
+        yield
 
 
 def _class(name: str) -> Any:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -203,6 +204,17 @@ def test_recordings_are_cut_into_frames_by_spikingjelly(
     assert open_data(f"events:nmnist:{tmp_path / 'a'}", frames=2).shape == (2, 2, 34, 34)
 
 
+def test_of_two_that_open_a_set_at_once_one_waits(library: ModuleType, tmp_path: Path) -> None:
+    """As the processes of a training do."""
+    recordings(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        opened = list(
+            pool.map(lambda _: open_data(f"events:nmnist:{tmp_path}", frames=3), range(2))
+        )
+    assert opened[0].fingerprint == opened[1].fingerprint
+    assert all(torch.equal(opened[0].train[i][0], opened[1].train[i][0]) for i in range(6))
+
+
 def test_every_set_by_name_is_a_class_of_spikingjelly(library: ModuleType) -> None:
     for row in SETS.values():
         parameters = inspect.signature(getattr(library, row.kind)).parameters
@@ -219,7 +231,7 @@ def test_wrong_names_places_and_frames_of_recordings(library: ModuleType, tmp_pa
     (tmp_path / "other" / "file").write_text("")
     with pytest.raises(DataError, match=r"lacks .*download.*nothing is downloaded here: fetch it"):
         open_data(f"events:dvs128gesture:{tmp_path / 'other'}", frames=4)
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["file"]
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"file", ".frames.lock"}
 
 
 def test_a_damaged_download_is_kept_and_named(library: ModuleType, tmp_path: Path) -> None:
