@@ -6,6 +6,7 @@
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
     model = danetc.load("build/danet_c_r50")               # one that `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
+    rates = danetc.measure(model, batches).firing_rate     # and gradients, potentials, energy
 
 Importing this package loads neither the compiler nor torch; the first use of a name does.
 """
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics import SpecError
     from danetc.errors import UserError
+    from danetc.measuring import measure
 
     __version__: str
 
-__all__ = ["SpecError", "UserError", "__version__", "build", "check", "fold", "load"]
+__all__ = ["SpecError", "UserError", "__version__", "build", "check", "fold", "load", "measure"]
 
 _HOMES = {
     "SpecError": "danetc.dsl.diagnostics",
@@ -31,6 +33,7 @@ _HOMES = {
     "check": "danetc.api",
     "fold": "danetc.compiler.emit.inference",
     "load": "danetc.api",
+    "measure": "danetc.measuring",
 }
 
 

@@ -157,3 +157,51 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     assert "is no model directory" in done.err
     assert danetc("measure", "--data", "digits").status == 2
     assert danetc("measure", small).status == 2
+
+
+@pytest.mark.parametrize("file", ["run.json", "training.json"])
+def test_images_are_prepared_as_in_the_run_s_last_phase(
+    danetc: Run, small: Path, tmp_path: Path, file: str
+) -> None:
+    """Images of 12 x 12 for a network of 8 x 8: the recipe's `evaluate` crops them."""
+    data = "synthetic:size=12,channels=1,count=64"
+    built = tmp_path / "built"
+    assert danetc("build", small, "-o", built).status == 0
+    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
+    assert done.status == 1
+    assert "are 1 x 12 x 12, but the network takes 1 x 8 x 8" in done.err
+    steps = {"first": [], "last": [{"name": "center_crop", "size": 8}]}
+    phases: object = [{"name": name, "evaluate": step} for name, step in steps.items()]
+    record: dict[str, object] = {"recipe": {"phases": phases}}
+    if file == "run.json":
+        phases = {name: {"evaluate": step} for name, step in steps.items()}
+        record = {"format": 1, "settings": {"recipe": {"phases": phases}}}
+    (built / file).write_text(json.dumps(record))
+    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
+    assert done.status == 0, done.err
+    (built / file).write_text(json.dumps(record).replace("center_crop", "os.system"))
+    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
+    assert done.status == 1
+    assert "was trained with a step that is not known" in done.err
+
+
+def test_images_of_all_sizes_are_brought_to_the_network_s(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for label, grey in (("dark", 40), ("light", 200)):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.new("L", (20 + 5 * number, 31), grey + number).save(folder / f"{number}.png")
+    data = f"folder:{tmp_path / 'images'}"
+    done = danetc(
+        "measure", small, "--data", data, "--set", "classes=2", "--only", "firing-rate", "--json"
+    )
+    assert done.status == 0, done.err
+    told = "no recipe says how images are brought to size: resize(9) -> center_crop(8)"
+    assert told in done.err
+    (measured,) = json.loads(done.out)["measured"]
+    assert measured["images"] == 4
