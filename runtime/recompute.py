@@ -383,7 +383,8 @@ class _Plan:
         self.done = {p: [n for n in done if n not in kept] for p, done in self.done.items()}
 
 
-@torch.compiler.assume_constant_result  # a compiler that traces the caller runs it right away
+# A compiler that traces the caller runs it right away.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _notice_plain(what: str) -> bool:
     """Say that the policy has no effect; to be called for its side effect alone."""
     _say_plain(what)
