@@ -208,6 +208,7 @@ def _measure(
     options: Options,
 ) -> Entry:
     """Measure one network, with a bar on a terminal."""
+    import torch
     from danetc.compiler.graph import Graph
     from danetc.measure_data import batches_of, open_set
     from danetc.measuring import layout_of, measure
@@ -218,6 +219,8 @@ def _measure(
     images, transform = open_set(data, subject, classes, subset_seed)
     for notice in images.notices:
         _note(notice)
+    if torch.cuda.is_available():
+        subject.model.to("cuda")
     available = len(images.train if split == "train" else images.test)
     with Progress(
         TextColumn("{task.description}"),

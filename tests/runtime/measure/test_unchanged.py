@@ -132,6 +132,8 @@ def test_what_cannot_be_measured() -> None:
         measure(
             build(steps=1), [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=Options("batch")
         )
+    with pytest.raises(UserError, match="images of one size"):
+        measure(build(), [batch(), (torch.rand(4, 2, 8, 8), batch()[1])])
     broken = build()
     with torch.no_grad():
         broken.stem.conv.weight.fill_(float("nan"))
