@@ -11,7 +11,9 @@ neuron    a neuron's equations unrolled in time (Fig. 2)
 ========= ===================================================================================
 
 A level is a function from a graph to a ``Sheet``, a picture with everything in its place;
-``engine`` hands that to Graphviz, which draws it.
+``engine`` hands that to Graphviz, which draws it. In an SVG the boxes have their keys as ids: an
+operation on the level ``op`` is ``s0b1n17`` (node 17 of the graph, in block 1 of stage 0) or
+``g2n3`` outside of the stages.
 """
 
 from __future__ import annotations

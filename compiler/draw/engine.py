@@ -108,20 +108,19 @@ def program(*, system: bool = False) -> str:
 
 # -- SVG ------------------------------------------------------------------------------------------
 
-_TITLE = re.compile(r'(<g id="([^"]*)" class="(node|edge|graph)"[^>]*>\s*)<title>([^<]*)</title>')
+_TITLE = re.compile(r'(<g id="([^"]*)" class="(node|edge|graph)"[^>]*>\s*)<title>[^<]*</title>')
 
 
 def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
     """The engine's SVG with tooltips that browsers show, fonts that are there, and a dark form."""
     name = clean(name, 200)
-    boxes = {escape(box.key).replace("-", "&#45;"): box.tooltip for box in sheet.boxes}
-    wires = {f"w{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
+    boxes = {escape(box.key): box.tooltip for box in sheet.boxes}
+    wires = {f"wire{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
 
     def title(match: re.Match[str]) -> str:
-        start, id, what, key = match.groups()
-        text = wires.get(id, "") if what == "edge" else boxes.get(key, "")
-        if what == "graph":
-            text = name
+        start, id, what = match.groups()
+        tooltips = {"edge": wires, "node": boxes}
+        text = name if what == "graph" else tooltips[what].get(id.replace("&#45;", "-"), "")
         return f"{start}<title>{escape(told(text))}</title>" if text else start
 
     svg = _TITLE.sub(title, svg)

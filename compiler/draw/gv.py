@@ -69,7 +69,7 @@ class _Writer:
 
     def _box(self, box: Box) -> Iterable[str]:
         shape, style = _SHAPES[box.shape]
-        yield f'shape={shape} pos="{self._point((box.x, box.y))}"'
+        yield f'id={quoted(box.key)} shape={shape} pos="{self._point((box.x, box.y))}"'
         rim = 2 * RIM if box.double else 0.0
         yield f"width={(box.width - rim) / 72:.4f} height={(box.height - rim) / 72:.4f}"
         if box.shape != "plain":
@@ -127,7 +127,7 @@ class _Writer:
 
     def _wire(self, index: int, wire: Wire) -> Iterable[str]:
         start = f"e,{self._point(wire.tip)} " if wire.tip is not None else ""
-        yield f'id="w{index}" pos="{start}{" ".join(map(self._point, wire.points))}"'
+        yield f'id="wire{index}" pos="{start}{" ".join(map(self._point, wire.points))}"'
         yield f'color="{self.colours[wire.look.colour]}" style={wire.look.dash}'
         yield f"penwidth={wire.look.pen:g}"
         if wire.tip is None:

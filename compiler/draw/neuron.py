@@ -112,7 +112,7 @@ class _Unrolled:
             boxes.append(self._box(key, equation, step))
             lines += [self._line(read, key, step) for read in equation.reads]
         result = output_of(self.program)
-        key = self._key("output of ", step)
+        key = f"{self.prefix}-out{step}"  # no value of a neuron has such a name
         told = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
         boxes.append(replace(caption(key, "out", bold=True), tooltip=told))
         lines.append(self._line(result, key, step))

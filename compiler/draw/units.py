@@ -10,7 +10,10 @@ from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.graph import Block, Form, Graph, Node, Stage
 
-_FULL, _LONGEST = 8, 12  # a longer chain goes on in another unit, from a weighted layer on if it can
+_FULL, _LONGEST = (
+    8,
+    12,
+)  # a longer chain goes on in another unit, from a weighted layer on if it can
 _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
 
 

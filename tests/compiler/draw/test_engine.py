@@ -93,8 +93,9 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4 spike" in told
     assert not [text for text in told if text.startswith("/") or ":/" in text]
+    root = read(draw(small, "op"))
     for kind in ("node", "edge"):  # every layer and every wire of the network has one
-        for group in groups(read(draw(small, "op")), kind):
+        for group in groups(root, kind):
             drawn = any((t.text or "") not in ("", " ") for t in group.iter(f"{SVG}text"))
             framed = any(c.tag in (f"{SVG}path", f"{SVG}ellipse") for c in group)
             if drawn and framed:
@@ -133,6 +134,18 @@ def test_any_name_is_drawn_as_text(name: str, level: str) -> None:
     if name.isprintable() and len(name) < 30:
         assert name in [text.text for text in texts(root)]
     assert draw(graph, level, "gv")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_parts_of_an_svg_can_be_found(small: Graph, level: str) -> None:
+    root = read(draw(small, level))
+    found = {g.attrib["id"]: g for kind in ("node", "edge") for g in groups(root, kind)}
+    assert len(found) == sum(1 for kind in ("node", "edge") for _ in groups(root, kind))
+    if level == "op":
+        node = next(n for n in small.nodes.values() if n.path == "stages.1.blocks.0.branch.conv2")
+        title = found[f"s1b0n{node.id}"].find(f"{SVG}title")
+        assert title is not None
+        assert (title.text or "").startswith(node.path)
 
 
 def test_levels_that_show_nothing_say_so(small: Graph) -> None:
