@@ -212,16 +212,18 @@ def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
         assert_same(plain, collect(hidden, transform=transform))
 
 
-def test_several_threads_change_no_bit(make_folder: MakeFolder) -> None:
+def test_several_threads_change_no_bit() -> None:
     """A large image's mean, as contrast needs it, is summed in parts where there are threads."""
-    data = open_data(f"folder:{make_folder(count=1, size=(300, 300))}")
-    jitter = image_transform([Item("color_jitter", tuple((name, 0.3) for name in ("brightness", "contrast", "saturation", "hue")))])  # fmt: skip
+    images = torch.rand(12, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+    data = Memory(images, torch.arange(12))
+    contrast = {"brightness": 0.0, "contrast": 0.9, "saturation": 0.0, "hue": 0.0}
+    jitter = image_transform([Item("color_jitter", tuple(contrast.items()))])
     before = torch.get_num_threads()
     found = []
     try:
         for threads in (1, 4):
             torch.set_num_threads(threads)
-            found.append(collect(data.train, batch=3, transform=jitter))
+            found.append(collect(data, batch=6, transform=jitter))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
