@@ -191,7 +191,7 @@ def _place(text: str, args: Sequence[Tensor]) -> Path | None:
 def _sources() -> str:
     """A digest of the code that makes kernels of texts: after a change all are made anew."""
     digest = hashlib.sha256()
-    for name in ("compiled", "inference", "kernel", "region"):
+    for name in ("compiled", "inference", "kernel", "moments", "region"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
@@ -229,6 +229,11 @@ def _notice_not_kept(why: str) -> None:
         RuntimeWarning,
         stacklevel=5,
     )
+
+
+def compiles(device: str) -> bool:
+    """Whether functions are compiled for a device here."""
+    return COMPILE and missing_compiler(device) is None
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from danetc.runtime.moments import moments
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.ops import is_timeless
@@ -328,6 +329,12 @@ def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
         return global_statistics(
             x, norm.running_mean, norm.running_var, norm.momentum, norm.eps, repeats
         )
+    known = moments(x)
+    if known is not None:
+        mean, var = known
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(var * (whole / (whole - 1)), norm.momentum)
+        return mean, torch.rsqrt(var + norm.eps)
     moved = norm.running_var if whole == count else torch.zeros_like(norm.running_var)
     mean, var = torch.ops.aten.batch_norm_update_stats(x, norm.running_mean, moved, norm.momentum)
     if whole != count:
