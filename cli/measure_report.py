@@ -12,14 +12,13 @@ from rich.table import Table
 if TYPE_CHECKING:
     from danetc.runtime.measure import Layout, Measures
 
-PIPED_WIDTH = 200  # columns where no terminal says how many there are
+WIDEST = 200  # columns that a table may take
 
 
 def print_measures(measures: Measures, layout: Layout) -> None:
     """Print what was measured of one network: its neurons, weights and stages, then totals."""
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED_WIDTH)
+    console.width = max(console.width, WIDEST)  # a line that wraps is better than a cut number
     for table in (_neurons(measures, layout), _weights(measures, layout), _stages(measures)):
         if table is not None:
             console.print(table)
