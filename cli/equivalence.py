@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -106,8 +106,15 @@ def _place(node: Node | None) -> dict[str, object] | None:
     }
 
 
-def equivalence(left: Graph, right: Graph, *, numbers: bool = True, seed: int = 0) -> Verdict:
-    """Compare two graphs as written (``graph_of(..., passes=())``).
+def equivalence(
+    left: Graph,
+    right: Graph,
+    *,
+    numbers: bool = True,
+    seed: int = 0,
+    tick: Callable[[str], object] = lambda what: None,
+) -> Verdict:
+    """Compare two graphs as written (``graph_of(..., passes=())``). ``tick`` is told what comes next.
 
     Imports torch only where the graphs differ, the weights of one fit the other, and ``numbers``
     are wanted.
@@ -120,7 +127,7 @@ def equivalence(left: Graph, right: Graph, *, numbers: bool = True, seed: int = 
     why = _no_numbers(left, right, result) if numbers else "not asked for"
     if why is not None:
         return Verdict(left, right, difference=result, skipped=why)
-    return Verdict(left, right, difference=result, numbers=_in_numbers(left, right, seed))
+    return Verdict(left, right, difference=result, numbers=_in_numbers(left, right, seed, tick))
 
 
 def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
@@ -136,7 +143,7 @@ def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
     return None
 
 
-def _in_numbers(left: Graph, right: Graph, seed: int) -> Numbers:
+def _in_numbers(left: Graph, right: Graph, seed: int, tick: Callable[[str], object]) -> Numbers:
     """One training step of both with the same weights: on small images first, which shows most
     differences, then on larger ones."""
     from danetc.compiler.emit.fx import emit
@@ -154,6 +161,7 @@ def _in_numbers(left: Graph, right: Graph, seed: int) -> Numbers:
 
     numbers: Numbers | None = None
     for small, other in _sizes(left, right):
+        tick(f"a training step of both on {' x '.join(map(str, small.input.value.shape))}")
         mine, twin = emit(small, seed), emit(other, seed)
         pairs = {
             name: matching

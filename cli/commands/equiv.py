@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +63,14 @@ def command(
     def graph(spec: str, network: str | None) -> Graph:
         return compiler.graph_of(compiler.check_file(spec), network, dict(settings), passes=())
 
-    verdict = equivalence(graph(left, first), graph(right, second), numbers=numbers)
+    graphs = graph(left, first), graph(right, second)
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("comparing the graphs") as status:
+            verdict = equivalence(*graphs, numbers=numbers, tick=status.update)
+    else:
+        verdict = equivalence(*graphs, numbers=numbers)
     if as_json:
         click.echo(json.dumps(verdict.as_dict(), indent=2))
     else:
@@ -112,10 +120,10 @@ def _print_difference(verdict: Verdict) -> None:
 
 
 def _stage(graph: Graph, node: Node) -> str:
-    """Where the stage of a node is written."""
+    """The stage of a node: its connection and rule, and where it is written."""
     for stage in graph.stages:
         if node.scope[: len(stage.scope)] == stage.scope:
-            return f" (in the stage of {stage.origin})"
+            return f" (via {stage.connection} by {stage.rule}, {stage.origin})"
     return ""
 
 

@@ -33,12 +33,10 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
 
     checked = compiler.check_file(spec)
     graph = compiler.graph_of(checked, network, dict(settings), passes=())
-    from rich.console import Console
-    from rich.status import Status
+    if sys.stderr.isatty():
+        from rich.console import Console
 
-    console = Console(file=sys.stderr)
-    if console.is_terminal:
-        with Status("", console=console) as status:
+        with Console(stderr=True).status("") as status:
             proof = prove(graph, status.update)
     else:
         proof = prove(graph)
