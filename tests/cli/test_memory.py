@@ -77,13 +77,13 @@ def test_training_takes_the_cheapest_policy_that_fits(
     none, lean = totals(quick, 500, "fused", "adamw")
     losses = set()
     for budget, policy in ((none, "none"), (none - 1, "recompute"), (lean, "recompute")):
-        result = danetc("train", quick, *TRAIN, "--memory", str(budget), "-o", "run")
+        result = danetc("train", quick, *TRAIN, "--memory", str(budget), "-o", str(budget))
         assert result.status == 0, result.err
         (line,) = result.err.splitlines()
         total = show_size(none if policy == "none" else lean)
         assert line.startswith(f"note: memory of phase train: {policy}: {total} at the peak (")
         assert f"the budget is {show_size(budget)}" in line
-        record = json.loads((tmp_path / "run" / "training.json").read_text())
+        record = json.loads((tmp_path / str(budget) / "training.json").read_text())
         chosen = record["memory"]["train"]
         assert (chosen["policy"], chosen["budget"]) == (policy, budget)
         assert chosen["predicted"]["total"] == (none if policy == "none" else lean)
@@ -128,9 +128,9 @@ def test_what_a_recipe_asks_for_counts(danetc: Run, quick: Path) -> None:
     """Smaller parts of a batch and a smaller precision, as the message says, fit."""
     _, lean = totals(quick, 500, "fused", "adamw")
     budget = str(lean // 4 * 3)
-    for options in ((), ("accumulate=2",), ("batch=300",), ("precision=bf16",)):
+    for number, options in enumerate(((), ("accumulate=2",), ("batch=300",), ("precision=bf16",))):
         changes = [item for option in options for item in ("--set", f"recipe.{option}")]
-        result = danetc("train", quick, *TRAIN, "--memory", budget, *changes, "-o", "run")
+        result = danetc("train", quick, *TRAIN, "--memory", budget, *changes, "-o", f"run{number}")
         assert result.status == (0 if options else 1), result.err
     result = danetc(
         "train", quick, *TRAIN, "--memory", str(lean), "--set", "recipe.ema=0.9", "-o", "run"
