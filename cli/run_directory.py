@@ -4,6 +4,8 @@
 model.py, ...        as in a model directory; the weights are those after the last epoch
 run.json             the settings that decide the numbers, and facts of the run
 training.json        what came out: the figures of every epoch
+metrics.csv          the same as a table
+tensorboard/         the same as curves, where danetc[tensorboard] is installed
 checkpoints/         see ``danetc.runtime.training.checkpoints``
 .lock                held by the process that trains here
 ==================== =============================================================
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
+from danetc.metrics import METRICS, metrics_csv
 from danetc.model_directory import (
     LOCK,
     RUN,
@@ -85,6 +88,7 @@ class RunDirectory:
         """Write the weights and the figures that are theirs."""
         save_tensors(weights, self.path / WEIGHTS)
         save_json(record, self.path / TRAINING)
+        replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
 
     def results(self) -> dict[str, Any] | None:
         """What stands in training.json; None where there is none that can be read."""

@@ -30,10 +30,11 @@ from danetc.runtime.training.checkpoints import (
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.observer import Epoch, Observer
+from danetc.runtime.training.observer import Epoch, Observer, Observers
 from danetc.runtime.training.run import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import set_tensors
+from danetc.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 from torch import Tensor, nn
 
 __all__ = ["Request", "run"]
@@ -53,6 +54,8 @@ def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict
             try:
                 told = note if world.first else _silent
                 plan = make_plan(request, world, told)
+                if not available():
+                    told(WITHOUT)
                 with StopRequest() as stop:
                     if plan.several:
                         return plan.directory, _trials(plan, world, stop, observer, told)
@@ -110,6 +113,8 @@ class Trial:
         """Train from where the run is to its end. Gives the record in training.json."""
         request = self.plan.request
         settings = self.plan.settings(self.seed)
+        if available():
+            observer = Observers([observer, TensorBoard(self.path / FOLDER, note)])
         with ExitStack() as stack:
             enter = opened(
                 self.path, settings, fresh=request.fresh, override=request.override, note=note

@@ -130,6 +130,7 @@ def command(
     from danetc.runtime.training.distributed import FailedElsewhere
     from danetc.runtime.training.signals import Stopped
     from danetc.training import run
+    from danetc.training_report import print_training, result
 
     if checkpoint_every is not None:
         settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
@@ -149,7 +150,9 @@ def command(
     if as_json:
         click.echo(json.dumps(record, indent=2))
     else:
-        click.echo(f"{_result(record)}; written to {directory}")
+        if not quiet:
+            print_training(record)
+        click.echo(f"{result(record)}; written to {directory}")
     if min_accuracy is not None and record["test_accuracy"] < min_accuracy:
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
@@ -159,11 +162,3 @@ def command(
 def first_rank() -> bool:
     """Whether this process is the one that prints, under torchrun or alone."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _result(record: dict[str, Any]) -> str:
-    accuracy = f"test accuracy {record['test_accuracy']:.2%}"
-    if "trials" not in record:
-        return accuracy
-    spread = "" if record["deviation"] is None else f" ± {record['deviation']:.2%}"
-    return f"{accuracy}{spread} over {len(record['trials'])} trials"

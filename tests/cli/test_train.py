@@ -175,7 +175,8 @@ def test_the_progress_on_a_terminal_is_a_bar() -> None:
     text = stream.getvalue()
     assert "full 1/2" in text
     assert "━" in text
-    assert "acc 25.00%" in text.replace("  ", " ")
+    assert "top-1 25.00%" in text.replace("  ", " ")
+    assert "100 images/s" in text
     quiet = Terminal()
     with TrainingProgress(quiet, quiet=True) as progress:
         progress.begin(plan)
