@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from danetc.api import initialise
@@ -39,6 +39,8 @@ from torch import Tensor, nn
 
 __all__ = ["Request", "run"]
 
+Result = TypeVar("Result")
+
 
 def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe, once or in several trials.
@@ -47,20 +49,31 @@ def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict
     directory and what stands in its training.json, or its trials.json. Raises SpecError, UserError;
     Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
     """
+
+    def work(plan: Plan, world: World, told: Note) -> tuple[Path, dict[str, Any]]:
+        if not available():
+            told(WITHOUT)
+        with StopRequest() as stop:
+            if plan.several:
+                return plan.directory, _trials(plan, world, stop, observer, told)
+            trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
+            return plan.directory, trial.run(observer, told)
+
+    return with_plan(request, note, work)
+
+
+def with_plan(request: Request, note: Note, work: Callable[[Plan, World, Note], Result]) -> Result:
+    """What ``work`` makes of a request's plan, in this process alone or as one of torchrun's.
+
+    ``note`` is heard on rank 0 alone. Raises as ``run`` does.
+    """
     if request.deterministic:  # read when CUDA's libraries are loaded
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         with joined(SpecError, UserError, DataError, TrainingError, Stopped) as world:
             try:
                 told = note if world.first else _silent
-                plan = make_plan(request, world, told)
-                if not available():
-                    told(WITHOUT)
-                with StopRequest() as stop:
-                    if plan.several:
-                        return plan.directory, _trials(plan, world, stop, observer, told)
-                    trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
-                    return plan.directory, trial.run(observer, told)
+                return work(make_plan(request, world, told), world, told)
             except (SpecError, UserError, DataError, TrainingError) as error:
                 if not world.first and not is_own(error):
                     raise FailedElsewhere from error
@@ -153,7 +166,7 @@ class Trial:
             if position is not None and index < position.phase:
                 continue
             resumed = position is not None and index == position.phase
-            model, matched = self._model(phase)
+            model, matched = self.model(phase)
             if phase.start is not None and not resumed:
                 weights = self._end_of(phase.start, finished, checkpoints)
                 set_tensors(model, weights, f"phase `{phase.start}`")
@@ -179,7 +192,7 @@ class Trial:
                 model,
                 plan.data,
                 phase,
-                self._settings(index),
+                self.settings(index),
                 observer=observer,
                 world=world,
                 checkpoints=checkpoints if world.first else None,
@@ -194,7 +207,7 @@ class Trial:
                 directory.write_results(fitted.weights, record)
         return record
 
-    def _model(self, phase: Phase) -> tuple[Model, str | None]:
+    def model(self, phase: Phase) -> tuple[Model, str | None]:
         """The phase's network with its first weights, and what was matched of those given."""
         plan, request = self.plan, self.plan.request
         model, matched = initialise(
@@ -223,7 +236,8 @@ class Trial:
         self.world.on_first(load)
         return self.world.tensors_from_first(read.get(phase, {}))
 
-    def _settings(self, index: int) -> Settings:
+    def settings(self, index: int) -> Settings:
+        """How the phase of this number is run."""
         recipe, request = self.plan.recipe, self.plan.request
         return Settings(
             seed=self.seed,
