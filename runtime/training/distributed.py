@@ -233,6 +233,12 @@ def _fully_shard(model: nn.Module, world: World) -> nn.Module:
 
     if world.size == 1:
         raise TrainingError("fsdp shares a model among processes; start several with torchrun")
+    single = [name for name, parameter in model.named_parameters() if not parameter.dim()]
+    if single:
+        raise TrainingError(
+            f"fsdp shares each parameter among processes, and `{single[0]}` is a single number; "
+            "take --parallel ddp"
+        )
     mesh = init_device_mesh(world.device.type, (world.size,))
     for module in list(model.modules()):
         if isinstance(module, Group):

@@ -20,6 +20,7 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.run import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
+from torch.distributed.tensor import DTensor
 
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
@@ -103,9 +104,15 @@ def train(job: Job, rank: int = 0) -> None:
         "figures": figures,
         "notices": watcher.notices,
         "steps": len(watcher.steps),
+        "held": sum(map(_held, fitted.model.parameters())),
         "communication": [row["shares"]["communication"] for row in fitted.history],
     }
     torch.save(result, job.folder / f"result-{rank}.pt")
+
+
+def _held(parameter: torch.Tensor) -> int:
+    """Numbers of a parameter that this process keeps."""
+    return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
 
 
 def start(job: Job, world: int = 1) -> list[Any]:

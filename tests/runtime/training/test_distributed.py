@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,16 +16,18 @@ BODY = "epochs = 4; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9, weight
 STEPS = 20  # of 200 images
 
 
+def close(one: dict[str, Any], two: dict[str, Any]) -> None:
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
+
+
 def test_ddp_is_one_process_with_the_whole_batch(tmp_path: Path) -> None:
-    """In float64, with norms over both, after 20 steps and with parts of batches."""
+    """In float64, with norms over both, after 20 steps."""
     results = []
     for world in (1, 2):
-        body = f"{BODY}; accumulate = {3 - world}; clip = 1.0; ema = 0.9"
-        if world == 1:  # norms see the parts of a batch apart: 2 parts in turn are 2 processes
-            body = body.replace("accumulate = 2", "accumulate = 1")
         job = Job(
             tmp_path / str(world),
-            body,
+            f"{BODY}; clip = 1.0; ema = 0.9",
             text=STILL,
             double=True,
             settings={"sync_norm": True},
@@ -33,8 +36,7 @@ def test_ddp_is_one_process_with_the_whole_batch(tmp_path: Path) -> None:
         results.append(job.result())
     one, two = results
     assert one["steps"] == STEPS
-    for name, value in one["weights"].items():
-        torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
+    close(one, two)
     for before, after in zip(one["figures"], two["figures"], strict=True):
         assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-9)
         assert after["test_loss"] == pytest.approx(before["test_loss"], rel=1e-9)
@@ -56,9 +58,7 @@ def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) ->
         )
         assert together(job, world) == [0] * world
         results.append(job.result())
-    for name, value in results[0]["weights"].items():
-        found = results[1]["weights"][name]
-        torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9, msg=name)
+    close(*results)
 
 
 def test_fsdp_is_ddp(tmp_path: Path) -> None:
@@ -76,6 +76,15 @@ def test_fsdp_is_ddp(tmp_path: Path) -> None:
             assert together(job.with_signal(1, 7, 15), 2) == [143, 143]
         assert together(job, 2) == [0, 0]
         results.append(job.result())
-    for name, value in results[0]["weights"].items():
-        found = results[1]["weights"][name]
-        torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9, msg=name)
+    close(*results)
+    assert results[1]["held"] < 0.7 * results[0]["held"]
+
+
+def test_fsdp_refuses_what_cannot_be_shared(tmp_path: Path) -> None:
+    for body, text, message in (
+        (f"{BODY}; ema = 0.9", STILL, "leave out ema"),
+        (BODY, STILL.replace("LIF", "PLIF"), "is a single number"),
+    ):
+        job = Job(tmp_path, body, text=text, settings={"parallel": "fsdp"})
+        assert together(job, 2) == [1, 1]
+        assert message in job.said()

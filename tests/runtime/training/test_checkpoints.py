@@ -1,0 +1,250 @@
+"""Checkpoints on disk: whole or passed over, and never at the price of the one before."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from danetc.runtime.data import DataSet
+from danetc.runtime.training.checkpoints import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    STATE,
+    Checkpoints,
+    Position,
+    Snapshot,
+    read_checkpoint,
+)
+from danetc.runtime.training.errors import CheckpointError
+from danetc.runtime.training.state import random_state, seed_everything, set_random_state
+
+from tests.runtime.training.common import ADAM, phase, run, small
+
+
+def snapshot(step: int, scale: float = 1.0) -> Snapshot:
+    tensors = {
+        "model": {"a": torch.arange(6.0).view(2, 3) * scale, "b": torch.tensor(step)},
+        "optimizer": {"a/momentum_buffer": torch.ones(2, 3)},
+    }
+    return Snapshot(Position(0, 1, step), tensors, {"done": step, "rate": 0.1})
+
+
+class Folder(Checkpoints):
+    """Checkpoints that note what they say."""
+
+    def __init__(self, path: Path) -> None:
+        self.notices: list[str] = []
+        self.kinds: list[str] = []
+        super().__init__(path, self.notices.append, lambda path: self.kinds.append(path.name))
+
+    def newest(self) -> Snapshot:
+        found = self.latest()
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "checkpoints")
+
+
+def test_what_is_read_is_what_was_written(folder: Folder) -> None:
+    assert folder.latest() is None
+    written = snapshot(3)
+    assert folder.write(written, LAST, BEST)
+    found = folder.newest()
+    assert (found.position, found.state) == (written.position, written.state)
+    for stem, tensors in written.tensors.items():
+        for name, value in tensors.items():
+            assert torch.equal(found.tensors[stem][name], value)
+    assert folder.kinds == [LAST, BEST]
+    assert {path.name for path in folder.folder.iterdir()} == {LAST, BEST}
+
+
+def test_the_one_before_is_kept_and_the_newest_is_taken(folder: Folder) -> None:
+    for step in (3, 6, 9):
+        folder.write_later(snapshot(step), LAST)
+    folder.wait()
+    assert {path.name for path in folder.folder.iterdir()} == {LAST, PREVIOUS}
+    assert folder.newest().position.step == 9
+    assert read_checkpoint(folder.folder / PREVIOUS).position.step == 6
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", STATE])
+@pytest.mark.parametrize("damage", [truncate, flip, empty, os.unlink])
+def test_a_damaged_one_is_passed_over(
+    folder: Folder, file: str, damage: Callable[[Path], None]
+) -> None:
+    for step in (3, 6):
+        folder.write(snapshot(step), LAST)
+    damage(folder.folder / LAST / file)
+    assert folder.newest().position.step == 3
+    damaged, taken = folder.notices
+    assert file in damaged
+    assert "damaged" in damaged
+    assert PREVIOUS in taken
+    damage(folder.folder / PREVIOUS / file)
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole; --fresh"):
+        folder.latest()
+
+
+@pytest.mark.parametrize("key", ["position", "state", "files"])
+def test_a_state_changed_by_hand_is_not_believed(folder: Folder, key: str) -> None:
+    folder.write(snapshot(3), LAST)
+    path = folder.folder / LAST / STATE
+    record = json.loads(path.read_text())
+    record[key] = {}
+    path.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="not as it was written"):
+        folder.latest()
+
+
+def test_a_half_written_one_is_not_looked_at_and_swept(folder: Folder) -> None:
+    folder.write(snapshot(3), LAST)
+    half = folder.folder / ".last.tmp-1"
+    shutil.copytree(folder.folder / LAST, half)
+    (half / STATE).unlink()
+    assert folder.newest().position.step == 3
+    assert folder.notices == []
+    folder.sweep()
+    assert {path.name for path in folder.folder.iterdir()} == {LAST}
+
+
+def test_one_moved_out_of_the_way_by_a_process_that_died_comes_back(folder: Folder) -> None:
+    folder.write(snapshot(3), BEST)
+    (folder.folder / BEST).rename(folder.folder / ".best.old-1")
+    folder.sweep()
+    assert folder.newest().position.step == 3
+
+
+def test_nothing_is_unpickled(folder: Folder, tmp_path: Path) -> None:
+    folder.write(snapshot(3), LAST)
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (folder.folder / LAST / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
+    (folder.folder / LAST / STATE).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError):
+        folder.latest()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_full_disk_keeps_what_is_there(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    folder.write(snapshot(3), LAST)
+    real, calls = os.fsync, [after]
+
+    def full(handle: int) -> None:
+        calls[0] -= 1
+        if calls[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        assert not folder.write(snapshot(6), LAST)
+    (notice,) = folder.notices
+    assert "the disk is full" in notice
+    assert "step 3 stays" in notice
+    assert {path.name for path in folder.folder.iterdir()} == {LAST}
+    assert folder.newest().position.step == 3
+    assert folder.write(snapshot(9), LAST), "room was made"
+    assert folder.newest().position.step == 9
+
+
+def test_a_training_survives_a_full_disk(
+    few: DataSet, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = run(small(), few, phase(ADAM), checkpoints=folder, checkpoint_steps=3)
+    assert len(done.history) == 3
+    assert folder.notices
+    assert all("the disk is full" in notice for notice in folder.notices)
+    assert "there is none yet" in folder.notices[0]
+
+
+def test_which_are_kept(few: DataSet, folder: Folder) -> None:
+    chosen = phase(ADAM.replace("epochs = 3", "epochs = 4"))
+    done = run(small(), few, chosen, checkpoints=folder, keep_every=2, phases=2)
+    names = {path.name for path in folder.folder.iterdir()}
+    assert names == {LAST, PREVIOUS, BEST, "epoch-0002", "epoch-0004", "phase-train"}
+    assert folder.newest().position == Position(0, 4, 0)
+    accuracies = [row["test_accuracy"] for row in done.history]
+    best = accuracies.index(max(accuracies)) + 1
+    assert folder.read(BEST).position == Position(0, best, 0)
+    for name, value in folder.read("phase-train").tensors["model"].items():
+        assert torch.equal(value, done.weights[name])
+
+
+def test_one_of_another_network_is_refused(few: DataSet, folder: Folder) -> None:
+    run(small(), few, phase(ADAM), checkpoints=folder)
+    found = folder.newest()
+    model = {**found.tensors["model"], "head.linear.weight": torch.zeros(10, 9)}
+    tensors = {**found.tensors, "model": model}
+    with pytest.raises(CheckpointError, match="of another network"):
+        run(small(), few, phase(ADAM), resume=replace(found, tensors=tensors))
+    del model["head.linear.weight"]
+    with pytest.raises(CheckpointError, match="of another network: it lacks"):
+        run(small(), few, phase(ADAM), resume=replace(found, tensors=tensors))
+
+
+def test_random_states_are_taken_and_put_back() -> None:
+    import random
+
+    device = torch.device("cpu")
+    before = random_state(device)
+    try:
+        seed_everything(1, 2)
+        random.gauss(0, 1)  # leaves its second half behind
+        np.random.normal()
+        state = random_state(device)
+
+        def draw() -> list[float]:
+            return [
+                torch.rand(()).item(),
+                random.gauss(0, 1),
+                random.random(),
+                np.random.normal(),
+                np.random.rand(),
+            ]
+
+        first = draw()
+        assert draw() != first
+        set_random_state(state, device)
+        assert draw() == first
+        seed_everything(1, 3)
+        assert draw() != first
+    finally:
+        set_random_state(before, device)
