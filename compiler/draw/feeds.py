@@ -9,12 +9,22 @@ from danetc.compiler.draw.lanes import Feed, Stop, box_stop, junction, lane
 from danetc.compiler.draw.layers import point
 from danetc.compiler.draw.rows import Unit
 from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, caption, fitted
-from danetc.compiler.draw.units import Parts, leaves
-from danetc.compiler.draw.words import clean, look, span_words, value_words, wire_tooltip
+from danetc.compiler.draw.units import Parts, leaves, signature
+from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
 from danetc.compiler.graph import Form, Value
 
 _MOST_NESTED = 4
 _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
+
+
+def wider(one: Value, other: Value) -> Value:
+    """Of two values that share a wire the one that takes more to hold."""
+    rank = {"spike": 0, "count": 1, "analog": 2}
+
+    def need(value: Value) -> tuple[int, int, bool]:
+        return (rank[value.kind.name], value.kind.bound, value.varies)
+
+    return max(one, other, key=need)
 
 
 class StageLane:
@@ -74,7 +84,7 @@ class StageLane:
         for block in blocks:
             for leaf in leaves(block.feed):
                 source, value = self._source(leaf)
-                read.setdefault(source, value)
+                read[source] = wider(read.get(source, value), value)
         heads = {str(block.feed[0]) for block in blocks} - {"in", "out"}
         ordered = sorted(read, key=lambda key: (key == name, self._position(key)))
         feeds = [
@@ -93,14 +103,24 @@ class StageLane:
             self.stops.append(join)
             feeds = [Feed(join.key, look(value), wire_tooltip(told, value))]
         if stop is None:
-            alike = self.groups[self.groups.index(group) - 1][-1]
             rows: Rows = (
                 (Cell(span_words(group), bold=True, wide=True),),
-                (Cell(f"{len(group)} more like {alike}", size=SMALL, wide=True),),
+                (Cell(self._alike(group), size=SMALL, wide=True),),
             )
             told = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
             stop = box_stop(fitted(Box(name, rows, shape="round", dashed=True, tooltip=told)))
         self.stops.append(replace(stop, key=name, feeds=tuple(feeds)))
+
+    def _alike(self, group: list[int]) -> str:
+        """What blocks that are not drawn are like: ``33 more like 1``."""
+        before = group[0] - 1
+        kinds = {
+            signature(self.stage.blocks[index], self.of.blocks[self.number, index])
+            for index in (before, *group)
+        }
+        if len(kinds) == 1:
+            return f"{len(group)} more like {before}"
+        return f"{len(group)} more, not all alike"
 
     def _position(self, key: str) -> int:
         return next((i for i, stop in enumerate(self.stops) if stop.key == key), len(self.stops))
@@ -137,7 +157,7 @@ class StageLane:
             if part[0] in ("in", "out") or depth >= _MOST_NESTED:
                 for leaf in leaves(part):
                     source, given = self._source(leaf)
-                    read.setdefault(source, given)
+                    read[source] = wider(read.get(source, given), given)
                     if leaf[0] == "out":
                         indices.setdefault(source, []).append(leaf[1])
             elif part[0] == head != "scale":  # a sum of sums is a sum
@@ -146,7 +166,9 @@ class StageLane:
                 inner += self._feeds(part, value, depth + 1)
         feeds = [
             Feed(
-                key, look(v), self._told(key, v, span_words(indices[key]) if key in indices else "")
+                key,
+                look(v),
+                self._told(key, v, span_words(sorted(set(indices[key]))) if key in indices else ""),
             )
             for key, v in read.items()
         ]
@@ -161,11 +183,11 @@ class StageLane:
         return (Feed(name, look(value), wire_tooltip(head, value)),)
 
     def _note(self, read: dict[str, list[int]]) -> str:
-        """Which blocks are read, where that is not all of those that are drawn as one."""
+        """Which blocks are read, where that is not each of those that are drawn as one, once."""
         words = [
-            span_words(sorted(set(indices)), "").strip("s ")
+            numbers(sorted(indices))
             for key, indices in read.items()
             for group in self.groups
-            if self.key[group[0]] == key and set(indices) != set(group)
+            if self.key[group[0]] == key and sorted(indices) != group
         ]
         return clean(f"of {', '.join(words)}", 32) if words else ""

@@ -7,8 +7,10 @@ from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Cell, Sheet, fitted
 from danetc.compiler.draw.stage import assembled, glue_box
 from danetc.compiler.draw.units import Parts, parts, runs
-from danetc.compiler.draw.words import clean, layer, layers_tooltip, size
+from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip, size
 from danetc.compiler.graph import Graph
+
+_MOST_KINDS = 5  # of blocks that are told apart in a stage
 
 
 def network_level(graph: Graph) -> Sheet:
@@ -23,33 +25,38 @@ def network_level(graph: Graph) -> Sheet:
 def _stage_box(of: Parts, number: int) -> Box:
     stage = of.graph.stages[number]
     rows = [(Cell(clean(".".join(stage.scope)), bold=True, wide=True),)]
-    for run in runs(stage, number, of):
-        nodes = of.blocks[number, run[0]]
-        weights = [
-            layer(node).removeprefix("conv ")
-            for node in nodes
-            if node.op == "conv" and "shortcut" not in node.scope
-        ]
-        inside = f" of conv {' → '.join(weights)}" if len(weights) <= 4 else ""
-        words = f"{len(run)} block{'s' * (len(run) > 1)}{inside}"
-        if len(rows) <= 6:
-            rows.append((Cell(clean(words, 60), wide=True),))
-    neurons = {
-        node.op == "neuron"
-        for (owner, index), nodes in of.blocks.items()
-        if owner == number
-        for node in nodes
-        if node.id == stage.blocks[index].output
-    }
+    kinds = _kinds(of, number)
+    for words, count in kinds[:_MOST_KINDS]:
+        text = f"{count} block{'s' * (count > 1)}{words}"
+        rows.append((Cell(clean(text, 60), wide=True),))
+    if len(kinds) > _MOST_KINDS:
+        rest = sum(count for _, count in kinds[_MOST_KINDS:])
+        rows.append((Cell(f"{rest} more block{'s' * (rest > 1)}", wide=True),))
     about = [
         f"via {stage.connection}" if stage.connection else "wired by its blocks",
         f"by {stage.rule}",
     ]
     rows += [(Cell(clean(line), size=SMALL, ink="quiet", wide=True),) for line in about]
-    if True in neurons and any(b.output != b.join for b in stage.blocks):
+    own = {node.id for (at, _), nodes in of.blocks.items() if at == number for node in nodes}
+    if own & interblock(of.graph):
         rows.append((Cell("interblock neurons", bold=True, fill="interblock", wide=True),))
     result = of.graph[stage.result].value
     told = (
         f"{'.'.join(stage.scope)} gives {size(result.shape)} {result.kind}; {layers_tooltip(stage)}"
     )
     return fitted(Box(f"s{number}", tuple(rows), shape="round", tooltip=told))
+
+
+def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:
+    """What a stage's blocks are made of, and how many such blocks stand beside each other."""
+    found: list[tuple[str, int]] = []
+    for run in runs(of.graph.stages[number], number, of):
+        weights = [
+            layer(node).removeprefix("conv ")
+            for node in of.blocks[number, run[0]]
+            if node.op == "conv" and "shortcut" not in node.scope
+        ]
+        words = f" of conv {' → '.join(weights)}" if 0 < len(weights) <= 4 else ""
+        before = found.pop()[1] if found and found[-1][0] == words else 0
+        found.append((words, before + len(run)))
+    return found

@@ -54,7 +54,7 @@ def glue_box(of: Parts, name: str) -> Box:
     title = of.title(name)
     head: Rows = ((Cell(title, bold=True, wide=True),),) if title else ()
     rows = tuple((_cell(node, wide=True),) for node in nodes)
-    told = "\n".join(map(tooltip, nodes[:12]))
+    told = "\n".join(map(tooltip, nodes))
     return fitted(Box(name, head + rows, tooltip=told))
 
 
@@ -88,7 +88,7 @@ def block_box(
         words = [joins] if joins else []
         words += [layer(node) for node in after]
         rows.append((Cell("  ".join(words), bold=True, fill=fill, wide=True),))
-    told = [".".join(block.scope), *map(tooltip, nodes[:16])]
+    told = [".".join(block.scope), *map(tooltip, nodes)]
     return fitted(Box(key, tuple(rows), shape="round", tooltip="\n".join(told)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
 from danetc.compiler.draw.sheet import Look
 from danetc.compiler.graph import Attribute, Graph, Kind, Node, Shape, Stage, Value
@@ -123,19 +123,17 @@ def wire_tooltip(source: str, value: Value) -> str:
     return f"{source}: {value_words(value)}"
 
 
-def scope_words(scope: tuple[str, ...]) -> str:
-    """``stages.2.blocks.5`` as ``stages.2 block 5``."""
-    return clean(re.sub(r"\.blocks\.(\d+)$", r" block \1", ".".join(scope)))
-
-
-def span_words(indices: list[int], what: str = "block") -> str:
+def span_words(indices: Sequence[int], what: str = "block") -> str:
     """``block 3``, ``blocks 3 – 5``, ``blocks 0, 2, 3``."""
-    if len(indices) == 1:
-        return f"{what} {indices[0]}"
-    low, high = min(indices), max(indices)
-    if sorted(indices) == list(range(low, high + 1)) and len(indices) > 2:
-        return f"{what}s {low} – {high}"
-    return f"{what}s {', '.join(map(str, indices))}"
+    return f"{what}{'s' * (len(indices) > 1)} {numbers(indices)}"
+
+
+def numbers(indices: Sequence[int]) -> str:
+    """Numbers in order: ``3``, ``3 – 5``, ``0, 2, 3``."""
+    low, high = indices[0], indices[-1]
+    if len(indices) > 2 and list(indices) == list(range(low, high + 1)):
+        return f"{low} – {high}"
+    return ", ".join(map(str, indices))
 
 
 def interblock(graph: Graph) -> set[int]:

@@ -264,3 +264,40 @@ def test_a_comparison_has_a_column_for_each_network() -> None:
     }
     assert list(titles) == ["(a) origin_r18", "(b) sew_r18", "(c) danet_a_r18"]
     assert sorted(titles.values()) == list(titles.values())
+
+
+ODD = """use std
+connection fading { each = conv -> norm -> spike; last = conv -> norm; out = (branch + shortcut * (1 - i / n)) -> spike }
+rule twice { in[i] = sum(out[i - 1], out[0 .. i - 1]); result = out[n - 1] }
+network net {
+  input = image(3, 8, 8); steps = 4; neuron = IF; surrogate = sigmoid(alpha = 4)
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 12) via fading by densely_additive -> stage(basic(4), 9) via sew by twice
+  head = avgpool -> mean_over_time -> linear(2)
+}
+"""
+
+
+def words(sheet: Sheet) -> dict[str, list[str]]:
+    return {box.key: [cell.text for row in box.rows for cell in row] for box in sheet.boxes}
+
+
+def test_blocks_that_are_not_alike_are_not_called_so() -> None:
+    shown = words(stage_level(graph_of(check_text(ODD))))
+    assert shown["s0more2"] == ["blocks 2 – 10", "9 more, not all alike"]
+    assert shown["s1more2"] == ["blocks 2 – 7", "6 more like 1"]
+    assert shown["s1j0note"] == ["of 0, 0"]  # block 1 reads block 0 twice
+    stages = words(network_level(graph_of(check_text(ODD))))
+    assert stages["s0"][1] == "12 blocks of conv 3×3, 4 → 3×3, 4"
+
+
+def test_a_wire_shared_by_several_values_is_of_the_widest_kind() -> None:
+    """In SEW the first block behind spikes gives counts up to 2, the next up to 3, ..."""
+    graph = graph_of(check_text(ODD))
+    wires = [wire for wire in stage_level(graph).wires if wire.tail == "s1more2"]
+    kinds = [graph[block.output].value.kind for block in graph.stages[1].blocks]
+    # Block 7, the last of the group, reads up to block 6 of it; block 8 reads up to block 7.
+    into = {wire.head: wire.tooltip.rpartition(" ")[2] for wire in wires}
+    assert into.pop("s1more2join") == str(kinds[6])
+    assert list(into.values()) == [str(kinds[7])]
+    assert {wire.look.colour for wire in wires} == {"count"}
