@@ -260,7 +260,7 @@ def _stage_ends(line: _Line) -> list[int]:
 def _bars(
     axes: Any, entries: Sequence[Entry], values: Sequence[float], name: str, form: str
 ) -> None:
-    hatches = ("", "///", "...", "xxx", "\\\\\\", "+++")
+    hatches = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
     names = [entry.label for entry in entries]
     bars = axes.bar(names, values, color="white", edgecolor="black")
     for bar, (colour, _, _), hatch in zip(bars, cycle(_STYLES), cycle(hatches), strict=False):
