@@ -94,9 +94,6 @@ def choose(
 
 def choose_for_phase(graph: Graph, memory: Memory, phase: Phase, backend: str) -> Chosen:
     """The policy for a phase of a recipe. Raises UserError, which names the phase."""
-    optimizer = phase.optimizer.name
-    if optimizer == "sgd" and phase.optimizer["momentum"]:
-        optimizer = "sgd_momentum"
     try:
         return choose(
             graph,
@@ -104,12 +101,18 @@ def choose_for_phase(graph: Graph, memory: Memory, phase: Phase, backend: str) -
             batch=phase.batch,
             backend=backend,
             dtype=DTYPES[phase.precision],
-            optimizer=optimizer,
+            optimizer=optimizer_of(phase),
             accumulate=phase.accumulate,
             averaged=phase.ema is not None,
         )
     except UserError as error:
         raise UserError(f"phase `{phase.name}`: {error}") from error
+
+
+def optimizer_of(phase: Phase) -> str:
+    """A phase's optimizer as predictions name it."""
+    momentum = phase.optimizer.name == "sgd" and phase.optimizer["momentum"]
+    return "sgd_momentum" if momentum else phase.optimizer.name
 
 
 def predictions(graph: Graph, batch: int, dtype: str, optimizer: str) -> list[MemoryPlan]:

@@ -130,6 +130,23 @@ def opened(
         yield RunDirectory(path, known), differences
 
 
+def state_of(path: Path, settings: Mapping[str, Any]) -> str:
+    """What a training under these settings would find there, in words. Nothing is written.
+
+    Raises UserError where it could not begin, whatever its settings.
+    """
+    known = _read_run(path)
+    if known is None:
+        _refuse_trials(path)
+        refuse_unless_replaceable(path)
+        return "new"
+    differences = compare(known["settings"], settings)
+    if not differences:
+        return "holds a run under these settings, which goes on"
+    listed = "; ".join(differences)
+    return f"holds a run under other settings ({listed}), so --override or --fresh is needed"
+
+
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The settings that differ, one a line: what was, what is."""
     old, new = _flat(before), _flat(now)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
@@ -20,6 +22,9 @@ from danetc.options import (
     set_option,
     spec_argument,
 )
+
+if TYPE_CHECKING:
+    from danetc.plan import Request
 
 
 @click.command("train")
@@ -108,9 +113,15 @@ from danetc.options import (
     metavar="SHARE",
     help="Exit with 1 if the last test accuracy is lower, as in 0.9.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the whole plan and, after ten timed steps of each phase, the time; write nothing.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def command(
+    dry_run: bool,
     min_accuracy: float | None,
     quiet: bool,
     as_json: bool,
@@ -127,24 +138,19 @@ def command(
     """
     from danetc.plan import Request
     from danetc.progress import TrainingProgress
-    from danetc.runtime.training.distributed import FailedElsewhere
-    from danetc.runtime.training.signals import Stopped
     from danetc.training import run
     from danetc.training_report import print_training, result
 
     if checkpoint_every is not None:
         settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
-    with TrainingProgress(sys.stderr if as_json else sys.stdout, quiet=quiet) as progress:
-        try:
-            directory, record = run(
-                Request(settings=settings, **asked), observer=progress, note=progress.note
-            )
-        except Stopped as stopped:
-            if first_rank():
-                click.echo(f"danetc: {stopped}", err=True)
-            raise click.exceptions.Exit(stopped.status) from stopped
-        except FailedElsewhere as error:
-            raise click.exceptions.Exit(1) from error
+    request = Request(settings=settings, **asked)
+    if dry_run:
+        with _endings():
+            _dry_run(request, as_json)
+        return
+    stream = sys.stderr if as_json else sys.stdout
+    with TrainingProgress(stream, quiet=quiet) as progress, _endings():
+        directory, record = run(request, observer=progress, note=progress.note)
     if not first_rank():
         return
     if as_json:
@@ -157,6 +163,43 @@ def command(
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
         )
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """A training that a signal has stopped, and one that rank 0 reports, as exit statuses."""
+    from danetc.runtime.training.distributed import FailedElsewhere
+    from danetc.runtime.training.signals import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        if first_rank():
+            click.echo(f"danetc: {stopped}", err=True)
+        raise click.exceptions.Exit(stopped.status) from stopped
+    except FailedElsewhere as error:
+        raise click.exceptions.Exit(1) from error
+
+
+def _dry_run(request: Request, as_json: bool) -> None:
+    """Print the plan, then its time; with JSON, both at once."""
+    from danetc.dry_run import TIMED, dry_run
+    from danetc.dry_run_report import print_plan, print_time
+
+    def planned(record: dict[str, Any]) -> None:
+        if not as_json:
+            print_plan(record)
+        click.echo(f"note: {TIMED} steps of each phase are timed", err=True)
+
+    record = dry_run(
+        request, note=lambda text: click.echo(f"note: {text}", err=True), planned=planned
+    )
+    if not first_rank():
+        return
+    if as_json:
+        click.echo(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        print_time(record)
 
 
 def first_rank() -> bool:
