@@ -153,7 +153,8 @@ def _norm_backward(
     """Gradients of a norm's input, weight and bias."""
     if mode == SYNC:
         return input_gradient(grad, x, weight, mean, inverse)
-    variance = inverse.reciprocal().square()  # with eps in it
+    # With eps in it; statistics of the batch are not taken from there.
+    variance = inverse if mode == BATCH else inverse.reciprocal().square()
     dx, dw, db = torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, mean, variance, mean, inverse, mode == BATCH, 0.0, [True] * 3
     )
@@ -178,6 +179,8 @@ def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
     channels = x.shape[len(lead)]
     if last:
         return x.movedim(len(lead), -1).reshape(*lead, -1, channels).contiguous()
+    if x.is_contiguous():
+        return x.view(*lead, channels, -1)  # the common case, and each call counts
     return x.reshape(*lead, channels, -1).contiguous()
 
 
