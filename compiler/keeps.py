@@ -203,6 +203,16 @@ def packs(node: Node, source: Node) -> bool:
     return node.op in ("conv", "mul") and bool(bits_of(source))
 
 
+def keeps_parts(node: Node, readers: Iterable[Node]) -> bool:
+    """Whether the fused backend keeps what a value is joined of in place of the value.
+
+    It would keep both where an operation besides neurons keeps the value itself.
+    """
+    return node.op == "concat" and all(
+        reader.op == "neuron" or not row_of(reader.op, fused=True).inputs for reader in readers
+    )
+
+
 def bits_of(node: Node) -> int:
     """In how many bits a node's value is kept where it is kept in bits; 0: as it is."""
     bits = node.value.kind.bound.bit_length() if node.value.kind.is_integer else 0

@@ -13,6 +13,7 @@ from danetc.compiler.keeps import (
     Sizes,
     bits_of,
     elements,
+    keeps_parts,
     packs,
     row_of,
 )
@@ -122,6 +123,12 @@ class Play:
         self.values: dict[int, Block] = {}
         self.bits: dict[int, Block] = {}
         self.records: dict[int, Record] = {}
+        users = self.graph.users()
+        self.joined = {  # of which the parts are kept
+            node.id
+            for node in self.order
+            if self.fused and keeps_parts(node, [self.graph[i] for i in users[node.id]])
+        }
         self.last_reader = self._last_readers()
         self.trained = self._trained()
         self.held = 0
@@ -164,10 +171,9 @@ class Play:
                 last[source] = max(last[source], end)
         for id in self.graph.outputs.values():
             last[id] = len(self.order)
-        if self.fused:  # what is joined holds its parts
-            for node in reversed(self.order):
-                for source in node.inputs if node.op == "concat" else ():
-                    last[source] = max(last[source], last[node.id])
+        for node in reversed(self.order):  # what is joined holds its parts
+            for source in node.inputs if node.id in self.joined else ():
+                last[source] = max(last[source], last[node.id])
         return last
 
     def _trained(self) -> set[int]:
@@ -296,10 +302,9 @@ class Play:
 
     def _parts(self, id: int) -> list[int]:
         """What is kept of a value that a region wants: of what is joined, the parts."""
-        node = self.whole[id]
-        if node.op != "concat":
+        if id not in self.joined:
             return [id]
-        return [part for source in node.inputs for part in self._parts(source)]
+        return [part for source in self.whole[id].inputs for part in self._parts(source)]
 
     def _is_last(self, node: Node, segment: int) -> bool:
         """Whether a segment runs again no further than this neuron."""
@@ -374,7 +379,7 @@ class Play:
             inputs = self.regions[node.id].inputs
             packed = [i for i in inputs if bits_of(self.whole[i])]
             alone = node.id not in self.segments.of
-            joined = [i for i in inputs if alone and self.whole[i].op == "concat"]
+            joined = [i for i in inputs if alone and i in self.joined]
             again = [i for i in joined if i not in packed]
         elif self._packs(node):
             packed = node.inputs

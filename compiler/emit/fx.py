@@ -19,6 +19,7 @@ from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.graph import Graph, Node, unique
+from danetc.compiler.keeps import keeps_parts
 from danetc.compiler.memory import POLICIES
 from danetc.compiler.ops import OPS, Context, Function, Module
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segments
@@ -244,6 +245,8 @@ class FusedEmitter(Emitter):
     """Regions as one layer; spikes and counts kept as bits."""
 
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
+            return replace(call, target="danetc.runtime.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 
     def neuron(self, region: Region, call: Module | Function) -> nn.Module:
@@ -262,8 +265,6 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
     if isinstance(call, Function) and call.target == "operator.mul" and len(inputs) == 2:
         return _packed_product(call, *inputs)
-    if isinstance(call, Function) and call.target == "torch.cat":
-        return replace(call, target="danetc.runtime.packed.joined")
     if not isinstance(call, Module) or len(inputs) != 1:
         return call
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
