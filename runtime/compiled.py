@@ -118,6 +118,7 @@ def _compiled(
     patches: dict[str, Any],
 ) -> Run:
     """Trace and compile, and write the result to ``place``."""
+    from torch._guards import TracingContext, tracing
     from torch._inductor import standalone_compile
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -151,7 +152,13 @@ def _compiled(
     # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
     # compiler looks for are of matrix products and attention; to set them up takes a second.
     patches = {"cpp.dynamic_threads": True, "pattern_matcher": False, **patches}
-    run: Any = standalone_compile(graph, examples, options={"config_patches": patches})
+    with tracing(TracingContext(mode)):  # all releases find the examples' mode there
+        run: Any = standalone_compile(
+            graph,
+            examples,
+            dynamic_shapes="from_tracing_context",
+            options={"config_patches": patches},
+        )
     if place is not None:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
