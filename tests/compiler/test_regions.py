@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from danetc.compiler.graph import Graph
+from danetc.compiler.keeps import keeps_parts
 from danetc.compiler.passes.regions import Plan, plan_regions
 
 from tests.differential.helpers import spec, text
@@ -163,3 +164,18 @@ def test_a_gate_is_no_sum_of_a_region() -> None:
     plan = plan_regions(graph)
     check(graph, plan)
     assert forms(plan) == {"value -> spike": 1}
+
+
+@pytest.mark.parametrize(("name", "parts"), [("densenet", True), ("unet", False)])
+def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
+    name: str, parts: bool
+) -> None:
+    """In the U-Net a convolution of real values reads it too, and keeps the whole."""
+    graph = plan_regions(text(VARIETY[name])).graph
+    users = graph.users()
+    joined = [node for node in graph.nodes.values() if node.op == "concat"]
+    assert joined
+    for node in joined:
+        readers = [graph[id] for id in users[node.id]]
+        assert keeps_parts(node, readers) is parts
+        assert (not parts) is any(reader.op == "conv" for reader in readers)
