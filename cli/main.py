@@ -22,6 +22,7 @@ COMMANDS = {
     "prove": "Check the paper's propositions on a network.",
     "equiv": "Say whether two specs describe one network.",
     "train": "Train a network on a data set.",
+    "eval": "Evaluate a trained network, also at other T.",
     "measure": "Measure firing rates, gradients and energy on data.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
 }

@@ -64,14 +64,14 @@ def open_subject(
             "for spec files"
         )
     model = load(source, backend="eager", memory="none")
-    record = _record(Path(source))
+    record = training_record(Path(source))
     notices: tuple[str, ...] = ()
     if record is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)
-    return Subject(source, model, record is not None, _evaluate(source, record), notices)
+    return Subject(source, model, record is not None, evaluate_items(source, record), notices)
 
 
-def _record(directory: Path) -> Mapping[str, Any] | None:
+def training_record(directory: Path) -> Mapping[str, Any] | None:
     """What a training wrote of its settings."""
     for name in _RECORDS:
         path = directory / name
@@ -84,27 +84,42 @@ def _record(directory: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def _evaluate(source: str, record: Mapping[str, Any] | None) -> tuple[Item, ...]:
+def evaluate_items(source: str, record: Mapping[str, Any] | None) -> tuple[Item, ...]:
     """The steps for test images of the recipe's last phase."""
     if record is None:
         return ()
-    recipe = record.get("settings", record).get("recipe", {})
-    phases = recipe.get("phases", {})
-    last = list(phases.values() if isinstance(phases, dict) else phases)[-1:]
     items = []
-    for phase in last:
-        for step in phase.get("evaluate", ()):
-            arguments = {key: value for key, value in step.items() if key != "name"}
-            if step.get("name") not in ITEMS["evaluate"]:
-                raise UserError(f"{source} was trained with a step that is not known: {step}")
-            items.append(Item(step["name"], tuple(arguments.items())))
+    for step in last_phase(record).get("evaluate", ()):
+        if step.get("name") not in ITEMS["evaluate"]:
+            raise UserError(f"{source} was trained with a step that is not known: {step}")
+        items.append(item_of(step))
     return tuple(items)
 
 
+def last_phase(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the recipe's last phase, in the record of a training. Empty without any."""
+    recipe = record.get("settings", record).get("recipe", {})
+    phases = recipe.get("phases", {})
+    found = list(phases.values() if isinstance(phases, dict) else phases)
+    return found[-1] if found else {}
+
+
+def item_of(record: Mapping[str, Any]) -> Item:
+    """An optimizer, a loss or a step, from its JSON data."""
+    given = ((key, value) for key, value in record.items() if key != "name")
+    return Item(
+        record["name"],
+        tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in given),
+    )
+
+
 def open_set(
-    text: str, subject: Subject, classes: int | None, subset_seed: int
+    text: str, subject: Subject, classes: int | None, subset_seed: int, output: str | None = None
 ) -> tuple[DataSet, ImageTransform]:
-    """The data set for a subject, and what is done to its images. Raises UserError."""
+    """The data set for a subject, and what is done to its images. Raises UserError.
+
+    ``output`` is the one whose classes are the data set's, where the network has several.
+    """
     signature = subject.model.signature
     steps = subject.evaluate
     try:
@@ -119,7 +134,7 @@ def open_set(
             signature,
             augment=transform,
             evaluate=transform,
-            classes=next(iter(signature.outputs.values()))[-1],
+            classes=signature.outputs[output or next(iter(signature.outputs))][-1],
         )
     except DataError as error:
         raise UserError(f"{subject.source}: {error}") from error

@@ -92,7 +92,7 @@ class RunDirectory:
 
     def results(self) -> dict[str, Any] | None:
         """What stands in training.json; None where there is none that can be read."""
-        return _read_json(self.path / TRAINING)
+        return read_json(self.path / TRAINING)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def _read_run(path: Path) -> Mapping[str, Any] | None:
     place = path / RUN
     if not place.is_file():
         return None
-    record = _read_json(place)
+    record = read_json(place)
     if record is None or not isinstance(record.get("settings"), dict):
         raise UserError(
             f"{place} is damaged, so nobody knows which settings the run there has; begin anew "
@@ -200,7 +200,8 @@ def _read_run(path: Path) -> Mapping[str, Any] | None:
     return record
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What stands in a file of JSON; None where there is none that can be read."""
     try:
         record = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,0 +1,87 @@
+"""Which networks tell their accuracy at every T in one run: by their equations, and by running."""
+
+from __future__ import annotations
+
+import danetc
+import pytest
+import torch
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.stepwise import why_not_stepwise
+
+NETWORK = """
+use std
+network n {
+  input = image(2, 6, 6)%s
+  steps = 5
+  neuron = LIF
+  surrogate = sigmoid
+  norm = %s
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 1) via %s
+  head = %s
+}
+"""
+
+
+def text(head: str, code: str = "", norm: str = "batchnorm", connection: str = "sew") -> str:
+    return NETWORK % (code, norm, connection, head)
+
+
+STEPWISE = [
+    text("avgpool -> mean_over_time -> linear(3)"),
+    text("mean_over_time -> avgpool(2) -> flatten -> linear(8) -> linear(3)"),
+    text("avgpool -> linear(3) -> mean_over_time"),
+    text("avgpool -> linear(3)"),
+    text("mean_over_time -> avgpool -> conv(3, kernel = 1) -> norm -> flatten"),
+    text("avgpool -> mean_over_time -> linear(3)", norm="batchnorm(per_step = true)"),
+]
+
+
+@pytest.mark.parametrize("spec", STEPWISE)
+def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -> None:
+    assert why_not_stepwise(graph_of(check_text(spec))) is None
+    per_step = "per_step" in spec
+    model = danetc.build(text=spec, seed=1).double().eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.mul_(3.0)  # so that there are spikes
+    image = torch.randn(4, 2, 6, 6, dtype=torch.float64)
+    states, outputs = None, []
+    with torch.no_grad():
+        for t in range(1, 6):
+            y, states = model.stream(image, states)
+            outputs.append(y)
+            shorter = danetc.build(text=spec, seed=1, set={"steps": 5 if per_step else t})
+            shorter.double().load_state_dict(model.state_dict())
+            if per_step and t < 5:
+                continue  # a network with T = t has no parameters of these
+            expected = shorter.eval()(image)
+            expected = expected.mean(0) if expected.dim() == 3 else expected
+            assert torch.allclose(torch.stack(outputs).mean(0), expected, rtol=1e-12, atol=1e-12)
+    assert len({tuple(y.flatten().tolist()) for y in outputs}) > 1  # time matters
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (
+            text("avgpool -> mean_over_time -> linear(8) -> sigmoid -> linear(3)"),
+            "(sigmoid) stands",
+        ),
+        (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) stands"),
+        (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) stands"),
+        (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) lays"),
+    ],
+)
+def test_what_does_not_follow_from_one_run_says_why(spec: str, reason: str) -> None:
+    told = why_not_stepwise(graph_of(check_text(spec)))
+    assert told is not None
+    assert reason in told
+
+
+def test_a_network_without_time_says_so() -> None:
+    spec = text("avgpool -> linear(3)").replace("neuron = LIF", "neuron = relu")
+    spec += "neuron relu { s = max(x, 0) }"
+    told = why_not_stepwise(graph_of(check_text(spec)))
+    assert told is not None
+    assert "the same for every T" in told
