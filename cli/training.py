@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.observer import Epoch, Observer, Observers
 from danetc.runtime.training.run import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.runtime.training.state import set_tensors
+from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 from torch import Tensor, nn
 
@@ -138,13 +138,15 @@ class Trial:
             )
             found: list[Snapshot | None] = []  # stays on rank 0, which alone needs to read the disk
             position = self.world.on_first(lambda: _newest(checkpoints, found))
+            if position is not None:
+                note(f"going on from {checkpoints.folder}: {self._where(position)}")
             if self.world.first:
                 for line in differences:
                     note(f"taken knowingly: {line}")
                 _tell_changes(directory, self.plan, self.world, note)
+            self.world.on_first(lambda: self._refuse_another_network(differences, found))
+            if self.world.first:
                 directory.write_run(settings, facts(self.plan, self.world), differences)
-            if position is not None:
-                note(f"going on from {checkpoints.folder}: {self._where(position)}")
             return self._phases(
                 directory, checkpoints, position, found[0] if found else None, observer
             )
@@ -206,6 +208,15 @@ class Trial:
             if world.first:
                 directory.write_results(fitted.weights, record)
         return record
+
+    def _refuse_another_network(
+        self, differences: list[str], found: Sequence[Snapshot | None]
+    ) -> None:
+        """Raise CheckpointError where what is overridden has made it one, before it is written."""
+        for snapshot in found:
+            if differences and snapshot is not None:
+                model, _ = self.model(self.plan.recipe.phases[snapshot.position.phase])
+                check_tensors(model, snapshot.tensors["model"], "the checkpoint")
 
     def model(self, phase: Phase) -> tuple[Model, str | None]:
         """The phase's network with its first weights, and what was matched of those given."""

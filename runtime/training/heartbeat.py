@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -63,6 +64,9 @@ class Heartbeat:
         """Wait, after a collective has failed, until the watch ends this process; at most as long
         as it takes to see that all are alive.
         """
+        with suppress(ValueError):  # handlers belong to the main thread
+            # torchrun ends the others as soon as one has died; what happened is told first.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._silence = SUSPECTED
         self._seen.clear()
         self._thread.join(SUSPECTED + 5 * BEAT)
@@ -116,7 +120,7 @@ class Heartbeat:
     def _leave(self, message: str) -> None:
         """End this process at once: its main thread may wait for a partner that is gone."""
         hint = self.hint()
-        sys.stderr.write(f"danetc: {message}; rank {self._rank} ends{hint and '; ' + hint}\n")
+        sys.stderr.write(f"danetc: {message}; rank {self._rank} ends{hint}\n")
         sys.stderr.flush()
         os._exit(1)
 

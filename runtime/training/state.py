@@ -146,10 +146,19 @@ def _placed(value: Any, key: str, parameter: Tensor) -> Any:
 
 
 def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Set a model's parameters and buffers.
+    """Set a model's parameters and buffers. Raises as ``check_tensors``, before it changes any."""
+    check_tensors(model, tensors, what)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if isinstance(value, DTensor):
+                whole = tensors[name].to(value.device)
+                value.copy_(distribute_tensor(whole, value.device_mesh, value.placements))
+            else:
+                value.copy_(tensors[name])
 
-    Raises CheckpointError where a name, a shape or a type differs, before anything is changed.
-    """
+
+def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise CheckpointError where a name, a shape or a type is not that of a model's."""
     wanted = model.state_dict()
     missing, unknown = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     if missing or unknown:
@@ -161,13 +170,6 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> N
                 f"{what} is of another network: {name} is {list(tensors[name].shape)} of "
                 f"{tensors[name].dtype}, not {list(value.shape)} of {value.dtype}"
             )
-    with torch.no_grad():
-        for name, value in wanted.items():
-            if isinstance(value, DTensor):
-                whole = tensors[name].to(value.device)
-                value.copy_(distribute_tensor(whole, value.device_mesh, value.placements))
-            else:
-                value.copy_(tensors[name])
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
