@@ -23,6 +23,7 @@ COMMANDS = {
     "equiv": "Say whether two specs describe one network.",
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
+    "export": "Write a trained network for use elsewhere.",
     "measure": "Measure firing rates, gradients and energy on data.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
 }
