@@ -27,6 +27,7 @@ from danetc.text import umask
 if TYPE_CHECKING:
     from danetc.api import Compiled
     from danetc.compiler.emit.fx import Model
+    from danetc.compiler.graph import Graph
 
 FORMAT = 1
 """Written into summary.json; raised when an older danetc could no longer read a directory."""
@@ -158,19 +159,11 @@ def read_model_directory(
     where ``memory`` is None. Raises UserError.
     """
     from danetc.api import emit_model
-    from danetc.compiler.emit.text import GraphTextError, read
-    from danetc.compiler.verify import verify
-    from danetc.dsl.diagnostics import SpecError
     from danetc.runtime.checkpoint import CheckpointError, load_weights
 
     path = Path(directory)
-    record = _read_record(path)
-    graph_file = path / f"{record['network']}.graph"
-    try:
-        graph = read(_read(graph_file))
-        verify(graph)
-    except (GraphTextError, SpecError) as error:
-        raise UserError(f"{graph_file} is damaged:\n{error}") from error
+    record = read_summary(path)
+    graph = read_graph(path, record)
     model = emit_model(graph, 0, backend, _policy(record) if memory is None else memory)
     try:
         load_weights(model, _existing(path / WEIGHTS))
@@ -179,7 +172,26 @@ def read_model_directory(
     return model
 
 
-def _read_record(path: Path) -> Mapping[str, object]:
+def read_graph(path: Path, record: Mapping[str, object]) -> Graph:
+    """The graph of a model directory whose summary is ``record``. Never imports torch.
+
+    Raises UserError where it is missing or damaged.
+    """
+    from danetc.compiler.emit.text import GraphTextError, read
+    from danetc.compiler.verify import verify
+    from danetc.dsl.diagnostics import SpecError
+
+    graph_file = path / f"{record['network']}.graph"
+    try:
+        graph = read(_read(graph_file))
+        verify(graph)
+    except (GraphTextError, SpecError) as error:
+        raise UserError(f"{graph_file} is damaged:\n{error}") from error
+    return graph
+
+
+def read_summary(path: Path) -> Mapping[str, object]:
+    """What stands in summary.json. Raises UserError where there is no model directory, or a newer one."""
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
     if not (path / SUMMARY).is_file():

@@ -13,7 +13,7 @@ neuron    a neuron's equations unrolled in time (Fig. 2)
 A level is a function from a graph to a ``Sheet``, a picture with everything in its place;
 ``engine`` hands that to Graphviz, which draws it. In an SVG the boxes have their keys as ids: an
 operation on the level ``op`` is ``s0b1n17`` (node 17 of the graph, in block 1 of stage 0) or
-``g2n3`` outside of the stages.
+``g2n3`` outside of the stages. ``members`` says which operations a box stands for.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import MappingProxyType
 
 from danetc.compiler.draw.block import block_level, comparison
 from danetc.compiler.draw.engine import FORMATS, DrawError, render
+from danetc.compiler.draw.members import members
 from danetc.compiler.draw.network import network_level
 from danetc.compiler.draw.neuron import neuron_level
 from danetc.compiler.draw.op import op_level
@@ -43,7 +44,9 @@ LEVELS: Mapping[str, Callable[[Graph], Sheet]] = MappingProxyType(
 DEFAULT_LEVEL = "stage"
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
-__all__ = ["DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "compare", "draw", "to_svg"]
+__all__ = [
+    "DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "compare", "draw", "members", "to_svg",
+]  # fmt: skip
 
 
 def draw(

@@ -25,7 +25,7 @@ def stage_level(graph: Graph) -> Sheet:
     between = interblock(graph)
     units = {name: box_unit(glue_box(of, name)) for name in of.glue}
     for number, stage in enumerate(graph.stages):
-        groups = _groups(of, number)
+        groups = groups_of(of, number)
         stops = {}
         for index in (group[0] for group in groups if len(group) == 1):
             nodes = of.blocks[number, index]
@@ -135,7 +135,7 @@ def _first(rows: Sequence[tuple[str, list[Node]]], scope: str) -> str:
     return next(line[0].op for name, line in rows if name == scope)
 
 
-def _groups(of: Parts, number: int) -> list[list[int]]:
+def groups_of(of: Parts, number: int) -> list[list[int]]:
     """A stage's blocks: those that are drawn alone, and runs that are drawn as one."""
     stage = of.graph.stages[number]
     n = len(stage.blocks)
