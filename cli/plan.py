@@ -114,10 +114,13 @@ INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minu
 """Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
 
 
-def make_plan(request: Request, world: World, note: Note) -> Plan:
+def make_plan(
+    request: Request, world: World, note: Note, opening: Callable[..., DataSet] = open_data
+) -> Plan:
     """The plan of a request. Raises SpecError, UserError and DataError, before anything is written.
 
-    A budget of ``memory`` is held to in each phase; what it chose is noted.
+    A budget of ``memory`` is held to in each phase; what it chose is noted. ``opening`` is
+    ``open_data``, or one that remembers what it has opened.
     """
     given = request.settings
     own = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
@@ -139,7 +142,7 @@ def make_plan(request: Request, world: World, note: Note) -> Plan:
     for name, chosen in policies.items():
         if chosen.plan is not None:
             note(f"memory of phase {name}: {chosen}")
-    data = open_data(
+    data = opening(
         request.data,
         classes=request.classes,
         subset_seed=request.subset_seed,

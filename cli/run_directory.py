@@ -112,12 +112,12 @@ def opened(
         _refuse_trials(path)
         refuse_unless_replaceable(path)
     elif fresh:
-        with _locked(path):
+        with locked(path):
             moved = _aside(path)
         note(f"the run in {path} is now in {moved}")
         known = None
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path):
         _sweep(path)
         differences = [] if known is None else compare(known["settings"], settings)
         if differences and not override:
@@ -239,8 +239,11 @@ def _aside(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep others from training here. The lock goes with the process, however it ends."""
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from training here. The lock goes with the process, however it ends.
+
+    Raises UserError where another process has it.
+    """
     import fcntl
 
     with (path / LOCK).open("a+") as stream:
