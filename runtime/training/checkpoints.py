@@ -199,9 +199,14 @@ class Checkpoints:
             raise
 
     def _make_room_for_last(self, place: Path) -> None:
-        if place.exists():
-            shutil.rmtree(self.folder / PREVIOUS, ignore_errors=True)
-            place.rename(self.folder / PREVIOUS)
+        if not place.exists():
+            return
+        previous, gone = self.folder / PREVIOUS, self.folder / f".{PREVIOUS}.tmp-{os.getpid()}"
+        if previous.exists():  # a name of its own first: half removed it would look damaged
+            shutil.rmtree(gone, ignore_errors=True)
+            previous.rename(gone)
+        place.rename(previous)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 # -- one checkpoint --------------------------------------------------------------------------------
