@@ -68,7 +68,7 @@ def export(
     assert isinstance(graph, Graph)
     if output.suffix == PROGRAM:
         data = _program(graph, model)
-        tensors, counterpart, left_out = len(model.state_dict()), None, ()
+        tensors, counterpart, left_out = len(model.state_dict()), None, []
     else:
         state, counterpart, left_out = _named(graph, model, names)
         tensors, data = len(state), _weights(state, output.suffix, graph.name)

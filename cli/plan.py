@@ -16,6 +16,7 @@ from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
 from danetc.errors import UserError
 from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.options import Setting
+from danetc.repeat import check_repetition
 from danetc.runtime.data import DataSet, Policy, open_data, with_channels
 from danetc.runtime.training.distributed import Parallel
 
@@ -31,10 +32,12 @@ class Request:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
     ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
-    under other settings.
+    under other settings. ``text`` is the spec itself, in place of what ``spec`` names.
+    ``repeated`` is the record in the run.json that this repeats.
     """
 
     spec: str
+    text: str | None = None
     data: str
     network: str | None = None
     recipe: str | None = None
@@ -54,6 +57,7 @@ class Request:
     on_unreadable: Policy = "stop"
     fresh: bool = False
     override: bool = False
+    repeated: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ def make_plan(
     overrides = {
         name.removeprefix(PREFIX): value for name, value in given.items() if name not in own
     }
-    compiled = compile_spec(request.spec, network=request.network, settings=own)
+    source = request.spec if request.text is None else None
+    compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
     recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
     backend = request.backend or default_backend(note)
     policies = {
@@ -152,7 +157,7 @@ def make_plan(
     data = with_channels(data, compiled.graph.input.value.shape[0])
     for told in data.notices:
         note(told)
-    return Plan(
+    plan = Plan(
         request,
         compiled,
         recipe,
@@ -162,6 +167,9 @@ def make_plan(
         backend,
         policies,
     )
+    if request.repeated is not None:
+        check_repetition(request.repeated, plan, world, note)
+    return plan
 
 
 def _seeds(request: Request, recipe: Recipe) -> tuple[int, ...]:

@@ -107,7 +107,7 @@ def opened(
     ``fresh`` it is moved aside. Raises UserError in all other cases, and where another process
     trains there.
     """
-    known = _read_run(path)
+    known = read_run(path)
     if known is None:
         _refuse_trials(path)
         refuse_unless_replaceable(path)
@@ -135,7 +135,7 @@ def state_of(path: Path, settings: Mapping[str, Any]) -> str:
 
     Raises UserError where it could not begin, whatever its settings.
     """
-    known = _read_run(path)
+    known = read_run(path)
     if known is None:
         _refuse_trials(path)
         refuse_unless_replaceable(path)
@@ -184,7 +184,7 @@ def _text_difference(before: str, now: str) -> str:
 # -- what is there ---------------------------------------------------------------------------------
 
 
-def _read_run(path: Path) -> Mapping[str, Any] | None:
+def read_run(path: Path) -> Mapping[str, Any] | None:
     """What stands in run.json; None where there is none. Raises UserError where it is damaged."""
     place = path / RUN
     if not place.is_file():

@@ -20,7 +20,6 @@ from danetc.options import (
     memory_option,
     network_option,
     set_option,
-    spec_argument,
 )
 
 if TYPE_CHECKING:
@@ -28,9 +27,14 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@spec_argument
+@click.argument("spec", metavar="FILE|NAME", required=False)
+@click.option("--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR.")
 @click.option(
-    "--data", required=True, metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR."
+    "--from",
+    "again",
+    metavar="RUN.JSON",
+    type=click.Path(path_type=Path),
+    help="Repeat a run, to the same bits, in place of FILE and --data (where they are now).",
 )
 @click.option(
     "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes of it at random."
@@ -121,6 +125,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def command(
+    again: Path | None,
     dry_run: bool,
     min_accuracy: float | None,
     quiet: bool,
@@ -133,8 +138,9 @@ def command(
 
     Writes a model directory with the weights so far after each epoch, training.json with every
     figure, and checkpoints. The same command goes on where it was stopped or killed, with the same
-    bits. Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json,
-    progress goes to standard error and training.json is printed.
+    bits; --from repeats the run that a run.json describes. Settings of the recipe are set by their
+    path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
+    training.json is printed.
     """
     from danetc.plan import Request
     from danetc.progress import TrainingProgress
@@ -143,7 +149,14 @@ def command(
 
     if checkpoint_every is not None:
         settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
-    request = Request(settings=settings, **asked)
+    context = click.get_current_context()
+    if again is not None:
+        request = _repeated(context, again)
+    else:
+        for name, what in (("spec", "argument 'FILE|NAME'"), ("data", "option '--data'")):
+            if asked[name] is None:
+                raise click.UsageError(f"Missing {what}.", context)
+        request = Request(settings=settings, **asked)
     if dry_run:
         with _endings():
             _dry_run(request, as_json)
@@ -163,6 +176,25 @@ def command(
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
         )
+
+
+WITH_FROM = ("again", "data", "output", "fresh", "dry_run", "min_accuracy", "quiet", "as_json")
+"""What changes nothing of a run that is repeated."""
+
+
+def _repeated(context: click.Context, again: Path) -> Request:
+    """The request of an earlier run. Options that would make it another one are refused."""
+    from click.core import ParameterSource
+    from danetc.repeat import request_of
+
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in WITH_FROM:
+            raise click.UsageError(
+                f"--from repeats a run as it was: leave out {name.replace('_', '-')}", context
+            )
+    values = context.params
+    return request_of(again, values["output"], values["data"], fresh=values["fresh"])
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""A run once more from its run.json: the network and the recipe as text, everything else as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS, FlowType, ItemType, Type
+from danetc.errors import UserError
+from danetc.model_directory import RUN
+
+if TYPE_CHECKING:
+    from danetc.plan import Note, Plan, Request
+    from danetc.runtime.training.distributed import World
+
+Record = Mapping[str, Any]
+
+
+def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -> Request:
+    """What was asked for when the run of a run.json (or its directory) was begun, asked again.
+
+    ``data`` is where the same data are now, where they have moved. The plan that comes of it is
+    compared with the record (``check_repetition``), so a repetition that could not give the same
+    numbers is refused. Raises UserError.
+    """
+    from danetc.plan import Request
+    from danetc.run_directory import TRIALS, read_run
+
+    directory = place.parent if place.name == RUN else place
+    if (directory / TRIALS).is_file():
+        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-.../{RUN}")
+    record = read_run(directory) if directory.is_dir() else None
+    if record is None:
+        raise UserError(f"there is no {RUN} in {directory}; `danetc train` writes one")
+    try:
+        settings, asked = record["settings"], record["facts"]["request"]
+        recipe = record["facts"]["recipe"]
+        place_of_data = data or settings["data"]["text"]
+        moved = {**settings, "data": {**settings["data"], "text": place_of_data}}
+        return Request(
+            spec=asked["spec"],
+            text=f"{settings['spec']}\n{recipe_text(settings['recipe'], recipe)}",
+            data=place_of_data,
+            network=settings["network"],
+            recipe=settings["recipe"]["name"],
+            output=output if output is not None else Path("runs") / f"{settings['network']}-again",
+            settings={},
+            seed=settings["seed"],
+            init=asked["init"],
+            backend=settings["backend"],
+            memory=asked["memory"],
+            channels_last=settings["channels_last"],
+            parallel=settings["parallel"],
+            train_output=settings["train_output"],
+            deterministic=settings["deterministic"],
+            classes=asked["classes"],
+            subset_seed=asked["subset_seed"],
+            on_unreadable=settings["data"]["on_unreadable"],
+            repeated={"settings": moved, "facts": record["facts"]},
+            **how,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{directory / RUN} does not say all that a repetition needs (of {error})"
+        ) from error
+
+
+def check_repetition(repeated: Record, plan: Plan, world: World, note: Note) -> None:
+    """Raise UserError where a plan is not that of the run it repeats; note what else may make its
+    numbers others: the versions and the machine.
+    """
+    from danetc.provenance import MACHINE, facts
+    from danetc.run_directory import compare
+
+    differences = compare(repeated["settings"], plan.settings(plan.seeds[0]))
+    if differences:
+        listed = "\n  ".join(differences)
+        raise UserError(f"this would not repeat the run, for its settings differ:\n  {listed}")
+    before, now = repeated["facts"], facts(plan, world)
+    for key, what in MACHINE.items():
+        if before.get(key) != now[key]:
+            note(
+                f"{what} is {now[key]} here and was {before.get(key)} there: the numbers may not "
+                "be the same"
+            )
+
+
+def recipe_text(settings: Record, whole: Record) -> str:
+    """A resolved recipe in the language again; ``whole`` has what changes no number, too."""
+    lines = [f"recipe {settings['name']} {{"]
+    for name, phase in settings["phases"].items():
+        lines.append(f"  phase {name} {{")
+        lines += [f"    {line}" for line in _lines(phase, ("phase", "phase only"))]
+        lines.append("  }")
+    merged = {**whole, **settings, "trials": 1}
+    lines += [f"  {line}" for line in _lines(merged, ("recipe",))]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _lines(record: Record, scopes: tuple[str, ...]) -> Iterator[str]:
+    for key, row in SETTINGS.items():
+        if row.scope in scopes:
+            yield f"{key} = {_written(record[key], row.type)}"
+
+
+def _written(value: Any, kind: Type | None = None) -> str:
+    """A value as a recipe writes it, every digit of it."""
+    match kind:
+        case ItemType(family):
+            return _item(value, family)
+        case FlowType(family):
+            return " -> ".join(_item(item, family) for item in value) or "none"
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+    return str(value) if isinstance(value, str) else repr(value)
+
+
+def _item(item: Record, family: str) -> str:
+    many = ITEMS[family][item["name"]].many
+    unnamed, named = [], []
+    for key, value in item.items():
+        if many is not None and key == many.name:
+            unnamed += [_written(each) for each in value]
+        elif key != "name":
+            named.append(f"{key} = {_written(value)}")
+    given = ", ".join([*unnamed, *named])
+    return f"{item['name']}({given})" if given else str(item["name"])
