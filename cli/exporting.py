@@ -66,9 +66,10 @@ def export(
     model = load(directory, memory="none").eval()
     graph = model.topology
     assert isinstance(graph, Graph)
+    counterpart: str | None = None
+    left_out: list[str] = []
     if output.suffix == PROGRAM:
-        data = _program(graph, model)
-        tensors, counterpart, left_out = len(model.state_dict()), None, []
+        data, tensors = _program(graph, model), len(model.state_dict())
     else:
         state, counterpart, left_out = _named(graph, model, names)
         tensors, data = len(state), _weights(state, output.suffix, graph.name)
