@@ -10,6 +10,7 @@ import keyword
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from danetc.dsl.cheaper import cheaper
 from danetc.dsl.derivative import GRAD_OUTPUT, Backward, differentiate
 from danetc.dsl.neuron_program import INPUT, NEXT, NeuronProgram, SurrogateProgram, unique
 from danetc.dsl.ssa import ALL_OPCODES, Op, Operand
@@ -68,19 +69,21 @@ def kernel_source(program: NeuronProgram) -> str:
     names |= {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
     reads = ["x", *(names[s.name] for s in program.states)]
-    reads += [names[item.parameter] for item in program.learnables]
+    learnables = [item.parameter for item in program.learnables]
+    reads += [names[name] for name in learnables]
     lines = []
     if program.surrogate is not None:
         lines += _surrogate_function(program.surrogate)
     lines += [f"def step({', '.join(reads)}):"]
     scope = dict(names)
-    lines += _body(program.ops, scope)
     results = [program.output, *program.next_states]
+    lines += _body(cheaper(program.ops, results, learnables), scope)
     lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
     incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
     lines += [f"def step_vjp({', '.join([*reads, *incoming])}):"]
     scope = dict(names)
-    lines += _body(backward.ops, scope)
+    gradients = [backward.grad_input, *backward.grad_states, *backward.grad_learnables]
+    lines += _body(cheaper(backward.ops, gradients, learnables), scope)
     lines += [f"    return ({', '.join(_gradients(program, backward, scope))},)", ""]
     return "\n".join(lines)
 

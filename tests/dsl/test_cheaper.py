@@ -1,0 +1,70 @@
+"""Cheaper kernels give the same bits as those of the operations as written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from danetc.dsl import kernel_text
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equations import NeuronProgram, compile_neuron
+from danetc.dsl.kernel_text import kernel_source
+from danetc.dsl.parser import parse
+from danetc.dsl.source import SourceFile
+from danetc.dsl.ssa import needed
+from danetc.runtime.kernel import spread, total
+from torch import Tensor
+
+NEURONS = {
+    "hard": "state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s)",
+    "rest": "state u = 0.1; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s) + 0.1 * s",
+    "detached": "state u = 0.0; v = u + x; s = heaviside(v - 1); r = detach(s); u = (1 - r) * v",
+    "soft": "state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1.0); u = v - s",
+    "strict": "state u = 0.0; v = u + x; s = 1 - heaviside(1.0 - v); u = v * (1 - s)",
+    "gated": "state u = 0.0; v = u + x; s = heaviside(v); u = s * v",
+    "learnt": "state u = 0.0; w = learn(0.4); v = u + x; s = heaviside(v - w); u = w * s + v * (1 - s)",
+}
+VALUES = [-3.0, -1.0, -5e-324, -0.0, 0.0, 5e-324, 1.0, 2.5]
+
+
+def program(body: str) -> NeuronProgram:
+    text = f"neuron n {{ {body} }}\nsurrogate sigmoid {{ y = 1 / (1 + exp(-3 * x)) }}"
+    reporter = Reporter()
+    neuron, surrogate = parse(SourceFile("test", text), reporter).declarations
+    found = compile_neuron(neuron, {}, surrogate, {}, reporter)
+    assert found is not None
+    return found
+
+
+def results(source: str, learnables: int) -> list[Tensor]:
+    scope: dict[str, object] = {"torch": torch, "spread": spread, "total": total}
+    exec(source, scope)
+    below_one, above_one = torch.nextafter(
+        torch.ones(2).double(), torch.tensor([0.0, 2.0]).double()
+    )
+    axis = torch.tensor([*VALUES, float(below_one), float(above_one)], dtype=torch.float64)
+    x, u, g, g0 = (value.flatten() for value in torch.meshgrid(*[axis] * 4, indexing="ij"))
+    p = [torch.tensor(0.4, dtype=torch.float32)] * learnables
+    return [*scope["step"](x, u, *p), *scope["step_vjp"](x, u, *p, g, g0)]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    neuron = program(NEURONS[name])
+    source = kernel_source(neuron)
+    monkeypatch.setattr(kernel_text, "cheaper", lambda ops, outputs, _: needed(ops, outputs))
+    written = kernel_source(neuron)
+    assert source != written
+    count = len(neuron.learnables)
+    for seen, expected in zip(results(source, count), results(written, count), strict=True):
+        assert seen.dtype == expected.dtype
+        assert torch.equal(seen, expected)
+
+
+def test_a_hard_reset_is_one_selection() -> None:
+    step = kernel_source(program(NEURONS["hard"])).split("def step(")[1].split("def ")[0]
+    assert [line.strip() for line in step.splitlines()[1:5]] == [
+        "v0 = u0 + x",
+        "v1 = v0 >= 1.0",
+        "v2 = v1.to(x.dtype)",
+        "v3 = torch.where(v1, 0.0, v0)",
+    ]
