@@ -21,8 +21,6 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
     statistics from all. A spike hides what drives its neuron, so a layer is what comes before one,
     or the head. Looks at the input and at parameters first.
     """
-    if not _finite(x):
-        return "the input itself: an image holds a value that is not finite"
     broken = not_finite_tensor(model)
     found: list[str] = []
 
@@ -44,6 +42,8 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
     finally:
         for handle in handles:
             handle.remove()
+    if not _finite(x):  # said after the pass, which the other processes make too
+        return "the input itself: an image holds a value that is not finite"
     if found:
         place = f"layer `{found[0]}`"
         return f"{place}, whose `{broken}` is not finite" if broken is not None else place

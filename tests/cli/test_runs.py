@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -197,6 +198,31 @@ def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_p
     assert result.status == 1
     assert "is training in run" in result.err
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0, "the lock went with its owner"
+
+
+def test_weights_that_do_not_fit_on_the_disk(
+    danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notice while the training goes on; an error where they are still missing at its end."""
+    real, left = os.fsync, [0]
+
+    def full(handle: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        if name.startswith(".weights.safetensors") and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for failures, status in ((1, 0), (3, 1)):
+        left[0] = failures
+        result = danetc("train", quick, *QUIET, "-o", f"run-{failures}")
+        assert result.status == status
+        assert "the weights of train 1 were not written" in result.err
+        assert "the disk is full" in result.err
+        assert (tmp_path / f"run-{failures}" / "weights.safetensors").exists() == (status == 0)
+    assert danetc("train", quick, *QUIET, "-o", "run-3").status == 0
+    assert weights(tmp_path / "run-3") == weights(tmp_path / "run-1")
 
 
 def test_build_does_not_replace_a_run(danetc: Run, quick: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import danetc
 import torch
+from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.errors import DataError
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
@@ -43,6 +44,7 @@ class Job:
     seed: int = 3
     double: bool = False
     images: int = 200
+    poisoned: int | None = None  # an image that is not finite
     at: tuple[int, int, int] | None = None  # rank, step, signal
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ def train(job: Job, rank: int = 0) -> None:
         with _Signaller(job.at, world.rank) as stop:
             fitted = fit(
                 model.double() if job.double else model,
-                digits(job.images),
+                _data(job),
                 chosen,
                 settings,
                 observer=watcher,
@@ -108,6 +110,16 @@ def train(job: Job, rank: int = 0) -> None:
         "communication": [row["shares"]["communication"] for row in fitted.history],
     }
     torch.save(result, job.folder / f"result-{rank}.pt")
+
+
+def _data(job: Job) -> DataSet:
+    data = digits(job.images)
+    if job.poisoned is None:
+        return data
+    assert isinstance(data.train, Memory)
+    images = data.train.images.float()
+    images[job.poisoned] = torch.inf
+    return replace(data, train=Memory(images, data.train.labels))
 
 
 def _held(parameter: torch.Tensor) -> int:

@@ -88,3 +88,19 @@ def test_fsdp_refuses_what_cannot_be_shared(tmp_path: Path) -> None:
         job = Job(tmp_path, body, text=text, settings={"parallel": "fsdp"})
         assert together(job, 2) == [1, 1]
         assert message in job.said()
+
+
+def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:
+    """They look for the layer together, since norms over all need all."""
+    text = STILL.replace("neuron = LIF", "neuron = ReLU")
+    job = Job(tmp_path, BODY, text=text, poisoned=7, settings={"sync_norm": True})
+    assert together(job, 2) == [1, 1]
+    for rank in (0, 1):
+        assert "epoch 1, step" in job.said(rank)
+        assert "begins in the input itself" in job.said(rank)
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    job = Job(tmp_path, BODY.replace("batch = 40", "batch = 41"), text=STILL)
+    assert together(job, 2) == [1, 1]
+    assert "a batch of 41 has no 2 equal parts, one for each process" in job.said()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from danetc.runtime.training.signals import StopRequest
 
 from tests.runtime.training.processes import KILLED, NOISY, Job, together
 
@@ -96,3 +98,25 @@ def test_another_number_of_processes_goes_on(tmp_path: Path) -> None:
     assert job.result()["steps"] == STEPS - 12
     (notice,) = job.result()["notices"]
     assert "on 2 processes and is on 1 now" in notice
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    process = os.fork()
+    if not process:  # nothing but the handlers is used here
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            if stop.wanted:
+                os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+
+
+def test_handlers_are_those_of_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        assert not stop.wanted
+        assert signal.getsignal(signal.SIGTERM) != before
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop.wanted, stop.signal) == (True, signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
