@@ -20,7 +20,7 @@ from danetc.runtime.measure.run import Measures
 
 WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
 
-_STYLES = (
+STYLES = (
     ("#000000", "-", "o"),
     ("#d55e00", "--", "s"),
     ("#0072b2", "-.", "^"),
@@ -55,7 +55,7 @@ def draw_all(entries: Sequence[Entry], folder: Path, ending: str = ".svg") -> li
     for name, draw in FIGURES.items():
         if all(getattr(entry.measures, name) is not None for entry in entries):
             path = folder / f"{name}{ending}"
-            _save(draw(entries), path)
+            save_figure(draw(entries), path)
             written.append(path)
     return written
 
@@ -118,7 +118,7 @@ def neuron_input(entries: Sequence[Entry]) -> Any:
         assert found is not None
         layers = [each for each in found.layers if each.main]
         x = range(1, len(layers) + 1)
-        for (colour, line, marker), name in zip(_STYLES, ("mean", "std"), strict=False):
+        for (colour, line, marker), name in zip(STYLES, ("mean", "std"), strict=False):
             values = [getattr(each.distribution, name) for each in layers]
             axes.plot(x, values, color=colour, linestyle=line, marker=marker, ms=3, label=name)
         axes.axhline(0, color="0.6", linewidth=0.8)
@@ -139,7 +139,7 @@ def gradients(entries: Sequence[Entry]) -> Any:
         wanted = {f"{layer.name}.weight" for layer in entry.layout.weights if layer.main}
         norms = [each for each in found.parameters if each.parameter in wanted]
         x = range(1, len(norms) + 1)
-        parts = zip(_STYLES, ("whole", "spatial", "temporal", "direct"), strict=False)
+        parts = zip(STYLES, ("whole", "spatial", "temporal", "direct"), strict=False)
         for (colour, line, marker), name in parts:
             values = [getattr(each, name) or float("nan") for each in norms]
             if any(value == value for value in values):  # nan where a part is 0
@@ -224,7 +224,7 @@ def _by_layer(axes: Any, lines: Sequence[_Line], name: str) -> None:
     longest = max((len(line.layers) for line in lines), default=0)
     size = 4.5 if longest < 40 else 3 if longest < 80 else 2
     hollow = False
-    for line, (colour, dash, marker) in zip(lines, cycle(_STYLES), strict=False):
+    for line, (colour, dash, marker) in zip(lines, cycle(STYLES), strict=False):
         y = [getattr(each, line.value) for each in line.layers]
         x = list(range(1, len(y) + 1))
         axes.plot(
@@ -263,7 +263,7 @@ def _bars(
     hatches = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
     names = [entry.label for entry in entries]
     bars = axes.bar(names, values, color="white", edgecolor="black")
-    for bar, (colour, _, _), hatch in zip(bars, cycle(_STYLES), cycle(hatches), strict=False):
+    for bar, (colour, _, _), hatch in zip(bars, cycle(STYLES), cycle(hatches), strict=False):
         bar.set(hatch=hatch, edgecolor=colour)
     axes.bar_label(bars, [form.format(value) for value in values], padding=2, fontsize="small")
     axes.margins(y=0.15)
@@ -338,7 +338,7 @@ def _figure(height: float, width: float) -> Any:
     return import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     """Without date and with fixed names inside, so that the same figures make the same file."""
     matplotlib = import_module("matplotlib")
     metadata = {"Date": None} if path.suffix == ".svg" else None
