@@ -38,10 +38,13 @@ def reduce_sum(x: Tensor) -> Tensor:
 
 def _gather(x: Tensor) -> Tensor:
     """``x`` of all processes, [world, *x.shape]."""
-    from torch.distributed._functional_collectives import all_gather_tensor, wait_tensor
+    import torch.distributed._functional_collectives as collectives
 
-    world: Any = dist.group.WORLD
-    parts: Tensor = wait_tensor(all_gather_tensor(x.unsqueeze(0).contiguous(), 0, world))
+    # Newer versions of torch call it so, and warn of the older name.
+    gather: Any = getattr(collectives, "all_gather_single", None) or collectives.all_gather_tensor
+    parts: Tensor = collectives.wait_tensor(
+        gather(x.unsqueeze(0).contiguous(), 0, dist.group.WORLD)
+    )
     return parts
 
 
