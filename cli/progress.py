@@ -12,6 +12,7 @@ import click
 from danetc.runtime.training.observer import Observer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -35,11 +36,11 @@ class TrainingProgress(Observer):
         self._quiet = quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("left"),
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            expand=True,
             console=Console(file=stream),
             disable=quiet or not stream.isatty(),
             transient=True,
@@ -74,7 +75,7 @@ class TrainingProgress(Observer):
 
     def step(self, report: StepReport) -> None:
         figures = (
-            f"loss {report.loss:.4f}  top-1 {report.top1:6.2%}  top-5 {report.top5:6.2%}  "
+            f"loss {report.loss:.4f} top-1 {report.top1:.1%} top-5 {report.top5:.1%} "
             f"{report.images_per_second:,.0f} images/s"
         )
         if not self._bar.disable:

@@ -106,5 +106,7 @@ def test_long_epochs_tell_how_far_they_are_where_there_is_no_terminal() -> None:
     with TrainingProgress(stream, every=0.0) as progress:
         progress.begin(plan)
         progress.step(StepReport("full", 1, 1, 3, 1, 0.5, 0.25, 0.75, 100.0, 0.1, {}))
-    assert "full 1/2  step 1/3  loss 0.5000  top-1 25.00%" in stream.getvalue()
+    assert (
+        "full 1/2  step 1/3  loss 0.5000 top-1 25.0% top-5 75.0% 100 images/s" in stream.getvalue()
+    )
     assert " left" in stream.getvalue()

@@ -8,6 +8,7 @@ import pytest
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
 from danetc.tensorboard import POINTS, TensorBoard
 
+from .conftest import Run
 from .test_train import phase
 
 pytest.importorskip("tensorboard")
@@ -83,3 +84,16 @@ def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -
     board.end()
     assert len(notes) == 1
     assert "no more curves" in notes[0]
+
+
+def test_where_tensorboard_is_not_installed_it_is_said_once(
+    danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.training.available", lambda: False)
+    result = danetc(
+        "train", small, "--data", "synthetic:size=8,channels=1,count=20", "--recipe", "digits",
+        "--set", "recipe.epochs=1", "--set", "recipe.warmup=0", "--seeds", "2", "--backend", "eager",
+    )  # fmt: skip
+    assert result.status == 0
+    assert result.err.count("pip install 'danetc[tensorboard]'") == 1
+    assert not list((tmp_path / "runs").rglob("tensorboard"))
