@@ -24,7 +24,9 @@ COMMANDS = {
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
     "export": "Write a trained network for use elsewhere.",
+    "compare": "Train a grid of networks and compare them.",
     "measure": "Measure firing rates, gradients and energy on data.",
+    "report": "Show runs side by side on one HTML page.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""

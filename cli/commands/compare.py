@@ -1,0 +1,241 @@
+"""``danetc compare``: a grid of trainings, one table and one figure of what they come to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from danetc.errors import UserError
+from danetc.options import backend_option, init_option, memory_option, set_option
+
+if TYPE_CHECKING:
+    from danetc.grid import Axis
+    from danetc.grid_report import Comparison
+
+FORMS = ("table", "markdown", "latex", "csv", "json")
+
+
+def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
+    from danetc.grid import parse_axis
+
+    try:
+        return [parse_axis(text) for text in texts]
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+@click.command("compare")
+@click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
+@click.option("--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR.")
+@click.option(
+    "--grid",
+    "axes",
+    multiple=True,
+    metavar="NAME=V,V,...",
+    callback=_axes,
+    help="What is varied: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any "
+    "parameter or setting of the networks, as in steps=1,4. Can be repeated.",
+)
+@click.option(
+    "-n",
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Of files with several networks, those of this name alone.  [default: all]",
+)
+@click.option("--recipe", metavar="NAME", help="A recipe that the files see.  [default: as train]")
+@set_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The first seed.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Train each cell with seed, seed + 1, ...  [default: the recipe's trials]",
+)
+@click.option(
+    "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes at random."
+)
+@click.option(
+    "--subset-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="By which the classes are drawn.",
+)
+@click.option(
+    "--on-unreadable",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What a file that cannot be read does.",
+)
+@init_option
+@click.option("--train-output", metavar="NAME", help="The output that the loss is of.")
+@backend_option
+@memory_option
+@click.option("--channels-last", is_flag=True, help="Maps lie in memory with channels last.")
+@click.option(
+    "--deterministic/--fastest",
+    default=True,
+    help="On a GPU: kernels that give the same bits each time, or the fastest.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/compare"),
+    show_default=True,
+    help="Where each cell has a folder. What is trained there is not trained again.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many trainings at a time.",
+)
+@click.option("--fresh", is_flag=True, help="Begin runs of other settings anew (moved aside).")
+@click.option("--override", is_flag=True, help="Go on with runs of other settings.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells and, after some timed steps of each, the time; write nothing.",
+)
+@click.option("--only-report", is_flag=True, help="Train nothing: report what is in DIR.")
+@click.option(
+    "--accuracy",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Test accuracy after the last epoch, or of the best one.",
+)
+@click.option(
+    "--columns", metavar="NAME", help="Make columns of an axis or fact, as in wiring or classes."
+)
+@click.option("--x", metavar="NAME", help="What the figure is drawn over.  [default: the depth]")
+@click.option(
+    "--plot",
+    metavar="OUT.svg|OUT.png",
+    type=click.Path(path_type=Path),
+    help="Where the figure goes.  [default: DIR/accuracy.svg, with danetc[plot]]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default="table",
+    show_default=True,
+    help="How the result is printed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def command(
+    specs: tuple[str, ...],
+    data: str | None,
+    axes: list[Axis],
+    networks: tuple[str, ...],
+    output: Path,
+    jobs: int,
+    dry_run: bool,
+    only_report: bool,
+    accuracy: Any,
+    columns: str | None,
+    x: str | None,
+    plot: Path | None,
+    form: str,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Train a grid of networks and compare what they come to.
+
+    A cell is a spec with a value on each axis; it is trained with every seed, as `danetc train`
+    does, in DIR/CELL/seed-K, each run in a process of its own. The same command goes on where it
+    was stopped or killed. A run that fails is noted, the others go on, and the status is 1.
+
+    \b
+    danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data cifar10:DIR --seeds 3
+    danetc compare 'specs/*_r18.danet' --grid classes=5,20,100 --data folder:DIR
+    danetc compare net.danet --grid rule=chain,densely_additive --grid steps=1,4 --data digits
+    danetc compare -o DIR --only-report --columns wiring --format latex
+    """
+    form = "json" if as_json else form
+    if plot is not None:
+        from danetc.plots import check_plot
+
+        check_plot(plot)
+    if only_report:
+        if specs or axes or dry_run:
+            raise click.UsageError("--only-report reads DIR alone: leave out specs and --grid")
+        _report(output, accuracy, columns, x, plot, form)
+        return
+    if not specs:
+        raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
+    if data is None:
+        raise click.UsageError("Missing option '--data'.")
+    if asked["fresh"] and asked["override"]:
+        raise click.UsageError("choose one of --fresh and --override")
+    from danetc.comparison import checked_runs, compare, foretell
+    from danetc.plan import Request
+
+    base = Request(spec="", data=data, output=output, **asked)
+    runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
+    if dry_run:
+        foretell(runs, as_json=form == "json")
+        return
+    stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
+    if stopped is not None:
+        click.echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
+        raise click.exceptions.Exit(stopped)
+    comparison = _report(output, accuracy, columns, x, plot, form)
+    failed = sum(len(row.errors) for row in comparison.rows)
+    if failed:
+        listed = "\n".join(
+            f"{row.name} seed {seed}: {text}"
+            for row in comparison.rows
+            for seed, text in row.errors.items()
+        )
+        raise UserError(f"{failed} of {len(runs)} runs failed; logs are in {output}\n{listed}")
+
+
+def _ask(output: Path) -> str:
+    return f"`danetc compare -o {output} --only-report` shows what is there"
+
+
+def _report(
+    output: Path, accuracy: Any, columns: str | None, x: str | None, plot: Path | None, form: str
+) -> Comparison:
+    """Print the table, and draw the figure where that can be done."""
+    from danetc.grid_plot import across, draw_comparison
+    from danetc.grid_report import read_comparison
+    from danetc.grid_table import as_csv, flat, latex, markdown, pivoted, print_rich
+    from danetc.plots import can_plot
+
+    comparison = read_comparison(output, accuracy)
+    table = flat(comparison) if columns is None else pivoted(comparison, columns)
+    across(comparison, x)
+    place = plot or output / "accuracy.svg"
+    if can_plot():
+        if draw_comparison(comparison, place, x):
+            click.echo(f"figure: {place}", err=True)
+    else:
+        click.echo("note: there is no figure: pip install 'danetc[plot]'", err=True)
+    match form:
+        case "json":
+            click.echo(json.dumps(comparison.as_dict(), indent=2, allow_nan=False))
+        case "csv":
+            click.echo(as_csv(comparison), nl=False)
+        case "markdown":
+            click.echo(markdown(table), nl=False)
+        case "latex":
+            click.echo(latex(table), nl=False)
+        case _:
+            print_rich(table, sys.stdout)
+    return comparison

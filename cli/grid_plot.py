@@ -1,0 +1,193 @@
+"""The figure of a comparison, in the style of Figs. 5 to 7: test accuracy over the epochs, and what
+it comes to over depth or another axis. A panel for each number of classes.
+
+It needs matplotlib (``danetc[plot]``). Lines differ by dash, marker and grey value too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from danetc.dsl.diagnostics import did_you_mean
+from danetc.errors import UserError
+from danetc.grid_report import FACTS, Comparison, Row, telling
+from danetc.runtime.measure.plots import STYLES, save_figure
+
+_HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_PANEL = 4.6, 3.1  # inches
+
+
+def across(comparison: Comparison, wanted: str | None) -> str | None:
+    """What the lower panels have as their x axis: what is wanted; else the depth, an axis of
+    numbers, or the number of classes, where it varies; else nothing. Raises UserError.
+    """
+    rows = comparison.rows
+    if wanted is not None:
+        known = list(dict.fromkeys([*comparison.axes, *FACTS]))
+        if wanted not in known:
+            hint = did_you_mean(wanted, known) or f"there is {', '.join(known)}"
+            raise UserError(f"there is no `{wanted}` to draw accuracies over; {hint}")
+        return wanted
+    axes = [name for name in comparison.axes if name != "classes"]
+    for name in ("depth", *axes, "classes"):
+        values = {row.values[name] for row in rows}
+        if len(values) > 1 and all(type(value) in (int, float) for value in values):
+            return name
+    return None
+
+
+def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) -> bool:
+    """Draw it. False where no run is complete, so that there is nothing to draw."""
+    rows = [row for row in comparison.rows if row.accuracies]
+    if not rows:
+        return False
+    x = across(comparison, x)
+    classes = list(dict.fromkeys(row.values["classes"] for row in rows))
+    panels: list[Any] = [None] if x == "classes" else classes
+    given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
+    names = telling(rows, comparison.axes, given)
+    labels = {row.name: _label(row, names, x) for row in rows}
+    lines = list(dict.fromkeys(labels.values()))
+    values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []
+    if all(type(value) in (int, float) for value in values):
+        values.sort()
+    figure = import_module("matplotlib.figure").Figure(
+        figsize=(max(6.4, _PANEL[0] * len(panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
+    )
+    grid = figure.subplots(2, len(panels), squeeze=False, sharey="row")
+    for panel, upper, lower in zip(panels, *grid, strict=True):
+        inside = [row for row in rows if panel is None or row.values["classes"] == panel]
+        _curves(upper, inside, labels, lines, x, values)
+        if x is None:
+            _bars(lower, inside, labels, lines)
+        else:
+            _lines(lower, inside, labels, lines, x, values)
+        title = comparison.data if panel is None else f"{comparison.data}, {panel} classes"
+        upper.set_title(title, fontsize="medium")
+        _chance(upper, inside)
+    first = "test top-1 accuracy (%)"
+    grid[0][0].set_ylabel(first)
+    last = "after the last epoch" if comparison.accuracy == "last" else "of the best epoch"
+    grid[1][0].set_ylabel(f"{first}\n{last}")
+    _legend(figure, lines, x, values)
+    save_figure(figure, path)
+    return True
+
+
+def _label(row: Row, names: Sequence[str], x: str | None) -> str:
+    if not names:
+        same = x in ("connection", "rule", "wiring", "network")
+        return str(row.values["network" if x is None else "recipe" if same else "wiring"])
+    shown = ("network", "wiring", "connection", "rule", "recipe", "stages", "neuron")
+    return ", ".join(
+        str(row.values[name]) if name in shown else f"{name} = {row.values[name]}"
+        for name in sorted(names, key=lambda name: name != "wiring")
+    )
+
+
+def _curves(
+    axes: Any,
+    rows: Sequence[Row],
+    labels: Mapping[str, str],
+    lines: Sequence[str],
+    x: str | None,
+    values: Sequence[Any],
+) -> None:
+    """The mean over the seeds after each epoch, one deviation around it as a band."""
+    for row in rows:
+        place = lines.index(labels[row.name])
+        colour, dash, own = STYLES[place % len(STYLES)]
+        marker = own if x is None else _MARKERS[values.index(row.values[x]) % len(_MARKERS)]
+        mean = [100 * point[0] for point in row.curve]
+        spread = [100 * point[1] for point in row.curve]
+        epochs = range(1, len(mean) + 1)
+        axes.plot(
+            epochs, mean, color=colour, linestyle=dash, linewidth=1.1, marker=marker, ms=4,
+            markevery=max(1, len(mean) // 8),
+        )  # fmt: skip
+        low = [value - each for value, each in zip(mean, spread, strict=True)]
+        high = [value + each for value, each in zip(mean, spread, strict=True)]
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
+
+
+def _lines(
+    axes: Any,
+    rows: Sequence[Row],
+    labels: Mapping[str, str],
+    lines: Sequence[str],
+    x: str,
+    values: Sequence[Any],
+) -> None:
+    """A line for each label over ``x``, whose values stand at equal distances as in the paper."""
+    for place, label in enumerate(lines):
+        colour, dash, marker = STYLES[place % len(STYLES)]
+        found = sorted(
+            (row for row in rows if labels[row.name] == label),
+            key=lambda row: values.index(row.values[x]),
+        )
+        axes.errorbar(
+            [values.index(row.values[x]) for row in found],
+            [100 * (row.mean or 0.0) for row in found],
+            [100 * (row.deviation or 0.0) for row in found],
+            color=colour, linestyle=dash, linewidth=1.2, marker=marker, ms=5, capsize=3,
+        )  # fmt: skip
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xlim(-0.3, len(values) - 0.7)
+    axes.set_xlabel(x)
+    _chance(axes, rows)
+
+
+def _bars(axes: Any, rows: Sequence[Row], labels: Mapping[str, str], lines: Sequence[str]) -> None:
+    """A bar for each cell, its deviation as a whisker."""
+    for number, row in enumerate(rows):
+        place = lines.index(labels[row.name])
+        mean, spread = 100 * (row.mean or 0.0), 100 * (row.deviation or 0.0)
+        axes.bar(
+            number, mean, 0.7, yerr=spread, capsize=3, color="white",
+            edgecolor=STYLES[place % len(STYLES)][0], hatch=_HATCHES[place % len(_HATCHES)],
+        )  # fmt: skip
+        axes.annotate(
+            f"{mean:.1f}", (number, mean + spread), (0, 2), textcoords="offset points",
+            ha="center", fontsize="small",
+        )  # fmt: skip
+    axes.set_xticks(
+        range(len(rows)), [labels[row.name] for row in rows],
+        rotation=20, ha="right", rotation_mode="anchor", fontsize="small",
+    )  # fmt: skip
+    axes.margins(y=0.12)
+
+
+def _chance(axes: Any, rows: Sequence[Row]) -> None:
+    """Where guessing is, if a network is near it."""
+    least = min(100 / row.values["classes"] for row in rows)
+    if min(row.mean or 0.0 for row in rows) * 100 < 2 * least:
+        axes.axhline(least, color="0.5", linewidth=0.8, linestyle=":")
+
+
+def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[Any]) -> None:
+    """What dashes say; and what markers say in the curves, where that is another thing."""
+    make = import_module("matplotlib.lines").Line2D
+    handles = []
+    for place, label in enumerate(lines):
+        colour, dash, marker = STYLES[place % len(STYLES)]
+        handles.append(make([], [], color=colour, linestyle=dash, marker=marker, ms=4, label=label))
+    widest = max(map(len, lines))
+    figure.legend(
+        handles=handles, loc="outside upper center", fontsize="small",
+        ncols=max(1, min(len(lines), 90 // (widest + 6))),
+    )  # fmt: skip
+    if len(values) < 2:
+        return
+    markers = [
+        make([], [], color="0.3", linestyle="", marker=_MARKERS[place % len(_MARKERS)], ms=5,
+             label=f"{x} {value}")
+        for place, value in enumerate(values)
+    ]  # fmt: skip
+    upper = figure.axes[0]
+    upper.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)

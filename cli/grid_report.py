@@ -1,0 +1,194 @@
+"""What a grid of trainings has come to: a row for each cell, from what lies in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from danetc.errors import UserError
+from danetc.model_directory import TRAINING
+from danetc.run_directory import read_json
+
+GRID = "grid.json"
+"""The cells of the last command, and what became of their runs."""
+FORMAT = 1
+FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
+"""What is known of every cell. ``wiring`` is its connection by its rule."""
+Accuracy = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
+
+    ``accuracies`` are by seed, of the runs that are complete, from 0 to 1; ``curves`` are theirs
+    over all epochs. ``best`` says that no other cell with as many classes has a higher mean.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    parameters: int
+    cost: int
+    seeds: tuple[int, ...]
+    accuracies: Mapping[int, float]
+    curves: Mapping[int, tuple[float, ...]] = field(repr=False)
+    errors: Mapping[int, str]
+    best: bool = False
+
+    @property
+    def mean(self) -> float | None:
+        return fmean(self.accuracies.values()) if self.accuracies else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Of the sample (n - 1); None of one run."""
+        found = list(self.accuracies.values())
+        return stdev(found) if len(found) > 1 else None
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """Mean and deviation (0 of one run) after each epoch."""
+        epochs = zip(*self.curves.values(), strict=True) if self.curves else ()
+        return [(fmean(each), stdev(each) if len(each) > 1 else 0.0) for each in epochs]
+
+    @property
+    def state(self) -> str:
+        """``done``, or how far it is."""
+        if len(self.accuracies) == len(self.seeds):
+            return "done"
+        done = f"{len(self.accuracies)} of {len(self.seeds)} runs"
+        return f"{done}, {len(self.errors)} failed" if self.errors else done
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            **self.values,
+            "parameters": self.parameters,
+            "epochs_x_T": self.cost,
+            "seeds": list(self.seeds),
+            "accuracies": {str(seed): value for seed, value in self.accuracies.items()},
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "best": self.best,
+            "state": self.state,
+            "errors": {str(seed): text for seed, text in self.errors.items()},
+            "curve": [list(point) for point in self.curve],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows. ``axes`` are the names of what was varied, ``accuracy`` says of which epoch."""
+
+    data: str
+    axes: tuple[str, ...]
+    accuracy: Accuracy
+    rows: tuple[Row, ...]
+
+    def varying(self) -> list[str]:
+        """The names that tell the rows apart: the axes, then other facts that are not the same."""
+        names = list(self.axes)
+        for name in FACTS:
+            if name == "wiring":  # connection and rule say it
+                continue
+            found = [row.values[name] for row in self.rows]
+            known = any([row.values[axis] for row in self.rows] == found for axis in names)
+            if name not in names and len(set(found)) > 1 and not known:
+                names.append(name)
+        return names
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "axes": list(self.axes),
+            "accuracy": self.accuracy,
+            "cells": [row.as_dict() for row in self.rows],
+        }
+
+
+def read_comparison(folder: Path, accuracy: Accuracy = "last") -> Comparison:
+    """What lies in the folder of a grid. Raises UserError where there is none."""
+    record = read_json(folder / GRID)
+    if record is None or not isinstance(record.get("cells"), list):
+        what = "is damaged" if (folder / GRID).exists() else "does not exist"
+        raise UserError(f"{folder / GRID} {what}, so there is nothing to report")
+    if record.get("format", 0) > FORMAT:
+        raise UserError(f"{folder / GRID} was written by a newer danetc")
+    rows = [_row(folder, cell, accuracy) for cell in record["cells"]]
+    return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(_marked(rows)))
+
+
+def _row(folder: Path, cell: Mapping[str, Any], accuracy: Accuracy) -> Row:
+    facts = cell["facts"]
+    total = sum(facts["epochs"])
+    curves: dict[int, tuple[float, ...]] = {}
+    errors: dict[int, str] = {}
+    for run in cell["runs"]:
+        record = read_json(folder / run["directory"] / TRAINING) or {}
+        epochs = [float(epoch["test_accuracy"]) for epoch in record.get("epochs", [])]
+        if len(epochs) == total and run["state"] != "failed":
+            curves[run["seed"]] = tuple(epochs)
+        elif run["state"] == "failed":
+            errors[run["seed"]] = run["error"]
+    known = {name: facts[name] for name in FACTS if name in facts}
+    known["wiring"] = wiring(facts["connection"], facts["rule"])
+    known["T"] = ", ".join(map(str, dict.fromkeys(facts["steps"])))
+    return Row(
+        name=cell["name"],
+        values={**known, **cell["axes"]},
+        parameters=facts["parameters"],
+        cost=facts["cost"],
+        seeds=tuple(run["seed"] for run in cell["runs"]),
+        accuracies={
+            seed: max(curve) if accuracy == "best" else curve[-1] for seed, curve in curves.items()
+        },
+        curves=curves,
+        errors=errors,
+    )
+
+
+def telling(rows: Sequence[Row], axes: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The fewest names that tell rows apart which agree in those of ``given``.
+
+    A network's goes first, since it says what its connection, rule and depth say too.
+    """
+    hidden = {*given}
+    if "wiring" in given:
+        hidden |= {"connection", "rule"}
+    elif hidden & {"connection", "rule"}:
+        hidden.add("wiring")
+    order = ["network", "recipe", "T", "connection", "rule", "depth", "classes", *axes, "wiring"]
+    kept = [
+        name
+        for name in dict.fromkeys([*axes, "wiring", *FACTS])
+        if name not in hidden and len({str(row.values[name]) for row in rows}) > 1
+    ]
+    for name in order:
+        rest = [each for each in kept if each != name]
+        if name in kept and are_told_apart(rows, [*rest, *given]):
+            kept = rest
+    return kept
+
+
+def are_told_apart(rows: Sequence[Row], names: Sequence[str]) -> bool:
+    """Whether no two rows agree in all these names."""
+    return len({tuple(str(row.values[name]) for name in names) for row in rows}) == len(rows)
+
+
+def wiring(connection: str, rule: str) -> str:
+    """``origin by densely_additive``; a chain goes without saying."""
+    return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
+
+
+def _marked(rows: Sequence[Row]) -> list[Row]:
+    """The best of the rows with as many classes; where there is no other, none."""
+    marked = []
+    for row in rows:
+        rivals = [each for each in rows if each.values["classes"] == row.values["classes"]]
+        means = [each.mean for each in rivals if each.mean is not None]
+        best = len(means) > 1 and row.mean == max(means)
+        marked.append(replace(row, best=best))
+    return marked
