@@ -1,6 +1,7 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
 # make bench   the figures of benchmarks/
+# make soak    fifty trainings killed at random, each to end with the bits of one left alone
 # make clean   remove what these targets made
 
 SHELL       := /bin/bash
@@ -24,7 +25,7 @@ WHEEL_BIN  := $(WHEEL)/venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel bench clean
+.PHONY: demo test lint types unit wheel bench soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -68,7 +69,10 @@ bench: $(VENV)/.test
 	exit $$status
 
 # The short forms; without --quick each measures more and writes benchmarks/results/.
-QUICK := training saved_bytes peak_memory first_step scaling_time_depth dense_blocks
+QUICK := training saved_bytes peak_memory first_step scaling_time_depth dense_blocks training_overhead
+
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info \
