@@ -1,7 +1,8 @@
 """The figure of a comparison, in the style of Figs. 5 to 7: test accuracy over the epochs, and what
 it comes to over depth or another axis. A panel for each number of classes.
 
-It needs matplotlib (``danetc[plot]``). Lines differ by dash, marker and grey value too.
+It needs matplotlib (``danetc[plot]``). Lines differ by dash, grey value and filling too, and the
+marker says where on the x axis a curve belongs.
 """
 
 from __future__ import annotations
@@ -100,14 +101,15 @@ def _curves(
     """The mean over the seeds after each epoch, one deviation around it as a band."""
     for row in rows:
         place = lines.index(labels[row.name])
-        colour, dash, own = STYLES[place % len(STYLES)]
-        marker = own if x is None else _MARKERS[values.index(row.values[x]) % len(_MARKERS)]
+        colour, dash, marker = STYLES[place % len(STYLES)]
+        if x is not None:
+            marker = _marker(values.index(row.values[x]))
         mean = [100 * point[0] for point in row.curve]
         spread = [100 * point[1] for point in row.curve]
         epochs = range(1, len(mean) + 1)
         axes.plot(
             epochs, mean, color=colour, linestyle=dash, linewidth=1.1, marker=marker, ms=4,
-            markevery=max(1, len(mean) // 8),
+            markerfacecolor=_fill(place, colour), markevery=max(1, len(mean) // 8),
         )  # fmt: skip
         low = [value - each for value, each in zip(mean, spread, strict=True)]
         high = [value + each for value, each in zip(mean, spread, strict=True)]
@@ -126,17 +128,24 @@ def _lines(
 ) -> None:
     """A line for each label over ``x``, whose values stand at equal distances as in the paper."""
     for place, label in enumerate(lines):
-        colour, dash, marker = STYLES[place % len(STYLES)]
+        colour, dash, _ = STYLES[place % len(STYLES)]
         found = sorted(
             (row for row in rows if labels[row.name] == label),
             key=lambda row: values.index(row.values[x]),
         )
+        shift = 0.04 * (place - (len(lines) - 1) / 2)  # so that whiskers stand side by side
+        places = [values.index(row.values[x]) for row in found]
+        means = [100 * (row.mean or 0.0) for row in found]
         axes.errorbar(
-            [values.index(row.values[x]) for row in found],
-            [100 * (row.mean or 0.0) for row in found],
+            [each + shift for each in places], means,
             [100 * (row.deviation or 0.0) for row in found],
-            color=colour, linestyle=dash, linewidth=1.2, marker=marker, ms=5, capsize=3,
+            color=colour, linestyle=dash, linewidth=1.2, capsize=3,
         )  # fmt: skip
+        for each, mean in zip(places, means, strict=True):
+            axes.plot(
+                each + shift, mean, color=colour, marker=_marker(each), ms=5,
+                markerfacecolor=_fill(place, colour),
+            )  # fmt: skip
     axes.set_xticks(range(len(values)), [str(value) for value in values])
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_xlabel(x)
@@ -163,6 +172,15 @@ def _bars(axes: Any, rows: Sequence[Row], labels: Mapping[str, str], lines: Sequ
     axes.margins(y=0.12)
 
 
+def _marker(place: int) -> str:
+    return _MARKERS[place % len(_MARKERS)]
+
+
+def _fill(place: int, colour: str) -> str:
+    """Every other line has hollow markers."""
+    return "white" if place % 2 else colour
+
+
 def _chance(axes: Any, rows: Sequence[Row]) -> None:
     """Where guessing is, if a network is near it."""
     least = min(100 / row.values["classes"] for row in rows)
@@ -176,16 +194,18 @@ def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[A
     handles = []
     for place, label in enumerate(lines):
         colour, dash, marker = STYLES[place % len(STYLES)]
-        handles.append(make([], [], color=colour, linestyle=dash, marker=marker, ms=4, label=label))
+        handles.append(
+            make([], [], color=colour, linestyle=dash, label=label, marker="" if values else marker)
+        )
     widest = max(map(len, lines))
     figure.legend(
         handles=handles, loc="outside upper center", fontsize="small",
-        ncols=max(1, min(len(lines), 90 // (widest + 6))),
+        ncols=max(1, min(len(lines), 100 // (widest + 8))),
     )  # fmt: skip
     if len(values) < 2:
         return
     markers = [
-        make([], [], color="0.3", linestyle="", marker=_MARKERS[place % len(_MARKERS)], ms=5,
+        make([], [], color="0.3", linestyle="", marker=_marker(place), ms=5,
              label=f"{x} {value}")
         for place, value in enumerate(values)
     ]  # fmt: skip

@@ -145,7 +145,7 @@ class _Change:
                 return replace(expr, subject=self._wired(subject), rule=self.rule or old)
             case s.Via():
                 wired = self._wired(expr)
-                return wired if self.rule is None else s.By(wired, self.rule, expr.span)
+                return wired if self.rule is None else s.By(wired, self.rule, span=expr.span)
         return expr
 
     def _wired(self, expr: s.Expr) -> s.Expr:
