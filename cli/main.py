@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "Write a trained network for use elsewhere.",
     "compare": "Train a grid of networks and compare them.",
     "measure": "Measure firing rates, gradients and energy on data.",
+    "report": "Show runs side by side on one HTML page.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""

@@ -1,0 +1,156 @@
+"""What stands in the directories of runs. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from danetc.compiler.graph import Graph
+from danetc.errors import UserError
+from danetc.model_directory import RUN, SPEC, TRAINING, WEIGHTS, read_graph, read_summary
+
+MEASURES, TRIALS = "measures.json", "trials.json"
+MEASURES_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, or a network that was built and never trained.
+
+    ``record`` is run.json, ``epochs`` the figures of training.json, ``measures`` what ``danetc
+    measure`` found (None where nobody has measured), ``measured_on`` on which data. ``notes`` tell
+    the reader of the page what is missing.
+    """
+
+    label: str
+    path: Path
+    graph: Graph
+    spec: str
+    record: Mapping[str, Any] | None = None
+    epochs: Sequence[Mapping[str, Any]] = ()
+    measures: Mapping[str, Any] | None = None
+    measured_on: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.epochs)
+
+
+def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[Run]:
+    """The runs in these directories; a directory of trials stands for each of its trials.
+
+    ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
+    run's directory is taken from there first. Raises UserError.
+    """
+    found = [run for path in paths for run in _trials(path)]
+    if len({path.resolve() for path in found}) < len(found):
+        raise UserError("the same run is given twice")
+    given = [entry for path in measures for entry in _entries(_file(path))]
+    runs = [_open(path, given) for path in found]
+    for _, entry, _ in given:
+        if not any(_same(entry, run.path) for run in runs):
+            raise UserError(
+                f"measures of {entry.get('source')} are given, which is none of the runs"
+            )
+    return [replace(run, label=label) for run, label in zip(runs, _labels(runs), strict=True)]
+
+
+def _trials(path: Path) -> list[Path]:
+    if not (path / TRIALS).is_file():
+        return [path]
+    trials = sorted(path.glob("seed-*"), key=lambda each: (len(each.name), each.name))
+    if not trials:
+        raise UserError(f"{path} holds no trial yet")
+    return trials
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """What each is called: its network; its directory where networks share a name."""
+    names = [run.graph.name for run in runs]
+    folders = [run.path.resolve().name for run in runs]
+    for labels in (names, folders):
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(run.path) for run in runs]
+
+
+Entry = tuple[Path, Mapping[str, Any], str]
+
+
+def _open(path: Path, given: Sequence[Entry]) -> Run:
+    summary = read_summary(path)
+    graph = read_graph(path, summary)
+    spec = path / SPEC
+    text = spec.read_text(encoding="utf-8", errors="replace") if spec.is_file() else ""
+    training = _json(path / TRAINING)
+    epochs = [] if training is None else training.get("epochs")
+    if not isinstance(epochs, list) or not all(isinstance(each, dict) for each in epochs):
+        raise UserError(f"{path / TRAINING} is damaged: it has no list of epochs")
+    run = Run(graph.name, path, graph, text, _json(path / RUN), tuple(epochs))
+    if not epochs:
+        note = "no epoch is finished" if run.record is not None else "built, not trained"
+        run = replace(run, notes=(f"There are no curves: {note}.",))
+    return with_measures(run, [entry for entry in given if _same(entry[1], path)])
+
+
+def with_measures(run: Run, given: Sequence[Entry] = ()) -> Run:
+    """The run with its measures: those that are ``given``, else those in its directory."""
+    file = run.path / MEASURES
+    entries = list(given) or (_entries(file) if file.is_file() else [])
+    if not entries:
+        return run
+    source, entry, data = entries[-1]
+    if entry.get("network") != run.graph.name:
+        raise UserError(
+            f"{source} holds measures of {entry.get('network')}, not of {run.graph.name}, which "
+            f"stands in {run.path}"
+        )
+    notes = run.notes
+    weights = run.path / WEIGHTS
+    if weights.is_file() and weights.stat().st_mtime > source.stat().st_mtime:
+        notes = (*notes, "The measures are older than the weights: measure again.")
+    return replace(run, measures=entry, measured_on=data, notes=notes)
+
+
+def _file(path: Path) -> Path:
+    found = path / MEASURES if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(
+            f"there are no measures in {path}; `danetc measure RUN -o {path}` takes them"
+        )
+    return found
+
+
+def _entries(path: Path) -> list[Entry]:
+    """Each network that was measured, and on what. Raises UserError."""
+    record = _json(path) or {}
+    measured = record.get("measured")
+    if not isinstance(measured, list) or not all(isinstance(each, dict) for each in measured):
+        raise UserError(f"{path} is damaged, or not written by `danetc measure`")
+    if record.get("format", 0) != MEASURES_FORMAT:
+        raise UserError(f"{path} was written by another version of danetc; measure again")
+    data = record.get("data")
+    data = data if isinstance(data, dict) else {}
+    told = f"{data.get('text')} ({data.get('split')})"
+    return [(path, each, told) for each in measured]
+
+
+def _same(entry: Mapping[str, Any], path: Path) -> bool:
+    return Path(str(entry.get("source"))).resolve() == path.resolve()
+
+
+def _json(path: Path) -> Mapping[str, Any] | None:
+    """A file's JSON object; None where there is no file. Raises UserError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is damaged: it holds no record")
+    return record
