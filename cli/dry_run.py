@@ -11,8 +11,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler.memory import predict, show_size
 from danetc.memory import DTYPES, PREDICTED, optimizer_of
 from danetc.plan import Note, Plan, Request, with_steps
 from danetc.run_directory import state_of
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 TIMED = 10
 WARM = 2
 """Steps that are taken first and not timed: kernels are compiled, memory is found."""
+SECONDS = 120.0
+"""After so many no further step is timed: where a step takes minutes, a few have to do."""
 SAMPLES = 256
 """Points of a phase's schedule."""
 
@@ -50,8 +54,12 @@ def dry_run(request: Request, *, note: Note, planned: Callable[[Record], None]) 
             planned(record)
         phases = []
         for index, described in enumerate(record["phases"]):
-            phases.append({**described, **_timed(plan, index, described, world)})
-        seconds = sum(phase["seconds"] for phase in phases) * len(plan.seeds)
+            reason = world.from_first(_too_large(described["memory"], world))
+            found = {"not_timed": reason} if reason else _timed(plan, index, described, world)
+            phases.append({**described, **found})
+        seconds: float | None = None
+        if all("seconds" in phase for phase in phases):
+            seconds = sum(phase["seconds"] for phase in phases) * len(plan.seeds)
         return {**record, "phases": phases, "seconds": seconds}
 
     return with_plan(request, note, work)
@@ -121,8 +129,6 @@ def _phase(plan: Plan, phase: Phase, world: World) -> Record:
 
 def _memory(plan: Plan, phase: Phase, world: World) -> Record | None:
     """The predicted peak of a process's training step. None where the backend's is not predicted."""
-    from danetc.compiler.memory import predict
-
     chosen = plan.policies[phase.name]
     if chosen.plan is not None:
         return chosen.plan.as_dict()
@@ -140,6 +146,26 @@ def _memory(plan: Plan, phase: Phase, world: World) -> Record | None:
     ).as_dict()
 
 
+def _too_large(memory: Record | None, world: World) -> str | None:
+    """Why steps had better not be tried: on a CPU, whose memory runs out by killing processes."""
+    if memory is None or world.device.type != "cpu":
+        return None
+    total, free = memory["total"] * world.size, _free_memory()
+    if free is None or total <= free:
+        return None
+    return f"a step is predicted to need {show_size(total)} and this machine has {show_size(free)} free"
+
+
+def _free_memory() -> int | None:
+    """Bytes that a process could have without others losing theirs; None where it is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        words = next(line for line in lines if line.startswith("MemAvailable:")).split()
+        return int(words[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
 # -- time ------------------------------------------------------------------------------------------
 
 
@@ -154,6 +180,7 @@ class Stopwatch(Observer):
         self._shares: Mapping[str, float] = {}
         self._speed = 0.0
         self._batch = 1
+        self._until = time.perf_counter() + SECONDS
 
     def begin(self, plan: PhasePlan) -> None:
         self._batch = plan.batch
@@ -164,7 +191,7 @@ class Stopwatch(Observer):
             self._seconds.append(now - self._last[1])
         self._last = report.epoch, now
         self._shares, self._speed = report.shares, report.images_per_second
-        if len(self._seconds) >= WARM + TIMED:
+        if len(self._seconds) >= WARM + TIMED or (self._seconds and now > self._until):
             self.enough = True
             self._stop.request(signal.SIGINT)
 

@@ -60,7 +60,13 @@ def print_plan(record: Record) -> None:
 
 def print_time(record: Record) -> None:
     """Print what the timed steps say."""
-    parts = list(record["phases"][0]["shares"])
+    for phase in record["phases"]:
+        if "not_timed" in phase:
+            click.echo(f"phase {phase['name']} is not timed: {phase['not_timed']}")
+    timed = [phase for phase in record["phases"] if "not_timed" not in phase]
+    if not timed:
+        return
+    parts = list(timed[0]["shares"])
     heads = (
         "phase", "timed steps", "s/step", "images/s", *(HEADS.get(part, part) for part in parts),
         "whole phase",
@@ -74,9 +80,11 @@ def print_time(record: Record) -> None:
             *(f"{phase['shares'][part]:.1%}" for part in parts),
             show_time(phase["seconds"]),
         )
-        for phase in record["phases"]
+        for phase in timed
     ]
     print_table(heads, rows, right=set(range(1, len(heads))))
+    if record["seconds"] is None:
+        return
     trials = len(record["seeds"])
     several = f" for {trials} trials" if trials > 1 else ""
     click.echo(f"the whole training takes about {show_time(record['seconds'])}{several}")

@@ -15,6 +15,7 @@ from danetc.compiler.graph import Graph, Node
 from danetc.compiler.stepwise import why_not_stepwise
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
+from danetc.exporting import set_weights
 from danetc.measure_data import (
     Subject,
     evaluate_items,
@@ -23,9 +24,8 @@ from danetc.measure_data import (
     open_set,
     training_record,
 )
-from danetc.model_directory import SPEC, SUMMARY, WEIGHTS
+from danetc.model_directory import SPEC, SUMMARY
 from danetc.runtime.augment import ImageTransform
-from danetc.runtime.checkpoint import CheckpointError, load_weights
 from danetc.runtime.data import Batches, DataError, DataSet
 from danetc.runtime.model import Model
 from danetc.runtime.training.errors import TrainingError
@@ -113,6 +113,7 @@ class Evaluator:
         split: str = "test",
         batch: int | None = None,
         workers: int = 0,
+        checkpoint: str | None = None,
         backend: str = "eager",
         precision: str | None = None,
         seed: int = 0,
@@ -126,6 +127,8 @@ class Evaluator:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loss: Loss = _loss(trained.loss)
         self.model = load(trained.path, backend=backend, memory="none")
+        if checkpoint is not None:
+            set_weights(self.model, trained.path, checkpoint)
         self._opened: tuple[DataSet, ImageTransform] | None = None
         self.notices: list[str] = []
 
@@ -206,10 +209,7 @@ class Evaluator:
             raise UserError(f"{path} is incomplete: there is no {SPEC} in it")
         graph = compile_spec(path / SPEC, network=self.graph.name, settings={"steps": steps}).graph
         model = emit_model(graph, 0, self._backend)
-        try:
-            load_weights(model, path / WEIGHTS)
-        except CheckpointError as error:
-            raise UserError(str(error)) from error
+        model.load_state_dict(self.model.state_dict())
         return model.to(self.device)
 
     def _data(self, model: Model) -> tuple[DataSet, ImageTransform]:

@@ -13,7 +13,7 @@ import torch
 from danetc.api import load
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
-from danetc.run_directory import TRIALS
+from danetc.run_directory import TRIALS, weights_in
 from danetc.text import replace_bytes
 from torch import Tensor, nn
 
@@ -51,19 +51,26 @@ class Exported:
 
 
 def export(
-    directory: str, output: Path, names: Names = "danetc", *, force: bool = False
+    directory: str,
+    output: Path,
+    names: Names = "danetc",
+    *,
+    checkpoint: str | None = None,
+    force: bool = False,
 ) -> Exported:
     """Write the network of a directory to a file, whose ending says what.
 
     ``.safetensors`` and ``.pth`` hold weights: under danetc's names, which are those of the
     directory's model.py, or under those of the torchvision or SpikingJelly network with the same
     layers. ``.pt2`` is the network as a program of ``torch.export``, for any number of images.
-    Raises UserError.
+    ``checkpoint`` is the one to take in place of the last weights. Raises UserError.
     """
     check_output(output, names, force=force)
     if (Path(directory) / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
     model = load(directory, memory="none").eval()
+    if checkpoint is not None:
+        set_weights(model, Path(directory), checkpoint)
     graph = model.topology
     assert isinstance(graph, Graph)
     counterpart: str | None = None
@@ -80,6 +87,17 @@ def export(
     return Exported(
         str(output), graph.name, names, counterpart, tensors, len(data), tuple(left_out)
     )
+
+
+def set_weights(model: Model, path: Path, checkpoint: str) -> None:
+    """Give a run's model the weights of one of its checkpoints. Raises UserError."""
+    try:
+        model.load_state_dict(dict(weights_in(path, checkpoint)))
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint `{checkpoint}` in {path} is of another network than its last phase's: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
 
 
 def check_output(output: Path, names: Names, *, force: bool) -> None:

@@ -95,6 +95,11 @@ memory_option = click.option(
     help="What the backward pass finds kept. `recompute` runs blocks again instead; a SIZE, as in "
     "8GB or 512MB, takes the cheaper one whose predicted peak fits.",
 )
+checkpoint_option = click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Take these weights of a run, as in best or epoch-0010.  [default: those of the last epoch]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 init_option = click.option(
     "--init",

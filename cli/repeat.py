@@ -57,7 +57,7 @@ def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -
             classes=asked["classes"],
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
-            repeated={"settings": moved, "facts": record["facts"]},
+            repeated={**record, "settings": moved},
             **how,
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -77,6 +77,15 @@ def check_repetition(repeated: Record, plan: Plan, world: World, note: Note) -> 
     if differences:
         listed = "\n  ".join(differences)
         raise UserError(f"this would not repeat the run, for its settings differ:\n  {listed}")
+    for changes in repeated.get("changes", []):
+        note(
+            "the run was not under these settings from its beginning, so it is not repeated: at "
+            f"some time it had {'; '.join(changes)}"
+        )
+    if repeated.get("earlier"):
+        note(
+            "the run went on under other versions or on another machine; see `earlier` in its run.json"
+        )
     before, now = repeated["facts"], facts(plan, world)
     for key, what in MACHINE.items():
         if before.get(key) != now[key]:

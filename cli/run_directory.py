@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TRIALS, CHECKPOINTS = "trials.json", "checkpoints"
+MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
+"""Facts of run.json that may not be the same where a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,20 @@ class RunDirectory:
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
     ) -> None:
-        """Write run.json. ``changes`` were taken knowingly; those of before are kept."""
-        earlier = list(self.known.get("changes", [])) if self.known is not None else []
+        """Write run.json. ``changes`` were taken knowingly; those of before are kept, and so is under
+        what the run went on where that was something else.
+        """
+        known = self.known or {}
+        before = known.get("facts")
+        others = list(known.get("earlier", []))
+        if before is not None and any(before.get(key) != facts.get(key) for key in MOVING):
+            others.append({key: before.get(key) for key in (*MOVING, "command", "began")})
         record = {
             "format": FORMAT,
             "settings": dict(settings),
             "facts": dict(facts),
-            "changes": [*earlier, *([changes] if changes else [])],
+            "changes": [*known.get("changes", []), *([changes] if changes else [])],
+            "earlier": others,
         }
         save_json(record, self.path / RUN)
 
@@ -93,6 +102,26 @@ class RunDirectory:
     def results(self) -> dict[str, Any] | None:
         """What stands in training.json; None where there is none that can be read."""
         return read_json(self.path / TRAINING)
+
+
+def weights_in(path: Path, checkpoint: str) -> Mapping[str, Tensor]:
+    """The weights to use of a run's checkpoint: their running mean, where it has one.
+
+    Raises UserError.
+    """
+    from danetc.runtime.training.checkpoints import read_checkpoint
+    from danetc.runtime.training.errors import CheckpointError
+
+    folder = path / CHECKPOINTS
+    there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
+    if checkpoint not in there:
+        listed = f"there are {', '.join(there)}" if there else "there are none"
+        raise UserError(f"{path} has no checkpoint `{checkpoint}`; {listed}")
+    try:
+        tensors = read_checkpoint(folder / checkpoint).tensors
+    except CheckpointError as error:
+        raise UserError(str(error)) from error
+    return tensors.get("ema") or tensors["model"]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.options import backend_option, json_option, seed_option
+from danetc.options import backend_option, checkpoint_option, json_option, seed_option
 
 if TYPE_CHECKING:
     from danetc.evaluation import Evaluator, Figures, Tick
@@ -60,6 +60,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     "--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
     help="Processes that read images.",
 )  # fmt: skip
+@checkpoint_option
 @backend_option
 @click.option(
     "--precision",
@@ -122,6 +123,7 @@ def command(
                 "data": text,
                 "network": each.graph.name,
                 "trained_steps": each.steps,
+                "checkpoint": how["checkpoint"],
                 "precision": each.precision,
                 "results": [item.as_dict() for item in figures],
                 "over_time": [item.as_dict() for item in line],

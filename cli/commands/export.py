@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from danetc.options import json_option
+from danetc.options import checkpoint_option, json_option
 
 if TYPE_CHECKING:
     from danetc.exporting import Exported
@@ -30,9 +30,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whose names the weights get, where the library has a network of the same layers.",
 )
+@checkpoint_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @json_option
-def command(directory: str, output: Path, names: Any, force: bool, as_json: bool) -> None:
+def command(
+    directory: str,
+    output: Path,
+    names: Any,
+    checkpoint: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write the weights in a directory for use elsewhere.
 
     DIR is a directory of `train` or `build`. Weights under danetc's own names are those of its
@@ -41,7 +49,7 @@ def command(directory: str, output: Path, names: Any, force: bool, as_json: bool
     """
     from danetc.exporting import export
 
-    exported = export(directory, output, names, force=force)
+    exported = export(directory, output, names, checkpoint=checkpoint, force=force)
     if as_json:
         click.echo(json.dumps(exported.as_dict(), indent=2))
     else:

@@ -217,15 +217,21 @@ def _dry_run(request: Request, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
     from danetc.dry_run import TIMED, dry_run
     from danetc.dry_run_report import print_plan, print_time
+    from danetc.runtime.training.signals import Stopped
 
     def planned(record: dict[str, Any]) -> None:
         if not as_json:
             print_plan(record)
         click.echo(f"note: {TIMED} steps of each phase are timed", err=True)
 
-    record = dry_run(
-        request, note=lambda text: click.echo(f"note: {text}", err=True), planned=planned
-    )
+    try:
+        record = dry_run(
+            request, note=lambda text: click.echo(f"note: {text}", err=True), planned=planned
+        )
+    except Stopped as stopped:
+        if first_rank():
+            click.echo("danetc: stopped before the time was known", err=True)
+        raise click.exceptions.Exit(stopped.status) from stopped
     if not first_rank():
         return
     if as_json:

@@ -93,6 +93,27 @@ def test_what_cannot_be_trained_is_said_by_the_plan(
     assert message in result.err
 
 
+def test_what_would_not_fit_is_planned_but_not_tried(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.dry_run._free_memory", lambda: 1000)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    assert result.status == 0
+    assert "phase train is not timed: a step is predicted to need" in result.out
+    assert "the whole training takes" not in result.out
+
+
+def test_slow_steps_are_not_waited_for(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.dry_run.SECONDS", 0.0)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
+    (phase,) = json.loads(result.out)["phases"]
+    assert phase["timed_steps"] < TIMED
+
+
 def test_a_chart_stands_for_its_values() -> None:
     assert chart([0.0, 1.0, 2.0], height=2) == ["2 ┤  █", "0 ┤ ██"]
     assert chart([0.5, 1.0], height=1) == ["0 ┤▄█"]

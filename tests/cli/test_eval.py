@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,33 @@ def test_trials_are_evaluated_together(danetc: Run, trained: Path, tmp_path: Pat
     assert ["mean", "2", f"{record['test_accuracy']:.2%}"] in [row[:3] for row in rows]
     assert ["deviation", "2", f"{record['deviation']:.2%}"] in [row[:3] for row in rows]
     assert "seed-1, mean of the first T steps" in (tmp_path / "line.svg").read_text()
+
+
+def test_a_checkpoint_in_place_of_the_last_weights(
+    danetc: Run, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained / "seed-0", tmp_path / "run")
+    (last,) = evaluate(danetc, run)
+    from safetensors.torch import load_file, save_file
+
+    weights = {k: torch.zeros_like(v) for k, v in load_file(run / "weights.safetensors").items()}
+    save_file(weights, run / "weights.safetensors")
+    (zeros,) = evaluate(danetc, run)
+    (best,) = evaluate(danetc, run, "--checkpoint", "best")
+    assert best["results"][0]["loss"] == last["results"][0]["loss"] != zeros["results"][0]["loss"]
+    (other,) = evaluate(danetc, run, "--checkpoint", "best", "--steps", "3")
+    assert other["results"][0]["loss"] == pytest.approx(plain(trained / "seed-0", 3)[0], abs=1e-5)
+    assert danetc("export", run, "-o", "w.safetensors", "--checkpoint", "best").status == 0
+    before = load_file(trained / "seed-0" / "weights.safetensors")
+    after = load_file(tmp_path / "w.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    missing = danetc("eval", run, "--checkpoint", "bets")
+    assert "has no checkpoint `bets`; there are best, last" in missing.err
+    state = run / "checkpoints" / "best" / "model.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    damaged = danetc("export", run, "-o", "x.safetensors", "--checkpoint", "best")
+    assert damaged.status == 1
+    assert "is not as it was written" in damaged.err
 
 
 def test_training_images_too(danetc: Run, trained: Path) -> None:

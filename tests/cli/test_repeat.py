@@ -105,6 +105,23 @@ def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run,
     assert "does not say all that a repetition needs (of 'request')" in result.err
 
 
+def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> None:
+    first = json.loads((run / "run.json").read_text())
+    elsewhere = {**first["facts"], "torch": "1.0"}
+    (run / "run.json").write_text(json.dumps({**first, "facts": elsewhere}))
+    request = ["train", "--from", "run", "-o", "run", "--override"]
+    assert danetc(*request).status == 2  # not while repeating
+    result = danetc("train", "--from", "run", "-o", "run")
+    assert result.status == 0
+    record = json.loads((run / "run.json").read_text())
+    assert [each["torch"] for each in record["earlier"]] == ["1.0"]
+    record["changes"] = [["recipe.phases.second.clip: 0.5 there, 0.3 now"]]
+    (run / "run.json").write_text(json.dumps(record))
+    result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
+    assert "at some time it had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
+    assert "went on under other versions" in result.err
+
+
 def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())["facts"]
     assert facts["danetc"] == package.__version__
