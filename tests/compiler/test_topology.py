@@ -1,0 +1,92 @@
+"""One axis of a network's stages is changed; what comes out is a network as if it were written."""
+
+from __future__ import annotations
+
+import pytest
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.facts import summarise
+from danetc.compiler.topology import TopologyError, restaged, settable
+
+MIXED = """\
+use std
+
+network mixed(width = 4) {
+  input = image(3, 16, 16)
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(width) -> norm -> spike
+  stages = resnet20[0 .. 1] via origin by densely_additive with (neuron = LIF) -> maxpool(2) -> stage(basic(8), 2) via sew
+  head = avgpool -> linear(10)
+}
+network variant(width = 4) = mixed(width = width) { steps = 2 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "written"),
+    [
+        ({"rule": "chain"}, "resnet20(width = width) via origin by chain"),
+        ({"connection": "sew"}, "resnet20(width = width) via sew by densely_additive"),
+        ({"depth": "56"}, "resnet56(width = width) via origin by densely_additive"),
+        ({"backbone": "resnet32"}, "resnet32(width = width) via origin by densely_additive"),
+        (
+            {"backbone": "resnet32(width = 8)", "connection": "origin(inter = LIF)"},
+            "resnet32(width = 8) via origin(inter = LIF) by densely_additive",
+        ),
+    ],
+)
+def test_a_part_is_changed(parts: dict[str, str], written: str) -> None:
+    checked = check_file("danet_c_r20")
+    text = restaged(checked, "danet_c_r20", {}, parts)
+    assert text == written
+    graph_of(checked, None, {"stages": text, "width": 4})
+
+
+def test_the_changed_network_is_the_shipped_one() -> None:
+    checked = check_file("origin_r20")
+    text = restaged(checked, "origin_r20", {}, {"rule": "densely_additive", "depth": "56"})
+    changed = summarise(graph_of(checked, None, {"stages": text}))
+    shipped = summarise(graph_of(check_file("danet_c_r56")))
+    assert {**changed.as_dict(), "name": ""} == {**shipped.as_dict(), "name": ""}
+
+
+def test_every_stage_is_changed_and_what_parts_them_stays() -> None:
+    checked = check_text(MIXED)
+    # `stages` stands in the base of the variant.
+    text = restaged(checked, "variant", {}, {"rule": "chain", "connection": "baa"})
+    assert text == (
+        "resnet20[0 .. 1] via baa by chain with (neuron = LIF) -> maxpool(2) "
+        "-> stage(basic(8), 2) via baa by chain"
+    )
+    text = restaged(checked, "mixed", {"stages": "resnet20[1 .. 2] via sew"}, {"depth": "32"})
+    assert text == "resnet32[1 .. 2] via sew"
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"depth": "21"}, "there is no backbone `resnet21`; `resnet` has 18, 20, 32"),
+        ({"connection": "sew"}, "has no connection"),
+    ],
+)
+def test_what_cannot_be_changed_is_said(parts: dict[str, str], message: str) -> None:
+    checked = check_file("origin_r20")
+    settings = {"stages": "resnet20 by chain"} if "connection" in parts else {}
+    with pytest.raises(TopologyError, match=message):
+        restaged(checked, "origin_r20", settings, parts)
+
+
+def test_a_network_without_stages_is_told_apart_from_one_of_another_form() -> None:
+    plain = check_text(
+        MIXED.split("network variant")[0].split("  stem")[0] + "out = in -> avgpool -> linear(10) }"
+    )
+    with pytest.raises(TopologyError, match="no `stages`"):
+        restaged(plain, "mixed", {}, {"rule": "chain"})
+    with pytest.raises(TopologyError, match="not of the form"):
+        restaged(plain, "mixed", {"stages": "conv(4) -> norm"}, {"rule": "chain"})
+
+
+def test_what_can_be_set() -> None:
+    names = settable(check_file("origin_r20"), "origin_r20")
+    assert {"width", "classes", "image", "steps", "stages", "neuron", "zero_init"} <= set(names)
+    assert "rule" not in names
