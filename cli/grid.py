@@ -124,6 +124,7 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[Network
         if count > 1:
             problems.append(f"{spec} is given {count} times, so each cell of it would stand there")
     networks: list[Network] = []
+    known: list[str] = []
     for spec in dict.fromkeys(specs):
         try:
             checked = check_file(spec)
@@ -133,9 +134,10 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[Network
         except SpecError as error:
             problems.append(f"every cell of {spec}:\n{error}")
             continue
+        known += checked.networks
         networks += [Network(spec, name, checked) for name in found]
     if not problems:  # files that cannot be read may have them
-        problems += _strangers(names, networks)
+        problems += _strangers(names, known)
     for name, count in Counter(each.name for each in networks).items():
         if count > 1:
             places = " and ".join(each.spec for each in networks if each.name == name)
@@ -159,8 +161,7 @@ def _identity(spec: str) -> str:
     return str(Path(spec).resolve()) if Path(spec).is_file() else spec
 
 
-def _strangers(names: Sequence[str], networks: Sequence[Network]) -> Iterator[str]:
-    known = [each.name for each in networks]
+def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
