@@ -25,7 +25,8 @@ from danetc.runtime.data import open_data
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Observer, StepReport
-from danetc.runtime.training.run import Run, Settings
+from danetc.runtime.training.run import Run
+from danetc.runtime.training.settings import Settings
 
 INTERVAL = 100  # steps
 WAIT, COST = 5.0, 1.0  # per cent

@@ -31,7 +31,7 @@ from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, 
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.observer import Epoch, Observer, Observers
-from danetc.runtime.training.run import Settings
+from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tensorboard import FOLDER, WITHOUT, TensorBoard, available

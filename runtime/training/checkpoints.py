@@ -168,6 +168,8 @@ class Checkpoints:
             self.kept = snapshot.position
         except OSError as error:
             self.failure = explain_os_error(error)
+        except Exception as error:  # in a thread of its own nobody else would hear of it
+            self.failure = f"{type(error).__name__}: {error}"
 
     def _report(self, names: Sequence[str]) -> None:
         if self.failure is None:

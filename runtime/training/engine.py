@@ -24,7 +24,8 @@ from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Epoch, Observer
 from danetc.runtime.training.optim import advance
-from danetc.runtime.training.run import Run, Settings, determinism
+from danetc.runtime.training.run import Run
+from danetc.runtime.training.settings import Settings, determinism
 from danetc.runtime.training.signals import StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Totals
@@ -110,8 +111,8 @@ def _train_epoch(run: Run, epoch: int, start: int) -> None:
     state, phase, world = run.state, run.phase, run.world
     run.shared.train()
     clock = run.start_epoch(start)
-    for batch in run.own_errors(run.batches.epoch(epoch, start)):
-        parts = run.parts(batch, *run.to_device(batch, epoch))
+    for batch in run.feed.training(epoch, start):
+        parts = run.feed.parts(batch, *run.feed.to_device(batch, epoch))
         clock.lap("data")
         state.optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
@@ -165,18 +166,20 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
     totals, probe = Totals(world.device), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
-    batches = run.own_errors(run.tests.epoch(epoch))
+    batches = run.feed.testing(epoch)
     stopping = False
     with own_random_state(world.device):
         seed_everything(run.settings.seed, run.settings.phase, world.rank, epoch)
-        for number in range(run.rounds):
+        for number in range(run.feed.rounds):
             (stopping,) = world.any(run.stop.wanted)
             if stopping:
                 break
             batch = next(batches, None)
             if batch is None and run.settings.parallel != "fsdp":
                 continue  # others have one more
-            images, labels, _ = run.nothing() if batch is None else run.to_device(batch, None)
+            images, labels, _ = (
+                run.feed.nothing() if batch is None else run.feed.to_device(batch, None)
+            )
             with (
                 probe.watching() if number == 0 else nullcontext(),
                 run.no_gradients(),
@@ -187,9 +190,9 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
             if batch is not None:
                 totals.add(over_time(output), labels, loss)
                 totals.skip(batch.skipped)
-            run.observer.testing(number + 1, run.rounds)
+            run.observer.testing(number + 1, run.feed.rounds)
     if stopping:  # saved with the random numbers of training, which are back now
-        run.leave(Position(run.settings.phase, epoch, run.steps))
+        run.leave(Position(run.settings.phase, epoch, run.feed.steps))
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(

@@ -4,63 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from danetc.dsl.recipe import Phase
-from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
-from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed
-from danetc.runtime.errors import DataError
+from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.model import Model
 from danetc.runtime.sync import convert_sync
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import (
-    Parallel,
-    World,
-    communication,
-    settle,
-    share,
-    split_evenly,
-)
+from danetc.runtime.training.distributed import World, communication, settle, share
 from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.feed import Feed
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
 from danetc.runtime.training.losses import Choose, Loss, chosen_output, make_loss
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
+from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
 from danetc.runtime.training.timing import Clock
 from danetc.runtime.training.totals import Totals
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a phase is run, apart from what the phase says.
-
-    ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
-    ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
-    and at the end of every epoch; every ``keep_every`` epochs one is kept for good (0: none).
-    ``train_output`` names the output that the loss is of, where there are several.
-    """
-
-    seed: int = 0
-    phase: int = 0
-    phases: int = 1
-    trial: int = 0
-    trials: int = 1
-    workers: int = 0
-    sync_norm: bool = False
-    parallel: Parallel = "ddp"
-    train_output: str | None = None
-    checkpoint_steps: int = 0
-    checkpoint_minutes: float = 5.0
-    keep_every: int = 0
-    deterministic: bool = True
 
 
 class Run:
@@ -80,59 +47,15 @@ class Run:
     ) -> None:
         self.phase, self.settings, self.world = phase, settings, world
         self.observer, self.checkpoints, self.stop = observer, checkpoints, stop
-        self.events = data.events
         self.choose: Choose
         self.choose, classes = chosen_output(model.signature, settings.train_output)
         self.loss_of: Loss = make_loss(phase.loss)
-        augment = image_transform(phase.augment, events=data.events)
-        evaluate = image_transform(phase.evaluate, events=data.events)
-        check_fit(
-            data,
-            model.signature,
-            augment=augment,
-            evaluate=evaluate,
-            classes=classes,
-            steps=phase.steps,
-        )
-        self._mix: BatchTransform | None = batch_transform(phase.augment, classes)
-        part = split_evenly(phase.batch, world, "a batch")
-        split_evenly(
-            part, World(world.device, size=phase.accumulate), "a process's part of a batch"
-        )
-        self._seed = derive("phase", settings.seed, settings.phase)
-        shared_by: dict[str, Any] = {
-            "rank": world.rank,
-            "world": world.size,
-            "seed": self._seed,
-        }
-        pin = world.device.type == "cuda"
-        self.batches = Batches(
-            data.train,
-            augment,
-            batch=part,
-            workers=settings.workers,
-            train=True,
-            pin=pin,
-            **shared_by,
-        )
-        self.tests = Batches(
-            data.test,
-            evaluate,
-            batch=part,
-            workers=settings.workers,
-            train=False,
-            pin=pin,
-            **shared_by,
-        )
-        self.steps = len(self.batches)
-        self.rounds = max(world.gather(len(self.tests)))
-        self.images, self.tested = len(data.train), len(data.test)
-
+        dtype = next(model.parameters()).dtype
+        self.feed = Feed(data, phase, settings, world, model.signature, classes, dtype)
         seed_everything(settings.seed, settings.phase, world.rank)
         model.to(world.device)
         synchronised = settings.sync_norm and world.size > 1
         self.model: Model = model
-        self._dtype = next(model.parameters()).dtype
         if synchronised:
             convert_sync(model)
         if settings.parallel == "fsdp" and phase.ema is not None:
@@ -156,7 +79,7 @@ class Run:
         self.state = TrainingState(
             model,
             optimizer,
-            make_scheduler(optimizer, phase, self.steps),
+            make_scheduler(optimizer, phase, self.feed.steps),
             scaler,
             average,
             Totals(world.device),
@@ -194,12 +117,12 @@ class Run:
                 settings.phase,
                 settings.phases,
                 phase.epochs,
-                self.steps,
+                self.feed.steps,
                 position.epoch,
                 position.step,
                 phase.batch,
-                self.images,
-                self.tested,
+                self.feed.images,
+                self.feed.tests,
                 self.world.size,
                 str(self.world.device),
                 settings.trial,
@@ -244,86 +167,34 @@ class Run:
             )
         self.state.restore(found, with_optimizer=same)
         self.rate = found.state["rate"]
-        if found.state["steps"] != self.steps:
+        if found.state["steps"] != self.feed.steps:
             position = self._moved(position, found.state["steps"])
         return position
 
     def _moved(self, position: Position, before: int) -> Position:
         """The same share of the way where an epoch now has another number of steps."""
-        step = position.step * self.steps // before
-        self.state.done = position.epoch * self.steps + step
+        step = position.step * self.feed.steps // before
+        self.state.done = position.epoch * self.feed.steps + step
         put_at(self.state.scheduler, self.state.done)
         self.observer.notice(
-            f"an epoch has {self.steps} steps now, not {before}; it goes on from step {step}"
+            f"an epoch has {self.feed.steps} steps now, not {before}; it goes on from step {step}"
         )
         return Position(position.phase, position.epoch, step)
 
     def close(self) -> None:
         """End the loaders, and see what is being written to the disk."""
-        self.batches.close()
-        self.tests.close()
+        self.feed.close()
         if self.checkpoints is not None:
             self.checkpoints.wait()
 
-    # -- batches -----------------------------------------------------------------------------------
-
-    def to_device(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and targets; mixed, where the phase mixes, in a training ``epoch``."""
-        device = self.world.device
-        x = batch.images.to(device, self._dtype, non_blocking=True)
-        y = batch.labels.to(device, non_blocking=True)
-        if self._mix is None or epoch is None:
-            return x, y, y
-        mixed, shares = self._mix(
-            x, y, seed=mix_seed(self._seed, epoch, batch.step, self.world.rank)
-        )
-        return mixed, y, shares
-
-    def own_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches. What this process alone cannot read is an error of its own."""
-        try:
-            yield from batches
-        except DataError as error:
-            raise self.world.own(error) from error
-
-    def parts(
-        self, batch: Batch, images: Tensor, labels: Tensor, targets: Tensor
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """A batch in the parts that it is computed in, as many in every process.
-
-        The last batch of an epoch may be too small for all of them: each part then has two images
-        at least, since a norm in training may have no variance over one.
-        """
-        count = self.phase.accumulate
-        if batch.total < self.phase.batch:
-            count = max(1, min(count, batch.total // self.world.size // 2))
-        parts = zip(
-            images.tensor_split(count),
-            labels.tensor_split(count),
-            targets.tensor_split(count),
-            strict=True,
-        )
-        return [part for part in parts if len(part[1])]
+    # -- the network -------------------------------------------------------------------------------
 
     def output(self, module: nn.Module, images: Tensor) -> Tensor:
         """The output that is trained, of images [N, ...] (of events, [N, T, ...])."""
-        return self.choose(module(images.transpose(0, 1) if self.events else images))
-
-    def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch that does not count, for a process that has none while others do."""
-        labels = torch.zeros(1, dtype=torch.int64, device=self.world.device)
-        return self._zeros()[:1], labels, labels
-
-    def _zeros(self) -> Tensor:
-        signature = self.model.signature
-        count = self.phase.batch // self.world.size // self.phase.accumulate
-        time_steps = (signature.steps,) if self.events else ()
-        return torch.zeros(
-            count, *time_steps, *signature.input, device=self.world.device, dtype=self._dtype
-        )
+        return self.choose(module(images.transpose(0, 1) if self.feed.events else images))
 
     def _loss_of_nothing(self) -> Tensor:
-        images = self._zeros()
+        images = self.feed.zeros()
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         with self.autocast():
             return self.loss_of(self.output(self.shared, images), labels)
@@ -362,7 +233,7 @@ class Run:
                 self.phase.name,
                 epoch + 1,
                 batch.step + 1,
-                self.steps,
+                self.feed.steps,
                 self.state.done,
                 totals.loss,
                 totals.top1,
@@ -379,6 +250,7 @@ class Run:
         train = self.state.totals.over(self.world)
         self._count_seconds()
         exposed = communication(self.shared) * max(1, self._epoch_images // self.phase.batch)
+        self.clock.settle()
         self.clock.move("backward", "communication", exposed)
         return Epoch(
             self.phase.name,
@@ -457,7 +329,7 @@ class Run:
         self._count_seconds()
         self._saved_at, self._saved_step = time.monotonic(), self.state.done
         extra = {
-            "steps": self.steps,
+            "steps": self.feed.steps,
             "phase": self.phase.name,
             "optimizer_name": self.phase.optimizer.name,
             "rate": self.rate,
@@ -493,20 +365,3 @@ class Run:
             f"{batch.step + 1}{on}, at a learning rate of {rate:.3g}; it begins in {where}; lower "
             "optimizer.lr, lengthen warmup, or set clip" + self.last_good()
         )
-
-
-@contextmanager
-def determinism(device: torch.device, wanted: bool) -> Iterator[None]:
-    """On a GPU, kernels that give the same bits each time where there are such, or the fastest."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark, chosen = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = not wanted, wanted
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=True)
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, chosen

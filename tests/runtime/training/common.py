@@ -18,7 +18,7 @@ from danetc.runtime.data import DataSet, Memory, open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
-from danetc.runtime.training.run import Settings
+from danetc.runtime.training.settings import Settings
 from torch import Tensor
 
 NETWORK = """

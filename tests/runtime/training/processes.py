@@ -19,7 +19,7 @@ from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.run import Settings
+from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from torch.distributed.tensor import DTensor
 

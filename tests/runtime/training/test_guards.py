@@ -18,7 +18,7 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import FiringProbe, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
-from danetc.runtime.training.run import Settings
+from danetc.runtime.training.settings import Settings
 from torch import nn
 
 from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, small

@@ -1,0 +1,138 @@
+"""The batches of a phase, as one process computes them: read, moved, mixed, cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from danetc.dsl.recipe import Phase
+from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
+from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed
+from danetc.runtime.errors import DataError
+from danetc.runtime.model import Signature
+from danetc.runtime.training.distributed import World, split_evenly
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.settings import Settings
+from torch import Tensor
+
+
+class Feed:
+    """This process's batches of a data set, for training and for testing.
+
+    ``classes`` are those of the output that is trained, ``dtype`` is that of the network's
+    parameters. An epoch has ``steps`` steps, and an evaluation ``rounds`` batches in the process
+    that has most.
+
+    Raises DataError where the data do not fit the network, TrainingError where a batch cannot be
+    shared as it should be.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        phase: Phase,
+        settings: Settings,
+        world: World,
+        signature: Signature,
+        classes: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.phase, self.world, self.signature, self.dtype = phase, world, signature, dtype
+        self.events = data.events
+        augment = image_transform(phase.augment, events=data.events)
+        evaluate = image_transform(phase.evaluate, events=data.events)
+        check_fit(
+            data,
+            signature,
+            augment=augment,
+            evaluate=evaluate,
+            classes=classes,
+            steps=phase.steps,
+        )
+        self._mix: BatchTransform | None = batch_transform(phase.augment, classes)
+        part = split_evenly(phase.batch, world, "a batch")
+        if part % phase.accumulate:
+            raise TrainingError(
+                f"the {part} images that a process has of a batch have no {phase.accumulate} equal "
+                "parts; choose another accumulate, or another batch"
+            )
+        self.seed = derive("phase", settings.seed, settings.phase)
+        common: dict[str, Any] = {
+            "batch": part,
+            "seed": self.seed,
+            "rank": world.rank,
+            "world": world.size,
+            "workers": settings.workers,
+            "pin": world.device.type == "cuda",
+        }
+        self._batches = Batches(data.train, augment, train=True, **common)
+        self._tests = Batches(data.test, evaluate, train=False, **common)
+        self.steps = len(self._batches)
+        self.rounds = max(world.gather(len(self._tests)))
+        self.images, self.tests = len(data.train), len(data.test)
+
+    def training(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch (from 0) from step ``start`` on."""
+        return self._own_errors(self._batches.epoch(epoch, start))
+
+    def testing(self, epoch: int) -> Iterator[Batch]:
+        """The batches of the evaluation after an epoch."""
+        return self._own_errors(self._tests.epoch(epoch))
+
+    def close(self) -> None:
+        """End the loaders."""
+        self._batches.close()
+        self._tests.close()
+
+    def to_device(self, batch: Batch, epoch: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, labels and targets; mixed, where the phase mixes, in a training ``epoch``."""
+        device = self.world.device
+        x = batch.images.to(device, self.dtype, non_blocking=True)
+        y = batch.labels.to(device, non_blocking=True)
+        if self._mix is None or epoch is None:
+            return x, y, y
+        mixed, shares = self._mix(
+            x, y, seed=mix_seed(self.seed, epoch, batch.step, self.world.rank)
+        )
+        return mixed, y, shares
+
+    def _own_errors(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches. What this process alone cannot read is an error of its own."""
+        try:
+            yield from batches
+        except DataError as error:
+            raise self.world.own(error) from error
+
+    def parts(
+        self, batch: Batch, images: Tensor, labels: Tensor, targets: Tensor
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """A batch in the parts that it is computed in, as many in every process.
+
+        The last batch of an epoch may be too small for all of them: each part then has two images
+        at least, since a norm in training may have no variance over one.
+        """
+        count = self.phase.accumulate
+        if batch.total < self.phase.batch:
+            count = max(1, min(count, batch.total // self.world.size // 2))
+        parts = zip(
+            images.tensor_split(count),
+            labels.tensor_split(count),
+            targets.tensor_split(count),
+            strict=True,
+        )
+        return [part for part in parts if len(part[1])]
+
+    def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch that does not count, for a process that has none while others do."""
+        labels = torch.zeros(1, dtype=torch.int64, device=self.world.device)
+        return self.zeros()[:1], labels, labels
+
+    def zeros(self) -> Tensor:
+        """Images of a part of a batch, [N, ...], that mean nothing."""
+        signature = self.signature
+        count = self.phase.batch // self.world.size // self.phase.accumulate
+        time_steps = (signature.steps,) if self.events else ()
+        return torch.zeros(
+            count, *time_steps, *signature.input, device=self.world.device, dtype=self.dtype
+        )
