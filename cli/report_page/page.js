@@ -166,6 +166,7 @@
       other.setAttribute("aria-selected", String(chosen));
       other.setAttribute("tabindex", chosen ? "0" : "-1");
     }
+    pointed = null;
     tell(picture, words(picture, part));
     refreshButtons();
   };
@@ -238,6 +239,7 @@
     }
   };
 
+  let pointed = null; // the part that the pointer is on
   const moves = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
   const steps = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
   const does = { "+": "in", "=": "in", "-": "out", "−": "out", 0: "fit", Enter: "open", " ": "open", Escape: "up" };
@@ -271,8 +273,14 @@
         select(picture, part);
         open(picture);
       });
-      part.addEventListener("pointerenter", () => tell(picture, words(picture, part)));
+      // A pointer that moves, not one that a picture is moved under by keys.
+      part.addEventListener("pointermove", () => {
+        pointed = part;
+        tell(picture, words(picture, part));
+      });
       part.addEventListener("pointerleave", () => {
+        if (pointed !== part) return;
+        pointed = null;
         const chosen = selected(picture);
         tell(picture, chosen ? words(picture, chosen) : "\u00a0");
       });

@@ -52,12 +52,13 @@ def pictures(run: Run, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]
 def _parts(
     run: Run, level: str, scales: Sequence[tuple[Measure, Scale]]
 ) -> dict[str, dict[str, object]]:
-    """What is known of each box by its key: ``name``, ``told`` (a line a measure), and by measure
+    """What is known of each box by its key, in the order of the text: ``name``, ``told`` (a line a measure), and by measure
     ``text`` and ``heat``, the step of the scale; ``opens`` is a level and a key there."""
     opened = _opens(run.graph, level)
     measured = [(measure, scale, measure.of(run.measures)) for measure, scale in scales]
     found: dict[str, dict[str, object]] = {}
-    for key, ids in members(run.graph, level).items() if level in _COLOURED else ():
+    boxes = members(run.graph, level) if level in _COLOURED else {}
+    for key, ids in sorted(boxes.items(), key=lambda item: item[1]):
         nodes = [run.graph[id] for id in ids]
         text, heat, told = {}, {}, []
         for measure, scale, values in measured:
@@ -152,6 +153,10 @@ def _part_of_page(
             group.set("aria-label", "; ".join([str(part["name"]), *told, *opens]))
         elif known:
             group.set("aria-hidden", "true")
+    graph = root.find(f"{{{_SVG}}}g")
+    if graph is not None:  # parts come last: in the order of the text, and above what leads to them
+        order = {key: place for place, key in enumerate(known)}
+        graph[:] = sorted(graph, key=lambda each: order.get(each.get("data-key", ""), -1))
     for shape in root.findall(f"{{{_SVG}}}g/{{{_SVG}}}polygon"):
         shape.set("aria-hidden", "true")
     ET.register_namespace("", _SVG)

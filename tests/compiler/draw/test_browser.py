@@ -1,0 +1,77 @@
+"""Pictures in a browser: its preference for light or dark, its fonts, nothing cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from danetc.compiler import check_file, graph_of
+from danetc.compiler.draw import LEVELS, compare, draw
+from danetc.compiler.draw.theme import DARK, LIGHT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LOOK = """() => {
+  const inside = (a, b, by) => a.left >= b.left - by && a.right <= b.right + by
+    && a.top >= b.top - by && a.bottom <= b.bottom + by;
+  const svg = document.documentElement, page = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll('text')];
+  const cut = [];
+  for (const text of texts) {
+    const box = text.getBoundingClientRect();
+    const frame = text.parentElement.querySelector('path, polygon, ellipse');
+    const around = frame ? frame.getBoundingClientRect() : page;
+    if (!inside(box, around, frame ? 3 : 0)) cut.push(text.textContent);
+  }
+  return { texts: texts.length, cut };
+}"""
+
+
+def _rgb(colour: str) -> str:
+    return f"rgb({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))})"
+
+
+def _opened(browser: Browser, data: bytes, folder: Path, scheme: str = "light") -> Page:
+    path = folder / "picture.svg"
+    path.write_bytes(data)
+    page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["danet_c_small", "danet_c_r152"])
+def test_no_text_is_cut_off(browser: Browser, tmp_path: Path, name: str, level: str) -> None:
+    page = _opened(browser, draw(graph_of(check_file(name)), level), tmp_path)
+    found = page.evaluate(LOOK)
+    page.close()
+    assert found["texts"] > 10
+    assert found["cut"] == []
+
+
+def test_no_text_of_a_comparison_is_cut_off(browser: Browser, tmp_path: Path) -> None:
+    names = ("origin_r18", "tdbn_r18", "baa_r18", "sew_r18", "danet_a_r18", "danet_b_r18")
+    page = _opened(browser, compare([graph_of(check_file(name)) for name in names]), tmp_path)
+    found = page.evaluate(LOOK)
+    page.close()
+    assert found["cut"] == []
+
+
+@pytest.mark.parametrize(("scheme", "palette"), [("light", LIGHT), ("dark", DARK)])
+def test_the_preference_of_the_browser(
+    browser: Browser, tmp_path: Path, scheme: str, palette: dict[str, str]
+) -> None:
+    graph = graph_of(check_file("danet_c_small"))
+    page = _opened(browser, draw(graph, "op"), tmp_path, scheme)
+    fill = "element => getComputedStyle(element).fill"
+    assert page.locator("#title text").evaluate(fill) == _rgb(palette["ink"])
+    assert page.locator("#graph0 > polygon").first.evaluate(fill) == _rgb(palette["paper"])
+    neuron = page.locator("#s0b0n7 > path").first
+    assert neuron.evaluate(fill) == _rgb(palette["neuron"])
+    page.close()
+    # A picture that was asked for in one theme keeps it.
+    page = _opened(browser, draw(graph, "op", theme="light"), tmp_path, scheme)
+    assert page.locator("#title text").evaluate(fill) == _rgb(LIGHT["ink"])
+    page.close()

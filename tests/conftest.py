@@ -1,0 +1,43 @@
+"""A browser for the tests that need one: Debian's ``chromium``, which ``.ci/run`` installs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a failure
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Without one the test is skipped, or fails where it is required."""
+    place = shutil.which("chromium") or shutil.which("chromium-browser")
+    if place is None:
+        _without("there is no chromium on the PATH (Debian: apt install chromium)")
+    if importlib.util.find_spec("playwright") is None:
+        _without(
+            "playwright is not installed (pip install playwright; it needs no browser of its own)"
+        )
+    from playwright.sync_api import sync_playwright
+
+    # Chromium's sandbox does not work for root, nor in most containers; the pages are our own.
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=place, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield found
+        found.close()
+
+
+def _without(reason: str) -> None:
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{reason}, and {REQUIRED}=1 wants the tests in a browser to run")
+    pytest.skip(reason)
