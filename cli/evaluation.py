@@ -114,6 +114,7 @@ class Evaluator:
         batch: int | None = None,
         workers: int = 0,
         checkpoint: str | None = None,
+        train_output: str | None = None,
         backend: str = "eager",
         precision: str | None = None,
         seed: int = 0,
@@ -123,6 +124,7 @@ class Evaluator:
         self._split, self._workers = split, workers
         self.batch = batch or trained.batch
         self._backend, self._seed = backend, seed
+        self._output = train_output or trained.train_output
         self.precision = precision or trained.precision
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loss: Loss = _loss(trained.loss)
@@ -233,10 +235,10 @@ class Evaluator:
 
     def _chosen(self, model: Model) -> tuple[Callable[[Any], Tensor], str]:
         try:
-            choose, _ = chosen_output(model.signature, self.trained.train_output)
+            choose, _ = chosen_output(model.signature, self._output)
         except TrainingError as error:
             raise UserError(f"{self.trained.path}: {error}") from error
-        return choose, self.trained.train_output or next(iter(model.signature.outputs))
+        return choose, self._output or next(iter(model.signature.outputs))
 
     def _source(self, data: DataSet) -> Any:
         return data.train if self._split == "train" else data.test

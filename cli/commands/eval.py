@@ -60,6 +60,11 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     "--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
     help="Processes that read images.",
 )  # fmt: skip
+@click.option(
+    "--train-output",
+    metavar="NAME",
+    help="The output to evaluate, where the network has several.  [default: the one trained]",
+)
 @checkpoint_option
 @backend_option
 @click.option(

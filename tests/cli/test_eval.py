@@ -152,6 +152,24 @@ def test_recordings_bring_their_own_steps(danetc: Run, tmp_path: Path) -> None:
     assert "have T = 4 frames" in wrong.err
 
 
+def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.danet").write_text(
+        "use std\nnetwork two { input = image(1, 8, 8); steps = 2; neuron = LIF\n"
+        "surrogate = sigmoid; d = in -> conv(4) -> norm -> spike\n"
+        "e = d -> avgpool -> mean_over_time -> linear(7)\n"
+        "l = d -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)\n"
+        "out = outputs(early = e, late = l) }\n"
+    )
+    assert danetc("build", "two.danet", "-o", "two").status == 0
+    (found,) = evaluate(danetc, "two", "--data", "digits", "--train-output", "late", "--over-time")
+    assert [item["images"] for item in found["over_time"]] == [360, 360]
+    unnamed = danetc("eval", "two", "--data", "digits")
+    assert unnamed.status == 1
+    assert "--train-output NAME" in unnamed.err
+    wrong = danetc("eval", "two", "--data", "digits", "--train-output", "early")
+    assert "has 10 classes, but the network has 7 outputs" in wrong.err
+
+
 def test_what_cannot_be_evaluated_is_a_clear_error(
     danetc: Run, trained: Path, tmp_path: Path
 ) -> None:
