@@ -148,6 +148,8 @@ def opened(
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         _sweep(path)
+        if not _any_checkpoint(path):
+            known = None  # nothing was trained yet, so there is nothing to go on with or to lose
         differences = [] if known is None else compare(known["settings"], settings)
         if differences and not override:
             listed = "\n  ".join(differences)
@@ -249,6 +251,11 @@ def refuse_run(path: Path) -> None:
     """Raise UserError where trials are to stand in the directory of a single run."""
     if (path / RUN).is_file():
         raise UserError(f"{path} holds a single run, not trials; choose another place with -o DIR")
+
+
+def _any_checkpoint(path: Path) -> bool:
+    folder = path / CHECKPOINTS
+    return folder.is_dir() and any(each.is_dir() for each in folder.iterdir())
 
 
 def _sweep(path: Path) -> None:

@@ -171,11 +171,12 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
         yield world
     except BaseException as error:
         if isinstance(error, (FailedElsewhere, *together)) and not is_own(error):
-            heartbeat.done()
+            heartbeat.all_fail()
             raise
         if _lost_a_partner(error):
             heartbeat.find_the_dead()
-        heartbeat.failed(f"{error}" if is_own(error) else f"{type(error).__name__}: {error}")
+        told = str(error).removeprefix(f"rank {rank}: ")
+        heartbeat.failed(told if is_own(error) else f"{type(error).__name__}: {told}")
         raise
     dist.barrier(group=control)
     heartbeat.done()

@@ -57,16 +57,32 @@ class Heartbeat:
         self._end(DONE)
 
     def failed(self, message: str) -> None:
-        """Tell the others what this process dies of."""
+        """Tell the others what this process dies of, and give them the time to hear it: the store
+        may be kept by this process, and torchrun ends the others as soon as this one has.
+        """
+        ignore_termination()
         self._end(FAILED + message)
+        time.sleep(3 * BEAT)
+
+    def all_fail(self) -> None:
+        """End where every process meets the same error: rank 0 tells it, the others wait for that.
+
+        (torchrun sends SIGTERM to those that are left as soon as one has ended.)
+        """
+        ignore_termination()
+        self.done()
+        end = time.monotonic() + SILENCE
+        with suppress(RuntimeError):
+            while self._rank and time.monotonic() < end:
+                if self._store.get(self._key(0)).decode().startswith((DONE, FAILED)):
+                    return
+                time.sleep(0.1)
 
     def find_the_dead(self) -> None:
         """Wait, after a collective has failed, until the watch ends this process; at most as long
         as it takes to see that all are alive.
         """
-        with suppress(ValueError):  # handlers belong to the main thread
-            # torchrun ends the others as soon as one has died; what happened is told first.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ignore_termination()
         self._silence = SUSPECTED
         self._seen.clear()
         self._thread.join(SUSPECTED + 5 * BEAT)
@@ -130,6 +146,12 @@ class Heartbeat:
     @staticmethod
     def _key(rank: int) -> str:
         return f"danetc/alive/{rank}"
+
+
+def ignore_termination() -> None:
+    """Live through torchrun's SIGTERM for as long as it takes to tell what has happened."""
+    with suppress(ValueError):  # handlers belong to the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def meet(timeout: timedelta) -> tuple[Any, int, int]:

@@ -151,6 +151,12 @@ def test_an_override_cannot_take_another_network(danetc: Run, quick: Path, tmp_p
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0
 
 
+def test_a_run_that_never_began_is_in_nobodys_way(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    wrong = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7")
+    assert wrong.status == 1
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
+
+
 def test_fresh_moves_the_old_run_aside(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run", "--seed", "1")
     before = weights(tmp_path / "run")

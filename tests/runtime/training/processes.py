@@ -13,8 +13,8 @@ from typing import Any
 
 import danetc
 import torch
-from danetc.runtime.data import DataSet, Memory
-from danetc.runtime.errors import DataError
+from danetc.runtime.data import DataSet, Memory, Policy, Source
+from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
@@ -45,6 +45,7 @@ class Job:
     double: bool = False
     images: int = 200
     poisoned: int | None = None  # an image that is not finite
+    hole: int | None = None  # an image that cannot be read
     at: tuple[int, int, int] | None = None  # rank, step, signal
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -112,8 +113,37 @@ def train(job: Job, rank: int = 0) -> None:
     torch.save(result, job.folder / f"result-{rank}.pt")
 
 
+@dataclass(frozen=True, eq=False)
+class Holed:
+    """Samples of which one cannot be read."""
+
+    source: Source
+    hole: int
+    on_unreadable: Policy = "stop"
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return self.source.labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == self.hole:
+            raise UnreadableError(f"image {index} cannot be read")
+        return self.source[index]
+
+    def where(self, index: int) -> str:
+        return f"image {index}"
+
+    def select(self, indices: torch.Tensor, labels: torch.Tensor) -> Source:
+        raise NotImplementedError
+
+
 def _data(job: Job) -> DataSet:
     data = digits(job.images)
+    if job.hole is not None:
+        return replace(data, train=Holed(data.train, job.hole))
     if job.poisoned is None:
         return data
     assert isinstance(data.train, Memory)
