@@ -93,7 +93,7 @@ class Chart:
     def ticks_up(self) -> list[tuple[float, str]]:
         low, high = self._y
         if not self.logarithmic:
-            return [(self._up(at), f"{at:g}") for at in _ticks(low, high, 5)]
+            return [(self._up(at), f"{at:g}") for at in _ticks(low, high, 6)]
         return [(self._up(math.log10(at)), f"{at:g}") for at in _powers(10**low, 10**high)]
 
     @property

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
+from danetc.errors import UserError
 from danetc.report_page import chart, tables
 from danetc.report_page.highlight import pieces
 from danetc.report_page.runs import Run
@@ -25,6 +26,8 @@ def make_page(runs: Sequence[Run]) -> str:
     """The report on some runs as one HTML file that loads nothing. Raises UserError."""
     from danetc import __version__
 
+    for run in runs:
+        _check(run)
     scales = [
         (measure, scale) for measure in MEASURES if (scale := scale_of(measure, runs)) is not None
     ]
@@ -63,6 +66,22 @@ def make_page(runs: Sequence[Run]) -> str:
         policy=_policy(style, script),
         chart=chart,
     )
+
+
+def _check(run: Run) -> None:
+    """Raise UserError where records are not as `train` and `measure` write them."""
+    try:
+        tables.results([run])
+        tables.stages(run)
+        tables.layers(run)
+        chart.training_charts([run])
+        if run.measures is not None:
+            tuple(run.measures[key] for key in ("images", "statistics", "trained"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the records in {run.path} are damaged: its training.json or measures.json lacks "
+            f"what danetc writes there ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _measure(measure: Measure, scale: Scale) -> dict[str, Any]:

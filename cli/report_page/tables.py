@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from danetc.compiler.facts import on_main_path, summarise
 from danetc.compiler.graph import Node
 from danetc.report_page.runs import Run
-from danetc.report_page.values import MEASURES, Measure, layer_name, neurons_in_order
+from danetc.report_page.values import MEASURES, layer_name, neurons_in_order, of_nodes
 
 
 @dataclass(frozen=True)
@@ -125,25 +125,31 @@ class Group:
 
 
 def layers(run: Run) -> list[Group]:
-    """Every layer of neurons with its measures, by stage."""
+    """Every layer of neurons with its measures, by stage, then every layer of weights."""
     measured = [(measure, measure.of(run.measures)) for measure in MEASURES]
     shown = [(measure, values) for measure, values in measured if values]
+    columns = [(m.title, {n: m.words(v) for n, v in values.items()}) for m, values in shown]
+    columns += _distributions(run)
     grouped: dict[str, list[Node]] = {}
     for node in neurons_in_order(run.graph):
         grouped.setdefault(_part(run, node), []).append(node)
     found = []
     for part, nodes in grouped.items():
-        rows = tuple(_layer(node, shown) for node in nodes)
-        heads = ("layer", *(measure.title for measure, _ in shown))
-        count = f"{len(nodes)} layer{'s' * (len(nodes) != 1)} of neurons"
+        heads = ("layer", *(head for head, _ in columns))
+        rows = tuple(
+            Row(_titled(node), tuple(by.get(layer_name(node), "-") for _, by in columns))
+            for node in nodes
+        )
         means = []
         for measure, values in shown:
-            known = [values[n] for n in map(layer_name, nodes) if n in values]
-            if known:
-                means.append(f"{measure.title} {measure.words(measure.joined(known))}")
+            joined = of_nodes(measure, values, nodes)
+            if joined is not None:
+                means.append(f"{measure.title} {measure.words(joined.value)}")
+        count = f"{len(nodes)} layer{'s' * (len(nodes) != 1)} of neurons"
         title = "; ".join([f"{part}: {count}", *means])
         found.append(Group(title, Table(f"Layers of {run.label} in {part}", heads, rows)))
-    return found
+    weights = _weights(run)
+    return [*found, weights] if weights is not None else found
 
 
 def _part(run: Run, node: Node) -> str:
@@ -153,12 +159,59 @@ def _part(run: Run, node: Node) -> str:
     return ".".join(node.scope[:1]) or "network"
 
 
-def _layer(node: Node, shown: Iterable[tuple[Measure, Mapping[str, float]]]) -> Row:
-    name = layer_name(node)
-    cells = tuple(
-        measure.words(values[name]) if name in values else "-" for measure, values in shown
-    )
-    return Row(name if on_main_path(node) else f"{name} (shortcut)", cells)
+def _titled(node: Node) -> str:
+    return layer_name(node) if on_main_path(node) else f"{layer_name(node)} (shortcut)"
+
+
+Column = tuple[str, dict[str, str]]  # a head, and a cell for each layer
+
+
+def _distributions(run: Run) -> list[Column]:
+    """Membrane potentials V and inputs X of each layer of neurons: mean and deviation."""
+    measures = run.measures or {}
+    found: list[Column] = []
+    for part, letter in (("potential", "V"), ("input", "X")):
+        rows = (measures.get(part) or {}).get("layers", ())
+        spread = {}
+        for row in rows:
+            of = row["distribution"]
+            spread[str(row["layer"])] = (
+                f"{_cell('{:.3f}', of['mean'])} ± {_cell('{:.3f}', of['std'])}"
+            )
+        if spread:
+            found.append((f"{letter}, mean ± deviation", spread))
+        if part == "input" and spread:
+            distance = {str(row["layer"]): _cell("{:.3f}", row.get("distance")) for row in rows}
+            found.append(("X to N(0, V_th²)", distance))
+    return found
+
+
+def _weights(run: Run) -> Group | None:
+    """Operations and gradients of convolutions and linear layers; None where not measured."""
+    measures = run.measures or {}
+    counted = (measures.get("operations") or {}).get("layers", ())
+    if not counted:
+        return None
+    norms = {
+        str(row["parameter"]): row
+        for row in (measures.get("gradients") or {}).get("parameters", ())
+    }
+    rows = []
+    for row in counted:
+        norm = norms.get(f"{row['layer']}.weight", {})
+        cells = (
+            str(row["kind"]),
+            _cell("{:.1%}", row["active"]),
+            _cell("{:,.0f}", row["additions"]),
+            _cell("{:,.0f}", row["macs"]),
+            *(_cell("{:.2e}", norm.get(part)) for part in ("whole", "spatial", "temporal")),
+        )
+        rows.append(Row(str(row["layer"]), cells))
+    heads = (
+        "layer", "input", "active", "additions", "MACs", "|dL/dW|", "spatial part", "temporal part",
+    )  # fmt: skip
+    title = f"{len(rows)} layers of weights: operations of an image, and gradients"
+    return Group(title, Table(f"Weights of {run.label}", heads, tuple(rows)))
 
 
 def settings(runs: Sequence[Run]) -> Table | None:

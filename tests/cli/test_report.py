@@ -21,8 +21,10 @@ from danetc.report_page.values import MEASURES, Scale, of_nodes, scale_of
 
 from tests.cli import runs
 from tests.cli.conftest import Run as Command
+from tests.cli.test_main import modules_after
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
+MEASURED = '{{"format": 1, "measured": [{{{}"network": "other", "source": "run"}}]}}'
 STANDARD = sorted((Path(__file__).parents[2] / "dsl" / "std").glob("*.danet"))
 
 
@@ -75,6 +77,11 @@ def test_a_run_is_measured_once_and_its_figures_are_on_the_page(
     assert f"{last['test_accuracy']:.2%}" in texts
     assert f"{measured['gradient_stability']['overall']:.3g}" in texts
     assert f"{measured['firing_rate']['layers'][-1]['rate']:.3f}" in texts
+    spread = measured["potential"]["layers"][2]["distribution"]
+    assert f"{spread['mean']:.3f} ± {spread['std']:.3f}" in texts
+    weights = measured["operations"]["layers"]
+    assert f"{weights[-1]['macs']:,.0f}" in texts
+    assert {row["layer"] for row in weights} <= set(texts)
     # Now that there are measures they are read, not taken again.
     before = (trained / "measures.json").stat().st_mtime_ns
     assert danetc("report", trained, "--data", "digits", "-o", "b.html").status == 0
@@ -112,6 +119,13 @@ def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -
     assert not (tmp_path / "b.html").exists()
 
 
+def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None:
+    status, modules = modules_after("report", str(built), "-o", str(tmp_path / "a.html"))
+    assert status == 0
+    assert "danetc.report_page.page" in modules
+    assert "torch" not in modules
+
+
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
     for seed in (10, 9):
         shutil.copytree(built, tmp_path / "t" / f"seed-{seed}")
@@ -134,6 +148,15 @@ def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
         ("run.json", "\x00", "run.json is damaged"),
         ("measures.json", '{"format": 1}', "not written by `danetc measure`"),
         ("measures.json", '{"format": 9, "measured": []}', "another version"),
+        ("measures.json", MEASURED.format(""), "the records in run are damaged"),
+        (
+            "measures.json",
+            MEASURED.format(
+                '"images": 1, "statistics": "running", "trained": true, '
+                '"firing_rate": {"layers": [{"layer": "stem.spike"}]}, '
+            ),
+            "KeyError: 'rate'",
+        ),
         ("other.graph", "graph 1", "other.graph is damaged"),
         ("summary.json", "{}", "not the summary"),
     ],

@@ -25,7 +25,15 @@ LOOK = """() => {
     const around = frame ? frame.getBoundingClientRect() : page;
     if (!inside(box, around, frame ? 3 : 0)) cut.push(text.textContent);
   }
-  return { texts: texts.length, cut };
+  // Text is lower than its line; 2 of its rim are empty above and below.
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const over = [];
+  boxes.forEach(([one, a], index) => {
+    for (const [other, b] of boxes.slice(index + 1))
+      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top + 2 < b.bottom - 2 && b.top + 2 < a.bottom - 2)
+        over.push(`${one} | ${other}`);
+  });
+  return { texts: texts.length, cut, over };
 }"""
 
 
@@ -48,7 +56,7 @@ def test_no_text_is_cut_off(browser: Browser, tmp_path: Path, name: str, level: 
     found = page.evaluate(LOOK)
     page.close()
     assert found["texts"] > 10
-    assert found["cut"] == []
+    assert (found["cut"], found["over"]) == ([], [])
 
 
 def test_no_text_of_a_comparison_is_cut_off(browser: Browser, tmp_path: Path) -> None:
@@ -56,7 +64,7 @@ def test_no_text_of_a_comparison_is_cut_off(browser: Browser, tmp_path: Path) ->
     page = _opened(browser, compare([graph_of(check_file(name)) for name in names]), tmp_path)
     found = page.evaluate(LOOK)
     page.close()
-    assert found["cut"] == []
+    assert (found["cut"], found["over"]) == ([], [])
 
 
 @pytest.mark.parametrize(("scheme", "palette"), [("light", LIGHT), ("dark", DARK)])
