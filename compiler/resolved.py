@@ -140,8 +140,10 @@ def _is_name(expr: s.Expr | None, name: str) -> bool:
     return isinstance(expr, s.Name) and expr.id == name
 
 
-def _global_names(node: Any, local: set[str]) -> set[str]:
-    return {item.id for item in s.walk(node) if isinstance(item, s.Name)} - local
+def _global_names(node: Any, local: set[str]) -> list[str]:
+    """Each once, in the order of the text: what is made of them is the same in every process."""
+    names = dict.fromkeys(item.id for item in s.walk(node) if isinstance(item, s.Name))
+    return [name for name in names if name not in local]
 
 
 def _base(declaration: s.Declaration, module: Module) -> Resolved | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.facts import summarise
@@ -90,3 +94,21 @@ def test_what_can_be_set() -> None:
     names = settable(check_file("origin_r20"), "origin_r20")
     assert {"width", "classes", "image", "steps", "stages", "neuron", "zero_init"} <= set(names)
     assert "rule" not in names
+
+
+def test_the_resolved_text_is_the_same_in_every_process() -> None:
+    """Python gives sets of names another order in each process; a run that goes on compares it."""
+    program = (
+        "import sys; from danetc.compiler import check_text, resolved_spec;"
+        "print(resolved_spec(check_text(sys.argv[1]), 'variant', {'stages': sys.argv[2]}))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", program, MIXED, "resnet20 via baa by densely_additive"],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(texts) == 1
