@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -59,47 +59,63 @@ def flat(comparison: Comparison) -> Table:
     )
 
 
-def pivoted(comparison: Comparison, column: str) -> Table:
-    """The values of one axis or fact as columns, as in Tables II and III. The best of a row is
-    marked; parameters and cost are shown where they are those of all columns.
+def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
+    """The values of axes or facts as columns, as in Tables II and III.
 
-    Raises UserError where there is nothing of this name, or two cells have one place.
+    Of a row the best with as many classes is marked; where each number of classes is one column,
+    the best of each column. Parameters and cost are shown where they are those of a whole row.
+
+    Raises UserError where there is nothing of a name, or two cells have one place.
     """
     rows = comparison.rows
     known = list(dict.fromkeys([*comparison.axes, *FACTS]))
-    if column not in known:
-        hint = did_you_mean(column, known) or f"there is {', '.join(known)}"
-        raise UserError(f"there is no `{column}` to make columns of; {hint}")
-    values = list(dict.fromkeys(str(row.values[column]) for row in rows))
-    names = telling(rows, comparison.axes, [column])
-    if not are_told_apart(rows, [*names, column]):
-        raise UserError(f"several cells would stand in one place of a table with `{column}` across")
+    for column in columns:
+        if column not in known:
+            hint = did_you_mean(column, known) or f"there is {', '.join(known)}"
+            raise UserError(f"there is no `{column}` to make columns of; {hint}")
+    names = telling(rows, comparison.axes, columns)
+    if not are_told_apart(rows, [*names, *columns]):
+        across = ", ".join(columns)
+        raise UserError(f"several cells would stand in one place of a table with {across} across")
+    numeric = {column for column in columns if _numeric(rows, column)}
+
+    def place(row: Row) -> str:
+        return ", ".join(
+            f"{column} {row.values[column]}" if column in numeric else str(row.values[column])
+            for column in columns
+        )
+
+    places = list(dict.fromkeys(place(row) for row in rows))
     groups: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
-        group = groups.setdefault(tuple(str(row.values[name]) for name in names), {})
-        group[str(row.values[column])] = row
+        groups.setdefault(tuple(str(row.values[name]) for name in names), {})[place(row)] = row
     shared = [
         name
         for name in ("parameters", "cost")
         if all(len({getattr(row, name) for row in each.values()}) == 1 for each in groups.values())
     ]
-    numeric = _numeric(rows, column)
-    heads = [*names, *(HEADS[name] for name in shared)]
-    heads += [f"{column} {value}" if numeric else value for value in values]
     body = []
     for key, group in groups.items():
-        means = [row.mean for row in group.values() if row.mean is not None]
         first = next(iter(group.values()))
         cells = [Cell(text) for text in key]
         cells += [Cell(f"{getattr(first, name):,}") for name in shared]
-        for value in values:
-            found = group.get(value)
-            best = found is not None and len(means) > 1 and found.mean == max(means)
-            cells.append(Cell("-" if found is None else score(found), best))
+        for each in places:
+            found = group.get(each)
+            cells.append(
+                Cell("-") if found is None else Cell(score(found), _is_best(found, group.values()))
+            )
         body.append(tuple(cells))
-    numbers = {place for place, name in enumerate(names) if _numeric(rows, name)}
-    right = frozenset({*numbers, *range(len(names), len(heads))})
-    return Table(tuple(heads), tuple(body), right)
+    heads = (*names, *(HEADS[name] for name in shared), *places)
+    numbers = {number for number, name in enumerate(names) if _numeric(rows, name)}
+    return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}))
+
+
+def _is_best(row: Row, group: Iterable[Row]) -> bool:
+    rivals = [each for each in group if each.values["classes"] == row.values["classes"]]
+    if len(rivals) == 1:
+        return row.best
+    means = [each.mean for each in rivals if each.mean is not None]
+    return len(means) > 1 and row.mean == max(means)
 
 
 def _numeric(rows: Sequence[Row], name: str) -> bool:

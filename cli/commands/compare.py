@@ -28,6 +28,12 @@ def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[st
         raise click.BadParameter(str(error), context, parameter) from error
 
 
+def _columns(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[str, ...]:
+    return () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
 @click.command("compare")
 @click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
 @click.option("--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR.")
@@ -117,7 +123,11 @@ def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[st
     help="Test accuracy after the last epoch, or of the best one.",
 )
 @click.option(
-    "--columns", metavar="NAME", help="Make columns of an axis or fact, as in wiring or classes."
+    "--columns",
+    metavar="NAME,...",
+    callback=_columns,
+    help="Make columns of axes or facts: network, connection, rule, wiring (connection by rule), "
+    "depth, classes, recipe, T.",
 )
 @click.option("--x", metavar="NAME", help="What the figure is drawn over.  [default: the depth]")
 @click.option(
@@ -146,7 +156,7 @@ def command(
     dry_run: bool,
     only_report: bool,
     accuracy: Any,
-    columns: str | None,
+    columns: tuple[str, ...],
     x: str | None,
     plot: Path | None,
     form: str,
@@ -210,7 +220,12 @@ def _ask(output: Path) -> str:
 
 
 def _report(
-    output: Path, accuracy: Any, columns: str | None, x: str | None, plot: Path | None, form: str
+    output: Path,
+    accuracy: Any,
+    columns: tuple[str, ...],
+    x: str | None,
+    plot: Path | None,
+    form: str,
 ) -> Comparison:
     """Print the table, and draw the figure where that can be done."""
     from danetc.grid_plot import across, draw_comparison
@@ -219,7 +234,7 @@ def _report(
     from danetc.plots import can_plot
 
     comparison = read_comparison(output, accuracy)
-    table = flat(comparison) if columns is None else pivoted(comparison, columns)
+    table = pivoted(comparison, columns) if columns else flat(comparison)
     across(comparison, x)
     place = plot or output / "accuracy.svg"
     if can_plot():

@@ -176,7 +176,7 @@ def test_the_flat_table_says_what_varies() -> None:
 
 
 def test_an_axis_can_be_spread_over_columns() -> None:
-    table = pivoted(comparison(), "wiring")
+    table = pivoted(comparison(), ["wiring"])
     assert table.heads == (
         "classes", "depth", "params", "epochs x T",
         "origin", "origin by densely_additive", "sew",
@@ -184,13 +184,26 @@ def test_an_axis_can_be_spread_over_columns() -> None:
     assert [[cell.text for cell in line[:3]] for line in table.rows] == [
         ["5", "20", "20,000"], ["5", "56", "56,000"], ["20", "20", "20,000"], ["20", "56", "56,000"],
     ]  # fmt: skip
-    table = pivoted(comparison(), "depth")
+    table = pivoted(comparison(), ["depth"])
     assert table.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
     assert [cell.best for cell in table.rows[0]] == [False, False, False, False, True]
 
 
+def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
+    table = pivoted(comparison(), ["classes", "connection", "rule"])
+    assert table.heads[:4] == ("depth", "params", "epochs x T", "classes 5, origin, chain")
+    assert len(table.heads) == 3 + 6
+    table = pivoted(comparison(), ["classes"])
+    assert table.heads == ("wiring", "depth", "params", "epochs x T", "classes 5", "classes 20")
+    # Accuracies of 5 and of 20 classes are not compared; those of depth 56 are equal and the best.
+    assert [[cell.best for cell in line[-2:]] for line in table.rows] == 3 * [
+        [False, False],
+        [True, True],
+    ]
+
+
 def test_tables_for_papers() -> None:
-    table = pivoted(comparison(), "depth")
+    table = pivoted(comparison(), ["depth"])
     lines = markdown(table).splitlines()
     assert lines[0] == "| classes | wiring | epochs x T | depth 20 | depth 56 |"
     assert lines[1] == "| ---: | --- | ---: | ---: | ---: |"
