@@ -195,7 +195,16 @@ def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[A
     for place, label in enumerate(lines):
         colour, dash, marker = STYLES[place % len(STYLES)]
         handles.append(
-            make([], [], color=colour, linestyle=dash, label=label, marker="" if values else marker)
+            make(
+                [],
+                [],
+                color=colour,
+                linestyle=dash,
+                label=label,
+                ms=4,
+                marker="" if values else marker,
+                markerfacecolor=_fill(place, colour),
+            )  # fmt: skip
         )
     widest = max(map(len, lines))
     figure.legend(

@@ -118,7 +118,7 @@ def read_comparison(folder: Path, accuracy: Accuracy = "last") -> Comparison:
     if record.get("format", 0) > FORMAT:
         raise UserError(f"{folder / GRID} was written by a newer danetc")
     rows = [_row(folder, cell, accuracy) for cell in record["cells"]]
-    return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(_marked(rows)))
+    return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows)))
 
 
 def _row(folder: Path, cell: Mapping[str, Any], accuracy: Accuracy) -> Row:
@@ -183,12 +183,12 @@ def wiring(connection: str, rule: str) -> str:
     return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
 
 
-def _marked(rows: Sequence[Row]) -> list[Row]:
+def marked(rows: Sequence[Row]) -> list[Row]:
     """The best of the rows with as many classes; where there is no other, none."""
-    marked = []
+    found = []
     for row in rows:
         rivals = [each for each in rows if each.values["classes"] == row.values["classes"]]
         means = [each.mean for each in rivals if each.mean is not None]
         best = len(means) > 1 and row.mean == max(means)
-        marked.append(replace(row, best=best))
-    return marked
+        found.append(replace(row, best=best))
+    return found

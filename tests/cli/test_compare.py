@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from danetc.grid_plot import across, draw_comparison
-from danetc.grid_report import GRID, Comparison, Row, read_comparison, wiring
+from danetc.grid_report import GRID, Comparison, Row, marked, read_comparison, wiring
 from danetc.grid_table import flat, latex, markdown, pivoted
 from danetc.runtime.training.signals import StopRequest
 
@@ -163,7 +163,7 @@ def comparison(**values: Any) -> Comparison:
         )
         for depth in (20, 56)
     ]
-    return Comparison("digits", ("network", "classes"), "last", tuple(rows))
+    return Comparison("digits", ("network", "classes"), "last", tuple(marked(rows)))
 
 
 def test_the_flat_table_says_what_varies() -> None:
