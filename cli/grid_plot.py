@@ -204,7 +204,7 @@ def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[A
                 ms=4,
                 marker="" if values else marker,
                 markerfacecolor=_fill(place, colour),
-            )  # fmt: skip
+            )
         )
     widest = max(map(len, lines))
     figure.legend(
