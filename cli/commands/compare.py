@@ -171,8 +171,8 @@ def command(
     was stopped or killed. A run that fails is noted, the others go on, and the status is 1.
 
     \b
-    danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data cifar10:DIR --seeds 3
-    danetc compare 'specs/*_r18.danet' --grid classes=5,20,100 --data folder:DIR
+    danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data digits --set image=8
+    danetc compare 'specs/*_r18.danet' --grid classes=5,20 --data folder:DIR --recipe imagenet_5_20
     danetc compare net.danet --grid rule=chain,densely_additive --grid steps=1,4 --data digits
     danetc compare -o DIR --only-report --columns wiring --format latex
     """

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import danetc as package
 import pytest
 from danetc.grid import cell_name, find_networks, make_cells, parse_axis
 from danetc.plan import Request
@@ -169,6 +170,8 @@ def test_a_dry_run_tells_cells_cost_and_time(
     assert (one["cost"], four["cost"]) == (2, 8)  # epochs x T
     assert one["runs"] == {"0": "new", "1": "new", "2": "new"}
     assert record["seconds"] == pytest.approx(one["seconds"] + four["seconds"])
+    model = package.build(tmp_path / "a.danet", set={"steps": 4})
+    assert four["parameters"] == sum(p.numel() for p in model.parameters())
     assert four["depth"] == 6  # a stem, two blocks of two convolutions, and a linear layer
     text = danetc(*arguments, *grid)
     assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
