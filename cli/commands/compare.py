@@ -13,14 +13,14 @@ from danetc.errors import UserError
 from danetc.options import backend_option, init_option, memory_option, set_option
 
 if TYPE_CHECKING:
-    from danetc.grid import Axis
-    from danetc.grid_report import Comparison
+    from danetc.grid.cells import Axis
+    from danetc.grid.report import Comparison
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 
 
 def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
-    from danetc.grid import parse_axis
+    from danetc.grid.cells import parse_axis
 
     try:
         return [parse_axis(text) for text in texts]
@@ -192,7 +192,7 @@ def command(
         raise click.UsageError("Missing option '--data'.")
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
-    from danetc.comparison import checked_runs, compare, foretell
+    from danetc.grid.comparison import checked_runs, compare, foretell
     from danetc.plan import Request
 
     base = Request(spec="", data=data, output=output, **asked)
@@ -228,9 +228,9 @@ def _report(
     form: str,
 ) -> Comparison:
     """Print the table, and draw the figure where that can be done."""
-    from danetc.grid_plot import across, draw_comparison
-    from danetc.grid_report import read_comparison
-    from danetc.grid_table import as_csv, flat, latex, markdown, pivoted, print_rich
+    from danetc.grid.plot import across, draw_comparison
+    from danetc.grid.report import read_comparison
+    from danetc.grid.table import as_csv, flat, latex, markdown, pivoted, print_rich
     from danetc.plots import can_plot
 
     comparison = read_comparison(output, accuracy)

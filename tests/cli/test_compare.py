@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from danetc.grid_plot import across, draw_comparison
-from danetc.grid_report import GRID, Comparison, Row, marked, read_comparison, wiring
-from danetc.grid_table import flat, latex, markdown, pivoted
+from danetc.grid.plot import across, draw_comparison
+from danetc.grid.report import GRID, Comparison, Row, marked, read_comparison, wiring
+from danetc.grid.table import flat, latex, markdown, pivoted
 from danetc.runtime.training.signals import StopRequest
 
 from .conftest import SMALL, Run
@@ -107,7 +107,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
                 self.signal = signal.SIGTERM
             return self.signal is not None
 
-    monkeypatch.setattr("danetc.comparison.StopRequest", Stop)
+    monkeypatch.setattr("danetc.grid.comparison.StopRequest", Stop)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "1", "--backend", "eager")
     grid = ("--grid", "recipe.optimizer.lr=1000,0.01", "--set", "recipe.epochs=1000")
     result = danetc(*arguments, *grid, "-o", "out")

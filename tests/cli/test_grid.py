@@ -8,7 +8,7 @@ from pathlib import Path
 
 import danetc as package
 import pytest
-from danetc.grid import cell_name, find_networks, make_cells, parse_axis
+from danetc.grid.cells import cell_name, find_networks, make_cells, parse_axis
 from danetc.plan import Request
 
 from .conftest import SMALL, Run

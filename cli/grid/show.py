@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from danetc.grid_plan import Run
-    from danetc.grid_run import Outcome
+    from danetc.grid.plan import Run
+    from danetc.grid.run import Outcome
 
 
 class GridProgress:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.grid import Axis, Cell, find_networks, make_cells
-from danetc.grid_plan import Run, check_cells, epochs_of, refuse_changed
-from danetc.grid_report import FORMAT, GRID
-from danetc.grid_run import Outcome, as_record, train_all, train_arguments
-from danetc.grid_show import GridProgress
+from danetc.grid.cells import Axis, Cell, find_networks, make_cells
+from danetc.grid.plan import Run, check_cells, epochs_of, refuse_changed
+from danetc.grid.report import FORMAT, GRID
+from danetc.grid.run import Outcome, as_record, train_all, train_arguments
+from danetc.grid.show import GridProgress
 from danetc.model_directory import LOCK
 from danetc.progress import show_time
 from danetc.report import print_table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.dsl.diagnostics import SpecError
 from danetc.errors import UserError
-from danetc.grid import Cell, raise_failures
+from danetc.grid.cells import Cell, raise_failures
 from danetc.measuring import layout_of
 from danetc.model_directory import RUN, TRAINING
 from danetc.plan import Note, Plan, make_plan, with_steps

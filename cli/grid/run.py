@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from danetc.grid import show
-from danetc.grid_plan import Run, epochs_of
+from danetc.grid.cells import show
+from danetc.grid.plan import Run, epochs_of
 from danetc.model_directory import TRAINING
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _Process:
             # Ctrl-C goes to this process alone, which asks the others to save and stop. The pipe
             # ends with this process even where it is killed, and the training with the pipe.
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "danetc.grid_process", *train_arguments(run)],
+                [sys.executable, "-m", "danetc.grid.process", *train_arguments(run)],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,

@@ -14,7 +14,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
-from danetc.grid_report import FACTS, Comparison, Row, telling
+from danetc.grid.report import FACTS, Comparison, Row, telling
 from danetc.runtime.measure.plots import STYLES, save_figure
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files

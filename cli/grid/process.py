@@ -1,4 +1,4 @@
-"""A training in a process of its own: ``python -m danetc.grid_process TRAIN-ARGUMENTS``.
+"""A training in a process of its own: ``python -m danetc.grid.process TRAIN-ARGUMENTS``.
 
 It is ``danetc train``, and stops when whoever started it is gone: its standard input is a pipe of
 that process, which ends with it however it ends. The state is saved, as after SIGTERM.

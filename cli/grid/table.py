@@ -11,7 +11,7 @@ from typing import TextIO
 
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
-from danetc.grid_report import FACTS, Comparison, Row, are_told_apart, telling
+from danetc.grid.report import FACTS, Comparison, Row, are_told_apart, telling
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement

@@ -1,0 +1,14 @@
+"""``danetc compare``: a grid of trainings, from axes to a table and a figure.
+
+=============== ==================================================================
+cells.py        specs, axes and the cells that their values make
+plan.py         what each cell will be, checked against what is already trained
+run.py          the cells' trainings, so many at a time
+process.py      one of them, in a process of its own
+show.py         how the grid shows itself meanwhile
+comparison.py   all of it, from the command's arguments to trained cells
+report.py       what came out: a row for each cell, read from its folder
+table.py        the rows for a terminal, Markdown, LaTeX and CSV
+plot.py         the rows as a figure
+=============== ==================================================================
+"""
