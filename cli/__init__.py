@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics import SpecError
     from danetc.errors import UserError
-    from danetc.measuring import measure
+    from danetc.measuring.measure import measure
 
     __version__: str
 
@@ -33,7 +33,7 @@ _HOMES = {
     "check": "danetc.api",
     "fold": "danetc.compiler.emit.inference",
     "load": "danetc.api",
-    "measure": "danetc.measuring",
+    "measure": "danetc.measuring.measure",
 }
 
 

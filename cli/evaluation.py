@@ -16,7 +16,7 @@ from danetc.compiler.stepwise import why_not_stepwise
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
 from danetc.exporting import set_weights
-from danetc.measure_data import (
+from danetc.measuring.data import (
     Subject,
     evaluate_items,
     item_of,
@@ -294,7 +294,7 @@ def _figures(steps: int, totals: Totals, seconds: float) -> Figures:
 
 def trials_in(directory: str) -> list[str]:
     """The directories of the trials in one; itself where it holds a single run."""
-    from danetc.run_directory import TRIALS, read_json
+    from danetc.training.directory import TRIALS, read_json
 
     path = Path(directory)
     record = read_json(path / TRIALS) if (path / TRIALS).is_file() else None

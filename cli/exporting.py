@@ -13,8 +13,8 @@ import torch
 from danetc.api import load
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
-from danetc.run_directory import TRIALS, weights_in
 from danetc.text import replace_bytes
+from danetc.training.directory import TRIALS, weights_in
 from torch import Tensor, nn
 
 if TYPE_CHECKING:

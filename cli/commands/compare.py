@@ -193,7 +193,7 @@ def command(
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
     from danetc.grid.comparison import checked_runs, compare, foretell
-    from danetc.plan import Request
+    from danetc.training.plan import Request
 
     base = Request(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)

@@ -99,8 +99,8 @@ def command(
     taken for each T.
     """
     from danetc.evaluation import Evaluator, open_trained, trials_in
-    from danetc.plan import default_backend
     from danetc.plots import check_plot
+    from danetc.training.plan import default_backend
 
     if output is not None:
         check_plot(output)

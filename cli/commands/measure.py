@@ -12,7 +12,7 @@ from danetc.errors import UserError
 from danetc.options import Setting, json_option, network_option, seed_option, set_option
 
 if TYPE_CHECKING:
-    from danetc.measure_data import Subject
+    from danetc.measuring.data import Subject
     from danetc.runtime.measure import Measures, Options
     from danetc.runtime.measure.plots import Entry
 
@@ -136,7 +136,7 @@ def command(
     energy of an image. Everything is measured on the eager backend, whatever the network was
     trained on; hooks change no number.
     """
-    from danetc.measure_data import open_subject
+    from danetc.measuring.data import open_subject
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
 
@@ -188,7 +188,7 @@ def command(
     if as_json:
         click.echo(json.dumps(record, indent=2, allow_nan=False))
         return
-    from danetc.measure_report import print_measures
+    from danetc.measuring.report import print_measures
 
     for entry in entries:
         click.echo(_headline(entry.label, entry.measures, data, split))
@@ -210,8 +210,8 @@ def _measure(
     """Measure one network, with a bar on a terminal."""
     import torch
     from danetc.compiler.graph import Graph
-    from danetc.measure_data import batches_of, open_set
-    from danetc.measuring import layout_of, measure
+    from danetc.measuring.data import batches_of, open_set
+    from danetc.measuring.measure import layout_of, measure
     from danetc.runtime.measure.plots import Entry
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -23,7 +23,7 @@ from danetc.options import (
 )
 
 if TYPE_CHECKING:
-    from danetc.plan import Request
+    from danetc.training.plan import Request
 
 
 @click.command("train")
@@ -142,10 +142,10 @@ def command(
     path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
     training.json is printed.
     """
-    from danetc.plan import Request
-    from danetc.progress import TrainingProgress
-    from danetc.training import run
-    from danetc.training_report import print_training, result
+    from danetc.training.plan import Request
+    from danetc.training.progress import TrainingProgress
+    from danetc.training.report import print_training, result
+    from danetc.training.trials import run
 
     if checkpoint_every is not None:
         settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
@@ -185,7 +185,7 @@ WITH_FROM = ("again", "data", "output", "fresh", "dry_run", "min_accuracy", "qui
 def _repeated(context: click.Context, again: Path) -> Request:
     """The request of an earlier run. Options that would make it another one are refused."""
     from click.core import ParameterSource
-    from danetc.repeat import request_of
+    from danetc.training.repeat import request_of
 
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -215,9 +215,9 @@ def _endings() -> Iterator[None]:
 
 def _dry_run(request: Request, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
-    from danetc.dry_run import TIMED, dry_run
-    from danetc.dry_run_report import print_plan, print_time
     from danetc.runtime.training.signals import Stopped
+    from danetc.training.dry_run import TIMED, dry_run
+    from danetc.training.dry_run_report import print_plan, print_time
 
     def planned(record: dict[str, Any]) -> None:
         if not as_json:

@@ -34,7 +34,7 @@ from danetc.options import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked
-    from danetc.plan import Request
+    from danetc.training.plan import Request
 
 CLASSES, RECIPES, PREFIX = "classes", "recipe", "recipe."
 _OPEN, _CLOSE = "([{", ")]}"

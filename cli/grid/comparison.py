@@ -17,15 +17,15 @@ from danetc.grid.report import FORMAT, GRID
 from danetc.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.grid.show import GridProgress
 from danetc.model_directory import LOCK
-from danetc.progress import show_time
 from danetc.report import print_table
-from danetc.run_directory import locked
 from danetc.runtime.checkpoint import save_json
 from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
+from danetc.training.directory import locked
+from danetc.training.progress import show_time
 
 if TYPE_CHECKING:
-    from danetc.plan import Request
+    from danetc.training.plan import Request
 
 
 def checked_runs(
@@ -183,7 +183,7 @@ def _done(run: Run) -> int:
 
 def _seconds(run: Run) -> float:
     """Of a whole run, by ten steps of each of its phases."""
-    from danetc.dry_run import dry_run
+    from danetc.training.dry_run import dry_run
 
     request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
     ignored: Callable[[str], None] = lambda text: None  # noqa: E731

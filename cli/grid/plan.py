@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from danetc.dsl.diagnostics import SpecError
 from danetc.errors import UserError
 from danetc.grid.cells import Cell, raise_failures
-from danetc.measuring import layout_of
+from danetc.measuring.measure import layout_of
 from danetc.model_directory import RUN, TRAINING
-from danetc.plan import Note, Plan, make_plan, with_steps
-from danetc.run_directory import compare, read_json, state_of
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import DataSet, check_fit, open_data
 from danetc.runtime.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import chosen_output
+from danetc.training.directory import compare, read_json, state_of
+from danetc.training.plan import Note, Plan, make_plan, with_steps
 
 if TYPE_CHECKING:
     from danetc.runtime.model import Model

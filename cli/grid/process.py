@@ -37,7 +37,7 @@ def _end_with_starter() -> None:
 def _wait_for(directory: Path) -> None:
     """Until nobody trains in a directory, or patience is over (the training then says so)."""
     from danetc.errors import UserError
-    from danetc.run_directory import locked
+    from danetc.training.directory import locked
 
     end = time.monotonic() + PATIENCE
     while directory.is_dir() and time.monotonic() < end:

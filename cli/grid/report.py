@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from danetc.errors import UserError
 from danetc.model_directory import TRAINING
-from danetc.run_directory import read_json
+from danetc.training.directory import read_json
 
 GRID = "grid.json"
 """The cells of the last command, and what became of their runs."""

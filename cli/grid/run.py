@@ -21,8 +21,8 @@ from danetc.grid.plan import Run, epochs_of
 from danetc.model_directory import TRAINING
 
 if TYPE_CHECKING:
-    from danetc.plan import Request
     from danetc.runtime.training.signals import StopRequest
+    from danetc.training.plan import Request
 
 POLL = 0.2
 """Seconds between two looks at the processes."""

@@ -20,8 +20,8 @@ def measured(run: Run, data: str) -> Run:
     that holds files of others. Raises UserError.
     """
     from danetc import __version__
-    from danetc.measure_data import batches_of, open_set, open_subject
-    from danetc.measuring import measure
+    from danetc.measuring.data import batches_of, open_set, open_subject
+    from danetc.measuring.measure import measure
     from danetc.runtime.measure import Options
     from rich.console import Console
     from rich.progress import Progress

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import danetc as package
 import pytest
-from danetc.chart import chart
-from danetc.dry_run import TIMED
+from danetc.training.chart import chart
+from danetc.training.dry_run import TIMED
 
 from .conftest import SMALL, Run
 from .test_train import PHASES, QUICK, _uncompiled  # noqa: F401
@@ -96,7 +96,7 @@ def test_what_cannot_be_trained_is_said_by_the_plan(
 def test_what_would_not_fit_is_planned_but_not_tried(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.dry_run._free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.training.dry_run._free_memory", lambda: 1000)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
     assert result.status == 0
@@ -107,7 +107,7 @@ def test_what_would_not_fit_is_planned_but_not_tried(
 def test_slow_steps_are_not_waited_for(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.dry_run.SECONDS", 0.0)
+    monkeypatch.setattr("danetc.training.dry_run.SECONDS", 0.0)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
     (phase,) = json.loads(result.out)["phases"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import danetc as package
 import pytest
 from danetc.grid.cells import cell_name, find_networks, make_cells, parse_axis
-from danetc.plan import Request
+from danetc.training.plan import Request
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
@@ -158,7 +158,7 @@ def test_wrong_usage(danetc: Run, small: Path) -> None:
 def test_a_dry_run_tells_cells_cost_and_time(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.dry_run.TIMED", 2)
+    monkeypatch.setattr("danetc.training.dry_run.TIMED", 2)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager")
     grid = ("--grid", "steps=1,4", "--set", "recipe.epochs=2", "--dry-run")

@@ -72,7 +72,7 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
     assert measured["trained"] is True
     assert measured["statistics"] == "running"
     import danetc as package
-    from danetc.measuring import measure
+    from danetc.measuring.measure import measure
     from danetc.runtime.data import open_data
     from danetc.runtime.seeds import epoch_order
 

@@ -94,16 +94,16 @@ def test_training_takes_the_cheapest_policy_that_fits(
 def test_a_policy_by_name_trains(
     danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from danetc import training
+    from danetc.training import trials
 
     made = []
-    plain = training.initialise
+    plain = trials.initialise
 
     def noted(*args: Any) -> Any:
         made.append(plain(*args))
         return made[-1]
 
-    monkeypatch.setattr(training, "initialise", noted)
+    monkeypatch.setattr(trials, "initialise", noted)
     result = danetc("train", quick, *TRAIN, "--memory", "recompute", "-o", "run")
     assert (result.status, result.err) == (0, "")
     assert [recomputes(model) for model, _ in made] == [True]

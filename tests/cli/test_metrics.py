@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from danetc.metrics import metrics_csv
-from danetc.plan import Request
-from danetc.progress import TrainingProgress
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
-from danetc.training import run
-from danetc.training_report import mean_shares, print_training
+from danetc.training.metrics import metrics_csv
+from danetc.training.plan import Request
+from danetc.training.progress import TrainingProgress
+from danetc.training.report import mean_shares, print_training
+from danetc.training.trials import run
 
 from .conftest import SMALL, Run
 from .test_train import QUICK, _uncompiled, phase  # noqa: F401

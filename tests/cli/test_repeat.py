@@ -10,7 +10,7 @@ from typing import Any
 import danetc as package
 import pytest
 import torch
-from danetc.provenance import git_state
+from danetc.training.provenance import git_state
 
 from .conftest import SMALL, Run
 from .test_train import _uncompiled  # noqa: F401

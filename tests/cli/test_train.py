@@ -13,10 +13,10 @@ from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import load_module
 from danetc.dsl.recipe import Phase, resolve_recipe
 from danetc.dsl.source import SourceFile
-from danetc.progress import TrainingProgress
 from danetc.runtime.data import open_data
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+from danetc.training.progress import TrainingProgress
 
 from .conftest import SMALL, Run
 

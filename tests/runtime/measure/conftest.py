@@ -6,7 +6,7 @@ import danetc
 import pytest
 import torch
 from danetc.compiler.graph import Graph
-from danetc.measuring import layout_of
+from danetc.measuring.measure import layout_of
 from danetc.runtime.measure import Layout
 from danetc.runtime.model import Model
 from torch import Tensor

@@ -7,7 +7,7 @@ import math
 import numpy
 import pytest
 import torch
-from danetc.measuring import measure
+from danetc.measuring.measure import measure
 from danetc.runtime.measure import EnergyModel, Measures, Options
 from danetc.runtime.model import Model
 from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from danetc.measuring import measure
+from danetc.measuring.measure import measure
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
 from danetc.runtime.model import Model

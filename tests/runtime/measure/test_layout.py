@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.graph import Graph
-from danetc.measuring import layout_of
+from danetc.measuring.measure import layout_of
 
 
 def graph(name: str) -> Graph:

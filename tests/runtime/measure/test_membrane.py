@@ -7,7 +7,7 @@ import pytest
 import torch
 from danetc.compiler.graph import Graph
 from danetc.dsl.neuron_program import NeuronProgram
-from danetc.measuring import measure
+from danetc.measuring.measure import measure
 from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from danetc.measuring import measure
+from danetc.measuring.measure import measure
 from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
 
 from .conftest import DENSE, SEW, batch, build, layout

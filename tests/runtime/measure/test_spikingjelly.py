@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from danetc.measuring import measure
+from danetc.measuring.measure import measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 

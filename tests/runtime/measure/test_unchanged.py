@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from danetc.errors import UserError
-from danetc.measuring import eager_twin, measure
+from danetc.measuring.measure import eager_twin, measure
 from danetc.runtime import compiled
 from danetc.runtime.measure import MeasureError, Options
 from danetc.runtime.measure import measure as run

@@ -11,8 +11,8 @@ from danetc.errors import UserError
 from danetc.model_directory import RUN
 
 if TYPE_CHECKING:
-    from danetc.plan import Note, Plan, Request
     from danetc.runtime.training.distributed import World
+    from danetc.training.plan import Note, Plan, Request
 
 Record = Mapping[str, Any]
 
@@ -24,8 +24,8 @@ def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -
     compared with the record (``check_repetition``), so a repetition that could not give the same
     numbers is refused. Raises UserError.
     """
-    from danetc.plan import Request
-    from danetc.run_directory import TRIALS, read_run
+    from danetc.training.directory import TRIALS, read_run
+    from danetc.training.plan import Request
 
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
@@ -70,8 +70,8 @@ def check_repetition(repeated: Record, plan: Plan, world: World, note: Note) -> 
     """Raise UserError where a plan is not that of the run it repeats; note what else may make its
     numbers others: the versions and the machine.
     """
-    from danetc.provenance import MACHINE, facts
-    from danetc.run_directory import compare
+    from danetc.training.directory import compare
+    from danetc.training.provenance import MACHINE, facts
 
     differences = compare(repeated["settings"], plan.settings(plan.seeds[0]))
     if differences:

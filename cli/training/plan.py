@@ -16,9 +16,9 @@ from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
 from danetc.errors import UserError
 from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.options import Setting
-from danetc.repeat import check_repetition
 from danetc.runtime.data import DataSet, Policy, open_data, with_channels
 from danetc.runtime.training.distributed import Parallel
+from danetc.training.repeat import check_repetition
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World

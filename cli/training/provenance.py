@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from danetc.plan import Plan
     from danetc.runtime.training.distributed import World
+    from danetc.training.plan import Plan
 
 MACHINE = {
     "device": "the device",

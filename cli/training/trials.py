@@ -15,9 +15,6 @@ from danetc.api import initialise
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.recipe import Phase
 from danetc.errors import UserError
-from danetc.plan import Note, Plan, Request, make_plan, with_steps
-from danetc.provenance import MACHINE, facts
-from danetc.run_directory import TRIALS, RunDirectory, opened, refuse_run
 from danetc.runtime.checkpoint import save_json
 from danetc.runtime.errors import DataError
 from danetc.runtime.model import Model
@@ -34,7 +31,10 @@ from danetc.runtime.training.observer import Epoch, Observer, Observers
 from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
-from danetc.tensorboard import FOLDER, WITHOUT, TensorBoard, available
+from danetc.training.directory import TRIALS, RunDirectory, opened, refuse_run
+from danetc.training.plan import Note, Plan, Request, make_plan, with_steps
+from danetc.training.provenance import MACHINE, facts
+from danetc.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 from torch import Tensor, nn
 
 __all__ = ["Request", "run"]

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.memory import predict, show_size
 from danetc.memory import DTYPES, PREDICTED, optimizer_of
-from danetc.plan import Note, Plan, Request, with_steps
-from danetc.run_directory import state_of
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import Batches
 from danetc.runtime.training.distributed import World, split_evenly
@@ -25,7 +23,9 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.training import Trial, with_plan
+from danetc.training.directory import state_of
+from danetc.training.plan import Note, Plan, Request, with_steps
+from danetc.training.trials import Trial, with_plan
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe import Phase
@@ -45,7 +45,7 @@ def dry_run(request: Request, *, note: Note, planned: Callable[[Record], None]) 
     """The plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
 
     ``planned`` is told the plan before anything is timed. Under torchrun every process calls this.
-    Raises as ``danetc.training.run`` does.
+    Raises as ``danetc.training.trials.run`` does.
     """
 
     def work(plan: Plan, world: World, told: Note) -> Record:

@@ -7,9 +7,9 @@ from itertools import groupby
 from typing import Any
 
 import click
-from danetc.progress import show_time
 from danetc.report import print_table
 from danetc.runtime.training.timing import PARTS
+from danetc.training.progress import show_time
 
 Row = Mapping[str, Any]
 HEADS = {"communication": "comm.", "optimizer": "optim."}

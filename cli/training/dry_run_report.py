@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-from danetc.chart import chart
 from danetc.compiler.memory import show_size
-from danetc.progress import show_time
 from danetc.report import print_table
-from danetc.training_report import HEADS
+from danetc.training.chart import chart
+from danetc.training.progress import show_time
+from danetc.training.report import HEADS
 
 Record = Mapping[str, Any]
 

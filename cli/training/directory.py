@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.metrics import METRICS, metrics_csv
 from danetc.model_directory import (
     LOCK,
     RUN,
@@ -35,10 +34,11 @@ from danetc.model_directory import (
     refuse_unless_replaceable,
 )
 from danetc.runtime.checkpoint import replace_file, save_json, save_tensors
+from danetc.training.metrics import METRICS, metrics_csv
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
-    from danetc.plan import Note
+    from danetc.training.plan import Note
     from torch import Tensor
 
 FORMAT = 1

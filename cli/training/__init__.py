@@ -1,0 +1,19 @@
+"""``danetc train``: a network trained by a recipe, and what is kept of it.
+
+================== ===============================================================
+plan.py            a request made into a checked plan: network, recipe, data, seeds
+trials.py          the plan carried out: trials, their phases, how a run goes on
+directory.py       the directory of a run: opened, locked, compared, written
+provenance.py      the facts of a run that run.json notes
+metrics.py         metrics.csv
+tensorboard.py     the curves for TensorBoard
+progress.py        how a training shows itself meanwhile
+report.py          what it came to, as tables
+repeat.py          a run once more, from its run.json
+dry_run.py         the plan and its time, with nothing written
+dry_run_report.py  the same, as people read it
+chart.py           a curve as lines of text
+================== ===============================================================
+
+The loop over epochs and steps is ``danetc.runtime.training``.
+"""
