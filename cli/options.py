@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
@@ -101,9 +101,89 @@ checkpoint_option = click.option(
     help="Take these weights of a run, as in best or epoch-0010.  [default: those of the last epoch]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 init_option = click.option(
     "--init",
     metavar="WEIGHTS",
     type=click.Path(),
     help="Start from these weights: safetensors, or a state dict that holds tensors alone.",
 )
+data_option = click.option(
+    "--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR."
+)
+classes_option = click.option(
+    "--classes",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Draw so many classes of the data set at random.",
+)
+subset_seed_option = click.option(
+    "--subset-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="By which the classes are drawn.",
+)
+
+_TRAINING = (
+    click.option(
+        "--recipe",
+        metavar="NAME",
+        help="A recipe that the file sees.  [default: the file's own, else the one named as the "
+        "data]",
+    ),
+    set_option,
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        help="The seed of all that is random.  [default: the recipe's]",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        help="So many trials, with seed, seed + 1, ...  [default: the recipe's trials; 1 with "
+        "--seed]",
+    ),
+    classes_option,
+    subset_seed_option,
+    click.option(
+        "--on-unreadable",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        show_default=True,
+        help="What a file that cannot be read does.",
+    ),
+    init_option,
+    click.option(
+        "--train-output",
+        metavar="NAME",
+        help="The output that the loss is of, where the network has several.",
+    ),
+    click.option(
+        "--deterministic/--fastest",
+        default=True,
+        help="On a GPU: kernels that give the same bits each time, or the fastest.",
+    ),
+    backend_option,
+    memory_option,
+    click.option(
+        "--channels-last",
+        is_flag=True,
+        help="Maps lie in memory with channels last: faster on a GPU, and for large images on a "
+        "CPU.",
+    ),
+)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def training_options(command: Function) -> Function:
+    """What decides a training, of one network (``train``) as of each cell of a grid (``compare``).
+
+    Beside the spec, its network and the data. ``danetc.grid.run.train_arguments`` hands them on to
+    the process of each run, which has one of the seeds.
+    """
+    for option in reversed(_TRAINING):  # the last decorator is the first line of --help
+        command = option(command)
+    return command

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.options import backend_option, init_option, memory_option, set_option
+from danetc.options import data_option, quiet_option, training_options
 
 if TYPE_CHECKING:
     from danetc.grid.cells import Axis
@@ -36,7 +36,7 @@ def _columns(
 
 @click.command("compare")
 @click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
-@click.option("--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR.")
+@data_option
 @click.option(
     "--grid",
     "axes",
@@ -54,42 +54,7 @@ def _columns(
     metavar="NAME",
     help="Of files with several networks, those of this name alone.  [default: all]",
 )
-@click.option("--recipe", metavar="NAME", help="A recipe that the files see.  [default: as train]")
-@set_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The first seed.")
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    help="Train each cell with seed, seed + 1, ...  [default: the recipe's trials]",
-)
-@click.option(
-    "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes at random."
-)
-@click.option(
-    "--subset-seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="By which the classes are drawn.",
-)
-@click.option(
-    "--on-unreadable",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="What a file that cannot be read does.",
-)
-@init_option
-@click.option("--train-output", metavar="NAME", help="The output that the loss is of.")
-@backend_option
-@memory_option
-@click.option("--channels-last", is_flag=True, help="Maps lie in memory with channels last.")
-@click.option(
-    "--deterministic/--fastest",
-    default=True,
-    help="On a GPU: kernels that give the same bits each time, or the fastest.",
-)
+@training_options
 @click.option(
     "-o",
     "--output",
@@ -145,7 +110,7 @@ def _columns(
     help="How the result is printed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 def command(
     specs: tuple[str, ...],
     data: str | None,

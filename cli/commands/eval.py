@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.options import backend_option, checkpoint_option, json_option, seed_option
+from danetc.options import (
+    backend_option,
+    checkpoint_option,
+    classes_option,
+    json_option,
+    seed_option,
+    subset_seed_option,
+)
 
 if TYPE_CHECKING:
     from danetc.evaluation import Evaluator, Figures, Tick
@@ -37,10 +44,8 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     metavar="NAME[:DIR]",
     help="The data set, as for `train`.  [default: what the run was trained on]",
 )
-@click.option(
-    "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes of it at random."
-)
-@click.option("--subset-seed", type=click.IntRange(0), default=0, help="By which they are drawn.")
+@classes_option
+@subset_seed_option
 @click.option(
     "--split", type=click.Choice(["test", "train"]), default="test", show_default=True,
     help="Which images; never augmented.",

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.options import Setting, json_option, network_option, seed_option, set_option
+from danetc.options import (
+    Setting,
+    classes_option,
+    json_option,
+    network_option,
+    seed_option,
+    set_option,
+    subset_seed_option,
+)
 
 if TYPE_CHECKING:
     from danetc.measuring.data import Subject
@@ -92,8 +100,8 @@ def _measures(
     show_default=True,
     help="What a weight does with a sum of spikes: multiply, or add once for each of them.",
 )
-@click.option("--classes", type=click.IntRange(2), help="Draw so many classes of the data set.")
-@click.option("--subset-seed", type=int, default=0, show_default=True, help="The seed of that.")
+@classes_option
+@subset_seed_option
 @network_option
 @set_option
 @seed_option

@@ -14,12 +14,11 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     Setting,
-    backend_option,
-    init_option,
+    data_option,
     json_option,
-    memory_option,
     network_option,
-    set_option,
+    quiet_option,
+    training_options,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("spec", metavar="FILE|NAME", required=False)
-@click.option("--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR.")
+@data_option
 @click.option(
     "--from",
     "again",
@@ -36,45 +35,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Repeat a run, to the same bits, in place of FILE and --data (where they are now).",
 )
-@click.option(
-    "--classes", type=click.IntRange(2), metavar="N", help="Draw so many classes of it at random."
-)
-@click.option(
-    "--subset-seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="By which the classes are drawn.",
-)
-@click.option(
-    "--on-unreadable",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="What a file that cannot be read does.",
-)
 @network_option
-@click.option(
-    "--recipe",
-    metavar="NAME",
-    help="A recipe that the file sees.  [default: the file's own, else the one named as the data]",
-)
+@training_options
 @click.option(
     "-o",
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="The directory of the run. One that is there goes on.  [default: runs/NETWORK]",
-)
-@set_option
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), help="Of all that is random.  [default: recipe's]"
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 1000),
-    metavar="N",
-    help="So many trials, with seed, seed + 1, ...  [default: the recipe's trials; 1 with --seed]",
 )
 @click.option("--fresh", is_flag=True, help="Begin anew; a run that is there is moved aside.")
 @click.option(
@@ -86,30 +54,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="Save the state every N steps, beside every 5 minutes and every epoch.",
 )
-@init_option
-@click.option(
-    "--train-output",
-    metavar="NAME",
-    help="The output that the loss is of, where the network has several.",
-)
 @click.option(
     "--parallel",
     type=click.Choice(["ddp", "fsdp"]),
     default="ddp",
     show_default=True,
     help="How processes share the model: each has all of it, or a part of each block.",
-)
-@click.option(
-    "--deterministic/--fastest",
-    default=True,
-    help="On a GPU: kernels that give the same bits each time, or the fastest.",
-)
-@backend_option
-@memory_option
-@click.option(
-    "--channels-last",
-    is_flag=True,
-    help="Maps lie in memory with channels last: faster on a GPU, and for large images on a CPU.",
 )
 @click.option(
     "--min-accuracy",
@@ -122,7 +72,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the whole plan and, after ten timed steps of each phase, the time; write nothing.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 def command(
     again: Path | None,
