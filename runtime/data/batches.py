@@ -180,9 +180,14 @@ class Batches:
     def close(self) -> None:
         """End the workers, if there are any; the next epoch would start new ones."""
         iterator = getattr(self._loader, "_iterator", None)
-        if self._loader is not None and iterator is not None:
+        if self._loader is None or iterator is None:
+            return
+        try:
             iterator._shutdown_workers()
-            self._loader._iterator = None
+        except RuntimeError as error:  # the news of a death; the workers have ended all the same
+            if loader_death(error) is None:
+                raise
+        self._loader._iterator = None
 
 
 def _stretches(
