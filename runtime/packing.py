@@ -2,24 +2,19 @@
 
 What a layer keeps for its backward pass is most of a training step's memory. A spike is one bit and
 a count up to ``bound`` is ``bit_length(bound)`` bits: 1/32 of a float32 and a few times that.
-Eight values are packed at once by integer arithmetic on 64-bit words, so that plain tensor
-operations do it on any device.
+Plain tensor operations do it, on any device.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 MAX_BITS = 8
-
-# Byte i of a word of eight bytes in {0, 1} goes to bit i of the top byte of the product.
-_GATHER = 0x0102040810204080
 
 
 def bits_for(bound: int) -> int:
@@ -29,14 +24,33 @@ def bits_for(bound: int) -> int:
 
 
 def pack(x: Tensor, bits: int) -> Tensor:
-    """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
+    """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)].
+
+    The bits of a number lie in fields of 4, 2 and 1 bits, its lowest bits first; a byte holds as
+    many as it can of numbers that lie far apart, so that all operations run along memory.
+    """
     values = _whole(x.detach().reshape(-1), bits)
     rest = -values.numel() % 8
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
-    if bits == 1:
-        return _plane(values).unsqueeze(0)
-    return torch.stack([_plane((values >> j) & 1) for j in range(bits)])
+    if bits == MAX_BITS:
+        return values.view(bits, -1)
+    rows, shift = [], 0
+    for width in _widths(bits):
+        part = values >> shift if shift else values
+        if shift + width < bits:
+            part = part & (2**width - 1)
+        *others, packed = part.view(8 // width, -1)
+        for other in reversed(others):
+            packed = torch.add(other, packed, alpha=2**width)
+        rows.append(packed.view(width, -1))
+        shift += width
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _widths(bits: int) -> list[int]:
+    """The fields of a number of fewer than eight bits."""
+    return [width for width in (4, 2, 1) if bits & width]
 
 
 def _whole(x: Tensor, bits: int) -> Tensor:
@@ -46,35 +60,37 @@ def _whole(x: Tensor, bits: int) -> Tensor:
         return x
     if x.dtype.is_floating_point and bits == MAX_BITS:
         x = x.to(torch.int32)
-    return x.to(torch.int8)
-
-
-def _plane(values: Tensor) -> Tensor:
-    words = values.view(torch.int64)
-    return ((words * _GATHER) >> 56).to(torch.uint8)
+    return x.to(torch.int8).view(torch.uint8)
 
 
 def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """The values that ``pack`` got, in ``shape`` and ``dtype``."""
-    words = _words(packed[0])
-    for j in range(1, packed.shape[0]):
-        words.bitwise_or_(_words(packed[j]).bitwise_left_shift_(j))
-    values = words.view(torch.uint8)[: math.prod(shape)]
-    return values.to(dtype).view(shape)
+    bits = packed.shape[0]
+    values: Tensor | None = packed.reshape(-1) if bits == MAX_BITS else None
+    shift = row = 0
+    for width in _widths(bits % MAX_BITS):
+        part = _streams(packed[row : row + width].reshape(-1), width)
+        values = part if values is None else torch.add(values, part, alpha=2**shift)
+        shift, row = shift + width, row + width
+    assert values is not None
+    return values[: math.prod(shape)].to(dtype).view(shape)
 
 
-def _words(plane: Tensor) -> Tensor:
-    """Each byte of a plane as a word of eight bytes, its bits."""
-    return _table(plane.device).index_select(0, plane.to(torch.int32))
-
-
-@lru_cache(maxsize=16)
-def _table(device: torch.device) -> Tensor:
-    """For each of 256 bytes the word whose byte i is bit i of it."""
-    with torch.inference_mode(False), torch.no_grad():
-        bytes = torch.arange(256, device=device).unsqueeze(1)
-        bits = (bytes >> torch.arange(8, device=device)) & 1
-        return bits.to(torch.uint8).view(torch.int64).squeeze(1)
+def _streams(field: Tensor, width: int) -> Tensor:
+    """The numbers in bytes that hold 8 / ``width`` each, all the first ones first."""
+    mask = 2**width - 1
+    places = range(0, 8, width)
+    if torch.compiler.is_compiling():
+        return torch.stack([(field >> place) & mask for place in places]).view(-1)
+    result = field.new_empty((len(places), field.numel()))
+    for place, out in zip(places, result, strict=True):
+        if place == 0:
+            torch.bitwise_and(field, mask, out=out)
+        else:
+            torch.bitwise_right_shift(field, place, out=out)
+            if place != places[-1]:
+                out.bitwise_and_(mask)
+    return result.view(-1)
 
 
 class _Known(NamedTuple):
