@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 MAX_BITS = 8
+
+# Byte i of a word of eight bytes in {0, 1} goes to bit i of the top byte of the product.
+_GATHER = 0x0102040810204080
 
 
 def bits_for(bound: int) -> int:
@@ -26,8 +30,9 @@ def bits_for(bound: int) -> int:
 def pack(x: Tensor, bits: int) -> Tensor:
     """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)].
 
-    The bits of a number lie in fields of 4, 2 and 1 bits, its lowest bits first; a byte holds as
-    many as it can of numbers that lie far apart, so that all operations run along memory.
+    The bits of a number lie in fields of 4, 2 and 1 bits, its lowest bits first. Single bits are
+    gathered from eight neighbours by arithmetic on 64-bit words; a byte of larger fields holds
+    numbers that lie far apart, so that the operations run along memory.
     """
     values = _whole(x.detach().reshape(-1), bits)
     rest = -values.numel() % 8
@@ -40,9 +45,12 @@ def pack(x: Tensor, bits: int) -> Tensor:
         part = values >> shift if shift else values
         if shift + width < bits:
             part = part & (2**width - 1)
-        *others, packed = part.view(8 // width, -1)
-        for other in reversed(others):
-            packed = torch.add(other, packed, alpha=2**width)
+        if width == 1:
+            packed = ((part.view(torch.int64) * _GATHER) >> 56).to(torch.uint8)
+        else:
+            *others, packed = part.view(8 // width, -1)
+            for other in reversed(others):
+                packed = torch.add(other, packed, alpha=2**width)
         rows.append(packed.view(width, -1))
         shift += width
     return rows[0] if len(rows) == 1 else torch.cat(rows)
@@ -69,28 +77,28 @@ def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     values: Tensor | None = packed.reshape(-1) if bits == MAX_BITS else None
     shift = row = 0
     for width in _widths(bits % MAX_BITS):
-        part = _streams(packed[row : row + width].reshape(-1), width)
+        part = _numbers(packed[row : row + width].reshape(-1), width)
         values = part if values is None else torch.add(values, part, alpha=2**shift)
         shift, row = shift + width, row + width
     assert values is not None
     return values[: math.prod(shape)].to(dtype).view(shape)
 
 
-def _streams(field: Tensor, width: int) -> Tensor:
-    """The numbers in bytes that hold 8 / ``width`` each, all the first ones first."""
+def _numbers(field: Tensor, width: int) -> Tensor:
+    """The numbers in bytes that hold 8 / ``width`` each."""
+    if width == 1:  # each byte as a word of eight bytes, its bits
+        return _table(field.device).index_select(0, field.to(torch.int32)).view(torch.uint8)
     mask = 2**width - 1
-    places = range(0, 8, width)
-    if torch.compiler.is_compiling():
-        return torch.stack([(field >> place) & mask for place in places]).view(-1)
-    result = field.new_empty((len(places), field.numel()))
-    for place, out in zip(places, result, strict=True):
-        if place == 0:
-            torch.bitwise_and(field, mask, out=out)
-        else:
-            torch.bitwise_right_shift(field, place, out=out)
-            if place != places[-1]:
-                out.bitwise_and_(mask)
-    return result.view(-1)
+    return torch.stack([(field >> place) & mask for place in range(0, 8, width)]).view(-1)
+
+
+@lru_cache(maxsize=16)
+def _table(device: torch.device) -> Tensor:
+    """For each of 256 bytes the word whose byte i is bit i of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        bytes = torch.arange(256, device=device).unsqueeze(1)
+        bits = (bytes >> torch.arange(8, device=device)) & 1
+        return bits.to(torch.uint8).view(torch.int64).squeeze(1)
 
 
 class _Known(NamedTuple):
