@@ -383,12 +383,15 @@ class _Plan:
         self.done = {p: [n for n in done if n not in kept] for p, done in self.done.items()}
 
 
-# A compiler that traces the caller runs it right away.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _notice_plain(what: str) -> bool:
     """Say that the policy has no effect; to be called for its side effect alone."""
     _say_plain(what)
     return True
+
+
+# A compiler that traces the caller runs it right away. (This is what the decorator
+# `torch.compiler.assume_constant_result` does, which imports the compiler for it: a second.)
+_notice_plain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=8)

@@ -349,3 +349,13 @@ def test_building_in_an_unwritable_place_is_a_clear_error(
     result = danetc("build", small, "-o", "place/out")
     assert result.status == 1
     assert "place" in result.err
+
+
+def test_building_does_not_import_the_compiler_of_torch() -> None:
+    """It takes a second, and only a compiled kernel needs it."""
+    program = (
+        "import sys, torch; before = 'torch._dynamo' in sys.modules; import danetc; "
+        "danetc.build('danet_c_small', memory='recompute'); "
+        "assert before or 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
