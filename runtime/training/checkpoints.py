@@ -33,6 +33,8 @@ FORMAT = 1
 """Raised when an older danetc could no longer read a checkpoint."""
 STATE = "state.json"
 LAST, PREVIOUS, BEST = "last", "previous", "best"
+PATIENCE = 60.0
+"""Seconds that a message waits for a checkpoint which is being written, to name it."""
 Notice = Callable[[str], None]
 
 
@@ -74,7 +76,7 @@ class Checkpoints:
     def __init__(self, folder: Path, notice: Notice, written: Callable[[Path], None]) -> None:
         self.folder = folder
         self.failure: str | None = None  # of the last attempt
-        self.kept: Position | None = None  # the newest on disk
+        self._kept: Position | None = None
         self._notice = notice
         self._written = written
         self._thread: threading.Thread | None = None
@@ -103,6 +105,15 @@ class Checkpoints:
             self._thread = None
             self._report(names)
 
+    def last_written(self) -> Position | None:
+        """Where the newest checkpoint is whose writing is known to have ended; the one that is
+        being written is waited for, for as long as a healthy disk may take. Any thread may ask.
+        """
+        thread = self._thread
+        if thread is not None:
+            thread.join(PATIENCE)
+        return self._kept
+
     def latest(self) -> Snapshot | None:
         """The newest checkpoint that is whole; None where there is none at all.
 
@@ -125,7 +136,7 @@ class Checkpoints:
                 self._notice(f"{message}; it is passed over")
             if damaged:
                 self._notice(f"taking {path}: {snapshot.position}")
-            self.kept = snapshot.position
+            self._kept = snapshot.position
             return snapshot
         if damaged:
             raise CheckpointError(
@@ -165,7 +176,7 @@ class Checkpoints:
         try:
             for name in names:
                 self._put(snapshot, name)
-            self.kept = snapshot.position
+            self._kept = snapshot.position
         except OSError as error:
             self.failure = explain_os_error(error)
         except Exception as error:  # in a thread of its own nobody else would hear of it
@@ -176,7 +187,7 @@ class Checkpoints:
             for name in names:
                 self._written(self.folder / name)
             return
-        there = f"that of {self.kept} stays" if self.kept is not None else "there is none yet"
+        there = f"that of {self._kept} stays" if self._kept is not None else "there is none yet"
         self._notice(f"no checkpoint was written: {self.failure}; {there}")
 
     def _put(self, snapshot: Snapshot, name: str) -> None:

@@ -338,10 +338,10 @@ class Run:
 
     def last_good(self) -> str:
         """Where the newest checkpoint is, for a message."""
-        if self.checkpoints is None or self.checkpoints.kept is None:
+        newest = None if self.checkpoints is None else self.checkpoints.last_written()
+        if self.checkpoints is None or newest is None:
             return ""
-        folder = self.checkpoints.folder / LAST
-        return f"; the last good checkpoint is {folder} ({self.checkpoints.kept})"
+        return f"; the last good checkpoint is {self.checkpoints.folder / LAST} ({newest})"
 
     def not_finite(
         self, epoch: int, batch: Batch, rate: float, parts: Sequence[Tensor]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +94,12 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path, lambda text: None, lambda path: None)
 
 
-def test_the_last_good_checkpoint_is_named(few: DataSet, checkpoints: Checkpoints) -> None:
+def test_the_last_good_checkpoint_is_named(
+    few: DataSet, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is so slow that it is still being written when the loss breaks."""
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.2), flush(handle))[1])
     message = poisoned(few, "head.linear.bias", checkpoints)
     assert "epoch 2, step 3" in message
     assert "layer `head.linear`" in message
