@@ -198,7 +198,7 @@ def _place(text: str, args: Sequence[Tensor]) -> Path | None:
 def _sources() -> str:
     """A digest of the code that makes kernels of texts: after a change all are made anew."""
     digest = hashlib.sha256()
-    for name in ("compiled", "inference", "kernel", "moments", "region"):
+    for name in ("compiled", "inference", "kernel", "moments", "packing", "region"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 

@@ -2,7 +2,9 @@
 
 What a layer keeps for its backward pass is most of a training step's memory. A spike is one bit and
 a count up to ``bound`` is ``bit_length(bound)`` bits: 1/32 of a float32 and a few times that.
-Plain tensor operations do it, on any device.
+
+A number's bits lie in fields of 4, 2 and 1 bits, its lowest first. The values are read as eight
+streams along memory; a field of w bits of eight numbers, one of each stream, is w bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from danetc.runtime.compiled import Compiled
 from torch import Tensor
 
 MAX_BITS = 8
-
-# Byte i of a word of eight bytes in {0, 1} goes to bit i of the top byte of the product.
-_GATHER = 0x0102040810204080
+_STREAMS = 8
 
 
 def bits_for(bound: int) -> int:
@@ -28,77 +29,116 @@ def bits_for(bound: int) -> int:
 
 
 def pack(x: Tensor, bits: int) -> Tensor:
-    """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)].
-
-    The bits of a number lie in fields of 4, 2 and 1 bits, its lowest bits first. Single bits are
-    gathered from eight neighbours by arithmetic on 64-bit words; a byte of larger fields holds
-    numbers that lie far apart, so that the operations run along memory.
-    """
-    values = _whole(x.detach().reshape(-1), bits)
-    rest = -values.numel() % 8
+    """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
+    values = x.detach().reshape(-1)
+    rest = -values.numel() % _STREAMS
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
-    if bits == MAX_BITS:
-        return values.view(bits, -1)
-    rows, shift = [], 0
-    for width in _widths(bits):
-        part = values >> shift if shift else values
-        if shift + width < bits:
-            part = part & (2**width - 1)
-        if width == 1:
-            packed = ((part.view(torch.int64) * _GATHER) >> 56).to(torch.uint8)
-        else:
-            *others, packed = part.view(8 // width, -1)
-            for other in reversed(others):
-                packed = torch.add(other, packed, alpha=2**width)
-        rows.append(packed.view(width, -1))
-        shift += width
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def _widths(bits: int) -> list[int]:
-    """The fields of a number of fewer than eight bits."""
-    return [width for width in (4, 2, 1) if bits & width]
-
-
-def _whole(x: Tensor, bits: int) -> Tensor:
-    """Values as bytes. (From floats to int8 there are vector instructions, to uint8 there are not;
-    what int8 does not hold goes through int32, whose low byte is the value.)"""
-    if x.dtype == torch.uint8:
-        return x
-    if x.dtype.is_floating_point and bits == MAX_BITS:
-        x = x.to(torch.int32)
-    return x.to(torch.int8).view(torch.uint8)
+    if not values.numel():
+        return values.new_empty(bits, 0, dtype=torch.uint8)
+    streams = values.view(_STREAMS, 1, 1, -1)  # as kernels take it
+    rows = []
+    for width, shift in _fields(bits):
+        (field,) = _run(_packing(width), streams, _power(-shift, x.device))
+        rows.append(field)
+    packed = rows[0] if len(rows) == 1 else torch.cat(rows)
+    return packed.view(bits, -1)
 
 
 def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """The values that ``pack`` got, in ``shape`` and ``dtype``."""
+    count = math.prod(shape)
+    if not count:
+        return packed.new_empty(shape, dtype=dtype)
     bits = packed.shape[0]
-    values: Tensor | None = packed.reshape(-1) if bits == MAX_BITS else None
-    shift = row = 0
-    for width in _widths(bits % MAX_BITS):
-        part = _numbers(packed[row : row + width].reshape(-1), width)
-        values = part if values is None else torch.add(values, part, alpha=2**shift)
-        shift, row = shift + width, row + width
+    rows = packed.view(bits, 1, 1, -1)
+    values, row = None, 0
+    for width, shift in _fields(bits):
+        field = rows if width == bits else rows[row : row + width]
+        if values is None:
+            (values,) = _run(_unpacking(width, dtype, first=True), field)
+        else:
+            weight = _power(shift, packed.device)
+            (values,) = _run(_unpacking(width, dtype, first=False), values, field, weight)
+        row += width
     assert values is not None
-    return values[: math.prod(shape)].to(dtype).view(shape)
+    flat = values.view(-1)
+    return (flat if flat.numel() == count else flat[:count]).view(shape)
 
 
-def _numbers(field: Tensor, width: int) -> Tensor:
-    """The numbers in bytes that hold 8 / ``width`` each."""
-    if width == 1:  # each byte as a word of eight bytes, its bits
-        return _table(field.device).index_select(0, field.to(torch.int32)).view(torch.uint8)
-    mask = 2**width - 1
-    return torch.stack([(field >> place) & mask for place in range(0, 8, width)]).view(-1)
+@lru_cache(maxsize=MAX_BITS)
+def _fields(bits: int) -> tuple[tuple[int, int], ...]:
+    """Width and first bit of each field of a number."""
+    fields, shift = [], 0
+    for width in (8, 4, 2, 1):
+        if bits & width:
+            fields.append((width, shift))
+            shift += width
+    return tuple(fields)
 
 
-@lru_cache(maxsize=16)
-def _table(device: torch.device) -> Tensor:
-    """For each of 256 bytes the word whose byte i is bit i of it."""
-    with torch.inference_mode(False), torch.no_grad():
-        bytes = torch.arange(256, device=device).unsqueeze(1)
-        bits = (bytes >> torch.arange(8, device=device)) & 1
-        return bits.to(torch.uint8).view(torch.int64).squeeze(1)
+def _run(kernel: Compiled, *args: Tensor) -> Sequence[Tensor]:
+    # A model that torch.compile takes whole is compiled with this.
+    return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
+
+
+@lru_cache(maxsize=64)
+def _power(exponent: int, device: torch.device) -> Tensor:
+    """A power of 2 as an argument, so that fields of one width share a kernel, wherever they lie."""
+    with torch.inference_mode(False):
+        return torch.tensor(2.0**exponent, device=device)
+
+
+@lru_cache(maxsize=MAX_BITS)
+def _packing(width: int) -> Compiled:
+    """The kernel ``(values [8, 1, 1, M], 1 / weight) -> bytes [width, 1, 1, M]`` of a field, whose
+    lowest bit has that weight.
+    """
+    numbers = 8 // width  # in a byte
+
+    def function(x: Tensor, inverse: Tensor) -> tuple[Tensor]:
+        parts = ((x.to(torch.float32) * inverse).to(torch.int32) & (2**width - 1)).unbind(0)
+        rows = []
+        for start in range(0, _STREAMS, numbers):
+            row = parts[start]
+            for place in range(1, numbers):
+                row = row | (parts[start + place] << (place * width))
+            rows.append(row.to(torch.uint8))
+        return (torch.stack(rows),)
+
+    name = f"packing in fields of {width} bits"
+    return Compiled(function, name, (True,), name)
+
+
+@lru_cache(maxsize=64)
+def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
+    """The kernel ``bytes [width, 1, 1, M] -> values [8, 1, 1, M]`` of a number's first field; of
+    another ``(values so far, bytes, weight) -> values``.
+    """
+    numbers = 8 // width
+
+    def field(rows: Tensor) -> list[Tensor]:
+        mask = 2**width - 1
+        wide = rows.to(torch.int32).unbind(0)
+        return [
+            (wide[place // numbers] >> (place % numbers * width)) & mask
+            for place in range(_STREAMS)
+        ]
+
+    def begin(rows: Tensor) -> tuple[Tensor]:
+        return (torch.stack([part.to(dtype) for part in field(rows)]),)
+
+    def add(values: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor]:
+        parts = [
+            (value.to(torch.float32) + part.to(torch.float32) * weight).to(dtype)
+            for value, part in zip(values.unbind(0), field(rows), strict=True)
+        ]
+        return (torch.stack(parts),)
+
+    name = f"unpacking fields of {width} bits to {dtype}"
+    if first:
+        return Compiled(begin, name, (True,), name)
+    return Compiled(add, f"{name} of numbers", (True, True), f"{name} of numbers")
 
 
 class _Known(NamedTuple):
