@@ -273,7 +273,7 @@ class Play:
         if self.fused and node.op == "neuron":
             region = self.regions[node.id]
             norms = [self.whole[id] for id in region.norms if id is not None]
-            extra = sum(8 * norm.value.shape[0] for norm in norms)
+            extra = sum(16 * norm.value.shape[0] for norm in norms)
             for source in region.inputs:
                 if bits_of(self.whole[source]):
                     record.kept.append(self._packed(source))

@@ -41,17 +41,26 @@ class Compiled:
     fails.
 
     Its first arguments are [T, N, C, L] or, where ``varying`` says False, [N, C, L]; what follows
-    is [C, 1] or a scalar. Channels may come last: [T, N, L, C] and [C]. All are contiguous.
+    is [C, 1] or a scalar. Channels may come last: [T, N, L, C] and [C]. All are contiguous. ``last``
+    says so where it is not to be seen, since what follows is [C] either way.
 
     ``text`` says what the function computes, whole: functions of one text are one kernel in the
     cache on disk. Without it the kernel is traced in every process.
     """
 
-    def __init__(self, function: Run, name: str, varying: Sequence[bool], text: str = "") -> None:
+    def __init__(
+        self,
+        function: Run,
+        name: str,
+        varying: Sequence[bool],
+        text: str = "",
+        last: bool | None = None,
+    ) -> None:
         self.function = function
         self.name = name
         self.varying = tuple(varying)
         self.text = text
+        self.last = last
         self._runs: dict[tuple[object, ...], Run] = {}
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
@@ -73,7 +82,8 @@ class Compiled:
             _notice_missing(missing)
             return self.function
         try:
-            return _compile(self.function, args, self.varying, self.text)
+            typical = [*_typical(args, self.varying, self.last)]
+            return _compile(self.function, args, typical, self.text)
         except Exception as error:  # whatever the compiler fails of: the function is there
             reason = str(error).strip().splitlines() or [""]
             warnings.warn(
@@ -85,7 +95,10 @@ class Compiled:
             return self.function
 
 
-def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool], text: str) -> Run:
+_Typical = Sequence[tuple[tuple[int, ...], int]]
+
+
+def _compile(function: Run, args: Sequence[Tensor], typical: _Typical, text: str) -> Run:
     # The compiler takes seconds to import, and no other backend needs it.
     from torch._inductor import config
 
@@ -103,17 +116,17 @@ def _compile(function: Run, args: Sequence[Tensor], varying: Sequence[bool], tex
             if known is not None:
                 return known
         try:
-            return _compiled(function, args, varying, place, believed)
+            return _compiled(function, args, typical, place, believed)
         except Exception:
             if not believed:
                 raise
-            return _compiled(function, args, varying, place, {})  # with what the compiler can do
+            return _compiled(function, args, typical, place, {})  # with what the compiler can do
 
 
 def _compiled(
     function: Run,
     args: Sequence[Tensor],
-    varying: Sequence[bool],
+    typical: _Typical,
     place: Path | None,
     patches: dict[str, Any],
 ) -> Run:
@@ -145,7 +158,7 @@ def _compiled(
     device = args[0].device
     examples: list[Any] = [
         symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
-        for x, (shape, fixed) in zip(args, _typical(args, varying), strict=True)
+        for x, (shape, fixed) in zip(args, typical, strict=True)
     ]
     with mode:  # without the function's annotations, which would stand in the way of keeping it
         graph = make_fx(lambda *values: function(*values))(*examples)
@@ -198,7 +211,7 @@ def _place(text: str, args: Sequence[Tensor]) -> Path | None:
 def _sources() -> str:
     """A digest of the code that makes kernels of texts: after a change all are made anew."""
     digest = hashlib.sha256()
-    for name in ("compiled", "inference", "kernel", "moments", "packing", "region"):
+    for name in ("compiled", "inference", "kernel", "packing", "region", "statistics"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
@@ -216,11 +229,11 @@ def _load(place: Path, patches: dict[str, Any]) -> Run | None:
 
 
 def _typical(
-    args: Sequence[Tensor], varying: Sequence[bool]
+    args: Sequence[Tensor], varying: Sequence[bool], last: bool | None
 ) -> Iterator[tuple[tuple[int, ...], int]]:
     """For each argument its shape in typical sizes, and how many of the first are T."""
     affine = args[len(varying) :]
-    channels_last = all(x.dim() < 2 for x in affine)
+    channels_last = all(x.dim() < 2 for x in affine) if last is None else last
     sizes = (_BATCH, _LENGTH, _CHANNELS) if channels_last else (_BATCH, _CHANNELS, _LENGTH)
     for x, varies in zip(args, varying, strict=False):
         yield ((x.shape[0], *sizes), 1) if varies else (sizes, 0)

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 import torch
-from danetc.runtime.moments import moments
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.ops import is_timeless
 from danetc.runtime.packing import Kept
 from danetc.runtime.recompute import Note, Output, tape
 from danetc.runtime.region import RegionKernel, Term, region_kernel
-from danetc.runtime.sync import global_statistics, input_gradient, is_synchronised
-from torch import Tensor, fx, nn
-
-Norm = nn.BatchNorm2d | nn.BatchNorm1d
+from danetc.runtime.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
+from danetc.runtime.sync import input_gradient, is_synchronised
+from torch import Tensor, fx
 
 RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
 """Where a norm's statistics come from."""
@@ -37,12 +35,11 @@ def _mode(norm: Norm) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """What one call of a region is, its tensors apart.
+class _Plan:
+    """What calls of a region have in common.
 
     ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
-    memory, ``timeless`` that the output does not vary either, ``known`` is the output where a first
-    run has noted it.
+    memory, ``timeless`` that the output does not vary either.
     """
 
     kernel: RegionKernel
@@ -52,113 +49,131 @@ class _Call:
     modes: tuple[str, ...]
     last: bool
     timeless: bool
-    known: Output | None
-
-    def split(self, tensors: Sequence[Tensor]) -> _Tensors:
-        count, norms = len(self.terms), len(self.modes)
-        ends = [count + norms * place for place in range(5)]
-        parts = [tensors[a:b] for a, b in zip([0, *ends], [*ends, None], strict=True)]
-        return _Tensors(*parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensors:
-    inputs: Sequence[Tensor]
-    weights: Sequence[Tensor]
-    biases: Sequence[Tensor]
-    means: Sequence[Tensor]
-    inverses: Sequence[Tensor]
-    params: Sequence[Tensor]
-
-    def arguments(self, call: _Call, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """What the kernel takes; norms as x * scale + shift, as torch computes them on a CPU."""
-        scales = [i * w for i, w in zip(self.inverses, self.weights, strict=True)]
-        shifts = [b - m * a for b, m, a in zip(self.biases, self.means, scales, strict=True)]
-        affine = [*scales, *shifts]
-        if not call.last:
-            affine = [value.unsqueeze(1) for value in affine]
-        flat = [flat_view(x, term, call.last) for x, term in zip(inputs, call.terms, strict=True)]
-        return [*flat, *affine, *self.params]
+@lru_cache(maxsize=1024)
+def _plan(
+    make: Callable[[str, tuple[Term, ...], int], RegionKernel],
+    program: str,
+    normed: tuple[bool, ...],
+    static: tuple[bool, ...],
+    steps: int,
+    bits: tuple[int, ...],
+    modes: tuple[str, ...],
+    last: bool,
+    timeless: bool,
+) -> _Plan:
+    terms = tuple(map(Term, normed, static))
+    return _Plan(make(program, terms, steps), terms, steps, bits, modes, last, timeless)
 
 
-def _run(call: _Call, tensors: Sequence[Tensor]) -> Tensor:
-    """The output of a region, [T, N, ...]."""
-    parts = call.split(tensors)
-    inputs = parts.inputs
-    shape = next(
-        (x.shape for x, term in zip(inputs, call.terms, strict=True) if not term.static),
-        inputs[0].shape if call.timeless else (call.steps, *inputs[0].shape),
-    )
-    if call.known is not None:
-        return call.known.restore(inputs[0], shape).view(shape)
-    (out,) = call.kernel.forward(*parts.arguments(call, inputs))
-    if call.last:
-        return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
-    return out.view(shape)
+class _Call:
+    """One call of a region: its inputs as ``flat_view`` has them, what its norms do to them, and
+    the output where a first run has noted it."""
+
+    __slots__ = ("affines", "flats", "known", "plan")
+
+    def __init__(
+        self,
+        plan: _Plan,
+        flats: Sequence[Tensor],
+        affines: Sequence[Affine],
+        known: Output | None,
+    ) -> None:
+        self.plan, self.flats, self.affines, self.known = plan, flats, affines, known
+
+    def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        """The output, [T, N, ...]."""
+        plan, x = self.plan, inputs[0]
+        shape: Sequence[int]
+        if all(term.static for term in plan.terms):
+            shape = x.shape if plan.timeless else (plan.steps, *x.shape)
+        else:
+            places = [place for place, term in enumerate(plan.terms) if not term.static]
+            shape = inputs[places[0]].shape
+        if self.known is not None:
+            return self.known.restore(x, shape).view(shape)
+        scales, shifts = columns(self.affines, plan.last)
+        (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *params)
+        if plan.last:
+            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
+        return out.view(shape)
+
+
+def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
+    if last:
+        return [a.scale for a in affines], [a.shift for a in affines]
+    return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
 
 
 class _Region(torch.autograd.Function):
-    """A region with its backward pass."""
+    """A region with its backward pass. Takes inputs, weights and biases of norms, parameters."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
-        out = _run(call, tensors)
-        inputs = tensors[: len(call.terms)]
-        ctx.call = call
-        ctx.kept = [Kept(x, bits) for x, bits in zip(inputs, call.bits, strict=True)]
+        plan = call.plan
+        count, norms = len(plan.terms), len(plan.modes)
+        inputs, params = tensors[:count], tensors[count + 2 * norms :]
+        out = call.run(inputs, params)
+        ctx.plan = plan
+        ctx.kept = [Kept(x, bits) for x, bits in zip(inputs, plan.bits, strict=True)]
         # A segment that is to run again keeps its own inputs, not what those were joined of.
         whole = tape() is not None
-        packed: list[Tensor] = []
-        for kept, x in zip(ctx.kept, inputs, strict=True):
-            packed += [kept.keep(x)] if whole else kept.split(x)
-        ctx.save_for_backward(*packed, *tensors[len(inputs) :])
+        kept: list[Tensor] = []
+        for each, x in zip(ctx.kept, inputs, strict=True):
+            kept += [each.keep(x)] if whole else each.split(x)
+        for known in call.affines:
+            kept += known
+        ctx.save_for_backward(*kept, *tensors[count : count + norms], *params)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
-        saved = iter(ctx.saved_tensors)
-        inputs = [kept.join([*islice(saved, kept.count)]) for kept in ctx.kept]
-        parts = call.split([*inputs, *saved])
-        arguments = parts.arguments(call, inputs)
-        grad = grads[0].unsqueeze(0) if call.timeless else grads[0]
-        grad = flat_view(grad, Term(normed=False, static=False), call.last)
-        results = list(call.kernel.backward(grad, *arguments))
-        varying = None if all(term.static for term in call.terms) else results.pop(0)
-        static = results.pop(0) if any(term.static for term in call.terms) else None
+        plan: _Plan = ctx.plan
+        saved, place, inputs, affines = ctx.saved_tensors, 0, [], []
+        for kept in ctx.kept:
+            inputs.append(kept.join(saved[place : place + kept.count]))
+            place += kept.count
+        for _ in plan.modes:
+            affines.append(Affine(*saved[place : place + 4]))
+            place += 4
+        weights, params = saved[place : place + len(affines)], saved[place + len(affines) :]
+        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
+        grad = flat_view(grads[0], Term(False, plan.timeless), plan.last)
+        if plan.timeless:
+            grad = grad.unsqueeze(0)
+        scales, shifts = columns(affines, plan.last)
+        results = list(plan.kernel.backward(grad, *flats, *scales, *shifts, *params))
+        varying = None if all(term.static for term in plan.terms) else results.pop(0)
+        static = results.pop(0) if any(term.static for term in plan.terms) else None
         grad_inputs, grad_weights, grad_biases = [], [], []
         norm = 0
-        for x, flat, term in zip(inputs, arguments, call.terms, strict=False):
+        for x, flat, term in zip(inputs, flats, plan.terms, strict=False):
             source = static if term.static else varying
             assert source is not None
-            source = source.to(x.dtype)
+            if source.dtype != x.dtype:
+                source = source.to(x.dtype)
             if term.normed:
-                mean, inverse = parts.means[norm], parts.inverses[norm]
-                dx, dw, db = _norm_backward(
-                    _maps(source, call.last), _maps(flat, call.last), parts.weights[norm], mean,
-                    inverse, call.modes[norm],
-                )  # fmt: skip
-                source = _unmapped(dx, flat, call.last)
+                source, dw, db = _norm_backward(
+                    source, flat, weights[norm], affines[norm], plan.modes[norm], plan.last
+                )
                 grad_weights.append(dw)
                 grad_biases.append(db)
                 norm += 1
-            grad_inputs.append(_unflat(source, x, call.last))
-        none = [None] * (2 * norm)
-        return (None, *grad_inputs, *grad_weights, *grad_biases, *none, *results)
+            grad_inputs.append(_unflat(source, x, plan.last))
+        return (None, *grad_inputs, *grad_weights, *grad_biases, *results)
 
 
 def _norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor, mode: str
+    grad: Tensor, x: Tensor, weight: Tensor, known: Affine, mode: str, last: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a norm's input, weight and bias."""
-    if mode == SYNC:
-        return input_gradient(grad, x, weight, mean, inverse)
-    # With eps in it; statistics of the batch are not taken from there.
-    variance = inverse if mode == BATCH else inverse.reciprocal().square()
-    dx, dw, db = torch.ops.aten.native_batch_norm_backward(
-        grad, x, weight, mean, variance, mean, inverse, mode == BATCH, 0.0, [True] * 3
-    )
-    return dx, dw, db
+    """Gradients of a norm's input, weight and bias, of inputs as ``flat_view`` has them."""
+    grad, x = (value.view(-1, *value.shape[-2:]) for value in (grad, x))
+    if mode != SYNC:
+        return norm_backward(grad, x, weight, known, mode == BATCH, last)
+    dx, dw, db = input_gradient(maps(grad, last), maps(x, last), weight, known.mean, known.inverse)
+    return unmapped(dx, last), dw, db
 
 
 # -- layouts ---------------------------------------------------------------------------------------
@@ -192,17 +207,6 @@ def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
     return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
 
 
-def _maps(flat: Tensor, last: bool) -> Tensor:
-    """[T * N, C, L, 1] of what ``flat_view`` gives, as the norms of torch take it."""
-    if last:
-        return flat.view(-1, *flat.shape[-2:], 1).transpose(1, 2)
-    return flat.view(-1, *flat.shape[-2:], 1)
-
-
-def _unmapped(maps: Tensor, flat: Tensor, last: bool) -> Tensor:
-    return (maps.transpose(1, 2) if last else maps).contiguous().view(flat.shape)
-
-
 # -- the layer -------------------------------------------------------------------------------------
 
 
@@ -229,7 +233,9 @@ class FusedNeuron(Neuron):
         output_bits: int = 0,
     ) -> None:
         super().__init__(program, steps, rank)
+        self._make: Callable[[str, tuple[Term, ...], int], RegionKernel] = region_kernel
         self._norms = tuple(norms)
+        self._normed = tuple(norm is not None for norm in norms)
         self._bits = tuple(bits)
         self._output_bits = output_bits
 
@@ -240,42 +246,45 @@ class FusedNeuron(Neuron):
     def forward(self, *inputs: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
             return super().forward(self._sum(inputs))
-        static = [x.dim() == self.rank + 1 for x in inputs]
+        static = tuple([x.dim() == self.rank + 1 for x in inputs])
         lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
         timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
-        steps = lengths.pop() if lengths else 1 if timeless else self.steps
-        terms = tuple(
-            Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
+        plan = _plan(
+            self._make,
+            self.program,
+            self._normed,
+            static,
+            lengths.pop() if lengths else 1 if timeless else self.steps,
+            self._bits,
+            tuple([_mode(norm) for norm in self._norms if norm is not None]),
+            any(is_last(x) for x in inputs),
+            timeless,
         )
-        norms = [norm for norm in self._norms if norm is not None]
+        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
         notes = tape()
         known = None
         if notes is not None and notes.replaying:
             note = notes.read()
-            means, inverses, known = note.means, note.inverses, note.output
+            affines, known = note.affines, note.output
         else:
-            means, inverses = self._statistics(inputs, static)
-        call = _Call(
-            self._kernel(terms, steps),
-            terms,
-            steps,
-            self._bits,
-            tuple(map(_mode, norms)),
-            any(is_last(x) for x in inputs),
-            timeless,
-            known,
-        )
-        weights = [norm.weight for norm in norms]
-        biases = [norm.bias for norm in norms]
-        tensors = [*inputs, *weights, *biases, *means, *inverses, *self.params()]
+            affines = self._affines(flats, static, plan.last)
+        call = _Call(plan, flats, affines, known)
+        params = self.params()
+        norms = [norm for norm in self._norms if norm is not None]
+        tensors = [*inputs, *[n.weight for n in norms], *[n.bias for n in norms], *params]
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        out: Tensor = _Region.apply(call, *tensors) if wanted else _run(call, tensors)
+        out: Tensor = _Region.apply(call, *tensors) if wanted else call.run(inputs, params)
         if notes is not None and not notes.replaying:
-            notes.write(Note(means, inverses, Output.of(out, self._output_bits)))
+            notes.write(Note(affines, Output.of(out, self._output_bits)))
         return out
 
-    def _kernel(self, terms: tuple[Term, ...], steps: int) -> RegionKernel:
-        return region_kernel(self.program, terms, steps)
+    def _affines(self, flats: Sequence[Tensor], static: Sequence[bool], last: bool) -> list[Affine]:
+        """What each norm does to its input; in training the running statistics move."""
+        return [
+            affine(norm, x.view(-1, *x.shape[-2:]), same, last)
+            for x, norm, same in zip(flats, self._norms, static, strict=True)
+            if norm is not None
+        ]
 
     def current(self, *inputs: Tensor) -> Tensor:
         return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
@@ -296,53 +305,3 @@ class FusedNeuron(Neuron):
         for term in terms[1:]:
             total = total + term
         return total
-
-    def _statistics(
-        self, inputs: Sequence[Tensor], static: Sequence[bool]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Mean and inverse deviation for each norm; in training the running ones move."""
-        means, inverses = [], []
-        for x, norm, same in zip(inputs, self._norms, static, strict=True):
-            if norm is not None:
-                maps = x.detach().flatten(0, -self.rank - 1)
-                mean, inverse = statistics(norm, maps, same)
-                means.append(mean)
-                inverses.append(inverse)
-        return means, inverses
-
-
-def statistics(norm: Norm, x: Tensor, static: bool) -> tuple[Tensor, Tensor]:
-    """Mean and 1/sqrt(var + eps) per channel that a norm applies to x [M, C, ...].
-
-    In training those of the batch, and the running ones move; a static input counts T times.
-    """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    if not norm.training:
-        return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
-    count = x.numel() // x.shape[1]
-    whole = count * norm.steps if static and isinstance(norm, StaticBatchNorm2d) else count
-    if whole == 1 and not is_synchronised(norm):
-        raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
-    norm.num_batches_tracked.add_(1)
-    if is_synchronised(norm):
-        repeats = whole // count
-        return global_statistics(
-            x, norm.running_mean, norm.running_var, norm.momentum, norm.eps, repeats
-        )
-    known = moments(x)
-    if known is not None:
-        mean, var = known
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(var * (whole / (whole - 1)), norm.momentum)
-        return mean, torch.rsqrt(var + norm.eps)
-    moved = norm.running_var if whole == count else torch.zeros_like(norm.running_var)
-    mean, var = torch.ops.aten.batch_norm_update_stats(x, norm.running_mean, moved, norm.momentum)
-    if whole != count:
-        norm.running_var.mul_(1 - norm.momentum)
-        if count > 1:  # a single value has the variance 0, and no unbiased one
-            unbias = (count - 1) / count * whole / (whole - 1)
-            norm.running_var.add_(moved, alpha=unbias)
-    return mean, torch.rsqrt(var + norm.eps)

@@ -9,11 +9,12 @@ from typing import Any, Self
 
 import torch
 from danetc.runtime.compiled import Compiled
-from danetc.runtime.fused import FusedNeuron, Norm, flat_view, is_last
+from danetc.runtime.fused import FusedNeuron, columns, flat_view, is_last
 from danetc.runtime.kernel import kernel, wide
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.region import Region, RegionKernel, Term, region_kernel
+from danetc.runtime.statistics import Norm
 from torch import Tensor, fx
 
 
@@ -37,6 +38,8 @@ class InferenceNeuron(FusedNeuron):
         super().__init__(program, steps, rank, norms, [0] * len(norms))
         self._owned = owned
         self._added = added
+        if added:
+            self._make = summed_kernel
 
     def forward(self, *inputs: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
@@ -55,15 +58,8 @@ class InferenceNeuron(FusedNeuron):
         )
         last = any(map(is_last, inputs))
         flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
+        scales, shifts = columns(self._affines(flat, static, last), last)
         out, shape = flat.pop(place), inputs[place].shape
-        scales, shifts = [], []
-        if any(term.normed for term in terms):
-            norms = [norm for norm in self._norms if norm is not None]
-            means, inverses = self._statistics(inputs, static)
-            scales = [i * norm.weight for i, norm in zip(inverses, norms, strict=True)]
-            shifts = [n.bias - m * a for n, m, a in zip(norms, means, scales, strict=True)]
-            if not last:
-                scales, shifts = ([v.unsqueeze(1) for v in values] for values in (scales, shifts))
         kernel = in_place_kernel(self.program, terms, shape[0], place, self._added)
         kernel(*out.unbind(0), *flat, *scales, *shifts, *self.params())
         if last:
@@ -75,11 +71,6 @@ class InferenceNeuron(FusedNeuron):
     ) -> tuple[Tensor, list[Tensor]]:
         y, after = super().advance(inputs, states)
         return inputs[0] + y if self._added else y, after
-
-    def _kernel(self, terms: tuple[Term, ...], steps: int) -> RegionKernel:
-        if self._added:
-            return summed_kernel(self.program, terms, steps)
-        return super()._kernel(terms, steps)
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
         return self._driven(inputs[self._added :], self._norms[self._added :])

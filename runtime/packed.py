@@ -21,24 +21,25 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
-        bits, stride, padding, dilation, groups = options
+        bits, *options = options
         ctx.options = options
-        ctx.kept = Kept(x, bits)
+        ctx.kept = kept = Kept(x, bits)
         ctx.has_bias = bias is not None
         # Torch's own keeps the input even of a frozen layer.
-        ctx.save_for_backward(ctx.kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        ctx.save_for_backward(kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
+        return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, stride, padding, dilation, groups = ctx.options
+        stride, padding, dilation, groups = ctx.options
         packed, weight = ctx.saved_tensors
-        x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
-        if packed is not None:
+        if packed is None:
+            x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
+        else:
             x = ctx.kept.restore(packed)
-        dx, dw, db = torch.ops.aten.convolution_backward(
-            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, list(stride),
-            list(padding), list(dilation), False, [0, 0], groups, list(ctx.needs_input_grad[:3]),
+        dx, dw, db = torch.ops.aten.convolution_backward.default(
+            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
+            dilation, False, (0, 0), groups, ctx.needs_input_grad[:3],
         )  # fmt: skip
         return dx, dw, db, None
 
@@ -51,20 +52,27 @@ class PackedConv2d(Leaf, nn.Conv2d):
         self.bits = bits
 
     def forward(self, x: Tensor) -> Tensor:
-        wanted = any(v is not None and v.requires_grad for v in (x, self.weight, self.bias))
+        weight, bias = self.weight, self.bias
+        wanted = weight.requires_grad or x.requires_grad
+        wanted = wanted or (bias is not None and bias.requires_grad)
         if not (wanted and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return super().forward(x)
-        x, weight, bias = (_autocast(value) for value in (x, self.weight, self.bias))
+        dtype = _autocast_dtype(x)
+        if dtype is not None:
+            x, weight = x.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
         options = (self.bits, self.stride, self.padding, self.dilation, self.groups)
         out: Tensor = _Conv.apply(x, weight, bias, options)
         return out
 
 
-def _autocast(x: Tensor | None) -> Any:
-    """``x`` as autocast hands it to a convolution. Whole numbers of up to 8 bits stay exact."""
-    if x is None or not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
-        return x
-    return x.to(torch.get_autocast_dtype(x.device.type))
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. Whole
+    numbers of up to 8 bits stay exact in it."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device)
 
 
 class _MaxPool(torch.autograd.Function):

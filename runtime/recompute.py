@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from danetc.runtime.model import Scope
 from danetc.runtime.packing import Kept
+from danetc.runtime.statistics import Affine
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -78,10 +79,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a fused neuron notes: mean and 1/deviation of each norm, and its output."""
+    """What a fused neuron notes: what each norm does, and its output."""
 
-    means: list[Tensor]
-    inverses: list[Tensor]
+    affines: list[Affine]
     output: Output | None
 
 

@@ -1,0 +1,79 @@
+"""Statistics of channels against float64, and the running ones against torch's norm."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from danetc.runtime import compiled as compiler
+from danetc.runtime.compiled import missing_compiler
+from danetc.runtime.norm import StaticBatchNorm2d
+from danetc.runtime.statistics import affine
+from torch import nn
+
+pytestmark = pytest.mark.skipif(
+    missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"
+)
+
+
+@pytest.fixture(autouse=True)
+def _compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "COMPILE", True)
+
+
+def flat(x: torch.Tensor, last: bool) -> torch.Tensor:
+    """x [M, C, H, W] as kernels take it."""
+    return x.flatten(2).transpose(1, 2).contiguous() if last else x.flatten(2)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(6, 5, 6, 6), (1, 1, 4, 8), (2, 70, 5, 7), (16, 3, 33, 1), (9, 4, 2, 2)]
+)
+def test_moments(shape: tuple[int, ...], last: bool) -> None:
+    """Also far from zero, where a sum of squares would lose the variance."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.5 + 300
+    norm = nn.BatchNorm2d(shape[1], eps=1e-3)
+    nn.init.uniform_(norm.weight)
+    nn.init.uniform_(norm.bias)
+    found = affine(norm, flat(x, last), static=False, last=last)
+    others = (0, 2, 3)
+    wide = x.double()
+    torch.testing.assert_close(found.mean, wide.mean(others).float(), rtol=1e-7, atol=0)
+    inverse = (wide.var(others, correction=0) + norm.eps).rsqrt()
+    torch.testing.assert_close(found.inverse, inverse.float(), rtol=1e-6, atol=0)
+    assert torch.equal(found.scale, found.inverse * norm.weight)
+    assert torch.equal(found.shift, norm.bias - found.mean * found.scale)
+    assert not any(value.requires_grad for value in found)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [2, 6])
+@pytest.mark.parametrize("static", [False, True])
+def test_running_statistics(
+    static: bool, size: int, last: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A static input counts as often as there are steps."""
+    monkeypatch.setattr(compiler, "COMPILE", compiled)
+    steps = 3
+    norm = StaticBatchNorm2d(5, steps=steps) if static else nn.BatchNorm2d(5)
+    plain = nn.BatchNorm2d(5)
+    for seed in range(3):
+        x = torch.randn(4, 5, size, size, generator=torch.Generator().manual_seed(seed)) + 2
+        found = affine(norm, flat(x, last), static, last)
+        plain(x.repeat(steps, 1, 1, 1) if static else x)
+        torch.testing.assert_close(found.mean, x.mean((0, 2, 3)))
+        expected = (x.var((0, 2, 3), correction=0) + norm.eps).rsqrt()
+        torch.testing.assert_close(found.inverse, expected)
+    for one, other in zip(norm.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    found = affine(norm.eval(), flat(x, last), static, last)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert torch.equal(found.mean, norm.running_mean)
+    assert torch.equal(found.inverse, torch.rsqrt(norm.running_var + norm.eps))
+
+
+def test_a_single_value_has_no_variance() -> None:
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        affine(nn.BatchNorm2d(2), torch.randn(1, 2, 1), static=False)
