@@ -31,10 +31,14 @@ class Bracketed:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Operands with what stands before each, as ``-> ``; over lines as many a line as fit."""
+    """Operands with what stands before each, as ``-> ``; over lines as many a line as fit.
+
+    The steps of a flow, over lines, stand one a line.
+    """
 
     items: tuple[tuple[str, Doc], ...]
     flat: str
+    steps: bool = False
 
 
 Doc: TypeAlias = Text | Bracketed | Chain
@@ -77,7 +81,8 @@ def _fill(chain: Chain, column: int, indent: int, reserve: int) -> str:
         is_last = number == len(chain.items) - 1
         after = reserve if is_last else 0
         if number > 0:
-            if column + 1 + len(prefix) + len(doc.flat) + after <= WIDTH:
+            fits = column + 1 + len(prefix) + len(doc.flat) + after <= WIDTH
+            if fits and not chain.steps:
                 out += " "
                 column += 1
             else:
@@ -154,7 +159,8 @@ def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
             )
         case syntax.Flow():
             steps = [document(step, _PART, tight) for step in expr.steps]
-            return chain(*(("-> " if number else "", step) for number, step in enumerate(steps)))
+            items = [("-> " if number else "", step) for number, step in enumerate(steps)]
+            return chain(*items, steps=True)
         case syntax.Via() | syntax.By() | syntax.With():
             return _wiring(expr, tight)
         case _:
@@ -171,8 +177,8 @@ def bracketed(before: str, items: list[Doc], after: str) -> Doc:
     return Bracketed(before, tuple(items), after, flat) if items else Text(flat)
 
 
-def chain(*items: tuple[str, Doc]) -> Doc:
-    return Chain(items, " ".join(prefix + doc.flat for prefix, doc in items))
+def chain(*items: tuple[str, Doc], steps: bool = False) -> Doc:
+    return Chain(items, " ".join(prefix + doc.flat for prefix, doc in items), steps)
 
 
 def _arg(arg: syntax.Arg, tight: bool) -> Doc:

@@ -113,11 +113,11 @@ CASES = {
         "block a { out = conv(3, # why\n 4) }",
         "block a {\n  # why\n  out = conv(3, 4)\n}\n",
     ),
-    "long flows break before an arrow": (
+    "long flows have one step a line": (
         "block a { out = " + " -> ".join(["convolution(64, kernel = 3)"] * 5) + "\n}",
-        "block a {\n  out = convolution(64, kernel = 3) -> convolution(64, kernel = 3)"
-        " -> convolution(64, kernel = 3)\n    -> convolution(64, kernel = 3)"
-        " -> convolution(64, kernel = 3)\n}\n",
+        "block a {\n  out = convolution(64, kernel = 3)"
+        + "\n    -> convolution(64, kernel = 3)" * 4
+        + "\n}\n",
     ),
     "long calls have one argument a line": (
         "block a { out = concat(" + ", ".join(["f(" + "b" * 40 + ")"] * 3) + ") }",

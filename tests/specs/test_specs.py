@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module, load_module
-from danetc.dsl.reading import shipped_specs
+from danetc.dsl.parser import parse
+from danetc.dsl.printer import format_source
+from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax import Call, Declaration, Name, walk
 
+ROOT = Path(__file__).parents[2]
+WRITTEN = [
+    path
+    for folder in ("dsl/std", "specs", "results")
+    for path in sorted((ROOT / folder).rglob("*.danet"))
+]
 FAMILIES = ("danet_a", "danet_b", "danet_c", "danet_d", "origin", "tdbn", "baa", "sew")
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -34,6 +43,13 @@ def test_a_spec_declares_the_one_network_of_its_name(name: str) -> None:
     module = load(name)
     networks = [item.name for item in module.own.values() if item.kind == "network"]
     assert networks == [name]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_a_file_is_in_the_style_of_fmt(path: Path) -> None:
+    source = read_source(str(path))
+    reporter = Reporter()
+    assert format_source(parse(source, reporter)) == source.text
 
 
 @pytest.mark.parametrize("name", shipped_specs())

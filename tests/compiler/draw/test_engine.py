@@ -88,7 +88,7 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
     assert (
         conv
-        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4 analog · std/blocks.danet:5"
+        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4 analog · std/blocks.danet:4"
     )
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4 spike" in told
