@@ -36,7 +36,7 @@ def build(
     text: str | None = None,
     seed: int = 0,
     init: str | os.PathLike[str] | None = None,
-    backend: str = "eager",
+    backend: str = "fused",
     memory: str = "none",
     batch: int | None = None,
 ) -> Model:
@@ -50,9 +50,10 @@ def build(
         text: the spec itself, in place of ``path``.
         seed: of the initial weights.
         init: a file of weights to start from (safetensors, or a state dict of tensors alone).
-        backend: what runs it. ``eager`` runs operation by operation; ``fused`` compiles what stands
-            around each neuron and keeps far less for the backward pass; ``spikingjelly`` runs
-            SpikingJelly's neurons. Names and weights are the same.
+        backend: what runs it. ``fused`` compiles what stands around each neuron and keeps far less
+            for the backward pass; where nothing can be compiled it says so and runs uncompiled.
+            ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's neurons. Names
+            and weights are the same.
         memory: what the backward pass finds kept. ``none`` keeps what it needs; ``recompute`` keeps
             what enters a block and runs it again, with the same results bit for bit; a size, as in
             ``"8GB"``, takes the cheaper one of them whose predicted peak fits.
@@ -80,7 +81,7 @@ def build(
 
 
 def load(
-    directory: str | os.PathLike[str], *, backend: str = "eager", memory: str | None = None
+    directory: str | os.PathLike[str], *, backend: str = "fused", memory: str | None = None
 ) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 

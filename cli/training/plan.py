@@ -144,6 +144,8 @@ def make_plan(
         )
         for phase in recipe.phases
     }
+    if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
+        note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
     for name, chosen in policies.items():
         if chosen.plan is not None:
             note(f"memory of phase {name}: {chosen}")

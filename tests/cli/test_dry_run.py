@@ -104,6 +104,15 @@ def test_what_would_not_fit_is_planned_but_not_tried(
     assert "the whole training takes" not in result.out
 
 
+def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    arguments = ["train", "a.danet", "--data", "digits", "--dry-run", "--set"]
+    result = danetc(*arguments, "recipe.precision=mixed")
+    assert "precision = bf16 is fast there" in result.err + result.out
+    result = danetc(*arguments, "recipe.precision=bf16")
+    assert "is fast there" not in result.err + result.out
+
+
 def test_slow_steps_are_not_waited_for(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
