@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from danetc.runtime import compiled as compiler
+from danetc.runtime import statistics
 from danetc.runtime.compiled import missing_compiler
 from danetc.runtime.norm import StaticBatchNorm2d
-from danetc.runtime.statistics import affine
+from danetc.runtime.statistics import affine, norm_backward
 from torch import nn
 
 pytestmark = pytest.mark.skipif(
@@ -72,6 +75,34 @@ def test_running_statistics(
     assert norm.running_var is not None
     assert torch.equal(found.mean, norm.running_mean)
     assert torch.equal(found.inverse, torch.rsqrt(norm.running_var + norm.eps))
+
+
+@pytest.mark.parametrize("large", [0, 2**20])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("shape", [(5, 4, 2, 2), (3, 7, 5, 5), (9, 4, 1, 1)])
+def test_gradients(
+    shape: tuple[int, ...], batch: bool, last: bool, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against autograd through torch's norm, in float64."""
+    monkeypatch.setattr(statistics, "_LARGE", large)
+    generator = torch.Generator().manual_seed(0)
+    x, grad = torch.randn(2, *shape, generator=generator) * 2 + 1
+    norm = nn.BatchNorm2d(shape[1]).train(batch)
+    nn.init.uniform_(norm.weight, generator=generator)
+    assert norm.running_var is not None
+    norm.running_var.fill_(2.0)
+    reference = copy.deepcopy(norm).double()
+    wide = x.double().requires_grad_()
+    reference(wide).backward(grad.double())
+    known = affine(norm, flat(x, last), static=False, last=last)
+    dx, dw, db = norm_backward(flat(grad, last), flat(x, last), norm.weight, known, batch, last)
+    assert dx.is_contiguous()
+    assert wide.grad is not None
+    torch.testing.assert_close(dx, flat(wide.grad.float(), last), rtol=1e-5, atol=1e-6)
+    for found, parameter in zip((dw, db), reference.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(found, parameter.grad.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_single_value_has_no_variance() -> None:
