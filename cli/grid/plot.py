@@ -67,7 +67,8 @@ def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) ->
             _bars(lower, inside, labels, lines)
         else:
             _lines(lower, inside, labels, lines, x, values)
-        title = comparison.data if panel is None else f"{comparison.data}, {panel} classes"
+        name = data_name(comparison.data)
+        title = name if panel is None else f"{name}, {panel} classes"
         upper.set_title(title, fontsize="medium")
         _chance(upper, inside)
     first = "test top-1 accuracy (%)"
@@ -220,3 +221,13 @@ def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[A
     ]  # fmt: skip
     upper = figure.axes[0]
     upper.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)
+
+
+def data_name(data: str) -> str:
+    """What a figure calls a data set: not where it lies on this machine."""
+    kind, _, place = data.partition(":")
+    name, colon, _ = place.partition(":")
+    if kind == "events" and colon:  # a data set of that name
+        return name
+    known_by_place = kind in ("folder", "events", "webdataset")
+    return (Path(place).name if known_by_place else "") or kind

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from danetc.grid.plot import across, draw_comparison
+from danetc.grid.plot import across, data_name, draw_comparison
 from danetc.grid.report import GRID, Comparison, Row, marked, read_comparison, wiring
 from danetc.grid.table import flat, latex, markdown, pivoted
 from danetc.runtime.training.signals import StopRequest
@@ -263,6 +263,21 @@ def test_the_figure_has_a_panel_for_each_number_of_classes(tmp_path: Path, x: st
     draw_comparison(found, again, x)
     assert place.read_bytes() == again.read_bytes()
     assert not draw_comparison(Comparison("digits", ("network",), "last", ()), place)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("digits", "digits"),
+        ("fashion-mnist:/some/where", "fashion-mnist"),
+        ("folder:/data/imagenet/", "imagenet"),
+        ("events:/data/gestures", "gestures"),
+        ("events:nmnist:/data", "nmnist"),
+        ("folder:.", "folder"),
+    ],
+)
+def test_a_figure_does_not_say_where_data_lies(data: str, name: str) -> None:
+    assert data_name(data) == name
 
 
 def test_nothing_trains_under_torchrun(
