@@ -56,8 +56,8 @@ def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
     repeats = norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
     if is_synchronised(norm):
         norm.num_batches_tracked.add_(1)
-        maps = x.transpose(1, 2) if last else x
-        mean, inverse = global_statistics(maps, mean, variance, momentum, eps, repeats)
+        channels_first = x.transpose(1, 2) if last else x
+        mean, inverse = global_statistics(channels_first, mean, variance, momentum, eps, repeats)
         scale = inverse * weight
         return Affine(mean, inverse, scale, bias - mean * scale)
     if count * repeats == 1:
@@ -66,7 +66,8 @@ def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
     if (last or x.shape[2] >= _LEAST) and _is_ours(x, mean):
         whole = _whole(last, momentum, eps, repeats)
         return Affine(*whole(x, weight, bias, mean, variance))
-    mean, variance = _torch_statistics(norm, x.transpose(1, 2) if last else x, repeats)
+    channels_first = x.transpose(1, 2) if last else x
+    mean, variance = _torch_statistics(channels_first, mean, variance, momentum, repeats)
     return Affine(*_finishing(eps)(mean, variance, weight, bias))
 
 
@@ -107,19 +108,20 @@ def unmapped(x: Tensor, last: bool) -> Tensor:
     return (x.transpose(1, 2) if last else x).squeeze(-1).contiguous()
 
 
-def _torch_statistics(norm: Norm, x: Tensor, repeats: int) -> tuple[Tensor, Tensor]:
+def _torch_statistics(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, repeats: int
+) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of x [M, C, L] by torch's own pass; the running ones move."""
-    assert norm.running_var is not None
     count = x.numel() // x.shape[1]
-    moved = norm.running_var if repeats == 1 else torch.zeros_like(norm.running_var)
+    moved = running_var if repeats == 1 else torch.zeros_like(running_var)
     mean, variance = torch.ops.aten.batch_norm_update_stats.default(
-        x, norm.running_mean, moved, norm.momentum
+        x, running_mean, moved, momentum
     )
     if repeats > 1:
-        norm.running_var.mul_(1 - norm.momentum)
+        running_var.mul_(1 - momentum)
         if count > 1:  # a single value has the variance 0, and no unbiased one
             unbias = (count - 1) / count * count * repeats / (count * repeats - 1)
-            norm.running_var.add_(moved, alpha=unbias)
+            running_var.add_(moved, alpha=unbias)
     return mean, variance
 
 
@@ -136,8 +138,10 @@ def _finish(
 def _finishing(eps: float) -> Callable[..., Sequence[Tensor]]:
     """The kernel ``(mean, var, weight, bias) -> mean, inverse, scale, shift``, all [C]."""
 
-    def function(mean: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        return _finish(mean, *others, eps=eps)
+    def function(
+        mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, ...]:
+        return _finish(mean, variance, weight, bias, eps)
 
     name = f"scale and shift of a norm, eps = {eps}"
     kernel = Compiled(function, name, (), name)
