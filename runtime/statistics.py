@@ -120,7 +120,7 @@ def _torch_statistics(
     if repeats > 1:
         running_var.mul_(1 - momentum)
         if count > 1:  # a single value has the variance 0, and no unbiased one
-            unbias = (count - 1) / count * count * repeats / (count * repeats - 1)
+            unbias = (count - 1) * repeats / (count * repeats - 1)
             running_var.add_(moved, alpha=unbias)
     return mean, variance
 
