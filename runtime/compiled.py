@@ -114,13 +114,42 @@ def _compile(function: Run, args: Sequence[Tensor], typical: _Typical, text: str
         if place is not None and place.is_file():
             known = _load(place, believed)
             if known is not None:
-                return known
+                return _direct(known)
         try:
-            return _compiled(function, args, typical, place, believed)
+            return _direct(_compiled(function, args, typical, place, believed))
         except Exception:
             if not believed:
                 raise
-            return _compiled(function, args, typical, place, {})  # with what the compiler can do
+            # With what the compiler can do.
+            return _direct(_compiled(function, args, typical, place, {}))
+
+
+def _direct(run: Run) -> Run:
+    """What ``run`` comes to call, without what stands around it.
+
+    Those layers serve autograd, aliases and subclasses of tensors, of which kernels have none, and
+    take longer than many a kernel. Where none or several are found, it is ``run``.
+    """
+    from torch._inductor.output_code import CompiledFxGraph
+
+    found: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
+    around: list[Any] = [run]
+    seen: set[int] = set()
+    while around:
+        each = around.pop()
+        if id(each) in seen or isinstance(each, type) or not callable(each):
+            continue
+        seen.add(id(each))
+        if isinstance(each, CompiledFxGraph):
+            if each.current_callable is not None:
+                found.append(each.current_callable)
+            continue
+        around += [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
+        around += [getattr(each, name, None) for name in ("_compiled_fn", "__wrapped__")]
+    if len(found) != 1:
+        return run
+    (call,) = found
+    return lambda *args: call([*args])
 
 
 def _compiled(

@@ -179,14 +179,17 @@ def state_of(path: Path, settings: Mapping[str, Any]) -> str:
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The settings that differ, one a line: what was, what is."""
+    """The settings that differ, one a line: what was, what is. Of the network's text words count,
+    not where lines end."""
     old, new = _flat(before), _flat(now)
     found = []
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) == new.get(key):
             continue
         if key == "spec":
-            found.append(f"the network's text:{_text_difference(str(old[key]), str(new[key]))}")
+            texts = str(old[key]), str(new[key])
+            if texts[0].split() != texts[1].split():
+                found.append(f"the network's text:{_text_difference(*texts)}")
         else:
             found.append(f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} now")
     return found

@@ -122,6 +122,25 @@ def test_what_changes_no_number_is_not_compared(danetc: Run, quick: Path) -> Non
     assert danetc("train", quick, *QUIET, "-o", "run", *options).status == 0
 
 
+def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    """As after another release has laid out the text of a network in another way."""
+    danetc("train", quick, *QUIET, "-o", "run")
+    place = tmp_path / "run" / "run.json"
+    record = json.loads(place.read_text())
+    text = record["settings"]["spec"]
+    record["settings"]["spec"] = text.replace(" -> ", "\n  -> ")
+    assert record["settings"]["spec"] != text
+    place.write_text(json.dumps(record))
+    longer = ("--set", "recipe.epochs=3")
+    result = danetc("train", quick, *QUIET, "-o", "run", *longer)
+    assert result.status == 1, "of two differences the other one is still seen"
+    assert "recipe.phases.train.epochs: 2 there, 3 now" in result.err
+    assert "text" not in result.err
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
+
+
 def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: Path) -> None:
     danetc("train", quick, *QUIET, "-o", "run")
     longer = ("--set", "recipe.epochs=3", "--override")

@@ -134,6 +134,35 @@ def test_a_kernel_on_disk_is_not_traced_again(
     assert torch.equal(twice, 2 * x)
 
 
+@needs_compiler
+def test_a_kernel_is_called_without_what_stands_around_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Compiled now or loaded; what is no kernel, or several, is left as it is."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    around: list[Any] = []
+    plain = compiler._direct
+
+    def seen(run: Any) -> Any:
+        around.append(run)
+        return plain(run)
+
+    monkeypatch.setattr(compiler, "_direct", seen)
+    x = torch.randn(2, 3, 4, 5)
+    for _ in range(2):
+        kernel = Compiled(double, "double", (True,), "2 x")
+        (twice,) = kernel(x)
+        (run,) = kernel._runs.values()
+        assert run is not around[-1]
+        assert torch.equal(around[-1](x)[0], twice)
+        assert torch.equal(run(x)[0], 2 * x)
+    assert len(around) == 2
+    both = lambda *args: (around[0](*args), around[1](*args))  # noqa: E731
+    for run in (double, both):
+        assert plain(run) is run
+
+
 def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
