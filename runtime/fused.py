@@ -246,20 +246,7 @@ class FusedNeuron(Neuron):
     def forward(self, *inputs: Tensor) -> Tensor:
         if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
             return super().forward(self._sum(inputs))
-        static = tuple([x.dim() == self.rank + 1 for x in inputs])
-        lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
-        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
-        plan = _plan(
-            self._make,
-            self.program,
-            self._normed,
-            static,
-            lengths.pop() if lengths else 1 if timeless else self.steps,
-            self._bits,
-            tuple([_mode(norm) for norm in self._norms if norm is not None]),
-            any(is_last(x) for x in inputs),
-            timeless,
-        )
+        plan = self._planned(inputs)
         flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
         notes = tape()
         known = None
@@ -267,7 +254,7 @@ class FusedNeuron(Neuron):
             note = notes.read()
             affines, known = note.affines, note.output
         else:
-            affines = self._affines(flats, static, plan.last)
+            affines = self._affines(flats, plan)
         call = _Call(plan, flats, affines, known)
         params = self.params()
         norms = [norm for norm in self._norms if norm is not None]
@@ -278,11 +265,28 @@ class FusedNeuron(Neuron):
             notes.write(Note(affines, Output.of(out, self._output_bits)))
         return out
 
-    def _affines(self, flats: Sequence[Tensor], static: Sequence[bool], last: bool) -> list[Affine]:
+    def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
+        """What this call has in common with others."""
+        static = tuple([x.dim() == self.rank + 1 for x in inputs])
+        lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
+        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
+        return _plan(
+            self._make,
+            self.program,
+            self._normed,
+            static,
+            lengths.pop() if lengths else 1 if timeless else self.steps,
+            self._bits,
+            tuple([_mode(norm) for norm in self._norms if norm is not None]),
+            any(is_last(x) for x in inputs),
+            timeless,
+        )
+
+    def _affines(self, flats: Sequence[Tensor], plan: _Plan) -> list[Affine]:
         """What each norm does to its input; in training the running statistics move."""
         return [
-            affine(norm, x.view(-1, *x.shape[-2:]), same, last)
-            for x, norm, same in zip(flats, self._norms, static, strict=True)
+            affine(norm, x.view(-1, *x.shape[-2:]), term.static, plan.last)
+            for x, norm, term in zip(flats, self._norms, plan.terms, strict=True)
             if norm is not None
         ]
 

@@ -52,15 +52,12 @@ class InferenceNeuron(FusedNeuron):
         return self._in_place(inputs, place)
 
     def _in_place(self, inputs: Sequence[Tensor], place: int) -> Tensor:
-        static = [x.dim() == self.rank + 1 for x in inputs]
-        terms = tuple(
-            Term(norm is not None, same) for norm, same in zip(self._norms, static, strict=True)
-        )
-        last = any(map(is_last, inputs))
+        plan = self._planned(inputs)
+        terms, last = plan.terms, plan.last
         flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
-        scales, shifts = columns(self._affines(flat, static, last), last)
+        scales, shifts = columns(self._affines(flat, plan), last)
         out, shape = flat.pop(place), inputs[place].shape
-        kernel = in_place_kernel(self.program, terms, shape[0], place, self._added)
+        kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
         kernel(*out.unbind(0), *flat, *scales, *shifts, *self.params())
         if last:
             return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
