@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 from danetc.runtime.compiled import Compiled
-from danetc.runtime.fused import FusedNeuron, columns, flat_view, is_last
+from danetc.runtime.fused import FusedNeuron, columns, flat_view
 from danetc.runtime.kernel import kernel, wide
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
