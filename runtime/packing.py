@@ -106,7 +106,8 @@ def _raised(x: Tensor, places: int) -> Tensor:
     """``x`` with its bits so many places up; what falls below the point stays there or is lost."""
     if x.is_floating_point():
         return x * 2.0**places
-    return x << places if places > 0 else x >> -places
+    raised: Tensor = x << places if places > 0 else x >> -places
+    return raised
 
 
 @lru_cache(maxsize=MAX_BITS)
