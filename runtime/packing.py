@@ -97,17 +97,18 @@ def _lowest(x: Tensor, width: int, real: bool) -> Tensor:
     and from float32 in vectors. Of float32 and float64 integers are the faster.
     """
     if not real:
-        return x.to(torch.int32) & (2**width - 1)
+        lowest: Tensor = x.to(torch.int32) & (2**width - 1)
+        return lowest
     whole = x.floor()
-    return whole - (whole * 2.0**-width).floor() * 2.0**width
+    above = (whole * 2.0**-width).floor()
+    return whole - above * float(2**width)
 
 
 def _raised(x: Tensor, places: int) -> Tensor:
     """``x`` with its bits so many places up; what falls below the point stays there or is lost."""
     if x.is_floating_point():
         return x * 2.0**places
-    raised: Tensor = x << places if places > 0 else x >> -places
-    return raised
+    return x << places if places > 0 else x >> -places
 
 
 @lru_cache(maxsize=MAX_BITS)
