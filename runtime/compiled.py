@@ -83,7 +83,7 @@ class Compiled:
             return self.function
         try:
             typical = [*_typical(args, self.varying, self.last)]
-            return _compile(self.function, args, typical, self.text)
+            return _direct(_compile(self.function, args, typical, self.text))
         except Exception as error:  # whatever the compiler fails of: the function is there
             reason = str(error).strip().splitlines() or [""]
             warnings.warn(
@@ -114,14 +114,13 @@ def _compile(function: Run, args: Sequence[Tensor], typical: _Typical, text: str
         if place is not None and place.is_file():
             known = _load(place, believed)
             if known is not None:
-                return _direct(known)
+                return known
         try:
-            return _direct(_compiled(function, args, typical, place, believed))
+            return _compiled(function, args, typical, place, believed)
         except Exception:
             if not believed:
                 raise
-            # With what the compiler can do.
-            return _direct(_compiled(function, args, typical, place, {}))
+            return _compiled(function, args, typical, place, {})  # with what the compiler can do
 
 
 def _direct(run: Run) -> Run:

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import torch
 from danetc.runtime.compiled import Compiled
+from danetc.runtime.kernel import HALF
 from torch import Tensor
 
 MAX_BITS = 8
 _STREAMS = 8
-_HALF = (torch.bfloat16, torch.float16)
 
 
 def bits_for(bound: int) -> int:
@@ -93,8 +93,8 @@ def _power(exponent: int, device: torch.device) -> Tensor:
 def _lowest(x: Tensor, width: int, real: bool) -> Tensor:
     """The lowest ``width`` bits before the point, as float32 if ``real`` and int32 if not.
 
-    On a CPU numbers of half precision become integers, and integers those, one after the other; to
-    and from float32 in vectors. Of float32 and float64 integers are the faster.
+    Inductor's code for a CPU turns half precision into integers, and back, value by value, but into
+    float32 and back in vectors. For float32 and float64 integers are the faster way.
     """
     if not real:
         lowest: Tensor = x.to(torch.int32) & (2**width - 1)
@@ -119,7 +119,7 @@ def _packing(width: int) -> Compiled:
     numbers = 8 // width  # in a byte
 
     def function(x: Tensor, inverse: Tensor) -> tuple[Tensor]:
-        parts = _lowest(x.to(torch.float32) * inverse, width, x.dtype in _HALF).unbind(0)
+        parts = _lowest(x.to(torch.float32) * inverse, width, x.dtype in HALF).unbind(0)
         rows = []
         for start in range(0, _STREAMS, numbers):
             row = parts[start]
@@ -141,9 +141,9 @@ def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
 
     def field(rows: Tensor) -> list[Tensor]:
         parts = []
-        for row in rows.to(torch.float32 if dtype in _HALF else torch.int32).unbind(0):
+        for row in rows.to(torch.float32 if dtype in HALF else torch.int32).unbind(0):
             for place in range(numbers):
-                parts.append(_lowest(_raised(row, -place * width), width, dtype in _HALF))
+                parts.append(_lowest(_raised(row, -place * width), width, dtype in HALF))
         return parts
 
     def begin(rows: Tensor) -> tuple[Tensor]:

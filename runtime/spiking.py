@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.spikingjelly import Counterpart, counterpart
+from danetc.runtime.kernel import HALF
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.ops import is_static
@@ -54,7 +55,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
     def forward(self, x: Tensor) -> Tensor:
         if is_static(x, self.rank):
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
-        half = x.dtype in (torch.bfloat16, torch.float16)
+        half = x.dtype in HALF
         start = torch.full_like(
             x[0], self._counterpart.v_start, dtype=torch.float32 if half else x.dtype
         )
