@@ -177,6 +177,22 @@ _TRAINING = (
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+FORMS = ("table", "markdown", "latex", "csv", "json")
+
+
+def form_option(command: Function) -> Function:
+    """How a table of results is printed: ``form``, one of ``FORMS``, and ``as_json``."""
+    option = click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMS),
+        default="table",
+        show_default=True,
+        help="How the result is printed.",
+    )
+    short = click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+    return option(short(command))
+
 
 def training_options(command: Function) -> Function:
     """What decides a training, of one network (``train``) as of each cell of a grid (``compare``).

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from danetc.errors import UserError
-from danetc.options import data_option, quiet_option, training_options
+from danetc.options import data_option, form_option, quiet_option, training_options
 
 if TYPE_CHECKING:
     from danetc.grid.cells import Axis
     from danetc.grid.report import Comparison
-
-FORMS = ("table", "markdown", "latex", "csv", "json")
 
 
 def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
@@ -99,17 +97,15 @@ def _columns(
     "--plot",
     metavar="OUT.svg|OUT.png",
     type=click.Path(path_type=Path),
-    help="Where the figure goes.  [default: DIR/accuracy.svg, with danetc[plot]]",
+    help="Where the figure of test accuracy goes.  [default: DIR/accuracy.svg, with danetc[plot]]",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMS),
-    default="table",
-    show_default=True,
-    help="How the result is printed.",
+    "--training-plot",
+    metavar="OUT.svg|OUT.png",
+    type=click.Path(path_type=Path),
+    help="Where that of training loss and accuracy goes.  [default: DIR/training.svg]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@form_option
 @quiet_option
 def command(
     specs: tuple[str, ...],
@@ -124,6 +120,7 @@ def command(
     columns: tuple[str, ...],
     x: str | None,
     plot: Path | None,
+    training_plot: Path | None,
     form: str,
     as_json: bool,
     quiet: bool,
@@ -142,14 +139,16 @@ def command(
     danetc compare -o DIR --only-report --columns wiring --format latex
     """
     form = "json" if as_json else form
-    if plot is not None:
-        from danetc.plots import check_plot
+    for place in (plot, training_plot):
+        if place is not None:
+            from danetc.plots import check_plot
 
-        check_plot(plot)
+            check_plot(place)
+    plots = (plot or output / "accuracy.svg", training_plot or output / "training.svg")
     if only_report:
         if specs or axes or dry_run:
             raise click.UsageError("--only-report reads DIR alone: leave out specs and --grid")
-        _report(output, accuracy, columns, x, plot, form)
+        _report(output, accuracy, columns, x, plots, form)
         return
     if not specs:
         raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
@@ -169,7 +168,7 @@ def command(
     if stopped is not None:
         click.echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
         raise click.exceptions.Exit(stopped)
-    comparison = _report(output, accuracy, columns, x, plot, form)
+    comparison = _report(output, accuracy, columns, x, plots, form)
     failed = sum(len(row.errors) for row in comparison.rows)
     if failed:
         listed = "\n".join(
@@ -189,22 +188,23 @@ def _report(
     accuracy: Any,
     columns: tuple[str, ...],
     x: str | None,
-    plot: Path | None,
+    plots: tuple[Path, Path],
     form: str,
 ) -> Comparison:
-    """Print the table, and draw the figure where that can be done."""
-    from danetc.grid.plot import across, draw_comparison
+    """Print the table, and draw the figures where that can be done."""
+    from danetc.grid.plot import across, draw_comparison, draw_training
     from danetc.grid.report import read_comparison
-    from danetc.grid.table import as_csv, flat, latex, markdown, pivoted, print_rich
+    from danetc.grid.table import as_csv, flat, pivoted
     from danetc.plots import can_plot
+    from danetc.table import show
 
     comparison = read_comparison(output, accuracy)
     table = pivoted(comparison, columns) if columns else flat(comparison)
     across(comparison, x)
-    place = plot or output / "accuracy.svg"
     if can_plot():
-        if draw_comparison(comparison, place, x):
-            click.echo(f"figure: {place}", err=True)
+        for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
+            if draw(comparison, place, x):
+                click.echo(f"figure: {place}", err=True)
     else:
         click.echo("note: there is no figure: pip install 'danetc[plot]'", err=True)
     match form:
@@ -212,10 +212,6 @@ def _report(
             click.echo(json.dumps(comparison.as_dict(), indent=2, allow_nan=False))
         case "csv":
             click.echo(as_csv(comparison), nl=False)
-        case "markdown":
-            click.echo(markdown(table), nl=False)
-        case "latex":
-            click.echo(latex(table), nl=False)
         case _:
-            print_rich(table, sys.stdout)
+            show(table, form, sys.stdout)
     return comparison

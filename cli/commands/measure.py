@@ -12,7 +12,7 @@ from danetc.errors import UserError
 from danetc.options import (
     Setting,
     classes_option,
-    json_option,
+    form_option,
     network_option,
     seed_option,
     set_option,
@@ -112,7 +112,7 @@ def _measures(
     type=click.Path(path_type=Path, file_okay=False),
     help="Write measures.json and figures (these need danetc[plot]) there.",
 )
-@json_option
+@form_option
 def command(
     subjects: tuple[str, ...],
     data: str,
@@ -132,12 +132,15 @@ def command(
     settings: dict[str, Setting],
     seed: int,
     output: Path | None,
+    form: str,
     as_json: bool,
 ) -> None:
     """Measure networks on a data set.
 
     A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
-    shipped NAME) is built anew and untrained. Of several the figures show all together.
+    shipped NAME) is built anew and untrained. Of several the figures show all together, and a
+    last table has a row for each, as in the paper's Tables IV and V; --format gives that table alone
+    in another form.
 
     Firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer of
     neurons; gradient norms in a spatial and a temporal part; what blocks pass on; operations and
@@ -145,8 +148,10 @@ def command(
     trained on; hooks change no number.
     """
     from danetc.measuring.data import open_subject
+    from danetc.measuring.report import facts, overall, print_measures
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
+    from danetc.table import show
 
     for name in only:
         if name not in MEASURES:
@@ -180,6 +185,7 @@ def command(
                 "label": label,
                 "source": subject.source,
                 "trained": subject.trained,
+                **facts(entry),
                 **entry.measures.as_dict(),
             }
         )
@@ -193,14 +199,18 @@ def command(
     }
     if output is not None:
         _write(output, record, entries)
-    if as_json:
+    if as_json or form == "json":
         click.echo(json.dumps(record, indent=2, allow_nan=False))
         return
-    from danetc.measuring.report import print_measures
-
+    if form != "table":
+        show(overall(entries), form, sys.stdout)
+        return
     for entry in entries:
         click.echo(_headline(entry.label, entry.measures, data, split))
         print_measures(entry.measures, entry.layout)
+    if len(entries) > 1:
+        click.echo("all networks")
+        show(overall(entries), form, sys.stdout)
 
 
 def _measure(

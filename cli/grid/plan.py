@@ -31,7 +31,6 @@ State = Literal["new", "begun", "done", "changed"]
 class Facts:
     """What a cell is, beside its values on the axes.
 
-    ``depth`` counts the convolutions and linear layers of the main path, as in ResNet-20.
     ``cost`` is the sum over the phases of epochs x T (Table VI). ``work`` is that of a run in
     operations, by which times are foretold.
     """
@@ -130,12 +129,12 @@ def _facts(plan: Plan) -> Facts:
     graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
     operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
     epochs = tuple(phase.epochs for phase in plan.recipe.phases)
-    layers = layout_of(plan.compiled.graph).weights
+    layout = layout_of(plan.compiled.graph)
     return Facts(
         network=plan.compiled.graph.name,
-        connection=_all(stage.connection for stage in summary.stages),
-        rule=_all(stage.rule for stage in summary.stages),
-        depth=sum(layer.main for layer in layers),
+        connection=layout.connection,
+        rule=layout.rule,
+        depth=layout.depth,
         classes=plan.data.classes,
         steps=tuple(graph.graph.steps for graph in graphs),
         epochs=epochs,
@@ -144,10 +143,6 @@ def _facts(plan: Plan) -> Facts:
         work=len(plan.data.train)
         * sum(n * each for n, each in zip(epochs, operations, strict=True)),
     )
-
-
-def _all(names: Any) -> str:
-    return " / ".join(dict.fromkeys(name for name in names if name))
 
 
 def _state(path: Path, settings: Mapping[str, Any], epochs: int) -> tuple[State, list[str]]:

@@ -1,14 +1,17 @@
-"""The figure of a comparison, in the style of Figs. 5 to 7: test accuracy over the epochs, and what
-it comes to over depth or another axis. A panel for each number of classes.
+"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy over the epochs, and what
+it comes to over depth or another axis; a panel for each number of classes. In that of Fig. 11:
+training loss and accuracy over the epochs; a pair of panels for each network, a line for each depth.
 
-It needs matplotlib (``danetc[plot]``). Lines differ by dash, grey value and filling too, and the
-marker says where on the x axis a curve belongs.
+They need matplotlib (``danetc[plot]``). Lines differ by dash, grey value and filling too, and in the
+first the marker says where on the x axis a curve belongs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from danetc.runtime.measure.plots import STYLES, save_figure
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _PANEL = 4.6, 3.1  # inches
+_SMALL = 2.9, 2.1  # those of training
+_ABREAST = 4  # so many of them side by side, at most
 
 
 def across(comparison: Comparison, wanted: str | None) -> str | None:
@@ -43,25 +48,16 @@ def across(comparison: Comparison, wanted: str | None) -> str | None:
 
 def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) -> bool:
     """Draw it. False where no run is complete, so that there is nothing to draw."""
-    rows = [row for row in comparison.rows if row.accuracies]
-    if not rows:
+    drawn = _arrange(comparison, x)
+    if drawn is None:
         return False
-    x = across(comparison, x)
-    classes = list(dict.fromkeys(row.values["classes"] for row in rows))
-    panels: list[Any] = [None] if x == "classes" else classes
-    given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
-    names = telling(rows, comparison.axes, given)
-    labels = {row.name: _label(row, names, x) for row in rows}
-    lines = list(dict.fromkeys(labels.values()))
-    values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []
-    if all(type(value) in (int, float) for value in values):
-        values.sort()
+    x, labels, lines, values = drawn.x, drawn.labels, drawn.lines, drawn.values
     figure = import_module("matplotlib.figure").Figure(
-        figsize=(max(6.4, _PANEL[0] * len(panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
+        figsize=(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
     )
-    grid = figure.subplots(2, len(panels), squeeze=False, sharey="row")
-    for panel, upper, lower in zip(panels, *grid, strict=True):
-        inside = [row for row in rows if panel is None or row.values["classes"] == panel]
+    grid = figure.subplots(2, len(drawn.panels), squeeze=False, sharey="row")
+    for panel, upper, lower in zip(drawn.panels, *grid, strict=True):
+        inside = drawn.inside(panel)
         _curves(upper, inside, labels, lines, x, values)
         if x is None:
             _bars(lower, inside, labels, lines)
@@ -75,9 +71,101 @@ def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) ->
     grid[0][0].set_ylabel(first)
     last = "after the last epoch" if comparison.accuracy == "last" else "of the best epoch"
     grid[1][0].set_ylabel(f"{first}\n{last}")
-    _legend(figure, lines, x, values)
+    _legend(figure, lines, None if values else [each[2] for each in STYLES])
+    _markers(grid[0][0], x, values)
     save_figure(figure, path)
     return True
+
+
+def draw_training(comparison: Comparison, path: Path, x: str | None = None) -> bool:
+    """Draw training loss and accuracy. False where no run is complete."""
+    drawn = _arrange(comparison, x)
+    if drawn is None:
+        return False
+    rows = list(drawn.training())
+    widest = max(map(len, rows))
+    columns = ceil(widest / ceil(widest / _ABREAST))
+    bands = [row[first : first + columns] for row in rows for first in range(0, len(row), columns)]
+    figure = import_module("matplotlib.figure").Figure(
+        figsize=(max(6.4, _SMALL[0] * columns), 2 * _SMALL[1] * len(bands) + 0.5),
+        layout="constrained",
+    )
+    grid = figure.subplots(2 * len(bands), columns, squeeze=False)
+    for number, (name, label) in enumerate(_TRAINING.items()):
+        for axes in list(grid[number::2].flat)[1:]:
+            axes.sharey(grid[number][0])
+        for band, line in zip(bands, grid[number::2], strict=True):
+            line[0].set_ylabel(label)
+            for axes, (title, curves) in zip(line, band, strict=False):
+                for row, place in curves:
+                    scale = 100 if name == "train_accuracy" else 1
+                    _curve(axes, row.curve(name), place, scale, _marker(place))
+                axes.set_xlabel("epoch" if number else "")
+                axes.set_title("" if number else title, fontsize="small")
+                axes.tick_params(labelleft=axes is line[0], labelsize="small")
+            for axes in line[len(band) :]:
+                axes.remove()
+    told = drawn.lines if drawn.x is None else [f"{drawn.x} {value}" for value in drawn.values]
+    markers = [_marker(place) for place in range(len(told))]
+    _legend(figure, told, markers, data_name(comparison.data))
+    save_figure(figure, path)
+    return True
+
+
+_TRAINING = {"train_loss": "training loss", "train_accuracy": "training top-1\naccuracy (%)"}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn: the cells with a complete run, the label of each by name, and all labels.
+
+    ``values`` are those on the axis ``x``; ``panels`` the numbers of classes, or None for one panel.
+    """
+
+    rows: list[Row]
+    x: str | None
+    labels: Mapping[str, str]
+    lines: list[str]
+    values: list[Any]
+    panels: list[Any]
+
+    def inside(self, panel: Any) -> list[Row]:
+        return [row for row in self.rows if panel is None or row.values["classes"] == panel]
+
+    def training(self) -> Iterator[list[tuple[str, list[tuple[Row, int]]]]]:
+        """For each number of classes the pairs of panels: a title, and rows with their lines.
+
+        A pair is of a label and has a line for each of ``values``; without ``x`` there is one pair.
+        """
+        for panel in self.panels:
+            classes = f"{panel} classes" if len(self.panels) > 1 else ""
+            pairs: dict[str, list[tuple[Row, int]]] = {}
+            for row in self.inside(panel):
+                label = self.labels[row.name]
+                if self.x is None:
+                    pairs.setdefault(classes, []).append((row, self.lines.index(label)))
+                else:
+                    title = ", ".join(filter(None, (label, classes)))
+                    place = self.values.index(row.values[self.x])
+                    pairs.setdefault(title, []).append((row, place))
+            yield list(pairs.items())
+
+
+def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
+    """None where no run is complete."""
+    rows = [row for row in comparison.rows if row.accuracies]
+    if not rows:
+        return None
+    x = across(comparison, x)
+    classes = list(dict.fromkeys(row.values["classes"] for row in rows))
+    given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
+    names = telling(rows, comparison.axes, given)
+    labels = {row.name: _label(row, names, x) for row in rows}
+    lines = list(dict.fromkeys(labels.values()))
+    values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []
+    if all(type(value) in (int, float) for value in values):
+        values.sort()
+    return _Drawn(rows, x, labels, lines, values, [None] if x == "classes" else classes)
 
 
 def _label(row: Row, names: Sequence[str], x: str | None) -> str:
@@ -102,20 +190,29 @@ def _curves(
     """The mean over the seeds after each epoch, one deviation around it as a band."""
     for row in rows:
         place = lines.index(labels[row.name])
-        colour, dash, marker = STYLES[place % len(STYLES)]
-        if x is not None:
-            marker = _marker(values.index(row.values[x]))
-        mean = [100 * point[0] for point in row.curve]
-        spread = [100 * point[1] for point in row.curve]
-        epochs = range(1, len(mean) + 1)
-        axes.plot(
-            epochs, mean, color=colour, linestyle=dash, linewidth=1.1, marker=marker, ms=4,
-            markerfacecolor=_fill(place, colour), markevery=max(1, len(mean) // 8),
-        )  # fmt: skip
-        low = [value - each for value, each in zip(mean, spread, strict=True)]
-        high = [value + each for value, each in zip(mean, spread, strict=True)]
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+        marker = None if x is None else _marker(values.index(row.values[x]))
+        _curve(axes, row.curve("test_accuracy"), place, 100, marker)
     axes.set_xlabel("epoch")
+
+
+def _curve(
+    axes: Any,
+    points: Sequence[tuple[float, float]],
+    place: int,
+    scale: float,
+    marker: str | None = None,
+) -> None:
+    """Means over the epochs with a band of one deviation, in the style of the how many-th line."""
+    colour, dash, usual = STYLES[place % len(STYLES)]
+    mean = [scale * point[0] for point in points]
+    epochs = range(1, len(mean) + 1)
+    axes.plot(
+        epochs, mean, color=colour, linestyle=dash, linewidth=1.1, marker=marker or usual, ms=4,
+        markerfacecolor=_fill(place, colour), markevery=max(1, len(mean) // 8),
+    )  # fmt: skip
+    low = [scale * (value - spread) for value, spread in points]
+    high = [scale * (value + spread) for value, spread in points]
+    axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(import_module("matplotlib.ticker").MaxNLocator(integer=True))
 
 
@@ -189,38 +286,39 @@ def _chance(axes: Any, rows: Sequence[Row]) -> None:
         axes.axhline(least, color="0.5", linewidth=0.8, linestyle=":")
 
 
-def _legend(figure: Any, lines: Sequence[str], x: str | None, values: Sequence[Any]) -> None:
-    """What dashes say; and what markers say in the curves, where that is another thing."""
+def _legend(
+    figure: Any, lines: Sequence[str], markers: Sequence[str] | None, title: str = ""
+) -> None:
+    """What lines say, without markers where these say another thing."""
     make = import_module("matplotlib.lines").Line2D
     handles = []
     for place, label in enumerate(lines):
-        colour, dash, marker = STYLES[place % len(STYLES)]
+        colour, dash, _ = STYLES[place % len(STYLES)]
+        marker = markers[place % len(markers)] if markers else ""
         handles.append(
             make(
-                [],
-                [],
-                color=colour,
-                linestyle=dash,
-                label=label,
-                ms=4,
-                marker="" if values else marker,
+                [], [], color=colour, linestyle=dash, label=label, ms=4, marker=marker,
                 markerfacecolor=_fill(place, colour),
             )
-        )
+        )  # fmt: skip
     widest = max(map(len, lines))
     figure.legend(
-        handles=handles, loc="outside upper center", fontsize="small",
+        handles=handles, loc="outside upper center", fontsize="small", title=title,
         ncols=max(1, min(len(lines), 100 // (widest + 8))),
     )  # fmt: skip
+
+
+def _markers(axes: Any, x: str | None, values: Sequence[Any]) -> None:
+    """What markers say in the curves."""
     if len(values) < 2:
         return
+    make = import_module("matplotlib.lines").Line2D
     markers = [
         make([], [], color="0.3", linestyle="", marker=_marker(place), ms=5,
              label=f"{x} {value}")
         for place, value in enumerate(values)
     ]  # fmt: skip
-    upper = figure.axes[0]
-    upper.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)
+    axes.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)
 
 
 def data_name(data: str) -> str:

@@ -17,6 +17,9 @@ GRID = "grid.json"
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
 """What is known of every cell. ``wiring`` is its connection by its rule."""
+CURVES = ("test_accuracy", "train_loss", "train_accuracy")
+"""What is kept of every epoch: accuracies from 0 to 1; a training epoch's are means over it, of
+augmented images."""
 Accuracy = Literal["last", "best"]
 
 
@@ -25,7 +28,8 @@ class Row:
     """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
 
     ``accuracies`` are by seed, of the runs that are complete, from 0 to 1; ``curves`` are theirs
-    over all epochs. ``best`` says that no other cell with as many classes has a higher mean.
+    over all epochs, of each of ``CURVES``. ``best`` says that no other cell with as many classes
+    has a higher mean.
     """
 
     name: str
@@ -34,7 +38,7 @@ class Row:
     cost: int
     seeds: tuple[int, ...]
     accuracies: Mapping[int, float]
-    curves: Mapping[int, tuple[float, ...]] = field(repr=False)
+    curves: Mapping[str, Mapping[int, tuple[float, ...]]] = field(repr=False)
     errors: Mapping[int, str]
     best: bool = False
 
@@ -48,10 +52,9 @@ class Row:
         found = list(self.accuracies.values())
         return stdev(found) if len(found) > 1 else None
 
-    @property
-    def curve(self) -> list[tuple[float, float]]:
-        """Mean and deviation (0 of one run) after each epoch."""
-        epochs = zip(*self.curves.values(), strict=True) if self.curves else ()
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        """Mean and deviation (0 of one run) of one of ``CURVES`` after each epoch."""
+        epochs = zip(*self.curves[name].values(), strict=True)
         return [(fmean(each), stdev(each) if len(each) > 1 else 0.0) for each in epochs]
 
     @property
@@ -75,7 +78,7 @@ class Row:
             "best": self.best,
             "state": self.state,
             "errors": {str(seed): text for seed, text in self.errors.items()},
-            "curve": [list(point) for point in self.curve],
+            "curves": {name: [list(point) for point in self.curve(name)] for name in CURVES},
         }
 
 
@@ -124,13 +127,14 @@ def read_comparison(folder: Path, accuracy: Accuracy = "last") -> Comparison:
 def _row(folder: Path, cell: Mapping[str, Any], accuracy: Accuracy) -> Row:
     facts = cell["facts"]
     total = sum(facts["epochs"])
-    curves: dict[int, tuple[float, ...]] = {}
+    curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in CURVES}
     errors: dict[int, str] = {}
     for run in cell["runs"]:
         record = read_json(folder / run["directory"] / TRAINING) or {}
-        epochs = [float(epoch["test_accuracy"]) for epoch in record.get("epochs", [])]
+        epochs = record.get("epochs", [])
         if len(epochs) == total and run["state"] != "failed":
-            curves[run["seed"]] = tuple(epochs)
+            for name, found in curves.items():
+                found[run["seed"]] = tuple(float(epoch[name]) for epoch in epochs)
         elif run["state"] == "failed":
             errors[run["seed"]] = run["error"]
     known = {name: facts[name] for name in FACTS if name in facts}
@@ -143,7 +147,8 @@ def _row(folder: Path, cell: Mapping[str, Any], accuracy: Accuracy) -> Row:
         cost=facts["cost"],
         seeds=tuple(run["seed"] for run in cell["runs"]),
         accuracies={
-            seed: max(curve) if accuracy == "best" else curve[-1] for seed, curve in curves.items()
+            seed: max(curve) if accuracy == "best" else curve[-1]
+            for seed, curve in curves["test_accuracy"].items()
         },
         curves=curves,
         errors=errors,

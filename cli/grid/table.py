@@ -1,41 +1,16 @@
-"""The table of a comparison: for a terminal, Markdown, LaTeX and CSV."""
+"""The tables of a comparison."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
 
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
 from danetc.grid.report import FACTS, Comparison, Row, are_told_apart, telling
-from rich import box
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table as RichTable
-from rich.text import Text
+from danetc.table import Cell, Table, csv_text
 
 HEADS = {"cost": "epochs x T", "parameters": "params"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A text, and whether it is the best of those it is compared with."""
-
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Heads and rows of cells; ``right`` are the columns of numbers."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    right: frozenset[int]
+BEST = "the highest mean of those it is compared with"
 
 
 def flat(comparison: Comparison) -> Table:
@@ -55,7 +30,7 @@ def flat(comparison: Comparison) -> Table:
     numbers = {place for place, name in enumerate(names) if _numeric(rows, name)}
     first = len(names)
     return Table(
-        tuple(heads), tuple(body), frozenset({*numbers, *range(first, first + 3 + several)})
+        tuple(heads), tuple(body), frozenset({*numbers, *range(first, first + 3 + several)}), BEST
     )
 
 
@@ -107,7 +82,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
         body.append(tuple(cells))
     heads = (*names, *(HEADS[name] for name in shared), *places)
     numbers = {number for number, name in enumerate(names) if _numeric(rows, name)}
-    return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}))
+    return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}), BEST)
 
 
 def _is_best(row: Row, group: Iterable[Row]) -> bool:
@@ -134,93 +109,18 @@ def score(row: Row) -> str:
     return f"{100 * row.mean:.2f}{spread}"
 
 
-# -- forms -----------------------------------------------------------------------------------------
-
-
-def print_rich(table: Table, stream: TextIO) -> None:
-    """For a terminal, the best in bold; elsewhere with a star. As wide as its numbers are."""
-    console = Console(file=stream, highlight=False)
-    shown = RichTable(box=box.SIMPLE, pad_edge=False)
-    for place, head in enumerate(table.heads):
-        justify = "right" if place in table.right else "left"
-        shown.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    star = not console.is_terminal
-    for row in table.rows:
-        shown.add_row(
-            *(
-                Text(cell.text + ("*" if star and cell.best else ""), "bold" * cell.best)
-                for cell in row
-            )
-        )
-    wide = console.options.update(max_width=10_000)
-    console.width = max(console.width, Measurement.get(console, wide, shown).maximum)
-    console.print(shown)
-    if any(cell.best for row in table.rows for cell in row):
-        mark = "* is" if star else "in bold:"
-        console.print(f"{mark} the highest mean of those it is compared with", soft_wrap=True)
-
-
-def markdown(table: Table) -> str:
-    """A table of Markdown, the best in bold."""
-    rule = ("---:" if place in table.right else "---" for place in range(len(table.heads)))
-    lines = [table.heads, rule]
-    lines += [
-        tuple(f"**{cell.text}**" if cell.best else _plain(cell.text) for cell in row)
-        for row in table.rows
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def latex(table: Table) -> str:
-    """A tabular of the package booktabs, the best in bold."""
-    columns = "".join("r" if place in table.right else "l" for place in range(len(table.heads)))
-    lines = [f"\\begin{{tabular}}{{{columns}}}", "  \\toprule"]
-    lines.append(f"  {' & '.join(map(_latex, table.heads))} \\\\")
-    lines.append("  \\midrule")
-    for row in table.rows:
-        cells = (
-            f"\\textbf{{{_latex(cell.text)}}}" if cell.best else _latex(cell.text) for cell in row
-        )
-        lines.append(f"  {' & '.join(cells)} \\\\")
-    return "\n".join([*lines, "  \\bottomrule", "\\end{tabular}", ""])
-
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", ">": r"$>$", "<": r"$<$",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return re.sub(
-        r"[\\~^±<>&%$#_{}]", lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"), text
-    ).replace(" x ", r" $\times$ ")
-
-
 def as_csv(comparison: Comparison) -> str:
     """A line a cell: what it is, mean and deviation as shares of 1, and each seed's accuracy."""
     names = list(dict.fromkeys([*comparison.axes, *FACTS]))
     seeds = sorted({seed for row in comparison.rows for seed in row.seeds})
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["cell", *names, "parameters", "epochs_x_T", "mean", "deviation", "best", "state",
-         *(f"seed_{seed}" for seed in seeds)]
-    )  # fmt: skip
-    for row in comparison.rows:
-        writer.writerow(
-            [
-                row.name, *(row.values[name] for name in names), row.parameters, row.cost,
-                _known(row.mean), _known(row.deviation), int(row.best), row.state,
-                *(_known(row.accuracies.get(seed)) for seed in seeds),
-            ]
-        )  # fmt: skip
-    return stream.getvalue()
-
-
-def _known(value: float | None) -> float | str:
-    return "" if value is None else value
+    heads = ["cell", *names, "parameters", "epochs_x_T", "mean", "deviation", "best", "state"]
+    heads += [f"seed_{seed}" for seed in seeds]
+    body = [
+        [
+            row.name, *(row.values[name] for name in names), row.parameters, row.cost,
+            row.mean, row.deviation, int(row.best), row.state,
+            *(row.accuracies.get(seed) for seed in seeds),
+        ]
+        for row in comparison.rows
+    ]  # fmt: skip
+    return csv_text([heads, *body])

@@ -113,7 +113,7 @@ def layout_of(graph: Graph) -> Layout:
         )
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
     )
-    return Layout(graph.name, tuple(neurons), tuple(weights), stages)
+    return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages)
 
 
 def _module(scope: tuple[str, ...], *name: str) -> str:

@@ -1,16 +1,20 @@
-"""Measures as people read them: tables on a terminal."""
+"""Measures as people read them: tables of one network on a terminal, and one of several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from danetc.table import Cell
+from danetc.table import Table as ResultTable
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from danetc.runtime.measure import Layout, Measures
+    from danetc.runtime.measure.plots import Entry
 
 WIDEST = 200  # columns that a table may take
 
@@ -66,6 +70,67 @@ def totals(measures: Measures) -> list[str]:
             f"addition, {model.mac:g} pJ a multiply-accumulate; counts {counts}"
         )
     return lines
+
+
+def facts(entry: Entry) -> dict[str, int | str]:
+    """What the network is: its depth, wiring and time steps."""
+    names = ("depth", "connection", "rule", "steps")
+    return {name: getattr(entry.layout, name) for name in names}
+
+
+def overall(entries: Sequence[Entry]) -> ResultTable:
+    """A row a network with what was measured of each as a whole, as in Tables IV and V.
+
+    Of the networks of one depth and T the most stable is marked: the one whose product of dO/dV is
+    closest to 1.
+    """
+    wholes = [_whole(entry.measures) for entry in entries]
+    columns = [head for head in wholes[0] if all(head in whole for whole in wholes)]
+    best = _most_stable(entries)
+    rows = []
+    for place, (entry, whole) in enumerate(zip(entries, wholes, strict=True)):
+        cells = [Cell(entry.label), *(Cell(str(value)) for value in facts(entry).values())]
+        for head in columns:
+            value, form = whole[head]
+            cells.append(Cell(form.format(value), head == _STABILITY and place in best, value))
+        rows.append(tuple(cells))
+    heads = ("network", "depth", "connection", "rule", "T", *columns)
+    right = frozenset({1, *range(4, len(heads))})
+    return ResultTable(heads, tuple(rows), right, _BEST)
+
+
+_STABILITY = "gradient stability"
+_BEST = "the product closest to 1 among networks of the same depth and T"
+
+
+def _whole(measures: Measures) -> dict[str, tuple[float, str]]:
+    """Figures of a network as a whole by their heads, with their forms."""
+    found = {}
+    if (rates := measures.firing_rate) is not None:
+        found["firing rate"] = rates.mean_of_layers, "{:.4f}"
+    if (stability := measures.gradient_stability) is not None:
+        found[_STABILITY] = stability.overall, "{:.3g}"
+        found["a layer"] = stability.geometric_mean, "{:.4f}"
+    if (counted := measures.operations) is not None:
+        found["additions"] = counted.additions, "{:,.0f}"
+        found["MACs"] = counted.macs, "{:,.0f}"
+        found["energy, uJ"] = 1e6 * counted.energy, "{:.4g}"
+    return found
+
+
+def _most_stable(entries: Sequence[Entry]) -> set[int]:
+    """The places of those, in each group of one depth and T."""
+    groups: dict[tuple[int, int], dict[int, float]] = {}
+    for place, entry in enumerate(entries):
+        if (found := entry.measures.gradient_stability) is not None:
+            away = inf if found.log10_overall is None else abs(found.log10_overall)
+            groups.setdefault((entry.layout.depth, entry.layout.steps), {})[place] = away
+    return {
+        place
+        for group in groups.values()
+        for place, away in group.items()
+        if len(group) > 1 and away == min(group.values())
+    }
 
 
 def _table(title: str, first: str, heads: Sequence[str]) -> Table:

@@ -10,6 +10,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,6 @@ class Stopwatch(Observer):
     """Times steps from one report to the next, and asks for a stop when there are enough."""
 
     def __init__(self, stop: StopRequest) -> None:
-        self.enough = False
         self._stop = stop
         self._last: tuple[int, float] | None = None
         self._seconds: list[float] = []
@@ -192,7 +192,6 @@ class Stopwatch(Observer):
         self._last = report.epoch, now
         self._shares, self._speed = report.shares, report.images_per_second
         if len(self._seconds) >= WARM + TIMED or (self._seconds and now > self._until):
-            self.enough = True
             self._stop.request(signal.SIGINT)
 
     @property
@@ -227,20 +226,9 @@ def _timed(plan: Plan, index: int, described: Record, world: World) -> Record:
         phase, epochs=min(phase.epochs, 1 + -(-(WARM + TIMED) // described["steps_per_epoch"]))
     )
     model, _ = trial.model(replace(phase, start=None))
-    with stop:
-        try:
-            fit(
-                model,
-                plan.data,
-                short,
-                trial.settings(index),
-                observer=watch,
-                world=world,
-                stop=stop,
-            )
-        except Stopped:
-            if not world.from_first(watch.enough):
-                raise  # a signal from outside
+    # Not `with stop`: there is nothing to save, so a signal ends it at once and not after the step.
+    with suppress(Stopped):
+        fit(model, plan.data, short, trial.settings(index), observer=watch, world=world, stop=stop)
     seconds, shares, timed = world.from_first((watch.seconds, dict(watch.shares), watch.timed))
     tests = len(plan.data.test) / phase.batch
     epoch = seconds * (described["steps_per_epoch"] + tests * shares.get("forward", 0.0))

@@ -7,6 +7,7 @@ these facts in (``danetc.measuring.measure.layout_of`` makes them from a graph).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -56,9 +57,29 @@ class StageLayout:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All that can be measured of a network."""
+    """All that can be measured of a network, which runs ``steps`` time steps."""
 
     network: str
+    steps: int
     neurons: tuple[NeuronLayer, ...]
     weights: tuple[WeightLayer, ...]
     stages: tuple[StageLayout, ...]
+
+    @property
+    def depth(self) -> int:
+        """Convolutions and linear layers of the main path, as in ResNet-20."""
+        return sum(layer.main for layer in self.weights)
+
+    @property
+    def connection(self) -> str:
+        """That of its stages, or those."""
+        return _all(stage.connection for stage in self.stages)
+
+    @property
+    def rule(self) -> str:
+        """That of its stages, or those."""
+        return _all(stage.rule for stage in self.stages)
+
+
+def _all(names: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(name for name in names if name))

@@ -15,10 +15,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from danetc.grid.plot import across, data_name, draw_comparison
-from danetc.grid.report import GRID, Comparison, Row, marked, read_comparison, wiring
-from danetc.grid.table import flat, latex, markdown, pivoted
+from danetc.grid.plot import across, data_name, draw_comparison, draw_training
+from danetc.grid.report import (
+    CURVES,
+    GRID,
+    Comparison,
+    Row,
+    marked,
+    read_comparison,
+    wiring,
+)
+from danetc.grid.table import flat, pivoted
 from danetc.runtime.training.signals import StopRequest
+from danetc.table import Cell, Table, latex, markdown, show
 
 from .conftest import SMALL, Run
 from .test_train import _uncompiled  # noqa: F401
@@ -60,20 +69,23 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     log = (first.parent / "seed-0.log").read_text()
     assert len(cut) == 3 or "going on from" in log  # it was not begun anew
 
-    by_hand = []
+    by_hand: dict[str, list[list[float]]] = {name: [] for name in CURVES}
     for seed in (0, 1):
         alone = ("train", "a.danet", "--data", "digits", "--seed", seed, "--backend", "eager")
         assert danetc(*alone, *setting, "--set", "steps=2", "-o", f"alone-{seed}", "-q").status == 0
         record = json.loads((tmp_path / f"alone-{seed}" / "training.json").read_text())
-        by_hand.append([epoch["test_accuracy"] for epoch in record["epochs"]])
+        for name, curves in by_hand.items():
+            curves.append([epoch[name] for epoch in record["epochs"]])
     told = danetc("compare", "--only-report", "-o", "out", "--json")
     (cell,) = json.loads(told.out)["cells"]
-    last = np.array(by_hand)[:, -1]
+    last = np.array(by_hand["test_accuracy"])[:, -1]
     assert [cell["accuracies"][str(seed)] for seed in (0, 1)] == last.tolist()
     assert cell["mean"] == pytest.approx(np.mean(last))
     assert cell["deviation"] == pytest.approx(np.std(last, ddof=1))
-    assert np.array(cell["curve"])[:, 0] == pytest.approx(np.mean(by_hand, axis=0))
-    assert np.array(cell["curve"])[:, 1] == pytest.approx(np.std(by_hand, axis=0, ddof=1))
+    for name, curves in by_hand.items():
+        assert np.array(cell["curves"][name])[:, 0] == pytest.approx(np.mean(curves, axis=0))
+        spread = np.std(curves, axis=0, ddof=1)
+        assert np.array(cell["curves"][name])[:, 1] == pytest.approx(spread)
     assert cell["epochs_x_T"] == 6
 
     # What is done is not done again, and not under other settings.
@@ -136,6 +148,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
 
 def row(connection: str, rule: str, depth: int, classes: int, *curves: list[float]) -> Row:
     found = {seed: tuple(curve) for seed, curve in enumerate(curves)}
+    losses = {seed: tuple(depth / 20 - value for value in curve) for seed, curve in found.items()}
     name = f"{connection}_{rule}_r{depth}"
     return Row(
         name=f"{name},classes={classes}",
@@ -147,7 +160,7 @@ def row(connection: str, rule: str, depth: int, classes: int, *curves: list[floa
         cost=300,
         seeds=(0, 1),
         accuracies={seed: curve[-1] for seed, curve in found.items()},
-        curves=found,
+        curves={"test_accuracy": found, "train_accuracy": found, "train_loss": losses},
         errors={},
     )  # fmt: skip
 
@@ -214,6 +227,15 @@ def test_tables_for_papers() -> None:
     assert text.count(r"\\") == 7
 
 
+def test_numbers_of_tables() -> None:
+    table = Table(("a_b", "n"), ((Cell("x|y"), Cell("5.2e-14", True, 5.21e-14)),), frozenset({1}))
+    assert r"\textbf{$5.2 \times 10^{-14}$} \\" in latex(table)
+    assert markdown(table).splitlines()[2] == "| x\\|y | **5.2e-14** |"
+    stream = io.StringIO()
+    show(table, "csv", stream)
+    assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
+
+
 def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
     names = ("network", "connection", "rule", "classes", "parameters", "recipe")
     facts = {"depth": 20, "steps": [1, 4], "epochs": [2, 1], "cost": 6}
@@ -232,7 +254,8 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / GRID).write_text(json.dumps(record))
     folder = tmp_path / "cell" / "seed-3"
     folder.mkdir(parents=True)
-    epochs = [{"test_accuracy": value} for value in (0.25, 0.5, 0.375)]
+    names = ("test_accuracy", "train_accuracy", "train_loss")
+    epochs = [dict.fromkeys(names, value) for value in (0.25, 0.5, 0.375)]
     (folder / "training.json").write_text(json.dumps({"epochs": epochs}))
     for accuracy, value in (("last", "0.375"), ("best", "0.5")):
         told = danetc(
@@ -253,16 +276,57 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("x", [None, "classes", "wiring"])
-def test_the_figure_has_a_panel_for_each_number_of_classes(tmp_path: Path, x: str | None) -> None:
+@pytest.mark.parametrize("draw", [draw_comparison, draw_training])
+def test_figures_are_the_same_each_time(tmp_path: Path, draw: Any, x: str | None) -> None:
     pytest.importorskip("matplotlib")
     found = comparison()
     assert across(found, x) == (x or "depth")
-    place = tmp_path / "accuracy.svg"
-    assert draw_comparison(found, place, x)
+    place = tmp_path / "figure.svg"
+    assert draw(found, place, x)
     again = tmp_path / "again.svg"
-    draw_comparison(found, again, x)
+    draw(found, again, x)
     assert place.read_bytes() == again.read_bytes()
-    assert not draw_comparison(Comparison("digits", ("network",), "last", ()), place)
+    assert not draw(Comparison("digits", ("network",), "last", ()), place)
+
+
+def texts_and_lines(draw: Any, found: Comparison, x: str | None) -> tuple[list[str], list[Any]]:
+    """Titles of the panels from left to right and down, and the y values of the lines in each."""
+    figures: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("danetc.grid.plot.save_figure", lambda figure, path: figures.append(figure))
+        assert draw(found, Path("unused.svg"), x)
+    axes = figures[0].axes
+    return [each.get_title() for each in axes], [
+        [[float(y) for y in line.get_ydata()] for line in each.lines] for each in axes
+    ]
+
+
+def test_training_has_a_pair_of_panels_for_each_network() -> None:
+    """As in Fig. 11: loss above accuracy, a line for each depth."""
+    pytest.importorskip("matplotlib")
+    found = comparison()
+    titles, lines = texts_and_lines(draw_training, found, None)
+    wirings = ("origin", "origin by densely_additive", "sew")
+    wanted = [f"{each}, {count} classes" for count in (5, 20) for each in wirings]
+    assert [title for title in titles if title] == wanted
+    assert len(lines) == 12
+    assert all(len(panel) == 2 for panel in lines)
+    row = found.rows[1]  # Origin of depth 56 with 5 classes
+    assert (row.values["depth"], row.values["classes"]) == (56, 5)
+    losses = np.mean(list(row.curves["train_loss"].values()), axis=0)
+    shares = np.mean(list(row.curves["train_accuracy"].values()), axis=0)
+    assert lines[0][1] == pytest.approx(losses)
+    assert lines[3][1] == pytest.approx(100 * shares)
+
+
+def test_training_of_networks_that_differ_in_no_number_is_one_pair() -> None:
+    pytest.importorskip("matplotlib")
+    rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
+    titles, lines = texts_and_lines(
+        draw_training, Comparison("d", ("network",), "last", rows), None
+    )
+    assert titles == ["", ""]
+    assert [len(panel) for panel in lines] == [3, 3]
 
 
 @pytest.mark.parametrize(

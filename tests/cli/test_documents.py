@@ -11,7 +11,7 @@ import pytest
 from danetc.main import program
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/training.md")
+DOCUMENTS = ("README.md", "docs/training.md", "docs/paper.md")
 
 
 def commands(document: str) -> list[list[str]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import danetc as package
@@ -51,6 +54,22 @@ def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
         assert phase["timed_steps"] == TIMED
         assert phase["seconds"] > phase["epochs"] * 15 * phase["seconds_per_step"]
     assert record["seconds"] == pytest.approx(first["seconds"] + second["seconds"])
+
+
+def test_a_signal_ends_it_at_once(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+
+    def fit(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)  # a step that takes long
+
+    monkeypatch.setattr("danetc.training.dry_run.fit", fit)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    assert result.status == 130
+    assert "interrupted" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
 
 
 def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:

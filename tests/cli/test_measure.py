@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -91,8 +94,33 @@ def test_several_are_told_apart(danetc: Run, small: Path, tmp_path: Path) -> Non
     assert done.status == 0
     assert "small: 32 images" in done.out
     assert "other: 32 images" in done.out
+    assert "all networks" in done.out
     same = danetc("measure", small, small, *QUICK, "--only", "firing-rate")
     assert same.out.count(f"{small}: 32 images") == 2
+
+
+def test_several_in_one_table_as_in_tables_4_and_5(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.danet"
+    other.write_text(small.read_text().replace("origin by densely_additive", "sew"))
+    asked = ("measure", small, other, *QUICK, "--only", "gradient-stability,firing-rate")
+    measured = json.loads(danetc(*asked, "--json").out)["measured"]
+    rows = list(csv.DictReader(io.StringIO(danetc(*asked, "--format", "csv").out)))
+    assert [row["network"] for row in rows] == ["small", "other"]
+    assert [row["connection"] for row in rows] == ["origin", "sew"]
+    assert [row["rule"] for row in rows] == ["densely_additive", "chain"]
+    assert {row["depth"] for row in rows} == {"6"}  # stem, two blocks of two, linear
+    for row, found in zip(rows, measured, strict=True):
+        layers = [each for each in found["gradient_stability"]["layers"] if each["main"]]
+        product = math.prod(each["stability"] for each in layers)
+        assert float(row["gradient stability"]) == pytest.approx(product, rel=1e-6)
+        assert float(row["a layer"]) == pytest.approx(product ** (1 / len(layers)), rel=1e-6)
+        rates = [each["rate"] for each in found["firing_rate"]["layers"] if each["main"]]
+        assert float(row["firing rate"]) == pytest.approx(sum(rates) / len(rates), rel=1e-6)
+    away = [abs(math.log(float(row["gradient stability"]))) for row in rows]
+    lines = danetc(*asked, "--format", "markdown").out.splitlines()[2:]
+    assert ["**" in line for line in lines] == [each == min(away) for each in away]
 
 
 def test_a_model_that_was_only_built(danetc: Run, small: Path, tmp_path: Path) -> None:
