@@ -29,8 +29,9 @@ from common import (
     seconds,
 )
 from danetc.benchmark import Contestant
-from danetc.plots import WITHOUT, can_plot, plot_lines
+from danetc.plots import plot_lines
 from danetc.runtime.bench import TrainingStep, middle, race
+from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.runtime.memory import peak_bytes, saved_bytes
 
 TIMES = (1, 2, 4, 8)

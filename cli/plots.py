@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
+from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, save_figure
 
 if TYPE_CHECKING:
     from danetc.benchmark import Report
 
 FORMATS = (".svg", ".png")
-WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
-
-
-def can_plot() -> bool:
-    return find_spec("matplotlib") is not None
 
 
 def check_plot(path: Path) -> None:
@@ -53,7 +48,7 @@ def plot_report(report: Report, path: Path) -> None:
         f"{report.network}, T = {report.steps}, N = {report.conditions.images}: "
         f"a training step relative to {report.base}"
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_lines(
@@ -65,13 +60,14 @@ def plot_lines(
         raise UserError(WITHOUT)
     figure = _figure(len(panels), height=3.2, width=3.8)
     for axes, (title, across, up, lines) in zip(_panels(figure, len(panels)), panels, strict=True):
-        for name, (x, y) in lines.items():
-            axes.plot(x, y, marker="o", label=name)
+        for place, (name, (x, y)) in enumerate(lines.items()):
+            colour, dash, marker = STYLES[place % len(STYLES)]
+            axes.plot(x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=name)
         axes.set(title=title, xlabel=across, ylabel=up)
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _figure(count: int, height: float, width: float) -> Any:
@@ -86,9 +82,3 @@ def _panels(figure: Any, count: int) -> list[Any]:
 
 def _colour(name: str) -> str:
     return "tab:blue" if name.startswith("danetc ") else "0.6"
-
-
-def _save(figure: Any, path: Path) -> None:
-    # Without the date, so that the same figures make the same file.
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-    figure.savefig(path, dpi=150, metadata=metadata)

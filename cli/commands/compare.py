@@ -195,7 +195,7 @@ def _report(
     from danetc.grid.plot import across, draw_comparison, draw_training
     from danetc.grid.report import read_comparison
     from danetc.grid.table import as_csv, flat, pivoted
-    from danetc.plots import can_plot
+    from danetc.runtime.measure.plots import can_plot
     from danetc.table import show
 
     comparison = read_comparison(output, accuracy)
