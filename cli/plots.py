@@ -64,7 +64,8 @@ def plot_lines(
             colour, dash, marker = STYLES[place % len(STYLES)]
             axes.plot(x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=name)
         axes.set(title=title, xlabel=across, ylabel=up)
-        axes.set_ylim(bottom=0)
+        highest = max((value for _, y in lines.values() for value in y), default=1)
+        axes.set_ylim(0, 1.06 * highest)
         axes.set_xlim(left=0)
         axes.legend(fontsize="small")
     save_figure(figure, path)
