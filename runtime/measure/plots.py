@@ -341,6 +341,6 @@ def _figure(height: float, width: float) -> Any:
 def save_figure(figure: Any, path: Path) -> None:
     """Without date and with fixed names inside, so that the same figures make the same file."""
     matplotlib = import_module("matplotlib")
-    metadata = {"Date": None} if path.suffix == ".svg" else None
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
     with matplotlib.rc_context({"svg.hashsalt": "danetc"}):
         figure.savefig(path, dpi=150, metadata=metadata)
