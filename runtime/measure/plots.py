@@ -151,24 +151,33 @@ def gradients(entries: Sequence[Entry]) -> Any:
 
 
 def values(entries: Sequence[Entry]) -> Any:
-    """What blocks pass on: least to most in grey, one deviation around the mean in black."""
-    figure, panels = _panels(entries)
+    """What blocks pass on: least to most in grey, one deviation around the mean in black.
+
+    Spikes, counts and real numbers differ too much in range for one y axis.
+    """
+    figure, panels = _panels(entries, shared=False)
     for axes, entry in zip(panels, entries, strict=True):
         found = entry.measures.values
         assert found is not None
         axes.use_sticky_edges = False  # bars may begin below the rest
+        blocks = [block for stage in found.stages for block in stage.blocks]
+        x = range(1, len(blocks) + 1)
+        least, most, means = ([getattr(b, n) for b in blocks] for n in ("least", "most", "mean"))
+        heights = [high - low for low, high in zip(least, most, strict=True)]
+        axes.bar(x, heights, 0.7, least, color="0.8", label="least to most")
+        axes.vlines(
+            x, [max(block.mean - block.std, block.least) for block in blocks],
+            [min(block.mean + block.std, block.most) for block in blocks],
+            color="black", linewidth=1.5, label="one deviation around the mean",
+        )  # fmt: skip
+        axes.plot(x, means, "o", color="black", ms=3, label="mean")
         place = 0
         for stage in found.stages:
-            for block in stage.blocks:
-                place += 1
-                axes.bar(place, block.most - block.least, 0.7, block.least, color="0.8")
-                low, high = block.mean - block.std, block.mean + block.std
-                ends = max(low, block.least), min(high, block.most)
-                axes.vlines(place, *ends, color="black", linewidth=1.5)
-                axes.plot(place, block.mean, "o", color="black", ms=3)
+            place += len(stage.blocks)
             axes.axvline(place + 0.5, color="0.5", linewidth=0.6, linestyle=":")
         axes.axhline(0, color="0.4", linewidth=0.8)
         _panel(axes, entry, "output of the block", place, "block (dotted: end of a stage)")
+    _legend(figure, panels)
     return figure
 
 
@@ -323,12 +332,12 @@ def _layers_and_bars(entries: Sequence[Entry]) -> tuple[Any, Any, Any | None]:
     return figure, left, right
 
 
-def _panels(entries: Sequence[Entry]) -> tuple[Any, list[Any]]:
-    """A panel an entry, two in a row."""
+def _panels(entries: Sequence[Entry], *, shared: bool = True) -> tuple[Any, list[Any]]:
+    """A panel an entry, two in a row, with one y axis where it is ``shared``."""
     columns = min(2, len(entries))
     rows = ceil(len(entries) / columns)
     figure = _figure(rows * _PANEL[1], columns * _PANEL[0])
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=shared).flat)
     for unused in panels[len(entries) :]:
         unused.set_axis_off()
     return figure, panels[: len(entries)]
