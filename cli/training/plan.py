@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +119,18 @@ INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minu
 """Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
 
 
+def _tell_of_workers(workers: int, note: Note) -> None:
+    """Where more processes read data than there are cores for them."""
+    cores = len(os.sched_getaffinity(0))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if workers * local > cores:
+        each = f" for each of {local} processes" if local > 1 else ""
+        note(
+            f"the recipe has {workers} workers read data{each}, and this process may use {cores} "
+            f"cores; --set recipe.workers={max(1, cores // local)} may be faster"
+        )
+
+
 def make_plan(
     request: Request, world: World, note: Note, opening: Callable[..., DataSet] = open_data
 ) -> Plan:
@@ -146,6 +159,7 @@ def make_plan(
     }
     if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
         note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
+    _tell_of_workers(recipe.workers, note)
     for name, chosen in policies.items():
         if chosen.plan is not None:
             note(f"memory of phase {name}: {chosen}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -106,17 +107,19 @@ class Batches:
         self._loader: DataLoader[Batch | str] | None = None
         # (Rows of a tensor are taken faster than they are handed from process to process.)
         if workers and not (self._fetcher.at_once and not transform.random):
-            self._loader = DataLoader(
-                self._fetcher,
-                batch_sampler=self._jobs,
-                num_workers=workers,
-                collate_fn=_same,
-                worker_init_fn=_begin_worker,
-                persistent_workers=True,
-                prefetch_factor=PREFETCH,
-                pin_memory=pin,
-                generator=torch.Generator().manual_seed(0),  # else it draws from the global state
-            )
+            with warnings.catch_warnings():  # whoever asks for workers knows the cores
+                warnings.filterwarnings("ignore", message="This DataLoader will create")
+                self._loader = DataLoader(
+                    self._fetcher,
+                    batch_sampler=self._jobs,
+                    num_workers=workers,
+                    collate_fn=_same,
+                    worker_init_fn=_begin_worker,
+                    persistent_workers=True,
+                    prefetch_factor=PREFETCH,
+                    pin_memory=pin,
+                    generator=torch.Generator().manual_seed(0),  # else it draws from the global one
+                )
         self.unreadable: dict[str, None] = {}
         """The samples that were left out so far, each as the message that names it."""
 

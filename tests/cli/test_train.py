@@ -82,6 +82,18 @@ def test_json_goes_to_output_and_progress_to_the_other_stream(danetc: Run, quick
     assert again.err == ""
 
 
+def test_more_workers_than_cores_are_told(
+    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("train", quick, "--data", "digits", "-q", "--set", "recipe.workers=2")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    assert danetc(*arguments, "-o", "a").err == ""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    told = danetc(*arguments, "-o", "b").err
+    assert told.startswith("note: the recipe has 2 workers read data, and this process may use 1 ")
+    assert "--set recipe.workers=1" in told
+
+
 def test_the_same_seed_gives_the_same_weights(danetc: Run, quick: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 4), ("b", 4), ("c", 5)):
         danetc("train", quick, "--data", "digits", "--seed", seed, "-o", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,14 @@ def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> Non
     next(left)  # an epoch that is left in the middle
     assert_same(list(batches.epoch(5)), collect(source, epoch=5))
     batches.close()
+
+
+def test_torch_does_not_count_cores_a_second_time(source: Source) -> None:
+    """The plan of a training tells where there are more workers than cores."""
+    workers = 4 * len(os.sched_getaffinity(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Batches(source, RANDOM, batch=16, seed=5, train=True, workers=workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
