@@ -47,9 +47,15 @@ def test_every_command_is_shown(command: str) -> None:
     assert f"danetc {command} " in README
 
 
-def test_every_file_that_is_linked_exists() -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/training.md", "docs/paper.md", "results/README.md"]
+)
+def test_everything_that_is_linked_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?://)([^)]+)\)", text)
+    assert targets
+    for target in targets:
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def words(svg: str) -> list[str]:
