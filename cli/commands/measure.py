@@ -148,7 +148,7 @@ def command(
     trained on; hooks change no number.
     """
     from danetc.measuring.data import open_subject
-    from danetc.measuring.report import facts, overall, print_measures
+    from danetc.measuring.report import WHOLE, facts, overall, print_measures
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
     from danetc.table import show
@@ -159,6 +159,12 @@ def command(
 
             hint = did_you_mean(name, MEASURES) or f"there are {', '.join(MEASURES)}"
             raise click.UsageError(f"there is no measure {name}; {hint}")
+    form = "json" if as_json else form
+    whole = not only or bool({*only} & {*WHOLE})
+    if not whole and form not in ("table", "json"):
+        raise click.UsageError(
+            f"--format {form} is a table of whole networks, of which {', '.join(WHOLE)} have figures"
+        )
     standard = (addition, mac) == (HOROWITZ_45NM.addition, HOROWITZ_45NM.mac)
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
     if output is not None:  # before anything is measured, so that nothing is lost
@@ -199,7 +205,7 @@ def command(
     }
     if output is not None:
         _write(output, record, entries)
-    if as_json or form == "json":
+    if form == "json":
         click.echo(json.dumps(record, indent=2, allow_nan=False))
         return
     if form != "table":
@@ -208,7 +214,7 @@ def command(
     for entry in entries:
         click.echo(_headline(entry.label, entry.measures, data, split))
         print_measures(entry.measures, entry.layout)
-    if len(entries) > 1:
+    if whole and len(entries) > 1:
         click.echo("all networks")
         show(overall(entries), form, sys.stdout)
 

@@ -99,6 +99,8 @@ def overall(entries: Sequence[Entry]) -> ResultTable:
     return ResultTable(heads, tuple(rows), right, _BEST)
 
 
+WHOLE = ("firing-rate", "gradient-stability", "operations")
+"""The measures that give a figure of the whole network."""
 _STABILITY = "gradient stability"
 _BEST = "the product closest to 1 among networks of the same depth and T"
 
