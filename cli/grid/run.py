@@ -1,7 +1,7 @@
 """Training the cells of a grid, each run in a process of its own.
 
-A run that fails ends alone: its error is noted and the others go on. Its output is in ``seed-K.log``
-beside its directory.
+A run that fails ends alone: its error is noted and the others go on. Its output is in
+``log-seed-K.txt`` beside its directory.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ class _Process:
         self.run, self.number = run, number
         self.epochs = 0 if run.state == "changed" else len(epochs_of(run.path))
         self._seen = _changed_at(run.path)
-        self._log = run.path.with_name(f"{run.path.name}.log")
+        # Not seed-K.log: `danetc measure grid/CELL/seed-*` shall name runs alone.
+        self._log = run.path.with_name(f"log-{run.path.name}.txt")
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._began = time.monotonic()
         self._asked = False
