@@ -66,7 +66,13 @@ def test_a_signal_ends_it_at_once(
         time.sleep(60)  # a step that takes long
 
     monkeypatch.setattr("danetc.training.dry_run.fit", fit)
-    result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a job in the background has none
+    try:
+        result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.status == 130
     assert "interrupted" in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
