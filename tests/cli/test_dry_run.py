@@ -66,9 +66,8 @@ def test_a_signal_ends_it_at_once(
         time.sleep(60)  # a step that takes long
 
     monkeypatch.setattr("danetc.training.dry_run.fit", fit)
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a job in the background has none
+    # A job in the background begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
     finally:
