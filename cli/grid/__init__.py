@@ -1,4 +1,4 @@
-"""``danetc compare``: a grid of trainings, from axes to a table and a figure.
+"""``danetc compare``: a grid of trainings, from axes to tables and figures.
 
 =============== ==================================================================
 cells.py        specs, axes and the cells that their values make
@@ -8,7 +8,7 @@ process.py      one of them, in a process of its own
 show.py         how the grid shows itself meanwhile
 comparison.py   all of it, from the command's arguments to trained cells
 report.py       what came out: a row for each cell, read from its folder
-table.py        the rows for a terminal, Markdown, LaTeX and CSV
-plot.py         the rows as a figure
+table.py        the rows as tables
+plot.py         the rows as figures
 =============== ==================================================================
 """
