@@ -273,19 +273,15 @@ def _measure(
 
 
 def _labels(subjects: list[Subject]) -> list[str]:
-    """What each is called: its network; its directory or file where networks share a name."""
     from danetc.compiler.graph import Graph
+    from danetc.labels import told_apart
 
     names = []
     for subject in subjects:
         graph = subject.model.topology
         assert isinstance(graph, Graph)
         names.append(graph.name)
-    sources = [subject.source for subject in subjects]
-    for labels in (names, [Path(source).resolve().stem for source in sources]):
-        if len(set(labels)) == len(labels):
-            return labels
-    return sources
+    return told_apart(names, [subject.source for subject in subjects])
 
 
 def _headline(label: str, measures: Measures, data: str, split: str) -> str:

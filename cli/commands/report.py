@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Show runs side by side on one HTML page.
 
-    A RUN is a directory that `train` or `build` wrote; one of trials stands for all of them. The
-    page shows the networks on every level, with firing rates or gradient stability as colour,
+    A RUN is a directory that `train` or `build` wrote; one of trials stands for all of them, and so
+    does a folder of `compare`. The page shows the networks on every level, with firing rates or gradient stability as colour,
     curves, tables and specs. It loads nothing, so it can be mailed and opened from a file.
 
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data
@@ -83,13 +83,13 @@ def command(
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
+    if bare := sum(run.measures is None for run in runs):
+        click.echo(
+            f"note: runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
+            "--data measures them",
+            err=True,
+        )
     for run in runs:
-        if run.measures is None:
-            click.echo(
-                f"note: {run.path} has no measures.json, so its pictures have no colours; --data "
-                "measures it",
-                err=True,
-            )
         for note in run.notes:
             click.echo(f"note: {run.path}: {note}", err=True)
     click.echo(

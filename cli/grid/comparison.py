@@ -13,10 +13,10 @@ import click
 from danetc.errors import UserError
 from danetc.grid.cells import Axis, Cell, find_networks, make_cells
 from danetc.grid.plan import Run, check_cells, epochs_of, refuse_changed
-from danetc.grid.report import FORMAT, GRID
+from danetc.grid.report import FORMAT
 from danetc.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.grid.show import GridProgress
-from danetc.model_directory import LOCK
+from danetc.model_directory import GRID, LOCK
 from danetc.report import print_table
 from danetc.runtime.checkpoint import save_json
 from danetc.runtime.training.distributed import under_torchrun

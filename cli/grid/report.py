@@ -9,11 +9,9 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from danetc.errors import UserError
-from danetc.model_directory import TRAINING
+from danetc.model_directory import GRID, TRAINING
 from danetc.training.directory import read_json
 
-GRID = "grid.json"
-"""The cells of the last command, and what became of their runs."""
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
 """What is known of every cell. ``wiring`` is its connection by its rule."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
-from danetc.model_directory import RUN, SPEC, TRAINING, WEIGHTS, read_graph, read_summary
+from danetc.labels import told_apart
+from danetc.model_directory import GRID, RUN, SPEC, TRAINING, WEIGHTS, read_graph, read_summary
 
 MEASURES, TRIALS = "measures.json", "trials.json"
 MEASURES_FORMAT = 1
@@ -41,7 +42,7 @@ class Run:
 
 
 def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[Run]:
-    """The runs in these directories; a directory of trials stands for each of its trials.
+    """The runs in these directories; one of trials stands for each of them, and so does a grid's.
 
     ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
     run's directory is taken from there first. Raises UserError.
@@ -56,10 +57,13 @@ def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[Run]
             raise UserError(
                 f"measures of {entry.get('source')} are given, which is none of the runs"
             )
-    return [replace(run, label=label) for run, label in zip(runs, _labels(runs), strict=True)]
+    labels = told_apart([run.graph.name for run in runs], [run.path for run in runs])
+    return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
 def _trials(path: Path) -> list[Path]:
+    if (path / GRID).is_file():
+        return _of_grid(path)
     if not (path / TRIALS).is_file():
         return [path]
     trials = sorted(path.glob("seed-*"), key=lambda each: (len(each.name), each.name))
@@ -68,14 +72,17 @@ def _trials(path: Path) -> list[Path]:
     return trials
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """What each is called: its network; its directory where networks share a name."""
-    names = [run.graph.name for run in runs]
-    folders = [run.path.resolve().name for run in runs]
-    for labels in (names, folders):
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(run.path) for run in runs]
+def _of_grid(folder: Path) -> list[Path]:
+    """The runs of a grid that are begun, in its order."""
+    record = _json(folder / GRID) or {}
+    try:
+        places = [folder / run["directory"] for cell in record["cells"] for run in cell["runs"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / GRID} is damaged: it names no runs") from error
+    found = [place for place in places if (place / RUN).is_file()]
+    if not found:
+        raise UserError(f"{folder} holds no run yet")
+    return found
 
 
 Entry = tuple[Path, Mapping[str, Any], str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from danetc.compiler.facts import on_main_path, summarise
@@ -40,7 +40,8 @@ _RESULTS = (
 
 
 def results(runs: Sequence[Run]) -> Table:
-    """A row a run: what it has come to. ``-`` stands where something was not trained or measured."""
+    """A row a run: what it has come to. ``-`` stands where something was not trained or measured;
+    what is known of no run has no column."""
     rows = []
     for index, run in enumerate(runs):
         facts = summarise(run.graph)
@@ -66,7 +67,11 @@ def results(runs: Sequence[Run]) -> Table:
             _cell("{:.4g}", None if energy is None else 1e6 * energy),
         )
         rows.append(Row(run.label, cells, index))
-    return Table("What each run has come to", _RESULTS, tuple(rows))
+    known = [place for place, cells in enumerate(zip(*(r.cells for r in rows), strict=True))
+             if set(cells) != {"-"}]  # fmt: skip
+    heads = (_RESULTS[0], *(_RESULTS[place + 1] for place in known))
+    kept = (replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows)
+    return Table("What each run has come to", heads, tuple(kept))
 
 
 def _cell(form: str, value: object) -> str:

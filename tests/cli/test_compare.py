@@ -18,7 +18,6 @@ import pytest
 from danetc.grid.plot import across, data_name, draw_comparison, draw_training
 from danetc.grid.report import (
     CURVES,
-    GRID,
     Comparison,
     Row,
     marked,
@@ -26,6 +25,7 @@ from danetc.grid.report import (
     wiring,
 )
 from danetc.grid.table import flat, pivoted
+from danetc.model_directory import GRID
 from danetc.runtime.training.signals import StopRequest
 from danetc.table import Cell, Table, latex, markdown, show
 

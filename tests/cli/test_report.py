@@ -93,9 +93,10 @@ def test_a_run_without_measures_says_how_to_get_them(
 ) -> None:
     result = danetc("report", built, "-o", "a.html")
     assert result.status == 0
-    assert "no measures.json" in result.err
+    assert "without measures.json, whose pictures have no colours: 1 of 1" in result.err
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert f"danetc report {built} --data DATA" in page
+    assert f"danetc measure {built} --data DATA" in page
+    assert "firing rate" not in _Texts(page).texts  # a column of nothing
     assert "built, not trained" in page
     assert "<option" not in page.split('id="topology"')[1]  # there is nothing to choose from
 
@@ -124,6 +125,33 @@ def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None
     assert status == 0
     assert "danetc.report_page.page" in modules
     assert "torch" not in modules
+
+
+def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "grid"
+    cells = [
+        {"runs": [{"directory": f"a,depth={depth}/seed-{seed}"} for seed in (0, 1)]}
+        for depth in (56, 20)
+    ]
+    for depth, seed in ((56, 0), (20, 0), (20, 1)):
+        run = grid / f"a,depth={depth}" / f"seed-{seed}"
+        shutil.copytree(trained, run)
+        (run / "measures.json").unlink(missing_ok=True)
+    (grid / "grid.json").write_text(json.dumps({"cells": cells}))
+    result = danetc("report", grid, "-o", "a.html", "--json")
+    assert result.status == 0
+    assert [run["label"] for run in json.loads(result.out)["runs"]] == [
+        "a,depth=56/seed-0", "a,depth=20/seed-0", "a,depth=20/seed-1",
+    ]  # fmt: skip
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count("have no colours") == 1  # not once for each
+    shutil.rmtree(grid / "a,depth=56")
+    shutil.rmtree(grid / "a,depth=20")
+    for text, message in ((json.dumps({"cells": cells}), "holds no run yet"), ("{}", "no runs")):
+        (grid / "grid.json").write_text(text)
+        result = danetc("report", grid, "-o", "b.html")
+        assert result.status == 1
+        assert message in result.err
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
