@@ -19,6 +19,7 @@ from danetc.report_page.values import MEASURES, STEPS, Measure, Scale, scale_of
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that
 
 
@@ -44,7 +45,7 @@ def make_page(runs: Sequence[Run]) -> str:
     template = _environment().from_string(_file("page.html.j2"))
     return template.render(
         version=__version__,
-        title=", ".join(run.label for run in runs),
+        title=_title(runs),
         runs=runs,
         drawn=drawn,
         levels=list(LEVELS),
@@ -66,6 +67,13 @@ def make_page(runs: Sequence[Run]) -> str:
         policy=_policy(style, script),
         chart=chart,
     )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    """What the runs are called, or of which networks they are where they are many."""
+    if len(runs) <= MOST_NAMED:
+        return ", ".join(run.label for run in runs)
+    return f"{len(runs)} runs of {', '.join(dict.fromkeys(run.graph.name for run in runs))}"
 
 
 def _check(run: Run) -> None:

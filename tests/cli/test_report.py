@@ -127,6 +127,17 @@ def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None
     assert "torch" not in modules
 
 
+def test_many_runs_are_named_by_their_networks(built: Path, tmp_path: Path) -> None:
+    for seed in range(7):
+        shutil.copytree(built, tmp_path / f"seed-{seed}")
+    few, many = (
+        _Texts(make_page(open_runs([tmp_path / f"seed-{seed}" for seed in range(count)]))).texts
+        for count in (2, 7)
+    )
+    assert "seed-0, seed-1" in few
+    assert "7 runs of other" in many
+
+
 def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Path) -> None:
     grid = tmp_path / "grid"
     cells = [
