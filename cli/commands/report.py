@@ -40,8 +40,9 @@ def command(
     """Show runs side by side on one HTML page.
 
     A RUN is a directory that `train` or `build` wrote; one of trials stands for all of them, and so
-    does a folder of `compare`. The page shows the networks on every level, with firing rates or gradient stability as colour,
-    curves, tables and specs. It loads nothing, so it can be mailed and opened from a file.
+    does a folder of `compare`. The page shows the networks on every level, with firing rates or
+    gradient stability as colour, curves, tables and specs. It loads nothing, so it can be mailed and
+    opened from a file.
 
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data
     they are taken now where they are missing, and kept there.
