@@ -27,12 +27,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and rows of cells; ``right`` are the columns of numbers, ``best`` says what marks mean."""
+    """Heads and rows of cells; ``right`` are the columns of numbers, ``mark`` says what the best are."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     right: frozenset[int]
-    best: str = "the best of those it is compared with"
+    mark: str = "the best of those it is compared with"
 
 
 def show(table: Table, form: str, stream: TextIO) -> None:
@@ -70,8 +70,8 @@ def print_rich(table: Table, stream: TextIO) -> None:
     console.width = max(console.width, Measurement.get(console, wide, shown).maximum)
     console.print(shown)
     if any(cell.best for row in table.rows for cell in row):
-        mark = "* is" if star else "in bold:"
-        console.print(f"{mark} {table.best}", soft_wrap=True)
+        told = "* is" if star else "in bold:"
+        console.print(f"{told} {table.mark}", soft_wrap=True)
 
 
 def markdown(table: Table) -> str:

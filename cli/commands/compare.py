@@ -1,4 +1,4 @@
-"""``danetc compare``: a grid of trainings, one table and one figure of what they come to."""
+"""``danetc compare``: a grid of trainings, one table and two figures of what they come to."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _columns(
     help="Make columns of axes or facts: network, connection, rule, wiring (connection by rule), "
     "depth, classes, recipe, T.",
 )
-@click.option("--x", metavar="NAME", help="What the figure is drawn over.  [default: the depth]")
+@click.option("--x", metavar="NAME", help="What the figures compare along.  [default: the depth]")
 @click.option(
     "--plot",
     metavar="OUT.svg|OUT.png",
@@ -206,7 +206,7 @@ def _report(
             if draw(comparison, place, x):
                 click.echo(f"figure: {place}", err=True)
     else:
-        click.echo("note: there is no figure: pip install 'danetc[plot]'", err=True)
+        click.echo("note: there are no figures: pip install 'danetc[plot]'", err=True)
     match form:
         case "json":
             click.echo(json.dumps(comparison.as_dict(), indent=2, allow_nan=False))

@@ -107,7 +107,8 @@ class Batches:
         self._loader: DataLoader[Batch | str] | None = None
         # (Rows of a tensor are taken faster than they are handed from process to process.)
         if workers and not (self._fetcher.at_once and not transform.random):
-            with warnings.catch_warnings():  # whoever asks for workers knows the cores
+            with warnings.catch_warnings():
+                # Of more workers than cores, which a training's plan tells in its own words.
                 warnings.filterwarnings("ignore", message="This DataLoader will create")
                 self._loader = DataLoader(
                     self._fetcher,

@@ -72,14 +72,14 @@ class Layout:
 
     @property
     def connection(self) -> str:
-        """That of its stages, or those."""
-        return _all(stage.connection for stage in self.stages)
+        """Of its stages; where they differ, all with slashes between them."""
+        return _joined(stage.connection for stage in self.stages)
 
     @property
     def rule(self) -> str:
-        """That of its stages, or those."""
-        return _all(stage.rule for stage in self.stages)
+        """Of its stages, in the same way."""
+        return _joined(stage.rule for stage in self.stages)
 
 
-def _all(names: Iterable[str]) -> str:
+def _joined(names: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(name for name in names if name))

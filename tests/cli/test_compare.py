@@ -254,8 +254,7 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / GRID).write_text(json.dumps(record))
     folder = tmp_path / "cell" / "seed-3"
     folder.mkdir(parents=True)
-    names = ("test_accuracy", "train_accuracy", "train_loss")
-    epochs = [dict.fromkeys(names, value) for value in (0.25, 0.5, 0.375)]
+    epochs = [dict.fromkeys(CURVES, value) for value in (0.25, 0.5, 0.375)]
     (folder / "training.json").write_text(json.dumps({"epochs": epochs}))
     for accuracy, value in (("last", "0.375"), ("best", "0.5")):
         told = danetc(
