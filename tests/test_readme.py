@@ -59,7 +59,8 @@ def test_everything_that_is_linked_exists(page: str) -> None:
 
 
 def words(svg: str) -> list[str]:
-    return sorted(re.findall(r">([^<]+)</text>", svg))
+    """Of the picture and of its tooltips, which name lines of the specs."""
+    return sorted(text.strip() for text in re.findall(r">([^<]+)</(?:text|title)>", svg))
 
 
 def test_the_picture_is_what_draw_gives() -> None:
