@@ -38,11 +38,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Type checkers do not follow the finder of an editable install, so the wheel is what is checked.
-types: $(WHEEL)/.installed
-	repository="$$PWD"; cd $(WHEEL); "$$repository/$(BIN)/mypy" -p danetc \
-		--python-executable "$$repository/$(WHEEL_BIN)/python" \
-		--config-file "$$repository/pyproject.toml" --cache-dir "$$repository/.mypy_cache"
+types: $(VENV)/.test
+	$(BIN)/mypy -p danetc --explicit-package-bases
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
@@ -96,7 +93,7 @@ $(VENV)/.test: $(VENV)/.made pyproject.toml
 	touch $@ $(VENV)/.demo
 
 # The sources that are packaged: a change in one of them makes a new wheel.
-SOURCES := pyproject.toml README.md LICENSE $(shell find cli dsl compiler runtime specs -type f \
+SOURCES := pyproject.toml README.md LICENSE $(shell find danetc dsl compiler runtime specs -type f \
 	-not -path '*/__pycache__/*')
 
 # The wheel is built from the sdist, so both are tested and nothing stale can slip in.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from danetc.benchmark import Conditions, Contestant, contestants
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.graph import Graph

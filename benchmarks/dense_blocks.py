@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from common import Options, Row, each_step, marginal, options, progress, report, seconds
+
 from danetc.benchmark import Conditions, Contestant, contestants
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.graph import Graph

@@ -22,11 +22,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
 
-import danetc
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+
+import danetc
 
 LIMIT = 1.0
 TURNS = 7

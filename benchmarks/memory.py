@@ -13,6 +13,7 @@ import sys
 
 import torch
 from common import ANN, Row, entries, named, network, options, progress, report, seconds
+
 from danetc.benchmark import Conditions
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from common import ANN, Row, entries, named, network, options, progress, report
+
 from danetc.benchmark import in_own_process, this_program
 from danetc.runtime.bench import Alone
 

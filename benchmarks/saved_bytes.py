@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from common import ANN, SPIKINGJELLY, Row, each_step, entries, named, network, options, ours, report
+
 from danetc.benchmark import Contestant
 from danetc.runtime.memory import saved_bytes
 

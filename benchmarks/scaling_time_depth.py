@@ -28,6 +28,7 @@ from common import (
     report,
     seconds,
 )
+
 from danetc.benchmark import Contestant
 from danetc.plots import plot_lines
 from danetc.runtime.bench import TrainingStep, middle, race

@@ -23,6 +23,7 @@ from common import (
     report,
     seconds,
 )
+
 from danetc.benchmark import Contestant
 from danetc.runtime.bench import race, ratio
 

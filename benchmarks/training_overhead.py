@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Options, Row, options, report
+
 from danetc.api import compile_spec, initialise
 from danetc.runtime.data import open_data
 from danetc.runtime.training.checkpoints import Checkpoints

@@ -1,8 +1,9 @@
 """A plain PyTorch loop over a network of danetc: nothing of the training runtime is needed."""
 
-import danetc
 import torch
 from sklearn.datasets import load_digits
+
+import danetc
 
 torch.manual_seed(0)
 images, labels = map(torch.from_numpy, load_digits(return_X_y=True))

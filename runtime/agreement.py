@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.time import DropPath
-from torch import Tensor, nn
 
 TOLERANCE = 1e-9
 """How far results may be apart, relative to the largest: rounding is about 1e-14."""

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torchvision.transforms import AutoAugmentPolicy, v2
+from torchvision.transforms.v2 import functional as F
+
 from danetc.dsl.recipe import Item
 from danetc.dsl.recipe_schema import ITEMS
 from danetc.runtime.augment_rows import CropRows, FlipRows, Rows, Same, apply_rows
 from danetc.runtime.errors import DataError
 from danetc.runtime.seeds import kept_random_state
-from torch import Tensor, nn
-from torchvision.transforms import AutoAugmentPolicy, v2
-from torchvision.transforms.v2 import functional as F
 
 BatchTransform = Callable[..., tuple[Tensor, Tensor]]
 """Images [N, ...], labels [N] and ``seed`` to mixed images and shares [N, classes]."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from danetc.runtime.seeds import kept_random_state
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from danetc.runtime.seeds import kept_random_state
 
 Size = tuple[int, int]
 

@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.spikingjelly import counterpart
-from torch import nn
 
 if TYPE_CHECKING:
     from danetc.compiler.graph import Graph, Node

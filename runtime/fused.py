@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor, fx
+
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.ops import is_timeless
@@ -22,7 +24,6 @@ from danetc.runtime.recompute import Note, Output, tape
 from danetc.runtime.region import RegionKernel, Term, region_kernel
 from danetc.runtime.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
 from danetc.runtime.sync import input_gradient, is_synchronised
-from torch import Tensor, fx
 
 RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
 """Where a norm's statistics come from."""

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any, Self
 
 import torch
+from torch import Tensor, fx
+
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.fused import FusedNeuron, columns, flat_view
 from danetc.runtime.kernel import kernel, wide
@@ -15,7 +17,6 @@ from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.region import Region, RegionKernel, Term, region_kernel
 from danetc.runtime.statistics import Norm
-from torch import Tensor, fx
 
 
 class InferenceNeuron(FusedNeuron):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.kernel_text import kernel_source
 from danetc.dsl.neuron_program import NeuronProgram
-from torch import Tensor
 
 Step = Callable[..., tuple[Tensor, ...]]
 

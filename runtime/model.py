@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import (
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
-from torch import Tensor, nn
 
 if TYPE_CHECKING:
     _Base = nn.Module

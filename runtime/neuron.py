@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
 import torch
+from torch import Tensor, nn
+
+import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
 from danetc.dsl.kernel_text import parameter_names
 from danetc.dsl.neuron_program import NeuronProgram
-from torch import Tensor, nn
 
 
 class Neuron(nn.Module):

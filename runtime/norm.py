@@ -6,10 +6,11 @@ without H and W. A plain norm over T and N together of a sequence is torch.nn.Ba
 
 from __future__ import annotations
 
-import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
 import torch
-from danetc.runtime.leaf import Leaf
 from torch import Tensor, nn
+
+import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
+from danetc.runtime.leaf import Leaf
 
 
 class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):

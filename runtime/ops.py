@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from danetc.runtime.kernel import kernel, wide
 from torch import Tensor
+
+from danetc.runtime.kernel import kernel, wide
 
 
 def is_static(x: Tensor, rank: int) -> bool:

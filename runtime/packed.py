@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from danetc.runtime.leaf import Leaf
-from danetc.runtime.packing import Kept, note_parts
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+
+from danetc.runtime.leaf import Leaf
+from danetc.runtime.packing import Kept, note_parts
 
 
 class _Conv(torch.autograd.Function):

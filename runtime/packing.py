@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.kernel import HALF
-from torch import Tensor
 
 MAX_BITS = 8
 _STREAMS = 8

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from danetc.runtime.reference import slope
 from torch import Tensor, nn
+
+from danetc.runtime.reference import slope
 
 GRADIENT_TOLERANCE = 1e-9
 """How far a gradient may be from its formula, relative to it, in float64."""

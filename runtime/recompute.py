@@ -23,11 +23,12 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, fx, nn
+from torch.autograd.graph import saved_tensors_hooks
+
 from danetc.runtime.model import Scope
 from danetc.runtime.packing import Kept
 from danetc.runtime.statistics import Affine
-from torch import Tensor, fx, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 SEGMENT = "segment"
 """The key in a node's meta that holds the ``Segment`` it belongs to."""

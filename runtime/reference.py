@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.ssa import Op
-from torch import Tensor
 
 _OPS: Mapping[str, Callable[..., Tensor]] = {
     "add": torch.add,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.kernel import Kernel, kernel, wide
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.spikingjelly import Counterpart, counterpart
 from danetc.runtime.kernel import HALF
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.ops import is_static
-from torch import Tensor
 
 MISSING = (
     "the backend `spikingjelly` needs SpikingJelly 2, which is not there: "

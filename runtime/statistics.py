@@ -12,10 +12,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.compiled import Compiled, compiles
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.sync import global_statistics, is_synchronised
-from torch import Tensor, nn
 
 Norm = nn.BatchNorm2d | nn.BatchNorm1d
 

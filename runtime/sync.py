@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.norm import StaticBatchNorm2d, StepBatchNorm2d, TemporalEffectiveBatchNorm2d
 from danetc.runtime.ops import is_static, per_step, scale_steps
-from torch import Tensor, nn
 
 
 def is_synchronised(norm: nn.Module) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
 import torch
-from danetc.runtime.leaf import Leaf
 from torch import Tensor
+
+import danetc.runtime.ops  # noqa: F401 (registers torch.ops.danetc)
+from danetc.runtime.leaf import Leaf
 
 
 def affine(x: Tensor, factor: float, offset: float) -> Tensor:

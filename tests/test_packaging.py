@@ -1,4 +1,4 @@
-"""The package list and package data of pyproject.toml against the disk."""
+"""The package on disk against what pyproject.toml packs."""
 
 from __future__ import annotations
 
@@ -11,38 +11,31 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = SETTINGS["tool"]["setuptools"]
-FOLDERS = {  # the rooms at the top and the packages they are
-    "cli": "danetc",
-    "dsl": "danetc.dsl",
-    "compiler": "danetc.compiler",
-    "runtime": "danetc.runtime",
-    "specs": "danetc.specs",
-}
+PACKAGE = ROOT / "danetc"
+ROOMS = ("dsl", "compiler", "runtime", "specs")  # folders at the top, linked into the package
 
 
-def packages_on_disk() -> dict[str, str]:
-    """Each folder with an __init__.py: the package's name and its folder."""
-    found = {}
-    for top, package in FOLDERS.items():
-        for init in (ROOT / top).rglob("__init__.py"):
-            folder = init.parent.relative_to(ROOT)
-            found[".".join([package, *folder.parts[1:]])] = folder.as_posix()
-    return found
+def files_on_disk(pattern: str) -> list[Path]:
+    """The files of the package, those behind its links included, by their place in it."""
+    tops = [PACKAGE, *(PACKAGE / room for room in ROOMS)]  # rglob does not follow links
+    return [
+        path
+        for top in tops
+        for path in top.rglob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
 
 
-def test_every_package_is_listed_once() -> None:
-    assert sorted(SETUPTOOLS["packages"]) == sorted(packages_on_disk())
-
-
-def test_every_package_is_where_the_list_says() -> None:
-    assert SETUPTOOLS["package-dir"] == packages_on_disk()
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_a_relative_link(room: str) -> None:
+    link = PACKAGE / room
+    assert link.is_symlink(), f"{link} is no link: was the clone made with links switched on?"
+    assert link.readlink() == Path("..") / room
 
 
 def test_every_module_is_in_a_package() -> None:
-    folders = set(packages_on_disk().values())
-    for top in FOLDERS:
-        for module in (ROOT / top).rglob("*.py"):
-            assert module.parent.relative_to(ROOT).as_posix() in folders, module
+    for module in files_on_disk("*.py"):
+        assert (module.parent / "__init__.py").is_file(), module
 
 
 def test_every_other_file_is_package_data() -> None:
@@ -50,15 +43,9 @@ def test_every_other_file_is_package_data() -> None:
         path
         for package, patterns in SETUPTOOLS["package-data"].items()
         for pattern in patterns
-        for path in (ROOT / SETUPTOOLS["package-dir"][package]).glob(pattern)
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
     }
-    on_disk = {
-        path
-        for top in FOLDERS
-        for path in (ROOT / top).rglob("*")
-        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
-    }
-    assert on_disk == listed
+    assert {path for path in files_on_disk("*") if path.suffix != ".py"} == listed
 
 
 @pytest.mark.parametrize(
@@ -96,17 +83,16 @@ def test_every_import_is_a_dependency() -> None:
         "PIL": "pillow",
     }  # where the import has another name than the package
     allowed = declared | {"danetc"} | set(sys.stdlib_module_names)
-    for top in FOLDERS:
-        for module in (ROOT / top).rglob("*.py"):
-            for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-                imported: list[str] = []
-                if isinstance(node, ast.Import):
-                    imported = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                    imported = [node.module]
-                for name in imported:
-                    root = name.split(".")[0]
-                    assert names.get(root, root) in allowed, f"{module} imports {name}"
+    for module in files_on_disk("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            imported: list[str] = []
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                imported = [node.module]
+            for name in imported:
+                root = name.split(".")[0]
+                assert names.get(root, root) in allowed, f"{module} imports {name}"
 
 
 def test_versions_agree() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import danetc
 import pytest
+
+import danetc
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import compare, to_svg
 from danetc.dsl.diagnostics import Reporter

@@ -15,6 +15,8 @@ from functools import reduce
 from typing import Any
 
 import torch
+from torch import fx, nn
+
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
@@ -28,7 +30,6 @@ from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.op
 from danetc.runtime.model import Group, Model, Scope, Signature
 from danetc.runtime.packing import bits_for
 from danetc.runtime.recompute import BITS, SEGMENT, Recomputed, Segment
-from torch import fx, nn
 
 __all__ = ["Model", "emit", "resolve"]
 

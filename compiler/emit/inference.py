@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.graph import Graph, Node
@@ -15,7 +17,6 @@ from danetc.compiler.passes.regions import Region, plan_regions
 from danetc.compiler.verify import verify
 from danetc.runtime.inference import Folded, InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
-from torch import Tensor, nn
 
 
 def fold(model: Model) -> InferenceModel:

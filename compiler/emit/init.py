@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import nn
+
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import Module
-from torch import nn
 
 
 def construct(module: Module, create: Callable[..., Any]) -> nn.Module:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Union
 
 import networkx
+
 from danetc.compiler.graph import Graph, Node
 
 

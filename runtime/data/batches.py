@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
 from danetc.runtime.augment import ImageTransform
 from danetc.runtime.data.source import Memory, Source
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.seeds import epoch_order, kept_random_state, sample_seed
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
 

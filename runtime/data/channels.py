@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from danetc.runtime.data.source import DataSet, Memory, Policy, Source
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
+
+from danetc.runtime.data.source import DataSet, Memory, Policy, Source
 
 COLOUR, GREY = 3, 1
 

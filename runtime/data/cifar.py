@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from danetc.runtime.data.folders import existing
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.errors import DataError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 
 

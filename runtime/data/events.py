@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from danetc.runtime.data.folders import (
     class_files,
     class_table,
@@ -18,7 +20,6 @@ from danetc.runtime.data.folders import (
 )
 from danetc.runtime.data.source import DataSet, Files, Policy, Strings
 from danetc.runtime.errors import DataError, UnreadableError
-from torch import Tensor
 
 WHAT = "recordings"
 EXTENSIONS = (".npz", ".npy")

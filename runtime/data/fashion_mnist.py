@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from danetc.runtime.data.folders import existing
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.errors import DataError
-from torch import Tensor
 
 WHAT = "train-images-idx3-ubyte and the three files beside it, packed (.gz) or not"
 CLASSES = (

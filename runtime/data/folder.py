@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
 from danetc.runtime.data.folders import (
     class_files,
     class_table,
@@ -15,8 +18,6 @@ from danetc.runtime.data.folders import (
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files, Policy
 from danetc.runtime.errors import UnreadableError
-from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 WHAT = "images"
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.runtime.data.source import Strings, facts_fingerprint
 from danetc.runtime.errors import DataError
-from torch import Tensor
 
 TEST_NAMES = ("val", "test", "validation", "valid")
 _SIZED = 1000  # files whose sizes go into the fingerprint: asking for a million takes minutes

@@ -9,9 +9,10 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from danetc.runtime.errors import UnreadableError
 from PIL import Image
 from torch import Tensor
+
+from danetc.runtime.errors import UnreadableError
 
 # What Pillow raises on bytes that are no image, or only the beginning of one.
 DECODING = (

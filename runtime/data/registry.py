@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
+
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.runtime.data.source import (
     DataSet,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
+
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.errors import DataError

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files, Policy, Strings, facts_fingerprint
 from danetc.runtime.errors import DataError, UnreadableError
-from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 USAGE = "webdataset:DIR or webdataset:'/data/{train,val}-{000..009}.tar'"
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
+
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.observe import Observer
 from danetc.runtime.neuron import Neuron
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

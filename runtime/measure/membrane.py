@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.neuron_program import (
     INPUT,
     NeuronProgram,
@@ -24,7 +26,6 @@ from danetc.dsl.ssa import Op, Operand
 from danetc.runtime.kernel import Kernel, kernel, spread, wide
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.ops import is_static, is_timeless
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from torch import Tensor
+
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, Membrane, instrument
 from danetc.runtime.measure.observe import Observer
 from danetc.runtime.neuron import Neuron
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.measure.layout import Layout, NeuronLayer, WeightLayer
 from danetc.runtime.measure.membrane import Instant, Instrument, instrument
 from danetc.runtime.neuron import Neuron
-from torch import Tensor, nn
 
 
 class MeasureError(ValueError):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from torch import Tensor
+
 from danetc.runtime.measure.energy import EnergyModel
 from danetc.runtime.measure.layout import Layout, WeightLayer
 from danetc.runtime.measure.observe import Observer
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.measure.energy import HOROWITZ_45NM, EnergyModel
 from danetc.runtime.measure.firing_rate import FiringRate, FiringRates
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
@@ -20,7 +22,6 @@ from danetc.runtime.measure.stability import GradientStability, Layers, Stabilit
 from danetc.runtime.measure.values import PropagatedValues, Values
 from danetc.runtime.model import Model
 from danetc.runtime.norm import StepBatchNorm2d
-from torch import Tensor, nn
 
 MEASURES: Mapping[str, str] = {
     "firing-rate": "mean spikes of each neuron layer",

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from math import exp, inf, log
 from typing import Literal
 
+from torch import Tensor
+
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, NoMembrane, instrument
 from danetc.runtime.measure.observe import Observer
 from danetc.runtime.neuron import Neuron
-from torch import Tensor
 
 Time = Literal["sum", "mean"]
 Layers = Literal["main", "all"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from torch import Tensor
+
 from danetc.runtime.measure.distribution import Distribution, Gathered
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.observe import Observer
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danetc.runtime.training.errors import CheckpointError
 from torch import Tensor
+
+from danetc.runtime.training.errors import CheckpointError
 
 FORMAT = 1
 """Raised when an older danetc could no longer read a checkpoint."""

@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
-from torch import Tensor, nn
 
 Result = TypeVar("Result")
 Failure = TypeVar("Failure", bound=Exception)
@@ -228,9 +229,10 @@ def share(
 
 def _fully_shard(model: nn.Module, world: World) -> nn.Module:
     """Parameters, gradients and optimizer state in parts, block by block (FSDP2)."""
-    from danetc.runtime.model import Group
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
+
+    from danetc.runtime.model import Group
 
     if world.size == 1:
         raise TrainingError("fsdp shares a model among processes; start several with torchrun")

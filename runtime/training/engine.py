@@ -13,6 +13,8 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor, nn
+
 from danetc.dsl.recipe import Phase
 from danetc.runtime.data import DataSet, loader_death
 from danetc.runtime.errors import DataError
@@ -29,7 +31,6 @@ from danetc.runtime.training.settings import Settings, determinism
 from danetc.runtime.training.signals import StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Totals
-from torch import Tensor, nn
 
 Weights = Mapping[str, Tensor]
 EpochDone = Callable[[Weights, Epoch, list[dict[str, Any]]], None]

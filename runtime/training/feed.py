@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from danetc.dsl.recipe import Phase
 from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed
@@ -14,7 +16,6 @@ from danetc.runtime.model import Signature
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import Settings
-from torch import Tensor
 
 
 class Feed:

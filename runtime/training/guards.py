@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from danetc.dsl.recipe import Phase
 from danetc.runtime.model import Scope
 from danetc.runtime.neuron import Neuron
-from torch import Tensor, nn
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from danetc.dsl.recipe import Item
 from danetc.runtime.model import Signature
 from danetc.runtime.training.errors import TrainingError
-from torch import Tensor
-from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of an output, [N, classes] or [T, N, classes], and labels [N] or shares of classes [N, classes].

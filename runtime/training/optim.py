@@ -7,9 +7,10 @@ import warnings
 from typing import Any
 
 import torch
-from danetc.dsl.recipe import Item, Phase
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+from danetc.dsl.recipe import Item, Phase
 
 
 def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:

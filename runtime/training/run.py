@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
 from danetc.dsl.recipe import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.model import Model
@@ -26,8 +29,6 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
 from danetc.runtime.training.timing import Clock
 from danetc.runtime.training.totals import Totals
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Run:

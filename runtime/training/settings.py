@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
 from danetc.runtime.training.distributed import Parallel
 
 

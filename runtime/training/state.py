@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
 from danetc.runtime.training.checkpoints import Position, Snapshot
 from danetc.runtime.training.distributed import World
 from danetc.runtime.training.errors import CheckpointError
 from danetc.runtime.training.optim import put_at
 from danetc.runtime.training.totals import Totals
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from danetc.runtime.training.distributed import World
 from torch import Tensor
+
+from danetc.runtime.training.distributed import World
 
 _IMAGES, _LOSS, _TOP1, _TOP5, _SKIPPED = range(5)
 

@@ -8,6 +8,9 @@ from random import Random
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.names import attribute
@@ -22,9 +25,6 @@ from danetc.compiler.graph import Graph, Node
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
 from danetc.runtime.agreement import agreement
-from hypothesis import assume, given
-from hypothesis import strategies as st
-
 from tests.compiler.test_generated import programs
 from tests.generating import examples
 

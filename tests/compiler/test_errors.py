@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.diagnostics import Diagnostic, SpecError
 from danetc.dsl.modules import is_library

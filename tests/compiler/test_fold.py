@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import FoldNorms, Scaling, plan_folding
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.verify import verify
-
 from tests.compiler.emit.graphs import Net
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
+from hypothesis import event, given
+from hypothesis import strategies as st
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.text import read, write
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
-from hypothesis import event, given
-from hypothesis import strategies as st
-
 from tests.generating import examples
 
 

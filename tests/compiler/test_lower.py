@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+
 from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.graph import ANALOG, SPIKE, Graph, Kind, Node, count
 from danetc.compiler.ops import OPS
 from danetc.dsl.modules import is_library
-
 from tests.dsl.examples import EXAMPLES
 
 SPEC = """use std

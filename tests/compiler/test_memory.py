@@ -8,6 +8,8 @@ from functools import cache
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import ANALOG, SPIKE, Graph, Kind, Value
 from danetc.compiler.keeps import FUSED, KEEPS, MAX_BITS, bits_of
@@ -25,8 +27,6 @@ from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.program import check_file, check_text, graph_of
 from danetc.runtime import packing
 from danetc.runtime.memory import peak_bytes, saved_bytes
-from torch.nn import functional as F
-
 from tests.differential import helpers
 from tests.differential.networks import VARIETY
 

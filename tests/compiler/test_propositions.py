@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx
 import pytest
 import torch
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.at_start import at_start, first_output
 from danetc.compiler.emit.fx import emit

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from danetc.compiler.graph import Graph
 from danetc.compiler.keeps import keeps_parts
 from danetc.compiler.passes.regions import Plan, plan_regions
-
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from danetc.compiler import check_text
 from danetc.compiler.graph import Form, Graph, Stage
 from danetc.compiler.rules import MAX_TERMS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from danetc.compiler import check_text, graph_of, resolved_spec
 from danetc.compiler.graph import Graph
 from danetc.dsl.diagnostics import Diagnostic, SpecError

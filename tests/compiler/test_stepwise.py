@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import danetc
 import pytest
 import torch
+
+import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.stepwise import why_not_stepwise
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.facts import summarise
 from danetc.compiler.topology import TopologyError, restaged, settable

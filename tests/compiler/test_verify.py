@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node, Value
 from danetc.compiler.passes import PIPELINE

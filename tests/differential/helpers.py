@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
@@ -14,7 +16,6 @@ from danetc.compiler.passes import PIPELINE, Pass
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.weights import match
-from torch import Tensor, nn
 
 
 def spec(name: str, passes: tuple[Pass, ...] = PIPELINE, **settings: Any) -> Graph:

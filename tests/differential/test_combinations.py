@@ -11,6 +11,9 @@ from itertools import combinations
 
 import pytest
 import torch
+from hypothesis import event, given
+from torch import Tensor
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
@@ -24,9 +27,6 @@ from danetc.dsl.printer import print_program
 from danetc.runtime import compiled as compiler
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
-from hypothesis import event, given
-from torch import Tensor
-
 from tests.compiler.test_generated import programs
 from tests.differential.helpers import Seen, assert_same, observe, randn, shake
 from tests.generating import examples

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from danetc.compiler.emit.fx import Model, emit
 from torch import Tensor
 
+from danetc.compiler.emit.fx import Model, emit
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
 

@@ -6,12 +6,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.text import read, write
 from danetc.compiler.graph import Graph
 from danetc.compiler.ops import OPS
-from torch import Tensor, nn
-
 from tests.differential.helpers import (
     all_zero,
     assert_same,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from torch import Tensor
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph, Node
 from danetc.dsl.diagnostics import SpecError
-from torch import Tensor
-
 from tests.differential.helpers import built, observe, randn, text
 from tests.differential.networks import ANALOG_STEM, small
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import strategies as st
+
 from danetc.dsl import syntax
 from danetc.dsl.syntax import DECLARATION_KINDS
-from hypothesis import strategies as st
 
 RESERVED = ("use", "via", "by", "with", "if", "else", "for", "and", "or", "not")
 WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that are names where they may be

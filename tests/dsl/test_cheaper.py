@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.dsl import kernel_text
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.equations import NeuronProgram, compile_neuron
@@ -12,7 +14,6 @@ from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile
 from danetc.dsl.ssa import needed
 from danetc.runtime.kernel import spread, total
-from torch import Tensor
 
 NEURONS = {
     "hard": "state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s)",

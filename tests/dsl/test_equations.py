@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from danetc.dsl.derivative import differentiate
 from danetc.dsl.diagnostics import Diagnostic, Reporter
 from danetc.dsl.equations import (

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from danetc.compiler.program import Checked, check_text, graph_of
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.explain import codes, examples, page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from danetc.dsl import modules
 from danetc.dsl.diagnostics import Diagnostic, Reporter, render
 from danetc.dsl.modules import Module, load_module

@@ -18,7 +18,6 @@ from danetc.compiler.program import check_source
 from danetc.dsl.diagnostics import Diagnostic, SpecError, render_all
 from danetc.dsl.source import SourceFile
 from danetc.dsl.tokens import NAME_LIKE, Token, scan
-
 from tests.dsl.examples import EXAMPLES
 
 _ROOT = Path(__file__).parents[2]

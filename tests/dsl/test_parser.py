@@ -6,6 +6,10 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lark import Lark
+
 from danetc.dsl import syntax
 from danetc.dsl.diagnostics import Diagnostic, Reporter
 from danetc.dsl.grammar import dump, grammar_text, make_table, table
@@ -38,10 +42,6 @@ from danetc.dsl.syntax import (
     With,
 )
 from danetc.dsl.tokens import scan
-from hypothesis import given
-from hypothesis import strategies as st
-from lark import Lark
-
 from tests.dsl.examples import EXAMPLES
 from tests.generating import examples
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.parser import parse
 from danetc.dsl.printer import format_source, print_expr, print_program
 from danetc.dsl.source import SourceFile
 from danetc.dsl.syntax import Define, Expr, Program
 from danetc.dsl.tokens import scan
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
 from tests.generating import examples

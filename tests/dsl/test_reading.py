@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from danetc.dsl.diagnostics import Diagnostic, SpecError, render
 from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
 

@@ -8,6 +8,7 @@ import re
 from importlib.resources import files
 
 import pytest
+
 from danetc.dsl.diagnostics import Diagnostic, Reporter, render
 from danetc.dsl.modules import load_module
 from danetc.dsl.overrides import OverrideValue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
+
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.equations import Learn, NeuronProgram, compile_neuron
 from danetc.dsl.parser import parse

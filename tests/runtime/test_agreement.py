@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.agreement import agreement
 from danetc.runtime.neuron import Neuron
-from torch import Tensor, nn
 
 PROGRAM = (
     "neuron n; state u = 0.0; v = add u x; m = sub v 0.5; s = heaviside m; k = sub 1.0 s; "

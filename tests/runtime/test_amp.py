@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import emit
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.packed import PackedConv2d
-from torch import Tensor, nn
-
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torchvision.transforms import AutoAugmentPolicy, v2
+
 from danetc.dsl.recipe import Item
 from danetc.dsl.recipe_schema import ITEMS
 from danetc.runtime.augment import batch_transform, image_transform
 from danetc.runtime.data import DataError
-from torch import Tensor
-from torchvision.transforms import AutoAugmentPolicy, v2
 
 REFERENCE: dict[str, tuple[dict[str, Any], Any]] = {
     "random_resized_crop": (

@@ -6,6 +6,8 @@ import time
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.runtime.bench import (
     WARM_UP,
     Sample,
@@ -18,7 +20,6 @@ from danetc.runtime.bench import (
     resident_peak,
     timed,
 )
-from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 MB = 1_000_000

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.compiler.emit.fx import emit
 from danetc.runtime import compiled as compiler
 from danetc.runtime.compiled import Compiled, missing_compiler
 from danetc.runtime.region import Term, region_kernel
-from torch import Tensor
-
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
@@ -17,7 +19,6 @@ from danetc.runtime.counterparts import (
 )
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.weights import match
-from torch import Tensor
 
 STEM = "conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)"
 HEAD = "avgpool -> mean_over_time -> linear(10)"

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor, fx, nn
+from torch.autograd.graph import saved_tensors_hooks
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
-from torch import Tensor, fx, nn
-from torch.autograd.graph import saved_tensors_hooks
-
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
 

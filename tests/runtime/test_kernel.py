@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.equations import NeuronProgram, compile_neuron
 from danetc.dsl.kernel_text import python_class, surrogate_class
@@ -13,10 +17,6 @@ from danetc.dsl.source import SourceFile
 from danetc.dsl.syntax import Binary, Call, Declaration, Expr, IfElse, Name, Number, State, Unary
 from danetc.runtime.kernel import kernel
 from danetc.runtime.neuron import Neuron
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from torch import Tensor, nn
-
 from tests.generating import examples
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"

@@ -14,6 +14,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.recompute import plan_segments
@@ -22,11 +28,6 @@ from danetc.runtime import compiled, recompute
 from danetc.runtime.memory import peak_bytes, peak_memory, saved_bytes
 from danetc.runtime.model import Model
 from danetc.runtime.recompute import BITS, SEGMENT, Recomputed
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 MIB = 2**20
 NETWORK = """

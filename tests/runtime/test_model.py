@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.runtime.model import STEP, Model, Scope
-from torch import Tensor, nn
-
 from tests.compiler.emit.graphs import Net, block, head, resnet, stem
 
 NEURONS = ["IF", "PLIF", "ReLU"]

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from danetc.dsl.equations import Learn
-from danetc.dsl.kernel_text import MODULE_ATTRIBUTES, python_class, surrogate_class
-from danetc.runtime.neuron import Neuron
 from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
+
+from danetc.dsl.equations import Learn
+from danetc.dsl.kernel_text import MODULE_ATTRIBUTES, python_class, surrogate_class
+from danetc.runtime.neuron import Neuron
 
 T, SHAPE = 4, (3, 2, 5, 4)
 

@@ -6,13 +6,14 @@ import copy
 
 import pytest
 import torch
+from spikingjelly.activation_based import layer as sj
+from torch import Tensor, nn
+
 from danetc.runtime.norm import (
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
-from spikingjelly.activation_based import layer as sj
-from torch import Tensor, nn
 
 STEPS = 4
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, fx, nn
+
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import (
     StaticBatchNorm2d,
@@ -16,7 +18,6 @@ from danetc.runtime.norm import (
     TemporalEffectiveBatchNorm2d,
 )
 from danetc.runtime.time import DropPath, affine
-from torch import Tensor, fx, nn
 
 STEPS = 3
 ops = torch.ops.danetc

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from danetc.runtime.packing import MAX_BITS, Kept, bits_for, note_parts, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danetc.runtime.packing import MAX_BITS, Kept, bits_for, note_parts, pack, unpack
 from tests.generating import examples
 
 DTYPES = (

@@ -9,6 +9,8 @@ import warnings
 
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
@@ -17,8 +19,6 @@ from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
 from danetc.dsl.spikingjelly import Counterpart, counterpart, surrogate_counterpart
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.spiking import SpikingJellyNeuron
-from torch import Tensor
-
 from tests.runtime.conftest import Compile
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"

@@ -6,12 +6,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from danetc.runtime import compiled as compiler
 from danetc.runtime import statistics
 from danetc.runtime.compiled import missing_compiler
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.statistics import affine, norm_backward
-from torch import nn
 
 pytestmark = pytest.mark.skipif(
     missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"

@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import emit
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.sync import convert_sync, is_synchronised
-from torch import Tensor, nn
-
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
 

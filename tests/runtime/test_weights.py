@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.runtime.model import Model
 from danetc.runtime.weights import WeightsError, match, read_weights
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
 from tests.compiler.emit.graphs import Net, block, head, resnet
 
 WIDTHS = (64, 128, 256, 512)

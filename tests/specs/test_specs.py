@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module, load_module
 from danetc.dsl.parser import parse

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import LEVELS, compare, draw
 from danetc.compiler.draw.theme import DARK, LIGHT

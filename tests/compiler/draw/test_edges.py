@@ -6,6 +6,7 @@ import re
 
 import networkx as nx
 import pytest
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw.block import block_level, comparison, wirings_of
 from danetc.compiler.draw.network import network_level
@@ -14,7 +15,6 @@ from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.stage import stage_level
 from danetc.compiler.draw.units import parts
 from danetc.compiler.graph import Graph
-
 from tests.differential.networks import VARIETY
 
 R6 = """use std

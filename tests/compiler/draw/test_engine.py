@@ -9,13 +9,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from danetc.commands import draw as command
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import kind_look
 from danetc.compiler.graph import ANALOG, SPIKE, Graph, count
-
 from tests.compiler.draw.pictures import SVG, groups, read, texts
 from tests.compiler.emit.small import resnet
 

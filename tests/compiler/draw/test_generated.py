@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import assume, given
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.draw import LEVELS, draw
 from danetc.compiler.draw.op import op_level
@@ -9,8 +11,6 @@ from danetc.compiler.draw.stage import stage_level
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
-from hypothesis import assume, given
-
 from tests.compiler.draw.test_edges import check_feeds
 from tests.compiler.draw.test_legible import problems
 from tests.compiler.test_generated import programs

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison

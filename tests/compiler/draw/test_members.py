@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import draw, members
 from danetc.compiler.graph import Graph

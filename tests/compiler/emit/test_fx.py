@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
 from danetc.compiler.graph import Attribute, Graph
 from danetc.compiler.ops import OPS
 from danetc.runtime.model import Model
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 
 

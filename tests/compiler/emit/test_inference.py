@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
@@ -18,7 +20,6 @@ from danetc.runtime.checkpoint import load_weights, save_weights
 from danetc.runtime.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
-from torch import Tensor, nn
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),

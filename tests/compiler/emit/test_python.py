@@ -11,14 +11,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.text import read, write
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.running_sums import RunningSums
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
 

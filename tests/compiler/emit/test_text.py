@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from danetc.compiler.emit.text import GraphTextError, read, write
 from danetc.compiler.graph import ANALOG, SPIKE, Block, Graph, Kind, Node, Stage, Value
 from danetc.compiler.ops import OPS
 from danetc.dsl.source import NOWHERE, SourceFile, Span
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.compiler.emit.small import SOURCE, resnet
 from tests.generating import examples
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms import AutoAugmentPolicy, v2
+
 from danetc.dsl.recipe import Item
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import (
@@ -25,8 +28,6 @@ from danetc.runtime.data import (
     with_channels,
 )
 from danetc.runtime.seeds import epoch_order, sample_seed
-from torch.utils.data import DataLoader
-from torchvision.transforms import AutoAugmentPolicy, v2
 
 from .conftest import MakeFolder
 

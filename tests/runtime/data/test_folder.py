@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from danetc.runtime.augment import image_transform
-from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
 from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as F
+
+from danetc.runtime.augment import image_transform
+from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
 
 from .conftest import MakeFolder, pixels
 

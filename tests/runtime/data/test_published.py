@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+
 from danetc.runtime.data import DataError, Memory, Source, open_data
 
 from .conftest import pixels, write_idx

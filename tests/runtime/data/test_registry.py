@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from danetc.runtime.data import SOURCES, DataError, DataSet, Memory, open_data
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from danetc.runtime.data import DataError, UnreadableError, open_data
 from PIL import Image
+
+from danetc.runtime.data import DataError, UnreadableError, open_data
 
 from .conftest import pixels
 

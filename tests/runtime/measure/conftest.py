@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import danetc
 import pytest
 import torch
+from torch import Tensor
+
+import danetc
 from danetc.compiler.graph import Graph
 from danetc.measuring.measure import layout_of
 from danetc.runtime.measure import Layout
 from danetc.runtime.model import Model
-from torch import Tensor
 
 SPEC = """\
 use std

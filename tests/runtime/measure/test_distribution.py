@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 import torch
+
 from danetc.runtime.measure.density import cumulative, densities
 from danetc.runtime.measure.distribution import Gathered, reach_of
 

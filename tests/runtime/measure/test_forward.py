@@ -7,10 +7,11 @@ import math
 import numpy
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.measuring.measure import measure
 from danetc.runtime.measure import EnergyModel, Measures, Options
 from danetc.runtime.model import Model
-from torch import Tensor
 
 from .conftest import DENSE, SEW, batch, build
 from .plain import THRESHOLD, Plain, slope

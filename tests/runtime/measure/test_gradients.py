@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from danetc.measuring.measure import measure
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
 from danetc.runtime.model import Model
-from torch import Tensor
-from torch.nn import functional as F
 
 from .conftest import SEW, batch, build, layout
 from .plain import TAU, THRESHOLD, Layer, Plain, slope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.graph import Graph
 from danetc.measuring.measure import layout_of
@@ -36,10 +37,11 @@ def test_each_network_has_depth_minus_one_neurons_on_its_main_path(
 
 @pytest.mark.parametrize("name", ["danet_c_r18", "sew_r18", "danet_a_r18", "spiking_densenet121"])
 def test_layouts_name_modules_of_the_model(name: str) -> None:
+    from torch import nn
+
     import danetc
     from danetc.runtime.model import Model
     from danetc.runtime.neuron import Neuron
-    from torch import nn
 
     model: Model = danetc.build(name, set={"steps": 1})
     assert isinstance(model.topology, Graph)

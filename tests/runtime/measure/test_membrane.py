@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import danetc
 import pytest
 import torch
+
+import danetc
 from danetc.compiler.graph import Graph
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.measuring.measure import measure

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from danetc.measuring.measure import measure
 from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from danetc.measuring.measure import measure
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from danetc.measuring.measure import measure
 
 from .conftest import batch, build
 

@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
+
 from danetc.errors import UserError
 from danetc.measuring.measure import eager_twin, measure
 from danetc.runtime import compiled
@@ -18,7 +20,6 @@ from danetc.runtime.measure.observe import Observer, observed
 from danetc.runtime.measure.stability import Stability
 from danetc.runtime.measure.values import Values
 from danetc.runtime.model import Model
-from torch import Tensor
 
 from .conftest import batch, build, layout
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import danetc
 import pytest
 import torch
+from torch import Tensor
+
+import danetc
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import load_module
 from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
@@ -19,7 +21,6 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.settings import Settings
-from torch import Tensor
 
 NETWORK = """
 use std

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import danetc
-
 from tests.runtime.training.common import digits, phase
 from tests.runtime.training.processes import NOISY
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import danetc
 import torch
+from torch.distributed.tensor import DTensor
+
+import danetc
 from danetc.runtime.data import DataSet, Memory, Policy, Source
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
@@ -21,8 +23,6 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
-from torch.distributed.tensor import DTensor
-
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
 KILLED = -signal.SIGKILL

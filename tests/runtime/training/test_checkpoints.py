@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from danetc.runtime.data import DataSet
 from danetc.runtime.training.checkpoints import (
     BEST,
@@ -28,7 +29,6 @@ from danetc.runtime.training.checkpoints import (
 )
 from danetc.runtime.training.errors import CheckpointError
 from danetc.runtime.training.state import random_state, seed_everything, set_random_state
-
 from tests.runtime.training.common import ADAM, phase, run, small
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import danetc
 import pytest
 import torch
+from torch import nn
+
+import danetc
 from danetc.runtime.data import DataError, DataSet, Memory
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.timing import PARTS
-from torch import nn
-
 from tests.runtime.training.common import ADAM, NETWORK, phase, run, small
 
 

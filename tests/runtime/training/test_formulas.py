@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from danetc.dsl.recipe import Item
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import make_loss
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at, schedule
-from torch import nn
-from torch.nn import functional as F
-
 from tests.runtime.training.common import phase
 
 

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import danetc
 import pytest
 import torch
+from torch import nn
+
+import danetc
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
@@ -21,8 +23,6 @@ from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import FiringProbe, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
 from danetc.runtime.training.settings import Settings
-from torch import nn
-
 from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from danetc.runtime.training.signals import StopRequest
 
+from danetc.runtime.training.signals import StopRequest
 from tests.runtime.training.processes import KILLED, NOISY, Job, together
 
 FULL = (

@@ -1,0 +1,252 @@
+"""``danetc bench``: a network's backends against its counterparts elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from danetc.errors import UserError
+from danetc.options import (
+    Setting,
+    json_option,
+    memory_option,
+    network_option,
+    set_option,
+    spec_argument,
+)
+
+if TYPE_CHECKING:
+    from danetc.api import Compiled
+    from danetc.benchmark import Conditions, Report
+
+BACKENDS = "eager,fused,spikingjelly"
+NO_SUCH_PARAMETER = "E0309"
+
+
+def _names(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise click.BadParameter("name backends with commas between them, as in eager,fused")
+    return names
+
+
+@click.command("bench")
+@spec_argument
+@network_option
+@set_option
+@click.option(
+    "--batch", type=click.IntRange(1), default=4, show_default=True, help="N, images in a batch."
+)
+@click.option(
+    "--image", type=click.IntRange(1), metavar="S", help="Images of S x S.  [default: the spec's]"
+)
+@click.option(
+    "--backends",
+    default=BACKENDS,
+    show_default=True,
+    callback=_names,
+    metavar="NAMES",
+    help="Which to compare.",
+)
+@memory_option
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=7,
+    show_default=True,
+    help="How often each is timed; medians are reported.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's]")
+@click.option(
+    "--plot",
+    metavar="OUT.svg|OUT.png",
+    type=click.Path(path_type=Path),
+    help="Draw the ratios too (needs danetc[plot]).",
+)
+@json_option
+@click.option("--alone", metavar="NAME", hidden=True, help="Measure one contestant's first steps.")
+def command(
+    spec: str,
+    network: str | None,
+    settings: dict[str, Setting],
+    batch: int,
+    image: int | None,
+    backends: tuple[str, ...],
+    memory: str | int,
+    rounds: int,
+    threads: int | None,
+    plot: Path | None,
+    as_json: bool,
+    alone: str | None,
+) -> None:
+    """Compare training steps: time, bytes saved for the backward pass, peak memory, compile time.
+
+    danetc's backends run against the networks of torchvision (on T x N images) and SpikingJelly
+    that correspond to the spec, where there are such. Steps are timed in interleaved rounds in one
+    process (CPU seconds, or the GPU's); peak memory and the first step are measured in a process of
+    its own for each, which starts without compiled kernels.
+    """
+    if plot is not None:
+        from danetc.plots import check_plot
+
+        check_plot(plot)
+    # A thread that waits for others is no CPU time. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from danetc.benchmark import Conditions, compare, this_program
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    compiled = _compiled(spec, network, settings, image)
+    conditions = Conditions.of(compiled.graph, batch, image)
+    if alone is not None:
+        _measure_alone(compiled, conditions, backends, memory, alone)
+        return
+
+    def own_process(name: str) -> list[str]:
+        """The same command for one contestant."""
+        options = ["--batch", str(batch), "--backends", ",".join(backends), "--alone", name]
+        options += ["--memory", str(memory)]
+        options += ["--network", network] if network is not None else []
+        options += ["--image", str(image)] if image is not None else []
+        options += ["--threads", str(threads)] if threads is not None else []
+        for key, value in settings.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            options += ["--set", f"{key}={text}"]
+        return this_program("bench", *options, "--", spec)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        console=Console(file=sys.stderr),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None, start=False)
+
+        def begin(count: int) -> None:
+            progress.reset(task, total=count + 1)
+
+        def tick(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        report = compare(
+            compiled.graph,
+            conditions,
+            backends,
+            memory=memory,
+            rounds=rounds,
+            command=own_process,
+            begin=begin,
+            tick=tick,
+        )
+    if plot is not None:
+        from danetc.plots import plot_report
+
+        plot_report(report, plot)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        print_report(report)
+
+
+def _compiled(
+    spec: str, network: str | None, settings: dict[str, Setting], image: int | None
+) -> Compiled:
+    """The network for images of this size, where it has a parameter for it.
+
+    One without runs on any size unless its head is made for one, which is an error.
+    """
+    from danetc.api import compile_spec
+    from danetc.dsl.diagnostics import SpecError
+
+    if image is None:
+        return compile_spec(spec, network=network, settings=settings)
+    try:
+        return compile_spec(spec, network=network, settings={"image": image, **settings})
+    except SpecError as error:
+        if {item.code for item in error.diagnostics} != {NO_SUCH_PARAMETER}:
+            raise
+    compiled = compile_spec(spec, network=network, settings=settings)
+    graph = compiled.graph
+    for node in graph.nodes.values():
+        if node.op == "flatten" and any(
+            size > 1 for size in graph.inputs_of(node)[0].value.shape[1:]
+        ):
+            size = " x ".join(map(str, graph.input.value.shape))
+            raise UserError(
+                f"{graph.name} is made for images of {size}; give it a parameter `image` "
+                "for its size, or leave --image out"
+            )
+    return compiled
+
+
+def _measure_alone(
+    compiled: Compiled,
+    conditions: Conditions,
+    backends: Sequence[str],
+    memory: str | int,
+    name: str,
+) -> None:
+    from dataclasses import asdict
+
+    from danetc.benchmark import contestants
+    from danetc.runtime.bench import alone
+
+    found, _ = contestants(compiled.graph, conditions, backends, memory)
+    if name not in found:
+        raise UserError(f"{name} takes no part; there are {', '.join(found)}")
+    click.echo(json.dumps(asdict(alone(found[name].make()))))
+
+
+def print_report(report: Report) -> None:
+    """Print the table of a comparison."""
+    from danetc.report import print_table
+    from danetc.runtime.bench import middle
+
+    conditions = report.conditions
+    size = " x ".join(map(str, conditions.size))
+    click.echo(
+        f"{report.network}, T = {report.steps}, N = {conditions.images}, {size}, float32, "
+        f"{conditions.device}, {report.threads} thread{'' if report.threads == 1 else 's'}; "
+        "a training step"
+    )
+    click.echo()
+    clock = "gpu s" if conditions.device == "cuda" else "cpu s"
+    heads = ("", "images", clock, "wall s", "time", "saved MB", "", "peak MB", "", "compile s")
+    rows = []
+    for name, result in report.results.items():
+        median = middle(result.samples)
+        rows.append(
+            (
+                name,
+                str(result.images),
+                f"{median.seconds:.3f}",
+                f"{median.wall:.3f}",
+                f"{report.time(name):.2f}",
+                f"{result.saved / 1e6:.1f}",
+                f"{report.saved(name):.2f}",
+                f"{result.peak / 1e6:.1f}",
+                f"{report.peak(name):.2f}",
+                f"{result.compile_seconds:.1f}",
+            )
+        )
+    print_table(heads, rows, right=set(range(1, len(heads))))
+    click.echo(f"ratios to {report.base}; medians of interleaved rounds")
+    click.echo(
+        "saved: bytes held from the forward to the backward pass; peak: beyond what is there"
+    )
+    click.echo("between steps, in a process of its own; compile: first step there, less the median")
+    for note in report.notes:
+        click.echo(note)

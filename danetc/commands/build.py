@@ -1,0 +1,94 @@
+"""``danetc build``: a network as a directory with its model, weights, graph and picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from danetc.options import (
+    Setting,
+    init_option,
+    json_option,
+    memory_option,
+    network_option,
+    seed_option,
+    set_option,
+    spec_argument,
+)
+
+
+@click.command("build")
+@spec_argument
+@network_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where to write.  [default: build/NETWORK]",
+)
+@set_option
+@seed_option
+@init_option
+@memory_option
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Images in a training step, by which a SIZE of memory is judged.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["eager", "fused"]),
+    default="eager",
+    show_default=True,
+    help="The backend that a SIZE of memory is judged for.",
+)
+@json_option
+def command(
+    spec: str,
+    network: str | None,
+    output: Path | None,
+    settings: dict[str, Setting],
+    seed: int,
+    init: str | None,
+    memory: str | int,
+    batch: int | None,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Compile a network into a model directory and print its summary.
+
+    The directory holds model.py (needs torch alone), weights.safetensors, the graph as text,
+    topology.svg, summary.json and spec.danet (all that the network is made of, in one file).
+    An older model directory of that name is replaced once everything is written. The memory policy
+    is what danetc.load goes by; model.py keeps all that its backward pass needs.
+    """
+    if isinstance(memory, int) and batch is None:
+        raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
+    from danetc.api import compile_spec, initialise
+    from danetc.memory import choose
+    from danetc.model_directory import refuse_unless_replaceable, write_model_directory
+
+    compiled = compile_spec(spec, network=network, settings=settings)
+    directory = output if output is not None else Path("build") / compiled.graph.name
+    refuse_unless_replaceable(directory)
+    chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
+    model, matched = initialise(compiled.graph, seed, init)
+    noted = None if memory == "none" else chosen.as_dict()
+    record = write_model_directory(
+        directory, compiled, model, seed=seed, init=matched, memory=noted
+    )
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    from danetc.report import print_summary
+
+    print_summary(compiled.summary)
+    if matched is not None:
+        click.echo(f"weights     {matched}")
+    if noted is not None:
+        click.echo(f"memory      {chosen}")
+    click.echo(f"written to  {directory}")

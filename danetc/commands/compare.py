@@ -1,0 +1,218 @@
+"""``danetc compare``: a grid of trainings, one table and two figures of what they come to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from danetc.errors import UserError
+from danetc.options import data_option, form_option, quiet_option, training_options
+
+if TYPE_CHECKING:
+    from danetc.grid.cells import Axis
+    from danetc.grid.report import Comparison
+
+
+def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
+    from danetc.grid.cells import parse_axis
+
+    try:
+        return [parse_axis(text) for text in texts]
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+def _columns(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[str, ...]:
+    return () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+@click.command("compare")
+@click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
+@data_option
+@click.option(
+    "--grid",
+    "axes",
+    multiple=True,
+    metavar="NAME=V,V,...",
+    callback=_axes,
+    help="What is varied: classes, recipe, backbone, depth, connection, rule, recipe.PATH, or any "
+    "parameter or setting of the networks, as in steps=1,4. Can be repeated.",
+)
+@click.option(
+    "-n",
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Of files with several networks, those of this name alone.  [default: all]",
+)
+@training_options
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/compare"),
+    show_default=True,
+    help="Where each cell has a folder. What is trained there is not trained again.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many trainings at a time.",
+)
+@click.option("--fresh", is_flag=True, help="Begin runs of other settings anew (moved aside).")
+@click.option("--override", is_flag=True, help="Go on with runs of other settings.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the cells and, after some timed steps of each, the time; write nothing.",
+)
+@click.option("--only-report", is_flag=True, help="Train nothing: report what is in DIR.")
+@click.option(
+    "--accuracy",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Test accuracy after the last epoch, or of the best one.",
+)
+@click.option(
+    "--columns",
+    metavar="NAME,...",
+    callback=_columns,
+    help="Make columns of axes or facts: network, connection, rule, wiring (connection by rule), "
+    "depth, classes, recipe, T.",
+)
+@click.option("--x", metavar="NAME", help="What the figures compare along.  [default: the depth]")
+@click.option(
+    "--plot",
+    metavar="OUT.svg|OUT.png",
+    type=click.Path(path_type=Path),
+    help="Where the figure of test accuracy goes.  [default: DIR/accuracy.svg, with danetc[plot]]",
+)
+@click.option(
+    "--training-plot",
+    metavar="OUT.svg|OUT.png",
+    type=click.Path(path_type=Path),
+    help="Where that of training loss and accuracy goes.  [default: DIR/training.svg]",
+)
+@form_option
+@quiet_option
+def command(
+    specs: tuple[str, ...],
+    data: str | None,
+    axes: list[Axis],
+    networks: tuple[str, ...],
+    output: Path,
+    jobs: int,
+    dry_run: bool,
+    only_report: bool,
+    accuracy: Any,
+    columns: tuple[str, ...],
+    x: str | None,
+    plot: Path | None,
+    training_plot: Path | None,
+    form: str,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Train a grid of networks and compare what they come to.
+
+    A cell is a spec with a value on each axis; it is trained with every seed, as `danetc train`
+    does, in DIR/CELL/seed-K, each run in a process of its own. The same command goes on where it
+    was stopped or killed. A run that fails is noted, the others go on, and the status is 1.
+
+    \b
+    danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data digits --set image=8
+    danetc compare 'specs/*_r18.danet' --grid classes=5,20 --data folder:DIR --recipe imagenet_5_20
+    danetc compare net.danet --grid rule=chain,densely_additive --grid steps=1,4 --data digits
+    danetc compare -o DIR --only-report --columns wiring --format latex
+    """
+    form = "json" if as_json else form
+    for place in (plot, training_plot):
+        if place is not None:
+            from danetc.plots import check_plot
+
+            check_plot(place)
+    plots = (plot or output / "accuracy.svg", training_plot or output / "training.svg")
+    if only_report:
+        if specs or axes or dry_run:
+            raise click.UsageError("--only-report reads DIR alone: leave out specs and --grid")
+        _report(output, accuracy, columns, x, plots, form)
+        return
+    if not specs:
+        raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
+    if data is None:
+        raise click.UsageError("Missing option '--data'.")
+    if asked["fresh"] and asked["override"]:
+        raise click.UsageError("choose one of --fresh and --override")
+    from danetc.grid.comparison import checked_runs, compare, foretell
+    from danetc.training.plan import Request
+
+    base = Request(spec="", data=data, output=output, **asked)
+    runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
+    if dry_run:
+        foretell(runs, as_json=form == "json")
+        return
+    stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
+    if stopped is not None:
+        click.echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
+        raise click.exceptions.Exit(stopped)
+    comparison = _report(output, accuracy, columns, x, plots, form)
+    failed = sum(len(row.errors) for row in comparison.rows)
+    if failed:
+        listed = "\n".join(
+            f"{row.name} seed {seed}: {text}"
+            for row in comparison.rows
+            for seed, text in row.errors.items()
+        )
+        raise UserError(f"{failed} of {len(runs)} runs failed; logs are in {output}\n{listed}")
+
+
+def _ask(output: Path) -> str:
+    return f"`danetc compare -o {output} --only-report` shows what is there"
+
+
+def _report(
+    output: Path,
+    accuracy: Any,
+    columns: tuple[str, ...],
+    x: str | None,
+    plots: tuple[Path, Path],
+    form: str,
+) -> Comparison:
+    """Print the table, and draw the figures where that can be done."""
+    from danetc.grid.plot import across, draw_comparison, draw_training
+    from danetc.grid.report import read_comparison
+    from danetc.grid.table import as_csv, flat, pivoted
+    from danetc.runtime.measure.plots import can_plot
+    from danetc.table import show
+
+    comparison = read_comparison(output, accuracy)
+    table = pivoted(comparison, columns) if columns else flat(comparison)
+    across(comparison, x)
+    if can_plot():
+        for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
+            if draw(comparison, place, x):
+                click.echo(f"figure: {place}", err=True)
+    else:
+        click.echo("note: there are no figures: pip install 'danetc[plot]'", err=True)
+    match form:
+        case "json":
+            click.echo(json.dumps(comparison.as_dict(), indent=2, allow_nan=False))
+        case "csv":
+            click.echo(as_csv(comparison), nl=False)
+        case _:
+            show(table, form, sys.stdout)
+    return comparison

@@ -1,0 +1,89 @@
+"""``danetc draw``: a network's topology as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from danetc.options import Setting, network_option, set_option
+
+if TYPE_CHECKING:
+    from danetc.compiler.draw.theme import Theme
+
+# Those of danetc.compiler.draw, which `danetc --help` does not import; a test compares them.
+LEVELS = ("network", "stage", "block", "op", "neuron")
+FORMATS = ("svg", "png", "pdf", "gv")
+THEMES = ("auto", "light", "dark")
+
+
+@click.command("draw")
+@click.argument("specs", metavar="FILE|NAME...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT.svg",
+    type=click.Path(path_type=Path),
+    help="Where the picture goes: .svg, .png, .pdf or .gv.",
+)
+@click.option(
+    "-l",
+    "--level",
+    type=click.Choice(LEVELS),
+    help="What is shown: stages; blocks and what feeds each; how blocks are wired; every "
+    "operation; a neuron's equations over time.  [default: stage]",
+)
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Show how several specs wire their blocks, side by side.",
+)
+@click.option(
+    "--theme",
+    type=click.Choice(THEMES),
+    default="auto",
+    show_default=True,
+    help="Colours. An SVG in auto is light or dark as its viewer prefers.",
+)
+@network_option
+@set_option
+def command(
+    specs: tuple[str, ...],
+    output: Path,
+    level: str | None,
+    compare: bool,
+    theme: Theme,
+    network: str | None,
+    settings: dict[str, Setting],
+) -> None:
+    """Draw a network's topology as SVG, PNG, PDF or .gv.
+
+    With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
+    """
+    from danetc.api import compile_spec, picture
+    from danetc.errors import UserError
+    from danetc.text import replace_bytes
+
+    kind = output.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise click.UsageError(
+            f"the picture's name ends in .svg, .png, .pdf or .gv, which says its format: {output}"
+        )
+    if compare and level not in (None, "block"):
+        raise click.UsageError(f"--compare shows the level block, not {level}")
+    if len(specs) > 1 and not compare:
+        raise click.UsageError("one spec is drawn at a time; --compare puts several side by side")
+    if compare and len(specs) < 2:
+        raise click.UsageError("--compare needs two specs or more")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name the picture in it")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent}")
+    graphs = [compile_spec(spec, network=network, settings=settings).graph for spec in specs]
+    data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
+    try:
+        replace_bytes(output, data)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,36 @@
+"""``danetc explain``: the page of an error code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from danetc.dsl.diagnostics import did_you_mean
+from danetc.errors import UserError
+
+
+@click.command("explain")
+@click.argument("code", required=False)
+@click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
+def command(code: str | None, show_list: bool) -> None:
+    """Explain an error code, with a wrong and a mended example."""
+    from danetc.dsl.explain import codes, page
+
+    if show_list == (code is not None):
+        raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
+    if code is None:
+        for known in codes():
+            click.echo(page(known).splitlines()[0].removeprefix("# "))
+        return
+    code = code.upper()
+    if code not in codes():
+        close = did_you_mean(code, codes())
+        raise UserError(f"there is no error {code}; {close or '`danetc explain --list` has all'}")
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(page(code)))
+    else:
+        click.echo(page(code))

@@ -1,0 +1,74 @@
+"""``danetc export``: a trained network for model.py, for other libraries, or as a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from danetc.options import checkpoint_option, json_option
+
+if TYPE_CHECKING:
+    from danetc.exporting import Exported
+
+
+@click.command("export")
+@click.argument("directory", metavar="DIR")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Weights as .safetensors or .pth; .pt2 for a program of torch.export.",
+)
+@click.option(
+    "--names",
+    type=click.Choice(["danetc", "torchvision", "spikingjelly"]),
+    default="danetc",
+    show_default=True,
+    help="Whose names the weights get, where the library has a network of the same layers.",
+)
+@checkpoint_option
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@json_option
+def command(
+    directory: str,
+    output: Path,
+    names: Any,
+    checkpoint: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the weights in a directory for use elsewhere.
+
+    DIR is a directory of `train` or `build`. Weights under danetc's own names are those of its
+    model.py, which needs torch alone: `model.load("FILE.safetensors")`. A .pt2 is the whole
+    network, for `torch.export.load`, and needs no danetc either.
+    """
+    from danetc.exporting import export
+
+    exported = export(directory, output, names, checkpoint=checkpoint, force=force)
+    if as_json:
+        click.echo(json.dumps(exported.as_dict(), indent=2))
+    else:
+        click.echo(_told(exported, directory))
+
+
+def _told(exported: Exported, directory: str) -> str:
+    if exported.path.endswith(".pt2"):
+        use = f"torch.export.load({exported.path!r}).module()(images)"
+    elif exported.counterpart is not None:
+        use = f"for {exported.counterpart}"
+    elif exported.path.endswith(".safetensors"):
+        use = f"in Python, beside {Path(directory) / 'model.py'}: model.load({exported.path!r})"
+    else:
+        use = f"load_state_dict(torch.load({exported.path!r})), weights alone"
+    left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
+    without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
+    return (
+        f"{exported.network}: {exported.tensors} tensors{without}, {exported.bytes:,} bytes, in "
+        f"{exported.path}\n{use}"
+    )

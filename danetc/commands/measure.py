@@ -1,0 +1,312 @@
+"""``danetc measure``: firing rates, gradients and operations of networks on data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from danetc.errors import UserError
+from danetc.options import (
+    Setting,
+    classes_option,
+    form_option,
+    network_option,
+    seed_option,
+    set_option,
+    subset_seed_option,
+)
+
+if TYPE_CHECKING:
+    from danetc.measuring.data import Subject
+    from danetc.runtime.measure import Measures, Options
+    from danetc.runtime.measure.plots import Entry
+
+MEASURES_JSON = "measures.json"
+
+
+def _measures(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
+
+
+@click.command("measure")
+@click.argument("subjects", metavar="RUN|FILE...", nargs=-1, required=True)
+@click.option("--data", required=True, metavar="DATA", help="The data set, as for `train`.")
+@click.option(
+    "--batches", type=click.IntRange(1), default=4, show_default=True, help="How many are measured."
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=64, show_default=True, help="N, images in a batch."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    default="test",
+    show_default=True,
+    help="Which images; never augmented.",
+)
+@click.option(
+    "--only",
+    callback=_measures,
+    metavar="NAMES",
+    help="Of firing-rate, gradient-stability, potential, input, gradients, values, operations "
+    "those with commas between them.  [default: all]",
+)
+@click.option(
+    "--statistics",
+    type=click.Choice(["running", "batch"]),
+    help="What norms go by.  [default: running, batch where a network has seen no data]",
+)
+@click.option(
+    "--time",
+    type=click.Choice(["sum", "mean"]),
+    default="sum",
+    show_default=True,
+    help="How gradient stability takes the time steps.",
+)
+@click.option(
+    "--layers",
+    type=click.Choice(["main", "all"]),
+    default="main",
+    show_default=True,
+    help="The neuron layers whose gradient stability is multiplied: of the main path or all.",
+)
+@click.option(
+    "--addition",
+    "addition",
+    type=click.FloatRange(0),
+    default=0.9,
+    show_default=True,
+    metavar="PJ",
+    help="Energy of an addition.",
+)
+@click.option(
+    "--mac",
+    "mac",
+    type=click.FloatRange(0),
+    default=4.6,
+    show_default=True,
+    metavar="PJ",
+    help="Energy of a multiply-accumulate.",
+)
+@click.option(
+    "--counts",
+    type=click.Choice(["macs", "additions"]),
+    default="macs",
+    show_default=True,
+    help="What a weight does with a sum of spikes: multiply, or add once for each of them.",
+)
+@classes_option
+@subset_seed_option
+@network_option
+@set_option
+@seed_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write measures.json and figures (these need danetc[plot]) there.",
+)
+@form_option
+def command(
+    subjects: tuple[str, ...],
+    data: str,
+    batches: int,
+    batch: int,
+    split: str,
+    only: tuple[str, ...],
+    statistics: str | None,
+    time: str,
+    layers: str,
+    addition: float,
+    mac: float,
+    counts: str,
+    classes: int | None,
+    subset_seed: int,
+    network: str | None,
+    settings: dict[str, Setting],
+    seed: int,
+    output: Path | None,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Measure networks on a data set.
+
+    A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
+    shipped NAME) is built anew and untrained. Of several the figures show all together, and a
+    last table has a row for each, as in the paper's Tables IV and V; --format gives that table alone
+    in another form.
+
+    Firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer of
+    neurons; gradient norms in a spatial and a temporal part; what blocks pass on; operations and
+    energy of an image. Everything is measured on the eager backend, whatever the network was
+    trained on; hooks change no number.
+    """
+    from danetc.measuring.data import open_subject
+    from danetc.measuring.report import WHOLE, facts, overall, print_measures
+    from danetc.runtime.measure import MEASURES, EnergyModel, Options
+    from danetc.runtime.measure.energy import HOROWITZ_45NM
+    from danetc.table import show
+
+    for name in only:
+        if name not in MEASURES:
+            from danetc.dsl.diagnostics import did_you_mean
+
+            hint = did_you_mean(name, MEASURES) or f"there are {', '.join(MEASURES)}"
+            raise click.UsageError(f"there is no measure {name}; {hint}")
+    form = "json" if as_json else form
+    whole = not only or bool({*only} & {*WHOLE})
+    if not whole and form not in ("table", "json"):
+        raise click.UsageError(
+            f"--format {form} is a table of whole networks, of which {', '.join(WHOLE)} have figures"
+        )
+    standard = (addition, mac) == (HOROWITZ_45NM.addition, HOROWITZ_45NM.mac)
+    energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
+    if output is not None:  # before anything is measured, so that nothing is lost
+        output.mkdir(parents=True, exist_ok=True)
+    opened = [open_subject(each, network, settings, seed) for each in subjects]
+    for subject in opened:
+        for notice in subject.notices:
+            _note(notice)
+    entries: list[Entry] = []
+    records: list[dict[str, object]] = []
+    for label, subject in zip(_labels(opened), opened, strict=True):
+        chosen: Any = statistics or subject.statistics
+        if chosen == "batch":
+            if batch < 2:
+                raise UserError("norms need more than one image for statistics of the batch")
+            _note(f"{label}: norms go by the statistics of each batch")
+        options = Options(chosen, time, layers, energy, seed)  # type: ignore[arg-type]
+        entry = _measure(
+            label, subject, data, classes, subset_seed, split, batch, batches, only, options
+        )
+        entries.append(entry)
+        records.append(
+            {
+                "label": label,
+                "source": subject.source,
+                "trained": subject.trained,
+                **facts(entry),
+                **entry.measures.as_dict(),
+            }
+        )
+    from danetc import __version__
+
+    record = {
+        "format": 1,
+        "danetc": __version__,
+        "data": {"text": data, "split": split, "classes": classes, "subset_seed": subset_seed},
+        "measured": records,
+    }
+    if output is not None:
+        _write(output, record, entries)
+    if form == "json":
+        click.echo(json.dumps(record, indent=2, allow_nan=False))
+        return
+    if form != "table":
+        show(overall(entries), form, sys.stdout)
+        return
+    for entry in entries:
+        click.echo(_headline(entry.label, entry.measures, data, split))
+        print_measures(entry.measures, entry.layout)
+    if whole and len(entries) > 1:
+        click.echo("all networks")
+        show(overall(entries), form, sys.stdout)
+
+
+def _measure(
+    label: str,
+    subject: Subject,
+    data: str,
+    classes: int | None,
+    subset_seed: int,
+    split: str,
+    batch: int,
+    batches: int,
+    only: tuple[str, ...],
+    options: Options,
+) -> Entry:
+    """Measure one network, with a bar on a terminal."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from danetc.compiler.graph import Graph
+    from danetc.measuring.data import batches_of, open_set
+    from danetc.measuring.measure import layout_of, measure
+    from danetc.runtime.measure.plots import Entry
+
+    images, transform = open_set(data, subject, classes, subset_seed)
+    for notice in images.notices:
+        _note(notice)
+    if torch.cuda.is_available():
+        subject.model.to("cuda")
+    available = len(images.train if split == "train" else images.test)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        console=Console(file=sys.stderr),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    ) as progress:
+        task = progress.add_task(label, total=min(batch * batches, available))
+        measures = measure(
+            subject.model,
+            batches_of(images, transform, split=split, batch=batch, count=batches),
+            only=only,
+            options=options,
+            tick=lambda count: progress.advance(task, count),
+        )
+    if measures.images < batch * batches:
+        _note(
+            f"{label}: the data set has {measures.images} images in this split, all were measured"
+        )
+    graph = subject.model.topology
+    assert isinstance(graph, Graph)
+    return Entry(label, layout_of(graph), measures)
+
+
+def _labels(subjects: list[Subject]) -> list[str]:
+    from danetc.compiler.graph import Graph
+    from danetc.labels import told_apart
+
+    names = []
+    for subject in subjects:
+        graph = subject.model.topology
+        assert isinstance(graph, Graph)
+        names.append(graph.name)
+    return told_apart(names, [subject.source for subject in subjects])
+
+
+def _headline(label: str, measures: Measures, data: str, split: str) -> str:
+    """Of what and on what."""
+    return (
+        f"{label}: {measures.images} images of {data} ({split}), norms by "
+        f"{measures.statistics} statistics"
+    )
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
+    """measures.json, and the figures where they can be drawn."""
+    from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
+    from danetc.text import replace_text
+
+    replace_text(output / MEASURES_JSON, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    written = [output / MEASURES_JSON]
+    if can_plot():
+        written += draw_all(entries, output)
+    else:
+        _note(f"there are no figures: {WITHOUT}")
+    click.echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)

@@ -1,0 +1,99 @@
+"""``danetc report``: runs as one HTML page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from danetc.errors import UserError
+from danetc.options import json_option
+
+
+@click.command("report")
+@click.argument("paths", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    default="report.html",
+    show_default=True,
+    metavar="FILE.html",
+    type=click.Path(path_type=Path),
+    help="Where the page goes.",
+)
+@click.option(
+    "--measures",
+    multiple=True,
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="What `danetc measure` wrote elsewhere than in the run's directory. Can be repeated.",
+)
+@click.option("--data", metavar="DATA", help="Measure runs without measures.json on these data.")
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    output: Path,
+    measures: tuple[Path, ...],
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Show runs side by side on one HTML page.
+
+    A RUN is a directory that `train` or `build` wrote; one of trials stands for all of them, and so
+    does a folder of `compare`. The page shows the networks on every level, with firing rates or
+    gradient stability as colour, curves, tables and specs. It loads nothing, so it can be mailed and
+    opened from a file.
+
+    Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data
+    they are taken now where they are missing, and kept there.
+    """
+    from danetc.report_page import make_page, open_runs
+    from danetc.text import replace_text
+
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"the page's name ends in .html: {output}")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name the page in it")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent}")
+    runs = open_runs(paths, measures)
+    if data is not None:
+        from danetc.report_page.measuring import measured
+
+        runs = [run if run.measures else measured(run, data) for run in runs]
+    page = make_page(runs)
+    try:
+        replace_text(output, page)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+    record = {
+        "output": str(output),
+        "bytes": len(page.encode("utf-8")),
+        "runs": [
+            {
+                "label": run.label,
+                "path": str(run.path),
+                "network": run.graph.name,
+                "epochs": len(run.epochs),
+                "measured": run.measures is not None,
+                "notes": list(run.notes),
+            }
+            for run in runs
+        ],
+    }
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    if bare := sum(run.measures is None for run in runs):
+        click.echo(
+            f"note: runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
+            "--data measures them",
+            err=True,
+        )
+    for run in runs:
+        for note in run.notes:
+            click.echo(f"note: {run.path}: {note}", err=True)
+    click.echo(
+        f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {len(page) / 1024:,.0f} KB"
+    )

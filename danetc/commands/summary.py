@@ -1,0 +1,107 @@
+"""``danetc summary``: what follows from a network's topology."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+
+if TYPE_CHECKING:
+    from danetc.compiler.memory import MemoryPlan
+
+
+@click.command("summary")
+@spec_argument
+@network_option
+@set_option
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Predict the memory of a training step of N images, for each backend and memory policy.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of that step, as a recipe names it.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["sgd", "sgd_momentum", "adamw"]),
+    default="sgd_momentum",
+    show_default=True,
+    help="Of that step.",
+)
+@json_option
+def command(
+    spec: str,
+    network: str | None,
+    settings: dict[str, Setting],
+    batch: int | None,
+    precision: str,
+    optimizer: str,
+    as_json: bool,
+) -> None:
+    """Print what follows from a network's topology.
+
+    Stage by stage: what its values are (spikes, counts, reals), the fewest neurons between the
+    stem and its end, parameters, and operations per image. With --batch, also the predicted peak of
+    a training step's tensors on a CPU.
+    """
+    from danetc.api import compile_spec
+    from danetc.memory import DTYPES, predictions
+
+    compiled = compile_spec(spec, network=network, settings=settings)
+    plans: list[MemoryPlan] = []
+    if batch is not None:
+        plans = predictions(compiled.graph, batch, DTYPES[precision], optimizer)
+    if as_json:
+        record = compiled.summary.as_dict()
+        if batch is not None:
+            record = {**record, "memory": [plan.as_dict() for plan in plans]}
+        click.echo(json.dumps(record, indent=2))
+        return
+    from danetc.report import print_summary
+
+    print_summary(compiled.summary)
+    if plans:
+        _print_memory(plans, optimizer)
+
+
+def _print_memory(plans: Sequence[MemoryPlan], optimizer: str) -> None:
+    """Print the predictions, one a line."""
+    from danetc.compiler.memory import show_size
+    from danetc.report import print_table
+
+    click.echo()
+    heads = ("backend", "policy", "peak", "weights", "optimizer", "gradients", "saved", "other")
+    rows = [
+        (
+            plan.backend,
+            plan.policy,
+            *(
+                show_size(size)
+                for size in (
+                    plan.total,
+                    plan.weights,
+                    plan.optimizer,
+                    plan.gradients,
+                    plan.saved,
+                    plan.transient,
+                )
+            ),
+        )
+        for plan in plans
+    ]
+    print_table(heads, rows, right=set(range(2, len(heads))))
+    first = plans[0]
+    click.echo(
+        f"predicted tensors at the peak of a training step on a CPU: batch {first.batch}, "
+        f"{first.dtype}, {optimizer}"
+    )

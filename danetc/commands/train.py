@@ -1,0 +1,197 @@
+"""``danetc train``: a network trained by a recipe, in one process or under torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from danetc.errors import UserError
+from danetc.options import (
+    Setting,
+    data_option,
+    json_option,
+    network_option,
+    quiet_option,
+    training_options,
+)
+
+if TYPE_CHECKING:
+    from danetc.training.plan import Request
+
+
+@click.command("train")
+@click.argument("spec", metavar="FILE|NAME", required=False)
+@data_option
+@click.option(
+    "--from",
+    "again",
+    metavar="RUN.JSON",
+    type=click.Path(path_type=Path),
+    help="Repeat a run, to the same bits, in place of FILE and --data (where they are now).",
+)
+@network_option
+@training_options
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The directory of the run. One that is there goes on.  [default: runs/NETWORK]",
+)
+@click.option("--fresh", is_flag=True, help="Begin anew; a run that is there is moved aside.")
+@click.option(
+    "--override", is_flag=True, help="Go on with a run although settings of it have changed."
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Save the state every N steps, beside every 5 minutes and every epoch.",
+)
+@click.option(
+    "--parallel",
+    type=click.Choice(["ddp", "fsdp"]),
+    default="ddp",
+    show_default=True,
+    help="How processes share the model: each has all of it, or a part of each block.",
+)
+@click.option(
+    "--min-accuracy",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Exit with 1 if the last test accuracy is lower, as in 0.9.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the whole plan and, after ten timed steps of each phase, the time; write nothing.",
+)
+@quiet_option
+@json_option
+def command(
+    again: Path | None,
+    dry_run: bool,
+    min_accuracy: float | None,
+    quiet: bool,
+    as_json: bool,
+    checkpoint_every: int | None,
+    settings: dict[str, Setting],
+    **asked: Any,
+) -> None:
+    """Train a network on a data set by a recipe.
+
+    Writes a model directory with the weights so far after each epoch, training.json with every
+    figure, and checkpoints. The same command goes on where it was stopped or killed, with the same
+    bits; --from repeats the run that a run.json describes. Settings of the recipe are set by their
+    path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
+    training.json is printed.
+    """
+    from danetc.training.plan import Request
+    from danetc.training.progress import TrainingProgress
+    from danetc.training.report import print_training, result
+    from danetc.training.trials import run
+
+    if checkpoint_every is not None:
+        settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
+    context = click.get_current_context()
+    if again is not None:
+        request = _repeated(context, again)
+    else:
+        for name, what in (("spec", "argument 'FILE|NAME'"), ("data", "option '--data'")):
+            if asked[name] is None:
+                raise click.UsageError(f"Missing {what}.", context)
+        request = Request(settings=settings, **asked)
+    if dry_run:
+        with _endings():
+            _dry_run(request, as_json)
+        return
+    stream = sys.stderr if as_json else sys.stdout
+    with TrainingProgress(stream, quiet=quiet) as progress, _endings():
+        directory, record = run(request, observer=progress, note=progress.note)
+    if not first_rank():
+        return
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+    else:
+        if not quiet:
+            print_training(record)
+        click.echo(f"{result(record)}; written to {directory}")
+    if min_accuracy is not None and record["test_accuracy"] < min_accuracy:
+        raise UserError(
+            f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
+        )
+
+
+WITH_FROM = ("again", "data", "output", "fresh", "dry_run", "min_accuracy", "quiet", "as_json")
+"""What changes nothing of a run that is repeated."""
+
+
+def _repeated(context: click.Context, again: Path) -> Request:
+    """The request of an earlier run. Options that would make it another one are refused."""
+    from click.core import ParameterSource
+
+    from danetc.training.repeat import request_of
+
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in WITH_FROM:
+            raise click.UsageError(
+                f"--from repeats a run as it was: leave out {name.replace('_', '-')}", context
+            )
+    values = context.params
+    return request_of(again, values["output"], values["data"], fresh=values["fresh"])
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """A training that a signal has stopped, and one that rank 0 reports, as exit statuses."""
+    from danetc.runtime.training.distributed import FailedElsewhere
+    from danetc.runtime.training.signals import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        if first_rank():
+            click.echo(f"danetc: {stopped}", err=True)
+        raise click.exceptions.Exit(stopped.status) from stopped
+    except FailedElsewhere as error:
+        raise click.exceptions.Exit(1) from error
+
+
+def _dry_run(request: Request, as_json: bool) -> None:
+    """Print the plan, then its time; with JSON, both at once."""
+    from danetc.runtime.training.signals import Stopped
+    from danetc.training.dry_run import TIMED, dry_run
+    from danetc.training.dry_run_report import print_plan, print_time
+
+    def planned(record: dict[str, Any]) -> None:
+        if not as_json:
+            print_plan(record)
+        click.echo(f"note: {TIMED} steps of each phase are timed", err=True)
+
+    try:
+        record = dry_run(
+            request, note=lambda text: click.echo(f"note: {text}", err=True), planned=planned
+        )
+    except Stopped as stopped:
+        if first_rank():
+            click.echo("danetc: stopped before the time was known", err=True)
+        raise click.exceptions.Exit(stopped.status) from stopped
+    if not first_rank():
+        return
+    if as_json:
+        click.echo(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        print_time(record)
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that prints, under torchrun or alone."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,194 @@
+"""A trained network in the forms that others read: weights under some library's names, a program."""
+
+from __future__ import annotations
+
+import io
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from danetc.api import load
+from danetc.compiler.graph import Graph
+from danetc.errors import UserError
+from danetc.text import replace_bytes
+from danetc.training.directory import TRIALS, weights_in
+
+if TYPE_CHECKING:
+    from danetc.runtime.model import Model
+
+Names = Literal["danetc", "torchvision", "spikingjelly"]
+NAMES: tuple[Names, ...] = ("danetc", "torchvision", "spikingjelly")
+WEIGHTS = (".safetensors", ".pth", ".pt")
+PROGRAM = ".pt2"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What stands in a file. ``left_out`` are entries that the other library has no place for."""
+
+    path: str
+    network: str
+    names: str
+    counterpart: str | None
+    tensors: int
+    bytes: int
+    left_out: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "network": self.network,
+            "names": self.names,
+            "counterpart": self.counterpart,
+            "tensors": self.tensors,
+            "bytes": self.bytes,
+            "left_out": list(self.left_out),
+        }
+
+
+def export(
+    directory: str,
+    output: Path,
+    names: Names = "danetc",
+    *,
+    checkpoint: str | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write the network of a directory to a file, whose ending says what.
+
+    ``.safetensors`` and ``.pth`` hold weights: under danetc's names, which are those of the
+    directory's model.py, or under those of the torchvision or SpikingJelly network with the same
+    layers. ``.pt2`` is the network as a program of ``torch.export``, for any number of images.
+    ``checkpoint`` is the one to take in place of the last weights. Raises UserError.
+    """
+    check_output(output, names, force=force)
+    if (Path(directory) / TRIALS).is_file():
+        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
+    model = load(directory, memory="none").eval()
+    if checkpoint is not None:
+        set_weights(model, Path(directory), checkpoint)
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    counterpart: str | None = None
+    left_out: list[str] = []
+    if output.suffix == PROGRAM:
+        data, tensors = _program(graph, model), len(model.state_dict())
+    else:
+        state, counterpart, left_out = _named(graph, model, names)
+        tensors, data = len(state), _weights(state, output.suffix, graph.name)
+    try:
+        replace_bytes(output, data)
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}") from error
+    return Exported(
+        str(output), graph.name, names, counterpart, tensors, len(data), tuple(left_out)
+    )
+
+
+def set_weights(model: Model, path: Path, checkpoint: str) -> None:
+    """Give a run's model the weights of one of its checkpoints. Raises UserError."""
+    try:
+        model.load_state_dict(dict(weights_in(path, checkpoint)))
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint `{checkpoint}` in {path} is of another network than its last phase's: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
+
+
+def check_output(output: Path, names: Names, *, force: bool) -> None:
+    """Raise UserError where nothing can be written, before anything is read."""
+    if output.suffix not in (*WEIGHTS, PROGRAM):
+        endings = ", ".join((*WEIGHTS, PROGRAM))
+        raise UserError(f"the name of the file says what to write, so it ends in one of {endings}")
+    if output.suffix == PROGRAM and names != "danetc":
+        raise UserError(f"a program ({PROGRAM}) has danetc's names alone; leave out --names")
+    if output.is_dir():
+        raise UserError(f"{output} is a directory")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no such folder")
+    if output.exists() and not force:
+        raise UserError(f"{output} is there already; --force replaces it")
+
+
+def _weights(state: Mapping[str, Tensor], suffix: str, network: str) -> bytes:
+    if suffix == ".safetensors":
+        from safetensors.torch import save
+
+        from danetc import __version__
+
+        return save(dict(state), {"format": "pt", "danetc": __version__, "network": network})
+    stream = io.BytesIO()
+    torch.save(dict(state), stream)
+    return stream.getvalue()
+
+
+def _named(
+    graph: Graph, model: Model, names: Names
+) -> tuple[dict[str, Tensor], str | None, list[str]]:
+    """The weights under a library's names, what they fit, and what of ours has no place there."""
+    own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if names == "danetc":
+        return own, None, []
+    from danetc.runtime.counterparts import (
+        NoCounterpart,
+        spikingjelly_counterpart,
+        torchvision_counterpart,
+    )
+    from danetc.runtime.weights import match
+
+    find = torchvision_counterpart if names == "torchvision" else spikingjelly_counterpart
+    found = find(graph)
+    if isinstance(found, NoCounterpart):
+        raise UserError(f"{graph.name} has {found}")
+    other = found.make()
+    report = match(model, other.state_dict())
+    state = {theirs: own[mine] for mine, theirs in report.matched.items()}
+    state |= {  # what only counts batches has no counterpart where a norm counts its own way
+        name: value
+        for name, value in other.state_dict().items()
+        if name not in state and name.endswith("num_batches_tracked")
+    }
+    _fits(other, state)
+    return state, str(found), sorted(own.keys() - report.matched.keys())
+
+
+def _fits(other: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise UserError unless the other library's network takes exactly these weights."""
+    try:
+        other.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise UserError(f"the weights do not fit there after all: {error}") from error
+
+
+def _program(graph: Graph, model: Model) -> bytes:
+    """The network as torch.export has it: of torch's own operations, so that it needs no danetc."""
+    from danetc.compiler.emit.python import emit_python
+
+    # Our own text, written anew from the graph that was read: nothing in the directory is run.
+    module = types.ModuleType("model")
+    exec(compile(emit_python(graph), f"{graph.name}/model.py", "exec"), module.__dict__)
+    plain: nn.Module = module.build().eval()
+    plain.load_state_dict(model.state_dict())
+    signature = model.signature
+    batch = torch.export.Dim("batch", min=1)
+    shape: tuple[int, ...] = (4, *signature.input)
+    place = 0
+    if signature.sequence:
+        shape, place = (signature.steps, *shape), 1
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                plain, (torch.rand(shape),), dynamic_shapes=({place: batch},)
+            )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
+    stream = io.BytesIO()
+    torch.export.save(program, stream)
+    return stream.getvalue()

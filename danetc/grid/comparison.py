@@ -1,0 +1,217 @@
+"""``danetc compare`` from its arguments to trained cells."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from danetc.errors import UserError
+from danetc.grid.cells import Axis, Cell, find_networks, make_cells
+from danetc.grid.plan import Run, check_cells, epochs_of, refuse_changed
+from danetc.grid.report import FORMAT
+from danetc.grid.run import Outcome, as_record, train_all, train_arguments
+from danetc.grid.show import GridProgress
+from danetc.model_directory import GRID, LOCK
+from danetc.report import print_table
+from danetc.runtime.checkpoint import save_json
+from danetc.runtime.training.distributed import under_torchrun
+from danetc.runtime.training.signals import StopRequest
+from danetc.training.directory import locked
+from danetc.training.progress import show_time
+
+if TYPE_CHECKING:
+    from danetc.training.plan import Request
+
+
+def checked_runs(
+    specs: Sequence[str],
+    networks: Sequence[str],
+    axes: Sequence[Axis],
+    base: Request,
+    folder: Path,
+    *,
+    quiet: bool,
+) -> list[Run]:
+    """All runs of a grid, checked. Nothing is written. Raises UserError with all that is wrong."""
+    if under_torchrun():
+        raise UserError("danetc compare starts its own processes; run it without torchrun")
+    if folder.is_dir() and not (folder / GRID).is_file():
+        foreign = sorted(each.name for each in folder.iterdir() if each.name != LOCK)
+        if foreign:
+            raise UserError(
+                f"{folder} is no folder of a comparison (there is no {GRID} in it) and not empty; "
+                "choose another place with -o DIR"
+            )
+    cells = make_cells(find_networks(specs, networks), axes, base, folder)
+    with click.progressbar(
+        length=len(cells),
+        label="checking cells",
+        file=sys.stderr,
+        hidden=quiet or not sys.stderr.isatty(),
+    ) as bar:
+        return check_cells(cells, _note, lambda cell: bar.update(1))
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+def compare(
+    runs: Sequence[Run],
+    axes: Sequence[Axis],
+    base: Request,
+    folder: Path,
+    *,
+    jobs: int,
+    quiet: bool,
+) -> int | None:
+    """Train what is not trained yet. Gives the exit status where a signal has stopped it.
+
+    Raises UserError where runs have changed and nothing says what to do, and where another process
+    trains the same grid.
+    """
+    if not (base.fresh or base.override):
+        refuse_changed(runs)
+    todo = [run for run in runs if run.state != "done"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), StopRequest() as stop:
+        outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
+
+        def record(run: Run, outcome: Outcome) -> None:
+            outcomes[run.path] = outcome
+            save_json(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+
+        save_json(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+        if not quiet and len(todo) < len(runs):
+            click.echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
+        with GridProgress(len(todo), quiet=quiet) as shown:
+            train_all(todo, jobs=jobs, stop=stop, shown=shown, record=record)
+        return None if stop.signal is None else 128 + stop.signal
+
+
+def _grid(
+    runs: Sequence[Run],
+    axes: Sequence[Axis],
+    base: Request,
+    folder: Path,
+    outcomes: dict[Path, Outcome],
+) -> dict[str, Any]:
+    """What stands in grid.json."""
+    from danetc import __version__
+
+    return {
+        "format": FORMAT,
+        "danetc": __version__,
+        "data": base.data,
+        "axes": ["network", *(axis.name for axis in axes)],
+        "cells": [
+            {
+                "name": cell.name,
+                "spec": cell.request.spec,
+                "axes": dict(cell.axes),
+                "facts": own[0].facts.as_dict(),
+                "runs": [
+                    {
+                        "seed": run.seed,
+                        "directory": str(run.path.relative_to(folder)),
+                        "command": ["danetc", "train", *train_arguments(replace(run, state="new"))],
+                        **as_record(outcomes[run.path]),
+                    }
+                    for run in own
+                ],
+            }
+            for cell, own in _by_cell(runs)
+        ],
+    }
+
+
+def _by_cell(runs: Sequence[Run]) -> list[tuple[Cell, list[Run]]]:
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        cells.setdefault(run.cell.name, []).append(run)
+    return [(own[0].cell, own) for own in cells.values()]
+
+
+# -- before anything is trained --------------------------------------------------------------------
+
+
+def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
+    """Print the cells, and the time that their runs will take by some timed steps of each."""
+    cells = _by_cell(runs)
+    if not as_json:
+        _print_cells(cells)
+    timed = []
+    for number, (cell, own) in enumerate(cells, 1):
+        todo = [run for run in own if run.state != "done"]
+        if not todo:
+            timed.append((cell, 0.0))
+            continue
+        click.echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
+        whole = _seconds(todo[0])
+        total = sum(todo[0].facts.epochs)
+        timed.append((cell, sum(whole * (1 - _done(run) / total) for run in todo)))
+    seconds = sum(each for _, each in timed)
+    if as_json:
+        record = {
+            "cells": [
+                {
+                    "name": cell.name,
+                    "axes": dict(cell.axes),
+                    **own[0].facts.as_dict(),
+                    "runs": {str(run.seed): run.state for run in own},
+                    "seconds": each,
+                }
+                for (cell, own), (_, each) in zip(cells, timed, strict=True)
+            ],
+            "seconds": seconds,
+        }
+        click.echo(json.dumps(record, indent=2, allow_nan=False))
+        return
+    click.echo()
+    print_table(("cell", "left"), [(cell.name, show_time(each)) for cell, each in timed], right={1})
+    click.echo(f"one after the other, the runs take about {show_time(seconds)}")
+
+
+def _done(run: Run) -> int:
+    return 0 if run.state == "changed" else len(epochs_of(run.path))
+
+
+def _seconds(run: Run) -> float:
+    """Of a whole run, by ten steps of each of its phases."""
+    from danetc.training.dry_run import dry_run
+
+    request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
+    ignored: Callable[[str], None] = lambda text: None  # noqa: E731
+    record = dry_run(request, note=ignored, planned=lambda record: None)
+    return float(record["seconds"])
+
+
+def _print_cells(cells: Sequence[tuple[Cell, list[Run]]]) -> None:
+    rows = []
+    for cell, own in cells:
+        facts = own[0].facts
+        states = [run.state for run in own]
+        told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        rows.append(
+            (
+                cell.name,
+                str(facts.depth),
+                str(facts.classes),
+                ", ".join(map(str, facts.steps)),
+                ", ".join(map(str, facts.epochs)),
+                f"{facts.cost:,}",
+                f"{facts.parameters:,}",
+                told,
+            )
+        )  # fmt: skip
+    heads = ("cell", "depth", "classes", "T", "epochs", "epochs x T", "parameters", "runs")
+    print_table(heads, rows, right=set(range(1, 7)))
+    count = sum(len(own) for _, own in cells)
+    cost = sum(own[0].facts.cost * len(own) for _, own in cells)
+    click.echo(f"{len(cells)} cells, {count} runs, {cost:,} epochs x T in all")

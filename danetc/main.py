@@ -1,0 +1,158 @@
+"""The ``danetc`` command. A subcommand's file is imported when that subcommand runs, not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from danetc.dsl.diagnostics import SpecError, did_you_mean, render_all
+from danetc.errors import UserError
+
+COMMANDS = {
+    "check": "Check specs and report every error in them.",
+    "fmt": "Rewrite specs in the canonical style.",
+    "explain": "Explain an error code, with an example.",
+    "summary": "Print what follows from a network's topology.",
+    "build": "Compile a network into a model directory.",
+    "draw": "Draw a network's topology as SVG.",
+    "prove": "Check the paper's propositions on a network.",
+    "equiv": "Say whether two specs describe one network.",
+    "train": "Train a network on a data set.",
+    "eval": "Evaluate a trained network, also at other T.",
+    "export": "Write a trained network for use elsewhere.",
+    "compare": "Train a grid of networks and compare them.",
+    "measure": "Measure firing rates, gradients and energy on data.",
+    "report": "Show runs side by side on one HTML page.",
+    "bench": "Compare backends with torchvision and SpikingJelly.",
+}
+"""Each subcommand, in the order of ``--help``, with the line that stands there."""
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands by name and imports ``danetc.commands.NAME`` on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"danetc.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = did_you_mean(name, COMMANDS)
+            ctx.fail(f"no such command: {name}" + (f"; {close}" if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import danetc
+
+        click.echo(f"danetc {danetc.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def program() -> None:
+    """Describe, check, build and train deep spiking neural networks.
+
+    A FILE ends in .danet; a NAME without an ending is one of the shipped specs, as in
+    `danetc build danet_c_r50`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done; 1: the spec, a file or the data is wrong (or `--check` says no); 2: wrong usage;
+    130: interrupted. A traceback is shown only with ``DANETC_DEBUG=1``.
+    """
+    try:
+        status = _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has left. Python would complain once more when it flushes
+        # stdout at exit, so stdout leads nowhere from here on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        with program.make_context("danetc", arguments) as context:
+            program.invoke(context)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted", err=True)
+        return INTERRUPTED
+    except SpecError as error:
+        show_spec_error(error)
+        return 1
+    except UserError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{place}{error.strerror or error}")
+    except Exception as error:
+        return _report_bug(error)
+    return 0
+
+
+def show_spec_error(error: SpecError) -> None:
+    """Print the diagnostics to stderr, in colour on a terminal, and how to learn more."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    click.echo(render_all(error.diagnostics, colour=colour) + "\n", err=True)
+    count = len(error.diagnostics)
+    codes = list(dict.fromkeys(diagnostic.code for diagnostic in error.diagnostics))
+    click.echo(
+        f"{count} error{'' if count == 1 else 's'}; `danetc explain {codes[0]}` tells more",
+        err=True,
+    )
+
+
+def _fail(message: str) -> int:
+    click.echo(f"danetc: {message}", err=True)
+    return 1
+
+
+def _report_bug(error: Exception) -> int:
+    if os.environ.get("DANETC_DEBUG") == "1":
+        traceback.print_exception(error)
+    return _fail(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "This is a bug in danetc. Please report it with the spec and the output of the same\n"
+        "command under DANETC_DEBUG=1."
+    )

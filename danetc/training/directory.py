@@ -1,0 +1,301 @@
+"""The directory of a run: a model directory, and all that is needed to repeat it and to go on.
+
+==================== =============================================================
+model.py, ...        as in a model directory; the weights are those after the last epoch
+run.json             the settings that decide the numbers, and facts of the run
+training.json        what came out: the figures of every epoch
+metrics.csv          the same as a table
+tensorboard/         the same as curves, where danetc[tensorboard] is installed
+checkpoints/         see ``danetc.runtime.training.checkpoints``
+.lock                held by the process that trains here
+==================== =============================================================
+
+Trials have such a directory each, ``seed-K`` in a common one, with trials.json beside them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.errors import UserError
+from danetc.model_directory import (
+    LOCK,
+    RUN,
+    TRAINING,
+    WEIGHTS,
+    model_files,
+    refuse_unless_replaceable,
+)
+from danetc.runtime.checkpoint import replace_file, save_json, save_tensors
+from danetc.training.metrics import METRICS, metrics_csv
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from danetc.api import Compiled
+    from danetc.training.plan import Note
+
+FORMAT = 1
+TRIALS, CHECKPOINTS = "trials.json", "checkpoints"
+MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
+"""Facts of run.json that may not be the same where a run goes on."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A directory that this process may write to, and what stood there: ``known`` is the record in
+    its run.json, None where the run is new.
+    """
+
+    path: Path
+    known: Mapping[str, Any] | None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def write_run(
+        self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
+    ) -> None:
+        """Write run.json. ``changes`` were taken knowingly; those of before are kept, and so is under
+        what the run went on where that was something else.
+        """
+        known = self.known or {}
+        before = known.get("facts")
+        others = list(known.get("earlier", []))
+        if before is not None and any(before.get(key) != facts.get(key) for key in MOVING):
+            others.append({key: before.get(key) for key in (*MOVING, "command", "began")})
+        record = {
+            "format": FORMAT,
+            "settings": dict(settings),
+            "facts": dict(facts),
+            "changes": [*known.get("changes", []), *([changes] if changes else [])],
+            "earlier": others,
+        }
+        save_json(record, self.path / RUN)
+
+    def write_model(
+        self,
+        compiled: Compiled,
+        *,
+        seed: int,
+        init: str | None,
+        memory: Mapping[str, object] | None,
+    ) -> None:
+        """Write what a model directory holds beside the weights, each file in its old one's place."""
+        files, _ = model_files(compiled, seed=seed, init=init, memory=memory)
+        for name, text in files.items():
+            replace_file(self.path / name, text.encode())
+
+    def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+        """Write the weights and the figures that are theirs."""
+        save_tensors(weights, self.path / WEIGHTS)
+        save_json(record, self.path / TRAINING)
+        replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
+
+    def results(self) -> dict[str, Any] | None:
+        """What stands in training.json; None where there is none that can be read."""
+        return read_json(self.path / TRAINING)
+
+
+def weights_in(path: Path, checkpoint: str) -> Mapping[str, Tensor]:
+    """The weights to use of a run's checkpoint: their running mean, where it has one.
+
+    Raises UserError.
+    """
+    from danetc.runtime.training.checkpoints import read_checkpoint
+    from danetc.runtime.training.errors import CheckpointError
+
+    folder = path / CHECKPOINTS
+    there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
+    if checkpoint not in there:
+        listed = f"there are {', '.join(there)}" if there else "there are none"
+        raise UserError(f"{path} has no checkpoint `{checkpoint}`; {listed}")
+    try:
+        tensors = read_checkpoint(folder / checkpoint).tensors
+    except CheckpointError as error:
+        raise UserError(str(error)) from error
+    return tensors.get("ema") or tensors["model"]
+
+
+@contextmanager
+def opened(
+    path: Path, settings: Mapping[str, Any], *, fresh: bool, override: bool, note: Note
+) -> Iterator[tuple[RunDirectory, list[str]]]:
+    """The directory for a run of these settings, and the differences to the run in it that are
+    overridden.
+
+    A new run wants a new directory, an empty one or one of ``danetc build``. A run that is there
+    goes on where its settings are the same. Where they differ it goes on with ``override``; with
+    ``fresh`` it is moved aside. Raises UserError in all other cases, and where another process
+    trains there.
+    """
+    known = read_run(path)
+    if known is None:
+        _refuse_trials(path)
+        refuse_unless_replaceable(path)
+    elif fresh:
+        with locked(path):
+            moved = _aside(path)
+        note(f"the run in {path} is now in {moved}")
+        known = None
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        _sweep(path)
+        if not _any_checkpoint(path):
+            known = None  # nothing was trained yet, so there is nothing to go on with or to lose
+        differences = [] if known is None else compare(known["settings"], settings)
+        if differences and not override:
+            listed = "\n  ".join(differences)
+            raise UserError(
+                f"{path} holds a run under other settings:\n  {listed}\n"
+                "choose another place with -o DIR, go on under the new ones with --override, or "
+                "begin anew with --fresh (the old run is moved aside)"
+            )
+        yield RunDirectory(path, known), differences
+
+
+def state_of(path: Path, settings: Mapping[str, Any]) -> str:
+    """What a training under these settings would find there, in words. Nothing is written.
+
+    Raises UserError where it could not begin, whatever its settings.
+    """
+    known = read_run(path)
+    if known is None:
+        _refuse_trials(path)
+        refuse_unless_replaceable(path)
+        return "new"
+    differences = compare(known["settings"], settings)
+    if not differences:
+        return "holds a run under these settings, which goes on"
+    listed = "; ".join(differences)
+    return f"holds a run under other settings ({listed}), so --override or --fresh is needed"
+
+
+def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, one a line: what was, what is. Of the network's text words count,
+    not where lines end."""
+    old, new = _flat(before), _flat(now)
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) == new.get(key):
+            continue
+        if key == "spec":
+            texts = str(old[key]), str(new[key])
+            if texts[0].split() != texts[1].split():
+                found.append(f"the network's text:{_text_difference(*texts)}")
+        else:
+            found.append(f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} now")
+    return found
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: list(value) if isinstance(value, tuple) else value}
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else json.dumps(value) if not isinstance(value, str) else value
+
+
+def _text_difference(before: str, now: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=0)
+    changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    shown = changed[:6] + (["..."] if len(changed) > 6 else [])
+    return "".join(f"\n    {line}" for line in shown)
+
+
+# -- what is there ---------------------------------------------------------------------------------
+
+
+def read_run(path: Path) -> Mapping[str, Any] | None:
+    """What stands in run.json; None where there is none. Raises UserError where it is damaged."""
+    place = path / RUN
+    if not place.is_file():
+        return None
+    record = read_json(place)
+    if record is None or not isinstance(record.get("settings"), dict):
+        raise UserError(
+            f"{place} is damaged, so nobody knows which settings the run there has; begin anew "
+            "with -o DIR, and see its checkpoints for what is left of it"
+        )
+    if record.get("format", 0) > FORMAT:
+        raise UserError(f"{place} was written by a newer danetc")
+    return record
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What stands in a file of JSON; None where there is none that can be read."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _refuse_trials(path: Path) -> None:
+    if (path / TRIALS).is_file():
+        raise UserError(
+            f"{path} holds trials; choose one of {path}/seed-..., or another place with -o DIR"
+        )
+
+
+def refuse_run(path: Path) -> None:
+    """Raise UserError where trials are to stand in the directory of a single run."""
+    if (path / RUN).is_file():
+        raise UserError(f"{path} holds a single run, not trials; choose another place with -o DIR")
+
+
+def _any_checkpoint(path: Path) -> bool:
+    folder = path / CHECKPOINTS
+    return folder.is_dir() and any(each.is_dir() for each in folder.iterdir())
+
+
+def _sweep(path: Path) -> None:
+    """Remove files that a process was writing when it died."""
+    for left in path.glob(".*"):
+        if left.is_file() and left.name != LOCK:
+            left.unlink()
+
+
+def _aside(path: Path) -> Path:
+    """Move a directory out of the way, to a name that says what it was."""
+    number = 1
+    while (moved := path.with_name(f"{path.name}.before-{number}")).exists():
+        number += 1
+    path.rename(moved)
+    return moved
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from training here. The lock goes with the process, however it ends.
+
+    Raises UserError where another process has it.
+    """
+    import fcntl
+
+    with (path / LOCK).open("a+") as stream:
+        try:
+            # A record lock: one of `flock` would live on in the loader processes of a killed run.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            raise UserError(
+                f"another process ({stream.read().strip() or 'unknown'}) is training in {path}"
+            ) from error
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()}\n")
+        stream.flush()
+        yield

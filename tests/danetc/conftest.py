@@ -1,0 +1,61 @@
+"""What the tests of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from danetc.main import main
+
+SMALL = """\
+use std
+
+network small(classes = 10) {
+  input = image(1, 8, 8)
+  steps = 2
+  neuron = LIF
+  surrogate = sigmoid(alpha = 4)
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 2) via origin by densely_additive
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def danetc(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
+    """Runs a command line in an empty folder; a traceback fails the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DANETC_DEBUG", raising=False)
+
+    def run(*arguments: str | Path) -> Result:
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        assert "internal error" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The file of a small network."""
+    path = tmp_path / "small.danet"
+    path.write_text(SMALL)
+    return path

@@ -1,0 +1,140 @@
+"""``danetc bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from danetc import benchmark
+from danetc.errors import UserError
+from danetc.runtime.bench import Alone
+
+from .conftest import Run
+
+QUICK = ("--rounds", "2", "--batch", "2", "--threads", "1")
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """No process of its own is started: the command lines of those, and a fixed result."""
+    commands: list[Sequence[str]] = []
+
+    def pretend(command: Sequence[str], what: str) -> Alone:
+        commands.append(command)
+        return Alone(5.0, 3_000_000, 2_000_000)
+
+    monkeypatch.setattr(benchmark, "in_own_process", pretend)
+    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
+    return commands
+
+
+def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
+    result = danetc("bench", small, "--backends", "eager", *QUICK, "--json")
+    assert result.status == 0, result.err
+    record = json.loads(result.out)
+    assert (record["network"], record["steps"], record["images"]) == ("small", 2, 2)
+    assert record["size"] == [1, 8, 8]
+    (row,) = record["contestants"]
+    assert row["name"] == record["base"] == "danetc eager"
+    assert len(row["samples"]) == 2
+    assert row["time_ratio"] == row["saved_ratio"] == row["peak_ratio"] == 1.0
+    assert 0 < row["saved_bytes"] <= row["peak_bytes"]
+    assert row["first_step_seconds"] > 0
+    assert [note.split(":")[0] for note in record["notes"]] == [
+        "no counterpart in torchvision",
+        "no counterpart in SpikingJelly",
+    ]
+
+
+def test_counterparts_get_as_many_images(danetc: Run, together: list[Sequence[str]]) -> None:
+    pytest.importorskip("spikingjelly")
+    result = danetc(
+        "bench", "sew_r18", "--image", "32", "--set", "classes=5", "--set", "steps=2", "--json",
+        "--backends", "eager", "--rounds", "1", "--batch", "2", "--threads", "1",
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    record = json.loads(result.out)
+    rows = {row["name"]: row for row in record["contestants"]}
+    assert {name: row["images"] for name, row in rows.items()} == {
+        "torchvision resnet18": 4,
+        "SpikingJelly sew_resnet18": 2,
+        "danetc eager": 2,
+    }
+    assert record["base"] == "torchvision resnet18"
+    assert record["notes"] == []
+    saved = {name: row["saved_bytes"] for name, row in rows.items()}
+    assert saved["torchvision resnet18"] < saved["danetc eager"]
+    assert saved["danetc eager"] < saved["SpikingJelly sew_resnet18"]
+    for command, name in zip(together, rows, strict=True):
+        assert list(command[1:4]) == ["-m", "danetc", "bench"]
+        assert command[-1] == "sew_r18"
+        assert ["--alone", name] == list(command[command.index("--alone") :][:2])
+        assert "classes=5" in command
+
+
+def test_the_table_and_the_figure(danetc: Run, small: Path, together: list[Sequence[str]]) -> None:
+    pytest.importorskip("matplotlib")
+    figure = small.with_name("figure.svg")
+    result = danetc("bench", small, "--backends", "fused,eager,other", *QUICK, "--plot", figure)
+    assert result.status == 0, result.err
+    assert result.out.startswith("small, T = 2, N = 2, 1 x 8 x 8, float32, cpu, 1 thread;")
+    lines = {line.split("  ")[0]: line.split() for line in result.out.splitlines()}
+    assert lines["danetc fused"][5] == "1.00"
+    assert lines["danetc eager"][-3:-1] == ["2.0", "1.00"]
+    assert "ratios to danetc fused" in result.out
+    assert "left out: backend other: there is none of this name" in result.out
+    assert "<svg" in figure.read_text(encoding="utf-8")
+
+
+def test_an_image_size_without_a_parameter_for_it(
+    danetc: Run, small: Path, together: list[Sequence[str]]
+) -> None:
+    result = danetc("bench", small, "--image", "12", "--backends", "eager", *QUICK)
+    assert result.status == 0, result.err
+    assert "1 x 12 x 12" in result.out
+
+
+def test_a_head_made_for_one_size(danetc: Run, small: Path) -> None:
+    text = small.read_text(encoding="utf-8")
+    small.write_text(text.replace("avgpool -> mean_over_time", "mean_over_time -> flatten"))
+    result = danetc("bench", small, "--image", "12", "--backends", "eager", *QUICK)
+    assert result.status == 1
+    assert "small is made for images of 1 x 8 x 8; give it a parameter `image`" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--backends", "none"), 1, "backend none: there is none of this name"),
+        (("--backends", "eager,,fused"), 2, "name backends with commas"),
+        (("--plot", "figure.pdf"), 1, "ends in .svg or .png"),
+        (("--plot", "nowhere/figure.svg"), 1, "no such folder"),
+        (("--alone", "torchvision resnet18"), 1, "torchvision resnet18 takes no part"),
+        (("--rounds", "0"), 2, "--rounds"),
+    ],
+)
+def test_what_cannot_be_measured(
+    danetc: Run, small: Path, options: tuple[str, ...], status: int, message: str
+) -> None:
+    result = danetc("bench", small, *options)
+    assert result.status == status
+    assert message in result.err
+
+
+def test_a_process_that_fails_says_why() -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('out of luck')"]
+    with pytest.raises(UserError, match=r"measures it ended with status 1\nout of luck"):
+        benchmark.in_own_process(command, "it")
+
+
+def test_a_process_of_its_own_has_no_compiled_kernels() -> None:
+    program = (
+        "import json, os; folder = os.environ['TORCHINDUCTOR_CACHE_DIR'];"
+        "assert not os.listdir(folder); print('noise');"
+        "print(json.dumps({'first': 1.0, 'peak': 2, 'resident': None}))"
+    )
+    assert benchmark.in_own_process([sys.executable, "-c", program], "it") == Alone(1.0, 2, None)

@@ -1,0 +1,362 @@
+"""`danetc build` and the Python interface: model directories, whole or not at all."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import danetc as package
+from danetc import model_directory
+
+from .conftest import SMALL, Run
+
+FILES = {
+    "model.py",
+    "weights.safetensors",
+    "small.graph",
+    "topology.svg",
+    "summary.json",
+    "spec.danet",
+}
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def output(model: torch.nn.Module) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        result = model(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert isinstance(result, torch.Tensor)
+    return result
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+def test_build_writes_everything_and_prints_the_summary(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    result = danetc("build", small)
+    assert (result.status, result.err) == (0, "")
+    directory = tmp_path / "build" / "small"
+    assert names(directory) == FILES
+    assert names(tmp_path / "build") == {"small"}
+    assert result.out.startswith("small, T = 2\n")
+    assert "build/small" in result.out
+    record = json.loads((directory / "summary.json").read_text())
+    assert record["network"] == "small"
+    assert record["danetc"] == package.__version__
+    assert record["seed"] == 0
+    assert record["summary"]["parameters"] > 0
+    mask = model_directory.umask()
+    assert directory.stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_json_prints_what_summary_json_holds(danetc: Run, small: Path, tmp_path: Path) -> None:
+    result = danetc("build", small, "-o", "out", "--json", "--seed", "7")
+    assert json.loads(result.out) == json.loads((tmp_path / "out" / "summary.json").read_text())
+
+
+def test_what_is_loaded_is_what_was_built(danetc: Run, small: Path, tmp_path: Path) -> None:
+    danetc("build", small, "-o", "out", "--seed", "5", "--set", "neuron=PLIF(tau = 3.0)")
+    expected = output(package.build(small, set={"neuron": "PLIF(tau = 3.0)"}, seed=5))
+    assert torch.equal(output(package.load(tmp_path / "out")), expected)
+    assert not torch.equal(output(package.build(small, seed=6)), expected)
+
+
+def test_the_model_file_needs_torch_alone(danetc: Run, small: Path, tmp_path: Path) -> None:
+    danetc("build", small, "-o", "out")
+    program = (
+        "import sys, torch; sys.path.insert(0, 'out'); sys.modules['danetc'] = None\nimport model"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_resolved_spec_stands_alone_and_gives_the_same_network(
+    danetc: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "shared.danet").write_text("block twin(w) = conv(w) -> conv(w)\n")
+    spec = SMALL.replace("use std\n", 'use std\nuse "shared.danet"\n').replace("basic", "twin")
+    (tmp_path / "small.danet").write_text(spec)
+    danetc("build", "small.danet", "-o", "out", "--set", "classes=7", "--set", "steps=3")
+    alone = tmp_path / "out" / "spec.danet"
+    assert "use" not in {line.split(" ")[0] for line in alone.read_text().splitlines()}
+    model = package.build(alone)
+    assert output(model).shape == (2, 7)
+    assert torch.equal(output(model), output(package.load(tmp_path / "out")))
+    first = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"]
+    assert json.loads(danetc("summary", alone, "--json").out) == first
+
+
+def test_init_takes_weights_and_says_what_matched(danetc: Run, small: Path, tmp_path: Path) -> None:
+    danetc("build", small, "-o", "a", "--seed", "1")
+    result = danetc("build", small, "-o", "b", "--init", "a/weights.safetensors")
+    assert "by name" in result.out
+    assert torch.equal(output(package.load(tmp_path / "a")), output(package.load(tmp_path / "b")))
+    by_api = package.build(small, init=tmp_path / "a" / "weights.safetensors")
+    assert torch.equal(output(by_api), output(package.load(tmp_path / "a")))
+
+
+# -- what is replaced, and what is not -------------------------------------------------------------
+
+
+def test_an_older_model_directory_is_replaced(danetc: Run, small: Path, tmp_path: Path) -> None:
+    danetc("build", small, "-o", "out")
+    (tmp_path / "out" / "__pycache__").mkdir()
+    assert danetc("build", small, "-o", "out", "--set", "classes=3").status == 0
+    assert names(tmp_path / "out") == FILES
+    assert output(package.load(tmp_path / "out")).shape == (2, 3)
+    assert names(tmp_path) == {"out", "small.danet"}
+
+
+def test_an_empty_directory_is_taken(danetc: Run, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert danetc("build", small, "-o", "out").status == 0
+    assert names(tmp_path / "out") == FILES
+
+
+def test_a_link_to_a_model_directory_stays_one(danetc: Run, small: Path, tmp_path: Path) -> None:
+    danetc("build", small, "-o", "real")
+    (tmp_path / "link").symlink_to("real")
+    assert danetc("build", small, "-o", "link", "--set", "classes=3").status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert output(package.load(tmp_path / "real")).shape == (2, 3)
+
+
+@pytest.mark.parametrize("target", ["full", "file", ".", ".."])
+def test_what_danetc_has_not_written_is_not_replaced(
+    danetc: Run, small: Path, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("work")
+    before = sorted(tmp_path.rglob("*"))
+    result = danetc("build", small, "-o", target)
+    assert result.status == 1
+    assert target in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_put_into_a_model_directory_is_not_lost(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    danetc("build", small, "-o", "out")
+    (tmp_path / "out" / "notes.txt").write_text("notes")
+    result = danetc("build", small, "-o", "out")
+    assert result.status == 1
+    assert "notes.txt" in result.err
+    assert (tmp_path / "out" / "notes.txt").read_text() == "notes"
+
+
+@pytest.mark.parametrize("step", ["save_weights", "rename"])
+def test_a_failure_leaves_the_old_directory_and_nothing_else(
+    danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    danetc("build", small, "-o", "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if step == "save_weights":
+        monkeypatch.setattr("danetc.runtime.checkpoint.save_weights", fail)
+    else:  # the old directory is aside when the new one cannot take its place
+        rename = Path.rename
+        monkeypatch.setattr(
+            Path,
+            "rename",
+            lambda self, target: (
+                fail()
+                if (self / "summary.json").exists()
+                and self.name.startswith(".")
+                and not self.name.endswith(".old")
+                else rename(self, target)
+            ),
+        )
+    result = danetc("build", small, "-o", "out", "--set", "classes=3")
+    monkeypatch.undo()
+    assert result.status == 1
+    assert "No space left" in result.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert names(tmp_path) == {"out", "small.danet"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--set", "steps=0"],
+        ["--set", "classes=9**9**9"],
+        ["--set", "classes=99999999999999999999"],
+        ["--set", "neuron=LIF(tau = "],
+        ["--set", "neuron=__import__('os')"],
+        ["--set", "input=image(1, 1000000, 1000000)"],
+        ["-n", "nowhere"],
+        ["--init", "missing.safetensors"],
+        ["--init", "small.danet"],
+    ],
+)
+def test_bad_arguments_are_clear_errors_that_leave_nothing(
+    danetc: Run, small: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    result = danetc("build", small, *arguments)
+    assert result.status == 1
+    assert result.err.strip()
+    assert names(tmp_path) == {"small.danet"}
+
+
+def test_weights_of_another_network_are_refused(danetc: Run, small: Path, tmp_path: Path) -> None:
+    save_file({"a.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    result = danetc("build", small, "--init", "other.safetensors")
+    assert result.status == 1
+    assert "other.safetensors" in result.err
+
+
+# -- load ------------------------------------------------------------------------------------------
+
+
+def damage_no_summary(directory: Path) -> None:
+    (directory / "summary.json").unlink()
+
+
+def damage_summary(directory: Path) -> None:
+    (directory / "summary.json").write_text("{")
+
+
+def damage_name(directory: Path) -> None:
+    record = json.loads((directory / "summary.json").read_text())
+    (directory / "summary.json").write_text(json.dumps(record | {"network": "../small"}))
+
+
+def damage_version(directory: Path) -> None:
+    record = json.loads((directory / "summary.json").read_text())
+    (directory / "summary.json").write_text(json.dumps(record | {"format": 99}))
+
+
+def damage_graph(directory: Path) -> None:
+    path = directory / "small.graph"
+    path.write_text(path.read_text()[:-40])
+
+
+def damage_no_graph(directory: Path) -> None:
+    (directory / "small.graph").unlink()
+
+
+def damage_weights(directory: Path) -> None:
+    path = directory / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def damage_shapes(directory: Path) -> None:
+    path = directory / "weights.safetensors"
+    state = load_file(path)
+    name = max(state, key=lambda key: state[key].numel())
+    save_file(state | {name: torch.zeros(3)}, path)
+
+
+def damage_names(directory: Path) -> None:
+    path = directory / "weights.safetensors"
+    save_file({f"x.{name}": value for name, value in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_no_summary, "no summary.json"),
+        (damage_summary, "summary.json is damaged"),
+        (damage_name, "does not name its network"),
+        (damage_version, "newer danetc"),
+        (damage_graph, "small.graph is damaged"),
+        (damage_no_graph, "no small.graph"),
+        (damage_weights, "not a whole safetensors file"),
+        (damage_shapes, "but the model's is"),
+        (damage_names, "lacks"),
+    ],
+)
+def test_loading_a_damaged_directory_says_what_is_wrong(
+    danetc: Run, small: Path, tmp_path: Path, damage: object, message: str
+) -> None:
+    danetc("build", small, "-o", "out")
+    assert callable(damage)
+    damage(tmp_path / "out")
+    with pytest.raises(package.UserError, match=message):
+        package.load(tmp_path / "out")
+
+
+def test_loading_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(package.UserError, match="danetc build"):
+        package.load(tmp_path / "nothing")
+
+
+# -- the Python interface --------------------------------------------------------------------------
+
+
+def test_the_interface_is_what_the_documentation_says() -> None:
+    signature = inspect.signature(package.build)
+    names = ["path", "network", "set", "text", "seed", "init", "backend", "memory", "batch"]
+    assert list(signature.parameters) == names
+    assert list(inspect.signature(package.check).parameters) == ["path"]
+    assert list(inspect.signature(package.load).parameters) == ["directory", "backend", "memory"]
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = package.no_such_name
+
+
+def test_build_takes_text_or_a_path_but_not_both(small: Path) -> None:
+    assert torch.equal(output(package.build(text=SMALL)), output(package.build(small)))
+    with pytest.raises(TypeError):
+        package.build()
+    with pytest.raises(TypeError):
+        package.build(small, text=SMALL)
+
+
+def test_build_takes_settings(small: Path) -> None:
+    model = package.build(small, "small", {"steps": 3, "classes": 4})
+    assert output(model).shape == (2, 4)
+    assert model.signature.steps == 3
+    with pytest.raises(package.SpecError) as error:
+        package.build(small, set={"clases": 4})
+    assert error.value.diagnostics[0].span.source.name == "--set"
+
+
+def test_check_returns_or_raises(small: Path) -> None:
+    package.check(small)
+    package.check("danet_c_r18")
+    small.write_text(SMALL.replace("LIF", "LFI"))
+    with pytest.raises(package.SpecError) as error:
+        package.check(small)
+    assert [item.span.line for item in error.value.diagnostics] == [6]
+
+
+def test_building_in_an_unwritable_place_is_a_clear_error(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() == 0:  # root may write anywhere, so a file stands where a folder should
+        (tmp_path / "place").write_text("")
+    else:
+        (tmp_path / "place").mkdir(mode=0o500)
+    result = danetc("build", small, "-o", "place/out")
+    assert result.status == 1
+    assert "place" in result.err
+
+
+def test_building_does_not_import_the_compiler_of_torch() -> None:
+    """It takes a second, and only a compiled kernel needs it."""
+    program = (
+        "import sys, torch; before = 'torch._dynamo' in sys.modules; import danetc; "
+        "danetc.build('danet_c_small', memory='recompute'); "
+        "assert before or 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

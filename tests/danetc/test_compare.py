@@ -1,0 +1,354 @@
+"""`danetc compare`: killed and resumed, its figures are those of trainings by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from danetc.grid.plot import across, data_name, draw_comparison, draw_training
+from danetc.grid.report import (
+    CURVES,
+    Comparison,
+    Row,
+    marked,
+    read_comparison,
+    wiring,
+)
+from danetc.grid.table import flat, pivoted
+from danetc.model_directory import GRID
+from danetc.runtime.training.signals import StopRequest
+from danetc.table import Cell, Table, latex, markdown, show
+
+from .conftest import SMALL, Run
+from .test_train import _uncompiled  # noqa: F401
+
+SGD = """
+recipe quick {
+  epochs = 2
+  batch = 300
+  optimizer = sgd(lr = 0.1, momentum = 0.9, weight_decay = 1.0)
+}
+"""
+# SGD with a weight decay of 1 and a rate of 1000 makes weights a thousand times as large each step.
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not path.is_file():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + SGD)
+    grid = ("compare", "a.danet", "--data", "digits", "--seeds", "2", "--backend", "eager")
+    setting = ("--set", "recipe.optimizer.weight_decay=0", "--set", "recipe.epochs=3")
+    arguments = (*grid, *setting, "--grid", "steps=2", "-o", "out")
+    first = tmp_path / "out" / "small,steps=2" / "seed-0"
+    process = subprocess.Popen([sys.executable, "-m", "danetc", *arguments], cwd=tmp_path)
+    wait_for(first / "training.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    cut = json.loads((first / "training.json").read_text())["epochs"]
+
+    result = danetc(*arguments)
+    assert result.status == 0
+    assert "small,steps=2 seed 0: done in" in result.err
+    assert "small,steps=2 seed 1: done in" in result.err
+    log = (first.parent / "log-seed-0.txt").read_text()
+    assert len(cut) == 3 or "going on from" in log  # it was not begun anew
+
+    by_hand: dict[str, list[list[float]]] = {name: [] for name in CURVES}
+    for seed in (0, 1):
+        alone = ("train", "a.danet", "--data", "digits", "--seed", seed, "--backend", "eager")
+        assert danetc(*alone, *setting, "--set", "steps=2", "-o", f"alone-{seed}", "-q").status == 0
+        record = json.loads((tmp_path / f"alone-{seed}" / "training.json").read_text())
+        for name, curves in by_hand.items():
+            curves.append([epoch[name] for epoch in record["epochs"]])
+    told = danetc("compare", "--only-report", "-o", "out", "--json")
+    (cell,) = json.loads(told.out)["cells"]
+    last = np.array(by_hand["test_accuracy"])[:, -1]
+    assert [cell["accuracies"][str(seed)] for seed in (0, 1)] == last.tolist()
+    assert cell["mean"] == pytest.approx(np.mean(last))
+    assert cell["deviation"] == pytest.approx(np.std(last, ddof=1))
+    for name, curves in by_hand.items():
+        assert np.array(cell["curves"][name])[:, 0] == pytest.approx(np.mean(curves, axis=0))
+        spread = np.std(curves, axis=0, ddof=1)
+        assert np.array(cell["curves"][name])[:, 1] == pytest.approx(spread)
+    assert cell["epochs_x_T"] == 6
+
+    # What is done is not done again, and not under other settings.
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    again = danetc(*arguments)
+    assert again.status == 0
+    assert "2 of 2 runs are done" in again.err
+    assert again.out == result.out
+    changed = danetc(*arguments, "--set", "recipe.batch=100")
+    assert changed.status == 1
+    assert "recipe.phases.train.batch: 300 there, 100 now" in changed.err
+    assert "--fresh" in changed.err
+    assert before == {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    # A run by hand is the grid's: the command that stands in its record.
+    run = json.loads((tmp_path / "out" / GRID).read_text())["cells"][0]["runs"][1]
+    assert danetc(*run["command"][1:]).status == 0
+
+
+def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + SGD)
+    good = "small,recipe.optimizer.lr=0.01"
+
+    class Stop(StopRequest):
+        """A signal comes when the second cell has had its first epoch."""
+
+        @property
+        def wanted(self) -> bool:
+            if (tmp_path / "out" / good / "seed-0" / "training.json").is_file():
+                self.signal = signal.SIGTERM
+            return self.signal is not None
+
+    monkeypatch.setattr("danetc.grid.comparison.StopRequest", Stop)
+    arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "1", "--backend", "eager")
+    grid = ("--grid", "recipe.optimizer.lr=1000,0.01", "--set", "recipe.epochs=1000")
+    result = danetc(*arguments, *grid, "-o", "out")
+    assert result.status == 128 + signal.SIGTERM
+    assert f"{good} seed 0: stopped, its state is saved" in result.err
+    assert "the same command goes on" in result.err
+    told = danetc("compare", "-o", "out", "--only-report")
+    assert told.status == 0
+    assert "0 of 1 runs, 1 failed" in told.out
+    failed, stopped = read_comparison(tmp_path / "out").rows
+    assert failed.mean is None
+    assert "finite" in failed.errors[0]
+    assert (stopped.state, stopped.errors) == ("0 of 1 runs", {})
+    assert (tmp_path / "out" / good / "seed-0" / "checkpoints" / "last").exists()
+
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    result = danetc(*arguments, "--grid", "recipe.optimizer.lr=1000", "-o", "other")
+    assert result.status == 1
+    assert "1 of 1 runs failed; logs are in other" in result.err
+    assert "small,recipe.optimizer.lr=1000 seed 0: " in result.err
+
+
+# -- tables and figures, of made-up figures --------------------------------------------------------
+
+
+def row(connection: str, rule: str, depth: int, classes: int, *curves: list[float]) -> Row:
+    found = {seed: tuple(curve) for seed, curve in enumerate(curves)}
+    losses = {seed: tuple(depth / 20 - value for value in curve) for seed, curve in found.items()}
+    name = f"{connection}_{rule}_r{depth}"
+    return Row(
+        name=f"{name},classes={classes}",
+        values={
+            "network": name, "connection": connection, "rule": rule, "depth": depth,
+            "wiring": wiring(connection, rule), "classes": classes, "recipe": "r", "T": "4",
+        },
+        parameters=1000 * depth,
+        cost=300,
+        seeds=(0, 1),
+        accuracies={seed: curve[-1] for seed, curve in found.items()},
+        curves={"test_accuracy": found, "train_accuracy": found, "train_loss": losses},
+        errors={},
+    )  # fmt: skip
+
+
+def comparison(**values: Any) -> Comparison:
+    rows = [
+        row(connection, rule, depth, classes, [0.1, 0.2 + depth / 1e3], [0.2, 0.4 + classes / 1e3])
+        for classes in (5, 20)
+        for connection, rule in (
+            ("origin", "chain"),
+            ("origin", "densely_additive"),
+            ("sew", "chain"),
+        )
+        for depth in (20, 56)
+    ]
+    return Comparison("digits", ("network", "classes"), "last", tuple(marked(rows)))
+
+
+def test_the_flat_table_says_what_varies() -> None:
+    table = flat(comparison())
+    assert table.heads[:5] == ("network", "classes", "connection", "rule", "depth")
+    assert table.heads[5:] == ("params", "epochs x T", "top-1 %", "runs")
+    texts = [cell.text for cell in table.rows[0]]
+    mean, spread = np.mean([22, 40.5]), np.std([22, 40.5], ddof=1)
+    assert texts[-4:] == ["20,000", "300", f"{mean:.2f} ± {spread:.2f}", "2"]
+
+
+def test_an_axis_can_be_spread_over_columns() -> None:
+    table = pivoted(comparison(), ["wiring"])
+    assert table.heads == (
+        "classes", "depth", "params", "epochs x T",
+        "origin", "origin by densely_additive", "sew",
+    )  # fmt: skip
+    assert [[cell.text for cell in line[:3]] for line in table.rows] == [
+        ["5", "20", "20,000"], ["5", "56", "56,000"], ["20", "20", "20,000"], ["20", "56", "56,000"],
+    ]  # fmt: skip
+    table = pivoted(comparison(), ["depth"])
+    assert table.heads == ("classes", "wiring", "epochs x T", "depth 20", "depth 56")
+    assert [cell.best for cell in table.rows[0]] == [False, False, False, False, True]
+
+
+def test_classes_beside_wirings_are_columns_as_in_table_3() -> None:
+    table = pivoted(comparison(), ["classes", "connection", "rule"])
+    assert table.heads[:4] == ("depth", "params", "epochs x T", "classes 5, origin, chain")
+    assert len(table.heads) == 3 + 6
+    table = pivoted(comparison(), ["classes"])
+    assert table.heads == ("wiring", "depth", "params", "epochs x T", "classes 5", "classes 20")
+    # Accuracies of 5 and of 20 classes are not compared; those of depth 56 are equal and the best.
+    assert [[cell.best for cell in line[-2:]] for line in table.rows] == 3 * [
+        [False, False],
+        [True, True],
+    ]
+
+
+def test_tables_for_papers() -> None:
+    table = pivoted(comparison(), ["depth"])
+    lines = markdown(table).splitlines()
+    assert lines[0] == "| classes | wiring | epochs x T | depth 20 | depth 56 |"
+    assert lines[1] == "| ---: | --- | ---: | ---: | ---: |"
+    assert lines[3].startswith("| 5 | origin by densely_additive | 300 | 31.25 ± 13.08 | **")
+    text = latex(table)
+    assert r"epochs $\times$ T" in text
+    assert r"origin by densely\_additive & 300 & 31.25 $\pm$ 13.08 & \textbf{" in text
+    assert text.count(r"\\") == 7
+
+
+def test_numbers_of_tables() -> None:
+    table = Table(("a_b", "n"), ((Cell("x|y"), Cell("5.2e-14", True, 5.21e-14)),), frozenset({1}))
+    assert r"\textbf{$5.2 \times 10^{-14}$} \\" in latex(table)
+    assert markdown(table).splitlines()[2] == "| x\\|y | **5.2e-14** |"
+    stream = io.StringIO()
+    show(table, "csv", stream)
+    assert stream.getvalue() == "a_b,n\nx|y,5.21e-14\n"
+
+
+def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
+    names = ("network", "connection", "rule", "classes", "parameters", "recipe")
+    facts = {"depth": 20, "steps": [1, 4], "epochs": [2, 1], "cost": 6}
+    record: dict[str, Any] = {
+        "format": 1, "data": "digits", "axes": ["network", "stages"],
+        "cells": [
+            {
+                "name": f"net,stages={seed}",
+                "axes": {"network": "net", "stages": f"a, {seed}"},
+                "facts": {**dict.fromkeys(names, "x"), "parameters": 7, "classes": 2, **facts},
+                "runs": [{"seed": seed, "directory": f"cell/seed-{seed}", "state": "waiting"}],
+            }
+            for seed in (3, 4)
+        ],
+    }  # fmt: skip
+    (tmp_path / GRID).write_text(json.dumps(record))
+    folder = tmp_path / "cell" / "seed-3"
+    folder.mkdir(parents=True)
+    epochs = [dict.fromkeys(CURVES, value) for value in (0.25, 0.5, 0.375)]
+    (folder / "training.json").write_text(json.dumps({"epochs": epochs}))
+    for accuracy, value in (("last", "0.375"), ("best", "0.5")):
+        told = danetc(
+            "compare", "-o", ".", "--only-report", "--format", "csv", "--accuracy", accuracy
+        )
+        first, second = csv.DictReader(io.StringIO(told.out))
+        assert (first["stages"], first["mean"], first["seed_3"]) == ("a, 3", value, value)
+        assert (first["T"], first["epochs_x_T"], first["state"]) == ("1, 4", "6", "done")
+        assert (second["mean"], second["state"]) == ("", "0 of 1 runs")
+    for option in ("--columns", "--x"):
+        told = danetc("compare", "-o", ".", "--only-report", option, "stage")
+        assert told.status == 1
+        assert "did you mean `stages`?" in told.err
+    (tmp_path / GRID).write_text("{")
+    told = danetc("compare", "-o", ".", "--only-report")
+    assert told.status == 1
+    assert "is damaged" in told.err
+
+
+@pytest.mark.parametrize("x", [None, "classes", "wiring"])
+@pytest.mark.parametrize("draw", [draw_comparison, draw_training])
+def test_figures_are_the_same_each_time(tmp_path: Path, draw: Any, x: str | None) -> None:
+    pytest.importorskip("matplotlib")
+    found = comparison()
+    assert across(found, x) == (x or "depth")
+    place = tmp_path / "figure.svg"
+    assert draw(found, place, x)
+    again = tmp_path / "again.svg"
+    draw(found, again, x)
+    assert place.read_bytes() == again.read_bytes()
+    assert not draw(Comparison("digits", ("network",), "last", ()), place)
+
+
+def texts_and_lines(draw: Any, found: Comparison, x: str | None) -> tuple[list[str], list[Any]]:
+    """Titles of the panels from left to right and down, and the y values of the lines in each."""
+    figures: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("danetc.grid.plot.save_figure", lambda figure, path: figures.append(figure))
+        assert draw(found, Path("unused.svg"), x)
+    axes = figures[0].axes
+    return [each.get_title() for each in axes], [
+        [[float(y) for y in line.get_ydata()] for line in each.lines] for each in axes
+    ]
+
+
+def test_training_has_a_pair_of_panels_for_each_network() -> None:
+    """As in Fig. 11: loss above accuracy, a line for each depth."""
+    pytest.importorskip("matplotlib")
+    found = comparison()
+    titles, lines = texts_and_lines(draw_training, found, None)
+    wirings = ("origin", "origin by densely_additive", "sew")
+    wanted = [f"{each}, {count} classes" for count in (5, 20) for each in wirings]
+    assert [title for title in titles if title] == wanted
+    assert len(lines) == 12
+    assert all(len(panel) == 2 for panel in lines)
+    row = found.rows[1]  # Origin of depth 56 with 5 classes
+    assert (row.values["depth"], row.values["classes"]) == (56, 5)
+    losses = np.mean(list(row.curves["train_loss"].values()), axis=0)
+    shares = np.mean(list(row.curves["train_accuracy"].values()), axis=0)
+    assert lines[0][1] == pytest.approx(losses)
+    assert lines[3][1] == pytest.approx(100 * shares)
+
+
+def test_training_of_networks_that_differ_in_no_number_is_one_pair() -> None:
+    pytest.importorskip("matplotlib")
+    rows = [each for each in comparison().rows if each.values["depth"] == 20][:3]
+    titles, lines = texts_and_lines(
+        draw_training, Comparison("d", ("network",), "last", rows), None
+    )
+    assert titles == ["", ""]
+    assert [len(panel) for panel in lines] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("digits", "digits"),
+        ("fashion-mnist:/some/where", "fashion-mnist"),
+        ("folder:/data/imagenet/", "imagenet"),
+        ("events:/data/gestures", "gestures"),
+        ("events:nmnist:/data", "nmnist"),
+        ("folder:.", "folder"),
+    ],
+)
+def test_a_figure_does_not_say_where_data_lies(data: str, name: str) -> None:
+    assert data_name(data) == name
+
+
+def test_nothing_trains_under_torchrun(
+    danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = danetc("compare", small, "--data", "digits")
+    assert result.status == 1
+    assert "without torchrun" in result.err
+    assert os.environ["WORLD_SIZE"] == "2"

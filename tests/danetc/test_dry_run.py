@@ -1,0 +1,157 @@
+"""`danetc train --dry-run`: the plan is the training's own, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import danetc as package
+from danetc.training.chart import chart
+from danetc.training.dry_run import TIMED
+
+from .conftest import SMALL, Run
+from .test_train import PHASES, QUICK, _uncompiled  # noqa: F401
+
+SLOW_START = """
+recipe two {
+  phase first { steps = 1; epochs = 3; warmup = 1; schedule = step(2, factor = 0.1) }
+  phase second { steps = 3; epochs = 2; start = first; accumulate = 2 }
+  batch = 100
+  optimizer = sgd(lr = 0.05, momentum = 0.9)
+}
+"""
+
+
+def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + SLOW_START)
+    result = danetc(
+        "train", "a.danet", "--data", "digits", "--dry-run", "--json",
+        "--set", "recipe.second.optimizer.lr=0.25",
+    )  # fmt: skip
+    assert result.status == 0
+    record = json.loads(result.out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]  # nothing was written
+    model = package.build(tmp_path / "a.danet")
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    first, second = record["phases"]
+    assert (first["time_steps"], second["time_steps"]) == (1, 3)
+    assert first["steps_per_epoch"] == 15  # of 1,437 images
+    rates = dict(map(tuple, first["learning_rates"]))
+    assert rates[0.0] == pytest.approx(0.05 / 15)  # one of the 15 steps of the warm-up
+    assert {round(rate, 9) for epoch, rate in rates.items() if 1 <= epoch < 2} == {0.05}
+    assert {round(rate, 9) for epoch, rate in rates.items() if epoch >= 2} == {0.005}
+    assert second["learning_rates"][0][1] == 0.25
+    origins = record["recipe"]["origins"]
+    assert origins["second.optimizer.lr"] == "--set"
+    assert origins["second.accumulate"].startswith("a.danet:")
+    assert origins["first.accumulate"] == "default"
+    assert first["memory"]["total"] > first["memory"]["weights"] == second["memory"]["weights"]
+    for phase in record["phases"]:
+        assert phase["timed_steps"] == TIMED
+        assert phase["seconds"] > phase["epochs"] * 15 * phase["seconds_per_step"]
+    assert record["seconds"] == pytest.approx(first["seconds"] + second["seconds"])
+
+
+def test_a_signal_ends_it_at_once(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+
+    def fit(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)  # a step that takes long
+
+    monkeypatch.setattr("danetc.training.dry_run.fit", fit)
+    # A job in the background begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.status == 130
+    assert "interrupted" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
+
+
+def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    arguments = ("train", "a.danet", "--data", "digits")
+    result = danetc(*arguments, "--dry-run", "--seeds", "2", "--set", "steps=3")
+    assert result.status == 0
+    lines = result.out.splitlines()
+    settings = {line.split()[0]: line for line in lines if line}
+    assert settings["batch"].endswith("a.danet:12:28")
+    assert settings["trials"].endswith("--seeds")
+    assert settings["precision"].split() == ["precision", "float32", "default"]
+    assert settings["network"].endswith("small with steps = 3 from --set")
+    assert "seed-0: new; seed-1: new" in settings["directory"]
+    assert any("┤" in line and "█" in line for line in lines)
+    assert "for 2 trials" in lines[-1]
+    # What a training would find:
+    assert danetc(*arguments).status == 0
+    assert "which goes on" in danetc(*arguments, "--dry-run").out
+    changed = danetc(*arguments, "--dry-run", "--set", "recipe.batch=500")
+    assert "under other settings (recipe.phases.train.batch: 300 there, 500 now)" in changed.out
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        (SMALL.replace("1, 8, 8", "3, 9, 9") + QUICK, [], "image(1, 8, 8)"),
+        (SMALL + QUICK, ["-o", "full"], "full"),
+        (SMALL + PHASES, ["--set", "recipe.second.start=third"], "third"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_by_the_plan(
+    danetc: Run, tmp_path: Path, spec: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "work").write_text("")
+    (tmp_path / "a.danet").write_text(spec)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", *arguments)
+    assert result.status == 1
+    assert message in result.err
+
+
+def test_what_would_not_fit_is_planned_but_not_tried(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.training.dry_run._free_memory", lambda: 1000)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    assert result.status == 0
+    assert "phase train is not timed: a step is predicted to need" in result.out
+    assert "the whole training takes" not in result.out
+
+
+def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    arguments = ["train", "a.danet", "--data", "digits", "--dry-run", "--set"]
+    result = danetc(*arguments, "recipe.precision=mixed")
+    assert "precision = bf16 is fast there" in result.err + result.out
+    result = danetc(*arguments, "recipe.precision=bf16")
+    assert "is fast there" not in result.err + result.out
+
+
+def test_slow_steps_are_not_waited_for(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.training.dry_run.SECONDS", 0.0)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
+    (phase,) = json.loads(result.out)["phases"]
+    assert phase["timed_steps"] < TIMED
+
+
+def test_a_chart_stands_for_its_values() -> None:
+    assert chart([0.0, 1.0, 2.0], height=2) == ["2 ┤  █", "0 ┤ ██"]
+    assert chart([0.5, 1.0], height=1) == ["0 ┤▄█"]
+    # Three powers of ten between the axis at 0.1 and the top.
+    assert chart([100.0, 10.0, 1.0], height=3, log=True) == ["100 ┤█", "    ┤██", "0.1 ┤███"]
+    assert chart([0.0, 0.0], height=1, log=True) == ["0 ┤"]
+    assert len(chart(list(range(1000)), width=40)[-1]) <= 50

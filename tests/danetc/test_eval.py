@@ -1,0 +1,206 @@
+"""`danetc eval`: the numbers of the training, those of plain PyTorch, other T, what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import danetc as package
+from danetc.main import main
+from danetc.runtime.data import open_data
+
+from .conftest import SMALL, Run
+from .test_train import QUICK, _uncompiled  # noqa: F401
+
+EVENTS = """
+use std
+network flashes {
+  input = events(1, 8, 8)
+  steps = 4
+  neuron = LIF
+  surrogate = sigmoid
+  stem = conv(4) -> norm -> spike
+  head = avgpool -> mean_over_time -> linear(3)
+}
+"""
+FLASHES = "synthetic:classes=3,size=8,channels=1,count=8,test=30,frames="
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of two short trainings."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "a.danet").write_text(SMALL + QUICK)
+    command = [
+        "train", str(folder / "a.danet"), "--data", "digits", "--seeds", "2",
+        "--backend", "eager", "-q", "-o", str(folder / "run"),
+    ]  # fmt: skip
+    assert main(command) == 0
+    return folder / "run"
+
+
+def evaluate(danetc: Run, *arguments: Any) -> list[dict[str, Any]]:
+    result = danetc("eval", *arguments, "--backend", "eager", "--json")
+    assert result.status == 0, result.err
+    found: list[dict[str, Any]] = json.loads(result.out)["evaluated"]
+    return found
+
+
+def plain(directory: Path, steps: int) -> tuple[float, float, float]:
+    """Loss, top-1 and top-5 by a network built anew with this T, in plain PyTorch."""
+    model = package.build(directory / "spec.danet", set={"steps": steps})
+    model.load_state_dict(package.load(directory).state_dict())
+    test = open_data("digits").test
+    images = torch.stack([test[i][0] for i in range(len(test))]).float()
+    images = images / 255 if open_data("digits").test[0][0].dtype == torch.uint8 else images
+    with torch.no_grad():
+        output: Tensor = model.eval()(images)
+    order = output.argsort(dim=-1, descending=True)
+    right = (order == test.labels[:, None]).float()
+    loss = F.cross_entropy(output, test.labels)
+    return float(loss), float(right[:, 0].mean()), float(right[:, :5].sum(1).mean())
+
+
+def test_the_numbers_are_those_of_the_training(danetc: Run, trained: Path) -> None:
+    run = trained / "seed-1"
+    (found,) = evaluate(danetc, run)
+    last = json.loads((run / "training.json").read_text())["epochs"][-1]
+    (figures,) = found["results"]
+    assert (figures["loss"], figures["top1"]) == (last["test_loss"], last["test_accuracy"])
+    assert (figures["top5"], figures["images"]) == (last["test_top5"], 360)
+    assert (found["data"], found["trained_steps"]) == ("digits", 2)
+
+
+def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
+    danetc: Run, trained: Path
+) -> None:
+    run = trained / "seed-0"
+    (found,) = evaluate(danetc, run, "--steps", "1,4", "--over-time", "--batch", "100")
+    assert [item["steps"] for item in found["results"]] == [1, 4]
+    assert [item["steps"] for item in found["over_time"]] == [1, 2, 3, 4]
+    line = {item["steps"]: item for item in found["over_time"]}
+    for item in found["results"]:
+        loss, top1, top5 = plain(run, item["steps"])
+        for figures in (item, line[item["steps"]]):
+            assert figures["loss"] == pytest.approx(loss, abs=1e-5)
+            assert figures["top1"] == pytest.approx(top1, abs=0.003)  # one image of a tie
+            assert figures["top5"] == pytest.approx(top5, abs=0.003)
+
+
+def test_trials_are_evaluated_together(danetc: Run, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = danetc(
+        "eval", trained, "--over-time", "--backend", "eager", "-o", tmp_path / "line.svg"
+    )
+    assert result.status == 0
+    record = json.loads((trained / "trials.json").read_text())
+    rows = [line.split() for line in result.out.splitlines()]
+    assert ["mean", "2", f"{record['test_accuracy']:.2%}"] in [row[:3] for row in rows]
+    assert ["deviation", "2", f"{record['deviation']:.2%}"] in [row[:3] for row in rows]
+    assert "seed-1, mean of the first T steps" in (tmp_path / "line.svg").read_text()
+
+
+def test_a_checkpoint_in_place_of_the_last_weights(
+    danetc: Run, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained / "seed-0", tmp_path / "run")
+    (last,) = evaluate(danetc, run)
+    from safetensors.torch import load_file, save_file
+
+    weights = {k: torch.zeros_like(v) for k, v in load_file(run / "weights.safetensors").items()}
+    save_file(weights, run / "weights.safetensors")
+    (zeros,) = evaluate(danetc, run)
+    (best,) = evaluate(danetc, run, "--checkpoint", "best")
+    assert best["results"][0]["loss"] == last["results"][0]["loss"] != zeros["results"][0]["loss"]
+    (other,) = evaluate(danetc, run, "--checkpoint", "best", "--steps", "3")
+    assert other["results"][0]["loss"] == pytest.approx(plain(trained / "seed-0", 3)[0], abs=1e-5)
+    assert danetc("export", run, "-o", "w.safetensors", "--checkpoint", "best").status == 0
+    before = load_file(trained / "seed-0" / "weights.safetensors")
+    after = load_file(tmp_path / "w.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    missing = danetc("eval", run, "--checkpoint", "bets")
+    assert "has no checkpoint `bets`; there are best, last" in missing.err
+    state = run / "checkpoints" / "best" / "model.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"x")
+    damaged = danetc("export", run, "-o", "x.safetensors", "--checkpoint", "best")
+    assert damaged.status == 1
+    assert "is not as it was written" in damaged.err
+
+
+def test_training_images_too(danetc: Run, trained: Path) -> None:
+    (found,) = evaluate(danetc, trained / "seed-0", "--split", "train", "--data", "digits")
+    assert found["results"][0]["images"] == 1437
+
+
+def test_recordings_bring_their_own_steps(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "e.danet").write_text(EVENTS)
+    assert danetc("build", "e.danet", "-o", "e").status == 0
+    (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")
+    assert [item["steps"] for item in found["over_time"]] == [1, 2, 3, 4]
+    (again,) = evaluate(danetc, "e", "--data", f"{FLASHES}4")
+    assert again["results"][0]["loss"] == pytest.approx(found["over_time"][-1]["loss"], abs=1e-6)
+    (other,) = evaluate(danetc, "e", "--data", f"{FLASHES}6", "--steps", "6")
+    assert other["results"][0]["steps"] == 6
+    wrong = danetc("eval", "e", "--data", f"{FLASHES}4", "--steps", "8")
+    assert wrong.status == 1
+    assert "have T = 4 frames" in wrong.err
+
+
+def test_one_of_several_outputs(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.danet").write_text(
+        "use std\nnetwork two { input = image(1, 8, 8); steps = 2; neuron = LIF\n"
+        "surrogate = sigmoid; d = in -> conv(4) -> norm -> spike\n"
+        "e = d -> avgpool -> mean_over_time -> linear(7)\n"
+        "l = d -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)\n"
+        "out = outputs(early = e, late = l) }\n"
+    )
+    assert danetc("build", "two.danet", "-o", "two").status == 0
+    (found,) = evaluate(danetc, "two", "--data", "digits", "--train-output", "late", "--over-time")
+    assert [item["images"] for item in found["over_time"]] == [360, 360]
+    unnamed = danetc("eval", "two", "--data", "digits")
+    assert unnamed.status == 1
+    assert "--train-output NAME" in unnamed.err
+    wrong = danetc("eval", "two", "--data", "digits", "--train-output", "early")
+    assert "has 10 classes, but the network has 7 outputs" in wrong.err
+
+
+def test_what_cannot_be_evaluated_is_a_clear_error(
+    danetc: Run, trained: Path, tmp_path: Path
+) -> None:
+    run = trained / "seed-0"
+    bent = SMALL.replace("linear(classes)", "linear(9) -> sigmoid -> linear(classes)")
+    (tmp_path / "bent.danet").write_text(bent)
+    timed = SMALL.replace("neuron = LIF", "neuron = LIF; norm = tebn")
+    (tmp_path / "timed.danet").write_text(timed)
+    for name in ("bent", "timed"):
+        assert danetc("build", f"{name}.danet", "-o", name).status == 0
+    assert danetc("build", "bent.danet", "-o", "damaged").status == 0
+    weights = tmp_path / "damaged" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        ((run, "--data", "synthetic:size=8,channels=1,classes=7,count=20"), "has 7 classes"),
+        ((run, "--data", "synthetic:size=16,channels=1,count=20"), "takes 1 x 8 x 8"),
+        ((run, "--data", f"{FLASHES}4"), "takes single images"),
+        ((run, "--data", "digit"), "did you mean `digits`?"),
+        (("missing",), "missing is not there"),
+        (("empty",), "is no directory of a trained network"),
+        (("bent",), "name it with --data"),
+        (("damaged", "--data", "digits"), "not a whole safetensors file"),
+        (("bent", "--data", "digits", "--over-time"), "(sigmoid) stands behind a mean over time"),
+        (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),
+        ((run, "--over-time", "-o", tmp_path / "no" / "x.svg"), "no such folder"),
+    ):
+        result = danetc("eval", *arguments, "--backend", "eager")
+        assert (result.status, result.out) == (1, "")
+        assert message in result.err
+    assert danetc("eval", run, "--steps", "0").status == 2
+    assert danetc("eval", run, "--steps", "a").status == 2
+    assert danetc("eval", run, "--steps", "2", "-o", "x.svg").status == 2

@@ -1,0 +1,164 @@
+"""`danetc export`: the same numbers from what it writes, by model.py, by torch and by others."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc as package
+
+from .conftest import SMALL, Run
+
+RESNET = """
+use std
+network r(classes = 5) {
+  input = image(3, 16, 16)
+  steps = 2
+  neuron = %s
+  surrogate = sigmoid
+  stem = conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)
+  stages = resnet18 via sew
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+"""
+
+
+def stirred(danetc: Run, text: str, directory: Path) -> nn.Module:
+    """A directory whose weights and statistics are none of a new network; its model."""
+    spec = directory.with_suffix(".danet")
+    spec.write_text(text)
+    assert danetc("build", spec, "-o", directory).status == 0
+    model = package.load(directory)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value += 0.2 * torch.rand(value.shape, generator=generator) * value.abs().mean()
+    from safetensors.torch import save_file
+
+    save_file(dict(model.state_dict()), directory / "weights.safetensors")
+    return model.eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return 3 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_model_py_with_exported_weights_gives_the_same_numbers(
+    danetc: Run, tmp_path: Path, images: Tensor
+) -> None:
+    model = stirred(danetc, SMALL, tmp_path / "net")
+    result = danetc("export", "net", "-o", "w.safetensors")
+    assert result.status == 0
+    assert "model.load('w.safetensors')" in result.out
+    spec = importlib.util.spec_from_file_location("exported_model", tmp_path / "net" / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    other = module.load(str(tmp_path / "w.safetensors")).eval()
+    with torch.no_grad():
+        assert torch.equal(other(images), model(images))
+    assert danetc("export", "net", "-o", "w.pth", "--json").status == 0
+    state = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path, images: Tensor) -> None:
+    model = stirred(danetc, SMALL, tmp_path / "net")
+    assert danetc("export", "net", "-o", "net.pt2").status == 0
+    torch.save(images, tmp_path / "images.pth")
+    code = (
+        "import sys, torch\n"
+        "program = torch.export.load('net.pt2').module()\n"
+        "x = torch.load('images.pth')\n"
+        "torch.save([program(x), program(x[:1])], 'out.pth')\n"
+        "assert not any(name.startswith('danetc') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    whole, one = torch.load(tmp_path / "out.pth")
+    with torch.no_grad():
+        assert torch.equal(whole, model(images))
+        torch.testing.assert_close(one, model(images[:1]))
+
+
+def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) -> None:
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based import functional, neuron, surrogate
+    from spikingjelly.activation_based.model.sew_resnet import sew_resnet18
+
+    model = stirred(danetc, RESNET % "IF", tmp_path / "net")
+    result = danetc("export", "net", "-o", "w.pth", "--names", "spikingjelly", "--json")
+    assert result.status == 0
+    record = json.loads(result.out)
+    assert (record["counterpart"], record["left_out"]) == ("SpikingJelly sew_resnet18", [])
+    other = sew_resnet18(
+        spiking_neuron=neuron.IFNode,
+        num_classes=5,
+        cnf="ADD",
+        surrogate_function=surrogate.Sigmoid(),
+    )
+    other.load_state_dict(torch.load(tmp_path / "w.pth"), strict=True)
+    functional.set_step_mode(other.eval(), "m")
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        theirs = other(x.expand(2, *x.shape)).mean(0)
+        torch.testing.assert_close(model(x), theirs, rtol=1e-5, atol=1e-5)
+        assert theirs.std() > 1e-3
+
+
+def test_torchvisions_network_takes_the_weights(danetc: Run, tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    model = stirred(danetc, RESNET % "PLIF", tmp_path / "net")
+    result = danetc("export", "net", "-o", "w.safetensors", "--names", "torchvision")
+    assert result.status == 0
+    assert "without 20 that have no place there" in result.out
+    from safetensors.torch import load_file
+
+    other = resnet18(num_classes=5)
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"), strict=True)
+    ours: Any = model
+    assert torch.equal(other.fc.weight, ours.state_dict()["head.linear.weight"])
+    # And back again, as --init reads them.
+    assert danetc("build", "net.danet", "-o", "again", "--init", "w.safetensors").status == 0
+    again, weights = package.load("again").state_dict(), model.state_dict()
+    names = [name for name in again if name.endswith(("weight", "running_var"))]
+    assert all(torch.equal(again[name], weights[name]) for name in names)
+
+
+def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_path: Path) -> None:
+    assert danetc("build", small, "-o", "net").status == 0
+    assert danetc("build", small, "-o", "damaged").status == 0
+    weights = tmp_path / "damaged" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    (tmp_path / "there.pth").write_text("mine")
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "trials.json").write_text("{}")
+    for arguments, message in (
+        (("net", "-o", "there.pth"), "--force replaces it"),
+        (("net", "-o", "folder.pth"), "is a directory"),
+        (("net", "-o", "no/x.pth"), "no such folder"),
+        (("net", "-o", "x.onnx"), "ends in one of"),
+        (("net", "-o", "x.pth", "--names", "torchvision"), "no counterpart in torchvision"),
+        (("net", "-o", "x.pt2", "--names", "torchvision"), "leave out --names"),
+        (("damaged", "-o", "x.pth"), "not a whole safetensors file"),
+        (("missing", "-o", "x.pth"), "missing"),
+        (("trials", "-o", "x.pth"), "choose one of trials/seed-"),
+    ):
+        result = danetc("export", *arguments)
+        assert (result.status, result.out) == (1, "")
+        assert message in result.err
+    assert (tmp_path / "there.pth").read_text() == "mine"
+    assert not (tmp_path / "x.pth").exists()
+    assert danetc("export", "net", "-o", "there.pth", "--force").status == 0

@@ -1,0 +1,180 @@
+"""The frame around the commands: help, laziness, exit statuses, what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from danetc import main as program
+from danetc.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+PROBE = """
+import json, sys
+from danetc.main import main
+status = main(sys.argv[1:])
+print(json.dumps([status, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def modules_after(*arguments: str) -> tuple[int, set[str]]:
+    """Exit status of a command in a fresh process, and the modules that it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True
+    )
+    status, names = json.loads(done.stderr.splitlines()[-1])
+    return status, set(names)
+
+
+def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name, text in COMMANDS.items():
+        assert f"  {name} " in out
+        assert text in out
+    _, modules = modules_after("--help")
+    assert not {f"danetc.commands.{name}" for name in COMMANDS} & modules
+    assert not {"torch", "rich", "lark", "networkx", "numpy", "danetc.compiler"} & modules
+
+
+def test_every_file_of_commands_is_a_command() -> None:
+    files = {path.stem for path in (ROOT / "danetc" / "commands").glob("*.py")} - {"__init__"}
+    assert files == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: danetc {name} ")
+    for line in out.splitlines():
+        assert not line.rstrip().endswith("  "), "an option without a text"
+
+
+def test_a_command_imports_only_its_own_file(tmp_path: Path) -> None:
+    _, modules = modules_after("explain", "--list")
+    assert "danetc.commands.explain" in modules
+    assert "danetc.commands.build" not in modules
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "danet_c_r18"),
+        ("check", "no such file"),
+        ("summary", "danet_c_r18"),
+        ("explain", "--list"),
+        ("fmt", "--check", str(ROOT / "specs" / "danet_c_r18.danet")),
+    ],
+)
+def test_commands_on_text_never_import_torch(arguments: tuple[str, ...]) -> None:
+    _, modules = modules_after(*arguments)
+    assert "torch" not in modules
+    assert "torchvision" not in modules
+
+
+def test_drawing_never_imports_torch(tmp_path: Path) -> None:
+    status, modules = modules_after("draw", "danet_c_r18", "-o", str(tmp_path / "out.svg"))
+    assert status == 0
+    assert "torch" not in modules
+
+
+def test_importing_the_package_imports_neither_torch_nor_the_compiler() -> None:
+    code = "import danetc, sys; print([m for m in sys.modules if m in %r])"
+    wanted = ["torch", "danetc.compiler", "danetc.api", "lark", "click", "numpy"]
+    done = subprocess.run(
+        [sys.executable, "-c", code % wanted], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_python_m_danetc_is_the_same_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "danetc", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"danetc {program.importlib.import_module('danetc').__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["biuld"], "no such command: biuld; did you mean `build`?"),
+        (["build"], "Missing argument"),
+        (["build", "x", "--sed", "1"], "No such option"),
+        (["build", "x", "--seed", "-1"], "--seed"),
+        (["build", "x", "--set", "steps"], "is not NAME=VALUE"),
+        (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
+        (["explain"], "--list"),
+        (["fmt", "-", "x.danet"], "cannot stand beside files"),
+        (["draw", "danet_c_r18", "-o", "out.bmp"], ".svg"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def failing(error: BaseException) -> click.Command:
+    def fail() -> None:
+        raise error
+
+    return click.Command("check", callback=fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "a.danet"), 1, "a.danet: Permission denied"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (RuntimeError("oh"), 1, "internal error: RuntimeError: oh"),
+        (RecursionError(), 1, "report it"),
+    ],
+)
+def test_what_goes_wrong_is_said_without_a_traceback(
+    error: BaseException,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("DANETC_DEBUG", raising=False)
+    monkeypatch.setattr(program.LazyGroup, "get_command", lambda *_: failing(error))
+    assert main(["check"]) == status
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_bug_shows_its_traceback_to_who_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DANETC_DEBUG", "1")
+    monkeypatch.setattr(program.LazyGroup, "get_command", lambda *_: failing(RuntimeError("oh")))
+    assert main(["check"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """As in `danetc explain --list | head -1`."""
+    process: Any = subprocess.Popen(
+        [sys.executable, "-m", "danetc", "explain", "--list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() in (0, 1)
+    assert err == b""

@@ -1,0 +1,149 @@
+"""``danetc prove``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from danetc.proofs import TITLES
+from tests.danetc.conftest import SMALL, Result, Run
+from tests.danetc.test_main import modules_after
+
+WIDER = SMALL.replace(
+    "stage(basic(4), 2) via origin by densely_additive",
+    "stage(basic(4), 3) via VIA -> stage(basic(8), 4, stride = 2) via VIA",
+)
+
+
+def statuses(result: Result) -> dict[str, list[str]]:
+    findings = json.loads(result.out)["findings"]
+    return {n: [f["status"] for f in findings if f["proposition"] == n] for n in TITLES}
+
+
+def findings(result: Result, number: str) -> list[dict[str, Any]]:
+    return [f for f in json.loads(result.out)["findings"] if f["proposition"] == number]
+
+
+NOT, HOLDS, FACT = "does not apply", "holds", "fact"
+EXPECTED = {
+    "origin": (HOLDS, NOT, NOT),
+    "origin by densely_additive": (NOT, NOT, HOLDS),
+    "baa": (NOT, NOT, NOT),
+    "baa by densely_additive": (NOT, NOT, NOT),
+    "sew": (HOLDS, NOT, NOT),
+    "pa_a": (HOLDS, HOLDS, NOT),
+    "pa_b": (HOLDS, NOT, NOT),
+    "tdbn": (HOLDS, NOT, NOT),
+}
+
+
+@pytest.mark.parametrize("via", EXPECTED)
+def test_what_holds_of_each_connection(danetc: Run, tmp_path: Path, via: str) -> None:
+    (tmp_path / "a.danet").write_text(WIDER.replace("VIA", via))
+    result = danetc("prove", "a.danet", "--json")
+    assert result.status == 0
+    found = statuses(result)
+    assert (found["1"], found["3"], found["4"]) == tuple([s] * 2 for s in EXPECTED[via])
+    assert found["2"] == [FACT] * 4  # the stem, two stages, the head
+    assert found["paths"] == [FACT] * 2
+
+
+def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> None:
+    silent = 0.07065082485316446
+    text = WIDER.replace("VIA", "origin").replace("neuron = LIF", "neuron = IF")
+    (tmp_path / "a.danet").write_text(text)
+    (tmp_path / "b.danet").write_text(text.replace("via origin", "via origin by densely_additive"))
+    chain = danetc("prove", "a.danet", "--json")
+    for k, found in zip((2, 3), findings(chain, "1"), strict=True):
+        assert found["interblock_neurons"] == k
+        assert found["where_block_0_spikes"] == pytest.approx(1.0)
+        assert found["where_block_0_is_silent"] == pytest.approx(silent**k)
+        assert found["error"] < 1e-12
+    dense = danetc("prove", "b.danet", "--json")
+    for k, found in zip((2, 3), findings(dense, "4"), strict=True):
+        expected = silent * (1 + silent) ** (k - 1)
+        assert found["where_block_0_is_silent"] == pytest.approx(expected)
+        assert found["least_ratio_to_bound"] >= 1 - 1e-9
+    fewest = [[f["fewest_neurons"] for f in findings(r, "paths")] for r in (chain, dense)]
+    assert fewest == [[3, 7], [2, 4]]
+
+
+def test_text_says_the_same(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(WIDER.replace("VIA", "pa_a"))
+    result = danetc("prove", "a.danet")
+    assert result.status == 0
+    assert result.out.startswith("small, T = 2\nPropositions 1, 3 and 4 are checked at T = 1\n")
+    for number, title in TITLES.items():
+        assert (f"Proposition {number}: {title}" if number.isdigit() else title) in result.out
+    assert "over 2 blocks the gradient is 1 everywhere; autograd agrees exactly" in result.out
+    assert "starts again at the opening block; measured (predicted): " in result.out
+    assert "does not apply, because rule chain feeds block 2 with out[1]" in result.out
+    once = danetc("prove", "a.danet", "--set", "steps=1")
+    assert "checked at T = 1" not in once.out
+
+
+def test_why_baa_has_no_identity(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(WIDER.replace("VIA", "baa"))
+    out = danetc("prove", "a.danet").out
+    assert "starting it at 0 silences the block: `zero_init` is an error" in out
+
+
+def test_a_check_that_fails_is_told_and_exits_with_1(danetc: Run, tmp_path: Path) -> None:
+    """Neurons that never fire give norms nothing to normalise: the variance does not grow."""
+    text = WIDER.replace("VIA", "pa_a").replace("LIF", "LIF(v_threshold = 100.0)")
+    (tmp_path / "a.danet").write_text(text)
+    result = danetc("prove", "a.danet")
+    assert result.status == 1
+    assert "fails: " in result.out
+    record = danetc("prove", "a.danet", "--json")
+    assert record.status == 1
+    assert not json.loads(record.out)["holds"]
+    assert statuses(record)["3"] == ["fails"] * 2
+    assert statuses(record)["1"] == [HOLDS] * 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("neuron = LIF", "neuron = PLIF"),
+        ("neuron = LIF", "neuron = ALIF"),
+        ("neuron = LIF", "neuron = MSLIF"),
+        ("neuron = LIF", "neuron = LIF(tau = 3.0, detach_reset = true)"),
+        ("sigmoid(alpha = 4)", "triangle"),
+        ("image(1, 8, 8)", "events(1, 8, 8)"),
+        ("neuron = LIF", "neuron = LIF; norm = tebn"),
+    ],
+)
+def test_other_neurons_surrogates_norms_and_inputs(
+    danetc: Run, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    text = WIDER.replace("VIA", "origin").replace(*change)
+    (tmp_path / "a.danet").write_text(text)
+    result = danetc("prove", "a.danet", "--json")
+    assert result.status == 0
+    assert statuses(result)["1"] == [HOLDS] * 2
+
+
+def test_a_network_without_stages(danetc: Run, tmp_path: Path) -> None:
+    line = next(line for line in SMALL.splitlines() if "stages" in line)
+    (tmp_path / "a.danet").write_text(SMALL.replace(line + "\n", ""))
+    result = danetc("prove", "a.danet")
+    assert result.status == 0
+    assert result.out.count("does not apply, because the network has no stages") == 3
+
+
+def test_bad_input(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL.replace("LIF", "LIFF"))
+    result = danetc("prove", "a.danet")
+    assert (result.status, result.out) == (1, "")
+    assert "a.danet:6:" in result.err
+    assert danetc("prove").status == 2
+
+
+def test_facts_alone_need_no_torch() -> None:
+    status, modules = modules_after("prove", "baa_r18")
+    assert status == 0
+    assert "torch" not in modules

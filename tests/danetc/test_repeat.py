@@ -1,0 +1,156 @@
+"""A run once more from its run.json: the same bits, or a refusal that says why not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import danetc as package
+from danetc.training.provenance import git_state
+
+from .conftest import SMALL, Run
+from .test_train import _uncompiled  # noqa: F401
+
+NETWORK = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
+RECIPE = """
+recipe two {
+  phase first { steps = 1; epochs = 1; schedule = step(0.3, 0.7, factor = 1 / 3) }
+  phase second { epochs = 1; start = first; schedule = cosine; clip = 1 / 3; ema = 0.9 }
+  batch = 24
+  optimizer = sgd(lr = 0.1 * batch / 7, momentum = 0.9)
+  augment = random_crop(8, padding = 1) -> mixup(alpha = 0.2)
+  loss = cross_entropy(label_smoothing = 0.1)
+}
+"""
+DATA = "synthetic:size=8,channels=1,count=60,test=30,classes=12"
+
+
+@pytest.fixture
+def run(danetc: Run, tmp_path: Path) -> Path:
+    """A run of classes, settings and first weights that the command line chose."""
+    (tmp_path / "a.danet").write_text(NETWORK + RECIPE)
+    assert danetc("build", "a.danet", "--seed", "5", "-o", "first").status == 0
+    result = danetc(
+        "train", "a.danet", "--data", DATA, "--classes", "10", "--subset-seed", "3", "--seed", "7",
+        "--set", "neuron=LIF(tau = 3.0)", "--set", "recipe.second.epochs=2", "-o", "run", "-q",
+        "--init", "first/weights.safetensors", "--backend", "eager",
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    return tmp_path / "run"
+
+
+def settings_of(directory: Path) -> Any:
+    return json.loads((directory / "run.json").read_text())["settings"]
+
+
+def test_a_run_is_repeated_to_the_same_bits(danetc: Run, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text("not needed any more")
+    result = danetc("train", "--from", "run/run.json", "-o", "again")
+    assert (result.status, result.err) == (0, "")
+    again = tmp_path / "again"
+    assert settings_of(again) == settings_of(run)
+    for name in ("weights.safetensors", "model.py", "spec.danet"):
+        assert (again / name).read_bytes() == (run / name).read_bytes()
+    figures = []
+    for directory in (run, again):
+        epochs = json.loads((directory / "training.json").read_text())["epochs"]
+        changing = ("seconds", "images_per_second", "shares")
+        figures.append([{k: v for k, v in e.items() if k not in changing} for e in epochs])
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == 3
+    # The repetition is a run like others: it goes on, and it can be repeated.
+    assert "the run is complete" in danetc("train", "--from", "run", "-o", "again").err
+    assert danetc("train", "--from", "again", "--dry-run", "--json").status == 0
+
+
+def test_what_would_not_repeat_it_is_refused(danetc: Run, run: Path, tmp_path: Path) -> None:
+    other = DATA.replace("count=60", "count=61")
+    for arguments, message in (
+        (("--from", "missing"), "there is no run.json in missing"),
+        (("--from", "first"), "there is no run.json in first"),
+        (("--from", "run", "--data", other), "data.fingerprint: "),
+    ):
+        result = danetc("train", *arguments, "-o", "again")
+        assert result.status == 1
+        assert message in result.err
+    assert not (tmp_path / "again").exists()
+    for arguments, message in (
+        (("--from", "run", "--seed", "1"), "leave out seed"),
+        (("--from", "run", "a.danet"), "leave out spec"),
+        (("a.danet",), "Missing option '--data'"),
+        (("--data", "digits"), "Missing argument"),
+    ):
+        result = danetc("train", *arguments)
+        assert result.status == 2
+        assert message in result.err
+    (tmp_path / "first" / "weights.safetensors").unlink()
+    assert "first/weights.safetensors" in danetc("train", "--from", "run", "-o", "x").err
+
+
+def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run, run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(
+        json.dumps({**record, "facts": {**record["facts"], "torch": "1.0"}})
+    )
+    result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
+    assert f"torch is {torch.__version__} here and was 1.0 there" in result.err
+    del record["facts"]["request"]
+    (run / "run.json").write_text(json.dumps(record))
+    result = danetc("train", "--from", "run", "-o", "again")
+    assert result.status == 1
+    assert "does not say all that a repetition needs (of 'request')" in result.err
+
+
+def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> None:
+    first = json.loads((run / "run.json").read_text())
+    elsewhere = {**first["facts"], "torch": "1.0"}
+    (run / "run.json").write_text(json.dumps({**first, "facts": elsewhere}))
+    request = ["train", "--from", "run", "-o", "run", "--override"]
+    assert danetc(*request).status == 2  # not while repeating
+    result = danetc("train", "--from", "run", "-o", "run")
+    assert result.status == 0
+    record = json.loads((run / "run.json").read_text())
+    assert [each["torch"] for each in record["earlier"]] == ["1.0"]
+    record["changes"] = [["recipe.phases.second.clip: 0.5 there, 0.3 now"]]
+    (run / "run.json").write_text(json.dumps(record))
+    result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
+    assert "at some time it had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
+    assert "went on under other versions" in result.err
+
+
+def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())["facts"]
+    assert facts["danetc"] == package.__version__
+    assert facts["torch"] == torch.__version__
+    assert facts["data"]["subset"]["of"] == 12
+    assert len(facts["data"]["subset"]["indices"]) == 10
+    assert facts["git"] is None  # the folder is in no work tree
+    assert facts["request"]["spec"] == "a.danet"
+    assert facts["recipe"]["origins"]["second.epochs"] == "--set"
+    assert facts["libraries"].keys() >= {"torchvision", "numpy"}
+
+
+def test_git_state_names_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{variable}_NAME", "x")
+        monkeypatch.setenv(f"GIT_{variable}_EMAIL", "x@example.com")
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    assert git_state() is None  # nothing is committed
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-q", "-m", "a")
+    commit = git("rev-parse", "HEAD")
+    assert git_state() == {"commit": commit, "changed": [], "more_changed": 0}
+    (tmp_path / "a").write_text("2")
+    assert git_state() == {"commit": commit, "changed": ["a"], "more_changed": 0}

@@ -1,0 +1,302 @@
+"""Runs that go on, are refused, moved aside, repeated: what `danetc train` does with a directory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc as package
+
+from .conftest import SMALL, Run
+
+NETWORK = SMALL.replace("linear(classes)", "dropout(0.2) -> linear(classes)")
+RECIPE = """
+recipe quick {
+  epochs = 2; batch = 100
+  optimizer = sgd(lr = 0.05, momentum = 0.9)
+  augment = random_crop(8, padding = 1)
+}
+"""
+PHASES = """
+recipe three {
+  phase one { steps = 1 }
+  phase two { steps = 2; start = one }
+  phase three { steps = 3; start = one; ema = 0.9 }
+  epochs = 1; batch = 200
+  optimizer = sgd(lr = 0.05, momentum = 0.9)
+}
+"""
+QUIET = ("--data", "digits", "--backend", "eager", "--quiet")
+UNLIKE = ("seconds", "images_per_second", "shares")
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    path = tmp_path / "quick.danet"
+    path.write_text(NETWORK + RECIPE)
+    return path
+
+
+def weights(directory: Path) -> bytes:
+    return (directory / "weights.safetensors").read_bytes()
+
+
+def figures(directory: Path) -> list[dict[str, Any]]:
+    record = json.loads((directory / "training.json").read_text())
+    return [{k: v for k, v in row.items() if k not in UNLIKE} for row in record["epochs"]]
+
+
+def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    first = danetc("train", quick, *QUIET, "-o", "run")
+    before = weights(tmp_path / "run")
+    again = danetc("train", quick, *QUIET, "-o", "run")
+    assert (first.status, again.status) == (0, 0)
+    assert "the run is complete" in again.err
+    assert again.out == first.out
+    assert weights(tmp_path / "run") == before
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
+def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    long = ("--set", "recipe.epochs=10", "--checkpoint-every", "2")
+    command = [sys.executable, "-m", "danetc", "train", quick, *QUIET, "-o", "stopped", *long]
+    process = subprocess.Popen(
+        [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    last = tmp_path / "stopped" / "checkpoints" / "last"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "stopped by SIGTERM" in said
+    assert "Traceback" not in said
+    assert len(figures(tmp_path / "stopped") if _has_figures(tmp_path / "stopped") else []) < 10
+    short = ("--set", "recipe.epochs=10", "--checkpoint-every", "0")  # saving changes no number
+    result = danetc("train", quick, *QUIET, "-o", "stopped", *short)
+    assert result.status == 0
+    assert "going on from stopped/checkpoints" in result.err
+    assert danetc("train", quick, *QUIET, "-o", "whole", *short).status == 0
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
+
+
+def _has_figures(directory: Path) -> bool:
+    return (directory / "training.json").is_file()
+
+
+def test_other_settings_are_refused_with_the_difference(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    danetc("train", quick, *QUIET, "-o", "run", "--seed", "1")
+    before = weights(tmp_path / "run")
+    for options, difference in (
+        (("--seed", "2"), "seed: 1 there, 2 now"),
+        (("--seed", "1", "--set", "recipe.optimizer.lr=0.1"), "optimizer.lr: 0.05 there, 0.1 now"),
+        (("--seed", "1", "--set", "steps=3"), "+  steps     = 3"),
+        (("--seed", "1", "--channels-last"), "channels_last: false there, true now"),
+        (("--seed", "1", "--set", "recipe.ema=0.5"), "ema: none there, 0.5 now"),
+    ):
+        result = danetc("train", quick, *QUIET, "-o", "run", *options)
+        assert result.status == 1
+        assert difference in result.err
+        for advice in ("-o DIR", "--override", "--fresh"):
+            assert advice in result.err
+        assert weights(tmp_path / "run") == before
+
+
+def test_what_changes_no_number_is_not_compared(danetc: Run, quick: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    options = ("--checkpoint-every", "7", "--set", "recipe.workers=1", "--memory", "recompute")
+    assert danetc("train", quick, *QUIET, "-o", "run", *options).status == 0
+
+
+def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    """As after another release has laid out the text of a network in another way."""
+    danetc("train", quick, *QUIET, "-o", "run")
+    place = tmp_path / "run" / "run.json"
+    record = json.loads(place.read_text())
+    text = record["settings"]["spec"]
+    record["settings"]["spec"] = text.replace(" -> ", "\n  -> ")
+    assert record["settings"]["spec"] != text
+    place.write_text(json.dumps(record))
+    longer = ("--set", "recipe.epochs=3")
+    result = danetc("train", quick, *QUIET, "-o", "run", *longer)
+    assert result.status == 1, "of two differences the other one is still seen"
+    assert "recipe.phases.train.epochs: 2 there, 3 now" in result.err
+    assert "text" not in result.err
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
+
+
+def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    longer = ("--set", "recipe.epochs=3", "--override")
+    result = danetc("train", quick, *QUIET, "-o", "run", *longer)
+    assert result.status == 0
+    assert "taken knowingly: recipe.phases.train.epochs: 2 there, 3 now" in result.err
+    assert len(figures(tmp_path / "run")) == 3
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["changes"] == [["recipe.phases.train.epochs: 2 there, 3 now"]]
+    assert record["settings"]["recipe"]["phases"]["train"]["epochs"] == 3
+    adam = ("--set", "recipe.optimizer=adamw(lr = 0.01)", "--set", "recipe.epochs=4", "--override")
+    assert "which begins with nothing" in danetc("train", quick, *QUIET, "-o", "run", *adam).err
+    other = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7", "--override")
+    assert other.status == 1
+
+
+def test_an_override_cannot_take_another_network(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    before = weights(tmp_path / "run")
+    quick.write_text((NETWORK + RECIPE).replace("conv(4)", "conv(6)"))
+    result = danetc("train", quick, *QUIET, "-o", "run", "--override")
+    assert result.status == 1
+    assert "the checkpoint is of another network: it lacks stages" in result.err
+    assert weights(tmp_path / "run") == before
+    assert package.load(tmp_path / "run").stem.conv.out_channels == 4
+    quick.write_text(NETWORK + RECIPE)
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
+
+
+def test_a_run_that_never_began_is_in_nobodys_way(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    wrong = danetc("train", quick, *QUIET, "-o", "run", "--set", "classes=7")
+    assert wrong.status == 1
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0
+
+
+def test_fresh_moves_the_old_run_aside(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run", "--seed", "1")
+    before = weights(tmp_path / "run")
+    result = danetc("train", quick, *QUIET, "-o", "run", "--seed", "2", "--fresh")
+    assert result.status == 0
+    assert "the run in run is now in run.before-1" in result.err
+    assert weights(tmp_path / "run.before-1") == before != weights(tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    before = weights(tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "best")
+    result = danetc("train", quick, *QUIET, "-o", "run")
+    assert result.status == 0
+    assert "model.safetensors has" in result.err
+    assert "taking run/checkpoints/previous" in result.err
+    assert weights(tmp_path / "run") == before
+
+
+def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    (tmp_path / "run" / "run.json").write_text("{")
+    result = danetc("train", quick, *QUIET, "-o", "run")
+    assert result.status == 1
+    assert "run.json is damaged" in result.err
+
+
+def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    holder = (
+        "import fcntl, sys; f = open('run/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder], cwd=tmp_path, stdin=-1, stdout=-1, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        result = danetc("train", quick, *QUIET, "-o", "run")
+        other.stdin.close()
+    assert result.status == 1
+    assert "is training in run" in result.err
+    assert danetc("train", quick, *QUIET, "-o", "run").status == 0, "the lock went with its owner"
+
+
+def test_weights_that_do_not_fit_on_the_disk(
+    danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notice while the training goes on; an error where they are still missing at its end."""
+    real, left = os.fsync, [0]
+
+    def full(handle: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
+        if name.startswith(".weights.safetensors") and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for failures, status in ((1, 0), (3, 1)):
+        left[0] = failures
+        result = danetc("train", quick, *QUIET, "-o", f"run-{failures}")
+        assert result.status == status
+        assert "the weights of train 1 were not written" in result.err
+        assert "the disk is full" in result.err
+        assert (tmp_path / f"run-{failures}" / "weights.safetensors").exists() == (status == 0)
+    assert danetc("train", quick, *QUIET, "-o", "run-3").status == 0
+    assert weights(tmp_path / "run-3") == weights(tmp_path / "run-1")
+
+
+def test_build_does_not_replace_a_run(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    danetc("train", quick, *QUIET, "-o", "run")
+    result = danetc("build", quick, "-o", "run")
+    assert result.status == 1
+    assert "holds a training run" in result.err
+    assert danetc("build", quick, "-o", "built").status == 0
+    assert danetc("train", quick, *QUIET, "-o", "built").status == 0
+
+
+def test_a_later_phase_goes_on_from_the_one_it_names(danetc: Run, tmp_path: Path) -> None:
+    """Also where that ended in another process, and has a running mean of the weights."""
+    (tmp_path / "a.danet").write_text(NETWORK + PHASES)
+    assert danetc("train", "a.danet", *QUIET, "-o", "run").status == 0
+    before, rows = weights(tmp_path / "run"), figures(tmp_path / "run")
+    assert [row["phase"] for row in rows] == ["one", "two", "three"]
+    assert package.load(tmp_path / "run").signature.steps == 3
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for name in ("last", "previous", "best", "phase-three"):
+        shutil.rmtree(checkpoints / name)
+    result = danetc("train", "a.danet", *QUIET, "-o", "run")  # after phase two
+    assert result.status == 0
+    assert "phase two, 1 whole epochs" in result.err
+    assert weights(tmp_path / "run") == before
+    assert figures(tmp_path / "run") == rows
+
+
+def test_trials_have_a_mean_and_a_deviation(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    result = danetc("train", quick, *QUIET, "-o", "trials", "--seeds", "2", "--seed", "5")
+    assert result.status == 0
+    record = json.loads((tmp_path / "trials" / "trials.json").read_text())
+    found = []
+    for trial, seed in zip(record["trials"], (5, 6), strict=True):
+        folder = tmp_path / "trials" / f"seed-{seed}"
+        assert (trial["seed"], trial["directory"]) == (seed, folder.name)
+        assert trial["test_accuracy"] == figures(folder)[-1]["test_accuracy"]
+        found.append(trial["test_accuracy"])
+    assert record["test_accuracy"] == pytest.approx(statistics.mean(found))
+    assert record["deviation"] == pytest.approx(statistics.stdev(found))
+    assert "over 2 trials" in result.out
+    single = danetc("train", quick, *QUIET, "-o", "single", "--seed", "5")
+    assert single.status == 0
+    assert weights(tmp_path / "single") == weights(tmp_path / "trials" / "seed-5")
+    for options, message in (
+        (("-o", "trials"), "holds trials"),
+        (("-o", "single", "--seeds", "2"), "holds a single run"),
+    ):
+        refused = danetc("train", quick, *QUIET, *options)
+        assert refused.status == 1
+        assert message in refused.err

@@ -1,0 +1,100 @@
+"""Curves as TensorBoard's own reader sees them, also where the process was killed between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+from danetc.training.tensorboard import POINTS, TensorBoard
+
+from .conftest import Run
+from .test_train import phase
+
+pytest.importorskip("tensorboard")
+
+FULL = phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }")
+STEPS = 4
+SHARES = {"data": 0.25, "forward": 0.75}
+
+
+def begin(board: TensorBoard, epoch: int, step: int, steps: int = STEPS) -> None:
+    board.begin(PhasePlan(FULL, 0, 1, 2, steps, epoch, step, 64, 256, 10, 1, "cpu"))
+
+
+def step(board: TensorBoard, done: int, loss: float, steps: int = STEPS) -> None:
+    epoch, number = divmod(done - 1, steps)
+    board.step(
+        StepReport("train", epoch + 1, number + 1, steps, done, loss, 0.5, 0.75, 99.0, 0.1, {})
+    )
+
+
+def end_epoch(board: TensorBoard, number: int, accuracy: float) -> None:
+    figures = Epoch("train", number, 0.1, 2.0, 0.5, 1.5, accuracy, 3.0, shares=SHARES)
+    board.epoch(figures)
+
+
+def curve(folder: Path, name: str) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder / "train"), size_guidance={"scalars": 0})
+    found.Reload()
+    return [(event.step, pytest.approx(event.value)) for event in found.Scalars(name)]
+
+
+def test_a_killed_training_leaves_no_point_twice_and_none_out(tmp_path: Path) -> None:
+    notes: list[str] = []
+    killed = TensorBoard(tmp_path, notes.append)
+    begin(killed, 0, 0)
+    for done in range(1, 7):  # the last checkpoint knows of 5 steps
+        step(killed, done, 10.0 - done)
+        if done == STEPS:
+            end_epoch(killed, 1, 0.25)
+    resumed = TensorBoard(tmp_path, notes.append)  # (the first one is never closed)
+    begin(resumed, 1, 1)
+    for done in range(6, 9):
+        step(resumed, done, 20.0 - done)
+    end_epoch(resumed, 2, 0.5)
+    resumed.end()
+    expected = [(n, 10.0 - n) for n in range(1, 6)] + [(n, 20.0 - n) for n in range(6, 9)]
+    assert expected == curve(tmp_path, "step/loss")
+    assert curve(tmp_path, "epoch/test_top1") == [(4, 0.25), (8, 0.5)]
+    assert curve(tmp_path, "shares/data") == [(4, 0.25), (8, 0.25)]
+    assert notes == []
+
+
+def test_long_epochs_are_thinned_to_their_end(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, print)
+    begin(board, 0, 0, steps=1001)
+    for done in range(1, 1002):
+        step(board, done, float(done), steps=1001)
+    board.end()
+    points = [n for n, _ in curve(tmp_path, "step/loss")]
+    assert len(points) <= POINTS
+    assert points[-1] == 1001
+
+
+def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    notes: list[str] = []
+    board = TensorBoard(tmp_path / "file", notes.append)
+    begin(board, 0, 0)
+    step(board, 1, 1.0)
+    end_epoch(board, 1, 0.5)
+    board.end()
+    assert len(notes) == 1
+    assert "no more curves" in notes[0]
+
+
+def test_where_tensorboard_is_not_installed_it_is_said_once(
+    danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.training.trials.available", lambda: False)
+    result = danetc(
+        "train", small, "--data", "synthetic:size=8,channels=1,count=20", "--recipe", "digits",
+        "--set", "recipe.epochs=1", "--set", "recipe.warmup=0", "--seeds", "2", "--backend", "eager",
+    )  # fmt: skip
+    assert result.status == 0
+    assert result.err.count("pip install 'danetc[tensorboard]'") == 1
+    assert not list((tmp_path / "runs").rglob("tensorboard"))

@@ -1,0 +1,197 @@
+"""`danetc train`: recipes found, phases in turn, model directories that load."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import danetc as package
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.modules import load_module
+from danetc.dsl.recipe import Phase, resolve_recipe
+from danetc.dsl.source import SourceFile
+from danetc.runtime.data import open_data
+from danetc.runtime.training.losses import over_time
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+from danetc.training.progress import TrainingProgress
+
+from .conftest import SMALL, Run
+
+QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
+PHASES = """
+recipe two {
+  phase first { steps = 1; epochs = 1 }
+  phase second { steps = 3; epochs = 2; start = first }
+  batch = 300
+  optimizer = sgd(lr = 0.05, momentum = 0.9)
+}
+"""
+
+
+def phase(text: str) -> Phase:
+    reporter = Reporter()
+    module = load_module(SourceFile("recipe.danet", text), reporter)
+    (declaration,) = module.own.values()
+    recipe = resolve_recipe(declaration, {}, reporter, module)
+    reporter.raise_if_errors()
+    assert recipe is not None
+    return recipe.phases[0]
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling kernels takes longer than these trainings."""
+    monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Path:
+    path = tmp_path / "quick.danet"
+    path.write_text(SMALL + QUICK)
+    return path
+
+
+def test_training_writes_a_directory_that_loads_as_trained(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    result = danetc("train", quick, "--data", "digits", "--seed", "1")
+    assert (result.status, result.err) == (0, "")
+    directory = tmp_path / "runs" / "small"
+    record = json.loads((directory / "training.json").read_text())
+    assert len(record["epochs"]) == 1
+    assert record["seed"] == 1
+    assert record["recipe"]["name"] == "quick"
+    assert "train 1/1" in result.out
+    assert f"test accuracy {record['test_accuracy']:.2%}; written to runs/small" in result.out
+    model = package.load(directory).eval()
+    data = open_data("digits")
+    with torch.no_grad():
+        right = over_time(model(data.test.images)).argmax(-1) == data.test.labels
+    assert right.float().mean().item() == pytest.approx(record["test_accuracy"], abs=0.01)
+    assert package.build(directory / "spec.danet") is not None
+
+
+def test_json_goes_to_output_and_progress_to_the_other_stream(danetc: Run, quick: Path) -> None:
+    result = danetc("train", quick, "--data", "digits", "--json")
+    assert json.loads(result.out)["data"] == "digits"
+    assert "train 1/1" in result.err
+    again = danetc("train", quick, "--data", "digits", "--json", "--quiet", "-o", "other")
+    assert again.err == ""
+
+
+def test_more_workers_than_cores_are_told(
+    danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("train", quick, "--data", "digits", "-q", "--set", "recipe.workers=2")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    assert danetc(*arguments, "-o", "a").err == ""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    told = danetc(*arguments, "-o", "b").err
+    assert told.startswith("note: the recipe has 2 workers read data, and this process may use 1 ")
+    assert "--set recipe.workers=1" in told
+
+
+def test_the_same_seed_gives_the_same_weights(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 4), ("b", 4), ("c", 5)):
+        danetc("train", quick, "--data", "digits", "--seed", seed, "-o", name)
+    a, b, c = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_phases_follow_each_other_with_their_own_steps(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.danet").write_text(SMALL + PHASES)
+    result = danetc("train", "two.danet", "--data", "digits", "--set", "recipe.second.epochs=1")
+    assert result.status == 0
+    record = json.loads((tmp_path / "runs" / "small" / "training.json").read_text())
+    assert [epoch["phase"] for epoch in record["epochs"]] == ["first", "second"]
+    assert package.load(tmp_path / "runs" / "small").signature.steps == 3
+
+
+def test_a_phase_begins_with_the_weights_of_the_phase_it_names(danetc: Run, tmp_path: Path) -> None:
+    """With no learning to speak of, the second phase ends where the first did."""
+    still = PHASES.replace("lr = 0.05, momentum = 0.9", "lr = 1e-30")
+    (tmp_path / "two.danet").write_text(SMALL + still)
+    (tmp_path / "one.danet").write_text(SMALL + still.replace("start = first", ""))
+    weights = []
+    danetc("build", "two.danet", "-o", "other", "--seed", "9")
+    for name in ("two", "one"):
+        danetc(
+            "train", f"{name}.danet", "--data", "digits", "-o", name, "--seed", "0",
+            "--init", "other/weights.safetensors",
+        )  # fmt: skip
+        weights.append(package.load(tmp_path / name).state_dict())
+    initial = package.load(tmp_path / "other").state_dict()
+    head = next(name for name in initial if name.startswith("head") and name.endswith("weight"))
+    assert torch.allclose(weights[0][head], initial[head])
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        (SMALL + QUICK, ["--data", "digit"], "did you mean `digits`?"),
+        (SMALL + QUICK, ["--data", "digits", "--recipe", "quik"], "did you mean `quick`?"),
+        (SMALL + QUICK + PHASES, ["--data", "digits"], "choose with --recipe"),
+        (SMALL + PHASES, ["--data", "digits", "--set", "steps=2"], "--set recipe.first.steps="),
+        (SMALL + QUICK, ["--data", "digits", "--set", "recipe.epoch=2"], "did you mean `epochs`?"),
+        (SMALL + QUICK, ["--data", "digits", "--set", "recipe.epochs=0"], "--set"),
+        (SMALL + QUICK, ["--data", "digits", "--set", "classes=7"], "set the network's classes"),
+        (SMALL.replace("1, 8, 8", "3, 9, 9") + QUICK, ["--data", "digits"], "image(1, 8, 8)"),
+        (SMALL + QUICK, ["--data", "digits", "--init", "missing"], "missing"),
+        (SMALL + QUICK, ["--data", "digits", "-o", "full"], "full"),
+        (
+            (SMALL + QUICK.replace("adamw(lr = 0.01", "sgd(lr = 1000")).replace("norm -> ", ""),
+            ["--data", "digits", "--set", "neuron=ReLU", "--set", "recipe.epochs=9"],
+            "no longer finite",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_a_clear_error(
+    danetc: Run, tmp_path: Path, spec: str, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "work").write_text("")
+    (tmp_path / "a.danet").write_text(spec)
+    result = danetc("train", "a.danet", *arguments)
+    assert result.status == 1
+    assert message in result.err
+
+
+def test_a_file_without_a_recipe_takes_the_one_named_as_the_data(danetc: Run, small: Path) -> None:
+    result = danetc("train", small, "--data", "digits", "--set", "recipe.epochs=1", "--json")
+    assert json.loads(result.out)["recipe"]["name"] == "digits"
+
+
+def test_min_accuracy_decides_the_exit_status(danetc: Run, quick: Path) -> None:
+    result = danetc("train", quick, "--data", "digits", "--min-accuracy", "1.0")
+    assert result.status == 1
+    assert "is below 100.00%" in result.err
+    assert danetc("train", quick, "--data", "digits", "--min-accuracy", "0").status == 0
+
+
+def test_the_progress_on_a_terminal_is_a_bar() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    recipe = "recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"
+    plan = PhasePlan(phase(recipe), 0, 1, 2, 3, 0, 0, 256, 768, 10, 1, "cpu")
+    report = StepReport("full", 1, 1, 3, 1, 0.5, 0.2, 0.6, 100.0, 0.1, {})
+    stream = Terminal()
+    with TrainingProgress(stream) as progress:
+        progress.begin(plan)
+        progress.step(report)
+        progress.epoch(Epoch("full", 1, 0.1, 0.5, 0.25, 0.6, 0.2, 1.5))
+    text = stream.getvalue()
+    assert "full 1/2" in text
+    assert "━" in text
+    assert "top-1 25.00%" in text.replace("  ", " ")
+    assert "100 images/s" in text
+    quiet = Terminal()
+    with TrainingProgress(quiet, quiet=True) as progress:
+        progress.begin(plan)
+        progress.step(report)
+    assert quiet.getvalue() == ""
