@@ -23,7 +23,8 @@ from danetc.compiler.segment import resized
 if TYPE_CHECKING:
     from danetc.runtime.propositions import GradientCheck, VarianceCheck
 
-Status = Literal["fact", "holds", "fails", "does not apply"]
+Status = Literal["fact", "holds", "vacuous", "fails", "does not apply"]
+"""``vacuous``: a bound that holds, and is below what the network has without the rule."""
 
 TITLES: Mapping[str, str] = {
     "1": "interblock modules disrupt gradients",
@@ -145,17 +146,30 @@ def _dense(graph: Graph, stage: Stage, name: str) -> Finding:
     found = _check_gradients(plan)
     low, high = found.bounds
     says = (
-        f"over {_blocks(stage)} the gradient is g_last * product of (1 + g){_where(found)}; never "
-        f"below g_last, which is {low:.3g} to {high:.3g}"
+        f"over {_blocks(stage)} the gradient is g_last * product of (1 + g), never below g_last "
+        f"({low:.3g} to {high:.3g}): {_beside_chain(found)}"
     )
     holds = found.holds and found.bounded
+    worse = [place.where for place in found.places if place.less_than_chain]
+    if holds and worse:
+        says += f"; the rule gives less than the chain {' and '.join(worse)}"
     says += _agrees(found)
     numbers = {
         **_gradient_numbers(plan, found),
         "bound": [low, high],
         "least_ratio_to_bound": found.ratio,
+        "vacuous": worse,
     }
-    return Finding("4", name, _status(holds), says, numbers)
+    for key, place in zip(_place_keys(found), found.places, strict=True):
+        numbers[f"{key}_in_a_chain"] = place.chain
+    return Finding("4", name, "vacuous" if holds and worse else _status(holds), says, numbers)
+
+
+def _beside_chain(found: GradientCheck) -> str:
+    return ", ".join(
+        f"{place.where} {place.gradient:.3g} (in a chain {place.chain:.3g})"
+        for place in found.places
+    )
 
 
 def _many(number: int, what: str) -> str:
@@ -167,10 +181,14 @@ def _blocks(stage: Stage) -> str:
 
 
 def _where(found: GradientCheck) -> str:
-    """Means by whether the first block spikes, where it spikes at all."""
-    if found.silent is None or found.spiking is None:
+    """Means by whether the first block spikes, where both are seen."""
+    if len(found.places) == 1:
         return f", {found.least:.3g} to {found.most:.3g}"
-    return f", {found.spiking:.3g} where block 0 spikes and {found.silent:.3g} where it is silent"
+    return ", " + " and ".join(f"{place.gradient:.3g} {place.where}" for place in found.places)
+
+
+def _place_keys(found: GradientCheck) -> list[str]:
+    return [place.where.replace(" ", "_") for place in found.places]
 
 
 def _agrees(found: GradientCheck) -> str:
@@ -187,8 +205,9 @@ def _gradient_numbers(plan: GradientPlan, found: GradientCheck) -> dict[str, obj
         "pairs_of_blocks": found.pairs,
         "least": found.least,
         "most": found.most,
-        "where_block_0_is_silent": found.silent,
-        "where_block_0_spikes": found.spiking,
+        **{
+            key: place.gradient for key, place in zip(_place_keys(found), found.places, strict=True)
+        },
         "error": found.error,
     }
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.reference import slope
+from danetc.runtime.reference import first_step, slope
 
 GRADIENT_TOLERANCE = 1e-9
 """How far a gradient may be from its formula, relative to it, in float64."""
@@ -25,22 +26,34 @@ random weights; what is left of their covariances is a few per cent in 64 channe
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The mean of dO^{n-1}/dO^0 over the places of a kind: all of them, or those where block 0
+    spikes or is silent. ``chain`` is what the same blocks give one after the other."""
+
+    where: Literal["everywhere", "where block 0 spikes", "where block 0 is silent"]
+    gradient: float
+    chain: float
+
+    @property
+    def less_than_chain(self) -> bool:
+        return self.gradient < self.chain * (1 - GRADIENT_TOLERANCE)
+
+
+@dataclass(frozen=True, slots=True)
 class GradientCheck:
     """Gradients between the outputs of blocks against their formula.
 
     ``error`` is the largest relative difference over all places and pairs of blocks, ``pairs`` how
-    many pairs were compared. ``least`` and ``most`` are those of dO^{n-1}/dO^0. ``silent`` and
-    ``spiking`` are its mean where O^0 is 0 and where it is not (None where there is no such place).
-    ``ratio`` is the least ratio of a gradient to the derivative g of its last neuron alone, the
-    lower bound of Proposition 4; ``bounds`` are the least and the largest g of the last block.
+    many pairs were compared. ``least`` and ``most`` are those of dO^{n-1}/dO^0, ``places`` its
+    means. ``ratio`` is the least ratio of a gradient to the derivative g of its last neuron alone,
+    the lower bound of Proposition 4; ``bounds`` are the least and the largest g of the last block.
     """
 
     pairs: int
     error: float
     least: float
     most: float
-    silent: float | None
-    spiking: float | None
+    places: tuple[Place, ...]
     ratio: float
     bounds: tuple[float, float]
 
@@ -84,16 +97,37 @@ def check_gradients(
         ratio = min(ratio, _least_ratio(grad, slopes[m]))
         if (first, m) == (0, last):
             whole = grad
-    fires = x != 0
     return GradientCheck(
         len(pairs),
         error,
         float(whole.min()),
         float(whole.max()),
-        _mean(whole[~fires]),
-        _mean(whole[fires]),
+        _places(x.detach(), whole, _chain(x.detach(), programs)),
         ratio,
         (float(slopes[last].min()), float(slopes[last].max())),
+    )
+
+
+def _chain(x: Tensor, programs: Sequence[str | None]) -> Tensor:
+    """The gradient over blocks that read the one before them alone, and start as the identity."""
+    gradient = torch.ones_like(x)
+    for program in programs:
+        if program is not None:
+            gradient = gradient * slope(program, x)
+            x = first_step(program, x)
+    return gradient
+
+
+def _places(x: Tensor, gradient: Tensor, chain: Tensor) -> tuple[Place, ...]:
+    """Means where block 0 gives 0 and where it does not; over all places if there are not both."""
+    fires = x != 0
+    if bool(fires.all()) or not bool(fires.any()):
+        return (Place("everywhere", float(gradient.mean()), float(chain.mean())),)
+    return (
+        Place("where block 0 spikes", float(gradient[fires].mean()), float(chain[fires].mean())),
+        Place(
+            "where block 0 is silent", float(gradient[~fires].mean()), float(chain[~fires].mean())
+        ),
     )
 
 
@@ -115,10 +149,6 @@ def _error(measured: Tensor, predicted: Tensor) -> float:
 def _least_ratio(grad: Tensor, g: Tensor) -> float:
     some = g > 0
     return float((grad[some] / g[some]).min()) if bool(some.any()) else float("inf")
-
-
-def _mean(x: Tensor) -> float | None:
-    return float(x.mean()) if x.numel() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
     Each is stated for every stage: as a fact of the topology, as a check by numbers (of gradients
     that autograd takes and of variances at initialisation, against their formulas), or as one that
     does not apply, with the reason. Gradients are those of blocks whose last norm starts at 0, at
-    T = 1, in float64: with more time steps the reset and the leak add terms.
+    T = 1, in float64: with more time steps the reset and the leak add terms. A bound is vacuous
+    where the rule that it is about gives less than the plain chain.
 
     Exits with 1 where a check fails, or the spec is wrong.
     """
@@ -64,5 +65,5 @@ def print_proof(proof: Proof) -> None:
         click.echo(f"Proposition {number}: {title}" if number.isdigit() else f"Paths: {title}")
         width = max(len(item.part) for item in found)
         for item in found:
-            mark = f"{item.status}: " if item.status in ("holds", "fails") else ""
+            mark = f"{item.status}: " if item.status in ("holds", "vacuous", "fails") else ""
             click.echo(f"  {item.part.ljust(width)}  {mark}{item.says}")

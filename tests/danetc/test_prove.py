@@ -66,6 +66,10 @@ def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> No
     for k, found in zip((2, 3), findings(dense, "4"), strict=True):
         expected = silent * (1 + silent) ** (k - 1)
         assert found["where_block_0_is_silent"] == pytest.approx(expected)
+        assert found["where_block_0_is_silent_in_a_chain"] == pytest.approx(silent**k)
+        assert found["where_block_0_spikes_in_a_chain"] == pytest.approx(1.0)
+        assert found["where_block_0_spikes"] < 1.0
+        assert (found["status"], found["vacuous"]) == ("vacuous", ["where block 0 spikes"])
         assert found["least_ratio_to_bound"] >= 1 - 1e-9
     fewest = [[f["fewest_neurons"] for f in findings(r, "paths")] for r in (chain, dense)]
     assert fewest == [[3, 7], [2, 4]]
@@ -83,6 +87,25 @@ def test_text_says_the_same(danetc: Run, tmp_path: Path) -> None:
     assert "does not apply, because rule chain feeds block 2 with out[1]" in result.out
     once = danetc("prove", "a.danet", "--set", "steps=1")
     assert "checked at T = 1" not in once.out
+
+
+def test_the_bound_beside_the_chain_in_text(danetc: Run, tmp_path: Path) -> None:
+    text = WIDER.replace("VIA", "origin by densely_additive").replace("LIF", "IF")
+    (tmp_path / "a.danet").write_text(text)
+    out = danetc("prove", "a.danet").out
+    assert "vacuous: over 2 blocks the gradient is g_last * product of (1 + g)" in out
+    assert "where block 0 spikes 0.141 (in a chain 1)" in out
+    assert "where block 0 is silent 0.0756 (in a chain 0.00499)" in out
+    assert "the rule gives less than the chain where block 0 spikes; autograd" in out
+
+
+def test_two_blocks_are_no_less_than_a_chain(danetc: Run, tmp_path: Path) -> None:
+    text = SMALL.replace("LIF", "IF")
+    assert "densely_additive" in text
+    (tmp_path / "a.danet").write_text(text)
+    result = danetc("prove", "a.danet", "--json")
+    assert statuses(result)["4"] == [HOLDS]
+    assert [f["vacuous"] for f in findings(result, "4")] == [[]]
 
 
 def test_why_baa_has_no_identity(danetc: Run, tmp_path: Path) -> None:

@@ -86,13 +86,21 @@ def test_blocks_that_obey_the_formula(dense: bool) -> None:
     assert found.bounded == dense
     assert found.pairs == 5
     silent = 4 * torch.sigmoid(torch.tensor(-4.0)) * torch.sigmoid(torch.tensor(4.0))
-    assert found.silent is not None
-    assert found.spiking is not None
-    if not dense:
-        assert found.spiking == pytest.approx(1.0)
-        assert found.silent == pytest.approx(float(silent) ** 3, rel=1e-6)
-    else:  # silent places stay silent: g = silent throughout; spiking ones add up: 1, 2, 4
-        assert found.silent == pytest.approx(float(silent * (1 + silent) ** 2), rel=1e-6)
+    spiking_place, silent_place = found.places
+    for place, chain in ((spiking_place, 1.0), (silent_place, float(silent) ** 3)):
+        assert place.chain == pytest.approx(chain, rel=1e-6)
+        if not dense:
+            assert place.gradient == pytest.approx(place.chain, rel=1e-12)
+            assert not place.less_than_chain
+    if dense:  # silent places stay silent: g = silent throughout; spiking ones add up: 1, 2, 3
+        assert silent_place.gradient == pytest.approx(float(silent * (1 + silent) ** 2), rel=1e-6)
+        g2, g3 = (
+            float(4 * torch.sigmoid(torch.tensor(4.0 * v)) * torch.sigmoid(torch.tensor(-4.0 * v)))
+            for v in (1, 2)
+        )
+        assert spiking_place.gradient == pytest.approx(g3 * (1 + g2) * 2, rel=1e-5)
+        assert spiking_place.less_than_chain
+        assert not silent_place.less_than_chain
     assert found.bounds[0] < found.bounds[1]
 
 
