@@ -2,6 +2,8 @@
 
 Every rule is torch's own, also where a function has a kink: relu's slope at 0 is 0, that of
 ``max(v, c)`` at ``v == c`` is 1, two equal operands of ``max`` take half each, abs has 0 at 0.
+Two functions are steps, whose slope teaches nothing: heaviside has that of a surrogate, and round
+has slope 1 (a straight-through estimator).
 """
 
 from __future__ import annotations
@@ -163,7 +165,7 @@ def _pull(builder: Builder, op: Op, grad: Operand) -> list[tuple[Operand, Operan
         case ["div", a, b]:
             share = emit("div", grad, b)
             return [(a, share), (b, emit("neg", emit("mul", share, out)))]
-        case ["cast", a]:
+        case ["cast" | "round", a]:  # round passes gradients as they are
             return [(a, grad)]
         case ["neg", a]:
             return [(a, emit("neg", grad))]

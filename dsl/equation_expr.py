@@ -40,11 +40,15 @@ FUNCTIONS: Mapping[str, tuple[int, int | None]] = {
     "sqrt": (1, 1),
     "min": (2, None),
     "max": (2, None),
+    "round": (1, 1),
     "heaviside": (1, 1),
     "detach": (1, 1),
     "learn": (1, 1),
 }
 """The functions of equations with the fewest and the most values that each takes."""
+
+_NOT_SMOOTH = frozenset({"round", "heaviside", "detach", "learn"})
+"""Functions that a surrogate cannot use."""
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
 """What these names stand for where nothing in the declaration has them."""
@@ -314,7 +318,7 @@ class Lowering:
                 hint = did_you_mean(name, FUNCTIONS) or known
                 message = f"there is no function {shown}"
             raise self.error("E0707", message, function.span, hint=hint)
-        if self.what == "surrogate" and name in ("heaviside", "detach", "learn"):
+        if self.what == "surrogate" and name in _NOT_SMOOTH:
             message = f"`{name}` has no place in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)

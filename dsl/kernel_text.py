@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from danetc.dsl.cheaper import cheaper
 from danetc.dsl.derivative import GRAD_OUTPUT, Backward, differentiate
@@ -185,8 +186,35 @@ def surrogate_class(surrogate: SurrogateProgram, name: str) -> str:
     )
 
 
-def python_class(program: NeuronProgram, name: str, surrogate_class: str) -> str:
+def round_class(name: str) -> str:
+    """A torch.autograd.Function: round forward, the identity backward."""
+    return "\n".join(
+        [
+            f"class {name}(torch.autograd.Function):",
+            '    """The nearest whole number (halves to even), with slope 1."""',
+            "",
+            "    @staticmethod",
+            "    def forward(ctx, x):",
+            "        return torch.round(x)",
+            "",
+            "    @staticmethod",
+            "    def backward(ctx, grad):",
+            "        return grad",
+            "",
+        ]
+    )
+
+
+def uses(program: NeuronProgram, opcode: str) -> bool:
+    """Whether a step of a neuron has such an operation."""
+    return any(op.opcode == opcode for op in program.ops)
+
+
+def python_class(program: NeuronProgram, name: str, steps: Mapping[str, str]) -> str:
     """A torch.nn.Module with the equations of ``program`` in its forward method.
+
+    ``steps`` names the classes that stand for its step functions, ``heaviside`` and ``round``
+    (``surrogate_class``, ``round_class``).
 
     It takes ``[N, ...]`` (the same input at each of ``steps`` time steps) or ``[T, N, ...]`` and
     gives ``[T, N, ...]``, or what it takes if it has no states; its numbers are those of the
@@ -197,7 +225,7 @@ def python_class(program: NeuronProgram, name: str, surrogate_class: str) -> str
     inputs = (INPUT, *states, *(item.parameter for item in program.learnables))
     scope = _readable(inputs, program.ops, taken=())
     roots = [program.output, *program.next_states]
-    body = _readable_body(program.ops, scope, roots, like=scope[INPUT], spike=surrogate_class)
+    body = _readable_body(program.ops, scope, roots, like=scope[INPUT], steps=steps)
     x = scope[INPUT]
     shapes = "[N, ...] or [T, N, ...] to [T, N, ...]" if states else "each element by itself"
     lines = [
@@ -257,7 +285,7 @@ def _readable_body(
     scope: dict[Operand, str],
     roots: Sequence[Operand],
     like: str,
-    spike: str = "",
+    steps: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Assignments; an unnamed value that is read once is written where it is read."""
     uses = Counter([*roots, *(arg for op in ops for arg in op.args)])
@@ -269,9 +297,9 @@ def _readable_body(
         for i, arg in enumerate(op.args):
             text = _constant(arg) if isinstance(arg, float) else scope[arg]
             enough = levels.get(arg, _ATOM) >= (wanted[i] if i < len(wanted) else 0)
-            args.append(text if enough or (op.opcode == "heaviside" and spike) else f"({text})")
-        spikes = op.opcode == "heaviside" and spike
-        text = f"{spike}.apply({args[0]})" if spikes else _expression(op, args, like)
+            args.append(text if enough or op.opcode in steps else f"({text})")
+        step = steps.get(op.opcode)
+        text = f"{step}.apply({args[0]})" if step is not None else _expression(op, args, like)
         hidden = op.name.startswith("_") or op.name.endswith(NEXT)
         if hidden and uses[op.name] == 1 and len(text) < 60:
             scope[op.name], levels[op.name] = text, own

@@ -90,6 +90,7 @@ OPCODES: Mapping[str, OpInfo] = {
     "relu": OpInfo(1, "torch.relu({0})", lambda a: max(a, 0.0)),
     "max": OpInfo(2, "torch.maximum({0}, {1})", max),
     "min": OpInfo(2, "torch.minimum({0}, {1})", min),
+    "round": OpInfo(1, "torch.round({0})", lambda a: float(round(a))),  # halves go to even
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", lambda a: float(a >= 0), "spike"),
     "detach": OpInfo(1, "{0}.detach()", lambda a: a),
     "lt": OpInfo(2, "{0} < {1}", lambda a, b: a < b, "condition"),

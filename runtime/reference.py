@@ -1,7 +1,7 @@
 """A neuron's first time step, operation by operation, with torch's own autograd.
 
-Slow and plain: what compiled kernels and predictions are checked against. Only the surrogate is
-not torch's; its derivative is read from the program.
+Slow and plain: what compiled kernels and predictions are checked against. Only the steps are not
+torch's: the derivative of heaviside is read from the program, that of round is 1.
 """
 
 from __future__ import annotations
@@ -14,36 +14,6 @@ from torch import Tensor
 
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.ssa import Op
-
-_OPS: Mapping[str, Callable[..., Tensor]] = {
-    "add": torch.add,
-    "sub": torch.sub,
-    "mul": torch.mul,
-    "div": torch.div,
-    "neg": torch.neg,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "softplus": torch.nn.functional.softplus,
-    "relu": torch.relu,
-    "max": torch.maximum,
-    "min": torch.minimum,
-    "detach": torch.detach,
-    "lt": torch.lt,
-    "le": torch.le,
-    "gt": torch.gt,
-    "ge": torch.ge,
-    "eq": torch.eq,
-    "ne": torch.ne,
-    "and": torch.logical_and,
-    "or": torch.logical_or,
-    "not": torch.logical_not,
-    "where": torch.where,
-}
 
 
 class _Heaviside(torch.autograd.Function):
@@ -62,6 +32,50 @@ class _Heaviside(torch.autograd.Function):
         values = _run(surrogate.ops, {INPUT: x}, x, None)
         slope = values.get(surrogate.derivative, surrogate.derivative)
         return grads[0] * slope, None
+
+
+class _Round(torch.autograd.Function):
+    """The nearest whole number, halves to even; backward, as if it were the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+_OPS: Mapping[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "neg": torch.neg,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": torch.nn.functional.softplus,
+    "relu": torch.relu,
+    "round": _Round.apply,
+    "max": torch.maximum,
+    "min": torch.minimum,
+    "detach": torch.detach,
+    "lt": torch.lt,
+    "le": torch.le,
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "and": torch.logical_and,
+    "or": torch.logical_or,
+    "not": torch.logical_not,
+    "where": torch.where,
+}
 
 
 def first_step(program: str, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from importlib.resources import files
 
 from danetc.compiler.emit.python_names import camel, wrapped
-from danetc.dsl.kernel_text import python_class, surrogate_class
+from danetc.dsl.kernel_text import python_class, round_class, surrogate_class, uses
 from danetc.dsl.neuron_program import NeuronProgram, SurrogateProgram
 
 
@@ -58,6 +58,7 @@ class Neurons:
         self.claim = claim
         self.names: dict[str, str] = {}
         self.surrogates: dict[SurrogateProgram, str] = {}
+        self.round = ""
         self.texts: list[str] = []
 
     def name(self, text: str) -> str:
@@ -65,16 +66,22 @@ class Neurons:
         if text in self.names:
             return self.names[text]
         program = NeuronProgram.parse(text)
-        spike = ""
+        steps: dict[str, str] = {}
         if program.surrogate is not None:
             spike = self.surrogates.get(program.surrogate, "")
             if not spike:
                 spike = self.claim(f"{camel(program.surrogate.name)}Spike")
                 self.surrogates[program.surrogate] = spike
                 self._add(surrogate_class(program.surrogate, spike))
+            steps["heaviside"] = spike
+        if uses(program, "round"):
+            if not self.round:
+                self.round = self.claim("Round")
+                self._add(round_class(self.round))
+            steps["round"] = self.round
         name = self.claim(camel(program.name))
         self.names[text] = name
-        self._add(python_class(program, name, spike))
+        self._add(python_class(program, name, steps))
         return name
 
     def _add(self, text: str) -> None:

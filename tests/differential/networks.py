@@ -67,6 +67,12 @@ neuron two_states(g = 0.5) {
   u = v - detach(s)
   a = 0.5 * a + s
 }"""
+INTEGER = """neuron integer_LIF(most = 4) {
+  state u = 0.0
+  v = 0.5 * u + x
+  s = round(min(max(v, 0), most))
+  u = v - s
+}"""
 MIXED = (
     "tiny[0] via pa_a with (neuron = PLIF) -> spike "
     "-> tiny[1] via origin by densely_additive with (neuron = IF, norm = batchnorm(init = 0.5))"
@@ -117,6 +123,7 @@ VARIETY = {
         "tiny via origin(inter = two_states)", settings="neuron = leaky", more=LEARNT
     ),
     "mixed": small(MIXED, stem="conv(4) -> norm"),
+    "integer": small(settings="neuron = integer_LIF", more=INTEGER),
     "readout": small(head="avgpool -> linear(5) -> readout(tau = 2.0)"),
     "every_step": small(head="avgpool -> linear(5)"),
     "analog": small(settings="neuron = ReLU"),

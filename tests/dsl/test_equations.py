@@ -115,6 +115,14 @@ def test_constants_have_names() -> None:
     assert "mul x 3.0" in program("neuron n(pi = 3.0) { s = x * pi }").text()
 
 
+@pytest.mark.parametrize(
+    ("value", "rounded"), [(0.5, 0.0), (1.5, 2.0), (2.5, 2.0), (-1.5, -2.0), (2.51, 3.0)]
+)
+def test_round_goes_to_even(value: float, rounded: float) -> None:
+    text = program(f"neuron n {{ s = x * (10 + round({value})) }}").text()
+    assert text == f"neuron n; s = mul x {10 + rounded}; out s"
+
+
 def test_the_order_of_arithmetic_is_kept() -> None:
     text = program("neuron n { s = 0.1 + x + 0.2 - (x - 0.3) * 2 / 7 }").text()
     assert text.split("; ")[1:-1] == [
@@ -349,6 +357,7 @@ def test_errors(body: str, code: str, marked: str | None, message: str) -> None:
         ("z = x", "E0713", "neither `y` nor `dy`"),
         ("y = sigmoid(x); dy = y", "E0713", "both `y` and `dy`"),
         ("y = heaviside(x)", "E0714", "`heaviside`"),
+        ("y = round(x)", "E0714", "`round`"),
         ("y = x * learn(1)", "E0714", "`learn`"),
         ("state u = 0.0; y = x", "E0714", "no states"),
         ("y = x > 0", "E0714", "0 everywhere"),

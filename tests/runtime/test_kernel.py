@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.equations import NeuronProgram, compile_neuron
-from danetc.dsl.kernel_text import python_class, surrogate_class
+from danetc.dsl.kernel_text import python_class, round_class, surrogate_class
 from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile
 from danetc.dsl.syntax import Binary, Call, Declaration, Expr, IfElse, Name, Number, State, Unary
@@ -34,6 +34,18 @@ class Spike(torch.autograd.Function):
         (v,) = ctx.saved_tensors
         y = torch.sigmoid(3 * v)
         return grad * 3 * y * (1 - y)
+
+
+class Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        below = torch.floor(v)  # not torch.round: the other way to the even one of two halves
+        up = (v - below > 0.5) | ((v - below == 0.5) & (below % 2 == 1))
+        return below + up
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
 
 
 def evaluate(expr: Expr, names: dict[str, Tensor]) -> Any:
@@ -78,6 +90,8 @@ def call(function: str, args: list[Any]) -> Tensor:
     match function:
         case "heaviside":
             return Spike.apply(args[0])  # type: ignore[no-any-return]
+        case "round":
+            return Round.apply(args[0])  # type: ignore[no-any-return]
         case "detach":
             return args[0].detach()  # type: ignore[no-any-return]
         case "min" | "max":
@@ -120,7 +134,9 @@ def combine(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("log(abs({}) + 0.7)".format, inner),
         st.builds("sqrt(abs({}) + 0.7)".format, inner),
         st.builds(
-            "{}({})".format, st.sampled_from(["sigmoid", "abs", "detach", "heaviside"]), inner
+            "{}({})".format,
+            st.sampled_from(["sigmoid", "abs", "detach", "heaviside", "round"]),
+            inner,
         ),
         st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, other),
         st.builds("({} if {} < {} else {})".format, inner, inner, other, inner),
@@ -191,7 +207,9 @@ def test_generated_classes(text: str) -> None:
     scope: dict[str, Any] = {"torch": torch, "nn": nn}
     if program.surrogate is not None:
         exec(surrogate_class(program.surrogate, "Slope"), scope)
-    exec(python_class(program, "Layer", "Slope"), scope)
+    exec(round_class("Round"), scope)
+    steps = {"heaviside": "Slope", "round": "Round"}
+    exec(python_class(program, "Layer", steps), scope)
     readable, ours = scope["Layer"](3, 1).double(), Neuron(program.text(), 3, 1).double()
     x = torch.randn(4, 3, dtype=torch.float64)
     assert torch.equal(readable(x), ours(x))
@@ -211,5 +229,5 @@ def test_a_state_that_the_step_only_writes_from_scalars() -> None:
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
     torch.testing.assert_close(gradients(out, x, w), gradients(expected, x, w))
     scope: dict[str, Any] = {"torch": torch, "nn": nn}
-    exec(python_class(program, "Layer", ""), scope)
+    exec(python_class(program, "Layer", {}), scope)
     torch.testing.assert_close(scope["Layer"](3, 1).double()(x), expected)

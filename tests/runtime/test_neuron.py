@@ -12,7 +12,12 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
 from danetc.dsl.equations import Learn
-from danetc.dsl.kernel_text import MODULE_ATTRIBUTES, python_class, surrogate_class
+from danetc.dsl.kernel_text import (
+    MODULE_ATTRIBUTES,
+    python_class,
+    round_class,
+    surrogate_class,
+)
 from danetc.runtime.neuron import Neuron
 
 T, SHAPE = 4, (3, 2, 5, 4)
@@ -339,15 +344,27 @@ neuron mixed(tau = 2.0) {
 """
 
 
+INTEGER = """
+neuron integer_LIF(most = 4) {
+  state u = 0.0
+  v = 0.5 * u + x
+  s = round(min(max(v, 0), most))
+  u = v - s
+}
+"""
+
+
 @pytest.mark.parametrize(
-    "name", ["IF", "LIF", "PLIF", "LIF_soft", "ALIF", "readout", "MSLIF", "ReLU", "mixed"]
+    "name",
+    ["IF", "LIF", "PLIF", "LIF_soft", "ALIF", "readout", "MSLIF", "ReLU", "mixed", "integer"],
 )
 def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
-    program = compiled(CLASSES if name == "mixed" else name)
+    program = compiled({"mixed": CLASSES, "integer": INTEGER}.get(name, name))
     scope: dict[str, Any] = {"torch": torch, "nn": nn}
     if program.surrogate is not None:
         exec(surrogate_class(program.surrogate, "Slope"), scope)
-    exec(python_class(program, "Layer", "Slope"), scope)
+    exec(round_class("Round"), scope)
+    exec(python_class(program, "Layer", {"heaviside": "Slope", "round": "Round"}), scope)
     readable = scope["Layer"](T, 3).double()
     neuron = Neuron(program.text(), T, 3).double()
     readable.load_state_dict(neuron.state_dict())
