@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
 from danetc.dsl.diagnostics import Diagnostic, SpecError, did_you_mean
+from danetc.dsl.files import open_regular
 from danetc.dsl.source import SourceFile, Span
 
 MAX_FILE_BYTES = 1_000_000
+SUFFIX = ".danet"
+_MAX_ENTRIES = 1000  # of a folder that are looked at for a name like the one that is missing
 
 Location = Path | Traversable
 
@@ -29,19 +33,16 @@ class Unreadable(Exception):
 def read_text(location: Location, name: str, written: str | None = None) -> str:
     """The text at a location; nothing beyond the size limit is read.
 
-    ``written`` is the path as a `use` has it, where that is not the name of the file.
+    On disk only a regular file whose name, and that of the file it links to, ends in ``.danet`` is
+    opened, so that no spec can name a device that never ends, or have a file of another kind shown
+    in an excerpt. ``written`` is the path as a `use` has it, where that is not the name of the file.
     """
     try:
-        if location.is_dir():
-            raise Unreadable("E0202", f"`{name}` is a folder, not a `.danet` file")
-        if not location.is_file():
-            if isinstance(location, Path) and location.exists():
-                raise Unreadable("E0202", f"`{name}` is not an ordinary file")
-            raise Unreadable(
-                "E0201", f"there is no file `{name}`", _similar_file(location, written or name)
-            )
-        with location.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+        if isinstance(location, Path):
+            data = _read_file(location, name, written or name)
+        else:  # a file of the package
+            with location.open("rb") as stream:
+                data = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable("E0202", f"`{name}` cannot be read: {reason}") from None
@@ -52,6 +53,33 @@ def read_text(location: Location, name: str, written: str | None = None) -> str:
             "a spec is a page of text; is this the right file?",
         )
     return _decode(data, name)
+
+
+def _read_file(path: Path, name: str, written: str) -> bytes:
+    """At most one byte more than the size limit of a file on disk. Raises Unreadable, OSError."""
+    if path.is_dir():
+        raise _is_folder(name)
+    if not path.exists():
+        raise Unreadable("E0201", f"there is no file `{name}`", _similar_file(path, written))
+    if path.suffix != SUFFIX:
+        raise Unreadable(
+            "E0202",
+            f"`{name}` does not end in `{SUFFIX}`, so it is not read",
+            _similar_file(path, written) or f"the name of a spec ends in `{SUFFIX}`",
+        )
+    target = os.path.realpath(path)
+    if os.path.splitext(target)[1] != SUFFIX:
+        raise Unreadable(
+            "E0202",
+            f"`{name}` is a link to a file that does not end in `{SUFFIX}`, so it is not read",
+            f"let it link to a file whose name ends in `{SUFFIX}`",
+        )
+    with open_regular(target) as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
+def _is_folder(name: str) -> Unreadable:
+    return Unreadable("E0202", f"`{name}` is a folder, not a `{SUFFIX}` file")
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -76,7 +104,8 @@ def _similar_file(location: Location, name: str) -> str | None:
     if parent is None:
         return None
     try:
-        entries = [entry.name for entry in parent.iterdir() if entry.name.endswith(".danet")]
+        near = islice(parent.iterdir(), _MAX_ENTRIES)
+        entries = [entry.name for entry in near if entry.name.endswith(SUFFIX)]
     except OSError:
         folder = os.path.dirname(name)
         return f"there is no folder `{folder}` either" if folder else None
@@ -111,34 +140,37 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 def shipped_specs() -> Mapping[str, Traversable]:
     """The networks that come with the package, by name."""
     found = {
-        entry.name.removesuffix(".danet"): entry
+        entry.name.removesuffix(SUFFIX): entry
         for entry in files("danetc.specs").iterdir()
-        if entry.name.endswith(".danet")
+        if entry.name.endswith(SUFFIX)
     }
     return MappingProxyType(dict(sorted(found.items())))
 
 
 def find_spec(name_or_path: str) -> Location:
-    """A file at this path, else the shipped spec of this name. Raises SpecError (E0201)."""
+    """The file at this path, else the shipped spec of this name. Raises SpecError (E0201, E0202).
+
+    A name that does not end in ``.danet`` is a shipped spec's, whatever is called so on disk.
+    """
     path = Path(name_or_path)
-    try:
-        if path.is_file():
-            return path
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
     shipped = shipped_specs()
     if name_or_path in shipped:
         return shipped[name_or_path]
-    if exists:
-        problem = Unreadable("E0202", f"`{name_or_path}` is not a `.danet` file")
-    elif os.path.dirname(name_or_path) or name_or_path.endswith(".danet"):
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError):
+        exists = is_folder = False
+    if exists and not is_folder:
+        return path  # reading it says what is wrong with it, if anything
+    if is_folder:
+        problem = _is_folder(name_or_path)
+    elif os.path.dirname(name_or_path) or name_or_path.endswith(SUFFIX):
         hint = _similar_file(path, name_or_path) or did_you_mean(
-            path.name.removesuffix(".danet"), shipped
+            path.name.removesuffix(SUFFIX), shipped
         )
         problem = Unreadable("E0201", f"there is no file `{name_or_path}`", hint)
     else:
-        hint = did_you_mean(name_or_path, shipped) or _similar_file(path, f"{name_or_path}.danet")
+        hint = did_you_mean(name_or_path, shipped) or _similar_file(path, f"{name_or_path}{SUFFIX}")
         problem = Unreadable(
             "E0201", f"there is no file and no shipped spec `{name_or_path}`", hint
         )

@@ -17,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.files import open_regular
+
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _FINAL = re.compile(r"fc|classifier|head|linear")
@@ -60,7 +62,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     file = Path(path)
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             start = stream.read(16)
     except OSError as error:
         raise WeightsError(error.strerror or str(error)) from error

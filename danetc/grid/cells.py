@@ -158,7 +158,7 @@ def _matching(pattern: str) -> list[str]:
 
 def _identity(spec: str) -> str:
     """A file by its place, a shipped spec by its name."""
-    return str(Path(spec).resolve()) if Path(spec).is_file() else spec
+    return spec if spec in shipped_specs() else str(Path(spec).resolve())
 
 
 def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from danetc.dsl.files import open_regular
 from danetc.runtime.data.folders import (
     class_files,
     class_table,
@@ -34,7 +35,8 @@ class ImageFiles(Files):
     def read(self, index: int) -> Tensor:
         where = self.where(index)
         try:
-            data = Path(where).read_bytes()
+            with open_regular(where) as stream:
+                data = stream.read()
         except OSError as error:
             raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
         return decode_image(data, where)

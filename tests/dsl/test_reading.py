@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from danetc.dsl.diagnostics import Diagnostic, SpecError, render
+from danetc.dsl.diagnostics import Diagnostic, Reporter, SpecError, render, render_all
+from danetc.dsl.modules import load_module, std_names
 from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
+from danetc.dsl.source import SourceFile
 
 
 def failing(path: Path) -> Diagnostic:
@@ -59,6 +62,80 @@ def test_a_file_without_text_is_shown_by_its_name_alone(tmp_path: Path) -> None:
         f"error[E0201]: {error.message}",
         f" --> {tmp_path}/a.danet",
     ]
+
+
+# -- files that are no specs ---------------------------------------------------------------------
+
+
+def test_only_files_that_end_in_danet_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0")
+    (tmp_path / "link.danet").symlink_to(tmp_path / "passwd")
+    (tmp_path / "good.danet").write_text("use std")
+    (tmp_path / "other.danet").symlink_to(tmp_path / "good.danet")
+    for name, says in [("passwd", "does not end in"), ("link.danet", "is a link to a file that")]:
+        error = failing(tmp_path / name)
+        assert error.code == "E0202"
+        assert says in error.message
+    assert read_source(tmp_path / "other.danet").text == "use std"
+    # a shipped spec is not hidden by a file of its name that is no spec
+    assert find_spec("danet_c_r50") == shipped_specs()["danet_c_r50"]
+
+
+def _make(place: Path, kind: str) -> None:
+    match kind:
+        case "fifo":
+            os.mkfifo(place)
+        case "link to fifo":
+            os.mkfifo(place.with_name("real.danet"))
+            place.symlink_to(place.with_name("real.danet"))
+        case "link to device":
+            place.symlink_to("/dev/zero")
+        case "link to endless /proc file":
+            place.symlink_to("/proc/kmsg")
+        case "link to itself":
+            place.symlink_to(place)
+        case _:
+            raise AssertionError(kind)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
+@pytest.mark.parametrize(
+    "kind",
+    ["fifo", "link to fifo", "link to device", "link to endless /proc file", "link to itself"],
+)
+def test_what_is_no_regular_file_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Neither as the spec nor by `use`: opening one could wait for ever."""
+    bad = tmp_path / "bad.danet"
+    _make(bad, kind)
+    std_names()  # reads the files of the library
+    opened: list[str] = []
+    really = os.open
+
+    def watched(path: str, *rest: int) -> int:
+        opened.append(str(path))
+        return really(path, *rest)
+
+    monkeypatch.setattr(os, "open", watched)
+    assert failing(bad).code in ("E0201", "E0202")
+    reporter = Reporter()
+    spec = SourceFile(str(tmp_path / "spec.danet"), 'use "bad.danet"')
+    load_module(spec, reporter)
+    (error,) = reporter.diagnostics
+    assert error.code in ("E0201", "E0202")
+    assert error.span.source is spec
+    assert opened == []
+
+
+def test_no_excerpt_shows_a_file_that_is_no_spec(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2 = {{{")
+    (tmp_path / "secret.danet").symlink_to(tmp_path / "secret")
+    reporter = Reporter()
+    for name in ("secret", "secret.danet", f"{tmp_path}/secret"):
+        load_module(SourceFile(str(tmp_path / "spec.danet"), f'use "{name}"'), reporter)
+    assert [item.code for item in reporter.diagnostics] == ["E0202"] * 3
+    assert "hunter2" not in render_all(reporter.diagnostics)
 
 
 # -- shipped specs ---------------------------------------------------------------------------------

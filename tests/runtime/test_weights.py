@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,8 @@ def test_what_is_no_file_or_no_state_dict_is_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "missing.pt")
     with pytest.raises(WeightsError, match="directory"):
         read_weights(tmp_path)
+    with pytest.raises(WeightsError, match="not a regular file"):
+        read_weights(os.devnull)
     for content, message in (
         ([torch.zeros(2)], "a list, not a state dict"),
         ({"a": 3}, "entry 'a' is a int, not a tensor"),

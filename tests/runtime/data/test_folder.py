@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,11 @@ def _gone(file: Path) -> None:
     file.unlink()
 
 
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 DAMAGE = {
     _truncated: "cannot be read",
     _empty: "the file is empty",
@@ -167,6 +173,7 @@ DAMAGE = {
     _flipped: "cannot be read",
     _deep: "more than 8 bits a value",
     _gone: "No such file",
+    **({_pipe: "not a regular file"} if hasattr(os, "mkfifo") else {}),
 }
 
 
