@@ -13,7 +13,7 @@ from math import prod
 
 from danetc.compiler.graph import Block, Graph, Node
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.ssa import OPCODES, ConstantError
+from danetc.dsl.opcodes import OPCODES, ConstantError
 
 Known = int | float
 """The id of the node that a value is the same as (an int), or the number it has everywhere (a
@@ -114,23 +114,7 @@ def first_output(text: str, x: float) -> float:
     values |= {item.parameter: item.raw for item in program.learnables}
     for op in program.ops:
         args = [arg if isinstance(arg, float) else values[arg] for arg in op.args]
-        values[op.name] = _apply(op.opcode, args)
+        value = OPCODES[op.opcode].value
+        assert value is not None
+        values[op.name] = value(*args)
     return float(values[program.output] if isinstance(program.output, str) else program.output)
-
-
-def _apply(opcode: str, args: list[float | bool]) -> float | bool:
-    match opcode:
-        case "and":
-            return bool(args[0]) and bool(args[1])
-        case "or":
-            return bool(args[0]) or bool(args[1])
-        case "not":
-            return not args[0]
-        case "number" | "cast":
-            return float(args[0])
-        case "where":
-            return args[1] if args[0] else args[2]
-        case _:
-            fold = OPCODES[opcode].fold
-            assert fold is not None
-            return fold(*args)

@@ -17,6 +17,7 @@ from danetc.compiler.keeps import (
     packs,
     row_of,
 )
+from danetc.compiler.ops import OPS
 from danetc.compiler.passes.recompute import Segments
 from danetc.compiler.passes.regions import Plan, Region
 
@@ -180,7 +181,7 @@ class Play:
         """The values that a gradient goes through: those behind a weight."""
         trained: set[int] = set()
         for node in self.order:
-            if node.op not in ("poisson", "latency") and (
+            if OPS[node.op].gradient and (
                 self._weights(node) or any(i in trained for i in node.inputs)
             ):
                 trained.add(node.id)

@@ -96,6 +96,7 @@ class Op:
     weights: Callable[[Attrs, Values], dict[str, Shape]] = lambda attrs, values: {}
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
     random: bool = False  # draws random numbers in training
+    gradient: bool = True  # gradients flow through it; a neuron's equations say whether through it
     public: bool = True  # can be written in a spec
 
 
@@ -433,9 +434,9 @@ OPS: Mapping[str, Op] = _table(
        (Parameter("p", float, 0.1, 0.0, 0.999),), random=True),
     # time
     Op("mean_over_time", "mean over the time steps", _same, _analog, _timed("mean_over_time", steps=False), time="reduces"),
-    Op("poisson", "rate code: spikes with probability x", _same, _spike, _timed("poisson", steps=True), time="creates", random=True),
+    Op("poisson", "rate code: spikes with probability x", _same, _spike, _timed("poisson", steps=True), time="creates", random=True, gradient=False),
     Op("latency", "one spike, the earlier the larger x", _same, _spike, _timed("latency", "tau", steps=True),
-       (Parameter("tau", float, 6.0, 1e-3, 1e6),), time="creates"),
+       (Parameter("tau", float, 6.0, 1e-3, 1e6),), time="creates", gradient=False),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from danetc.compiler.graph import ANALOG, SPIKE, Form, Graph, Node, Stage
 from danetc.compiler.ops import OPS, Context, OpError, infer
 from danetc.dsl.diagnostics import Diagnostic, Label, SpecError
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.neuron_program import INPUT, NeuronProgram
 from danetc.dsl.source import Span
 
 
@@ -250,11 +250,9 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
 
 
 def _passes_gradient(node: Node, programs: dict[str, NeuronProgram]) -> bool:
-    if node.op in ("poisson", "latency"):
-        return False
     if node.op == "neuron":
-        return "x" in programs[str(node.attrs["neuron"])].reaching(gradients=True)
-    return True
+        return INPUT in programs[str(node.attrs["neuron"])].reaching(gradients=True)
+    return OPS[node.op].gradient
 
 
 def _alive(graph: Graph) -> Iterator[Broken]:

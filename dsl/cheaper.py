@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from danetc.dsl.ssa import Op, Operand, needed
+from danetc.dsl.opcodes import Operand
+from danetc.dsl.ssa import Op, needed
 
 
 def cheaper(

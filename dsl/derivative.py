@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.ssa import Builder, Op, Operand, needed
+from danetc.dsl.opcodes import ALL_OPCODES, NO_GRADIENT, Operand
+from danetc.dsl.ssa import Builder, Op, needed
 
 GRAD_OUTPUT = "%grad"  # no name of a spec holds a %
 _GRADIENT_OPS = 20  # operations of a backward pass for each of the forward pass, at most
@@ -149,61 +150,7 @@ def _reverse(
 
 def _pull(builder: Builder, op: Op, grad: Operand) -> list[tuple[Operand, Operand]]:
     """The gradient of an operation's operands, given that of its value."""
-    emit = builder.emit
-    out = op.name
-
-    def times(factor: Operand) -> Operand:
-        return emit("mul", grad, factor)
-
-    match op.opcode, *op.args:
-        case ["add", a, b]:
-            return [(a, grad), (b, grad)]
-        case ["sub", a, b]:
-            return [(a, grad), (b, emit("neg", grad))]
-        case ["mul", a, b]:
-            return [(a, times(b)), (b, times(a))]
-        case ["div", a, b]:
-            share = emit("div", grad, b)
-            return [(a, share), (b, emit("neg", emit("mul", share, out)))]
-        case ["cast" | "round", a]:  # round passes gradients as they are
-            return [(a, grad)]
-        case ["neg", a]:
-            return [(a, emit("neg", grad))]
-        case ["exp", a]:
-            return [(a, times(out))]
-        case ["log", a]:
-            return [(a, emit("div", grad, a))]
-        case ["sqrt", a]:
-            return [(a, emit("div", times(0.5), out))]
-        case ["abs", a]:
-            return [(a, times(emit("sign", a)))]
-        case ["sigmoid", a]:
-            return [(a, times(emit("mul", out, emit("sub", 1.0, out))))]
-        case ["tanh", a]:
-            return [(a, times(emit("sub", 1.0, emit("mul", out, out))))]
-        case ["softplus", a]:
-            return [(a, times(emit("sigmoid", a)))]
-        case ["relu", a]:
-            return [(a, _masked(builder, "gt", a, 0.0, grad))]
-        case ["max" | "min" as opcode, a, float(b)]:
-            return [(a, _masked(builder, "ge" if opcode == "max" else "le", a, b, grad))]
-        case ["max" | "min" as opcode, a, b]:
-            half = builder.select(builder.compare("eq", a, b), times(0.5), 0.0)
-            wins = ("gt", "lt") if opcode == "max" else ("lt", "gt")
-            return [
-                (side, builder.select(builder.compare(sign, a, b), grad, half))
-                for side, sign in zip((a, b), wins, strict=True)
-            ]
-        case ["where", condition, a, b]:
-            return [
-                (a, builder.select(condition, grad, 0.0)),
-                (b, builder.select(condition, 0.0, grad)),
-            ]
-        case ["heaviside", a]:
-            return [(a, times(emit("surrogate", a)))]
-        case _:  # detach, comparisons and what is made of them
-            return []
-
-
-def _masked(builder: Builder, sign: str, a: Operand, b: Operand, grad: Operand) -> Operand:
-    return builder.select(builder.compare(sign, a, b), grad, 0.0)
+    pull = ALL_OPCODES[op.opcode].derivative
+    if pull == NO_GRADIENT:
+        return []
+    return list(zip(op.args, pull(builder, grad, op.name, op.args), strict=True))

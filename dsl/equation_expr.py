@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
 from danetc.dsl.neuron_program import Learnable, unique
+from danetc.dsl.opcodes import OPCODES, ConstantError, Operand
 from danetc.dsl.source import Span
-from danetc.dsl.ssa import Builder, ConstantError, Operand
+from danetc.dsl.ssa import Builder
 from danetc.dsl.syntax import (
     At,
     Binary,
@@ -32,22 +33,12 @@ from danetc.dsl.syntax import (
 )
 
 FUNCTIONS: Mapping[str, tuple[int, int | None]] = {
-    "exp": (1, 1),
-    "log": (1, 1),
-    "sigmoid": (1, 1),
-    "tanh": (1, 1),
-    "abs": (1, 1),
-    "sqrt": (1, 1),
-    "min": (2, None),
-    "max": (2, None),
-    "round": (1, 1),
-    "heaviside": (1, 1),
-    "detach": (1, 1),
+    **{name: info.takes for name, info in OPCODES.items() if info.takes is not None},
     "learn": (1, 1),
 }
 """The functions of equations with the fewest and the most values that each takes."""
 
-_NOT_SMOOTH = frozenset({"round", "heaviside", "detach", "learn"})
+_NOT_SMOOTH = {name for name, info in OPCODES.items() if not info.smooth} | {"learn"}
 """Functions that a surrogate cannot use."""
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}

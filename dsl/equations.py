@@ -27,8 +27,9 @@ from danetc.dsl.neuron_program import (
     SurrogateProgram,
     unique,
 )
+from danetc.dsl.opcodes import ConstantError, Operand
 from danetc.dsl.source import Span
-from danetc.dsl.ssa import Builder, ConstantError, Operand, TooManyOperations
+from danetc.dsl.ssa import Builder, TooManyOperations
 from danetc.dsl.syntax import Declaration, Define, Group, State, Stmt
 
 __all__ = [

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from danetc.dsl.cheaper import cheaper
 from danetc.dsl.derivative import GRAD_OUTPUT, Backward, differentiate
 from danetc.dsl.neuron_program import INPUT, NEXT, NeuronProgram, SurrogateProgram, unique
-from danetc.dsl.ssa import ALL_OPCODES, Op, Operand
+from danetc.dsl.opcodes import ALL_OPCODES, Operand
+from danetc.dsl.ssa import Op
 
 _ATOM = 9
 _CALL = (_ATOM,)

@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from danetc.dsl.ssa import CONDITION_ARGS, MAX_OPS, OPCODES, Op, Operand, is_spike
+from danetc.dsl.opcodes import NO_GRADIENT, OPCODES, Operand
+from danetc.dsl.ssa import MAX_OPS, Op, is_spike
 
 INPUT = "x"
 NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
-_NO_GRADIENT = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"}) | {
-    "number",
-    "detach",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +119,12 @@ class NeuronProgram:
             found.add(value)
             if value in after:
                 waiting.append(after[value])
-            elif value in ops and not (gradients and ops[value].opcode in _NO_GRADIENT):
-                op = ops[value]
-                skip = 1 if gradients and op.opcode == "where" else 0
-                waiting.extend(op.args[skip:])
+            elif value in ops:
+                op, info = ops[value], OPCODES[ops[value].opcode]
+                if not gradients:
+                    waiting.extend(op.args)
+                elif info.derivative != NO_GRADIENT:
+                    waiting.extend(a for i, a in enumerate(op.args) if i not in info.conditions)
         return frozenset(found)
 
     def text(self) -> str:
@@ -227,9 +226,8 @@ class _Reader:
             operands = args.split()
             if info is None or len(operands) != info.arity:
                 raise ValueError(f"neuron program: {opcode!r} with {len(operands)} operands")
-            conditions = CONDITION_ARGS.get(opcode, ())
             values = tuple(
-                self.value(arg, condition=i in conditions) for i, arg in enumerate(operands)
+                self.value(arg, condition=i in info.conditions) for i, arg in enumerate(operands)
             )
             ops.append(Op(self.define(name), opcode, values))
             if info.gives == "condition":

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from danetc.dsl.ssa import Op, Operand
+from danetc.dsl.opcodes import Operand
+from danetc.dsl.ssa import Op
 
 MAX_TERMS = 64
 """More terms than any equation that is looked for has: longer ones are not followed."""

@@ -8,16 +8,11 @@ it never reorders arithmetic, so numbers stay those of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TypeAlias
 
-Operand: TypeAlias = str | float
-
-
-class ConstantError(Exception):
-    """A constant part of an equation has no finite value."""
+from danetc.dsl.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
 
 
 class TooManyOperations(ValueError):
@@ -32,97 +27,6 @@ class Op:
     opcode: str
     args: tuple[Operand, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class OpInfo:
-    """What an opcode is: its number of operands, its constant value, its torch expression.
-
-    In ``text`` the fields ``{0}``, ``{1}``, ... are operands and ``{like}`` is the tensor whose
-    dtype the result takes. ``gives`` is "number", "condition" (boolean) or "spike" (0 or 1).
-    """
-
-    arity: int
-    text: str
-    fold: Callable[..., float | bool] | None = None
-    gives: str = "number"
-
-
-def _divide(a: float, b: float) -> float:
-    if b == 0:
-        raise ConstantError("division by zero")
-    return a / b
-
-
-def _log(a: float) -> float:
-    if a <= 0:
-        raise ConstantError(f"the logarithm of {a:g}, which is not positive")
-    return math.log(a)
-
-
-def _sqrt(a: float) -> float:
-    if a < 0:
-        raise ConstantError(f"the square root of {a:g}, which is negative")
-    return math.sqrt(a)
-
-
-def _sigmoid(a: float) -> float:
-    return 1 / (1 + math.exp(-a)) if a >= 0 else math.exp(a) / (1 + math.exp(a))
-
-
-def _softplus(a: float) -> float:
-    return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
-
-
-OPCODES: Mapping[str, OpInfo] = {
-    "add": OpInfo(2, "{0} + {1}", lambda a, b: a + b),
-    "sub": OpInfo(2, "{0} - {1}", lambda a, b: a - b),
-    "mul": OpInfo(2, "{0} * {1}", lambda a, b: a * b),
-    "div": OpInfo(2, "{0} / {1}", _divide),
-    "neg": OpInfo(1, "-{0}", lambda a: -a),
-    "exp": OpInfo(1, "torch.exp({0})", math.exp),
-    "log": OpInfo(1, "torch.log({0})", _log),
-    "sqrt": OpInfo(1, "torch.sqrt({0})", _sqrt),
-    "abs": OpInfo(1, "torch.abs({0})", abs),
-    "sign": OpInfo(1, "torch.sign({0})", lambda a: float((a > 0) - (a < 0))),
-    "sigmoid": OpInfo(1, "torch.sigmoid({0})", _sigmoid),
-    "tanh": OpInfo(1, "torch.tanh({0})", math.tanh),
-    "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _softplus),
-    "relu": OpInfo(1, "torch.relu({0})", lambda a: max(a, 0.0)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", max),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", min),
-    "round": OpInfo(1, "torch.round({0})", lambda a: float(round(a))),  # halves go to even
-    "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", lambda a: float(a >= 0), "spike"),
-    "detach": OpInfo(1, "{0}.detach()", lambda a: a),
-    "lt": OpInfo(2, "{0} < {1}", lambda a, b: a < b, "condition"),
-    "le": OpInfo(2, "{0} <= {1}", lambda a, b: a <= b, "condition"),
-    "gt": OpInfo(2, "{0} > {1}", lambda a, b: a > b, "condition"),
-    "ge": OpInfo(2, "{0} >= {1}", lambda a, b: a >= b, "condition"),
-    "eq": OpInfo(2, "{0} == {1}", lambda a, b: a == b, "condition"),
-    "ne": OpInfo(2, "{0} != {1}", lambda a, b: a != b, "condition"),
-    "and": OpInfo(2, "{0} & {1}", None, "condition"),
-    "or": OpInfo(2, "{0} | {1}", None, "condition"),
-    "not": OpInfo(1, "~{0}", None, "condition"),
-    "number": OpInfo(1, "{0}.to({like}.dtype)", None, "spike"),  # a condition as 0 or 1
-    "cast": OpInfo(1, "{0}.to({like}.dtype)"),  # a scalar in the type of the layer's input
-    "where": OpInfo(3, "torch.where({0}, {1}, {2})"),
-}
-"""The operations of a neuron program."""
-
-GRADIENT_OPCODES: Mapping[str, OpInfo] = {
-    "surrogate": OpInfo(1, "surrogate({0})"),  # the surrogate's derivative, a function of its own
-    "total": OpInfo(2, "total({0}, {1})"),  # a gradient summed to the scalar it belongs to
-}
-"""Operations that only generated backward passes use."""
-
-ALL_OPCODES: Mapping[str, OpInfo] = {**OPCODES, **GRADIENT_OPCODES}
-CONDITION_ARGS: Mapping[str, tuple[int, ...]] = {
-    "and": (0, 1),
-    "or": (0, 1),
-    "not": (0,),
-    "number": (0,),
-    "where": (0,),
-}
-"""Which operands are conditions; all others are numbers."""
 
 MAX_OPS = 1000
 
@@ -174,9 +78,9 @@ class Builder:
 
     def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool:
         if isinstance(left, float) and isinstance(right, float):
-            fold = OPCODES[opcode].fold
-            assert fold is not None
-            return bool(fold(left, right))
+            value = OPCODES[opcode].value
+            assert value is not None
+            return bool(value(left, right))
         return self._append(opcode, (left, right))
 
     def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
@@ -211,7 +115,7 @@ class Builder:
 
     def emit(self, opcode: str, *args: Operand) -> Operand:
         """An operation on numbers, folded where its operands are constants."""
-        fold = ALL_OPCODES[opcode].fold
+        fold = ALL_OPCODES[opcode].value
         if fold is not None and all(isinstance(arg, float) for arg in args):
             try:
                 value = float(fold(*args))

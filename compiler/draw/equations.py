@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 from danetc.dsl.neuron_program import INPUT, NEXT, NeuronProgram
-from danetc.dsl.ssa import OPCODES, Op, Operand
+from danetc.dsl.opcodes import OPCODES, Operand
+from danetc.dsl.ssa import Op
 
 _UNNAMED = re.compile(r"_\d+")  # what the compiler named
 _INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3)}

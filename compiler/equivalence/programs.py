@@ -13,7 +13,8 @@ from functools import lru_cache
 from hashlib import sha256
 
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.ssa import Op, Operand
+from danetc.dsl.opcodes import Operand
+from danetc.dsl.ssa import Op
 
 _COMMUTES = frozenset({"add", "mul", "max", "min", "eq", "ne", "and", "or"})
 

@@ -22,7 +22,8 @@ from danetc.dsl.neuron_program import (
     SurrogateProgram,
     unique,
 )
-from danetc.dsl.ssa import Op, Operand
+from danetc.dsl.opcodes import Operand
+from danetc.dsl.ssa import Op
 from danetc.runtime.kernel import Kernel, kernel, spread, wide
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.ops import is_static, is_timeless

@@ -1,0 +1,202 @@
+"""THE table of a neuron's operations. A new function of equations is one row.
+
+A row has all that anything asks of an operation: its derivative, its constant value, its torch
+expression, what it gives, and how equations call it where they may.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+Operand: TypeAlias = str | float
+"""A constant, or the name of a value."""
+
+
+class Emitter(Protocol):
+    """Where a derivative's operations go (``ssa.Builder``)."""
+
+    def emit(self, opcode: str, *args: Operand) -> Operand: ...
+    def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool: ...
+    def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand: ...
+
+
+Pull: TypeAlias = Callable[[Emitter, Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]]
+"""The gradients of an operation's operands, from that of its value, its value and its operands."""
+
+NO_GRADIENT: Literal["no gradient"] = "no gradient"
+"""In place of a derivative: none flows, because the operation is constant in steps or cuts it off."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpInfo:
+    """What an operation is: its number of operands, its torch expression, its derivative, its value.
+
+    In ``text`` the fields ``{0}``, ``{1}``, ... are operands and ``{like}`` is the tensor whose
+    dtype the result takes. ``derivative`` has no default: an operation that passes no gradient says
+    so. ``value`` computes it of constants; an operation without one is not folded. ``gives`` is
+    "number", "condition" (boolean) or "spike" (0 or 1). ``takes`` are the fewest and the most values
+    that equations call it with, under its name; without it equations cannot call it.
+    ``conditions`` are the operands that are conditions; all others are numbers. Where it is not
+    ``smooth`` the derivative is not that of its value but a choice, and surrogates cannot use it.
+    """
+
+    arity: int
+    text: str
+    derivative: Pull | Literal["no gradient"]
+    value: Callable[..., float | bool] | None = None
+    gives: Literal["number", "condition", "spike"] = "number"
+    takes: tuple[int, int | None] | None = None
+    conditions: tuple[int, ...] = ()
+    smooth: bool = True
+
+
+class ConstantError(Exception):
+    """A constant part of an equation has no finite value."""
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def _divide(a: float, b: float) -> float:
+    if b == 0:
+        raise ConstantError("division by zero")
+    return a / b
+
+
+def _log(a: float) -> float:
+    if a <= 0:
+        raise ConstantError(f"the logarithm of {a:g}, which is not positive")
+    return math.log(a)
+
+
+def _sqrt(a: float) -> float:
+    if a < 0:
+        raise ConstantError(f"the square root of {a:g}, which is negative")
+    return math.sqrt(a)
+
+
+def _sigmoid(a: float) -> float:
+    return 1 / (1 + math.exp(-a)) if a >= 0 else math.exp(a) / (1 + math.exp(a))
+
+
+def _softplus(a: float) -> float:
+    return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
+
+
+# -- derivatives: torch's own, also at a kink -----------------------------------------------------
+
+
+def _by(slope: Callable[[Emitter, Operand, Operand], Operand]) -> Pull:
+    """The derivative of a function of one operand: its slope from its operand and its value."""
+    return lambda build, grad, out, args: (build.emit("mul", grad, slope(build, args[0], out)),)
+
+
+def _mul(
+    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+) -> tuple[Operand, ...]:
+    a, b = args
+    return build.emit("mul", grad, b), build.emit("mul", grad, a)
+
+
+def _div(
+    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+) -> tuple[Operand, ...]:
+    share = build.emit("div", grad, args[1])
+    return share, build.emit("neg", build.emit("mul", share, out))
+
+
+def _where(
+    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+) -> tuple[Operand, ...]:
+    condition = args[0]
+    return 0.0, build.select(condition, grad, 0.0), build.select(condition, 0.0, grad)
+
+
+def _wins(sign: str) -> Pull:
+    """``max`` ("gt") and ``min`` ("lt"): a tie with a constant passes all, between two values half."""
+    ends = {"gt": ("ge", "lt"), "lt": ("le", "gt")}[sign]
+
+    def pull(
+        build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+    ) -> tuple[Operand, ...]:
+        a, b = args
+        if isinstance(b, float):
+            return build.select(build.compare(ends[0], a, b), grad, 0.0), 0.0
+        half = build.select(build.compare("eq", a, b), build.emit("mul", grad, 0.5), 0.0)
+        return (
+            build.select(build.compare(sign, a, b), grad, half),
+            build.select(build.compare(ends[1], a, b), grad, half),
+        )
+
+    return pull
+
+
+def _once(
+    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+) -> tuple[Operand, ...]:
+    raise ValueError("a backward pass is not differentiated again")
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+_ONE = (1, 1)
+_SEVERAL = (2, None)
+
+OPCODES: Mapping[str, OpInfo] = {
+    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), lambda a, b: a + b),
+    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), lambda a, b: a - b),
+    "mul": OpInfo(2, "{0} * {1}", _mul, lambda a, b: a * b),
+    "div": OpInfo(2, "{0} / {1}", _div, _divide),
+    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), lambda a: -a),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), math.exp, takes=_ONE),
+    "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),), _log, takes=_ONE),
+    "sqrt": OpInfo(1, "torch.sqrt({0})",
+                   lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),), _sqrt, takes=_ONE),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), abs, takes=_ONE),
+    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: float((a > 0) - (a < 0))),
+    "sigmoid": OpInfo(1, "torch.sigmoid({0})",
+                      _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))), _sigmoid, takes=_ONE),
+    "tanh": OpInfo(1, "torch.tanh({0})",
+                   _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))), math.tanh, takes=_ONE),
+    "softplus": OpInfo(1, "torch.nn.functional.softplus({0})",
+                       _by(lambda to, a, y: to.emit("sigmoid", a)), _softplus),
+    "relu": OpInfo(1, "torch.relu({0})",
+                   lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
+                   lambda a: max(a, 0.0)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), max, takes=_SEVERAL),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), min, takes=_SEVERAL),
+    "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)",
+                        _by(lambda to, a, y: to.emit("surrogate", a)), lambda a: float(a >= 0), "spike", _ONE, smooth=False),
+    # halves go to even; gradients pass as they are (a straight-through estimator)
+    "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), lambda a: float(round(a)), takes=_ONE, smooth=False),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, takes=_ONE, smooth=False),
+    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, lambda a, b: a < b, "condition"),
+    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: a <= b, "condition"),
+    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: a > b, "condition"),
+    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: a >= b, "condition"),
+    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, lambda a, b: a == b, "condition"),
+    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: a != b, "condition"),
+    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1)),
+    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1)),
+    "not": OpInfo(1, "~{0}", NO_GRADIENT, lambda a: not a, "condition", conditions=(0,)),
+    # a condition as 0 or 1
+    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, float, "spike", conditions=(0,)),
+    # a scalar in the type of the layer's input
+    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), float),
+    "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where,
+                    lambda condition, a, b: a if condition else b, conditions=(0,)),
+}  # fmt: skip
+"""The operations of a neuron program."""
+
+GRADIENT_OPCODES: Mapping[str, OpInfo] = {
+    # the surrogate's derivative, a function of its own
+    "surrogate": OpInfo(1, "surrogate({0})", _once),
+    # a gradient summed to the scalar it belongs to
+    "total": OpInfo(2, "total({0}, {1})", _once),
+}
+"""Operations that only generated backward passes use."""
+
+ALL_OPCODES: Mapping[str, OpInfo] = {**OPCODES, **GRADIENT_OPCODES}

@@ -1,0 +1,246 @@
+"""Every operation of the two tables against finite differences in float64.
+
+The tests walk the tables: a new row is tested by being there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.compiler.builder import Builder
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.facts import weights_of
+from danetc.compiler.graph import ANALOG, Attribute, Value
+from danetc.compiler.ops import OPS, REQUIRED, Op
+from danetc.compiler.values import Poison, Wire
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.neuron_program import INPUT, NeuronProgram
+from danetc.dsl.opcodes import NO_GRADIENT, OPCODES, OpInfo
+from danetc.dsl.source import NOWHERE
+from danetc.runtime.kernel import kernel
+from danetc.runtime.reference import first_step
+
+STEP = 1e-6
+
+# -- functions of equations -----------------------------------------------------------------------
+
+OPERANDS = (INPUT, "u", "w")
+SURROGATE = "surrogate bump; z = mul 3.0 x; y = tanh z; q = mul y y; slope = sub 1.0 q; dy slope"
+STAND_INS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "heaviside": lambda x: torch.tanh(3 * x) / 3,  # of the surrogate above
+    "round": lambda x: x,
+    "detach": torch.zeros_like,
+}
+"""Whose derivatives are those of the functions that are not smooth."""
+
+
+def program_of(opcode: str, *, scalar: bool = False) -> NeuronProgram:
+    """A neuron whose output is one operation of its input and of two states, each held as it is.
+
+    Operands that are conditions compare states; with ``scalar`` the first number is learnt.
+    """
+    info = OPCODES[opcode]
+    parts = ["neuron n", "state u = 0.0", "state w = 0.0"]
+    parts += ["learn p = 0.0"] if scalar else []
+    parts += ["c0 = lt u w", "c1 = gt u w"]
+    numbers = iter(("p", *OPERANDS[1:]) if scalar else OPERANDS)
+    conditions = iter(("c0", "c1"))
+    args = [
+        next(conditions) if place in info.conditions else next(numbers)
+        for place in range(info.arity)
+    ]
+    parts.append(f"y = {opcode} {' '.join(args)}")
+    if info.gives == "condition":
+        parts.append("s = number y")
+    out = "s" if info.gives == "condition" else "y"
+    parts += ["next u = u", "next w = w", f"out {out}", SURROGATE]
+    return NeuronProgram.parse("; ".join(parts))
+
+
+def points(opcode: str) -> Tensor:
+    """Values of x, u and w, [3, points], at which an operation has a value; no two are equal."""
+    values = (-1.7, -0.4, 0.3, 1.1, 2.2)
+    rows = []
+    for x, u, w in product(values, repeat=3):
+        point = (x, u + 0.03, w + 0.07)
+        numbers = [*point]
+        flags = [point[1] < point[2], point[1] > point[2]]
+        args = [
+            flags.pop(0) if place in OPCODES[opcode].conditions else numbers.pop(0)
+            for place in range(OPCODES[opcode].arity)
+        ]
+        value = OPCODES[opcode].value
+        assert value is not None, "the test needs to know where the operation has a value"
+        try:
+            value(*args)
+        except Exception:
+            continue
+        rows.append(point)
+    return torch.tensor(rows, dtype=torch.float64).T
+
+
+def slopes(values: NeuronProgram, at: Tensor, *learnt: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The output of a step, and the gradients of x, the states and what is learnt."""
+    compiled = kernel(values.text())
+    output = compiled.step(*at, *learnt)[0]
+    silent = torch.zeros_like(at[0])
+    return output, list(compiled.step_vjp(*at, *learnt, torch.ones_like(at[0]), silent, silent))
+
+
+def measured(opcode: str, at: Tensor, place: int) -> Tensor:
+    """The slope in one operand by central differences."""
+    step = torch.zeros_like(at)
+    step[place] = STEP
+    if OPCODES[opcode].smooth:
+        compiled = kernel(program_of(opcode).text())
+        above, below = (compiled.step(*x)[0] for x in (at + step, at - step))
+    else:
+        above, below = (STAND_INS[opcode](x[0]) for x in (at + step, at - step))
+    return (above - below) / (2 * STEP)
+
+
+@pytest.mark.parametrize("opcode", OPCODES)
+def test_the_derivative_of_a_function(opcode: str) -> None:
+    values, at = program_of(opcode), points(opcode)
+    assert at.shape[1] >= 25, "a derivative is checked at many points"
+    _, found = slopes(values, at)
+    for place in range(3):
+        expected = measured(opcode, at, place)
+        torch.testing.assert_close(found[place], expected, rtol=1e-6, atol=1e-8)
+        if OPCODES[opcode].derivative == NO_GRADIENT:
+            assert not expected.any(), f"{opcode} passes no gradient, and is not constant"
+
+
+@pytest.mark.parametrize(
+    "opcode", [name for name, info in OPCODES.items() if len(info.conditions) < info.arity]
+)
+def test_the_derivative_by_a_learnt_number(opcode: str) -> None:
+    """Summed over all elements; the same as that of an operand that has the number everywhere."""
+    at = points(opcode)
+    number = 1.1
+    at = at[:, at[0] == number]
+    _, found = slopes(program_of(opcode), at)
+    _, learnt = slopes(
+        program_of(opcode, scalar=True), at, torch.tensor(number, dtype=torch.float64)
+    )
+    torch.testing.assert_close(learnt[3], found[0].sum(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("opcode", OPCODES)
+def test_the_values_of_a_function(opcode: str) -> None:
+    """The constant value, the kernel's and the plain reference's are the same."""
+    values, at = program_of(opcode), points(opcode)
+    output, _ = slopes(values, at)
+    apply = OPCODES[opcode].value
+    assert apply is not None
+    for column in range(at.shape[1]):
+        x, u, w = at[:, column].tolist()
+        numbers, flags = [x, u, w], [u < w, u > w]
+        args = [
+            flags.pop(0) if place in OPCODES[opcode].conditions else numbers.pop(0)
+            for place in range(OPCODES[opcode].arity)
+        ]
+        assert output[column].item() == pytest.approx(float(apply(*args)), rel=1e-14)
+    free = (
+        values.text()
+        .replace("state u = 0.0", "state u = 0.33")
+        .replace("state w = 0.0", "state w = 1.17")
+    )
+    start = torch.stack([at[0], torch.full_like(at[0], 0.33), torch.full_like(at[0], 1.17)])
+    plain = first_step(free, at[0])
+    torch.testing.assert_close(plain, kernel(free).step(*start)[0], rtol=1e-14, atol=0)
+
+
+def test_a_function_without_a_derivative_is_refused() -> None:
+    """There is no default: a row says how it is differentiated, or that no gradient passes."""
+    with pytest.raises(TypeError, match="derivative"):
+        OpInfo(1, "torch.sin({0})")  # type: ignore[call-arg]
+
+
+# -- operations of networks -----------------------------------------------------------------------
+
+STEPS, BATCH, SHAPE = 2, 3, (4, 4, 4)
+SMOOTH = "neuron n; state u = 0.1; learn w = 0.3; v = mul u w; q = add v x; s = tanh q; next u = q; out s"
+
+
+def attributes(row: Op) -> list[dict[str, Attribute]]:
+    """Attributes to test a row with: its defaults, and each truth value turned round."""
+    plain: dict[str, Attribute] = {}
+    for parameter in row.parameters:
+        required = parameter.default is REQUIRED
+        plain[parameter.name] = {int: 2, float: 0.7, bool: True}[parameter.type]
+        if not required and parameter.name != "groups":
+            plain[parameter.name] = parameter.default
+    flags = [parameter.name for parameter in row.parameters if parameter.type is bool]
+    return [plain, *({**plain, name: not plain[name]} for name in flags)]
+
+
+def made(
+    row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
+) -> tuple[Builder, Wire | Poison]:
+    """A network of one operation, on values that differ from each other."""
+    builder = Builder(Reporter(), STEPS)
+    moves = row.time != "creates"
+    x = builder.add("input", (), {"events": moves}, NOWHERE, value=Value(shape, ANALOG, moves))
+    operands = [
+        builder.add("affine", (x,), {"factor": 1.0 - 0.4 * place, "offset": 0.3 * place}, NOWHERE)
+        for place in range(max(1, row.operands[0] + (row.operands[1] is None)))
+    ]
+    if row.name == "neuron":
+        attrs = {"neuron": builder.neuron_key(NeuronProgram.parse(SMOOTH))}
+    return builder, builder.add(row.name, tuple(operands), attrs, NOWHERE)
+
+
+CASES = [
+    pytest.param(row, attrs, shape, id=f"{row.name}-{number}-{len(shape)}")
+    for row in OPS.values()
+    for shape in (SHAPE, SHAPE[:1])
+    for number, attrs in enumerate(attributes(row))
+    if row.name not in ("input", "tdbn")  # no operations of a model
+]
+
+
+def takes(row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]) -> bool:
+    return isinstance(made(row, attrs, shape)[1], Wire)
+
+
+@pytest.mark.parametrize(("row", "attrs", "shape"), CASES)
+def test_the_derivative_of_an_operation(
+    row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
+) -> None:
+    builder, result = made(row, attrs, shape)
+    if not isinstance(result, Wire):
+        other = SHAPE if len(shape) == 1 else SHAPE[:1]
+        assert takes(row, attrs, other), "no shape of the test suits this operation"
+        return
+    graph = builder.finish("n", {"out": result.id}, (), 0)
+    model = emit(graph, seed=1).double()
+    generator = torch.Generator().manual_seed(2)
+    lead = (BATCH,) if row.time == "creates" else (STEPS, BATCH)
+    x = torch.rand(*lead, *shape, generator=generator, dtype=torch.float64) + 0.4
+    names = [name for name, _ in model.named_parameters()]
+    values = [
+        value.detach() + 0.2 * torch.rand(value.shape, generator=generator).double()
+        for _, value in model.named_parameters()
+    ]
+
+    def run(x: Tensor, *parameters: Tensor) -> Any:
+        torch.manual_seed(3)  # what is drawn is the same each time
+        return torch.func.functional_call(model, dict(zip(names, parameters, strict=True)), (x,))
+
+    if row.gradient:
+        inputs = (x.requires_grad_(), *(value.requires_grad_() for value in values))
+        assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    else:
+        y = run(x.requires_grad_())
+        assert not y.requires_grad
+        assert torch.equal(y, run(x + 1e-9)), "no gradient passes, and the value is not constant"
+    *_, operation = graph.nodes.values()
+    assert operation.op == row.name
+    assert sum(value.numel() for value in values) == weights_of(graph, operation)
