@@ -118,6 +118,30 @@ class Stage:
         ends = {id for block in self.blocks for id in (block.input, block.output, block.join)}
         return ends | {self.entry, self.result}
 
+    def terms(self, form: Form) -> Mapping[Form, float] | None:
+        """A form as a sum of the stage's input and of outputs, each with its factor.
+
+        Inputs of blocks are led back to these. None where it is not such a sum. Roundings are left
+        out of it: what a proposition is about does not depend on the order of a sum.
+        """
+        total: dict[Form, float] = {}
+        waiting: list[tuple[object, float]] = [(form, 1.0)]
+        while waiting:
+            part, weight = waiting.pop()
+            match part:
+                case ("in", 0) | ("out", int()):
+                    leaf: Form = (*part,)
+                    total[leaf] = total.get(leaf, 0.0) + weight
+                case ("in", int(j)):
+                    waiting.append((self.blocks[j].feed, weight))
+                case ("scale", float(factor), inner):
+                    waiting.append((inner, factor * weight))
+                case ("sum", *parts):
+                    waiting += [(item, weight) for item in parts]
+                case _:
+                    return None
+        return total
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:

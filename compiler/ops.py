@@ -98,6 +98,9 @@ class Op:
     random: bool = False  # draws random numbers in training
     gradient: bool = True  # gradients flow through it; a neuron's equations say whether through it
     public: bool = True  # can be written in a spec
+    same: Callable[[Attrs], bool] = lambda attrs: (
+        False
+    )  # gives the numbers it takes, in their order
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -373,6 +376,14 @@ def _int(
     return Parameter(name, int, default, low, high)
 
 
+def _window_of_one(attrs: Attrs) -> bool:
+    return attrs["kernel"] == 1 and attrs["stride"] in (1, None) and not attrs["padding"]
+
+
+def _never_drops(attrs: Attrs) -> bool:
+    return attrs["p"] == 0
+
+
 _POOL = (_int("kernel", high=4096), _int("stride", None, high=4096), _int("padding", None, 0, 4096))
 _INIT = Parameter("init", float, 1.0, 0.0, 1e3)
 
@@ -410,28 +421,29 @@ OPS: Mapping[str, Op] = _table(
     Op("div", "quotient", _joined, _analog, _function("operator.truediv", fold=True), operands=(2, 2), mixes=True, public=False),
     Op("maximum", "elementwise maximum", _joined, _largest, _function("torch.maximum", fold=True), operands=(2, None), mixes=True, public=False),
     Op("minimum", "elementwise minimum", _joined, _largest, _function("torch.minimum", fold=True), operands=(2, None), mixes=True, public=False),
-    Op("affine", "factor * x + offset", _same, _affine_kind, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False),
+    Op("affine", "factor * x + offset", _same, _affine_kind, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False,
+       same=lambda a: (a["factor"], a["offset"]) == (1, 0)),
     Op("concat", "channels side by side", _concat_shape, _largest,
        lambda a, v, o, c: Function("torch.cat", kwargs={"dim": -len(o.shape)}, as_list=True), operands=(2, None), public=False),
     # pooling and shapes
-    Op("maxpool", "max pooling", _pool_shape, _kept, lambda a, v, o, c: _emit_pool(a, "torch.nn.MaxPool2d"), _POOL),
-    Op("avgpool", "average pooling; global without a kernel", _pool_shape, _analog, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL),
+    Op("maxpool", "max pooling", _pool_shape, _kept, lambda a, v, o, c: _emit_pool(a, "torch.nn.MaxPool2d"), _POOL, same=_window_of_one),
+    Op("avgpool", "average pooling; global without a kernel", _pool_shape, _analog, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL, same=_window_of_one),
     Op("global_avgpool", "average over height and width", lambda a, v: (_map(v, "avgpool")[0], 1, 1), _analog,
        lambda a, v, o, c: Module("torch.nn.AdaptiveAvgPool2d", (1,)), public=False),
     Op("upsample", "nearest neighbour", lambda a, v: (_map(v, "upsample")[0], *(n * whole(a, "scale") for n in v[0].shape[1:])), _kept,
-       lambda a, v, o, c: Module("torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": a["scale"]}), (_int("scale", 2, high=64),)),
+       lambda a, v, o, c: Module("torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": a["scale"]}), (_int("scale", 2, high=64),), same=lambda a: a["scale"] == 1),
     Op("flatten", "a map as a vector", lambda a, v: (prod(v[0].shape),), _kept,
-       lambda a, v, o, c: Function("torch.flatten", kwargs={"start_dim": -len(v[0].shape)}, layout="any")),
+       lambda a, v, o, c: Function("torch.flatten", kwargs={"start_dim": -len(v[0].shape)}, layout="any"), same=lambda a: True),
     # functions of real values
     Op("sigmoid", "logistic function", _same, _analog, _function("torch.sigmoid", layout="any")),
     Op("tanh", "hyperbolic tangent", _same, _analog, _function("torch.tanh", layout="any")),
     Op("softplus", "smooth rectifier", _same, _analog, _function("torch.nn.functional.softplus", layout="any")),
     # regularisation: analog in training, so analog here
     Op("dropout", "dropout", _same, _analog, lambda a, v, o, c: Module("torch.nn.Dropout", (a["p"],), layout="any"),
-       (Parameter("p", float, 0.5, 0.0, 0.999),), random=True),
+       (Parameter("p", float, 0.5, 0.0, 0.999),), random=True, same=_never_drops),
     Op("droppath", "drops a sample's branch at all its steps", _same, _analog,
        lambda a, v, o, c: Module("danetc.runtime.time.DropPath", (a["p"], len(o.shape)), layout="seq"),
-       (Parameter("p", float, 0.1, 0.0, 0.999),), random=True),
+       (Parameter("p", float, 0.1, 0.0, 0.999),), random=True, same=_never_drops),
     # time
     Op("mean_over_time", "mean over the time steps", _same, _analog, _timed("mean_over_time", steps=False), time="reduces"),
     Op("poisson", "rate code: spikes with probability x", _same, _spike, _timed("poisson", steps=True), time="creates", random=True, gradient=False),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from danetc.compiler.at_start import at_start, in_branch, last_norm, with_zeros
 from danetc.compiler.facts import is_spiking, weights_of
-from danetc.compiler.graph import Block, Form, Graph, Node, Stage
+from danetc.compiler.graph import Block, Graph, Node, Stage
 from danetc.compiler.segment import SegmentError, segment
 
 MAX_CHECKED_SIZE = 6
@@ -53,7 +53,7 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     derivatives of the k interblock neurons (Eq. 3), and 1 where there are none.
     """
     for i, block in enumerate(stage.blocks[1:], 1):
-        if block.feed != ("out", i - 1):
+        if stage.terms(block.feed) != {("out", i - 1): 1.0}:
             hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
             raise NotApplicable(
                 f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the block "
@@ -69,7 +69,7 @@ def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
     g_{l+k} * prod over i = l+1 .. l+k-1 of (1 + g_i), which is at least g_{l+k}.
     """
     if not _is_dense(stage):
-        i, block = next((i, b) for i, b in _fed(stage) if not _is_sum_of_all(b.feed, i))
+        i, block = next((i, b) for i, b in _fed(stage) if not _is_sum_of_all(stage, i))
         raise NotApplicable(
             f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the sum of all "
             "blocks before it"
@@ -82,21 +82,11 @@ def _fed(stage: Stage) -> Iterator[tuple[int, Block]]:
 
 
 def _is_dense(stage: Stage) -> bool:
-    return all(_is_sum_of_all(block.feed, i) for i, block in _fed(stage))
+    return all(_is_sum_of_all(stage, i) for i, _ in _fed(stage))
 
 
-def _is_sum_of_all(feed: Form, i: int) -> bool:
-    parts = _parts(feed)
-    return len(parts) == i and set(parts) == {("out", j) for j in range(i)}
-
-
-def _parts(form: object) -> list[object]:
-    """The terms of nested sums."""
-    match form:
-        case ("sum", *parts):
-            return [term for part in parts for term in _parts(part)]
-        case _:
-            return [form]
+def _is_sum_of_all(stage: Stage, i: int) -> bool:
+    return stage.terms(stage.blocks[i].feed) == {("out", j): 1.0 for j in range(i)}
 
 
 def _form(form: object) -> str:

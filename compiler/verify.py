@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from danetc.compiler.graph import ANALOG, SPIKE, Form, Graph, Node, Stage
+from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node
 from danetc.compiler.ops import OPS, Context, OpError, infer
+from danetc.compiler.rule_values import StageValues
 from danetc.dsl.diagnostics import Diagnostic, Label, SpecError
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
 from danetc.dsl.source import Span
@@ -113,79 +114,22 @@ def _mixed_time(graph: Graph) -> Iterator[Broken]:
 
 
 def _rules(graph: Graph) -> Iterator[Broken]:
-    """Every stage obeys its rule's equation, with the operands in its order."""
+    """Every stage computes what its rule's equations say, bit for bit."""
     for stage in graph.stages:
-        match = _Matcher(graph, stage)
+        values = StageValues(graph, stage)
         for i, block in enumerate(stage.blocks):
-            if not match(block.input, block.feed):
+            if values.node(block.input) != values.form(block.feed):
                 yield Broken(
                     stage.origin,
                     ".".join(block.scope),
                     f"block {i} is not fed as rule {stage.rule} says",
                 )
-        if not match(stage.result, stage.result_form):
+        if values.node(stage.result) != values.form(stage.result_form):
             yield Broken(
                 stage.origin,
                 ".".join(stage.scope),
                 f"the stage does not give what rule {stage.rule} says",
             )
-
-
-class _Matcher:
-    """Whether a node computes what a form says, reading sums through their partial sums."""
-
-    def __init__(self, graph: Graph, stage: Stage) -> None:
-        self.graph = graph
-        self.stage = stage
-        self.ends = {
-            stage.entry,
-            *(b.input for b in stage.blocks),
-            *(b.output for b in stage.blocks),
-        }
-
-    def __call__(self, id: int, form: Form) -> bool:
-        match form:
-            case ("in", 0):
-                return id == self.stage.entry
-            case ("in", int(j)):
-                return id == self.stage.blocks[j].input
-            case ("out", int(j)):
-                return id == self.stage.blocks[j].output
-            case ("scale", factor, inner):
-                node = self.graph[id]
-                return (
-                    node.op == "affine"
-                    and (node.attrs["factor"], node.attrs["offset"]) == (factor, 0.0)
-                    and self(node.inputs[0], inner)  # type: ignore[arg-type]
-                )
-            case ("sum", *parts):
-                return self._sum(id, parts)
-            case (join, *parts):
-                node = self.graph[id]
-                ops = {"concat": "concat", "max": "maximum", "min": "minimum"}
-                return (
-                    node.op == ops[str(join)]
-                    and len(node.inputs) == len(parts)
-                    and all(self._read(i, part) for i, part in zip(node.inputs, parts, strict=True))
-                )
-        return False
-
-    def _read(self, id: int, form: object) -> bool:
-        """A part, perhaps repeated over time where a static value meets one that varies."""
-        return self(id, form) or self(_once(self.graph, id).id, form)  # type: ignore[arg-type]
-
-    def _sum(self, id: int, parts: list[object]) -> bool:
-        """Peel operands off the right end: sums fold from the left."""
-        rest = list(parts)
-        while len(rest) > 1:
-            node = self.graph[id]
-            if node.op != "add":
-                return False
-            for operand in reversed(node.inputs[1:]):
-                if len(rest) < 2 or not self._read(operand, rest.pop()):
-                    return False
-            id = node.inputs[0]
-        return self._read(id, rest[0])
 
 
 def _interblock(graph: Graph) -> Iterator[Broken]:
@@ -196,7 +140,7 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                 continue
             id = block.output
             for op in reversed(block.after):
-                node = _once(graph, id)
+                node = _moved(graph, id)
                 if node.op != op:
                     yield Broken(
                         node.origin,
@@ -206,14 +150,16 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                     break
                 id = node.inputs[0]
             else:
-                if block.join not in (id, _once(graph, id).id):
+                if _moved(graph, block.join) is not _moved(graph, id):
                     yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")
 
 
-def _once(graph: Graph, id: int) -> Node:
-    """A node, or the static one that it repeats at each step."""
+def _moved(graph: Graph, id: int) -> Node:
+    """The node whose numbers a node gives: it may repeat them at each step, or do nothing to them."""
     node = graph[id]
-    return graph[node.inputs[0]] if node.op == "repeat" else node
+    while node.op == "repeat" or OPS[node.op].same(node.attrs):
+        node = graph[node.inputs[0]]
+    return node
 
 
 def _gradients(graph: Graph) -> Iterator[Broken]:

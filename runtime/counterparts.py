@@ -243,10 +243,11 @@ def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
     found: set[str] = set()
     for stage in graph.stages:
         for i, block in enumerate(stage.blocks):
-            if block.feed != (("in", 0) if i == 0 else ("out", i - 1)):
+            before = ("in", 0) if i == 0 else ("out", i - 1)
+            if stage.terms(block.feed) != {before: 1.0}:
                 return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
             found.add(_join(graph, block.join, block.after))
-        if stage.result_form != ("out", len(stage.blocks) - 1):
+        if stage.terms(stage.result_form) != {("out", len(stage.blocks) - 1): 1.0}:
             return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
     names = " and ".join(sorted({stage.connection for stage in graph.stages}))
     if len(found) != 1 or "" in found:

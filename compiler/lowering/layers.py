@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
+from danetc.compiler.ops import OPS
 from danetc.compiler.values import (
     POISON,
     Bound,
@@ -37,7 +38,8 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
     """An operation as a layer; tdbn is the batch norm that it stands for."""
     if isinstance(wire, Poison):
         return POISON
-    if layer.op in ("dropout", "droppath") and layer.attrs.get("p") == 0:
+    row = OPS[layer.op]
+    if row.random and row.same(layer.attrs):
         return wire
     if layer.op == "tdbn":
         attrs = dict(layer.attrs)
@@ -148,16 +150,14 @@ def _flatten(layer: Any) -> Iterator[Layer]:
 
 
 def operations(layer: Layer) -> list[str]:
-    """The operations that a layer of ``out`` puts after the join."""
+    """The operations that a layer of ``out`` puts after the join, those left out that do nothing."""
     result: list[str] = []
     for part in _flatten(layer):
         match part:
             case OpLayer(op="tdbn"):
                 result.append("batchnorm")
-            case OpLayer(op="dropout" | "droppath", attrs=attrs) if attrs.get("p") == 0:
-                pass
-            case OpLayer(op=op):
-                result.append(op)
+            case OpLayer(op=op, attrs=attrs):
+                result += [] if OPS[op].same(attrs) else [op]
             case Bound(kind="neuron"):
                 result.append("neuron")
             case Bound(name=name):

@@ -22,7 +22,7 @@ network n {
   surrogate = sigmoid
   norm = batchnorm
   stem = conv(4) -> norm -> spike
-  stages = (stage(basic(4), 3) -> stage(basic(8), 3, stride = 2)) via origin by RULE
+  stages = (stage(basic(4), 4) -> stage(basic(8), 3, stride = 2)) via origin by RULE
   head = avgpool -> mean_over_time -> linear(10)
 }
 """
@@ -139,10 +139,10 @@ def _mixed(graph: Graph) -> tuple[Graph, str]:
 
 
 def _rule(graph: Graph) -> tuple[Graph, str]:
-    """The operands of a dense sum in another order."""
+    """The operands of a dense sum in another order, which has other roundings."""
     stage = graph.stages[0]
-    node = graph[stage.blocks[2].input]
-    return changed(graph, replace(node, inputs=node.inputs[::-1])), "stages.0.blocks.2"
+    node = graph[stage.blocks[3].input]
+    return changed(graph, replace(node, inputs=node.inputs[::-1])), "stages.0.blocks.3"
 
 
 def _result(graph: Graph) -> tuple[Graph, str]:
