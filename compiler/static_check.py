@@ -8,17 +8,18 @@ place only once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from danetc.compiler.builder import Builder
 from danetc.compiler.lowering.arguments import assign, complete, follow_alias
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.connections import parts_of
-from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL, Env
-from danetc.compiler.lowering.names import unknown
+from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
 from danetc.compiler.lowering.stages import rule_reader
 from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
@@ -32,6 +33,8 @@ PORTS: Mapping[str, tuple[str, ...]] = {
     "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
     "backbone": (),
 }
+VALUES: Mapping[str, Want] = {"block": "layer"}
+"""What a declaration ``KIND name = value`` asks for, where that is not another of its kind."""
 RULE_SIZES = (5, 64)
 
 
@@ -101,23 +104,27 @@ class _Checker:
             if isinstance(item, s.Define):
                 places.setdefault(item.name, item.name_span)
         env = Env(self.module, declaration.kind, dict.fromkeys(known, 0), places=places)
-        roots: list[s.Expr] = [
-            param.default for param in declaration.params if param.default is not None
+        roots: list[tuple[s.Expr, Want]] = [
+            (param.default, "any") for param in declaration.params if param.default is not None
         ]
-        roots += [item.value for item in declaration.body or () if isinstance(item, s.Define)]
+        wanted = WANTED.get(declaration.kind, {})
+        roots += [
+            (item.value, wanted.get(item.name, "any"))
+            for item in declaration.body or ()
+            if isinstance(item, s.Define)
+        ]
         if declaration.value is not None:
-            roots.append(declaration.value)
-        for root in roots:
-            for node in s.walk(root):
-                try:
-                    if isinstance(node, s.Name):
-                        self._known(node, env)
-                    elif isinstance(node, s.Call) and isinstance(node.function, s.Name):
-                        self._arguments(node, node.function.id, env)
-                except Failed:
-                    continue
+            roots.append((declaration.value, VALUES.get(declaration.kind, declaration.kind)))
+        for node, want in chain.from_iterable(wants(*root) for root in roots):
+            try:
+                if isinstance(node, s.Name):
+                    self._known(node, env, want)
+                elif isinstance(node.function, s.Name):
+                    self._arguments(node, node.function.id, env)
+            except Failed:
+                continue
 
-    def _known(self, name: s.Name, env: Env) -> None:
+    def _known(self, name: s.Name, env: Env, want: Want) -> None:
         id = name.id
         if (
             id in env.values
@@ -128,7 +135,7 @@ class _Checker:
             return
         if id in self.module.names or (id in OPS and OPS[id].public):
             return
-        raise unknown(self.lowering, id, env, name.span)
+        raise unknown(self.lowering, id, env, name.span, want)
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
         if id in env.values or (id in self.module.names and id in OPS):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from danetc.dsl.source import Span
+from danetc.dsl.suggestions import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +95,25 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, str]:
     return diagnostic.span.source.name, diagnostic.span.start, diagnostic.code
 
 
-def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
-    """``did you mean `x`?`` for the closest candidate, or None."""
-    close = closest(name, candidates)
-    return f"did you mean `{close}`?" if close else None
+def did_you_mean(name: str, likely: Iterable[str], others: Iterable[str] = ()) -> str | None:
+    """``did you mean `x`?`` for the nearest candidate, or None where none is near.
+
+    Several that are equally near are named together. See ``suggestions.nearest``.
+    """
+    return meant(nearest(name, likely, others, words=True))
+
+
+def meant(near: Sequence[str]) -> str | None:
+    """The question about the names that are near one, or None where there is none."""
+    if not near:
+        return None
+    *some, last = (f"`{candidate}`" for candidate in near)
+    return f"did you mean {', '.join(some)} or {last}?" if some else f"did you mean {last}?"
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that was probably meant by a name."""
-    known = [candidate for candidate in dict.fromkeys(candidates) if candidate != name]
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    if not close:  # letters in another order or case: `FI`, `relu`
-        letters = sorted(name.lower())
-        close = [candidate for candidate in known if sorted(candidate.lower()) == letters]
-    return close[0] if close else None
+    """The candidate that was probably meant by a name, or None where none is near."""
+    return next(iter(nearest(name, candidates)), None)
 
 
 _COLOURS = {"error": "\033[1;31m", "place": "\033[1;34m", "hint": "\033[1;36m", "bold": "\033[1m"}

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
 from danetc.dsl.parser import parse
 from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
 from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.suggestions import nearest
 from danetc.dsl.syntax import DECLARATION_KINDS, Declaration, Program, Use
 
 MAX_FILES = 200
@@ -284,7 +284,7 @@ class _Loader:
         meant: set[str] = set()
         for item in use.names or ():
             if item.id not in brought.places:
-                meant.update(get_close_matches(item.id, brought.places, n=1))
+                meant.update(nearest(item.id, brought.places))
                 self.reporter.error(
                     "E0205",
                     f"{brought.origin} does not declare `{item.id}`",

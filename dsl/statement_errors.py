@@ -24,6 +24,9 @@ from danetc.dsl.syntax_case import (
 )
 from danetc.dsl.tokens import NAME_LIKE, Token, first_on_line, starts_statement
 
+_NEAR_RESERVED = ("width",)
+"""Parameters that are a reserved word where one letter is missing."""
+
 # Files and heads of declarations
 
 
@@ -233,7 +236,8 @@ def misplaced_use(case: Situation) -> Found | None:
 def name_wanted(case: Situation) -> Found | None:
     """A reserved word or a value where only a name can stand."""
     goes_on = case.before.type in ENDS_VALUE and not case.first_on_line(case.i)
-    wants_name = case.accepts("NAME") and not case.accepts("NUMBER") and not goes_on
+    is_set = case.after.type == "EQUAL" and case.before.type in ("LPAR", "COMMA")
+    wants_name = case.accepts("NAME") and not goes_on and (is_set or not case.accepts("NUMBER"))
     if case.token.type in RESERVED and wants_name:
         return Found(_reserved(case), replace=("NAME", case.token.text))
     start = case.line_start()
@@ -249,11 +253,13 @@ def name_wanted(case: Situation) -> Found | None:
 
 def _reserved(case: Situation) -> Diagnostic:
     word = case.token.text
+    is_parameter = case.before.type in ("LPAR", "COMMA")
+    near = did_you_mean(word, _NEAR_RESERVED) if is_parameter else None
     return Diagnostic(
         "E0113",
         f"`{word}` is a reserved word and cannot be a name",
         case.span(case.i),
-        hint=f"take another name, as `{word}_`",
+        hint=near or f"take another name, as `{word}_`",
     )
 
 

@@ -141,7 +141,7 @@ def follow_alias(evaluator: Evaluator, bound: Bound) -> Bound:
             raise too_deep(evaluator, bound, seen)
         seen.append(bound.declaration)
         env = complete(evaluator, bound)
-        target = evaluator.evaluate(value, env)
+        target = evaluator.evaluate(value, env, bound.kind)
         if not isinstance(target, Bound) or target.kind != bound.kind:
             raise evaluator.builder.fail(
                 "E0403",
@@ -211,7 +211,7 @@ def operation_attributes(
         if name in given:
             expr = given[name].value
             attrs[name] = _checked(
-                evaluator, parameter, evaluator.evaluate(expr, env), expr, env, id
+                evaluator, parameter, evaluator.evaluate(expr, env, "number"), expr, env, id
             )
         elif parameter.default is REQUIRED and not partial:
             raise evaluator.builder.fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.values import POISON, Poison, Wire, describe, is_layer
 from danetc.dsl import syntax as s
 from danetc.dsl.source import Span
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
 
 
-def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env) -> Any:
+def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want = "any") -> Any:
     """The value of an operator: numbers are computed, values of the network joined."""
     if isinstance(expr, s.Unary):
-        value = evaluator.evaluate(expr.operand, env)
+        value = evaluator.evaluate(expr.operand, env, want)
         if isinstance(value, Poison):
             return POISON
         if expr.op == "not":
@@ -40,9 +40,9 @@ def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env) -> Any:
             return left and evaluator.condition(expr.right, env)
         return left or evaluator.condition(expr.right, env)
     operands, ops = _operands(expr)
-    result = evaluator.evaluate(operands[0], env)
+    result = evaluator.evaluate(operands[0], env, want)
     for op, operand in zip(ops, operands[1:], strict=True):
-        right = evaluator.evaluate(operand, env)
+        right = evaluator.evaluate(operand, env, want)
         result = _combine(evaluator, op, result, right, expr, operand, env)
     return result
 

@@ -48,7 +48,7 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
             )
         with evaluator.builder.site(span):
             env = complete(evaluator, replace(bound, span=span))
-            value = evaluator.evaluate(bound.declaration.value, env)
+            value = evaluator.evaluate(bound.declaration.value, env, "backbone")
         if isinstance(value, Poison):
             raise Failed
         if not isinstance(value, Backbone):
@@ -112,7 +112,7 @@ def _as_layer(evaluator: Evaluator, value: Any, span: Span) -> Layer:
 
 
 def _backbone_of(evaluator: Evaluator, subject: s.Expr, env: Env, word: str) -> Backbone:
-    value = evaluator.evaluate(subject, env)
+    value = evaluator.evaluate(subject, env, "backbone")
     if isinstance(value, Poison):
         raise Failed
     if isinstance(value, Named):
@@ -166,7 +166,7 @@ def change_settings(
                 hint="it changes neuron, surrogate, norm or zero_init",
             )
         changes[arg.name] = check_setting(
-            evaluator, arg.name, evaluator.evaluate(arg.value, env), arg.value.span
+            evaluator, arg.name, evaluator.evaluate(arg.value, env, arg.name), arg.value.span
         )
     stages = [{**stage.settings, **changes} for stage in backbone.stages]
     merged = iter(stages)

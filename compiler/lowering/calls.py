@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import assign, bind, operation, operation_attributes
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
-from danetc.compiler.lowering.names import defined, refer, setting_of, unknown
+from danetc.compiler.lowering.names import defined, refer, setting_of
+from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import (
     POISON,
@@ -85,7 +86,7 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
         if want in ("neuron", "surrogate") and not evaluator.complete_names:
             raise Failed  # the declaration of this name was kept out by a syntax error
         return operation(evaluator, id, call.args, env, span)
-    raise unknown(evaluator, id, env, call.function.span)
+    raise unknown(evaluator, id, env, call.function.span, want)
 
 
 def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
@@ -175,7 +176,7 @@ def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
                 call.span,
                 hint="write `stage(BLOCK, N, stride = S)`",
             )
-    block = evaluator.evaluate(given["block"].value, env)
+    block = evaluator.evaluate(given["block"].value, env, "block")
     if isinstance(block, Poison):
         raise Failed
     if not isinstance(block, Bound) or block.kind != "block":

@@ -14,7 +14,21 @@ from danetc.dsl.modules import Module
 from danetc.dsl.source import Span
 
 Want = str
-"""What is asked for: ``layer``, ``norm``, a kind of declaration, or ``any``."""
+"""What is asked for: ``layer``, ``number``, ``norm``, a kind of declaration, or ``any``."""
+
+WANTED: Mapping[str, Mapping[str, Want]] = {
+    "network": {
+        "neuron": "neuron",
+        "surrogate": "surrogate",
+        "norm": "norm",
+        "stem": "layer",
+        "stages": "backbone",
+        "head": "layer",
+    },
+    "connection": dict.fromkeys(("each", "last", "projection", "identity"), "layer"),
+}
+"""What the definitions of a body are asked for. In a layer, a name that a connection has too means
+the operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,52 @@ def certain(expr: s.Expr) -> Iterator[str]:
     )
     if not conditional:
         yield from (node.id for node in s.walk(expr) if isinstance(node, s.Name))
+
+
+def wants(root: s.Expr, want: Want) -> Iterator[tuple[s.Name | s.Call, Want]]:
+    """The names and calls in an expression, in order, each with what is asked for in its place."""
+    stack: list[tuple[s.Node, Want]] = [(root, want)]
+    while stack:
+        node, want = stack.pop()
+        inner: list[tuple[s.Node, Want]]
+        match node:
+            case s.Name():
+                yield node, want
+                continue
+            case s.Call(function, args):
+                yield node, want
+                inner = [(function, want), *zip(args, _argument_wants(node), strict=True)]
+            case s.Arg(_, value) | s.Unary(_, value):
+                inner = [(value, want)]
+            case s.Binary(_, left, right):
+                inner = [(item, "number" if want == "number" else "any") for item in (left, right)]
+            case s.IfElse(then, condition, otherwise):
+                inner = [(then, want), (condition, "number"), (otherwise, want)]
+            case s.Flow(steps):
+                inner = [(step, "layer") for step in steps]
+            case s.Via(subject, connection):
+                inner = [(subject, "backbone"), (connection, "connection")]
+            case s.By(subject, rule):
+                inner = [(subject, "backbone"), (rule, "rule")]
+            case s.With(subject, settings):
+                wanted = WANTED["network"]
+                inner = [(arg, wanted.get(arg.name or "", "number")) for arg in settings]
+                inner.insert(0, (subject, "backbone"))
+            case _:
+                inner = [(child, "number") for child in s.children(node)]
+                if isinstance(node, s.At):
+                    inner[0] = (node.base, "backbone")
+        stack.extend(reversed(inner))
+
+
+def _argument_wants(call: s.Call) -> list[Want]:
+    """What each argument of a call is asked for."""
+    name = call.function.id if isinstance(call.function, s.Name) else ""
+    if name == "stage":
+        first = call.args[0] if call.args and call.args[0].name is None else None
+        return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
+    numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
+    return ["number" if numbers else "any"] * len(call.args)
 
 
 def says(name: str, value: Any) -> str:

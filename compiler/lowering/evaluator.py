@@ -53,7 +53,7 @@ class Evaluator:
             case s.Flow():
                 return flow_value(self, expr, env)
             case s.Binary() | s.Unary():
-                return operate(self, expr, env)
+                return operate(self, expr, env, "number" if want == "number" else "any")
             case s.IfElse(then, condition, otherwise):
                 chosen = then if self.condition(condition, env) else otherwise
                 return self.evaluate(chosen, env, want)
@@ -79,7 +79,7 @@ class Evaluator:
 
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
         """An expression that must be a number (E0304)."""
-        value = self.evaluate(expr, env)
+        value = self.evaluate(expr, env, "number")
         if isinstance(value, Poison):
             raise Failed
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
@@ -91,7 +91,7 @@ class Evaluator:
 
     def condition(self, expr: s.Expr, env: Env) -> bool:
         """An expression that must be true or false (E0304)."""
-        return self.truth(self.evaluate(expr, env), expr, env)
+        return self.truth(self.evaluate(expr, env, "number"), expr, env)
 
     def truth(self, value: Any, expr: s.Expr, env: Env) -> bool:
         """Whether the value of an expression counts as true (E0304)."""

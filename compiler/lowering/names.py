@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import operation
 from danetc.compiler.lowering.backbones import unfold
-from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want, certain, is_op
+from danetc.compiler.lowering.environment import (
+    CONSTANTS,
+    MATH,
+    SPECIAL,
+    WANTED,
+    Env,
+    Want,
+    certain,
+    is_op,
+)
+from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import BlockConv, Bound, Failed, Identity, Named, Poison, is_layer
 from danetc.dsl.diagnostics import Label, closest
-from danetc.dsl.modules import Module, std_names
 from danetc.dsl.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator
-
-
-_SETTING_KINDS = frozenset({"neuron", "surrogate", "norm"})
-_LAYERS = {
-    "network": frozenset({"stem", "head"}),
-    "connection": frozenset({"each", "last", "projection", "identity"}),
-}
-"""The definitions that are layers: a name in them means an operation rather than a connection."""
-
-_ELSEWHERE: Mapping[str, str] = {
-    "sum": "`sum` joins the outputs of a rule; elsewhere write `a + b`",
-    "branch": "`branch` is known in the `out` of a connection",
-    "shortcut": "`shortcut` is known in the `out` of a connection",
-    "add": "write `a + b`",
-    "relu": "an activation is a neuron: `neuron = ReLU`, and `spike` where it stands",
-}
 
 
 def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Any:
@@ -68,48 +59,7 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
         raise evaluator.builder.fail(
             "E0405", f"`{id}` is {what}", span, hint=hint or f"write `{id}(...)`", labels=labels
         )
-    raise unknown(evaluator, id, env, span)
-
-
-def unknown(evaluator: Evaluator, id: str, env: Env, span: Span) -> Failed:
-    """Report a name that means nothing here (E0210), unless a reported error explains it."""
-    if id in ("identity", "none"):
-        return evaluator.builder.fail("E0303", f"`{id}` takes no arguments", span)
-    known = [
-        *env.names(),
-        *CONSTANTS,
-        "spike",
-        "norm",
-        "identity",
-        "none",
-        *env.module.names,
-        *SPECIAL,
-        *(name for name, op in OPS.items() if op.public),
-    ]
-    hint = env.elsewhere.get(id) or _ELSEWHERE.get(id)
-    labels: tuple[Label, ...] = ()
-    close = closest(id, known)
-    if env.module.excuses(id) and not _misspelt(evaluator, id, close, env.module):
-        return Failed()
-    if hint is None and id in env.places:
-        hint = "the default of a parameter reads the parameters before it"
-    elif not env.module.program.uses and id in std_names():
-        hint = f"`{id}` is in the standard library: add `use std`"
-    elif hint is None and close is not None:
-        hint = f"did you mean `{close}`?"
-        place = _place(close, env)
-        if place is not None:
-            labels = (Label(place, f"`{close}` is declared here"),)
-    return evaluator.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
-
-
-def _misspelt(evaluator: Evaluator, id: str, close: str | None, module: Module) -> bool:
-    """Whether a name is surely misspelt, though a syntax error has kept others out."""
-    # E020x are errors of modules, which may have kept any name out
-    codes = [item.code for item in evaluator.builder.reporter.diagnostics]
-    syntax_alone = not any(code.startswith("E020") for code in codes)
-    once = len(re.findall(rf"\b{re.escape(id)}\b", module.source.text)) == 1
-    return close is not None and once and syntax_alone and id not in module.lost
+    raise unknown(evaluator, id, env, span, want)
 
 
 def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:
@@ -119,16 +69,6 @@ def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[L
         return None, ()
     label = Label(env.places[close], f"`{close}` is declared here")
     return f"did you mean `{close}`?", (label,)
-
-
-def _place(id: str, env: Env) -> Span | None:
-    """Where a name of this file is declared or defined."""
-    if id in env.places:
-        return env.places[id]
-    if id in env.definitions:
-        return env.definitions[id].span
-    declaration = env.module.own.get(id)
-    return None if declaration is None or id in env.values else declaration.name_span
 
 
 def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Any:
@@ -197,9 +137,7 @@ def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Any:
     outer = evaluator.builder.scope
     evaluator.builder.scope = env.scope if id == "out" else (*env.scope, id)
     try:
-        want = id if id in _SETTING_KINDS else "any"
-        if id in _LAYERS.get(env.what, ()):
-            want = "layer"
+        want = WANTED.get(env.what, {}).get(id, "any")
         value = evaluator.evaluate(definition.value, definition.env, want)
     except Failed as failed:
         env.cache[id] = failed

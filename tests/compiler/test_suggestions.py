@@ -1,0 +1,281 @@
+"""Misspelt names in specs: the right word is suggested, and none where nothing is near.
+
+Every name of the language and of the standard library is misspelt where it may stand: two letters
+swapped, one gone, doubled, another, one more. ``benchmarks/suggestion_report.py`` tries all of them
+and prints the shares by place; the tests here try a sample.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from danetc.compiler import check_text
+from danetc.compiler.lowering.arguments import ROLES
+from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.environment import MATH
+from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.ops import OPS
+from danetc.compiler.rules import _JOINS as JOINS
+from danetc.dsl.diagnostics import Reporter, SpecError, did_you_mean
+from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS, ChoiceType, FloatType, IntType
+from danetc.dsl.source import SourceFile
+from danetc.dsl.suggestions import MAX_CANDIDATES, edits, nearest
+from danetc.dsl.syntax import DECLARATION_KINDS, Declaration
+
+KINDS = ("swap", "delete", "double", "replace", "insert")
+_LETTERS = string.ascii_lowercase + "_"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where names may stand: the names, and a spec with one of them, perhaps misspelt."""
+
+    what: str
+    names: tuple[str, ...]
+    spec: Callable[[str], str]
+
+
+def network(**parts: str) -> str:
+    """A small network with some of its parts exchanged."""
+    settings = {
+        "input": "image(3, 16, 16)",
+        "neuron": "IF",
+        "surrogate": "sigmoid",
+        "stem": "conv(8) -> norm -> spike",
+        "stages": "stage(basic(8), 1) via origin",
+        "head": "avgpool -> mean_over_time -> linear(classes)",
+        **parts,
+    }
+    body = "\n".join(f"  {name} = {value}" for name, value in settings.items())
+    return f"use std\nnetwork t(classes = 10) {{\n{body}\n}}\n"
+
+
+def recipe(line: str = "", **settings: str) -> str:
+    lines = {"epochs": "90", "optimizer": "sgd(lr = 0.1)", **settings}
+    body = "\n".join(f"  {name} = {value}" for name, value in lines.items())
+    return f"use std\nrecipe r {{\n{body}\n{line}\n}}\n"
+
+
+def standard() -> list[Declaration]:
+    """The declarations of the standard library."""
+    module = load_module(SourceFile("all", "use std"), Reporter())
+    return [module.names[name].declaration for name in sorted(std_names())]
+
+
+STANDARD = standard()
+PUBLIC = tuple(name for name, op in OPS.items() if op.public)
+
+
+def declared(kind: str) -> tuple[str, ...]:
+    return tuple(item.name for item in STANDARD if item.kind == kind)
+
+
+USES: Mapping[str, Callable[[str], str]] = {
+    "neuron": lambda use: network(neuron=use),
+    "surrogate": lambda use: network(surrogate=use),
+    "connection": lambda use: network(stages=f"resnet20 via {use}"),
+    "rule": lambda use: network(stages=f"resnet20 via origin by {use}"),
+    "backbone": lambda use: network(stages=f"{use} via origin"),
+    "block": lambda use: network(stages=f"stage({use}, 1) via origin"),
+    "recipe": lambda use: f"use std\nrecipe r = {use} {{ epochs = 90 }}",
+}
+"""A declaration of each kind where it is used."""
+
+
+def _called(what: str, names: Iterable[str], use: Callable[[str], str]) -> Place:
+    return Place(what, tuple(names), use)
+
+
+def places() -> Iterator[Place]:
+    """All places, from the tables of the language: a new row is tried by being there."""
+    for kind, use in USES.items():
+        yield Place(kind, declared(kind), use)
+    for item in STANDARD:
+        if item.params and item.kind in USES:
+            use = USES[item.kind]
+            names = tuple(param.name for param in item.params)
+            yield _called(f"parameter of a {item.kind}", names, lambda name, use=use, item=item: use(f"{item.name}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
+    yield Place("operation in a flow", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}"))
+    yield Place("operation called", PUBLIC, lambda name: network(stem=f"conv(8) -> {name}(1)"))
+    yield Place(
+        "neuron in a flow", declared("neuron"), lambda name: network(stem=f"conv(8) -> {name}")
+    )
+    yield Place("norm", (*ROLES, "none"), lambda name: network(norm=name))
+    for op in PUBLIC:
+        names = tuple(parameter.name for parameter in OPS[op].parameters)
+        yield _called("parameter of an operation", names, lambda name, op=op: network(stem=f"conv(8) -> {op}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
+    yield Place("function", tuple(MATH), lambda name: network(stem=f"conv({name}(8.0))"))
+    yield Place("use std", tuple(sorted(std_names())), lambda name: f"use std ({name})")
+    yield Place("setting of a network", NETWORK_SETTINGS, lambda name: network(**{name: "4"}))
+    yield Place(
+        "part of a connection",
+        CONNECTION_PARTS,
+        lambda name: f"connection c {{ out = branch + shortcut; {name} = spike }}",
+    )
+    yield Place(
+        "value in a connection",
+        ("branch", "shortcut"),
+        lambda name: f"connection c {{ each = conv; out = {name} -> norm }}",
+    )
+    yield Place(
+        "join of a rule",
+        tuple(JOINS),
+        lambda name: f"rule r {{ in[i] = {name}(in[0], out[i - 1]); result = out[n - 1] }}",
+    )
+    yield Place(
+        "function of an equation",
+        tuple(FUNCTIONS),
+        lambda name: f"neuron N {{ v = {name}(x, 1); s = heaviside(v) }}",
+    )
+    yield Place("word of a declaration", DECLARATION_KINDS, lambda name: f"{name} some {{ a = 1 }}")
+    yield Place("setting of a recipe", tuple(SETTINGS), lambda name: recipe(f"  {name} = 1"))
+    numbers = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
+    yield Place("number of a recipe", tuple(numbers), lambda name: recipe(seed=f"2 * {name}"))
+    setting = {row.type.family: key for key, row in SETTINGS.items() if hasattr(row.type, "family")}
+    for family, items in ITEMS.items():
+        key = setting[family]
+        yield _called(f"{family} of a recipe", items, lambda name, key=key: recipe(**{key: name}))  # type: ignore[misc]  # fmt: skip
+        for item, row in items.items():
+            names = tuple(argument.name for argument in row.arguments)
+            yield _called("argument of an item", names, lambda name, key=key, item=item: recipe(**{key: f"{item}({name} = 1)"}))  # type: ignore[misc]  # fmt: skip
+    for key, found in SETTINGS.items():
+        if isinstance(found.type, ChoiceType):
+            yield _called("choice of a recipe", found.type.words, lambda name, key=key: recipe(**{key: name}))  # type: ignore[misc]  # fmt: skip
+
+
+def misspellings(word: str, kind: str, choose: random.Random) -> list[str]:
+    """A word with one slip of a kind, at every letter; a letter that comes in is drawn."""
+    ends = range(len(word))
+    letters = _LETTERS + string.digits if word[-1].isdigit() else _LETTERS
+    match kind:
+        case "swap":
+            found = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in ends[:-1]]
+        case "delete":
+            found = [word[:i] + word[i + 1 :] for i in ends]
+        case "double":
+            found = [word[: i + 1] + word[i:] for i in ends]
+        case "replace":
+            found = [word[:i] + choose.choice(letters) + word[i + 1 :] for i in ends]
+        case _:
+            found = [word[:i] + choose.choice(letters) + word[i:] for i in range(len(word) + 1)]
+    return [item for item in dict.fromkeys(found) if re.fullmatch(r"[A-Za-z_]\w*", item)]
+
+
+@dataclass(frozen=True)
+class Case:
+    place: Place
+    kind: str
+    name: str
+    wrong: str
+
+    def suggested(self) -> tuple[str, ...] | None:
+        """What the errors of the spec with the wrong name suggest; None where there are none."""
+        try:
+            check_text(self.place.spec(self.wrong))
+        except SpecError as error:
+            hints = [item.hint or "" for item in error.diagnostics if self.wrong in item.span.text]
+            asked = next((hint for hint in hints if hint.startswith("did you mean")), "")
+            return tuple(re.findall(r"`(.+?)`", asked)) if hints else None
+        return None
+
+
+def cases(choose: random.Random) -> Iterator[Case]:
+    """Every name misspelt at every place, once for each letter and kind of slip.
+
+    A slip that makes another name that may stand there is none.
+    """
+    for place in places():
+        for name in place.names:
+            for kind in KINDS:
+                for wrong in misspellings(name, kind, choose):
+                    if wrong not in place.names and len(name) > 1:
+                        yield Case(place, kind, name, wrong)
+
+
+def test_misspelt_names_get_the_right_word() -> None:
+    choose = random.Random(0)
+    everything = list(cases(choose))
+    for kinds, share in ((("swap",), 0.98), (KINDS[1:], 0.99)):
+        some = [case for case in everything if case.kind in kinds]
+        sample = choose.sample(some, 150)
+        found = [(case, case.suggested()) for case in sample]
+        asked = [(case, names) for case, names in found if names is not None]
+        assert len(asked) > 140
+        missed = [(case.name, case.wrong, names) for case, names in asked if case.name not in names]
+        assert 1 - len(missed) / len(asked) >= share, missed
+
+
+def _reference(a: str, b: str) -> int:
+    """Optimal string alignment by its definition."""
+    if not a or not b:
+        return len(a) + len(b)
+    found = [
+        _reference(a[:-1], b) + 1,
+        _reference(a, b[:-1]) + 1,
+        _reference(a[:-1], b[:-1]) + (a[-1] != b[-1]),
+    ]
+    if len(a) > 1 and len(b) > 1 and a[-2:] == b[-1] + b[-2]:
+        found.append(_reference(a[:-2], b[:-2]) + 1)
+    return min(found)
+
+
+def test_edits_are_those_of_the_definition() -> None:
+    choose = random.Random(0)
+    for _ in range(300):
+        a, b = ("".join(choose.choices("abc", k=choose.randrange(6))) for _ in "ab")
+        for limit in (1, 2, 3):
+            assert edits(a, b, limit) == min(_reference(a, b), limit + 1), (a, b, limit)
+
+
+@pytest.mark.parametrize(
+    "name", ["attention", "softmax", "mean", "tab", "sum", "layer", "resnet99"]
+)
+def test_nothing_is_suggested_where_nothing_is_near(name: str) -> None:
+    known = [*std_names(), *PUBLIC, *MATH, "learn", "concat", "stage", "spike", "norm", "channels"]
+    assert nearest(name, known) == ()
+
+
+def test_names_that_may_stand_there_come_first() -> None:
+    assert nearest("sigmod", ["step", "sigmodx"], ["sigmoid"]) == ("sigmodx",)
+    assert nearest("sigmod", ["step", "tanh"], ["sigmoid"]) == ("sigmoid",)
+    assert nearest("sgmod", ["step", "tanh"], ["sigmoid"]) == ()  # two edits from another place
+    wrong = network(stages="resnet20 via tbdn by chain")
+    with pytest.raises(SpecError, match=r"did you mean `tdbn`\?"):
+        check_text(wrong)
+    with pytest.raises(SpecError, match=r"did you mean `tebn` or `tdbn`\?"):
+        check_text(network(norm="tbn"))
+
+
+def test_several_that_are_equally_near_are_named() -> None:
+    assert did_you_mean("vgg1", ["vgg11", "vgg16"]) == "did you mean `vgg11` or `vgg16`?"
+    assert (
+        did_you_mean("densenet211", ["densenet121", "densenet201"]) == "did you mean `densenet121`?"
+    )
+    assert did_you_mean("kernel_size", ["stride", "kernel"]) == "did you mean `kernel`?"
+
+
+def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from danetc.dsl import suggestions
+
+    compared: list[str] = []
+
+    def counted(a: str, b: str, limit: int) -> int:
+        compared.append(b)
+        return edits(a, b, limit)
+
+    monkeypatch.setattr(suggestions, "edits", counted)
+    many = [f"name_{number:06}" for number in range(20_000)]
+    nearest("name_00000x", many, many)
+    assert len(compared) <= 2 * MAX_CANDIDATES
+    compared.clear()
+    nearest("x" * 100_000, many, many)
+    nearest("name", ["x" * 100_000])
+    assert compared == []
