@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from danetc.compiler.draw import compare, to_svg
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile
-from danetc.main import COMMANDS
+from danetc.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+(PYTHON,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SPEC, LIBRARY = re.findall(r"```danet\n(.*?)```", README, re.DOTALL)
 
 
@@ -76,3 +78,67 @@ def test_the_figure_is_what_its_command_gives() -> None:
     graphs = [graph_of(check_file(name)) for name in command[1].split()]
     svg = (ROOT / "docs" / "figure1.svg").read_text(encoding="utf-8")
     assert words(svg) == words(compare(graphs).decode("utf-8"))
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On smaller images and on the backend that compiles nothing."""
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    text = PYTHON.replace('"classes": 10}', '"classes": 10, "input": "image(3, 32, 32)"}, **quick')
+    text = text.replace('load("build/danet_c_r50"', 'load("build/danet_c_r50", **quick')
+    assert text.count("**quick") == 2
+    assert main(["build", "danet_c_r50"]) == 0
+    values = {
+        "quick": {"backend": "eager"},
+        "images": torch.rand(2, 3, 32, 32),
+        "frame": torch.rand(2, 3, 32, 32),
+    }
+    exec(compile(text, "README.md", "exec"), values)
+    assert isinstance(values["logits"], torch.Tensor)
+    assert values["logits"].shape == (2, 10)
+    names = [name for name, _ in values["model"].stages[2].blocks[5].branch.named_children()]
+    assert names == ["conv1", "norm1", "spike1", "conv2", "norm2", "spike2", "conv3", "norm3"]
+
+
+QUICK: dict[str, list[str]] = {
+    "train": [
+        "--set",
+        "recipe.epochs=1",
+        "--set",
+        "image=8",
+        "--set",
+        "width=4",
+        "--backend=eager",
+    ],
+    "compare": ["--seeds=1", "--set", "recipe.epochs=1", "--set", "width=4", "--backend=eager"],
+    "eval": ["--backend=eager"],
+    "measure": ["--batches=1"],
+    "bench": ["--image=32", "--batch=1", "--rounds=1", "--backends=eager"],
+}
+"""What makes a command short: they run as README has them, with these options added."""
+
+
+def test_the_commands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One after the other, in a folder that has what they name."""
+    (block,) = (b for b in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "danetc check" in b)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").symlink_to(ROOT / "specs")
+    small = (ROOT / "specs" / "danet_c_small.danet").read_text(encoding="utf-8")
+    (tmp_path / "nets").mkdir()
+    for place in ("my_network.danet", "nets/first.danet"):
+        (tmp_path / place).write_text(small.replace("basic(width), 3", "basic(width), 2"))
+    run = {words[1] for words in lines if words[0] == "danetc"}
+    assert run == set(COMMANDS)
+    for words in lines:
+        if words[0] == "pip":
+            continue
+        name, *arguments = words[1:]
+        status = main([name, *arguments, *QUICK.get(name, [])])
+        assert status == 0, (words, capsys.readouterr().err)
+    for made in ("build/danet_c_r50/model.py", "topology.svg", "w.safetensors", "report.html"):
+        assert (tmp_path / made).is_file(), made
+    assert list((tmp_path / "figures").glob("*.svg"))
