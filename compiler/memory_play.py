@@ -403,7 +403,9 @@ class Play:
             if source not in self.trained:
                 continue
             same = self.elements[source] == self.elements[node.id]
-            if row.view or row.gradient == "view" or (row.gradient == "same" and same):
+            once = self.whole[source].value.varies != node.value.varies  # summed over the steps
+            view = row.gradient == "view" and not once
+            if row.view or view or (row.gradient == "same" and same):
                 made.append((source, self.heap.hold(gradient)))
             else:
                 made.append((source, self.heap.new(self.elements[source] * self.width)))

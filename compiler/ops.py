@@ -92,7 +92,6 @@ class Op:
     parameters: tuple[Parameter, ...] = ()
     operands: tuple[int, int | None] = (1, 1)
     time: Literal["pointwise", "creates", "reduces", "neuron", "per_step"] = "pointwise"
-    mixes: bool = False  # takes static and varying operands together
     weights: Callable[[Attrs, Values], dict[str, Shape]] = lambda attrs, values: {}
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
     random: bool = False  # draws random numbers in training
@@ -353,6 +352,14 @@ def _emit_affine(attrs: Attrs, values: Values, value: Value, context: Context) -
     return Function("danetc.runtime.time.affine", (factor, offset), layout="any")
 
 
+def _emit_concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    alike = (
+        len({operand.varies for operand in values}) == 1
+    )  # else static ones are the same at each step
+    target = "torch.cat" if alike else "torch.ops.danetc.concat"
+    return Function(target, kwargs={"dim": -len(value.shape)}, as_list=True)
+
+
 def _function(target: str, **options: Any) -> Callable[..., Function]:
     return lambda attrs, values, value, context: Function(target, **options)
 
@@ -415,16 +422,16 @@ OPS: Mapping[str, Op] = _table(
     # neurons
     Op("neuron", "a spiking neuron", _same, _spike, _emit_neuron, time="neuron", public=False),
     # joins
-    Op("add", "sum, folded from the left", _joined, _summed, _function("operator.add", fold=True), operands=(2, None), mixes=True, public=False),
-    Op("sub", "difference", _joined, _analog, _function("operator.sub", fold=True), operands=(2, 2), mixes=True, public=False),
-    Op("mul", "product", _joined, _multiplied, _function("operator.mul", fold=True), operands=(2, None), mixes=True, public=False),
-    Op("div", "quotient", _joined, _analog, _function("operator.truediv", fold=True), operands=(2, 2), mixes=True, public=False),
-    Op("maximum", "elementwise maximum", _joined, _largest, _function("torch.maximum", fold=True), operands=(2, None), mixes=True, public=False),
-    Op("minimum", "elementwise minimum", _joined, _largest, _function("torch.minimum", fold=True), operands=(2, None), mixes=True, public=False),
+    Op("add", "sum, folded from the left", _joined, _summed, _function("operator.add", fold=True), operands=(2, None), public=False),
+    Op("sub", "difference", _joined, _analog, _function("operator.sub", fold=True), operands=(2, 2), public=False),
+    Op("mul", "product", _joined, _multiplied, _function("operator.mul", fold=True), operands=(2, None), public=False),
+    Op("div", "quotient", _joined, _analog, _function("operator.truediv", fold=True), operands=(2, 2), public=False),
+    Op("maximum", "elementwise maximum", _joined, _largest, _function("torch.maximum", fold=True), operands=(2, None), public=False),
+    Op("minimum", "elementwise minimum", _joined, _largest, _function("torch.minimum", fold=True), operands=(2, None), public=False),
     Op("affine", "factor * x + offset", _same, _affine_kind, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False,
        same=lambda a: (a["factor"], a["offset"]) == (1, 0)),
     Op("concat", "channels side by side", _concat_shape, _largest,
-       lambda a, v, o, c: Function("torch.cat", kwargs={"dim": -len(o.shape)}, as_list=True), operands=(2, None), public=False),
+       _emit_concat, operands=(2, None), public=False),
     # pooling and shapes
     Op("maxpool", "max pooling", _pool_shape, _kept, lambda a, v, o, c: _emit_pool(a, "torch.nn.MaxPool2d"), _POOL, same=_window_of_one),
     Op("avgpool", "average pooling; global without a kernel", _pool_shape, _analog, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL, same=_window_of_one),
@@ -453,7 +460,11 @@ OPS: Mapping[str, Op] = _table(
 
 
 def infer(op: Op, attrs: Attrs, values: Values, context: Context) -> Value:
-    """The value an operation gives. Raises OpError where it cannot be applied."""
+    """The value an operation gives. Raises OpError where it cannot be applied.
+
+    Every join takes static and varying operands together, and what is static is then the same at
+    each step: its result varies where one of them does.
+    """
     shape = op.shape(attrs, values)
     kind = op.kind(attrs, values)
     varies = any(value.varies for value in values)

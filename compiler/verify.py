@@ -105,14 +105,6 @@ def _values(graph: Graph) -> Iterator[Broken]:
             yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
 
 
-def _mixed_time(graph: Graph) -> Iterator[Broken]:
-    """Only operations that can do so read static and varying operands together."""
-    for node in graph.nodes.values():
-        varies = {item.value.varies for item in graph.inputs_of(node)}
-        if len(varies) == 2 and not OPS[node.op].mixes:
-            yield Broken(node.origin, node.path, f"{node.op} reads static and varying operands")
-
-
 def _rules(graph: Graph) -> Iterator[Broken]:
     """Every stage computes what its rule's equations say, bit for bit."""
     for stage in graph.stages:
@@ -254,7 +246,6 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
     ("operations have their operands and attributes", _operands),
     ("everything depends on the input", _reachable),
     ("shapes, kinds and time agree at each join", _values),
-    ("static and varying values mix only where they may", _mixed_time),
     ("every stage obeys its rule's equation", _rules),
     ("interblock modules stand where the connection says", _interblock),
     ("every parameter has a gradient path", _gradients),

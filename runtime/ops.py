@@ -187,6 +187,18 @@ def mean_over_time(x: Tensor, rank: int) -> Tensor:
     return x if is_static(x, rank) else x.mean(0)
 
 
+def aligned(xs: Sequence[Tensor], rank: int) -> list[Tensor]:
+    """Values of one batch in one form: where one is [T, N, ...], each [N, ...] is it at each step."""
+    longest = max(xs, key=Tensor.dim)
+    lead = longest.shape[: longest.dim() - rank]
+    return [x if x.dim() == longest.dim() else x.expand(*lead, *x.shape[-rank:]) for x in xs]
+
+
+def concat(xs: list[Tensor], dim: int) -> Tensor:
+    """Channels side by side, ``dim`` < 0; static values beside ones that vary."""
+    return torch.cat(aligned(xs, -dim), dim)
+
+
 def per_step(x: Tensor, steps: int, rank: int) -> Tensor:
     """[N, ...] repeated to [steps, N, ...]; a sequence stays as it is."""
     return x.unsqueeze(0).expand(steps, *x.shape) if is_static(x, rank) else x
@@ -322,6 +334,7 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
 
 _COMPOSITES: dict[Callable[..., Tensor], str] = {
     mean_over_time: "(Tensor x, int rank) -> Tensor",
+    concat: "(Tensor[] xs, int dim) -> Tensor",
     per_step: "(Tensor x, int steps, int rank) -> Tensor",
     batch_norm_static: (
         "(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "

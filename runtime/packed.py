@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from danetc.runtime.leaf import Leaf
+from danetc.runtime.ops import aligned
 from danetc.runtime.packing import Kept, note_parts
 
 
@@ -163,11 +164,14 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
 
 
 def joined(values: Sequence[Tensor], dim: int) -> Tensor:
-    """``torch.cat``, of which the fused neurons that read it keep the parts."""
-    out = torch.cat(list(values), dim)
-    traced = torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values)
-    if torch.is_grad_enabled() and not traced:
-        note_parts(out, values, dim)
+    """Values side by side, of which the fused neurons that read them keep the parts."""
+    if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values):
+        whole: Tensor = torch.ops.danetc.concat(list(values), dim)
+        return whole
+    parts = aligned(values, -dim)
+    out = torch.cat(parts, dim)
+    if torch.is_grad_enabled():
+        note_parts(out, parts, dim)
     return out
 
 

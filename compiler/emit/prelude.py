@@ -246,6 +246,13 @@ def per_step(x: Tensor, steps: int, rank: int) -> Tensor:
     return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x
 
 
+def concat(xs: list[Tensor], dim: int) -> Tensor:
+    """Channels side by side; what is static, [N, ...], is the same at each step of the others."""
+    longest = max(xs, key=Tensor.dim)
+    lead = longest.shape[: longest.dim() + dim]
+    return torch.cat([x.expand(*lead, *x.shape[dim:]) for x in xs], dim)
+
+
 def mean_over_time(x: Tensor, rank: int) -> Tensor:
     """[T, N, ...] averaged over T; what is static stays as it is."""
     return x if x.dim() == rank + 1 else x.mean(0)

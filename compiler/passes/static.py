@@ -15,9 +15,9 @@ from danetc.dsl.neuron_program import NeuronProgram
 class HoistStatic:
     """Moves ``repeat`` behind every operation that treats all time steps alike.
 
-    ``op(repeat(x)) = repeat(op(x))``. A neuron, a sum and a mean over time read a static value as
-    it is; where an operation needs T copies (``concat`` with something that varies, per-step norms,
-    a network's output) the repetition is made there. What draws random numbers is not moved: it
+    ``op(repeat(x)) = repeat(op(x))``. A neuron, a join and a mean over time read a static value as
+    it is; where T copies are needed (per-step norms, a network's output) the repetition is made
+    there. What draws random numbers is not moved: it
     draws anew at each step. In training a norm takes its statistics over one step in place of T
     equal ones: the same to rounding.
     """
@@ -76,7 +76,8 @@ class HoistStatic:
             rewriter.keep(node, inputs, value)
             static.add(node.id)
             return
-        reads_static = row.mixes or row.time in ("neuron", "reduces", "creates")
+        joins = len(node.inputs) > 1
+        reads_static = joins or row.time in ("neuron", "reduces", "creates")
         inputs = tuple(
             rewriter.mapping[i] if reads_static or i not in static else at_each_step(i)
             for i in node.inputs

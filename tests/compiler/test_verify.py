@@ -123,21 +123,6 @@ def _time(graph: Graph) -> tuple[Graph, str]:
     return changed(graph, replace(node, value=replace(node.value, varies=False))), "stem.norm"
 
 
-def _mixed(graph: Graph) -> tuple[Graph, str]:
-    """A concatenation of a static and a varying operand. Nothing else is wrong with it."""
-    static = replace(graph.input.value, varies=False)
-    end = max(graph.nodes)
-    still = node_of(graph, "stem.norm")
-    first = Node(end + 1, "conv", (graph.input.id,), dict(node_of(graph, "stem.conv").attrs),
-                 Value((4, 8, 8), ANALOG, False), ("extra",), "conv", still.origin)  # fmt: skip
-    value = Value((8, 8, 8), ANALOG, True)
-    second = Node(end + 2, "concat", (first.id, still.id), {}, value, ("extra",), "concat")
-    assert not static.varies
-    nodes = {**graph.nodes, first.id: first, second.id: second}
-    outputs = {**graph.outputs, "extra": second.id}
-    return replace(graph, nodes=nodes, outputs=outputs), "extra.concat"
-
-
 def _rule(graph: Graph) -> tuple[Graph, str]:
     """The operands of a dense sum in another order, which has other roundings."""
     stage = graph.stages[0]
@@ -185,7 +170,6 @@ BROKEN: dict[Break, str] = {
     _shape: "shapes, kinds and time agree at each join",
     _kind: "shapes, kinds and time agree at each join",
     _time: "shapes, kinds and time agree at each join",
-    _mixed: "static and varying values mix only where they may",
     _rule: "every stage obeys its rule's equation",
     _result: "every stage obeys its rule's equation",
     _interblock: "interblock modules stand where the connection says",

@@ -98,6 +98,14 @@ VARIETY = {
         "layers via dense_layer by densely_concatenated",
         more="backbone layers = stage(dense(2), 3) -> transition -> stage(dense(2), 3)",
     ),
+    "static_part": small(
+        "stage(both(4), 2)",
+        more="""block both(w) {
+          m = in -> mean_over_time
+          y = in -> conv(w) -> norm -> spike
+          out = concat(m, y)
+        }""",
+    ),
     "inception": small(
         "stage(inception(3), 3) via residual by densely_additive",
         more="""block inception(w, stride = 1) {

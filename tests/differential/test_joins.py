@@ -1,0 +1,66 @@
+"""Joins of values of which some are the same at each time step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.ops import OPS
+from tests.differential.helpers import assert_same, built, observe, randn, text
+from tests.differential.networks import small
+
+JOINS: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "add": ("{} + {}", torch.add),
+    "sub": ("{} - {}", torch.sub),
+    "mul": ("{} * {}", torch.mul),
+    "div": ("{} / {}", torch.div),
+    "maximum": ("max({}, {})", torch.maximum),
+    "minimum": ("min({}, {})", torch.minimum),
+    "concat": ("concat({}, {})", lambda *xs: torch.cat(xs, -3)),
+}
+"""For each operation with operands: how it is written, and what it is in torch."""
+
+
+def test_all_joins_are_here() -> None:
+    assert set(JOINS) == {row.name for row in OPS.values() if row.operands[1] != 1} - {"input"}
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("first", ["m", "in"])
+@pytest.mark.parametrize("name", JOINS)
+def test_every_join_takes_static_and_varying_values(name: str, first: str, backend: str) -> None:
+    """For sequences of any length; the network's own T is another one."""
+    form, function = JOINS[name]
+    second = {"m": "in", "in": "m"}[first]
+    graph = text(
+        "network n { input = events(2, 4, 4); steps = 3; m = in -> mean_over_time; "
+        f"out = {form.format(first, second)} }}"
+    )
+    (node,) = (node for node in graph.nodes.values() if node.op == name)
+    assert node.value.varies
+    model = emit(graph, 0, backend).double()
+    for steps in (3, 5):
+        x = randn(steps, 2, 2, 4, 4)
+        still = torch.stack([x.mean(0)] * steps)
+        given = {"m": still, "in": x}
+        assert torch.equal(model(x), reduce(function, (given[first], given[second])))
+
+
+@pytest.mark.parametrize("input", ["image(3, 8, 8)", "events(3, 8, 8)"])
+def test_a_stage_that_begins_without_time(input: str) -> None:
+    """Its first blocks' outputs vary and its input does not; both are fed to the others."""
+    stages = "mean_over_time -> stage(dense(2), 3) via dense_layer by densely_concatenated"
+    graph = text(small(stages, input=input))
+    (stage,) = graph.stages
+    assert not graph[stage.entry].value.varies
+    assert graph[stage.result].value.varies
+    x = randn(3, 2, 3, 8, 8)
+    model, written = built(graph), built(text(small(stages, input=input), ()))
+    assert_same(
+        observe(model, x), observe(written, x), outputs=1e-12, gradients=1e-12, buffers=1e-12
+    )
