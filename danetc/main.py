@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import click
 
-from danetc.dsl.diagnostics import SpecError, did_you_mean, render_all
+from danetc.dsl.diagnostics import SpecError, did_you_mean
+from danetc.dsl.visible import visible
 from danetc.errors import UserError
+from danetc.output import echo, echo_diagnostics, echo_usage
 
 COMMANDS = {
     "check": "Check specs and report every error in them.",
@@ -66,7 +68,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
     if value and not ctx.resilient_parsing:
         import danetc
 
-        click.echo(f"danetc {danetc.__version__}")
+        echo(f"danetc {danetc.__version__}")
         ctx.exit()
 
 
@@ -106,15 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
+        _check_text(arguments)
         with program.make_context("danetc", arguments) as context:
             program.invoke(context)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        echo_usage(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted", err=True)
+        echo("\ninterrupted", err=True)
         return INTERRUPTED
     except SpecError as error:
         show_spec_error(error)
@@ -131,26 +134,39 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise UserError for a name of bytes that are no text, which libraries cannot write or read,
+    and for one of several lines, which would look like lines of our own wherever it is printed.
+    """
+    for argument in arguments:
+        if "\n" in argument:
+            raise UserError(f"`{visible(argument)}` holds a line break: write it in one line")
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"`{visible(argument)}` is not UTF-8 text; rename it") from None
+
+
 def show_spec_error(error: SpecError) -> None:
     """Print the diagnostics to stderr, in colour on a terminal, and how to learn more."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    click.echo(render_all(error.diagnostics, colour=colour) + "\n", err=True)
+    echo_diagnostics(error.diagnostics, colour=colour)
     count = len(error.diagnostics)
     codes = list(dict.fromkeys(diagnostic.code for diagnostic in error.diagnostics))
-    click.echo(
+    echo(
         f"{count} error{'' if count == 1 else 's'}; `danetc explain {codes[0]}` tells more",
         err=True,
     )
 
 
 def _fail(message: str) -> int:
-    click.echo(f"danetc: {message}", err=True)
+    echo(f"danetc: {message}", err=True)
     return 1
 
 
 def _report_bug(error: Exception) -> int:
     if os.environ.get("DANETC_DEBUG") == "1":
-        traceback.print_exception(error)
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
     return _fail(
         f"internal error: {type(error).__name__}: {error}\n"
         "This is a bug in danetc. Please report it with the spec and the output of the same\n"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc.errors import UserError
+from danetc.output import json_text
 from danetc.text import umask
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def model_files(
         f"{graph.name}.graph": write(graph),
         PICTURE: draw(graph),
         SPEC: compiled.resolved,
-        SUMMARY: json.dumps(record, indent=2, allow_nan=False) + "\n",
+        SUMMARY: json_text(record) + "\n",
     }
     return files, record
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, save_figure
+from danetc.runtime.measure.plots import STYLES, WITHOUT, can_plot, in_figure, save_figure
 
 if TYPE_CHECKING:
     from danetc.benchmark import Report
@@ -62,7 +62,9 @@ def plot_lines(
     for axes, (title, across, up, lines) in zip(_panels(figure, len(panels)), panels, strict=True):
         for place, (name, (x, y)) in enumerate(lines.items()):
             colour, dash, marker = STYLES[place % len(STYLES)]
-            axes.plot(x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=name)
+            axes.plot(
+                x, y, color=colour, linestyle=dash, marker=marker, ms=4, label=in_figure(name)
+            )
         axes.set(title=title, xlabel=across, ylabel=up)
         highest = max((value for _, y in lines.values() for value in y), default=1)
         axes.set_ylim(0, 1.06 * highest)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
+from danetc.dsl.visible import visible
+from danetc.output import echo
 
 if TYPE_CHECKING:
     from danetc.compiler.facts import Summary
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 def print_summary(summary: Summary) -> None:
     """Print a network's facts: a table of its stages, then the figures of the whole."""
-    click.echo(f"{summary.name}, T = {summary.steps}")
-    click.echo()
+    echo(f"{summary.name}, T = {summary.steps}")
+    echo()
     heads = ("stage", "connection", "rule", "blocks", "C x H x W", "passes on", "neurons", "params")
     rows = [
         (
@@ -31,8 +32,8 @@ def print_summary(summary: Summary) -> None:
     ]
     if rows:
         print_table(heads, rows, right={3, 6, 7})
-        click.echo("neurons: the fewest on any path from the stem's output to the stage's end")
-        click.echo()
+        echo("neurons: the fewest on any path from the stem's output to the stage's end")
+        echo()
     gives = ", ".join(f"{name} {_size(shape)}" for name, shape in summary.outputs.items())
     main, every = summary.neurons_on_main_path, summary.neuron_layers
     for what, value in (
@@ -43,7 +44,7 @@ def print_summary(summary: Summary) -> None:
         ("per image", f"{summary.macs:,} multiply-accumulates"),
         ("", f"{summary.additions:,} additions, where the input is spikes"),
     ):
-        click.echo(f"{what:<11} {value}".rstrip())
+        echo(f"{what:<11} {value}".rstrip())
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -52,10 +53,12 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
     """Columns as wide as their widest cell, the numbers of ``right`` to the right."""
+    heads = tuple(map(visible, heads))
+    rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, tuple("-" * width for width in widths), *rows):
         cells = (
             cell.rjust(width) if number in right else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        click.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from danetc.console import VisibleConsole
+from danetc.dsl.visible import visible
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,16 @@ def show(table: Table, form: str, stream: TextIO) -> None:
 
 def print_rich(table: Table, stream: TextIO) -> None:
     """For a terminal, the best in bold; elsewhere with a star. As wide as its numbers are."""
-    console = Console(file=stream, highlight=False)
+    console = VisibleConsole(stream)
     shown = RichTable(box=box.SIMPLE, pad_edge=False)
     for place, head in enumerate(table.heads):
         justify = "right" if place in table.right else "left"
-        shown.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        shown.add_column(visible(head), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     star = not console.is_terminal
     for row in table.rows:
         shown.add_row(
             *(
-                Text(cell.text + ("*" if star and cell.best else ""), "bold" * cell.best)
+                Text(visible(cell.text) + ("*" if star and cell.best else ""), "bold" * cell.best)
                 for cell in row
             )
         )
@@ -77,16 +79,16 @@ def print_rich(table: Table, stream: TextIO) -> None:
 def markdown(table: Table) -> str:
     """A table of Markdown, the best in bold."""
     rule = ("---:" if place in table.right else "---" for place in range(len(table.heads)))
-    lines = [table.heads, rule]
+    lines = [tuple(map(_plain, table.heads)), rule]
     lines += [
-        tuple(f"**{cell.text}**" if cell.best else _plain(cell.text) for cell in row)
+        tuple(f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text) for cell in row)
         for row in table.rows
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "\\|")
+    return visible(text).replace("|", "\\|")
 
 
 def latex(table: Table) -> str:
@@ -116,7 +118,9 @@ def _latex(text: str) -> str:
     if power := _POWER.fullmatch(text):
         return rf"${power[1]} \times 10^{{{int(power[2])}}}$"
     return re.sub(
-        r"[\\~^±<>&%$#_{}]", lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"), text
+        r"[\\~^±<>&%$#_{}]",
+        lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"),
+        visible(text),
     ).replace(" x ", r" $\times$ ")
 
 
@@ -127,5 +131,7 @@ def _exact(cell: Cell) -> object:
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     """Rows as lines of CSV; an empty field for None."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows(
+        [visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
     return stream.getvalue()

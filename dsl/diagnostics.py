@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from danetc.dsl.source import Span
 from danetc.dsl.suggestions import nearest
+from danetc.dsl.visible import HIDDEN, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +133,16 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     def paint(text: str, style: str) -> str:
         return f"{_COLOURS[style]}{text}\033[0m" if colour else text
 
-    lines = [paint(f"error[{diagnostic.code}]", "error") + paint(f": {diagnostic.message}", "bold")]
+    lines = [
+        paint(f"error[{diagnostic.code}]", "error")
+        + paint(f": {visible(diagnostic.message)}", "bold")
+    ]
     places = [Label(diagnostic.span, diagnostic.label), *diagnostic.labels]
     margin = max(len(str(place.span.line)) for place in places)
     for number, place in enumerate(places):
         if number == 0 or place.span.source is not places[number - 1].span.source:
             arrow = "-->" if number == 0 else ":::"
-            where = str(place.span) if place.span.source.text else place.span.source.name
+            where = str(place.span) if place.span.source.text else visible(place.span.source.name)
             lines.append(paint(f"{' ' * margin}{arrow} ", "place") + where)
         if not place.span.source.text:
             continue  # a file that could not be read has no line to show
@@ -147,7 +151,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
         lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)
     if diagnostic.hint:
         lines.append(
-            f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {diagnostic.hint}"
+            f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {visible(diagnostic.hint)}"
         )
     return "\n".join(lines)
 
@@ -160,12 +164,14 @@ def _excerpt(place: Label, margin: int, mark: str, accent, paint) -> list[str]: 
     cut = max(0, first - _MAX_LINE // 2) if len(text) > _MAX_LINE else 0
     shown = text[cut : cut + _MAX_LINE]
     shown = "".join(
-        ch if ch.isprintable() else (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
+        (" " if ch in "\t\r" else "\N{REPLACEMENT CHARACTER}")
+        if HIDDEN.match(ch) or not ch.isprintable()
+        else ch  # each as wide as it was, so that the mark below stands right
         for ch in shown
     )
     under = " " * (first - cut) + mark * max(1, min(length, _MAX_LINE - (first - cut)))
     bar = paint("|", "place")
     return [
         f"{paint(str(span.line).rjust(margin), 'place')} {bar} {shown}".rstrip(),
-        f"{' ' * margin} {bar} {accent((under + ' ' + place.text).rstrip())}",
+        f"{' ' * margin} {bar} {accent((under + ' ' + visible(place.text)).rstrip())}",
     ]

@@ -6,6 +6,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from danetc.dsl.visible import visible
+
 
 @dataclass(frozen=True, eq=False)
 class SourceFile:
@@ -55,7 +57,7 @@ class Span:
         return Span(self.source, self.start, max(self.end, other.end))
 
     def __str__(self) -> str:
-        return f"{self.source.name}:{self.line}:{self.column}"
+        return f"{visible(self.source.name)}:{self.line}:{self.column}"
 
 
 NOWHERE = Span(SourceFile("<nowhere>", ""), 0, 0)

@@ -14,6 +14,7 @@ from danetc.dsl.diagnostics import Diagnostic
 from danetc.dsl.grammar import table
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Comment
+from danetc.dsl.visible import HIDDEN
 
 
 class Token(NamedTuple):
@@ -39,6 +40,8 @@ class Scan:
 
 
 MAX_WRONG_WORDS = 200
+JOINERS = "\u200c\u200d"
+"""Hidden characters that comments and strings may hold: writing in some scripts needs them."""
 
 # What other languages write, with the token that is meant here.
 _POWER = "write `x * x`, or `exp(n * log(x))`"
@@ -103,8 +106,12 @@ def scan(source: SourceFile) -> Scan:
                 out.comments.append(Comment(comment, span=span))
                 if "\r" in comment:
                     out.errors.append(_lone_return(source, start + comment.index("\r")))
+                else:
+                    _report_hidden(out, source, comment, start, "comment")
         elif kind in known:
             out.tokens.append(Token(kind, match.group(), start, end))
+            if kind == "STRING":
+                _report_hidden(out, source, match.group(), start, "string")
         elif kind != "BAD":
             _mend(out, kind, match.group(), Span(source, start, end))
         elif last_bad is not None and last_bad.end == start:
@@ -210,6 +217,24 @@ def _lone_return(source: SourceFile, at: int) -> Diagnostic:
         Span(source, at, at + 1),
         hint="lines end with a line feed, alone or after a carriage return",
     )
+
+
+def _report_hidden(out: Scan, source: SourceFile, text: str, start: int, what: str) -> None:
+    """Report the first character of a comment or a string that shows itself as nothing, or that
+    changes how the rest of the line is shown: the text would not be what a reader sees.
+    """
+    found = next((m for m in HIDDEN.finditer(text) if m.group() not in f"\t{JOINERS}"), None)
+    if found is not None:
+        place = Span(source, start + found.start(), start + found.end())
+        out.errors.append(
+            Diagnostic(
+                "E0105",
+                f"a {what} with a character that is not shown as itself "
+                f"({_describe(found.group())})",
+                place,
+                hint="leave it out, or write its name",
+            )
+        )
 
 
 def _quote(ch: str) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from danetc.dsl.visible import visible
+
 
 class DataError(ValueError):
-    """There is no such data set, or it does not fit the network."""
+    """There is no such data set, or it does not fit the network.
+
+    The message is one line, whatever the names of folders and files in it hold.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class UnreadableError(DataError):

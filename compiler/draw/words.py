@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from danetc.compiler.draw.sheet import Look
 from danetc.compiler.graph import Attribute, Graph, Kind, Node, Shape, Stage, Value
 from danetc.dsl.source import Span
+from danetc.dsl.visible import visible
 
 _LONGEST = 48
 _SIGNS = {
@@ -24,8 +25,8 @@ _ANALOG = Look("analog", "solid", 1.1)
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
-    """Text without control characters, cut where it is too long to be read in a picture."""
-    text = "".join(ch if ch.isprintable() else "\N{REPLACEMENT CHARACTER}" for ch in text)
+    """Text without hidden characters, cut where it is too long to be read in a picture."""
+    text = visible(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

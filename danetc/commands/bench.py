@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from danetc.options import (
     set_option,
     spec_argument,
 )
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
@@ -122,14 +122,15 @@ def command(
             options += ["--set", f"{key}={text}"]
         return this_program("bench", *options, "--", spec)
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from danetc.console import VisibleConsole
 
     with Progress(
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        console=Console(file=sys.stderr),
+        TextColumn("{task.description}", markup=False),
+        console=VisibleConsole(sys.stderr),
         disable=not sys.stderr.isatty(),
         transient=True,
     ) as progress:
@@ -156,7 +157,7 @@ def command(
 
         plot_report(report, plot)
     if as_json:
-        click.echo(json.dumps(report.as_dict(), indent=2))
+        echo(json_text(report.as_dict(), nan=True))
     else:
         print_report(report)
 
@@ -207,7 +208,7 @@ def _measure_alone(
     found, _ = contestants(compiled.graph, conditions, backends, memory)
     if name not in found:
         raise UserError(f"{name} takes no part; there are {', '.join(found)}")
-    click.echo(json.dumps(asdict(alone(found[name].make()))))
+    echo(json_text(asdict(alone(found[name].make())), indent=None, nan=True))
 
 
 def print_report(report: Report) -> None:
@@ -217,12 +218,12 @@ def print_report(report: Report) -> None:
 
     conditions = report.conditions
     size = " x ".join(map(str, conditions.size))
-    click.echo(
+    echo(
         f"{report.network}, T = {report.steps}, N = {conditions.images}, {size}, float32, "
         f"{conditions.device}, {report.threads} thread{'' if report.threads == 1 else 's'}; "
         "a training step"
     )
-    click.echo()
+    echo()
     clock = "gpu s" if conditions.device == "cuda" else "cpu s"
     heads = ("", "images", clock, "wall s", "time", "saved MB", "", "peak MB", "", "compile s")
     rows = []
@@ -243,10 +244,8 @@ def print_report(report: Report) -> None:
             )
         )
     print_table(heads, rows, right=set(range(1, len(heads))))
-    click.echo(f"ratios to {report.base}; medians of interleaved rounds")
-    click.echo(
-        "saved: bytes held from the forward to the backward pass; peak: beyond what is there"
-    )
-    click.echo("between steps, in a process of its own; compile: first step there, less the median")
+    echo(f"ratios to {report.base}; medians of interleaved rounds")
+    echo("saved: bytes held from the forward to the backward pass; peak: beyond what is there")
+    echo("between steps, in a process of its own; compile: first step there, less the median")
     for note in report.notes:
-        click.echo(note)
+        echo(note)

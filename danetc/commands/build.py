@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from danetc.options import (
     set_option,
     spec_argument,
 )
+from danetc.output import echo, json_text
 
 
 @click.command("build")
@@ -82,13 +82,13 @@ def command(
         directory, compiled, model, seed=seed, init=matched, memory=noted
     )
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo(json_text(record, nan=True))
         return
     from danetc.report import print_summary
 
     print_summary(compiled.summary)
     if matched is not None:
-        click.echo(f"weights     {matched}")
+        echo(f"weights     {matched}")
     if noted is not None:
-        click.echo(f"memory      {chosen}")
-    click.echo(f"written to  {directory}")
+        echo(f"memory      {chosen}")
+    echo(f"written to  {directory}")

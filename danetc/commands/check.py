@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from danetc.dsl.diagnostics import Diagnostic, SpecError
 from danetc.options import json_option
+from danetc.output import echo, json_text
 
 
 @click.command("check")
@@ -31,13 +30,13 @@ def command(specs: tuple[str, ...], as_json: bool) -> None:
                     (diagnostic.code, span.source.name, span.start, span.end), diagnostic
                 )
     if as_json:
-        click.echo(json.dumps([diagnostic.as_dict() for diagnostic in found.values()], indent=2))
+        echo(json_text([diagnostic.as_dict() for diagnostic in found.values()], nan=True))
         if found:
             raise click.exceptions.Exit(1)
     elif found:
         raise SpecError(tuple(found.values()))
     else:
-        click.echo(f"{len(specs)} spec{'' if len(specs) == 1 else 's'} checked, no errors")
+        echo(f"{len(specs)} spec{'' if len(specs) == 1 else 's'} checked, no errors")
 
 
 def _check(spec: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import data_option, form_option, quiet_option, training_options
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.grid.cells import Axis
@@ -167,7 +167,7 @@ def command(
         return
     stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
     if stopped is not None:
-        click.echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
+        echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
         raise click.exceptions.Exit(stopped)
     comparison = _report(output, accuracy, columns, x, plots, form)
     failed = sum(len(row.errors) for row in comparison.rows)
@@ -205,14 +205,14 @@ def _report(
     if can_plot():
         for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
             if draw(comparison, place, x):
-                click.echo(f"figure: {place}", err=True)
+                echo(f"figure: {place}", err=True)
     else:
-        click.echo("note: there are no figures: pip install 'danetc[plot]'", err=True)
+        echo("note: there are no figures: pip install 'danetc[plot]'", err=True)
     match form:
         case "json":
-            click.echo(json.dumps(comparison.as_dict(), indent=2, allow_nan=False))
+            echo(json_text(comparison.as_dict()))
         case "csv":
-            click.echo(as_csv(comparison), nl=False)
+            echo(as_csv(comparison), nl=False)
         case _:
             show(table, form, sys.stdout)
     return comparison

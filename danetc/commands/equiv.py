@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from danetc.options import Setting, json_option, set_option
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.compiler.graph import Graph, Node
@@ -66,14 +66,14 @@ def command(
 
     graphs = graph(left, first), graph(right, second)
     if sys.stderr.isatty():
-        from rich.console import Console
+        from danetc.console import VisibleConsole
 
-        with Console(stderr=True).status("comparing the graphs") as status:
+        with VisibleConsole(sys.stderr).status("comparing the graphs") as status:
             verdict = equivalence(*graphs, numbers=numbers, tick=status.update)
     else:
         verdict = equivalence(*graphs, numbers=numbers)
     if as_json:
-        click.echo(json.dumps(verdict.as_dict(), indent=2))
+        echo(json_text(verdict.as_dict(), nan=True))
     else:
         print_verdict(verdict)
     if verdict.word == "different":
@@ -82,7 +82,7 @@ def command(
 
 def print_verdict(verdict: Verdict) -> None:
     """Print a verdict for people."""
-    click.echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
+    echo(f"{verdict.left.name} and {verdict.right.name}: {verdict.word}")
     if verdict.same is not None:
         _print_same(verdict)
     else:
@@ -90,7 +90,7 @@ def print_verdict(verdict: Verdict) -> None:
     if verdict.numbers is not None:
         _print_numbers(verdict)
     elif verdict.skipped is not None:
-        click.echo(f"no numbers compared: {verdict.skipped}")
+        echo(f"no numbers compared: {verdict.skipped}")
 
 
 def _print_same(verdict: Verdict) -> None:
@@ -98,26 +98,26 @@ def _print_same(verdict: Verdict) -> None:
     pairs = verdict.pairs()
     renamed = [(a.path, b.path) for a, b in pairs if a.path != b.path]
     names = f"{len(renamed)} under other names" if renamed else "all under the same names"
-    click.echo(f"{len(pairs)} layers with weights correspond, {names}")
+    echo(f"{len(pairs)} layers with weights correspond, {names}")
     for a, b in renamed[:SHOWN]:
-        click.echo(f"  {a} = {b}")
+        echo(f"  {a} = {b}")
     if len(renamed) > SHOWN:
-        click.echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
+        echo(f"  ... and {len(renamed) - SHOWN} more (--json has all)")
     if verdict.same.to_the_bit:
-        click.echo("forward results are the same bit for bit, gradients to rounding")
+        echo("forward results are the same bit for bit, gradients to rounding")
     else:
-        click.echo("additions stand in another order: results are the same to rounding")
+        echo("additions stand in another order: results are the same to rounding")
 
 
 def _print_difference(verdict: Verdict) -> None:
     difference = verdict.difference
     assert difference is not None
-    click.echo(difference.reason)
+    echo(difference.reason)
     for graph, node in ((verdict.left, difference.left), (verdict.right, difference.right)):
         if node is None:
-            click.echo(f"  {graph.name}: all has a counterpart")
+            echo(f"  {graph.name}: all has a counterpart")
         else:
-            click.echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
+            echo(f"  {graph.name}: {node.path}, {node.origin}{_stage(graph, node)}")
 
 
 def _stage(graph: Graph, node: Node) -> str:
@@ -132,15 +132,15 @@ def _print_numbers(verdict: Verdict) -> None:
     assert verdict.numbers is not None
     seen = verdict.numbers.agreement
     size = " x ".join(map(str, seen.size))
-    click.echo(
+    echo(
         f"a training step with the same weights (by {verdict.numbers.by}) in float64, T = "
         f"{verdict.left.steps}, input {size}:"
     )
-    click.echo(
+    echo(
         f"  outputs differ by {seen.outputs:.1e}, gradients by {seen.gradients:.1e} of the largest"
     )
     if seen.same and seen.silent:
-        click.echo(
+        echo(
             f"  which proves nothing: `{seen.silent[0]}`"
             + (f" and {len(seen.silent) - 1} more" if seen.silent[1:] else "")
             + " did not take part (always or never fires, or has no gradient)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from danetc.options import (
     seed_option,
     subset_seed_option,
 )
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.evaluation import Evaluator, Figures, Tick
@@ -144,7 +144,7 @@ def command(
         _plot(output, results)
     if as_json:
         shared = {"split": how["split"], "backend": chosen}
-        click.echo(json.dumps({**shared, "evaluated": results}, indent=2, allow_nan=False))
+        echo(json_text({**shared, "evaluated": results}))
         return
     _print(results, how["split"])
 
@@ -169,7 +169,6 @@ def _evaluate(
 @contextmanager
 def _bar(each: Evaluator, label: str, steps: int) -> Iterator[Tick]:
     """A bar over the images, on a terminal."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -178,13 +177,15 @@ def _bar(each: Evaluator, label: str, steps: int) -> Iterator[Tick]:
         TimeRemainingColumn,
     )
 
+    from danetc.console import VisibleConsole
+
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("images"),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=VisibleConsole(sys.stderr),
         disable=not sys.stderr.isatty(),
         transient=True,
     ) as progress:
@@ -197,7 +198,7 @@ def _print(results: Sequence[dict[str, Any]], split: str) -> None:
 
     first = results[0]
     count = max(item["images"] for item in first["results"] + first["over_time"])
-    click.echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
+    echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
     for key, told in (
         ("results", ""),
         ("over_time", "the mean output of the first T steps of one run"),
@@ -206,9 +207,9 @@ def _print(results: Sequence[dict[str, Any]], split: str) -> None:
         if len(results) > 1:
             rows += list(_summary(results, key))
         if rows:
-            click.echo()
+            echo()
             if told:
-                click.echo(f"{told}:")
+                echo(f"{told}:")
             print_table(("directory", "T", "top-1", "top-5", "loss"), rows, right={1, 2, 3, 4})
     for result in results:
         for item in (result["results"] + result["over_time"])[:1]:
@@ -245,8 +246,8 @@ def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
                 steps = [item["steps"] for item in items]
                 lines[name] = steps, [100 * item["top1"] for item in items]
     plot_lines(output, [(results[0]["network"], "time steps T", "top-1 accuracy [%]", lines)])
-    click.echo(f"wrote {output}", err=True)
+    echo(f"wrote {output}", err=True)
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    echo(f"note: {text}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
+from danetc.output import echo
 
 
 @click.command("explain")
@@ -21,16 +22,17 @@ def command(code: str | None, show_list: bool) -> None:
         raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
     if code is None:
         for known in codes():
-            click.echo(page(known).splitlines()[0].removeprefix("# "))
+            echo(page(known).splitlines()[0].removeprefix("# "))
         return
     code = code.upper()
     if code not in codes():
         close = did_you_mean(code, codes())
         raise UserError(f"there is no error {code}; {close or '`danetc explain --list` has all'}")
     if sys.stdout.isatty():
-        from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(page(code)))
+        from danetc.console import VisibleConsole
+
+        VisibleConsole(sys.stdout).print(Markdown(page(code)))
     else:
-        click.echo(page(code))
+        echo(page(code))

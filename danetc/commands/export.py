@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from danetc.options import checkpoint_option, json_option
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.exporting import Exported
@@ -52,9 +52,9 @@ def command(
 
     exported = export(directory, output, names, checkpoint=checkpoint, force=force)
     if as_json:
-        click.echo(json.dumps(exported.as_dict(), indent=2))
+        echo(json_text(exported.as_dict(), nan=True))
     else:
-        click.echo(_told(exported, directory))
+        echo(_told(exported, directory))
 
 
 def _told(exported: Exported, directory: str) -> str:

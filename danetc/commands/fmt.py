@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from danetc.dsl.diagnostics import Reporter, SpecError
+from danetc.output import echo
 from danetc.text import read_standard_input, replace_text
 
 
@@ -42,15 +43,15 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
         if old != new:
             changed.append(file)
         if diff:
-            click.echo(_diff(file, old, new), nl=False)
+            echo(_diff(file, old, new), nl=False)
         elif check:
             if old != new:
-                click.echo(f"{file} would be reformatted", err=True)
+                echo(f"{file} would be reformatted", err=True)
         elif file == "-":
-            click.echo(new, nl=False)
+            echo(new, nl=False)
         elif old != new:
             replace_text(Path(file), new)
-            click.echo(f"{file} reformatted", err=True)
+            echo(f"{file} reformatted", err=True)
     if wrong:
         raise SpecError([diagnostic for error in wrong for diagnostic in error.diagnostics])
     if check and changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from danetc.options import (
     set_option,
     subset_seed_option,
 )
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.measuring.data import Subject
@@ -207,16 +207,16 @@ def command(
     if output is not None:
         _write(output, record, entries)
     if form == "json":
-        click.echo(json.dumps(record, indent=2, allow_nan=False))
+        echo(json_text(record))
         return
     if form != "table":
         show(overall(entries), form, sys.stdout)
         return
     for entry in entries:
-        click.echo(_headline(entry.label, entry.measures, data, split))
+        echo(_headline(entry.label, entry.measures, data, split))
         print_measures(entry.measures, entry.layout)
     if whole and len(entries) > 1:
-        click.echo("all networks")
+        echo("all networks")
         show(overall(entries), form, sys.stdout)
 
 
@@ -234,10 +234,10 @@ def _measure(
 ) -> Entry:
     """Measure one network, with a bar on a terminal."""
     import torch
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from danetc.compiler.graph import Graph
+    from danetc.console import VisibleConsole
     from danetc.measuring.data import batches_of, open_set
     from danetc.measuring.measure import layout_of, measure
     from danetc.runtime.measure.plots import Entry
@@ -249,11 +249,11 @@ def _measure(
         subject.model.to("cuda")
     available = len(images.train if split == "train" else images.test)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("images"),
-        console=Console(file=sys.stderr),
+        console=VisibleConsole(sys.stderr),
         disable=not sys.stderr.isatty(),
         transient=True,
     ) as progress:
@@ -295,7 +295,7 @@ def _headline(label: str, measures: Measures, data: str, split: str) -> str:
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    echo(f"note: {text}", err=True)
 
 
 def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
@@ -303,10 +303,10 @@ def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> Non
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
     from danetc.text import replace_text
 
-    replace_text(output / MEASURES_JSON, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    replace_text(output / MEASURES_JSON, json_text(record) + "\n")
     written = [output / MEASURES_JSON]
     if can_plot():
         written += draw_all(entries, output)
     else:
         _note(f"there are no figures: {WITHOUT}")
-    click.echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
+    echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.proofs import Proof
@@ -36,14 +36,14 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
     checked = compiler.check_file(spec)
     graph = compiler.graph_of(checked, network, dict(settings), passes=())
     if sys.stderr.isatty():
-        from rich.console import Console
+        from danetc.console import VisibleConsole
 
-        with Console(stderr=True).status("") as status:
+        with VisibleConsole(sys.stderr).status("") as status:
             proof = prove(graph, status.update)
     else:
         proof = prove(graph)
     if as_json:
-        click.echo(json.dumps(proof.as_dict(), indent=2))
+        echo(json_text(proof.as_dict(), nan=True))
     else:
         print_proof(proof)
     if not proof.holds:
@@ -54,16 +54,16 @@ def print_proof(proof: Proof) -> None:
     """Print the findings, proposition by proposition."""
     from danetc.proofs import TITLES
 
-    click.echo(f"{proof.network}, T = {proof.steps}")
+    echo(f"{proof.network}, T = {proof.steps}")
     if proof.steps != 1:
-        click.echo("Propositions 1, 3 and 4 are checked at T = 1")
+        echo("Propositions 1, 3 and 4 are checked at T = 1")
     for number, title in TITLES.items():
         found = proof.of(number)
         if not found:
             continue
-        click.echo()
-        click.echo(f"Proposition {number}: {title}" if number.isdigit() else f"Paths: {title}")
+        echo()
+        echo(f"Proposition {number}: {title}" if number.isdigit() else f"Paths: {title}")
         width = max(len(item.part) for item in found)
         for item in found:
             mark = f"{item.status}: " if item.status in ("holds", "vacuous", "fails") else ""
-            click.echo(f"  {item.part.ljust(width)}  {mark}{item.says}")
+            echo(f"  {item.part.ljust(width)}  {mark}{item.says}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from danetc.errors import UserError
 from danetc.options import json_option
+from danetc.output import echo, json_text
 
 
 @click.command("report")
@@ -83,17 +83,15 @@ def command(
         ],
     }
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo(json_text(record, nan=True))
         return
     if bare := sum(run.measures is None for run in runs):
-        click.echo(
+        echo(
             f"note: runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
             "--data measures them",
             err=True,
         )
     for run in runs:
         for note in run.notes:
-            click.echo(f"note: {run.path}: {note}", err=True)
-    click.echo(
-        f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {len(page) / 1024:,.0f} KB"
-    )
+            echo(f"note: {run.path}: {note}", err=True)
+    echo(f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {len(page) / 1024:,.0f} KB")

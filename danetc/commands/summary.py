@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.compiler.memory import MemoryPlan
@@ -65,7 +65,7 @@ def command(
         record = compiled.summary.as_dict()
         if batch is not None:
             record = {**record, "memory": [plan.as_dict() for plan in plans]}
-        click.echo(json.dumps(record, indent=2))
+        echo(json_text(record, nan=True))
         return
     from danetc.report import print_summary
 
@@ -79,7 +79,7 @@ def _print_memory(plans: Sequence[MemoryPlan], optimizer: str) -> None:
     from danetc.compiler.memory import show_size
     from danetc.report import print_table
 
-    click.echo()
+    echo()
     heads = ("backend", "policy", "peak", "weights", "optimizer", "gradients", "saved", "other")
     rows = [
         (
@@ -101,7 +101,7 @@ def _print_memory(plans: Sequence[MemoryPlan], optimizer: str) -> None:
     ]
     print_table(heads, rows, right=set(range(2, len(heads))))
     first = plans[0]
-    click.echo(
+    echo(
         f"predicted tensors at the peak of a training step on a CPU: batch {first.batch}, "
         f"{first.dtype}, {optimizer}"
     )

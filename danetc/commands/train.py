@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from danetc.options import (
     quiet_option,
     training_options,
 )
+from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.training.plan import Request
@@ -118,11 +118,11 @@ def command(
     if not first_rank():
         return
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        echo(json_text(record, nan=True))
     else:
         if not quiet:
             print_training(record)
-        click.echo(f"{result(record)}; written to {directory}")
+        echo(f"{result(record)}; written to {directory}")
     if min_accuracy is not None and record["test_accuracy"] < min_accuracy:
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
@@ -159,7 +159,7 @@ def _endings() -> Iterator[None]:
         yield
     except Stopped as stopped:
         if first_rank():
-            click.echo(f"danetc: {stopped}", err=True)
+            echo(f"danetc: {stopped}", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
     except FailedElsewhere as error:
         raise click.exceptions.Exit(1) from error
@@ -174,20 +174,20 @@ def _dry_run(request: Request, as_json: bool) -> None:
     def planned(record: dict[str, Any]) -> None:
         if not as_json:
             print_plan(record)
-        click.echo(f"note: {TIMED} steps of each phase are timed", err=True)
+        echo(f"note: {TIMED} steps of each phase are timed", err=True)
 
     try:
         record = dry_run(
-            request, note=lambda text: click.echo(f"note: {text}", err=True), planned=planned
+            request, note=lambda text: echo(f"note: {text}", err=True), planned=planned
         )
     except Stopped as stopped:
         if first_rank():
-            click.echo("danetc: stopped before the time was known", err=True)
+            echo("danetc: stopped before the time was known", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
     if not first_rank():
         return
     if as_json:
-        click.echo(json.dumps(record, indent=2, allow_nan=False))
+        echo(json_text(record))
     else:
         print_time(record)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from danetc.grid.report import FORMAT
 from danetc.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.grid.show import GridProgress
 from danetc.model_directory import GRID, LOCK
+from danetc.output import echo, json_text
 from danetc.report import print_table
 from danetc.runtime.checkpoint import save_json
 from danetc.runtime.training.distributed import under_torchrun
@@ -59,7 +59,7 @@ def checked_runs(
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {text}", err=True)
+    echo(f"note: {text}", err=True)
 
 
 def compare(
@@ -89,7 +89,7 @@ def compare(
 
         save_json(_grid(runs, axes, base, folder, outcomes), folder / GRID)
         if not quiet and len(todo) < len(runs):
-            click.echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
+            echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
         with GridProgress(len(todo), quiet=quiet) as shown:
             train_all(todo, jobs=jobs, stop=stop, shown=shown, record=record)
         return None if stop.signal is None else 128 + stop.signal
@@ -152,7 +152,7 @@ def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
         if not todo:
             timed.append((cell, 0.0))
             continue
-        click.echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
+        echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
         whole = _seconds(todo[0])
         total = sum(todo[0].facts.epochs)
         timed.append((cell, sum(whole * (1 - _done(run) / total) for run in todo)))
@@ -171,11 +171,11 @@ def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
             ],
             "seconds": seconds,
         }
-        click.echo(json.dumps(record, indent=2, allow_nan=False))
+        echo(json_text(record))
         return
-    click.echo()
+    echo()
     print_table(("cell", "left"), [(cell.name, show_time(each)) for cell, each in timed], right={1})
-    click.echo(f"one after the other, the runs take about {show_time(seconds)}")
+    echo(f"one after the other, the runs take about {show_time(seconds)}")
 
 
 def _done(run: Run) -> int:
@@ -214,4 +214,4 @@ def _print_cells(cells: Sequence[tuple[Cell, list[Run]]]) -> None:
     print_table(heads, rows, right=set(range(1, 7)))
     count = sum(len(own) for _, own in cells)
     cost = sum(own[0].facts.cost * len(own) for _, own in cells)
-    click.echo(f"{len(cells)} cells, {count} runs, {cost:,} epochs x T in all")
+    echo(f"{len(cells)} cells, {count} runs, {cost:,} epochs x T in all")

@@ -18,7 +18,7 @@ from typing import Any
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
 from danetc.grid.report import FACTS, Comparison, Row, telling
-from danetc.runtime.measure.plots import STYLES, save_figure
+from danetc.runtime.measure.plots import STYLES, in_figure, save_figure
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -63,7 +63,7 @@ def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) ->
             _bars(lower, inside, labels, lines)
         else:
             _lines(lower, inside, labels, lines, x, values)
-        name = data_name(comparison.data)
+        name = in_figure(data_name(comparison.data))
         title = name if panel is None else f"{name}, {panel} classes"
         upper.set_title(title, fontsize="medium")
         _chance(upper, inside)
@@ -105,9 +105,13 @@ def draw_training(comparison: Comparison, path: Path, x: str | None = None) -> b
                 axes.tick_params(labelleft=axes is line[0], labelsize="small")
             for axes in line[len(band) :]:
                 axes.remove()
-    told = drawn.lines if drawn.x is None else [f"{drawn.x} {value}" for value in drawn.values]
+    told = (
+        drawn.lines
+        if drawn.x is None
+        else [in_figure(f"{drawn.x} {value}") for value in drawn.values]
+    )
     markers = [_marker(place) for place in range(len(told))]
-    _legend(figure, told, markers, data_name(comparison.data))
+    _legend(figure, told, markers, in_figure(data_name(comparison.data)))
     save_figure(figure, path)
     return True
 
@@ -160,7 +164,7 @@ def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
     classes = list(dict.fromkeys(row.values["classes"] for row in rows))
     given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
     names = telling(rows, comparison.axes, given)
-    labels = {row.name: _label(row, names, x) for row in rows}
+    labels = {row.name: in_figure(_label(row, names, x)) for row in rows}
     lines = list(dict.fromkeys(labels.values()))
     values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []
     if all(type(value) in (int, float) for value in values):
@@ -244,7 +248,7 @@ def _lines(
                 each + shift, mean, color=colour, marker=_marker(each), ms=5,
                 markerfacecolor=_fill(place, colour),
             )  # fmt: skip
-    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xticks(range(len(values)), [in_figure(str(value)) for value in values])
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_xlabel(x)
     _chance(axes, rows)
@@ -315,7 +319,7 @@ def _markers(axes: Any, x: str | None, values: Sequence[Any]) -> None:
     make = import_module("matplotlib.lines").Line2D
     markers = [
         make([], [], color="0.3", linestyle="", marker=_marker(place), ms=5,
-             label=f"{x} {value}")
+             label=in_figure(f"{x} {value}"))
         for place, value in enumerate(values)
     ]  # fmt: skip
     axes.legend(handles=markers, fontsize="x-small", loc="best", framealpha=0.8)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from danetc.console import VisibleConsole
+from danetc.output import echo
 from danetc.training.progress import show_time
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class GridProgress:
     def __init__(self, count: int, *, quiet: bool = False) -> None:
         self._count, self._quiet = count, quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
-            console=Console(file=sys.stderr),
+            TextColumn("{task.fields[told]}", markup=False),
+            console=VisibleConsole(sys.stderr),
             disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
@@ -77,9 +77,9 @@ class GridProgress:
         if self._quiet:
             return
         if self._bar.disable:
-            click.echo(line, err=True)
+            echo(line, err=True)
         else:
-            self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._bar.console.print(line, soft_wrap=True)
 
 
 def _name(run: Run) -> str:

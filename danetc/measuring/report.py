@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from danetc.console import VisibleConsole
 from danetc.table import Cell
 from danetc.table import Table as ResultTable
 
@@ -22,7 +23,7 @@ WIDEST = 200  # columns that a table may take
 
 def print_measures(measures: Measures, layout: Layout) -> None:
     """Print what was measured of one network: its neurons, weights and stages, then totals."""
-    console = Console(highlight=False)
+    console = VisibleConsole(sys.stdout)
     console.width = max(console.width, WIDEST)  # a line that wraps is better than a cut number
     for table in (_neurons(measures, layout), _weights(measures, layout), _stages(measures)):
         if table is not None:

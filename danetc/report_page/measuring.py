@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
-import click
-
 from danetc.model_directory import RUN, WEIGHTS
+from danetc.output import echo, json_text
 from danetc.report_page.runs import MEASURES, MEASURES_FORMAT, Run, with_measures
 from danetc.text import replace_text
 
@@ -20,10 +18,10 @@ def measured(run: Run, data: str) -> Run:
     It is not kept beside a model that was built, for `danetc build` does not replace a directory
     that holds files of others. Raises UserError.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from danetc import __version__
+    from danetc.console import VisibleConsole
     from danetc.measuring.data import batches_of, open_set, open_subject
     from danetc.measuring.measure import measure
     from danetc.runtime.measure import Options
@@ -31,9 +29,9 @@ def measured(run: Run, data: str) -> Run:
     subject = open_subject(str(run.path), None, {}, 0)
     images, transform = open_set(data, subject, None, 0)
     for notice in (*subject.notices, *images.notices):
-        click.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
     options = Options(subject.statistics, "sum", "main", seed=0)
-    console = Console(file=sys.stderr)
+    console = VisibleConsole(sys.stderr)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(run.label, total=min(BATCH * BATCHES, len(images.test)))
         found = measure(
@@ -54,9 +52,9 @@ def measured(run: Run, data: str) -> Run:
         "data": {"text": data, "split": SPLIT, "classes": None, "subset_seed": 0},
         "measured": [entry],
     }
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    text = json_text(record) + "\n"
     if (run.path / RUN).is_file():
         replace_text(run.path / MEASURES, text)
         return with_measures(run)
-    click.echo(f"note: measures are not kept in {run.path}, which holds no run", err=True)
+    echo(f"note: measures are not kept in {run.path}, which holds no run", err=True)
     return with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({SPLIT})")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,7 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
+from danetc.dsl.visible import visible_lines
 from danetc.errors import UserError
+from danetc.output import json_text
 from danetc.report_page import chart, tables
 from danetc.report_page.highlight import pieces
 from danetc.report_page.runs import Run
@@ -105,8 +106,17 @@ def _measure(measure: Measure, scale: Scale) -> dict[str, Any]:
 
 def _environment() -> Environment:
     return Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
+
+
+def _shown(value: object) -> object:
+    """What a template writes: texts with their hidden characters written out; then it is escaped."""
+    return visible_lines(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
 def _file(name: str) -> str:
@@ -123,8 +133,8 @@ def _style() -> Markup:
 
 def _json(data: object) -> Markup:
     """JSON inside a script element: no text in it can end that element."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
+    text = json_text(data, indent=None)
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 

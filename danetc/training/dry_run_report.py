@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import click
-
 from danetc.compiler.memory import show_size
+from danetc.output import echo
 from danetc.report import print_table
 from danetc.training.chart import chart
 from danetc.training.progress import show_time
@@ -34,10 +33,10 @@ def print_plan(record: Record) -> None:
         ("seeds", ", ".join(map(str, record["seeds"]))),
         ("recipe", record["recipe"]["name"]),
     ):
-        click.echo(f"{what:<11} {value}")
-    click.echo()
+        echo(f"{what:<11} {value}")
+    echo()
     print_table(("setting", "value", "from"), list(settings(record["recipe"])), right=set())
-    click.echo()
+    echo()
     heads = ("phase", "T", "epochs", "images/step", "per process", "steps/epoch", "steps", "memory")
     rows = [
         (
@@ -53,17 +52,17 @@ def print_plan(record: Record) -> None:
         for phase in phases
     ]
     print_table(heads, rows, right=set(range(1, len(heads))))
-    click.echo("memory: predicted tensors at the peak of a step of one process, as on a CPU")
-    click.echo()
+    echo("memory: predicted tensors at the peak of a step of one process, as on a CPU")
+    echo()
     _print_schedule(phases)
-    click.echo()
+    echo()
 
 
 def print_time(record: Record) -> None:
     """Print what the timed steps say."""
     for phase in record["phases"]:
         if "not_timed" in phase:
-            click.echo(f"phase {phase['name']} is not timed: {phase['not_timed']}")
+            echo(f"phase {phase['name']} is not timed: {phase['not_timed']}")
     timed = [phase for phase in record["phases"] if "not_timed" not in phase]
     if not timed:
         return
@@ -88,7 +87,7 @@ def print_time(record: Record) -> None:
         return
     trials = len(record["seeds"])
     several = f" for {trials} trials" if trials > 1 else ""
-    click.echo(f"the whole training takes about {show_time(record['seconds'])}{several}")
+    echo(f"the whole training takes about {show_time(record['seconds'])}{several}")
 
 
 def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
@@ -162,6 +161,6 @@ def _print_schedule(phases: Sequence[Record]) -> None:
         count = max(1, round(samples * phase["epochs"] / epochs))
         values += [rates[len(rates) * place // count] for place in range(count)]
     log = any(phase["schedule"] == "step" for phase in phases)
-    click.echo(f"learning rate over {epochs} epochs{', logarithmic' if log else ''}")
+    echo(f"learning rate over {epochs} epochs{', logarithmic' if log else ''}")
     for line in chart(values, width=len(values), log=log):
-        click.echo(line)
+        echo(line)

@@ -8,11 +8,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from danetc.console import VisibleConsole
+from danetc.output import echo
 from danetc.runtime.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class TrainingProgress(Observer):
         self._stream = stream
         self._quiet = quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
             expand=True,
-            console=Console(file=stream),
+            console=VisibleConsole(stream),
             disable=quiet or not stream.isatty(),
             transient=True,
         )
@@ -116,9 +116,9 @@ class TrainingProgress(Observer):
     def note(self, text: str) -> None:
         """Say something on standard error, above the bar where there is one."""
         if self._bar.disable:
-            click.echo(f"note: {text}", err=True)
+            echo(f"note: {text}", err=True)
         else:
-            self._bar.console.print(f"note: {text}", highlight=False, soft_wrap=True, markup=False)
+            self._bar.console.print(f"note: {text}", soft_wrap=True)
 
     @property
     def _epochs(self) -> int:
@@ -136,10 +136,10 @@ class TrainingProgress(Observer):
         if self._quiet:
             return
         if self._bar.disable:
-            click.echo(line, file=self._stream)
+            echo(line, file=self._stream)
             self._stream.flush()
         else:
-            self._bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._bar.console.print(line, soft_wrap=True)
 
 
 def show_time(seconds: float) -> str:

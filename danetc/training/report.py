@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import click
-
+from danetc.output import echo
 from danetc.report import print_table
 from danetc.runtime.training.timing import PARTS
 from danetc.training.progress import show_time
@@ -57,9 +56,9 @@ def _print_phases(epochs: Sequence[Row]) -> None:
                 f"{best['test_accuracy']:.2%} in {best['epoch']}",
             )
         )
-    click.echo()
+    echo()
     print_table(heads, rows, right=set(range(1, len(heads))))
-    click.echo("data (the wait for it), ..., optim.: shares of the training time")
+    echo("data (the wait for it), ..., optim.: shares of the training time")
 
 
 def mean_shares(epochs: Sequence[Row]) -> dict[str, float]:
@@ -85,5 +84,5 @@ def _print_trials(record: Mapping[str, Any]) -> None:
     rows.append(("mean", f"{record['test_accuracy']:.2%}", ""))
     if record["deviation"] is not None:
         rows.append(("deviation", f"{record['deviation']:.2%}", ""))
-    click.echo()
+    echo()
     print_table(("seed", "top-1", "directory"), rows, right={1})

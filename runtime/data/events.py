@@ -6,11 +6,13 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from danetc.dsl.files import open_regular
 from danetc.runtime.data.folders import (
     class_files,
     class_table,
@@ -47,21 +49,23 @@ class FrameFiles(Files):
         return frames
 
 
+def _only_frames(arrays: Any, where: str) -> Any:
+    """The array of an npz file that holds frames."""
+    keys = list(arrays.files)
+    if KEY not in keys and len(keys) != 1:
+        raise UnreadableError(
+            f"{where} holds no array `{KEY}` (but {', '.join(keys) or 'nothing'}), and "
+            "not just one array"
+        )
+    return arrays[KEY if KEY in keys else keys[0]]
+
+
 def read_frames(where: str) -> Tensor:
     """The frames of a file. Raises UnreadableError; nothing is unpickled."""
     try:
-        loaded = np.load(where, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            frames = loaded
-        else:
-            with loaded:
-                keys = list(loaded.files)
-                if KEY not in keys and len(keys) != 1:
-                    raise UnreadableError(
-                        f"{where} holds no array `{KEY}` (but {', '.join(keys) or 'nothing'}), and "
-                        "not just one array"
-                    )
-                frames = loaded[KEY if KEY in keys else keys[0]]
+        with open_regular(where) as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            frames = loaded if isinstance(loaded, np.ndarray) else _only_frames(loaded, where)
     except UnreadableError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:

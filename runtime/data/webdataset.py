@@ -95,7 +95,8 @@ def _expand(text: str) -> list[Path]:
         raise DataError(f"`webdataset` needs shards: {USAGE}")
     if Path(text).expanduser().is_dir():
         folder = Path(text).expanduser()
-        found = sorted([*folder.glob("*.tar"), *folder.glob("*/*.tar")])
+        shards = (*folder.glob("*.tar"), *folder.glob("*/*.tar"))
+        found = sorted(path for path in shards if path.is_file())
         if not found:
             raise DataError(f"{folder} holds no shards (*.tar); {USAGE}")
         return found

@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from danetc.dsl.visible import visible
 from danetc.runtime.measure.density import densities
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.run import Measures
@@ -39,6 +40,16 @@ class Entry(NamedTuple):
     measures: Measures
 
 
+def in_figure(name: str) -> str:
+    """A name for matplotlib to show as it is.
+
+    Hidden characters are written out, a ``$`` begins no formula, and a leading underscore does not
+    keep a line out of the legend.
+    """
+    text = visible(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def can_plot() -> bool:
     """Whether matplotlib is there."""
     return find_spec("matplotlib") is not None
@@ -51,6 +62,7 @@ def draw_all(entries: Sequence[Entry], folder: Path, ending: str = ".svg") -> li
     """
     if not can_plot():
         raise ImportError(WITHOUT, name="matplotlib")
+    entries = [entry._replace(label=in_figure(entry.label)) for entry in entries]
     written = []
     for name, draw in FIGURES.items():
         if all(getattr(entry.measures, name) is not None for entry in entries):

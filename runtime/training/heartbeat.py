@@ -20,6 +20,8 @@ from typing import Any
 
 from torch.distributed.rendezvous import rendezvous
 
+from danetc.dsl.visible import visible_lines
+
 BEAT = 1.0
 """Seconds between two signs of life."""
 SILENCE = 60.0
@@ -136,7 +138,8 @@ class Heartbeat:
     def _leave(self, message: str) -> None:
         """End this process at once: its main thread may wait for a partner that is gone."""
         hint = self.hint()
-        sys.stderr.write(f"danetc: {message}; rank {self._rank} ends{hint}\n")
+        text = f"danetc: {message}; rank {self._rank} ends{hint}\n"
+        sys.stderr.write(visible_lines(text))
         sys.stderr.flush()
         os._exit(1)
 

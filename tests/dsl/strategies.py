@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from danetc.dsl import syntax
 from danetc.dsl.syntax import DECLARATION_KINDS
+from danetc.dsl.tokens import JOINERS
+from danetc.dsl.visible import HIDDEN
 
 RESERVED = ("use", "via", "by", "with", "if", "else", "for", "and", "or", "not")
 WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that are names where they may be
@@ -22,7 +24,10 @@ numerals = st.one_of(
     st.sampled_from(["1e-4", "0", "007", "2E5"]),
 )
 string_values = st.text(
-    st.characters(exclude_characters='"\n', exclude_categories=["Cs"]), max_size=8
+    st.characters(exclude_characters='"\n', exclude_categories=["Cs"]).filter(
+        lambda character: character in JOINERS or not HIDDEN.match(character)
+    ),
+    max_size=8,
 )
 
 _atoms = st.one_of(

@@ -263,6 +263,8 @@ ERRORS = {
     "network a { x = «caf\u00e9» }": ("E0105", "letters a-z"),
     "network a { x = «\x00\x01» 1 }": ("E0105", "2 unexpected characters"),
     "# a comment«\r»network a { }": ("E0105", "without a line feed"),
+    "# a comment «\u202e»of lies": ("E0105", "U+202E, right-to-left override"),
+    'network a { x = "a«\x1b»[31m" }': ("E0105", "U+001B"),
     "network a { x = b «&&» c }": ("E0118", "write `and`"),
     "network a { x = b «\u2192» c }": ("E0118", "write `->`"),
     "network a { u «+=» 1 }": ("E0118", "write `u = u + ...`"),

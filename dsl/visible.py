@@ -1,0 +1,49 @@
+"""Texts that others wrote, made safe to show.
+
+A name of a file, a folder or an output may hold what a terminal obeys (escape sequences, bells), what
+changes the order in which text is read (bidirectional overrides), what parts lines, and what cannot
+be seen at all. All of these are shown as what they are: ``\\x1b``, ``<U+202E>``.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+# The categories Cc, Cf, Cs, Zl and Zp of Unicode, and the property Default_Ignorable_Code_Point.
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
+    "\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+HIDDEN = re.compile(f"[{_HIDDEN}]")
+"""A character that is not seen as itself, or that a terminal obeys. Line ends and tabs are among them."""
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with its hidden characters written out, but for those in ``keep``.
+
+    A byte of a file name that is no UTF-8 (a surrogate, in Python) is written ``\\xff``.
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        character = match.group()
+        return character if character in keep else _written(character)
+
+    return HIDDEN.sub(shown, text)
+
+
+def visible_lines(text: str) -> str:
+    """The same for a text of several lines: their ends and tabs stay."""
+    return visible(text, keep="\n\t")
+
+
+def _written(character: str) -> str:
+    number = ord(character)
+    if number < 0xA0:
+        return _SHORT.get(character, f"\\x{number:02x}")
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    return f"<U+{number:04X}>"

@@ -1,0 +1,240 @@
+"""Names that mean harm to a terminal come out of every command as what they are."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from danetc.console import VisibleConsole
+from danetc.dsl.diagnostics import Diagnostic, Label, render
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.visible import HIDDEN, visible
+from danetc.main import COMMANDS, main
+from danetc.runtime.measure.plots import in_figure
+from danetc.table import Cell, Table, show
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
+FORGED = "error: forged"
+INSIDE = EVIL  # of a data set: no name on the command line holds these
+if sys.platform != "win32":
+    INSIDE += f"\n{FORGED}"
+if sys.platform == "linux":
+    INSIDE += "\udcff"  # a byte that is no UTF-8
+
+NETWORK = """\
+use std
+
+network tiny(classes = 2) {
+  input = image(3, 8, 8)
+  steps = 2
+  neuron = LIF
+  surrogate = sigmoid(alpha = 4)
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 2) via origin by densely_additive
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+recipe quick { epochs = 1; batch = 4; optimizer = sgd(lr = 0.1); evaluate = resize(8) -> center_crop(8) }
+"""
+
+
+def test_hidden_characters_are_those_of_unicode() -> None:
+    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    seen = [
+        hex(number)
+        for number in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(number)) in hidden and not HIDDEN.match(chr(number))
+    ]
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("grün ≥ 1 \U0001f600", "grün ≥ 1 \U0001f600"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\n\r\t\0\x7f\x9b", r"\n\r\t\x00\x7f\x9b"),
+        ("a\u202eb\u2028", "a<U+202E>b<U+2028>"),
+        ("\udcff\ud800", r"\xff<U+D800>"),
+        ("\U000e0041", "<U+E0041>"),
+    ],
+)
+def test_what_is_hidden_is_written_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_every_part_of_an_error_is_visible() -> None:
+    source = SourceFile(EVIL, f"{EVIL}\n")
+    span = Span(source, 0, 5)
+    text = render(Diagnostic("E0101", EVIL, span, EVIL, (Label(span, EVIL),), EVIL), colour=False)
+    assert_harmless(text)
+
+
+def test_a_console_sends_nothing_of_a_name() -> None:
+    """Not even to a terminal; its own colours it sends."""
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    console = VisibleConsole(stream, width=300)
+    console.print(EVIL, style="bold")
+    with console.status(EVIL):
+        pass
+    text = stream.getvalue()
+    assert "[bold]" in text  # no markup
+    own = ["\x1b[1m", "\x1b[0m", "\x1b[?25l", "\x1b[?25h", "\x1b[2K", "\x1b[1A", "\x1b[32m", "\r"]
+    for sequence in own:
+        text = text.replace(sequence, "")
+    assert_harmless(text.replace(FORGED, ""))
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv"])
+def test_a_table_shows_names_as_they_are(form: str) -> None:
+    stream = io.StringIO()
+    show(
+        Table((INSIDE, "a"), ((Cell(INSIDE, best=True), Cell(INSIDE)),), frozenset()), form, stream
+    )
+    assert_harmless(stream.getvalue())
+    assert "evil" in stream.getvalue()
+
+
+def test_a_figure_shows_names_as_they_are() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], label=in_figure("_$1$ is \x1b no formula"))
+    figure.savefig(io.StringIO(), format="svg")
+    (label,) = axes.legend().get_texts()
+    assert label._preprocess_math(label.get_text()) == (r" _$1$ is \x1b no formula", False)
+
+
+def test_nothing_prints_by_another_way() -> None:
+    """So that a new command cannot forget."""
+    folder = Path(__file__).parents[2] / "danetc"
+    for path in folder.rglob("*.py"):
+        if path.relative_to(folder).parts[0] in ("dsl", "compiler", "runtime", "specs"):
+            continue
+        if path.name in ("output.py", "console.py"):
+            continue
+        text = path.read_text()
+        for way in ("click.echo(", "click.secho(", " print(", " Console(", "ensure_ascii=False"):
+            assert way not in text, f"{path} has {way}...): use danetc.output or danetc.console"
+
+
+# -- every command ---------------------------------------------------------------------------------
+
+
+def assert_harmless(text: str) -> None:
+    found = {match.group() for match in HIDDEN.finditer(text)} - {"\n", "\t"}
+    assert not found, [hex(ord(character)) for character in found]
+    assert not [line for line in text.splitlines() if line.startswith(FORGED)]
+
+
+class World:
+    """A folder of evil names: a spec, one with errors, images by class, a run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / EVIL
+        self.root.mkdir()
+        self.spec = self.root / f"{EVIL}.danet"
+        self.spec.write_text(NETWORK)
+        self.wrong = self.root / f"wrong{EVIL}.danet"
+        self.wrong.write_text(f'{NETWORK.replace("LIF", "LFI")}\nuse "{self.spec.name[:6]}"')
+        self.images = self.root / f"images{EVIL}"
+        for split in ("train", "val"):
+            for name in ("a", "b"):
+                folder = self.images / split / f"{name}{INSIDE}"
+                folder.mkdir(parents=True)
+                for number in range(2):
+                    pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{number}{INSIDE}.png")
+        self.torn = self.root / f"torn{EVIL}"
+        shutil.copytree(self.images, self.torn)
+        shutil.rmtree(self.torn / "val" / f"b{INSIDE}")
+        self.data = f"folder:{self.images}"
+        self.run = self.root / f"run{EVIL}"
+
+    def train(self, *more: object) -> list[object]:
+        return [
+            "train",
+            self.spec,
+            "--data",
+            self.data,
+            "--recipe",
+            "quick",
+            "--backend",
+            "eager",
+            *more,
+        ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _uncompiled() -> Iterator[None]:
+    """Compiling kernels takes longer than all of this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("danetc.runtime.compiled.COMPILE", False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("evil"))
+    assert main([str(part) for part in world.train("-o", world.run)]) == 0
+    yield world
+    shutil.rmtree(world.root)
+
+
+HOPELESS = [["summary", "a\udcff"], ["summary", f"a\n{FORGED}"]]
+Lines = Callable[[World], list[list[object]]]
+LINES: dict[str, Lines] = {
+    "check": lambda w: [["check", w.spec], ["check", w.wrong], ["check", "--json", w.wrong]],
+    "fmt": lambda w: [["fmt", "--check", "--diff", w.spec], ["fmt", w.spec], ["fmt", w.wrong]],
+    "explain": lambda w: [["explain", EVIL]],
+    "summary": lambda w: [["summary", w.spec], ["summary", "--json", w.spec, "-n", EVIL]],
+    "build": lambda w: [["build", w.spec, "-o", w.root / "built"], ["build", w.spec, "--init", w.spec]],
+    "draw": lambda w: [["draw", w.spec, "-o", w.root / f"{EVIL}.svg"]],
+    "prove": lambda w: [["prove", w.spec], ["prove", w.spec, "--set", f"steps={EVIL}"]],
+    "equiv": lambda w: [["equiv", w.spec, w.spec], ["equiv", w.spec, "danet_c_small", "--json"]],
+    "train": lambda w: [w.train("-o", w.run), w.train("--data", EVIL), w.train("--data", f"folder:{w.torn}"), w.train("--dry-run", "--json")],
+    "eval": lambda w: [["eval", w.run], ["eval", w.run, "--checkpoint", EVIL]],
+    "export": lambda w: [["export", w.run, "-o", w.root / f"{EVIL}.pth"], ["export", EVIL, "-o", "x.pth"]],
+    "compare": lambda w: [["compare", w.spec, w.wrong, "--data", EVIL, "-o", w.root / "grid"]],
+    "measure": lambda w: [["measure", w.run, w.run, "--data", w.data, "--only", "firing-rate", "-o", w.run]],
+    "report": lambda w: [["report", w.run, "-o", w.root / f"{EVIL}.html"], ["report", w.spec]],
+    "bench": lambda w: [["bench", w.spec, "--plot", w.root / f"{EVIL}.pdf"], ["bench", w.wrong]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_lets_a_name_through(
+    name: str, world: World, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.root)
+    for line in [*LINES[name](world), [name, f"--{EVIL}"], [name, f"{EVIL}"], *HOPELESS]:
+        status = main([str(part) for part in line])
+        out, err = capfd.readouterr()
+        assert "internal error" not in err, err
+        assert status in (0, 1, 2)
+        assert_harmless(err)
+        assert_harmless(out)
+        if "--json" in line and out:
+            json.loads(out)
+
+
+def test_no_file_lets_a_name_through(world: World) -> None:
+    """After all the commands: whatever text they wrote."""
+    for folder, _, names in os.walk(world.root):
+        for name in names:
+            path = Path(folder) / name
+            binary = path.suffix in (".safetensors", ".png", ".pth") or "tfevents" in name
+            if not binary and path != world.wrong:
+                assert_harmless(path.read_bytes().decode("utf-8"))
