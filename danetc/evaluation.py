@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,25 +18,21 @@ from danetc.compiler.stepwise import why_not_stepwise
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
 from danetc.exporting import set_weights
-from danetc.measuring.data import (
-    Subject,
-    evaluate_items,
-    item_of,
-    last_phase,
-    open_set,
-    training_record,
-)
-from danetc.model_directory import SPEC, SUMMARY
-from danetc.runtime.augment import ImageTransform
-from danetc.runtime.data import Batches, DataError, DataSet
-from danetc.runtime.model import Model
+from danetc.measuring.data import open_set
+from danetc.model_directory import SPEC
+from danetc.runtime.data import DataError, Prepared, Split
+from danetc.runtime.model import Model, to_channels_last
+from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.losses import Loss, chosen_output, make_loss, over_time
+from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.runtime.training.losses import chosen_output, make_loss, over_time
+from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
-from danetc.runtime.training.totals import Totals
+from danetc.runtime.training.totals import Totals, added_up
+from danetc.trained import Trained, evaluation_in
+from danetc.training.directory import CHECKPOINTS, checkpoint_in
 
 PER_STEP = ("tebn",)
-PRECISIONS = {"float32": None, "mixed": torch.float16, "bf16": torch.bfloat16}
 Tick = Callable[[int], None]
 
 
@@ -56,84 +52,70 @@ class Figures:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A directory whose weights are evaluated, and how its training was evaluated."""
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person asks of an evaluation. None is "as in the training"."""
 
-    path: Path
-    record: Mapping[str, Any] | None
-    evaluate: tuple[Item, ...]
-    loss: Item | None
-    batch: int
-    precision: str
-    train_output: str | None
-    own_data: str | None
-    subset: Mapping[str, Any] | None  # the classes that the training has drawn
-
-
-def open_trained(directory: str) -> Trained:
-    """What a directory of ``danetc train`` or ``danetc build`` says of itself. Raises UserError."""
-    path = Path(directory)
-    if not (path / SUMMARY).is_file():
-        what = "is no directory of a trained network" if path.exists() else "is not there"
-        raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
-    record = training_record(path)
-    try:
-        settings: Mapping[str, Any] = (record or {}).get("settings", {})
-        phase = last_phase(record or {})
-        data = (record or {}).get("facts", {}).get("data", {})
-        return Trained(
-            path,
-            record,
-            evaluate_items(directory, record),
-            item_of(phase["loss"]) if "loss" in phase else None,
-            int(phase.get("batch", 64)),
-            str(phase.get("precision", "float32")),
-            settings.get("train_output"),
-            data.get("text"),
-            data.get("subset"),
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"the record of the training in {directory} is damaged: {error}") from error
+    data: str
+    classes: int | None = None
+    subset_seed: int = 0
+    split: Split = "test"
+    evaluate: Sequence[Item] | None = None
+    batch: int | None = None
+    workers: int = 0
+    checkpoint: str | None = None
+    train_output: str | None = None
+    backend: str | None = None
+    precision: str | None = None
+    seed: int | None = None
 
 
 class Evaluator:
     """Evaluates one directory on one data set.
 
-    Images are prepared, and the loss is taken, as the training in the directory did; where there
-    was none, the loss is the cross entropy. Raises UserError and SpecError.
+    Everything is as in the tests of the training in the directory, so that its figures come out
+    again to the last digit, unless ``asked`` says otherwise: ``unlike`` lists what is not. Raises
+    UserError and SpecError.
     """
 
-    def __init__(
-        self,
-        trained: Trained,
-        data: str,
-        *,
-        classes: int | None = None,
-        subset_seed: int = 0,
-        split: str = "test",
-        batch: int | None = None,
-        workers: int = 0,
-        checkpoint: str | None = None,
-        train_output: str | None = None,
-        backend: str = "eager",
-        precision: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.trained = trained
-        self._text, self._classes, self._subset_seed = data, classes, subset_seed
-        self._split, self._workers = split, workers
-        self.batch = batch or trained.batch
-        self._backend, self._seed = backend, seed
-        self._output = train_output or trained.train_output
-        self.precision = precision or trained.precision
+    def __init__(self, trained: Trained, asked: Asked, backend: str) -> None:
+        self.trained, self._asked = trained, asked
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._loss: Loss = _loss(trained.loss)
+        snapshot = None
+        if asked.checkpoint is not None:
+            snapshot = checkpoint_in(trained.path, asked.checkpoint)
+            place = trained.path / CHECKPOINTS / asked.checkpoint
+            recorded = evaluation_in(snapshot.state.get("tested"), place)
+            self.trained = trained = replace(trained, evaluation=recorded)
+        self.recorded = trained.evaluation
         self.model = load(trained.path, backend=backend, memory="none")
-        if checkpoint is not None:
-            set_weights(self.model, trained.path, checkpoint)
-        self._opened: tuple[DataSet, ImageTransform] | None = None
+        if self.recorded is not None and self.recorded.steps != self.model.signature.steps:
+            self.model = self._built(self.recorded.steps, backend)  # of an earlier phase
+        if snapshot is not None:
+            set_weights(self.model, snapshot, trained.path, asked.checkpoint or "")
+        self.conditions = self._conditions(backend)
+        self._loss = make_loss(self.conditions.loss)
+        if self.conditions.channels_last:
+            to_channels_last(self.model)
+        self._opened: Prepared | None = None
         self.notices: list[str] = []
+
+    def _conditions(self, backend: str) -> Evaluation:
+        """How it is evaluated: as it was in the training, but for what is asked."""
+        asked, before = self._asked, self.recorded
+        now = before or Evaluation(steps=self.model.signature.steps)
+        if asked.batch is not None:
+            now = replace(now, batch=asked.batch, processes=1)
+        if asked.seed is not None:
+            now = replace(now, seed=asked.seed, phase_index=0, epoch=0)
+        return replace(
+            now,
+            backend=backend,
+            precision=asked.precision or now.precision,
+            output=asked.train_output or now.output,
+            device=device_name(self.device),
+            threads=_threads(now.threads),
+        )
 
     @property
     def graph(self) -> Graph:
@@ -143,25 +125,28 @@ class Evaluator:
 
     @property
     def steps(self) -> int:
-        return self.model.signature.steps
+        return self.conditions.steps
+
+    @property
+    def unlike(self) -> list[str]:
+        """What is not as in the training's own test, in words. Empty without a training."""
+        return [] if self.recorded is None else unlike(self.conditions, self.recorded)
 
     def images(self, steps: int | None = None) -> int:
         """How many images the split has."""
-        return len(self._source(self._data(self._at(steps or self.steps))[0]))
+        model = self._at(steps or self.steps)
+        return len(self._data(model).data.split(self._asked.split))
 
     def at(self, steps: int, tick: Tick = lambda images: None) -> Figures:
         """The figures of the network at T = ``steps``, whatever T it was trained with."""
         model = self._at(steps)
-        data, transform = self._data(model)
         choose, _ = self._chosen(model)
-        totals = Totals(self.device)
 
-        def run(images: Tensor, labels: Tensor) -> None:
+        def run(images: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             output = choose(model(images))
-            totals.add(over_time(output), labels, self._loss(output, labels))
+            sums[0].add(over_time(output), labels, self._loss(output, labels))
 
-        skipped, seconds = self._each(model, data, transform, run, tick)
-        totals.skip(skipped)
+        (totals,), seconds = self._each(model, self._data(model), run, 1, tick)
         return _figures(steps, totals, seconds)
 
     def up_to(self, steps: int, tick: Tick = lambda images: None) -> list[Figures]:
@@ -176,23 +161,19 @@ class Evaluator:
             )
         own = any(_is_per_step(node) for node in self.graph.nodes.values())
         model = self.model.to(self.device) if own and steps <= self.steps else self._at(steps)
-        data, transform = self._data(model)
+        images = self._data(model)
         choose, _ = self._chosen(model)
-        sums = [Totals(self.device) for _ in range(steps)]
 
-        def run(images: Tensor, labels: Tensor) -> None:
+        def run(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             states: Any = None
             outputs: list[Tensor] = []
             for t, totals in enumerate(sums):
-                frame = images[t] if data.events else images
-                found, states = model.stream(frame, states)
+                found, states = model.stream(x[t] if images.data.events else x, states)
                 outputs.append(choose(found))
                 so_far = torch.stack(outputs)
                 totals.add(over_time(so_far), labels, self._loss(so_far, labels))
 
-        skipped, seconds = self._each(model, data, transform, run, tick)
-        for totals in sums:
-            totals.skip(skipped)
+        sums, seconds = self._each(model, images, run, steps, tick)
         return [_figures(t, totals, seconds) for t, totals in enumerate(sums, 1)]
 
     # -- what it needs -----------------------------------------------------------------------------
@@ -207,98 +188,143 @@ class Evaluator:
                 f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
                 "has parameters for each step"
             )
+        model = self._built(steps, self.conditions.backend)
+        model.load_state_dict(self.model.state_dict())
+        if self.conditions.channels_last:
+            to_channels_last(model)
+        return model.to(self.device)
+
+    def _built(self, steps: int, backend: str) -> Model:
+        """The network anew, with this T."""
         path = self.trained.path
         if not (path / SPEC).is_file():
             raise UserError(f"{path} is incomplete: there is no {SPEC} in it")
-        graph = compile_spec(path / SPEC, network=self.graph.name, settings={"steps": steps}).graph
-        model = emit_model(graph, 0, self._backend)
-        model.load_state_dict(self.model.state_dict())
-        return model.to(self.device)
+        settings = {"steps": steps}
+        graph = compile_spec(path / SPEC, network=self.graph.name, settings=settings).graph
+        return emit_model(graph, 0, backend)
 
-    def _data(self, model: Model) -> tuple[DataSet, ImageTransform]:
+    def _data(self, model: Model) -> Prepared:
         """The data set; recordings of events anew for each T, into which they may be cut."""
-        if self._opened is not None and not self._opened[0].events:
+        if self._opened is not None and not self._opened.data.events:
             return self._opened
-        trained = self.trained
-        subject = Subject(str(trained.path), model, True, trained.evaluate, ())
-        classes, seed = self._classes, self._subset_seed
-        if classes is None and trained.subset is not None:
-            classes, seed = len(trained.subset["indices"]), int(trained.subset["seed"])
-        opened = open_set(self._text, subject, classes, seed, self._chosen(model)[1])
+        asked = self._asked
+        found = open_set(
+            asked.data,
+            model.signature,
+            self.trained,
+            classes=asked.classes,
+            subset_seed=asked.subset_seed,
+            evaluate=asked.evaluate,
+            output=self._chosen(model)[1],
+            split=asked.split,
+        )
         if self._opened is None:
-            self.notices += opened[0].notices
-            if self._classes is None and trained.subset is not None:
-                self.notices.append(
-                    f"of its classes the {classes} that the training has drawn (subset seed {seed})"
-                )
-        self._opened = opened
-        return opened
+            self.notices += found.data.notices
+            self.conditions = replace(
+                self.conditions, evaluate=found.steps, data=found.data.describe()
+            )
+        self._opened = found
+        return found
 
     def _chosen(self, model: Model) -> tuple[Callable[[Any], Tensor], str]:
+        name = self.conditions.output
         try:
-            choose, _ = chosen_output(model.signature, self._output)
+            choose, _ = chosen_output(model.signature, name)
         except TrainingError as error:
             raise UserError(f"{self.trained.path}: {error}") from error
-        return choose, self._output or next(iter(model.signature.outputs))
-
-    def _source(self, data: DataSet) -> Any:
-        return data.train if self._split == "train" else data.test
+        return choose, name or next(iter(model.signature.outputs))
 
     def _each(
         self,
         model: Model,
-        data: DataSet,
-        transform: ImageTransform,
-        run: Callable[[Tensor, Tensor], None],
+        images: Prepared,
+        run: Callable[[Tensor, Tensor, Sequence[Totals]], None],
+        count: int,
         tick: Tick,
-    ) -> tuple[int, float]:
-        """``run`` on every batch. Gives the images that could not be read, and the seconds."""
-        dtype = PRECISIONS[self.precision]
-        autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-        skipped, began = 0, time.perf_counter()
-        batches = Batches(
-            self._source(data), transform, batch=self.batch, seed=0, workers=self._workers,
-            train=False, pin=self.device.type == "cuda",
-        )  # fmt: skip
+    ) -> tuple[list[Totals], float]:
+        """``run`` on every batch, as each process of the training had them, one process after the
+        other. Gives ``count`` totals, which ``run`` has added to, and the seconds.
+        """
+        began = time.perf_counter()
+        parts: list[list[list[float]]] = [[] for _ in range(count)]
         model.eval()
+        now = self.conditions
+        with (
+            _threaded(now.threads),
+            determinism(self.device, now.deterministic),
+            own_random_state(self.device),
+        ):
+            for rank in range(now.processes):
+                seed_everything(*now.seeds(rank))
+                sums = self._part(model, images, run, count, rank, tick)
+                for part, totals in zip(parts, sums, strict=True):
+                    part.append(totals.as_list())
+        seconds = time.perf_counter() - began
+        return [added_up(part, self.device) for part in parts], seconds
+
+    def _part(
+        self,
+        model: Model,
+        images: Prepared,
+        run: Callable[[Tensor, Tensor, Sequence[Totals]], None],
+        count: int,
+        rank: int,
+        tick: Tick,
+    ) -> list[Totals]:
+        """The totals of one process's images."""
+        asked, now = self._asked, self.conditions
+        sums = [Totals(self.device) for _ in range(count)]
         try:
-            with own_random_state(self.device), torch.inference_mode(), autocast:
-                seed_everything(self._seed)
+            batches = images.batches(
+                split=asked.split, batch=now.batch, rank=rank, world=now.processes,
+                workers=asked.workers, pin=self.device.type == "cuda",
+            )  # fmt: skip
+            try:
                 for batch in batches.epoch(0):
-                    images = batch.images.transpose(0, 1) if data.events else batch.images
-                    run(images.to(self.device), batch.labels.to(self.device))
-                    skipped += batch.skipped
+                    x = batch.images.to(self.device)
+                    x = x.transpose(0, 1) if images.data.events else x
+                    with torch.inference_mode(), autocast(now.precision, self.device):
+                        run(x, batch.labels.to(self.device), sums)
+                    for totals in sums:
+                        totals.skip(batch.skipped)
                     tick(len(batch) + batch.skipped)
+            finally:
+                batches.close()
         except DataError as error:
-            raise UserError(f"{data.name}: {error}") from error
-        finally:
-            batches.close()
-        return skipped, time.perf_counter() - began
+            raise UserError(f"{images.data.name}: {error}") from error
+        return sums
+
+
+def _threads(recorded: int | None) -> int:
+    """Those of the training, by which sums may round, where there are cores for them and nobody has
+    said another number.
+    """
+    own = torch.get_num_threads()
+    if recorded is None or "OMP_NUM_THREADS" in os.environ or recorded > (os.cpu_count() or 1):
+        return own
+    return recorded
+
+
+@contextmanager
+def _threaded(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _is_per_step(node: Node) -> bool:
     return node.op in PER_STEP or bool(node.attrs.get("per_step"))
 
 
-def _loss(item: Item | None) -> Loss:
-    return make_loss(item or Item("cross_entropy", (("label_smoothing", 0.0),)))
-
-
 def _figures(steps: int, totals: Totals, seconds: float) -> Figures:
-    totals.read()
     if not totals.images:
         raise UserError("none of the images can be read")
     return Figures(
         steps, totals.images, totals.loss, totals.top1, totals.top5, totals.skipped, seconds
     )
-
-
-def trials_in(directory: str) -> list[str]:
-    """The directories of the trials in one; itself where it holds a single run."""
-    from danetc.training.directory import TRIALS, read_json
-
-    path = Path(directory)
-    record = read_json(path / TRIALS) if (path / TRIALS).is_file() else None
-    if record is None:
-        return [directory]
-    return [str(path / trial["directory"]) for trial in record["trials"]]

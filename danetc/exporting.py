@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from danetc.api import load
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
+from danetc.model_directory import TRIALS
 from danetc.text import replace_bytes
-from danetc.training.directory import TRIALS, weights_in
+from danetc.training.directory import checkpoint_in, weights_of
 
 if TYPE_CHECKING:
     from danetc.runtime.model import Model
+    from danetc.runtime.training.checkpoints import Snapshot
 
 Names = Literal["danetc", "torchvision", "spikingjelly"]
 NAMES: tuple[Names, ...] = ("danetc", "torchvision", "spikingjelly")
@@ -71,7 +73,7 @@ def export(
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
     model = load(directory, memory="none").eval()
     if checkpoint is not None:
-        set_weights(model, Path(directory), checkpoint)
+        set_weights(model, checkpoint_in(Path(directory), checkpoint), directory, checkpoint)
     graph = model.topology
     assert isinstance(graph, Graph)
     counterpart: str | None = None
@@ -90,13 +92,13 @@ def export(
     )
 
 
-def set_weights(model: Model, path: Path, checkpoint: str) -> None:
+def set_weights(model: Model, found: Snapshot, directory: str | Path, checkpoint: str) -> None:
     """Give a run's model the weights of one of its checkpoints. Raises UserError."""
     try:
-        model.load_state_dict(dict(weights_in(path, checkpoint)))
+        model.load_state_dict(dict(weights_of(found)))
     except RuntimeError as error:
         raise UserError(
-            f"the checkpoint `{checkpoint}` in {path} is of another network than its last phase's: "
+            f"the checkpoint `{checkpoint}` in {directory} is of another network than its last phase's: "
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
 

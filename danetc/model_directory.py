@@ -35,7 +35,7 @@ FORMAT = 1
 
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
-RUN, LOCK = "run.json", ".lock"
+RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
 GRID = "grid.json"
 """The cells of the last `danetc compare` in a folder, and what became of their runs."""
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, "__pycache__"}

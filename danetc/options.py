@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from danetc.dsl.recipe_values import Item
 
 Setting: TypeAlias = int | float | bool | str
 """The value of a setting. A ``str`` is the text of an expression, such as ``LIF(tau = 4.0)``."""
@@ -68,9 +71,10 @@ seed_option = click.option(
     show_default=True,
     help="The seed of all random numbers.",
 )
+BACKENDS = ("eager", "fused", "spikingjelly")
 backend_option = click.option(
     "--backend",
-    type=click.Choice(["eager", "fused", "spikingjelly"]),
+    type=click.Choice(BACKENDS),
     help="What runs the network.  [default: fused where its kernels can be compiled, else eager]",
 )
 
@@ -94,6 +98,26 @@ memory_option = click.option(
     callback=_memory,
     help="What the backward pass finds kept. `recompute` runs blocks again instead; a SIZE, as in "
     "8GB or 512MB, takes the cheaper one whose predicted peak fits.",
+)
+
+
+def _steps(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[Item, ...] | None:
+    if text is None:
+        return None
+    from danetc.dsl.recipe_text import read_setting
+
+    found: tuple[Item, ...] = read_setting("evaluate", text, "--evaluate")
+    return found
+
+
+evaluate_option = click.option(
+    "--evaluate",
+    metavar="STEPS",
+    callback=_steps,
+    help="What is done to images, as a recipe's `evaluate` says it: 'resize(256) -> "
+    "center_crop(224)', or none.  [default: the training's]",
 )
 checkpoint_option = click.option(
     "--checkpoint",

@@ -16,14 +16,16 @@ OverrideValue = str | int | float | bool
 _OPENING = "rule a ="  # makes a program of an expression
 
 
-def override_source(path: str, value: OverrideValue) -> SourceFile:
-    """The setting as a text that diagnostics can point into."""
-    return SourceFile("--set", f"{path} = {_text(value)}")
+def override_source(path: str, value: OverrideValue, name: str = "--set") -> SourceFile:
+    """The setting as a text that diagnostics can point into; ``name`` is where it was given."""
+    return SourceFile(name, f"{path} = {_text(value)}")
 
 
-def parse_override(path: str, value: OverrideValue, reporter: Reporter) -> Expr | None:
+def parse_override(
+    path: str, value: OverrideValue, reporter: Reporter, name: str = "--set"
+) -> Expr | None:
     """The value of a setting from outside the file; None where it is no expression (reported)."""
-    source = override_source(path, value)
+    source = override_source(path, value, name)
     text = _text(value)
     shift = len(source.text) - len(text) - len(_OPENING)
     inner = Reporter()

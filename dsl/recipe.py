@@ -18,6 +18,7 @@ from danetc.dsl.modules import Module
 from danetc.dsl.overrides import OverrideValue
 from danetc.dsl.recipe_layers import Entry, Layer, find, layers, overridden, phase_places
 from danetc.dsl.recipe_schema import SETTINGS
+from danetc.dsl.recipe_text import plain
 from danetc.dsl.recipe_values import Item, Reported, Scope, Value
 from danetc.dsl.source import Span
 from danetc.dsl.syntax import Declaration, Expr, Name, walk
@@ -89,7 +90,7 @@ class Recipe:
         whole = {key: getattr(self, key) for key in _keys("recipe")}
         phases = [
             {"name": phase.name}
-            | {key: _plain(getattr(phase, key)) for key in _keys("phase", "phase only")}
+            | {key: plain(getattr(phase, key)) for key in _keys("phase", "phase only")}
             for phase in self.phases
         ]
         origins = {key: str(origin) for key, origin in self.origins}
@@ -100,12 +101,6 @@ class Recipe:
 
 def _keys(*scopes: str) -> list[str]:
     return [key for key, row in SETTINGS.items() if row.scope in scopes]
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Item):
-        return {"name": value.name, **{key: _plain(item) for key, item in value.arguments}}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def resolve_recipe(

@@ -231,3 +231,10 @@ class _Step(torch.fx.Interpreter):
             module.rank,
         )
         return y
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Lay the weights of convolutions so; their outputs, and what comes of them, follow."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,17 +14,18 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
-    backend_option,
+    BACKENDS,
     checkpoint_option,
     classes_option,
+    evaluate_option,
     json_option,
-    seed_option,
     subset_seed_option,
 )
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.evaluation import Evaluator, Figures, Tick
+    from danetc.trained import Trained
 
 
 def _steps(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -59,8 +61,12 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     is_flag=True,
     help="The accuracy at every T up to the largest, from one run, where the head permits it.",
 )
+@evaluate_option
 @click.option(
-    "--batch", type=click.IntRange(1), metavar="N", help="Images at once.  [default: the recipe's]"
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Images at once.  [default: the training's]",
 )
 @click.option(
     "--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
@@ -72,13 +78,21 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     help="The output to evaluate, where the network has several.  [default: the one trained]",
 )
 @checkpoint_option
-@backend_option
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="What runs the network.  [default: the training's]",
+)
 @click.option(
     "--precision",
     type=click.Choice(["float32", "mixed", "bf16"]),
-    help="Of the arithmetic.  [default: the recipe's]",
+    help="Of the arithmetic.  [default: the training's]",
 )
-@seed_option
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Of what a network draws, such as random spikes.  [default: the training's]",
+)
 @click.option(
     "-o",
     "--output",
@@ -99,35 +113,39 @@ def command(
 ) -> None:
     """Evaluate the weights in a directory on a data set.
 
-    DIR is a directory of `train`; of trials the mean and the deviation are told too. Images are
-    prepared and the loss is taken as in the training. With --steps the network is run at other
-    numbers of time steps than its own; with --over-time the mean output of the first T steps is
-    taken for each T.
+    DIR is a directory of `train`; of trials the mean and the deviation are told too. Everything is
+    as in the tests of the training, whose last test accuracy comes out again: the data, how images
+    are prepared, the loss, backend, precision, batch and seed. What you choose in another way is
+    printed. With --steps the network is run at other numbers of time steps than its own; with
+    --over-time the mean output of the first T steps is taken for each T.
     """
-    from danetc.evaluation import Evaluator, open_trained, trials_in
-    from danetc.plots import check_plot
-    from danetc.training.plan import default_backend
+    from danetc.trained import open_trained, trials_in
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None:
+        from danetc.plots import check_plot
+
         check_plot(output)
         if not over_time and len(steps) < 2:
             raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
-    places = trials_in(directory)
-    opened = [open_trained(place) for place in places]
-    chosen = backend or default_backend(_note)
+    opened = [open_trained(place) for place in trials_in(directory)]
+    texts = [data or _own_data(trained) for trained in opened]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
+    from danetc.evaluation import Asked, Evaluator
+    from danetc.training.plan import default_backend
+
     results: list[dict[str, Any]] = []
-    for trained in opened:
-        text = data or trained.own_data
-        if text is None:
-            raise UserError(
-                f"{trained.path} does not say what it was trained on; name it with --data"
-            )
-        if trained.record is None:
+    conditions: list[str] = []
+    for trained, text in zip(opened, texts, strict=True):
+        if trained.evaluation is None:
             _note(f"{trained.path} holds no training: its weights are taken as they are")
-        each = Evaluator(trained, text, backend=chosen, **how)
+        own = None if trained.evaluation is None else trained.evaluation.backend
+        each = Evaluator(trained, Asked(data=text, **how), backend or own or default_backend(_note))
         figures, line = _evaluate(each, steps, over_time)
         for notice in each.notices:
             _note(notice)
+        conditions += _conditions(each)
         results.append(
             {
                 "directory": str(trained.path),
@@ -135,7 +153,8 @@ def command(
                 "network": each.graph.name,
                 "trained_steps": each.steps,
                 "checkpoint": how["checkpoint"],
-                "precision": each.precision,
+                "conditions": each.conditions.as_dict(),
+                "unlike_training": each.unlike,
                 "results": [item.as_dict() for item in figures],
                 "over_time": [item.as_dict() for item in line],
             }
@@ -143,10 +162,31 @@ def command(
     if output is not None:
         _plot(output, results)
     if as_json:
-        shared = {"split": how["split"], "backend": chosen}
-        echo(json_text({**shared, "evaluated": results}))
+        echo(json_text({"split": how["split"], "evaluated": results}))
         return
-    _print(results, how["split"])
+    _print(results, how["split"], conditions)
+
+
+def _own_data(trained: Trained) -> str:
+    """The data set of the training, where it still is. Raises UserError."""
+    if trained.data is None:
+        raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
+    return trained.data
+
+
+def _conditions(each: Evaluator) -> list[str]:
+    """How it was evaluated, in lines."""
+    from danetc.runtime.training.evaluation import in_words
+
+    lines = [in_words(each.conditions)]
+    if each.recorded is not None:
+        unlike = "; ".join(each.unlike)
+        lines.append(
+            f"unlike the tests of the training: {unlike}"
+            if unlike
+            else "as in the tests of the training"
+        )
+    return lines
 
 
 def _evaluate(
@@ -193,12 +233,14 @@ def _bar(each: Evaluator, label: str, steps: int) -> Iterator[Tick]:
         yield lambda images: progress.advance(task, images)
 
 
-def _print(results: Sequence[dict[str, Any]], split: str) -> None:
+def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[str]) -> None:
     from danetc.report import print_table
 
     first = results[0]
     count = max(item["images"] for item in first["results"] + first["over_time"])
     echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
+    for line in dict.fromkeys(conditions):
+        echo(line)
     for key, told in (
         ("results", ""),
         ("over_time", "the mean output of the first T steps of one run"),

@@ -12,6 +12,7 @@ from danetc.errors import UserError
 from danetc.options import (
     Setting,
     classes_option,
+    evaluate_option,
     form_option,
     network_option,
     seed_option,
@@ -21,7 +22,9 @@ from danetc.options import (
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
+    from danetc.dsl.recipe_values import Item
     from danetc.measuring.data import Subject
+    from danetc.runtime.data import Prepared, Split
     from danetc.runtime.measure import Measures, Options
     from danetc.runtime.measure.plots import Entry
 
@@ -50,6 +53,7 @@ def _measures(
     show_default=True,
     help="Which images; never augmented.",
 )
+@evaluate_option
 @click.option(
     "--only",
     callback=_measures,
@@ -119,7 +123,8 @@ def command(
     data: str,
     batches: int,
     batch: int,
-    split: str,
+    split: Split,
+    evaluate: tuple[Item, ...] | None,
     only: tuple[str, ...],
     statistics: str | None,
     time: str,
@@ -148,7 +153,8 @@ def command(
     energy of an image. Everything is measured on the eager backend, whatever the network was
     trained on; hooks change no number.
     """
-    from danetc.measuring.data import open_subject
+    from danetc.dsl.recipe_text import write_setting
+    from danetc.measuring.data import open_set, open_subject, unlike_training
     from danetc.measuring.report import WHOLE, facts, overall, print_measures
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
@@ -182,16 +188,31 @@ def command(
             if batch < 2:
                 raise UserError("norms need more than one image for statistics of the batch")
             _note(f"{label}: norms go by the statistics of each batch")
-        options = Options(chosen, time, layers, energy, seed)  # type: ignore[arg-type]
-        entry = _measure(
-            label, subject, data, classes, subset_seed, split, batch, batches, only, options
+        options = Options(chosen, time, layers, energy, seed, subject.output)  # type: ignore[arg-type]
+        images = open_set(
+            data,
+            subject.model.signature,
+            subject.trained,
+            classes=classes,
+            subset_seed=subset_seed,
+            evaluate=evaluate,
+            output=subject.output,
+            split=split,
         )
+        unlike = unlike_training(images, subject)
+        for notice in images.data.notices:
+            _note(f"{label}: {notice}")
+        if unlike:
+            _note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
+        entry = _measure(label, subject, images, split, batch, batches, only, options)
         entries.append(entry)
         records.append(
             {
                 "label": label,
                 "source": subject.source,
-                "trained": subject.trained,
+                "trained": subject.is_trained,
+                "evaluate": write_setting("evaluate", images.steps),
+                "unlike_training": unlike,
                 **facts(entry),
                 **entry.measures.as_dict(),
             }
@@ -223,10 +244,8 @@ def command(
 def _measure(
     label: str,
     subject: Subject,
-    data: str,
-    classes: int | None,
-    subset_seed: int,
-    split: str,
+    images: Prepared,
+    split: Split,
     batch: int,
     batches: int,
     only: tuple[str, ...],
@@ -238,16 +257,13 @@ def _measure(
 
     from danetc.compiler.graph import Graph
     from danetc.console import VisibleConsole
-    from danetc.measuring.data import batches_of, open_set
+    from danetc.measuring.data import batches_of
     from danetc.measuring.measure import layout_of, measure
     from danetc.runtime.measure.plots import Entry
 
-    images, transform = open_set(data, subject, classes, subset_seed)
-    for notice in images.notices:
-        _note(notice)
     if torch.cuda.is_available():
         subject.model.to("cuda")
-    available = len(images.train if split == "train" else images.test)
+    available = len(images.data.split(split))
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -260,7 +276,7 @@ def _measure(
         task = progress.add_task(label, total=min(batch * batches, available))
         measures = measure(
             subject.model,
-            batches_of(images, transform, split=split, batch=batch, count=batches),
+            batches_of(images, split=split, batch=batch, count=batches),
             only=only,
             options=options,
             tick=lambda count: progress.advance(task, count),

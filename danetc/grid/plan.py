@@ -13,7 +13,7 @@ from danetc.grid.cells import Cell, raise_failures
 from danetc.measuring.measure import layout_of
 from danetc.model_directory import RUN, TRAINING
 from danetc.runtime.augment import image_transform
-from danetc.runtime.data import DataSet, check_fit, open_data
+from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
@@ -180,7 +180,7 @@ def _check_model(plan: Plan) -> None:
             plan.data,
             model.signature,
             augment=image_transform(phase.augment, events=plan.data.events),
-            evaluate=image_transform(phase.evaluate, events=plan.data.events),
+            evaluate=prepared(plan.data, phase.evaluate).transform,
             classes=classes,
             steps=phase.steps,
         )

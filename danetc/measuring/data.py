@@ -1,40 +1,51 @@
-"""What ``danetc measure`` measures on: the model of a run or a file, and batches of a data set."""
+"""On what a network is tested or measured: its model, and a data set prepared as for its training."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.api import compile_spec, emit_model, load
-from danetc.dsl.recipe_schema import ITEMS
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
 from danetc.options import Setting
-from danetc.runtime.augment import ImageTransform, image_transform
-from danetc.runtime.data import Batches, DataError, DataSet, check_fit, open_data, with_channels
-from danetc.runtime.model import Model
+from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
+from danetc.runtime.model import Model, Signature
 from danetc.runtime.seeds import epoch_order
+from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.trained import Trained, open_trained
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Statistics = Literal["running", "batch"]
-_RECORDS = "run.json", "training.json"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure. ``evaluate`` are the steps of its recipe for test images, ``notices``
-    what to tell of it."""
+    """A network to measure. ``trained`` is what its directory says of it, None for a spec;
+    ``notices`` what to tell of it."""
 
     source: str
     model: Model
-    trained: bool
-    evaluate: tuple[Item, ...]
+    trained: Trained | None
     notices: tuple[str, ...]
+
+    @property
+    def is_trained(self) -> bool:
+        return self.evaluation is not None
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        return None if self.trained is None else self.trained.evaluation
+
+    @property
+    def output(self) -> str:
+        """The output that is trained, or the first."""
+        named = None if self.evaluation is None else self.evaluation.output
+        return named or next(iter(self.model.signature.outputs))
 
     @property
     def statistics(self) -> Statistics:
@@ -57,88 +68,76 @@ def open_subject(
     if not Path(source).is_dir():
         graph = compile_spec(source, network=network, settings=settings).graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
-        return Subject(source, emit_model(graph, seed, "eager"), False, (), (notice,))
+        return Subject(source, emit_model(graph, seed, "eager"), None, (notice,))
     if settings or network is not None:
         raise UserError(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
             "for spec files"
         )
     model = load(source, backend="eager", memory="none")
-    record = training_record(Path(source))
+    trained = open_trained(source)
     notices: tuple[str, ...] = ()
-    if record is None:
+    if trained.evaluation is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)
-    return Subject(source, model, record is not None, evaluate_items(source, record), notices)
-
-
-def training_record(directory: Path) -> Mapping[str, Any] | None:
-    """What a training wrote of its settings."""
-    for name in _RECORDS:
-        path = directory / name
-        if path.is_file():
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, UnicodeDecodeError) as error:
-                raise UserError(f"{path} is damaged: {error}") from error
-            return record if isinstance(record, dict) else {}
-    return None
-
-
-def evaluate_items(source: str, record: Mapping[str, Any] | None) -> tuple[Item, ...]:
-    """The steps for test images of the recipe's last phase."""
-    if record is None:
-        return ()
-    items = []
-    for step in last_phase(record).get("evaluate", ()):
-        if step.get("name") not in ITEMS["evaluate"]:
-            raise UserError(f"{source} was trained with a step that is not known: {step}")
-        items.append(item_of(step))
-    return tuple(items)
-
-
-def last_phase(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of the recipe's last phase, in the record of a training. Empty without any."""
-    recipe = record.get("settings", record).get("recipe", {})
-    phases = recipe.get("phases", {})
-    found = list(phases.values() if isinstance(phases, dict) else phases)
-    return found[-1] if found else {}
-
-
-def item_of(record: Mapping[str, Any]) -> Item:
-    """An optimizer, a loss or a step, from its JSON data."""
-    given = ((key, value) for key, value in record.items() if key != "name")
-    return Item(
-        record["name"],
-        tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in given),
-    )
+    return Subject(source, model, trained, notices)
 
 
 def open_set(
-    text: str, subject: Subject, classes: int | None, subset_seed: int, output: str | None = None
-) -> tuple[DataSet, ImageTransform]:
-    """The data set for a subject, and what is done to its images. Raises UserError.
+    text: str,
+    signature: Signature,
+    trained: Trained | None,
+    *,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    evaluate: Sequence[Item] | None = None,
+    output: str | None = None,
+    split: Split = "test",
+) -> Prepared:
+    """A data set for a network, its images prepared as in the tests of its training.
 
-    ``output`` is the one whose classes are the data set's, where the network has several.
+    ``evaluate`` are other steps in place of those. Where neither says any, images are taken as they
+    are, or brought to the network's size where they are of all sizes; a notice says so. Without
+    ``classes`` those are drawn that the training has drawn. ``output`` is the one whose classes are
+    the data set's, where the network has several. Raises UserError.
     """
-    signature = subject.model.signature
-    steps = subject.evaluate
+    tested = None if trained is None else trained.evaluation
+    notices: list[str] = []
+    if classes is None and trained is not None and trained.subset is not None:
+        classes, subset_seed = trained.subset
+        notices.append(
+            f"of its classes the {classes} that the training has drawn (subset seed {subset_seed})"
+        )
+    steps = evaluate if evaluate is not None or tested is None else tested.evaluate
     try:
-        data = open_data(text, classes=classes, subset_seed=subset_seed, frames=signature.steps)
-        data = with_channels(data, signature.input[0])
-        if not steps and data.shape is None:
-            steps, told = _usual(signature.input[-1])
-            data = replace(data, notices=(*data.notices, told))
-        transform = image_transform(steps, events=data.events)
+        data = open_data(
+            text,
+            classes=classes,
+            subset_seed=subset_seed,
+            on_unreadable=_policy(tested),
+            frames=signature.steps,
+            channels=signature.input[0],
+        )
+        if steps is None:
+            steps, told = _usual(signature.input[-1]) if data.shape is None else ((), None)
+            notices += [] if told is None else [told]
+        found = prepared(replace(data, notices=(*data.notices, *notices)), steps)
         check_fit(
             data,
             signature,
-            augment=transform,
-            evaluate=transform,
+            evaluate=found.transform,
+            split=split,
             classes=signature.outputs[output or next(iter(signature.outputs))][-1],
         )
     except DataError as error:
-        raise UserError(f"{subject.source}: {error}") from error
-    return data, transform
+        raise UserError(
+            f"{text}: {error}" if trained is None else f"{trained.path}: {error}"
+        ) from error
+    return found
+
+
+def _policy(tested: Evaluation | None) -> Policy:
+    data: Mapping[str, Any] = {} if tested is None else tested.data or {}
+    return "skip" if data.get("on_unreadable") == "skip" else "stop"
 
 
 def _usual(size: int) -> tuple[tuple[Item, ...], str]:
@@ -151,20 +150,37 @@ def _usual(size: int) -> tuple[tuple[Item, ...], str]:
     )
 
 
+def unlike_training(images: Prepared, subject: Subject) -> list[str]:
+    """What of a subject's measuring is not as in the tests of its training, in words.
+
+    Measures are taken in float32 by the eager backend, in batches of their own.
+    """
+    tested = subject.evaluation
+    if tested is None:
+        return []
+    now = replace(
+        tested,
+        evaluate=images.steps,
+        backend="eager",
+        precision="float32",
+        data=images.data.describe(),
+    )
+    return unlike(now, tested)
+
+
 def batches_of(
-    data: DataSet, transform: ImageTransform, *, split: str, batch: int, count: int
+    images: Prepared, *, split: Split, batch: int, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first ``count`` batches of a split, in its order: images (frames T first) and labels.
+    """The first ``count`` batches of a split: images (frames T first) and labels.
 
     Samples are taken in an order that mixes the classes, the same in every run. Raises UserError.
     """
-    source = data.train if split == "train" else data.test
-    order = epoch_order(len(source), 0, 0)
-    source = source.select(order, source.labels[order])
+    data = images.data
+    order = epoch_order(len(data.split(split)), 0, 0)
     try:
-        made = Batches(source, transform, batch=batch, seed=0, train=False)
+        made = images.batches(split=split, batch=batch, order=order)
         for _, each in zip(range(count), made.epoch(0), strict=False):
-            images = each.images.transpose(0, 1) if data.events else each.images
-            yield images.contiguous(), each.labels
+            x = each.images.transpose(0, 1) if data.events else each.images
+            yield x.contiguous(), each.labels
     except DataError as error:
         raise UserError(f"{data.name}: {error}") from error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 from danetc.model_directory import RUN, WEIGHTS
 from danetc.output import echo, json_text
 from danetc.report_page.runs import MEASURES, MEASURES_FORMAT, Run, with_measures
 from danetc.text import replace_text
 
-BATCH, BATCHES, SPLIT = 64, 4, "test"  # as `danetc measure` without options
+BATCH, BATCHES = 64, 4  # as `danetc measure` without options
+SPLIT: Literal["test"] = "test"
 
 
 def measured(run: Run, data: str) -> Run:
@@ -22,28 +24,35 @@ def measured(run: Run, data: str) -> Run:
 
     from danetc import __version__
     from danetc.console import VisibleConsole
-    from danetc.measuring.data import batches_of, open_set, open_subject
+    from danetc.dsl.recipe_text import write_setting
+    from danetc.measuring.data import batches_of, open_set, open_subject, unlike_training
     from danetc.measuring.measure import measure
     from danetc.runtime.measure import Options
 
     subject = open_subject(str(run.path), None, {}, 0)
-    images, transform = open_set(data, subject, None, 0)
-    for notice in (*subject.notices, *images.notices):
-        echo(f"note: {notice}", err=True)
-    options = Options(subject.statistics, "sum", "main", seed=0)
+    images = open_set(data, subject.model.signature, subject.trained, output=subject.output)
+    unlike = unlike_training(images, subject)
+    for notice in (*subject.notices, *images.data.notices):
+        echo(f"note: {run.label}: {notice}", err=True)
+    if unlike:
+        told = "; ".join(unlike)
+        echo(f"note: {run.label}: unlike the tests of the training: {told}", err=True)
+    options = Options(subject.statistics, "sum", "main", seed=0, output=subject.output)
     console = VisibleConsole(sys.stderr)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(run.label, total=min(BATCH * BATCHES, len(images.test)))
+        task = progress.add_task(run.label, total=min(BATCH * BATCHES, len(images.data.test)))
         found = measure(
             subject.model,
-            batches_of(images, transform, split=SPLIT, batch=BATCH, count=BATCHES),
+            batches_of(images, split=SPLIT, batch=BATCH, count=BATCHES),
             options=options,
             tick=lambda count: progress.advance(task, count),
         )
     entry = {
         "label": run.label,
         "source": subject.source,
-        "trained": subject.trained,
+        "trained": subject.is_trained,
+        "evaluate": write_setting("evaluate", images.steps),
+        "unlike_training": unlike,
         **found.as_dict(),
     }
     record = {

@@ -29,6 +29,7 @@ from danetc.model_directory import (
     LOCK,
     RUN,
     TRAINING,
+    TRIALS,
     WEIGHTS,
     model_files,
     refuse_unless_replaceable,
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from danetc.api import Compiled
+    from danetc.runtime.training.checkpoints import Snapshot
     from danetc.training.plan import Note
 
 FORMAT = 1
-TRIALS, CHECKPOINTS = "trials.json", "checkpoints"
+CHECKPOINTS = "checkpoints"
 MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
 """Facts of run.json that may not be the same where a run goes on."""
 
@@ -105,11 +107,8 @@ class RunDirectory:
         return read_json(self.path / TRAINING)
 
 
-def weights_in(path: Path, checkpoint: str) -> Mapping[str, Tensor]:
-    """The weights to use of a run's checkpoint: their running mean, where it has one.
-
-    Raises UserError.
-    """
+def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
+    """A run's checkpoint by its name. Raises UserError."""
     from danetc.runtime.training.checkpoints import read_checkpoint
     from danetc.runtime.training.errors import CheckpointError
 
@@ -119,10 +118,14 @@ def weights_in(path: Path, checkpoint: str) -> Mapping[str, Tensor]:
         listed = f"there are {', '.join(there)}" if there else "there are none"
         raise UserError(f"{path} has no checkpoint `{checkpoint}`; {listed}")
     try:
-        tensors = read_checkpoint(folder / checkpoint).tensors
+        return read_checkpoint(folder / checkpoint)
     except CheckpointError as error:
         raise UserError(str(error)) from error
-    return tensors.get("ema") or tensors["model"]
+
+
+def weights_of(snapshot: Snapshot) -> Mapping[str, Tensor]:
+    """The weights to use of a checkpoint: their running mean, where it has one."""
+    return snapshot.tensors.get("ema") or snapshot.tensors["model"]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
 from danetc.errors import UserError
 from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.options import Setting
-from danetc.runtime.data import DataSet, Policy, open_data, with_channels
+from danetc.runtime.data import DataSet, Policy, open_data
 from danetc.runtime.training.distributed import Parallel
 from danetc.training.repeat import check_repetition
 
@@ -170,8 +170,8 @@ def make_plan(
         subset_seed=request.subset_seed,
         on_unreadable=request.on_unreadable,
         frames=recipe.phases[0].steps or compiled.graph.steps,
+        channels=compiled.graph.input.value.shape[0],
     )
-    data = with_channels(data, compiled.graph.input.value.shape[0])
     for told in data.notices:
         note(told)
     plan = Plan(

@@ -34,6 +34,7 @@ CHANGED = 50
 def facts(plan: Plan, world: World) -> dict[str, Any]:
     """What run.json says of a run on rank 0, as JSON data."""
     from danetc import __version__
+    from danetc.runtime.training.distributed import device_name
 
     device, request = world.device, plan.request
     on_gpu = device.type == "cuda"
@@ -45,7 +46,7 @@ def facts(plan: Plan, world: World) -> dict[str, Any]:
         "cuda": torch.version.cuda if on_gpu else None,
         "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "device": device_name(device),
         "processes": world.size,
         "threads": torch.get_num_threads(),
         "command": sys.argv,

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS, FlowType, ItemType, Type
+from danetc.dsl.recipe_schema import SETTINGS
+from danetc.dsl.recipe_text import write_setting
 from danetc.errors import UserError
-from danetc.model_directory import RUN
+from danetc.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
@@ -24,7 +25,7 @@ def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -
     compared with the record (``check_repetition``), so a repetition that could not give the same
     numbers is refused. Raises UserError.
     """
-    from danetc.training.directory import TRIALS, read_run
+    from danetc.training.directory import read_run
     from danetc.training.plan import Request
 
     directory = place.parent if place.name == RUN else place
@@ -110,31 +111,4 @@ def recipe_text(settings: Record, whole: Record) -> str:
 def _lines(record: Record, scopes: tuple[str, ...]) -> Iterator[str]:
     for key, row in SETTINGS.items():
         if row.scope in scopes:
-            yield f"{key} = {_written(record[key], row.type)}"
-
-
-def _written(value: Any, kind: Type | None = None) -> str:
-    """A value as a recipe writes it, every digit of it."""
-    match kind:
-        case ItemType(family):
-            return _item(value, family)
-        case FlowType(family):
-            return " -> ".join(_item(item, family) for item in value) or "none"
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "true" if value else "false"
-    return str(value) if isinstance(value, str) else repr(value)
-
-
-def _item(item: Record, family: str) -> str:
-    many = ITEMS[family][item["name"]].many
-    unnamed, named = [], []
-    for key, value in item.items():
-        if many is not None and key == many.name:
-            unnamed += [_written(each) for each in value]
-        elif key != "name":
-            named.append(f"{key} = {_written(value)}")
-    given = ", ".join([*unnamed, *named])
-    return f"{item['name']}({given})" if given else str(item["name"])
+            yield f"{key} = {write_setting(key, record[key])}"

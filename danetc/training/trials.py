@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from danetc.api import initialise
+from danetc.api import Compiled, initialise
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.recipe import Phase
 from danetc.errors import UserError
+from danetc.model_directory import TRIALS
 from danetc.runtime.checkpoint import save_json
 from danetc.runtime.errors import DataError
-from danetc.runtime.model import Model
+from danetc.runtime.model import Model, to_channels_last
 from danetc.runtime.training.checkpoints import (
     Checkpoints,
     Position,
@@ -27,13 +27,13 @@ from danetc.runtime.training.checkpoints import (
     explain_os_error,
 )
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
-from danetc.runtime.training.engine import fit
+from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.observer import Epoch, Observer, Observers
+from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
-from danetc.training.directory import TRIALS, RunDirectory, opened, refuse_run
+from danetc.training.directory import RunDirectory, opened, refuse_run
 from danetc.training.plan import Note, Plan, Request, make_plan, with_steps
 from danetc.training.provenance import MACHINE, facts
 from danetc.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
@@ -173,21 +173,17 @@ class Trial:
             if phase.start is not None and not resumed:
                 weights = self._end_of(phase.start, finished, checkpoints)
                 set_tensors(model, weights, f"phase `{phase.start}`")
-            if world.first:
-                chosen = plan.policies[phase.name]
-                noted = None if chosen.policy == "none" else chosen.as_dict()
-                directory.write_model(
-                    with_steps(plan.compiled, phase), seed=self.seed, init=matched, memory=noted
-                )
+            results = Results(self, directory, with_steps(plan.compiled, phase), phase, matched)
+            if world.first and directory.results() is None:
+                results.write_model()
 
-            def keep(
-                weights: Mapping[str, Tensor], epoch: Epoch, epochs: list[dict[str, Any]]
-            ) -> None:
+            def keep(fitted: Fitted, results: Results = results) -> None:
                 try:
-                    directory.write_results(weights, self._record(epochs))
+                    results.write(fitted)
                 except OSError as error:
+                    last = fitted.history[-1]
                     observer.notice(
-                        f"the weights of {epoch.phase} {epoch.epoch} were not written: "
+                        f"the weights of {last['phase']} {last['epoch']} were not written: "
                         f"{explain_os_error(error)}; those of before stay"
                     )
 
@@ -205,9 +201,9 @@ class Trial:
                 stop=self.stop,
             )
             history, finished[phase.name] = fitted.history, fitted.weights
-            record = self._record(history)
+            record = self.record(fitted)
             if world.first:
-                directory.write_results(fitted.weights, record)
+                results.write(fitted)
         return record
 
     def _refuse_another_network(
@@ -265,11 +261,13 @@ class Trial:
             checkpoint_minutes=recipe.checkpoint_minutes,
             keep_every=recipe.keep_every,
             deterministic=request.deterministic,
+            backend=self.plan.backend,
+            channels_last=request.channels_last,
         )
 
-    def _record(self, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    def record(self, fitted: Fitted) -> dict[str, Any]:
         """What stands in training.json."""
-        plan = self.plan
+        plan, epochs = self.plan, fitted.history
         return {
             "data": plan.request.data,
             "recipe": plan.recipe.as_dict(),
@@ -280,6 +278,7 @@ class Trial:
             "memory": {name: chosen.as_dict() for name, chosen in plan.policies.items()},
             "epochs": list(epochs),
             "test_accuracy": epochs[-1]["test_accuracy"],
+            "evaluation": fitted.tested,
         }
 
     def _where(self, position: Position) -> str:
@@ -292,6 +291,35 @@ class Trial:
         if position.phase == len(phases) - 1 and position.epoch >= phase.epochs:
             return "the run is complete (--fresh trains anew)"
         return f"phase {phase.name}, {position.epoch} whole epochs, {position.step} steps"
+
+
+@dataclass
+class Results:
+    """What a phase leaves in its run's directory: a network and its weights, written together.
+
+    The network's files wait for the first weights of the phase, so that those of an earlier phase
+    do not come to stand beside the network of this one, which has another T.
+    """
+
+    trial: Trial
+    directory: RunDirectory
+    compiled: Compiled
+    phase: Phase
+    init: str | None
+    _written: bool = False
+
+    def write(self, fitted: Fitted) -> None:
+        if not self._written:
+            self.write_model()
+        self.directory.write_results(fitted.weights, self.trial.record(fitted))
+
+    def write_model(self) -> None:
+        chosen = self.trial.plan.policies[self.phase.name]
+        memory = None if chosen.policy == "none" else chosen.as_dict()
+        self.directory.write_model(
+            self.compiled, seed=self.trial.seed, init=self.init, memory=memory
+        )
+        self._written = True
 
 
 def _newest(checkpoints: Checkpoints, found: list[Snapshot | None]) -> Position | None:
@@ -314,10 +342,3 @@ def _tell_changes(directory: RunDirectory, plan: Plan, world: World, note: Note)
                 f"the run goes on with {what} {now[key]}, and had {before[key]}: from here on its "
                 "numbers are not those of a run left alone"
             )
-
-
-def to_channels_last(model: nn.Module) -> None:
-    """Lay the weights of convolutions so; their outputs, and what comes of them, follow."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -3,8 +3,9 @@
 from danetc.runtime.data.batches import Batch, Batches, loader_death
 from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.prepared import Prepared, prepared
 from danetc.runtime.data.registry import SOURCES, draw_classes, open_data
-from danetc.runtime.data.source import DataSet, Memory, Policy, Source, Subset
+from danetc.runtime.data.source import DataSet, Memory, Policy, Source, Split, Subset
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.seeds import derive, mix_seed
 
@@ -16,7 +17,9 @@ __all__ = [
     "DataSet",
     "Memory",
     "Policy",
+    "Prepared",
     "Source",
+    "Split",
     "Subset",
     "UnreadableError",
     "check_fit",
@@ -25,5 +28,6 @@ __all__ = [
     "loader_death",
     "mix_seed",
     "open_data",
+    "prepared",
     "with_channels",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danetc.runtime.augment import ImageTransform
 from danetc.runtime.data.batches import size
 from danetc.runtime.data.channels import COLOUR, GREY
-from danetc.runtime.data.source import DataSet, Source
+from danetc.runtime.data.source import DataSet, Source, Split
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.model import Signature
 from danetc.runtime.seeds import kept_random_state
@@ -17,24 +17,26 @@ def check_fit(
     data: DataSet,
     signature: Signature,
     *,
-    augment: ImageTransform,
+    augment: ImageTransform | None = None,
     evaluate: ImageTransform,
+    split: Split = "test",
     classes: int,
     steps: int | None = None,
 ) -> None:
     """Raise DataError unless a network can learn ``data`` through these transforms.
 
-    ``classes`` are the network's outputs. ``steps`` is the T that the recipe's phase sets (the
-    network's, if None), which the frames of events must have. A few samples of each split are
+    ``augment`` is for training images, and None where nothing is trained; ``evaluate`` for those of
+    ``split``. ``classes`` are the network's outputs. ``steps`` is the T that the recipe's phase sets
+    (the network's, if None), which the frames of events must have. A few samples of each split are
     read and transformed; torch's random state is left as it is.
     """
     _check_kind(data, signature)
-    for split, source, transform in (
-        ("augment", data.train, augment),
-        ("evaluate", data.test, evaluate),
-    ):
+    checks = [("evaluate", data.split(split), evaluate)]
+    if augment is not None:
+        checks.insert(0, ("augment", data.train, augment))
+    for name, source, transform in checks:
         for shape, where in _shapes(source, transform):
-            _check_shape(data, split, shape, where, signature, steps)
+            _check_shape(data, name, shape, where, signature, steps, trains=augment is not None)
     if classes != data.classes:
         raise DataError(
             f"{data.name} has {data.classes} classes, but the network has {classes} outputs; "
@@ -82,15 +84,17 @@ def _shapes(source: Source, transform: ImageTransform) -> list[tuple[tuple[int, 
 
 def _check_shape(
     data: DataSet,
-    split: str,
+    setting: str,
     shape: tuple[int, ...],
     where: str,
     signature: Signature,
     steps: int | None,
+    *,
+    trains: bool,
 ) -> None:
     image = shape[1:] if data.events else shape
     if image != signature.input:
-        after = "" if data.shape and image == data.shape[-3:] else f" after `{split}`"
+        after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
         if "converted_to_channels" in data.details:  # what to set is told of the data as they are
             image = (COLOUR + GREY - image[0], *image[1:])
         what = f"the images of {data.name} are" if data.shape else f"{where} is"
@@ -100,10 +104,12 @@ def _check_shape(
             wanted = signature.input[-1]
             steps_hint = (
                 f"random_resized_crop({wanted})"
-                if split == "augment"
+                if setting == "augment"
                 else f"resize({wanted}) -> center_crop({wanted})"
             )
-            hint = f"let the recipe's {split} end at that size, as {steps_hint}"
+            hint = f"let the recipe's {setting} end at that size, as {steps_hint}"
+            if not trains:
+                hint = f"bring them to that size, as with --evaluate '{steps_hint}'"
         raise DataError(
             f"{what} {size(image)}{after}, but the network takes {size(signature.input)}; {hint}"
         )

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 
 from danetc.dsl.diagnostics import did_you_mean
+from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.source import (
     DataSet,
     Policy,
@@ -121,10 +122,12 @@ def open_data(
     subset_seed: int = 0,
     on_unreadable: Policy = "stop",
     frames: int | None = None,
+    channels: int | None = None,
 ) -> DataSet:
     """The data set that ``text`` names: ``NAME`` or ``NAME:ARGUMENT``, as in ``SOURCES``.
 
-    With ``classes``, so many classes drawn at random by ``subset_seed``, numbered anew.
+    With ``classes``, so many classes drawn at random by ``subset_seed``, numbered anew. With
+    ``channels``, grey and colour are converted to that number (``with_channels``).
     ``on_unreadable`` is for sources that read files while they train. ``frames`` is T for
     recordings of events that are still to be cut into frames.
 
@@ -137,7 +140,9 @@ def open_data(
         hint = did_you_mean(name, SOURCES) or f"there is {usages}"
         raise DataError(f"there is no data set `{name}`; {hint}")
     data = row.open(Request(argument, on_unreadable, frames))
-    return data if classes is None else draw_classes(data, classes, subset_seed)
+    if classes is not None:
+        data = draw_classes(data, classes, subset_seed)
+    return data if channels is None else with_channels(data, channels)
 
 
 def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 Policy = Literal["stop", "skip"]
 """What an unreadable sample does: ends the run, or is left out and counted."""
+Split = Literal["test", "train"]
 
 
 class Source(Protocol):
@@ -183,6 +184,9 @@ class DataSet:
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+    def split(self, name: Split) -> Source:
+        return self.train if name == "train" else self.test
 
     @property
     def subset(self) -> tuple[int, ...] | None:

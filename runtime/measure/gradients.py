@@ -130,7 +130,7 @@ def split_gradients(
 
     with _hooks(model, layout, cut=False) as passes, torch.enable_grad():
         torch.manual_seed(seed)
-        value = loss(_first(model(x)), labels)
+        value = loss(model(x), labels)
         if not bool(torch.isfinite(value)):
             raise MeasureError("the loss is not finite: there are no gradients to measure")
         whole = grads([value], None, keep=False)
@@ -138,7 +138,7 @@ def split_gradients(
         _split_neuron(passed)
     with _hooks(model, layout, cut=True) as again, torch.enable_grad():
         torch.manual_seed(seed)
-        same = loss(_first(model(x)), labels)
+        same = loss(model(x), labels)
         inputs = [again[name].x for name in passes]
         parts = {
             part: grads(inputs, [getattr(each, part)[0] for each in passes.values()], keep=True)
@@ -170,11 +170,6 @@ def _own_parameters(passed: _Passed) -> list[tuple[str, Tensor]]:
     """A layer's learnables in the order of its program, under their names in the model."""
     names = {id(value): name for name, value in passed.neuron.named_parameters()}
     return [(f"{passed.layer.name}.{names[id(value)]}", value) for value in passed.neuron.params()]
-
-
-def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The output; of several the first."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class Options:
 
     ``statistics`` of norms are the ``running`` ones or those of the ``batch`` (of a network that
     was never trained the running ones say nothing); drop-out is off. ``time`` and ``layers`` belong
-    to gradient stability. ``seed`` is that of encoders that draw spikes.
+    to gradient stability. ``seed`` is that of encoders that draw spikes. ``output`` names the one
+    whose loss gradients are of, where a network has several (None is the first).
     """
 
     statistics: Literal["running", "batch"] = "running"
@@ -49,6 +50,7 @@ class Options:
     layers: Layers = "main"
     energy: EnergyModel = HOROWITZ_45NM
     seed: int = 0
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def measure(
 ) -> Measures:
     """Measure ``model`` (of the eager backend) on batches of images and labels.
 
-    ``only`` names measures; none stands for all. ``loss`` of the (first) output and the labels is
-    what gradients are of. ``tick`` is told the images of each batch when it is done. The model is
+    ``only`` names measures; none stands for all. ``loss`` of the output and the labels is what
+    gradients are of. ``tick`` is told the images of each batch when it is done. The model is
     left as it was: buffers, mode, gradients and the random state. Raises MeasureError for a model of
     another backend, an unknown measure, no data or such as the model does not take, and for values
     that are not finite.
@@ -167,8 +169,20 @@ def _gather(
             case "operations":
                 asked.observers[name] = OperationCount(layout, options.energy)
             case "gradients":
-                asked.gradients = GradientMeans(model, layout, loss, options.seed)
+                chosen = _of_output(loss, model, options.output)
+                asked.gradients = GradientMeans(model, layout, chosen, options.seed)
     return asked
+
+
+def _of_output(loss: Loss, model: Model, name: str | None) -> Loss:
+    """The loss of one of several outputs."""
+    outputs = list(model.signature.outputs)
+    if len(outputs) == 1:
+        return loss
+    if name is not None and name not in outputs:
+        raise MeasureError(f"there is no output {name}; there are {', '.join(outputs)}")
+    place = outputs.index(name) if name is not None else 0
+    return lambda output, labels: loss(output[place], labels)
 
 
 def _set_mode(model: nn.Module, statistics: str) -> None:

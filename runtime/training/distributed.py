@@ -130,6 +130,11 @@ def alone(device: torch.device | None = None) -> World:
     return World(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def device_name(device: torch.device) -> str:
+    """What a record says of a device: the GPU's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def under_torchrun() -> bool:
     """Whether torchrun (or who sets the same environment) has started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from danetc.runtime.training.distributed import World, alone, quiet_gradients
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory, out_of_memory
 from danetc.runtime.training.losses import over_time
-from danetc.runtime.training.observer import Epoch, Observer
+from danetc.runtime.training.observer import Observer
 from danetc.runtime.training.optim import advance
 from danetc.runtime.training.run import Run
 from danetc.runtime.training.settings import Settings, determinism
@@ -33,19 +33,22 @@ from danetc.runtime.training.state import own_random_state, seed_everything, ten
 from danetc.runtime.training.totals import Totals
 
 Weights = Mapping[str, Tensor]
-EpochDone = Callable[[Weights, Epoch, list[dict[str, Any]]], None]
-"""Gets the weights to keep, on the CPU, the epoch's figures, and those of all epochs so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A phase that is over: the model to keep (the running mean of the weights where the phase has
-    ``ema``), its weights on the CPU, and the figures of all epochs, those of earlier phases too.
+    """A phase that is over, or one of its epochs: the model to keep (the running mean of the weights
+    where the phase has ``ema``), its weights on the CPU, the figures of all epochs, those of earlier
+    phases too, and how the last test was made (``Evaluation.as_dict``).
     """
 
     model: nn.Module
     weights: Weights
     history: list[dict[str, Any]]
+    tested: dict[str, Any]
+
+
+EpochDone = Callable[[Fitted], None]
 
 
 def fit(
@@ -91,9 +94,9 @@ def fit(
                 _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
                 figures = run.figures(epoch, *_evaluate(run, epoch))
                 run.state.history.append(figures.as_dict())
-                weights = tensors_of(run.kept)
+                fitted = _fitted(run)
                 if epoch_done is not None and place.first:
-                    epoch_done(weights, figures, list(run.state.history))
+                    epoch_done(fitted)
                 watcher.epoch(figures)
                 run.finish_epoch(epoch, figures)
         except (RuntimeError, MemoryError) as error:
@@ -104,7 +107,13 @@ def fit(
             if died is not None:
                 raise place.own(DataError(died)) from error
             raise
-        return Fitted(run.kept, tensors_of(run.kept), run.state.history)
+        return _fitted(run)
+
+
+def _fitted(run: Run) -> Fitted:
+    """What there is so far. All processes call it together."""
+    state = run.state
+    return Fitted(run.kept, tensors_of(run.kept), list(state.history), dict(state.tested))
 
 
 def _train_epoch(run: Run, epoch: int, start: int) -> None:
@@ -164,13 +173,14 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
     those of the epoch, and training goes on with its own.
     """
     world, kept = run.world, run.kept
+    evaluation = replace(run.evaluation, epoch=epoch + 1)
     totals, probe = Totals(world.device), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
     batches = run.feed.testing(epoch)
     stopping = False
     with own_random_state(world.device):
-        seed_everything(run.settings.seed, run.settings.phase, world.rank, epoch)
+        seed_everything(*evaluation.seeds(world.rank))
         for number in range(run.feed.rounds):
             (stopping,) = world.any(run.stop.wanted)
             if stopping:
@@ -200,4 +210,5 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
             f"the loss of the test images is {whole.loss}: the weights or the running statistics "
             "of a norm are no longer finite; lower the learning rate or set clip" + run.last_good()
         )
+    run.state.tested = evaluation.as_dict()
     return whole, probe.firing()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danetc.dsl.recipe import Phase
 from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
-from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed
+from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
 from danetc.runtime.errors import DataError
 from danetc.runtime.model import Signature
 from danetc.runtime.training.distributed import World, split_evenly
@@ -22,8 +22,8 @@ class Feed:
     """This process's batches of a data set, for training and for testing.
 
     ``classes`` are those of the output that is trained, ``dtype`` is that of the network's
-    parameters. An epoch has ``steps`` steps, and an evaluation ``rounds`` batches in the process
-    that has most.
+    parameters. ``part`` images of a batch are this process's. An epoch has ``steps`` steps, and an
+    evaluation ``rounds`` batches in the process that has most.
 
     Raises DataError where the data do not fit the network, TrainingError where a batch cannot be
     shared as it should be.
@@ -42,12 +42,12 @@ class Feed:
         self.phase, self.world, self.signature, self.dtype = phase, world, signature, dtype
         self.events = data.events
         augment = image_transform(phase.augment, events=data.events)
-        evaluate = image_transform(phase.evaluate, events=data.events)
+        tests = prepared(data, phase.evaluate)
         check_fit(
             data,
             signature,
             augment=augment,
-            evaluate=evaluate,
+            evaluate=tests.transform,
             classes=classes,
             steps=phase.steps,
         )
@@ -61,14 +61,14 @@ class Feed:
         self.seed = derive("phase", settings.seed, settings.phase)
         common: dict[str, Any] = {
             "batch": part,
-            "seed": self.seed,
             "rank": world.rank,
             "world": world.size,
             "workers": settings.workers,
             "pin": world.device.type == "cuda",
         }
-        self._batches = Batches(data.train, augment, train=True, **common)
-        self._tests = Batches(data.test, evaluate, train=False, **common)
+        self.part = part
+        self._batches = Batches(data.train, augment, train=True, seed=self.seed, **common)
+        self._tests = tests.batches(**common)
         self.steps = len(self._batches)
         self.rounds = max(world.gather(len(self._tests)))
         self.images, self.tests = len(data.train), len(data.test)

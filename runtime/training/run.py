@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,14 +17,21 @@ from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.model import Model
 from danetc.runtime.sync import convert_sync
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
-from danetc.runtime.training.distributed import World, communication, settle, share
+from danetc.runtime.training.distributed import (
+    World,
+    communication,
+    device_name,
+    settle,
+    share,
+)
 from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.feed import Feed
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
 from danetc.runtime.training.losses import Choose, Loss, chosen_output, make_loss
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import Settings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
 from danetc.runtime.training.timing import Clock
@@ -53,6 +60,25 @@ class Run:
         self.loss_of: Loss = make_loss(phase.loss)
         dtype = next(model.parameters()).dtype
         self.feed = Feed(data, phase, settings, world, model.signature, classes, dtype)
+        self.evaluation = Evaluation(
+            phase=phase.name,
+            phase_index=settings.phase,
+            seed=settings.seed,
+            steps=model.signature.steps,
+            evaluate=phase.evaluate,
+            loss=phase.loss,
+            output=settings.train_output,
+            precision=phase.precision,
+            ema=phase.ema is not None,
+            batch=self.feed.part,
+            processes=world.size,
+            backend=settings.backend,
+            channels_last=settings.channels_last,
+            deterministic=settings.deterministic,
+            device=device_name(world.device),
+            threads=torch.get_num_threads(),
+            data=data.describe(),
+        )
         seed_everything(settings.seed, settings.phase, world.rank)
         model.to(world.device)
         synchronised = settings.sync_norm and world.size > 1
@@ -85,6 +111,7 @@ class Run:
             average,
             Totals(world.device),
             world,
+            self.evaluation.as_dict(),
             history=list(earlier),
         )
         self.clock = Clock(world.device)
@@ -201,11 +228,7 @@ class Run:
             return self.loss_of(self.output(self.shared, images), labels)
 
     def autocast(self) -> AbstractContextManager[object]:
-        precision = self.phase.precision
-        if precision == "float32":
-            return nullcontext()
-        dtype = torch.float16 if precision == "mixed" else torch.bfloat16
-        return torch.autocast(self.world.device.type, dtype=dtype)
+        return autocast(self.phase.precision, self.world.device)
 
     def no_gradients(self) -> AbstractContextManager[object]:
         return torch.no_grad() if self.settings.parallel == "fsdp" else torch.inference_mode()

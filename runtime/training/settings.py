@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,8 @@ class Settings:
     ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after
     ``checkpoint_steps`` steps (0: never) or ``checkpoint_minutes`` minutes, whichever comes first,
     and at the end of every epoch; every ``keep_every`` epochs one is kept for good (0: none).
-    ``train_output`` names the output that the loss is of, where there are several.
+    ``train_output`` names the output that the loss is of, where there are several. ``backend`` and
+    ``channels_last`` are how the model was built, for the record of its tests.
     """
 
     seed: int = 0
@@ -34,6 +35,18 @@ class Settings:
     checkpoint_minutes: float = 5.0
     keep_every: int = 0
     deterministic: bool = True
+    backend: str = "eager"
+    channels_last: bool = False
+
+
+PRECISIONS = {"float32": None, "mixed": torch.float16, "bf16": torch.bfloat16}
+"""The type of numbers that each ``precision`` of a recipe computes with, beside float32."""
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """What a forward pass of this precision runs under."""
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager

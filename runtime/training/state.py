@@ -24,7 +24,9 @@ from danetc.runtime.training.totals import Totals
 
 @dataclass
 class TrainingState:
-    """The parts of a running phase. ``done`` counts its steps over all epochs."""
+    """The parts of a running phase. ``done`` counts its steps over all epochs. ``tested`` says how
+    the last test was made (``Evaluation.as_dict``); before the first, how it will be.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -33,6 +35,7 @@ class TrainingState:
     average: AveragedModel | None
     totals: Totals
     world: World
+    tested: dict[str, Any]
     done: int = 0
     best: float = -1.0
     seconds: float = 0.0  # of the epoch begun, over all processes that worked on it
@@ -56,6 +59,7 @@ class TrainingState:
             "best": self.best,
             "seconds": self.seconds,
             "history": list(self.history),
+            "tested": dict(self.tested),
             "totals": [totals for _, totals in everyone],
             "optimizer": numbers,
             "scheduler": {"last_epoch": self.scheduler.last_epoch},
@@ -83,7 +87,7 @@ class TrainingState:
             set_tensors(self.average.module, snapshot.tensors["ema"], "the checkpoint's mean")
             self.average.n_averaged.fill_(state["averaged"])
         self.best, self.seconds = state["best"], state["seconds"]
-        self.history = list(state["history"])
+        self.history, self.tested = list(state["history"]), dict(state["tested"])
         rank = self.world.rank
         if state["world"] == self.world.size:
             self.totals.set(state["totals"][rank])

@@ -54,9 +54,7 @@ class Totals:
 
     def over(self, world: World) -> Totals:
         """Those of all processes together, added up in their order."""
-        found = Totals(self._device)
-        found.set([sum(column) for column in zip(*world.gather(self.as_list()), strict=True)])
-        return found
+        return added_up(world.gather(self.as_list()), self._device)
 
     @property
     def images(self) -> int:
@@ -81,3 +79,10 @@ class Totals:
     def _mean(self, which: int) -> float:
         images = self._read[_IMAGES]
         return self._read[which] / images if images else 0.0
+
+
+def added_up(parts: Sequence[Sequence[float]], device: torch.device) -> Totals:
+    """The totals of parts (``as_list`` of each), in their order: floats round by it."""
+    found = Totals(device)
+    found.set([sum(column) for column in zip(*parts, strict=True)])
+    return found

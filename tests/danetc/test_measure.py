@@ -195,30 +195,39 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     assert danetc("measure", small).status == 2
 
 
-@pytest.mark.parametrize("file", ["run.json", "training.json"])
-def test_images_are_prepared_as_in_the_run_s_last_phase(
-    danetc: Run, small: Path, tmp_path: Path, file: str
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"evaluate": "os.system(1)"}, "`evaluate` is wrong: unexpected character `.`"),
+        ({"evaluate": "flip(8)"}, "`evaluate` is wrong: `evaluate` cannot be `flip`"),
+        ({"evaluate": ["center_crop(8)"]}, "`evaluate` is ['center_crop(8)']"),
+        ({"precision": "float8"}, "`precision` is wrong: `precision` takes"),
+        ({"batch": 0}, "`batch` is 0"),
+        ({"processes": 10**9}, "`processes` is 1000000000"),
+        ({"processes": True}, "`processes` is True"),
+        ({"data": {"subset": {"indices": 3}}}, "is damaged"),
+        ({"threads": "two"}, "`threads` is 'two'"),
+        (None, "it does not say how the network was tested"),
+    ],
+)
+def test_a_damaged_record_of_a_training_is_told(
+    danetc: Run, small: Path, tmp_path: Path, change: dict[str, object] | None, told: str
 ) -> None:
-    """Images of 12 x 12 for a network of 8 x 8: the recipe's `evaluate` crops them."""
-    data = "synthetic:size=12,channels=1,count=64"
+    from danetc.runtime.training.evaluation import Evaluation
+
     built = tmp_path / "built"
     assert danetc("build", small, "-o", built).status == 0
-    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
-    assert done.status == 1
-    assert "are 1 x 12 x 12, but the network takes 1 x 8 x 8" in done.err
-    steps = {"first": [], "last": [{"name": "center_crop", "size": 8}]}
-    phases: object = [{"name": name, "evaluate": step} for name, step in steps.items()]
-    record: dict[str, object] = {"recipe": {"phases": phases}}
-    if file == "run.json":
-        phases = {name: {"evaluate": step} for name, step in steps.items()}
-        record = {"format": 1, "settings": {"recipe": {"phases": phases}}}
-    (built / file).write_text(json.dumps(record))
-    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
-    assert done.status == 0, done.err
-    (built / file).write_text(json.dumps(record).replace("center_crop", "os.system"))
-    done = danetc("measure", built, "--data", data, "--only", "firing-rate")
-    assert done.status == 1
-    assert "was trained with a step that is not known" in done.err
+    place = built / "training.json"
+    record = Evaluation(steps=2).as_dict()
+    place.write_text(json.dumps({"evaluation": record}))
+    for command in ("measure", "eval"):
+        place.write_text(json.dumps({"evaluation": record}))
+        assert danetc(command, built, "--data", "digits").status == 0
+        place.write_text(json.dumps({"evaluation": change and {**record, **change}}))
+        done = danetc(command, built, "--data", "digits")
+        assert done.status == 1
+        assert f"{place} is damaged" in done.err
+        assert told in done.err
 
 
 def test_images_of_all_sizes_are_brought_to_the_network_s(

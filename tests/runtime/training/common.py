@@ -133,7 +133,7 @@ def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) ->
         Settings(seed=seed, **of_settings),
         observer=watcher,
         world=alone(torch.device("cpu")),
-        epoch_done=lambda weights, epoch, epochs: saved.append(weights),
+        epoch_done=lambda fitted: saved.append(fitted.weights),
         **rest,
     )
     return Trained(fitted.history, fitted.model, fitted.weights, watcher, saved)

@@ -1,0 +1,143 @@
+"""A small data set of every source of `danetc.runtime.data.SOURCES`, on disk where it has files."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.runtime.data.conftest import pixels, write_idx
+
+
+@dataclass(frozen=True)
+class Small:
+    """How it is made in a folder (the text of `--data`), and what a network needs for it.
+
+    ``evaluate`` are steps that bring its images, or larger ones, to a side of ``size``.
+    """
+
+    make: Callable[[Path], str]
+    channels: int
+    size: int
+    classes: int
+    frames: int = 0
+    augment: str = "none"
+    evaluate: str = "none"
+    options: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> str:
+        kind = "events" if self.frames else "image"
+        return f"{kind}({self.channels}, {self.size}, {self.size})"
+
+
+def _image(seed: int, label: int, height: int, width: int) -> np.ndarray:
+    """Noise over a colour of its class."""
+    base = pixels(label, 1, 1, 3).astype(np.int64)
+    noise = pixels(seed, height, width, 3).astype(np.int64)
+    return ((base + noise) // 2).astype(np.uint8)
+
+
+def _sizes(split: str, seed: int) -> tuple[int, int]:
+    """Training images of all sizes; test images of one, which need no step of an `evaluate`."""
+    return (12, 12) if split == "val" else (12 + seed % 5, 13 + seed % 7)
+
+
+def make_folder(root: Path) -> str:
+    for split, count in (("train", 12), ("val", 7)):
+        for label, name in enumerate(("cat", "dog", "owl")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                seed = 100 * label + number + 1000 * (split == "val")
+                Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(
+                    folder / f"{number}.png"
+                )
+    return f"folder:{root}"
+
+
+def _webdataset(root: Path) -> str:
+    root.mkdir()
+    for split, count in (("train", 30), ("val", 20)):
+        with tarfile.open(root / f"{split}-00.tar", "w") as shard:
+            for number in range(count):
+                label = number % 3
+                seed = number + 1000 * (split == "val")
+                buffer = io.BytesIO()
+                Image.fromarray(_image(seed, label, *_sizes(split, seed))).save(buffer, "PNG")
+                for ending, data in (("png", buffer.getvalue()), ("cls", str(label).encode())):
+                    member = tarfile.TarInfo(f"{number:04}.{ending}")
+                    member.size = len(data)
+                    shard.addfile(member, io.BytesIO(data))
+    return f"webdataset:{root}"
+
+
+def _fashion(root: Path) -> str:
+    for prefix, count in (("train", 40), ("t10k", 23)):
+        write_idx(root / f"{prefix}-images-idx3-ubyte", pixels(count, count, 28, 28))
+        write_idx(root / f"{prefix}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    return f"fashion-mnist:{root}"
+
+
+def _cifar(root: Path, folder: str, files: list[str], labels: int, classes: int) -> None:
+    (root / folder).mkdir(parents=True)
+    for number, name in enumerate(files):
+        rows = pixels(number, 23, labels + 3072)
+        rows[:, labels - 1] = np.arange(23) % classes
+        (root / folder / name).write_bytes(rows.tobytes())
+
+
+def _cifar10(root: Path) -> str:
+    files = [*(f"data_batch_{each}.bin" for each in range(1, 6)), "test_batch.bin"]
+    _cifar(root, "cifar-10-batches-bin", files, 1, 10)
+    names = "\n".join(f"class{number}" for number in range(10))
+    (root / "cifar-10-batches-bin" / "batches.meta.txt").write_text(names)
+    return f"cifar10:{root}"
+
+
+def _cifar100(root: Path) -> str:
+    _cifar(root, "cifar-100-binary", ["train.bin", "test.bin"], 2, 100)
+    names = "\n".join(f"class{number}" for number in range(100))
+    (root / "cifar-100-binary" / "fine_label_names.txt").write_text(names)
+    return f"cifar100:{root}"
+
+
+def _events(root: Path) -> str:
+    for split, count in (("train", 8), ("test", 5)):
+        for label, name in enumerate(("left", "right")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                seed = 10 * number + label + 500 * (split == "test")
+                np.savez(folder / f"{number}.npz", frames=pixels(seed, 3, 2, 8, 8) % (3 + label))
+    return f"events:{root}"
+
+
+CROP = "random_resized_crop(12, smallest = 0.5)"
+SMALL_DATA: Mapping[str, Small] = {
+    "digits": Small(
+        lambda root: "digits", 1, 8, 2, evaluate="resize(10) -> center_crop(8)",
+        options=("--classes", "2"),
+    ),
+    "fashion-mnist": Small(_fashion, 1, 28, 10, evaluate="normalize(fashion_mnist)"),
+    "cifar10": Small(_cifar10, 3, 32, 10, evaluate="normalize(cifar10)"),
+    "cifar100": Small(_cifar100, 3, 32, 100, evaluate="normalize(cifar100)"),
+    "folder": Small(
+        make_folder, 3, 12, 3, augment=CROP, evaluate="resize(16) -> center_crop(12)"
+    ),
+    "webdataset": Small(
+        _webdataset, 3, 12, 3, augment=CROP,
+        evaluate="resize(14) -> center_crop(12) -> normalize(imagenet)",
+    ),
+    "events": Small(_events, 2, 8, 2, frames=3, evaluate="resize(10) -> center_crop(8)"),
+    "synthetic": Small(
+        lambda root: "synthetic:size=8,channels=1,classes=3,count=40,test=21", 1, 8, 3,
+        evaluate="resize(9) -> center_crop(8)",
+    ),
+}  # fmt: skip
+"""By the names of the sources: a test compares them."""

@@ -1,0 +1,339 @@
+"""What tests a network again sees what its training saw: `eval` gives the last figures of the run to
+the last digit, for every source of data and whatever decides figures, and `measure` and `report` take
+the same images.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danetc.main import main
+from danetc.runtime.data import SOURCES
+from danetc.runtime.training.signals import Stopped
+
+from .conftest import Run
+from .datasets import SMALL_DATA, Small, make_folder
+from .test_train import _uncompiled  # noqa: F401
+
+NETWORK = """
+use std
+network tiny(classes = {classes}) {{
+  input = {input}{encoder}
+  steps = {steps}
+  neuron = LIF(v_threshold = 0.2); surrogate = sigmoid; norm = {norm}
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 1) via sew
+  head = avgpool -> {head} linear(classes)
+}}
+"""
+RECIPE = "recipe {name} {{ optimizer = adamw(lr = 0.02); {settings} }}\n"
+
+
+def spec(
+    data: Small,
+    settings: str,
+    *,
+    encoder: str = "",
+    norm: str = "batchnorm",
+    head: str = "mean_over_time ->",
+) -> str:
+    network = NETWORK.format(
+        classes=data.classes, input=data.input, encoder=encoder, norm=norm, head=head,
+        steps=data.frames or 2,
+    )  # fmt: skip
+    if "batch =" not in settings:
+        settings += "; batch = 8"
+    if "epochs =" not in settings:
+        settings += "; epochs = 2"
+    return network + RECIPE.format(name="test_recipe", settings=settings)
+
+
+def train(danetc: Run, text: str, data: str, *options: object) -> Path:
+    """The directory of a training."""
+    Path("tiny.danet").write_text(text)
+    arguments = ("--data", data, "-q", "-o", "run", *options)
+    if "--backend" not in options:
+        arguments = (*arguments, "--backend", "eager")
+    done = danetc("train", "tiny.danet", *arguments)
+    assert done.status == 0, done.err
+    return Path("run")
+
+
+def last(run: Path) -> dict[str, Any]:
+    record = json.loads((run / "training.json").read_text())
+    assert record["test_accuracy"] == record["epochs"][-1]["test_accuracy"]
+    found: dict[str, Any] = record["epochs"][-1]
+    return found
+
+
+def evaluated(danetc: Run, run: Path, *options: object) -> dict[str, Any]:
+    done = danetc("eval", run, "--json", *options)
+    assert done.status == 0, done.err
+    (found,) = json.loads(done.out)["evaluated"]
+    return dict(found)
+
+
+KEYS = {"loss": "test_loss", "top1": "test_accuracy", "top5": "test_top5"}
+
+
+def check_same(found: dict[str, Any], epoch: dict[str, Any]) -> None:
+    """To the last digit."""
+    (figures,) = found["results"]
+    assert {key: figures[key] for key in KEYS} == {key: epoch[name] for key, name in KEYS.items()}
+    assert found["unlike_training"] == []
+
+
+def test_every_source_has_a_small_data_set() -> None:
+    assert {*SMALL_DATA} == {*SOURCES}
+
+
+@pytest.mark.parametrize("evaluate", [False, True], ids=["as they are", "evaluate"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_eval_and_measure_take_the_images_of_the_training(
+    danetc: Run, tmp_path: Path, name: str, evaluate: bool
+) -> None:
+    small = SMALL_DATA[name]
+    data = small.make(tmp_path / "data")
+    steps = small.evaluate if evaluate else "none"
+    text = spec(small, f"augment = {small.augment}; evaluate = {steps}; batch = 80")
+    run = train(danetc, text, data, *small.options)
+    found = evaluated(danetc, run)
+    check_same(found, last(run))
+    assert found["conditions"]["evaluate"].count("->") == steps.count("->")
+    # Other images give other figures, so that equal ones mean something.
+    other = evaluated(
+        danetc, run, "--evaluate", f"resize({2 * small.size}) -> center_crop({small.size})"
+    )
+    assert other["results"][0]["loss"] != found["results"][0]["loss"]
+    assert any("images through resize" in each for each in other["unlike_training"])
+    # The training tests all of the images in its first batch, whose firing rates it keeps.
+    asked = ("--data", data, "--only", "firing-rate", "--batches", "1", "--batch", "80", "--json")
+    done = danetc("measure", run, *asked)
+    assert done.status == 0, done.err
+    (measured,) = json.loads(done.out)["measured"]
+    assert measured["unlike_training"] == []
+    rates = {each["layer"]: each["rate"] for each in measured["firing_rate"]["layers"]}
+    assert rates == pytest.approx(last(run)["firing"], abs=1e-6)
+
+
+TWO = """
+use std
+network tiny {
+  input = image(1, 8, 8); steps = 2
+  neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
+  d = in -> conv(4) -> norm -> spike
+  e = d -> avgpool -> mean_over_time -> linear(5)
+  l = d -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(3)
+  out = outputs(early = e, late = l)
+}
+"""
+GREY = SMALL_DATA["synthetic"]
+TEXT = "synthetic:size=8,channels=1,classes=3,count=40,test=21"
+CONDITIONS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
+    "half of float16": ("precision = mixed", {}, ()),
+    "bfloat16": ("precision = bf16", {}, ()),
+    "running mean": ("ema = 0.6", {}, ()),
+    "channels last": ("batch = 8", {}, ("--channels-last",)),
+    "recomputed": ("batch = 8", {}, ("--memory", "recompute")),
+    "fused": ("precision = bf16", {}, ("--backend", "fused")),
+    "every step": ("loss = tet(0.1, 0.5, label_smoothing = 0.123456789)", {"head": ""}, ()),
+    "random spikes": ("batch = 8", {"encoder": " -> poisson"}, ("--seed", "7")),
+    "dropout": ("batch = 8", {"head": "mean_over_time -> dropout(0.5) ->"}, ()),
+    "norms of each step": ("batch = 8", {"norm": "tebn"}, ()),
+    "parts of a batch": ("accumulate = 2; workers = 1", {}, ()),
+    "an output of two": ("batch = 8", {}, ("--train-output", "late")),
+    "phases": (
+        "phase one { steps = 1; evaluate = resize(9) -> center_crop(8) } "
+        "phase two { steps = 3; start = one; batch = 10 }",
+        {"encoder": " -> poisson"},
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
+    settings, changes, options = CONDITIONS[name]
+    text = spec(GREY, settings, **changes)
+    if name == "an output of two":
+        text = TWO + text[text.index("recipe") :]
+    run = train(danetc, text, TEXT, *options)
+    found = evaluated(danetc, run)
+    check_same(found, last(run))
+    assert found["trained_steps"] == (3 if name == "phases" else 2)
+
+
+def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data")
+    (tmp_path / "data" / "val" / "dog" / "3.png").write_bytes(b"no image")
+    folder = SMALL_DATA["folder"]
+    run = train(
+        danetc, spec(folder, f"augment = {folder.augment}"), data, "--on-unreadable", "skip"
+    )
+    found = evaluated(danetc, run)
+    check_same(found, last(run))
+    assert (found["results"][0]["images"], found["results"][0]["skipped"]) == (20, 1)
+
+
+def test_another_choice_is_printed(danetc: Run) -> None:
+    run = train(danetc, spec(GREY, "precision = bf16"), TEXT)
+    same = danetc("eval", run)
+    assert "backend eager, bf16, 8 images at once, images as they are\n" in same.out
+    assert "as in the tests of the training\n" in same.out
+    options = ("--batch", "7", "--precision", "float32", "--backend", "fused", "--seed", "3")
+    other = danetc("eval", run, *options, "--evaluate", "center_crop(8)")
+    assert "as in the tests" not in other.out
+    for told in (
+        "backend fused (was: backend eager)",
+        "float32 (was: bf16)",
+        "7 images at once (was: 8 images at once)",
+        "images through center_crop(size = 8) (was: images as they are)",
+        "seed 3 (was: seed 0)",
+    ):
+        assert told in other.out
+    more = evaluated(danetc, run, "--data", TEXT.replace("test=21", "test=22"))
+    assert more["unlike_training"] == [
+        f"data {TEXT.replace('test=21', 'test=22')} (was: {TEXT})"
+    ]  # fmt: skip
+    measured = danetc("measure", run, "--data", TEXT, "--only", "firing-rate")
+    assert "unlike the tests of the training: float32 (was: bf16)" in measured.err
+    wrong = danetc("eval", run, "--evaluate", "resiz(3)")
+    assert wrong.status == 1
+    assert "did you mean `resize`?" in wrong.err
+
+
+def test_data_that_have_changed_since_are_told(danetc: Run, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data")
+    folder = SMALL_DATA["folder"]
+    run = train(danetc, spec(folder, f"augment = {folder.augment}"), data)
+    (tmp_path / "data" / "val" / "dog" / "3.png").unlink()
+    assert evaluated(danetc, run)["unlike_training"] == [
+        "the data have changed since (another fingerprint)"
+    ]
+
+
+def test_each_checkpoint_gives_its_own_figures(danetc: Run) -> None:
+    phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
+    run = train(
+        danetc, spec(GREY, phases, encoder=" -> poisson"), TEXT, "--set", "recipe.keep_every=1"
+    )
+    epochs = json.loads((run / "training.json").read_text())["epochs"]
+    assert len({epoch["test_loss"] for epoch in epochs}) == 4
+    for number, epoch in enumerate(epochs, 1):
+        found = evaluated(danetc, run, "--checkpoint", f"epoch-{number:04}")
+        check_same(found, epoch)
+        assert found["trained_steps"] == (1 if number < 3 else 3)
+    check_same(evaluated(danetc, run, "--checkpoint", "phase-one"), epochs[1])
+
+
+def test_a_run_that_goes_on_sees_the_same_images(danetc: Run, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data")
+    folder = SMALL_DATA["folder"]
+    text = spec(folder, f"augment = {folder.augment}; keep_every = 1; precision = bf16")
+    run = train(danetc, text, data)
+    whole = last(run)
+    for name in ("last", "best", "previous", "epoch-0002"):
+        shutil.rmtree(run / "checkpoints" / name, ignore_errors=True)
+    (run / "training.json").unlink()
+    train(danetc, text, data)
+    again = last(run)
+    assert all(again[name] == whole[name] for name in KEYS.values())
+    check_same(evaluated(danetc, run), whole)
+
+
+def test_between_two_phases_the_directory_is_of_the_first(
+    danetc: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the second phase has weights."""
+    from danetc.training import trials
+
+    fit = trials.fit
+
+    def stopped(*arguments: Any, **rest: Any) -> Any:
+        if rest["earlier"]:
+            raise Stopped(15, "phase two", True)
+        return fit(*arguments, **rest)
+
+    monkeypatch.setattr(trials, "fit", stopped)
+    phases = "phase one { steps = 1 } phase two { steps = 3; start = one }"
+    Path("tiny.danet").write_text(spec(GREY, phases))
+    done = danetc(
+        "train", "tiny.danet", "--data", TEXT, "-q", "-o", "run", "--backend", "eager"
+    )  # fmt: skip
+    assert done.status != 0
+    found = evaluated(danetc, Path("run"))
+    check_same(found, last(Path("run")))
+    assert found["trained_steps"] == 1
+
+
+# -- two processes ---------------------------------------------------------------------------------
+
+
+def _one_of_two(arguments: Sequence[str], rank: int, port: int) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+    }
+    raise SystemExit(main(list(arguments)))
+
+
+def in_two(*arguments: str) -> None:
+    """Run a command in two processes, as torchrun does."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["tests.runtime.training.preloaded"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = [context.Process(target=_one_of_two, args=(arguments, n, port)) for n in range(2)]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(120)
+    assert [process.exitcode for process in group] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        ("precision = bf16; ema = 0.5", ()),
+        ("sync_norm = true; precision = mixed", ("--channels-last",)),
+        ("precision = bf16", ("--parallel", "fsdp")),
+    ],
+    ids=["ddp", "sync_norm", "fsdp"],
+)
+def test_two_processes_are_evaluated_by_one(
+    danetc: Run, settings: str, more: tuple[str, ...]
+) -> None:
+    """21 test images: 11 of the first process and 10 of the second, 4 at a time, each process with
+    random spikes of its own.
+    """
+    Path("tiny.danet").write_text(spec(GREY, settings, encoder=" -> poisson"))
+    arguments = ("train", "tiny.danet", "--data", TEXT, "-q", "-o", "run", "--backend", "eager")
+    in_two(*arguments, *more)
+    run = Path("run")
+    two = last(run)
+    found = evaluated(danetc, run)
+    check_same(found, two)
+    assert (found["conditions"]["processes"], found["conditions"]["batch"]) == (2, 4)
+    if "fsdp" in more:
+        return
+    # One process finds the run complete: its figures are those of two all the same.
+    assert danetc(*arguments, *more).status == 0
+    assert last(run) == two
+    check_same(evaluated(danetc, run), two)
+    shared = evaluated(danetc, run, "--batch", "8")
+    assert "1 process (was: 2 processes)" in shared["unlike_training"]
