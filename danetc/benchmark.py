@@ -34,7 +34,9 @@ from danetc.runtime.counterparts import (
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
+from danetc.runtime.kernel_cache import VARIABLE
 from danetc.runtime.memory import saved_bytes
+from danetc.runtime.torch_internals import MissingInternal
 
 if TYPE_CHECKING:
     from danetc.compiler.graph import Graph
@@ -204,16 +206,17 @@ def _labels(count: int, classes: int, conditions: Conditions) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of a contestant. ``saved`` are bytes held for the backward pass."""
+    """What was measured of a contestant. ``saved`` are bytes held for the backward pass, None where
+    this torch does not tell."""
 
     name: str
     images: int
     samples: tuple[Sample, ...]
-    saved: int
+    saved: int | None
     alone: Alone
 
     @property
-    def peak(self) -> int:
+    def peak(self) -> int | None:
         """Bytes that a step needs beyond what is there between steps."""
         return self.alone.peak if self.alone.resident is None else self.alone.resident
 
@@ -239,11 +242,11 @@ class Report:
         samples = {key: result.samples for key, result in self.results.items()}
         return ratio(samples, name, self.base)
 
-    def saved(self, name: str) -> float:
-        return self.results[name].saved / max(1, self.results[self.base].saved)
+    def saved(self, name: str) -> float | None:
+        return _share(self.results[name].saved, self.results[self.base].saved)
 
-    def peak(self, name: str) -> float:
-        return self.results[name].peak / max(1, self.results[self.base].peak)
+    def peak(self, name: str) -> float | None:
+        return _share(self.results[name].peak, self.results[self.base].peak)
 
     def as_dict(self) -> dict[str, Any]:
         """All figures: seconds of each sample, bytes, and the ratios."""
@@ -275,6 +278,10 @@ class Report:
         }
 
 
+def _share(size: int | None, base: int | None) -> float | None:
+    return None if size is None or base is None else size / max(1, base)
+
+
 def ticks(count: int, rounds: int) -> int:
     """How many times ``compare`` ticks."""
     return count * (rounds + 3)
@@ -302,10 +309,14 @@ def compare(
         tick(f"{name}, alone")
         apart[name] = in_own_process(command(name), name)
     steps = {name: entry.make() for name, entry in entries.items()}
-    saved: dict[str, int] = {}
+    saved: dict[str, int | None] = {}
     for name, step in steps.items():
         tick(f"{name}, saved bytes")
-        saved[name] = saved_bytes(step.loss)
+        try:
+            saved[name] = saved_bytes(step.loss)
+        except MissingInternal as error:
+            saved[name] = None
+            notes += [] if str(error) in notes else [str(error)]
         step.optimizer.zero_grad()
     samples = race(steps, torch.device(conditions.device), rounds, tick=tick)
     results = {
@@ -333,8 +344,8 @@ def in_own_process(command: Sequence[str], what: str, cache: Path | None = None)
         folder = cache or Path(empty)
         environment = {
             **os.environ,
-            "TORCHINDUCTOR_CACHE_DIR": str(folder),
-            "TRITON_CACHE_DIR": str(folder / "triton"),
+            VARIABLE: str(folder),
+            "TRITON_CACHE_DIR": str(folder / "triton"),  # of other libraries
         }
         done = subprocess.run(list(command), capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -27,13 +27,18 @@ def check_plot(path: Path) -> None:
 
 
 def plot_report(report: Report, path: Path) -> None:
-    """Bars for each contestant: time, saved bytes and peak memory as ratios to the base."""
+    """Bars for each contestant: time, saved bytes and peak memory as ratios to the base. What was
+    not measured has no panel."""
     names = list(report.results)
-    panels = {
-        "time": [report.time(name) for name in names],
-        "saved bytes": [report.saved(name) for name in names],
-        "peak memory": [report.peak(name) for name in names],
-    }
+    panels: dict[str, list[float]] = {}
+    for title, of in (
+        ("time", report.time),
+        ("saved bytes", report.saved),
+        ("peak memory", report.peak),
+    ):
+        values = [value for value in map(of, names) if value is not None]
+        if len(values) == len(names):
+            panels[title] = values
     figure = _figure(len(panels), height=1.2 + 0.4 * len(names), width=3.2)
     for axes, (title, values) in zip(_panels(figure, len(panels)), panels.items(), strict=True):
         bars = axes.barh(names, values, color=[_colour(name) for name in names])

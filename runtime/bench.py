@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danetc.runtime.torch_internals import MissingInternal
+
 Read = Callable[[Any], Tensor]
 Prepare = Callable[[Tensor], Tensor]
 
@@ -171,12 +173,12 @@ class Alone:
 
     ``first`` are the seconds of the first step, ``peak`` the most bytes of tensors at a time in a
     later one beyond what is there between steps (weights, the optimizer's state; not the gradients,
-    which each step makes anew), and ``resident`` the same of the process's memory as the system
-    sees it, where it says so.
+    which each step makes anew), where torch says so, and ``resident`` the same of the process's
+    memory as the system sees it, where it says so.
     """
 
     first: float
-    peak: int
+    peak: int | None
     resident: int | None
 
 
@@ -190,7 +192,12 @@ def alone(step: TrainingStep) -> Alone:
     step.optimizer.zero_grad()
     resident = resident_peak(step) if step.device.type == "cpu" else None
     step.optimizer.zero_grad()
-    return Alone(first, peak_bytes(step), resident)
+    peak: int | None
+    try:
+        peak = peak_bytes(step)
+    except MissingInternal:
+        peak = None
+    return Alone(first, peak, resident)
 
 
 def resident_peak(step: Callable[[], object]) -> int | None:

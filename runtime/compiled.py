@@ -4,10 +4,11 @@ A function is traced and compiled once for each combination of dtypes, device an
 symbols for all sizes but T: batch and size of an image may change, and be 1, without another
 compilation. There are no guards: a call costs some microseconds.
 
-Compiled kernels are kept on disk, in Inductor's own cache folder, by the text of what they compute:
-where that is known, a kernel is loaded without being traced and lowered again. All use of torch's
-private interfaces for compiling is in this file; a torch that has them otherwise runs uncompiled,
-with one notice.
+Compiled kernels are kept on disk (``kernel_cache``), by the text of what they compute: where that is
+known, a kernel is loaded without being traced and lowered again. Where one has to be compiled, those
+that the same call of a model needs are compiled with it (``look_ahead``), and it is said
+(``announcing``). What is used of torch's private interfaces stands in ``torch_internals``; a torch
+that has them otherwise runs uncompiled, with one notice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -24,6 +24,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from danetc.runtime import torch_internals as internals
+from danetc.runtime import upcoming
+from danetc.runtime.announcing import announcer
+from danetc.runtime.kernel_cache import kernel_folder, making_kernels
+from danetc.runtime.look_ahead import look_ahead
+from danetc.runtime.torch_internals import Use
+from danetc.runtime.upcoming import Job
 
 Run = Callable[..., Sequence[Tensor]]
 
@@ -66,89 +74,128 @@ class Compiled:
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
         if not COMPILE:
             return self.function(*args)
+        notes = upcoming.notes
+        if notes is not None and any(isinstance(x, notes.fake) for x in args):
+            return notes.run(self, args)
         device = args[0].device
-        key = (device, *[(x.dtype, x.dim()) for x in args])
-        run = self._runs.get(key)
+        run = self._runs.get(self.key(args))
         if run is None:
-            run = self._runs[key] = self._compile(args)
+            run = self._made(args)
+            if device.type == "cuda":
+                with making_kernels():  # at its first call, Triton tries what is fastest
+                    return run(*args)
         if device.type == "cuda" and max(x.numel() for x in args) >= _MAX_INDEX:
             return self.function(*args)
         return run(*args)
 
-    def _compile(self, args: Sequence[Tensor]) -> Run:
-        device = args[0].device
-        missing = missing_compiler(device.type)
+    def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:
+        """What tells kernels of this function apart."""
+        return (args[0].device, *[(x.dtype, x.dim()) for x in args])
+
+    def _made(self, args: Sequence[Tensor]) -> Run:
+        """The kernel for arguments like these, made now."""
+        missing = missing_compiler(args[0].device.type)
         if missing is not None:
-            _notice_missing(missing)
-            return self.function
+            internals.notice(f"there is {missing} on this machine: {Use.COMPILE.value}")
+            return self._runs.setdefault(self.key(args), self.function)
+        with making_kernels() as settings:
+            if self.key(args) not in self._runs:  # another thread may have made it meanwhile
+                _make(Job(self, tuple(args)), settings)
+        return self._runs[self.key(args)]
+
+    def load(self, args: Sequence[Tensor], settings: dict[str, Any]) -> bool:
+        """Take the kernel from the disk; whether it is there now."""
+        if self.key(args) not in self._runs:
+            try:
+                run = _load(self.text, args, settings)
+            except Exception:  # damaged, or of what is no longer there: then it is written anew
+                run = None
+            if run is not None:
+                self._runs[self.key(args)] = _direct(run)
+        return self.key(args) in self._runs
+
+    def compile(self, args: Sequence[Tensor], settings: dict[str, Any]) -> None:
+        """Compile it."""
+        run = self.function
         try:
             typical = [*_typical(args, self.varying, self.last)]
-            return _direct(_compile(self.function, args, typical, self.text))
+            run = _direct(_compile(self.function, args, typical, self.text, settings))
         except Exception as error:  # whatever the compiler fails of: the function is there
             reason = str(error).strip().splitlines() or [""]
-            warnings.warn(
-                f"the kernel of {self.name} could not be compiled and runs uncompiled: "
-                f"{type(error).__name__}: {reason[0]}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            return self.function
+            _notice_failed(self.name, f"{type(error).__name__}: {reason[0]}")
+        self._runs[self.key(args)] = run
+
+
+@lru_cache(maxsize=64)
+def _failed(reason: str) -> list[str]:
+    """The kernels that have failed for a reason."""
+    return []
+
+
+def _notice_failed(name: str, reason: str) -> None:
+    """Say what a kernel has failed of; where others fail of the same, that once more."""
+    names = _failed(reason)
+    names.append(name)
+    if len(names) == 1:
+        internals.notice(
+            f"the kernel of {name} could not be compiled and runs uncompiled: {reason}"
+        )
+    elif len(names) == 2:
+        internals.notice(
+            f"other kernels could not be compiled either, for the same reason: {reason}"
+        )
+
+
+def _make(first: Job, settings: dict[str, Any]) -> None:
+    """Have a kernel from the disk; else compile it, and with it what else the call under way needs."""
+    if first.kernel.load(first.args, settings):
+        return
+    known = look_ahead()
+    jobs = {(job.kernel, job.kernel.key(job.args)): job for job in (first, *(known or ()))}
+    todo = [job for job in jobs.values() if job is first or not job.kernel.load(job.args, settings)]
+    told = announcer()
+    try:
+        told.begin(None if known is None else len(todo))
+        for done, job in enumerate(todo, 1):
+            job.kernel.compile(job.args, settings)
+            told.compiled(done)
+    finally:
+        told.end()
 
 
 _Typical = Sequence[tuple[tuple[int, ...], int]]
 
 
-def _compile(function: Run, args: Sequence[Tensor], typical: _Typical, text: str) -> Run:
-    # The compiler takes seconds to import, and no other backend needs it.
-    from torch._inductor import config
-
-    # A processor with vector instructions of a kind is believed to run them: else the compiler is
-    # started for each kind, and Python for each result, which takes longer than many a kernel.
-    believed = {} if config.cpp.vec_isa_ok is not None else {"cpp.vec_isa_ok": True}
+def _compile(
+    function: Run, args: Sequence[Tensor], typical: _Typical, text: str, settings: dict[str, Any]
+) -> Run:
+    """Trace and compile, and write the result to the disk if ``text`` says what it is."""
+    place = _place(text, args) if text and internals.has(Use.KEEP) else None
+    believed = _believed()
     # A compilation is the same in every mode that its first caller may be in.
     with ExitStack() as plain:
         plain.enter_context(torch.inference_mode(False))
         plain.enter_context(torch.no_grad())
         plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
-        place = _place(text, args) if text else None
-        if place is not None and place.is_file():
-            known = _load(place, believed)
-            if known is not None:
-                return known
         try:
-            return _compiled(function, args, typical, place, believed)
+            return _compiled(function, args, typical, place, {**believed, **settings})
         except Exception:
             if not believed:
                 raise
-            return _compiled(function, args, typical, place, {})  # with what the compiler can do
+            # With what the compiler can do.
+            return _compiled(function, args, typical, place, settings)
+
+
+def _believed() -> dict[str, Any]:
+    """A processor with vector instructions of a kind is believed to run them: else the compiler is
+    started for each kind, and Python for each result, which takes longer than many a kernel."""
+    return {"cpp.vec_isa_ok": True} if internals.find("cpp.vec_isa_ok") is None else {}
 
 
 def _direct(run: Run) -> Run:
-    """What ``run`` comes to call, without what stands around it.
-
-    Those layers serve autograd, aliases and subclasses of tensors, of which kernels have none, and
-    take longer than many a kernel. Where none or several are found, it is ``run``.
-    """
-    from torch._inductor.output_code import CompiledFxGraph
-
-    found: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
-    around: list[Any] = [run]
-    seen: set[int] = set()
-    while around:
-        each = around.pop()
-        if id(each) in seen or isinstance(each, type) or not callable(each):
-            continue
-        seen.add(id(each))
-        if isinstance(each, CompiledFxGraph):
-            if each.current_callable is not None:
-                found.append(each.current_callable)
-            continue
-        around += [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
-        around += [getattr(each, name, None) for name in ("_compiled_fn", "__wrapped__")]
-    if len(found) != 1:
-        return run
-    (call,) = found
-    return lambda *args: call([*args])
+    """What ``run`` comes to call, where that is to be found."""
+    call = internals.inner_call(run)
+    return run if call is None else lambda *args: call([*args])
 
 
 def _compiled(
@@ -158,43 +205,38 @@ def _compiled(
     place: Path | None,
     patches: dict[str, Any],
 ) -> Run:
-    """Trace and compile, and write the result to ``place``."""
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import standalone_compile
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import (
-        DimDynamic,
-        ShapeEnv,
-        StatelessSymbolicContext,
+    shape_env, symbol = internals.find("ShapeEnv"), internals.find("DimDynamic")
+    context_of = internals.find("StatelessSymbolicContext")
+    mode = internals.find("FakeTensorMode")(
+        shape_env=shape_env(specialize_zero_one=False, duck_shape=True)
     )
 
     def symbolic(x: Tensor, fixed: int) -> Tensor:
         """``x`` with symbols for its sizes behind the first ``fixed``."""
         sizes = [
-            DimDynamic.STATIC if place < fixed or extent == 1 else DimDynamic.DUCK
+            symbol.STATIC if place < fixed or extent == 1 else symbol.DUCK
             for place, extent in enumerate(x.shape)
         ]
-        none: list[Any] = [None] * x.dim()
-        context: Any = StatelessSymbolicContext(
-            sizes, [DimDynamic.INFER_STRIDE] * x.dim(), constraint_sizes=none,
-            constraint_strides=none,
-        )  # fmt: skip
-        return mode.from_tensor(x, symbolic_context=context)
+        none = [None] * x.dim()
+        context = context_of(
+            sizes, [symbol.INFER_STRIDE] * x.dim(), constraint_sizes=none, constraint_strides=none
+        )
+        result: Tensor = mode.from_tensor(x, symbolic_context=context)
+        return result
 
-    mode = FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False, duck_shape=True))
     device = args[0].device
-    examples: list[Any] = [
+    examples = [
         symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
         for x, (shape, fixed) in zip(args, typical, strict=True)
     ]
     with mode:  # without the function's annotations, which would stand in the way of keeping it
-        graph = make_fx(lambda *values: function(*values))(*examples)
+        graph = internals.find("make_fx")(lambda *values: function(*values))(*examples)
     # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
     # compiler looks for are of matrix products and attention; to set them up takes a second.
     patches = {"cpp.dynamic_threads": True, "pattern_matcher": False, **patches}
-    with tracing(TracingContext(mode)):  # all releases find the examples' mode there
-        run: Any = standalone_compile(
+    tracing = internals.find("TracingContext")(mode)
+    with internals.find("tracing")(tracing):  # all releases find the examples' mode there
+        run: Any = internals.find("standalone_compile")(
             graph,
             examples,
             dynamic_shapes="from_tracing_context",
@@ -205,15 +247,15 @@ def _compiled(
             place.parent.mkdir(parents=True, exist_ok=True)
             run.save(path=str(place))
         except Exception as error:  # the kernel is there all the same, but will be traced again
-            _notice_not_kept(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            internals.notice(
+                "kernels could not be written to the cache, and the next process makes them again: "
+                f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            )
     return run  # type: ignore[no-any-return]
 
 
-def _place(text: str, args: Sequence[Tensor]) -> Path | None:
+def _place(text: str, args: Sequence[Tensor]) -> Path:
     """The file of a kernel: its name tells apart all that may make compiled code differ."""
-    from torch._inductor import config
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
     device = args[0].device
     if device.type == "cuda":
         machine: tuple[object, ...] = (
@@ -228,11 +270,10 @@ def _place(text: str, args: Sequence[Tensor]) -> Path | None:
         tuple((x.dtype, x.dim()) for x in args),
         machine,
         (torch.__version__, torch.version.git_version, sys.version),
-        config.get_hash().hex(),
+        internals.find("get_hash")().hex(),
         _sources(),
     )
-    digest = hashlib.sha256(repr(key).encode()).hexdigest()
-    return Path(cache_dir(), "danetc", digest)
+    return kernel_folder() / hashlib.sha256(repr(key).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -244,16 +285,21 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _load(place: Path, patches: dict[str, Any]) -> Run | None:
-    """The kernel of a file; None where it cannot be read, and is to be compiled again."""
-    from torch._inductor import config
-    from torch._inductor.standalone_compile import CompiledArtifact
-
-    try:
-        with config.patch({"cpp.dynamic_threads": True, **patches}):
-            return CompiledArtifact.load(path=str(place))
-    except Exception:  # damaged, or of what is no longer there: whatever it is, it is written anew
+def _load(text: str, args: Sequence[Tensor], settings: dict[str, Any]) -> Run | None:
+    """The kernel of a text from the disk; None where there is none."""
+    if not text or not internals.has(Use.KEEP):
         return None
+    place = _place(text, args)
+    if not place.is_file():
+        return None
+    patches = {"cpp.dynamic_threads": True, **_believed(), **settings}
+    with ExitStack() as plain:
+        plain.enter_context(torch.inference_mode(False))
+        plain.enter_context(torch.no_grad())
+        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
+        plain.enter_context(internals.find("patch")(patches))
+        run: Run = internals.find("CompiledArtifact.load")(path=str(place))
+        return run
 
 
 def _typical(
@@ -269,16 +315,6 @@ def _typical(
         yield (_CHANNELS, 1)[: x.dim()], 0
 
 
-@lru_cache(maxsize=1)
-def _notice_not_kept(why: str) -> None:
-    """Said once."""
-    warnings.warn(
-        f"kernels could not be written to the cache, and the next process makes them again: {why}",
-        RuntimeWarning,
-        stacklevel=5,
-    )
-
-
 def compiles(device: str) -> bool:
     """Whether functions are compiled for a device here."""
     return COMPILE and missing_compiler(device) is None
@@ -287,30 +323,14 @@ def compiles(device: str) -> bool:
 @lru_cache(maxsize=8)
 def missing_compiler(device: str) -> str | None:
     """What is missing on this machine to compile kernels for a device, or None."""
-    try:
-        from torch._inductor import standalone_compile  # noqa: F401
-        from torch.fx.experimental.symbolic_shapes import StatelessSymbolicContext  # noqa: F401
-    except ImportError as error:
-        return f"no compiler that danetc knows to use in torch {torch.__version__} ({error})"
+    with making_kernels():  # where importing Inductor makes folders too
+        lacks = internals.missing(Use.COMPILE)
+    if lacks is not None:
+        return f"no compiler that danetc knows to use ({lacks.partition(':')[0]})"
     if device == "cpu":
-        from torch._inductor.cpp_builder import get_cpp_compiler
-        from torch._inductor.exc import InvalidCxxCompiler
-
         try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler:
+            internals.find("get_cpp_compiler")()
+        except internals.find("InvalidCxxCompiler"):
             return "no C++ compiler (set CXX, or install g++ or clang++)"
         return None
-    from torch.utils._triton import has_triton
-
-    return None if has_triton() else f"no Triton for {device}"
-
-
-@lru_cache(maxsize=8)
-def _notice_missing(what: str) -> None:
-    """Said once."""
-    warnings.warn(
-        f"there is {what} on this machine: kernels run uncompiled, operation by operation",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+    return None if internals.find("has_triton")() else f"no Triton for {device}"

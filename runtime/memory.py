@@ -13,12 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
+
+from danetc.runtime.torch_internals import allocations
 
 # A process of its own between us and the measured one: what a process is born from counts in its
 # peak, and this one is as small as Python gets.
@@ -129,20 +129,8 @@ def _recording() -> Iterator[_Record]:
 
 def _allocations(recorder: profile) -> list[tuple[int, int]]:
     """What the profiler saw of the CPU's allocator, in order of time."""
-    assert recorder.profiler is not None
-    assert recorder.profiler.kineto_results is not None
-    found: list[tuple[int, int, int]] = []
-    waiting = list(recorder.profiler.kineto_results.experimental_event_tree())
-    waiting.reverse()
-    while waiting:  # depth first: those of one moment stay in their order
-        event = waiting.pop()
-        waiting.extend(reversed(event.children))
-        if event.tag == _EventType.Allocation:
-            fields: Any = event.extra_fields
-            if fields.device.type == "cpu" and fields.ptr is not None:
-                found.append((event.start_time_ns, fields.ptr, max(fields.alloc_size, 0)))
-    found.sort(key=lambda item: item[0])
-    return [(address, size) for _, address, size in found]
+    found = sorted(allocations(recorder), key=lambda item: item[0])
+    return [(address, max(size, 0)) for _, address, size in found]
 
 
 @contextmanager

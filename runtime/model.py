@@ -22,6 +22,7 @@ from danetc.runtime.norm import (
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
+from danetc.runtime.upcoming import call_of
 
 if TYPE_CHECKING:
     _Base = nn.Module
@@ -145,6 +146,9 @@ class Model(Scope):
         # Proxies of fx and the symbolic values of dynamo pass: only a real tensor is looked at.
         if args and type(args[0]) is Tensor:
             self.signature.check(args[0])
+            if not torch.compiler.is_compiling():
+                with call_of(self, args):
+                    return super().__call__(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
     def _repr_svg_(self) -> str | None:

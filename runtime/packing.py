@@ -17,8 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from danetc.runtime import upcoming
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.kernel import HALF
+from danetc.runtime.torch_internals import base, version
 
 MAX_BITS = 8
 _STREAMS = 8
@@ -84,9 +86,15 @@ def _run(kernel: Compiled, *args: Tensor) -> Sequence[Tensor]:
     return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
 
 
-@lru_cache(maxsize=64)
 def _power(exponent: int, device: torch.device) -> Tensor:
     """A power of 2 as an argument, so that fields of one width share a kernel, wherever they lie."""
+    if upcoming.notes is not None:  # one without a value may come of it, which must not be kept
+        return torch.tensor(2.0**exponent, device=device)
+    return _kept_power(exponent, device)
+
+
+@lru_cache(maxsize=64)
+def _kept_power(exponent: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(2.0**exponent, device=device)
 
@@ -193,12 +201,13 @@ def note_parts(x: Tensor, parts: Sequence[Tensor], axis: int) -> None:
     for part in parts:
         known = _parts_of(part)
         whole += known.tensors if known is not None and known.axis == axis else (part,)
-    setattr(x, _PARTS, _Parts(tuple(whole), axis, x._version))
+    if (now := version(x)) is not None:
+        setattr(x, _PARTS, _Parts(tuple(whole), axis, now))
 
 
 def _parts_of(x: Tensor) -> _Parts | None:
-    known: _Parts | None = getattr(x if x._base is None else _owner(x), _PARTS, None)
-    return known if known is not None and known.version == x._version else None
+    known: _Parts | None = getattr(x if base(x) is None else _owner(x), _PARTS, None)
+    return known if known is not None and known.version == version(x) else None
 
 
 class Kept:
@@ -249,13 +258,14 @@ class Kept:
     def known(self, x: Tensor) -> Tensor | None:
         """The bits of ``x`` where somebody keeps them already."""
         known: _Known | None = getattr(_owner(x), _KNOWN, None)
-        if known is not None and known.bits == self.bits and known.version == x._version:
+        if known is not None and known.bits == self.bits and known.version == version(x):
             return known.packed
         return None
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
         """Have all who keep ``x`` from now on share these bits of it."""
-        setattr(_owner(x), _KNOWN, _Known(packed, self.bits, x._version))
+        if (now := version(x)) is not None:
+            setattr(_owner(x), _KNOWN, _Known(packed, self.bits, now))
 
     def restore(self, kept: Tensor) -> Tensor:
         """``x`` again, of what was kept of it."""
@@ -283,10 +293,10 @@ def _order(x: Tensor) -> list[int] | None:
 
 def _owner(x: Tensor) -> Tensor:
     """The tensor of which ``x`` is another form with the same memory, or x."""
-    base = x._base
-    if base is None or base.numel() != x.numel() or not (_is_dense(x) and _is_dense(base)):
+    whole = base(x)
+    if whole is None or whole.numel() != x.numel() or not (_is_dense(x) and _is_dense(whole)):
         return x
-    return base
+    return whole
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -29,6 +29,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from danetc.runtime.model import Scope
 from danetc.runtime.packing import Kept
 from danetc.runtime.statistics import Affine
+from danetc.runtime.torch_internals import constant
 
 SEGMENT = "segment"
 """The key in a node's meta that holds the ``Segment`` it belongs to."""
@@ -284,16 +285,17 @@ def _keep(value: Any, bits: int) -> Callable[[], Any]:
 @contextmanager
 def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Have ``modules`` work on copies of their buffers."""
-    owners = {module for top in modules for module in top.modules() if module._buffers}
-    originals = [(module, dict(module._buffers)) for module in owners]
+    owners = {module for top in modules for module in top.modules()}
+    originals = [(module, dict(module.named_buffers(recurse=False))) for module in owners]
     try:
         for module, buffers in originals:
             for name, buffer in buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.clone()
+                setattr(module, name, buffer.clone())
         yield
     finally:
         for module, buffers in originals:
-            module._buffers.update(buffers)
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer)
 
 
 def recomputed(
@@ -384,15 +386,11 @@ class _Plan:
         self.done = {p: [n for n in done if n not in kept] for p, done in self.done.items()}
 
 
+@constant
 def _notice_plain(what: str) -> bool:
     """Say that the policy has no effect; to be called for its side effect alone."""
     _say_plain(what)
     return True
-
-
-# A compiler that traces the caller runs it right away. (This is what the decorator
-# `torch.compiler.assume_constant_result` does, which imports the compiler for it: a second.)
-_notice_plain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=8)

@@ -1,9 +1,8 @@
 """Batch norm over T and N of all processes together.
 
 Each process sends mean, variance and count of its part, [2 C + 1] numbers, and all combine them in
-the same way. Collectives are the functional ones of torch.distributed, which torch.compile traces
-without a graph break and which run on a CPU with gloo. As everywhere in torch.distributed, the
-gradients of weights are those of the process's own part of the loss.
+the same way. torch.compile traces the collectives without a graph break. As everywhere in
+torch.distributed, the gradients of weights are those of the process's own part of the loss.
 """
 
 from __future__ import annotations
@@ -30,22 +29,17 @@ def world_size() -> int:
 
 def reduce_sum(x: Tensor) -> Tensor:
     """The sum of ``x`` over all processes."""
-    from torch.distributed._functional_collectives import all_reduce, wait_tensor
-
-    world: Any = dist.group.WORLD
-    total: Tensor = wait_tensor(all_reduce(x.contiguous(), "sum", world))
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
     return total
 
 
 def _gather(x: Tensor) -> Tensor:
     """``x`` of all processes, [world, *x.shape]."""
-    import torch.distributed._functional_collectives as collectives
-
     # Newer versions of torch call it so, and warn of the older name.
-    gather: Any = getattr(collectives, "all_gather_single", None) or collectives.all_gather_tensor
-    parts: Tensor = collectives.wait_tensor(
-        gather(x.unsqueeze(0).contiguous(), 0, dist.group.WORLD)
-    )
+    gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    parts = x.new_empty((world_size(), *x.shape))
+    gather(parts, x.unsqueeze(0).contiguous())
     return parts
 
 
@@ -209,7 +203,7 @@ def convert_sync(model: nn.Module) -> nn.Module:
 
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            parent._modules[name] = converted(child)
+            setattr(parent, name, converted(child))
     for module in model.modules():
         if isinstance(module, FusedNeuron):
             module.replace_norms(converted)

@@ -236,10 +236,10 @@ def print_report(report: Report) -> None:
                 f"{median.seconds:.3f}",
                 f"{median.wall:.3f}",
                 f"{report.time(name):.2f}",
-                f"{result.saved / 1e6:.1f}",
-                f"{report.saved(name):.2f}",
-                f"{result.peak / 1e6:.1f}",
-                f"{report.peak(name):.2f}",
+                _number(result.saved, 1, 1e6),
+                _number(report.saved(name), 2),
+                _number(result.peak, 1, 1e6),
+                _number(report.peak(name), 2),
                 f"{result.compile_seconds:.1f}",
             )
         )
@@ -249,3 +249,7 @@ def print_report(report: Report) -> None:
     echo("between steps, in a process of its own; compile: first step there, less the median")
     for note in report.notes:
         echo(note)
+
+
+def _number(value: float | None, digits: int, unit: float = 1) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"

@@ -23,6 +23,7 @@ from danetc.runtime.augment import ImageTransform
 from danetc.runtime.data.source import Memory, Source
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.seeds import epoch_order, kept_random_state, sample_seed
+from danetc.runtime.torch_internals import end_workers
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
 
@@ -184,15 +185,11 @@ class Batches:
 
     def close(self) -> None:
         """End the workers, if there are any; the next epoch would start new ones."""
-        iterator = getattr(self._loader, "_iterator", None)
-        if self._loader is None or iterator is None:
-            return
         try:
-            iterator._shutdown_workers()
+            end_workers(self._loader)
         except RuntimeError as error:  # the news of a death; the workers have ended all the same
             if loader_death(error) is None:
                 raise
-        self._loader._iterator = None
 
 
 def _stretches(

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from danetc.runtime.torch_internals import waited
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
 
@@ -297,10 +298,7 @@ def communication(shared: nn.Module) -> float:
     """Seconds of a backward pass that DDP waited for others, as it has sampled them."""
     if not isinstance(shared, nn.parallel.DistributedDataParallel):
         return 0.0
-    found: Mapping[str, Any] = shared._get_ddp_logging_data()
-    total = found.get("avg_backward_comm_time", 0)
-    hidden = found.get("avg_backward_compute_comm_overlap_time", 0)
-    return max(0.0, float(total) - float(hidden)) / 1e9
+    return waited(shared) or 0.0
 
 
 def split_evenly(total: int, world: World, what: str) -> int:

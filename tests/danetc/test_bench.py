@@ -133,7 +133,7 @@ def test_a_process_that_fails_says_why() -> None:
 
 def test_a_process_of_its_own_has_no_compiled_kernels() -> None:
     program = (
-        "import json, os; folder = os.environ['TORCHINDUCTOR_CACHE_DIR'];"
+        "import json, os; folder = os.environ['DANETC_CACHE_DIR'];"
         "assert not os.listdir(folder); print('noise');"
         "print(json.dumps({'first': 1.0, 'peak': 2, 'resident': None}))"
     )

@@ -5,6 +5,8 @@ Compiling takes seconds a kernel: two are compiled here, and run at every size.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
 from danetc.runtime import compiled as compiler
+from danetc.runtime import torch_internals as internals
 from danetc.runtime.compiled import Compiled, missing_compiler
 from danetc.runtime.region import Term, region_kernel
 from tests.differential.helpers import text
@@ -32,10 +35,10 @@ needs_compiler = pytest.mark.skipif(
 def fresh() -> Iterator[None]:
     """No kernel is known, before and after."""
     region_kernel.cache_clear()
-    compiler._notice_missing.cache_clear()
+    internals.notice.cache_clear()
     yield
     region_kernel.cache_clear()
-    compiler._notice_missing.cache_clear()
+    internals.notice.cache_clear()
 
 
 def arguments(batch: int, channels: int, length: int, last: bool = False) -> list[Tensor]:
@@ -56,14 +59,14 @@ def test_one_kernel_for_every_size(
     """float32: spikes equal, gradients to rounding; sizes of 1; and channels last."""
     kernel = region_kernel(compiled("PLIF").text(), TERMS, STEPS)
     count = 0
-    plain = compiler._compile
+    plain = compiler._make
 
     def counted(*args: Any) -> Any:
         nonlocal count
         count += 1
         return plain(*args)
 
-    monkeypatch.setattr(compiler, "_compile", counted)
+    monkeypatch.setattr(compiler, "_make", counted)
     torch.manual_seed(0)
     for last in (False, True):
         for size in ((4, 8, 9), (1, 8, 9), (2, 1, 9), (2, 8, 1), (1, 1, 1), (5, 70, 33)):
@@ -85,7 +88,7 @@ def test_one_kernel_for_every_size(
                     scale = max(1.0, float(other.abs().max()))
                     torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6 * scale)
     assert count == 2, "one kernel for all sizes"
-    monkeypatch.setattr(compiler, "_compile", plain)
+    monkeypatch.setattr(compiler, "_make", plain)
     with torch.inference_mode():
         given = arguments(2, 3, 4)
         (found,) = kernel.forward(*given)
@@ -101,8 +104,11 @@ def test_a_kernel_on_disk_is_not_traced_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The same text is loaded, another text or a damaged file is compiled; the numbers are those
-    of the function, with an output and in place."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    of the function, with an output and in place. All that is written is in the user's folder."""
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    theirs = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     monkeypatch.setattr(compiler, "COMPILE", True)
     traced: list[str] = []
     plain = compiler._compiled
@@ -125,8 +131,11 @@ def test_a_kernel_on_disk_is_not_traced_again(
             assert torch.equal(y, x / 2)
         assert traced == expected
         traced.clear()
-    files = sorted((tmp_path / "danetc").iterdir())
+    files = [each for each in (tmp_path / "kernels").iterdir() if each.is_file()]
     assert len(files) == 2
+    assert list((tmp_path / "kernels" / "inductor").rglob("*.so"))
+    assert not list((tmp_path / "temporary").iterdir())
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == theirs
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
     (twice,) = Compiled(double, "double", (True,), "2 x")(x)
@@ -139,7 +148,7 @@ def test_a_kernel_is_called_without_what_stands_around_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Compiled now or loaded; what is no kernel, or several, is left as it is."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiler, "COMPILE", True)
     around: list[Any] = []
     plain = compiler._direct

@@ -1,0 +1,253 @@
+"""What danetc takes of torch that torch keeps for itself: one table, and nothing elsewhere.
+
+Such names come and go between releases. Each is looked up when it is first needed. Where one is
+not there, what needs it is left out, which is said once, and everything else works: ``Use`` says
+what is lost. The rest of danetc stays within torch's documented interface, which a test sees to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import profile
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Use(Enum):
+    """What internals are for, as what is lost without them."""
+
+    COMPILE = "kernels run uncompiled, operation by operation"
+    KEEP = "kernels are not kept on disk, and each process compiles its own"
+    HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
+    DIRECT = "kernels are called through what torch puts around them, some microseconds later"
+    ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
+    SHARED_BITS = "a tensor that several layers save for the backward pass is saved by each of them"
+    COMMUNICATION = "how long processes wait for each other in the backward pass is not known"
+    LOADERS = "loader processes end with the program, not with the training"
+
+
+@dataclass(frozen=True, slots=True)
+class Internal:
+    """A name in a module of torch; ``path`` may go on to an attribute of it."""
+
+    module: str
+    path: str
+    use: Use
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.path}"
+
+
+def _table(*rows: tuple[Use, str, tuple[str, ...]]) -> Mapping[str, Internal]:
+    return MappingProxyType(
+        {path: Internal(module, path, use) for use, module, paths in rows for path in paths}
+    )
+
+
+TABLE = _table(
+    (Use.COMPILE, "torch._inductor", ("standalone_compile",)),
+    (Use.COMPILE, "torch._inductor.config", ("patch", "cpp.vec_isa_ok")),
+    (Use.COMPILE, "torch._inductor.cpp_builder", ("get_cpp_compiler",)),
+    (Use.COMPILE, "torch._inductor.exc", ("InvalidCxxCompiler",)),
+    (Use.COMPILE, "torch.utils._triton", ("has_triton",)),
+    (Use.COMPILE, "torch._guards", ("TracingContext", "tracing")),
+    (Use.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
+    (Use.COMPILE, "torch.fx.experimental.proxy_tensor", ("make_fx",)),
+    (
+        Use.COMPILE,
+        "torch.fx.experimental.symbolic_shapes",
+        ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
+    ),
+    (Use.KEEP, "torch._inductor.config", ("get_hash",)),
+    (
+        Use.KEEP,
+        "torch._inductor.standalone_compile",
+        ("CompiledArtifact.load", "CompiledArtifact.save"),
+    ),
+    (
+        Use.HEADERS,
+        "torch._inductor.codecache",
+        ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.cache_clear"),
+    ),
+    (Use.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
+    (Use.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
+    (Use.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
+    (Use.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
+    (
+        Use.COMMUNICATION,
+        "torch.nn.parallel",
+        ("DistributedDataParallel._get_ddp_logging_data",),
+    ),
+    (
+        Use.LOADERS,
+        "torch.utils.data.dataloader",
+        ("_MultiProcessingDataLoaderIter._shutdown_workers",),
+    ),
+)
+"""Every internal by its path."""
+
+
+class MissingInternal(RuntimeError):
+    """This torch has no such internal."""
+
+
+def find(path: str) -> Any:
+    """The internal of this path in ``TABLE``. Raises MissingInternal."""
+    row = TABLE[path]
+    try:
+        return attrgetter(row.path)(importlib.import_module(row.module))
+    except (ImportError, AttributeError) as error:
+        raise MissingInternal(f"torch {torch.__version__} has no {row}: {row.use.value}") from error
+
+
+@lru_cache(maxsize=len(Use))
+def missing(use: Use) -> str | None:
+    """What torch lacks of that which a use needs, and what is lost by it; None where it is all
+    there."""
+    try:
+        for path, row in TABLE.items():
+            if row.use is use:
+                find(path)
+    except MissingInternal as error:
+        return str(error)
+    return None
+
+
+def has(use: Use) -> bool:
+    """Whether there is all that a use needs. Where not, what is lost is said, once."""
+    told = missing(use)
+    if told is not None:
+        notice(told)
+    return told is None
+
+
+@lru_cache(maxsize=64)
+def notice(text: str) -> None:
+    """Warn; each text once."""
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+# -- compiled kernels ------------------------------------------------------------------------------
+
+
+def inner_call(run: Callable[..., Any]) -> Callable[[list[Tensor]], Sequence[Tensor]] | None:
+    """What a compiled function comes to call, without what stands around it for autograd, aliases
+    and subclasses of tensors, of which kernels have none. None where none or several are found."""
+    if not has(Use.DIRECT):
+        return None
+    graph = find("CompiledFxGraph")
+    found: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
+    around: list[Any] = [run]
+    seen: set[int] = set()
+    while around:
+        each = around.pop()
+        if id(each) in seen or isinstance(each, type) or not callable(each):
+            continue
+        seen.add(id(each))
+        if isinstance(each, graph):
+            call = getattr(each, "current_callable", None)
+            found += [] if call is None else [call]
+            continue
+        around += [cell.cell_contents for cell in getattr(each, "__closure__", None) or ()]
+        around += [getattr(each, name, None) for name in ("_compiled_fn", "__wrapped__")]
+    return found[0] if len(found) == 1 else None
+
+
+@contextmanager
+def headers_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """Have Inductor precompile torch's headers in ``folder``; else, by the settings that are given,
+    not at all. (Its own place for them is below the system's temporary folder, whatever
+    TORCHINDUCTOR_CACHE_DIR says.)"""
+    if not has(Use.HEADERS):
+        yield {"cpp_cache_precompile_headers": False}
+        return
+    codecache: Any = importlib.import_module(TABLE["_HEADER_DIR"].module)
+    forget = find("_precompile_header.cache_clear")
+    before = codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR
+    codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR = str(folder), str(folder / "locks")
+    forget()
+    try:
+        yield {}
+    finally:
+        codecache._HEADER_DIR, codecache._HEADER_LOCK_DIR = before
+        forget()
+
+
+def constant(function: Function) -> Function:
+    """Have a compiler that traces the caller run ``function`` right away. (This is what the decorator
+    `torch.compiler.assume_constant_result` does, which imports the compiler for it: a second.)"""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# -- tensors ---------------------------------------------------------------------------------------
+
+
+def version(x: Tensor) -> int | None:
+    """How often ``x`` was written to; None where torch does not tell."""
+    return x._version if has(Use.SHARED_BITS) else None
+
+
+def base(x: Tensor) -> Tensor | None:
+    """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
+    return x._base if has(Use.SHARED_BITS) else None
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+def allocations(recorder: profile) -> list[tuple[int, int, int]]:
+    """What a profiler saw of the CPU's allocator: (nanoseconds, address, bytes), bytes below 0 for
+    memory given back. Raises MissingInternal."""
+    results = getattr(recorder.profiler, "kineto_results", None)
+    if (told := missing(Use.ALLOCATIONS)) is not None or results is None:
+        raise MissingInternal(told or f"torch {torch.__version__}: {Use.ALLOCATIONS.value}")
+    kind = find("_EventType.Allocation")
+    found: list[tuple[int, int, int]] = []
+    waiting = list(results.experimental_event_tree())
+    waiting.reverse()
+    while waiting:  # depth first: those of one moment stay in their order
+        event = waiting.pop()
+        waiting.extend(reversed(event.children))
+        if event.tag == kind:
+            fields: Any = event.extra_fields
+            if fields.device.type == "cpu" and fields.ptr is not None:
+                found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
+    return found
+
+
+def waited(shared: nn.parallel.DistributedDataParallel) -> float | None:
+    """Seconds of a backward pass that DDP waited for others, as it has sampled them."""
+    if not has(Use.COMMUNICATION):
+        return None
+    found: Mapping[str, Any] = shared._get_ddp_logging_data()
+    total = found.get("avg_backward_comm_time", 0)
+    hidden = found.get("avg_backward_compute_comm_overlap_time", 0)
+    return max(0.0, float(total) - float(hidden)) / 1e9
+
+
+def end_workers(loader: Any) -> None:
+    """End the processes of a DataLoader that keeps them; the next epoch would start new ones.
+
+    Raises RuntimeError where one of them has died before.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is None or not has(Use.LOADERS):
+        return
+    try:
+        iterator._shutdown_workers()
+    finally:
+        loader._iterator = None

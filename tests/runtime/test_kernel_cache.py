@@ -1,0 +1,211 @@
+"""The folder of compiled kernels: the user's own, or none that lasts."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from danetc.runtime import kernel_cache, torch_internals
+from danetc.runtime.kernel_cache import NotPrivate, kernel_folder, making_kernels, private_folder
+
+needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can be several users"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """Nothing is known of folders, before and after."""
+    for cached in (kernel_cache._folder, torch_internals.notice):
+        cached.cache_clear()
+    yield
+    for cached in (kernel_cache._folder, torch_internals.notice):
+        cached.cache_clear()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@needs_owners
+def test_it_is_made_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the user's cache folder, or in the one that the variable names; also with an open umask."""
+    monkeypatch.delenv("DANETC_CACHE_DIR", raising=False)
+    monkeypatch.setattr(
+        "platformdirs.user_cache_path", lambda name, appauthor: tmp_path / "c" / name
+    )
+    before = os.umask(0)
+    try:
+        assert kernel_folder() == tmp_path / "c" / "danetc" / "kernels"
+        monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "other"))
+        assert kernel_folder() == tmp_path / "other" / "kernels"
+    finally:
+        os.umask(before)
+    for place in ("c", "c/danetc", "c/danetc/kernels", "other", "other/kernels"):
+        assert mode(tmp_path / place) == 0o700, place
+
+
+@needs_owners
+def test_others_may_not_read_it_any_more_where_they_could(tmp_path: Path) -> None:
+    place = tmp_path / "kernels"
+    place.mkdir()
+    place.chmod(0o755)
+    assert private_folder(place) == place
+    assert mode(place) == 0o700
+
+
+@needs_owners
+def test_links_above_it_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "scratch")
+    assert private_folder(tmp_path / "cache" / "kernels") == tmp_path / "scratch" / "kernels"
+
+
+def group_writable(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o770)
+
+
+def world_writable(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o777)
+
+
+def linked(place: Path) -> None:
+    place.with_name("elsewhere").mkdir(mode=0o700)
+    place.symlink_to(place.with_name("elsewhere"))
+
+
+def a_file(place: Path) -> None:
+    place.touch()
+
+
+def replaceable(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    place.parent.chmod(0o777)
+
+
+def below_a_file(place: Path) -> None:
+    place.parent.rmdir()
+    place.parent.touch()
+
+
+REFUSED = {
+    group_writable: "can be written to by others (mode 0770)",
+    world_writable: "can be written to by others (mode 0777)",
+    linked: "is a symbolic link",
+    a_file: "is no folder",
+    replaceable: "could replace",
+    below_a_file: "Not a directory",
+}
+
+
+@needs_owners
+@pytest.mark.parametrize("made", REFUSED, ids=lambda made: made.__name__)
+def test_what_others_could_have_written_is_not_read(
+    made: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private folder takes its place, which is said once."""
+    assert callable(made)
+    place = tmp_path / "mine" / "kernels"
+    place.parent.mkdir()
+    made(place)
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(place.parent))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = kernel_folder()
+        assert kernel_folder() == found
+    assert mode(found) == 0o700
+    assert tmp_path not in found.parents
+    (notice,) = [str(item.message) for item in caught]
+    assert REFUSED[made] in notice  # type: ignore[index]
+    assert "DANETC_CACHE_DIR" in notice
+
+
+@needs_owners
+def test_that_of_another_user_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = private_folder(tmp_path / "kernels")
+    monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
+    with pytest.raises(NotPrivate, match="belongs to another user"):
+        private_folder(place)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder in which every user may make one. (pytest's own are closed to others.)"""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
+
+
+@needs_root
+def test_two_users_on_one_machine(shared: Path) -> None:
+    """Each has a folder of its own, in the same place above; neither takes the other's."""
+
+    def as_user(user: int, folder: Path) -> int:
+        process = os.fork()
+        if not process:
+            status = 3
+            try:
+                os.setuid(user)
+                private_folder(folder / "kernels")
+                status = 0
+            except NotPrivate:
+                status = 1
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    for user in (12345, 12346):
+        assert as_user(user, shared / str(user)) == 0
+        assert (shared / str(user) / "kernels").stat().st_uid == user
+    assert as_user(12346, shared / "12345") == 1
+    assert as_user(12345, shared / "12346") == 1
+
+
+def test_a_folder_that_does_not_last_goes_with_the_process(tmp_path: Path) -> None:
+    program = (
+        "import warnings; warnings.simplefilter('ignore');"
+        "from danetc.runtime.kernel_cache import kernel_folder;"
+        "folder = kernel_folder(); (folder / 'kernel').touch(); print(folder)"
+    )
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "DANETC_CACHE_DIR": str(tmp_path / "file")},
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    folder = Path(done.stdout.strip())
+    assert folder.name.startswith("danetc-kernels-")
+    assert not folder.exists()
+
+
+def test_what_others_compile_stays_where_they_want_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import codecache
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "theirs"))
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    headers = codecache._HEADER_DIR
+    with making_kernels() as settings, making_kernels():
+        assert settings == {}
+        assert cache_dir() == str(tmp_path / "kernels" / "inductor")
+        assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "kernels" / "triton")
+        assert tmp_path / "kernels" in Path(codecache._HEADER_DIR).parents
+    assert cache_dir() == str(tmp_path / "theirs")
+    assert "TRITON_CACHE_DIR" not in os.environ
+    assert headers == codecache._HEADER_DIR

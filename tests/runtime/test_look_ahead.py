@@ -1,0 +1,221 @@
+"""Compilation is announced: how many kernels, and how many are done.
+
+Kernels are not compiled here, but taken as they are: what counts is which are asked for, and when.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.inference import fold
+from danetc.runtime import announcing, fused, inference, packing, region, statistics
+from danetc.runtime import compiled as compiler
+from danetc.runtime.announcing import OnStandardError, announced_by, words
+from danetc.runtime.model import Model
+from tests.differential.helpers import text
+from tests.differential.networks import small
+
+CACHES = (
+    fused._plan, region.region_kernel, packing._packing, packing._unpacking, statistics._whole,
+    statistics._finishing, inference.summed_kernel, inference.in_place_kernel,
+)  # fmt: skip
+
+
+class News:
+    """Keeps what is announced: ``[total, done, done, ...]`` each time."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int | None]] = []
+        self.ended = 0
+
+    def begin(self, total: int | None) -> None:
+        self.batches.append([total])
+
+    def compiled(self, done: int) -> None:
+        self.batches[-1].append(done)
+
+    def end(self) -> None:
+        self.ended += 1
+
+    @property
+    def totals(self) -> list[int | None]:
+        for total, *done in self.batches:
+            assert done == list(range(1, len(done) + 1))
+            assert total in (None, len(done)), "as many as were announced"
+        assert self.ended == len(self.batches)
+        return [batch[0] for batch in self.batches]
+
+
+@pytest.fixture
+def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
+    """No kernel is known; each that is asked for is its own function."""
+    if compiler.missing_compiler("cpu") is not None:
+        pytest.skip("nothing is compiled here, so nothing is looked ahead for")
+    for cache in CACHES:
+        cache.cache_clear()
+    statistics._gradients._runs.clear()
+    monkeypatch.setattr(compiler, "COMPILE", True)
+    monkeypatch.setattr(compiler, "_compiled", lambda function, *rest: function)
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    found = News()
+    with announced_by(found):
+        yield found
+    for cache in CACHES:
+        cache.cache_clear()
+    statistics._gradients._runs.clear()
+
+
+def model(memory: str = "none", more: str = "") -> Model:
+    return emit(
+        text(small("stage(basic(4), 2) via origin by densely_additive" + more)), 0, "fused", memory
+    )
+
+
+def x(dtype: torch.dtype = torch.float32, batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, 8, 8, dtype=dtype)
+
+
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+def test_a_training_step_announces_all_its_kernels_at_once(news: News, memory: str) -> None:
+    """Those of the backward pass too; and once more where the dtype changes, but not the size."""
+    net = model(memory)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    state = torch.get_rng_state()
+    net(x()).sum().backward()
+    (first,) = news.totals
+    assert first is not None
+    assert first > 8
+    net(x(batch=5)).sum().backward()
+    assert len(news.totals) == 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(x()).sum().backward()
+    assert len(news.totals) == 2
+    assert news.totals[1] is not None
+    # Looking ahead leaves no trace: the same steps, of kernels that are there.
+    other = model(memory)
+    other.load_state_dict(before)
+    torch.set_rng_state(state)
+    other(x()).sum().backward()
+    other(x(batch=5)).sum().backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        other(x()).sum().backward()
+    assert len(news.totals) == 2
+    for (name, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), name  # type: ignore[arg-type]
+    for name, value in other.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+
+
+def test_in_eval_mode_the_backward_pass_is_announced_when_it_comes(news: News) -> None:
+    net = model().eval()
+    with torch.inference_mode():
+        net(x())
+    assert len(news.totals) == 1
+    y = net(x())
+    forward = len(news.totals)
+    y.sum().backward()
+    assert len(news.totals) == forward + 1
+    assert None not in news.totals
+
+
+def test_a_folded_model_announces_its_own(news: News) -> None:
+    net = model().eval()
+    with torch.inference_mode():
+        fold(net)(x())
+    assert len(news.totals) == 1
+    assert None not in news.totals
+
+
+def test_hooks_see_one_call(news: News) -> None:
+    """Of the modules below, of the model, and on saved tensors; all with values."""
+    net = model()
+    seen: list[type] = []
+    for module in net.modules():
+        module.register_forward_hook(lambda module, args, out: seen.append(type(out)))
+    kept: list[Tensor] = []
+
+    def keep(value: Tensor) -> Tensor:
+        kept.append(value)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        net(x()).sum().backward()
+    assert set(seen) == {Tensor}
+    assert {type(value) for value in kept} <= {Tensor, nn.Parameter}
+    assert len(news.totals) == 1
+
+
+def test_where_it_is_not_known_kernels_are_counted_one_by_one(
+    news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.runtime.look_ahead._look", lambda call: 1 / 0)
+    model()(x()).sum().backward()
+    assert len(news.totals) > 8
+    assert set(news.totals) == {None}
+
+
+def test_an_error_of_who_is_told_ends_it(news: News, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(done: int) -> None:
+        if done == 3:
+            raise TimeoutError
+
+    monkeypatch.setattr(news, "compiled", compiled)
+    net = model()
+    with pytest.raises(TimeoutError):
+        net(x())
+    assert news.ended == 1
+    monkeypatch.undo()
+
+
+# -- how it looks ----------------------------------------------------------------------------------
+
+
+def test_words() -> None:
+    assert words(14, 3) == "compiling 14 kernels, 3 done"
+    assert words(1, 0) == "compiling 1 kernel, 0 done"
+    assert words(None, 3) == "compiling kernels, 3 done"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(stream: io.StringIO, totals: list[int | None], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sys, "stderr", stream)
+    announcer = OnStandardError()
+    for total in totals:
+        announcer.begin(total)
+        for done in range(1, (total or 1) + 1):
+            announcer.compiled(done)
+        announcer.end()
+    return stream.getvalue()
+
+
+def test_piped_it_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(io.StringIO(), [14, 1], monkeypatch).splitlines()
+    assert [line.partition(";")[0] for line in lines] == [
+        "note: compiling 14 kernels",
+        "note: compiling 1 kernel",
+    ]
+    assert len(shown(io.StringIO(), [None, None, None], monkeypatch).splitlines()) == 1
+
+
+def test_on_a_terminal_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert "compiling 2 kernels, " in shown(Terminal(), [2], monkeypatch)
+
+
+def test_of_several_processes_one_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    assert isinstance(announcing.announcer(), OnStandardError)
+    monkeypatch.setenv("RANK", "1")
+    assert isinstance(announcing.announcer(), announcing.Silent)

@@ -1,0 +1,243 @@
+"""Internals of torch: one module uses them, and without any one of them everything else works."""
+
+from __future__ import annotations
+
+import ast
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import danetc
+from danetc import benchmark
+from danetc.compiler.emit.fx import emit
+from danetc.runtime import compiled as compiler
+from danetc.runtime import fused
+from danetc.runtime import torch_internals as internals
+from danetc.runtime.bench import Alone
+from danetc.runtime.compiled import Compiled, missing_compiler
+from danetc.runtime.memory import saved_bytes
+from danetc.runtime.region import region_kernel
+from danetc.runtime.torch_internals import TABLE, MissingInternal, Use
+from danetc.runtime.training.distributed import communication
+from danetc.training.plan import default_backend
+from tests.differential.helpers import randn, text
+from tests.differential.networks import small
+
+HOME = "runtime/torch_internals.py"
+ROWS = sorted(TABLE)
+
+
+# -- one module ------------------------------------------------------------------------------------
+
+
+def private(name: str) -> bool:
+    """Whether a dotted name is one that torch keeps for itself. (The experimental part of fx has
+    no promise either.)"""
+    parts = name.split(".")
+    return parts[0] == "torch" and (
+        any(part.startswith("_") and not part.startswith("__") for part in parts)
+        or "experimental" in parts
+    )
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    """Every dotted name that a module imports or reads, and attributes by the names of the table."""
+    own = {path.rpartition(".")[2] for path in TABLE if path.rpartition(".")[2].startswith("_")}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                yield from (each.name for each in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from (f"{module}.{each.name}" for each in names)
+            case ast.Attribute(attr=attr) if attr in own:
+                yield f"torch.{attr}"
+            case ast.Attribute():
+                yield ast.unparse(node)
+
+
+def sources() -> list[Path]:
+    root = Path(danetc.__file__).parent
+    found = [
+        Path(folder, file)
+        for folder, _, files in os.walk(root, followlinks=True)
+        for file in files
+        if file.endswith(".py")
+    ]
+    assert len(found) > 200
+    return found
+
+
+def test_one_module_uses_what_torch_keeps_for_itself() -> None:
+    used = {}
+    for path in sources():
+        found = {name for name in names_in(ast.parse(path.read_text("utf-8"))) if private(name)}
+        if found:
+            used[path.relative_to(Path(danetc.__file__).parent).as_posix()] = found
+    assert list(used) == [HOME], used
+
+
+def test_the_check_above_sees_what_it_is_for() -> None:
+    program = (
+        "import torch._dynamo\nfrom torch.fx.experimental import proxy_tensor\n"
+        "from torch.utils import _pytree\nx = torch._C.get()\ny = x._version\n"
+    )
+    found = {name for name in names_in(ast.parse(program)) if private(name)}
+    assert found >= {"torch._dynamo", "torch.utils._pytree", "torch._C", "torch._version"}
+    assert "torch.fx.experimental.proxy_tensor" in found
+
+
+# -- each of them hidden ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forget() -> Iterator[Callable[[], None]]:
+    """Nothing that was found, said or made is remembered, nor is it afterwards."""
+
+    def clear() -> None:
+        internals.missing.cache_clear()
+        internals.notice.cache_clear()
+        missing_compiler.cache_clear()
+        region_kernel.cache_clear()
+        fused._plan.cache_clear()
+
+    clear()
+    yield clear
+    clear()
+
+
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> Callable[[str], None]:
+    """Have torch lack an internal: of every second one, the whole module."""
+
+    def hidden(name: str) -> None:
+        row, part = TABLE[name], ("module", "path")[ROWS.index(name) % 2]
+        gone = replace(row, **{part: f"{getattr(row, part)}_gone"})
+        monkeypatch.setattr(internals, "TABLE", {**TABLE, name: gone})
+        forget()
+
+    return hidden
+
+
+def double(x: Tensor) -> tuple[Tensor]:
+    return (x * 2,)
+
+
+def train_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network in which several layers keep the same tensor gives the eager numbers."""
+    graph = text(small("stage(basic(4), 2) via origin by densely_additive"))
+    monkeypatch.setattr(compiler, "_compiled", lambda function, *rest: function)
+    results = []
+    for backend in ("eager", "fused"):
+        model = emit(graph, 0, backend)
+        y = model(randn(2, 3, 8, 8).float())
+        y.sum().backward()
+        results.append((y, {name: p.grad for name, p in model.named_parameters()}))
+    (y, grads), (found, others) = results
+    assert torch.equal(y, found)
+    for name, grad in grads.items():
+        assert grad is not None
+        torch.testing.assert_close(others[name], grad, rtol=1e-4, atol=1e-5)
+
+
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "_compile", lambda *rest: pytest.fail("tried to compile"))
+    train_step(monkeypatch)
+    said: list[str] = []
+    assert default_backend(said.append) == "eager"
+    assert "which fused needs" in said[0]
+
+
+def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(function: Any, args: Any, typical: Any, place: Path | None, settings: Any) -> Any:
+        assert place is None
+        return function
+
+    monkeypatch.setattr(compiler, "_compiled", made)
+    for _ in range(2):
+        (y,) = Compiled(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
+        assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
+
+
+def headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    for _ in range(2):
+        with internals.headers_in(Path("nowhere")) as settings, config.patch(settings):
+            assert not config.cpp_cache_precompile_headers
+
+
+def direct_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        assert compiler._direct(double) is double
+
+
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingInternal, match="cannot be measured"):
+        saved_bytes(lambda: torch.ones(2, requires_grad=True).exp().sum())
+    graph = text(small("stage(basic(4), 1) via origin"))
+    monkeypatch.setattr(benchmark, "in_own_process", lambda *rest: Alone(1.0, None, None))
+    conditions = benchmark.Conditions.of(graph, 2)
+    report = benchmark.compare(graph, conditions, ["eager"], rounds=1, command=lambda name: [])
+    for row in report.as_dict()["contestants"]:
+        assert row["saved_bytes"] is row["saved_ratio"] is row["peak_ratio"] is None
+        assert row["time_ratio"] > 0
+    notes = [note for note in report.notes if "cannot be measured" in note]
+    assert len(notes) == 1
+    internals.notice(notes[0])  # (It is a note of the report, where others warn.)
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = object.__new__(torch.nn.parallel.DistributedDataParallel)
+    assert communication(shared) == communication(shared) == 0.0
+
+
+def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = SimpleNamespace(_iterator=object())
+    internals.end_workers(loader)
+    internals.end_workers(loader)
+
+
+EXERCISES: dict[Use, Callable[[pytest.MonkeyPatch], None]] = {
+    Use.COMPILE: without_compiler,
+    Use.KEEP: two_kernels,
+    Use.HEADERS: headers,
+    Use.DIRECT: direct_calls,
+    Use.ALLOCATIONS: measured,
+    Use.SHARED_BITS: train_step,
+    Use.COMMUNICATION: waiting,
+    Use.LOADERS: loaders,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_without_one_of_them(
+    name: str,
+    hide: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """What needs it goes another way, with one notice that names it and says what is lost."""
+    use = TABLE[name].use
+    assert internals.missing(use) is None, f"this torch has no {TABLE[name]}"
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiler, "COMPILE", use in (Use.COMPILE, Use.KEEP))
+    hide(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        EXERCISES[use](monkeypatch)
+    (notice,) = {str(item.message) for item in caught if item.category is RuntimeWarning}
+    assert sum(str(item.message) == notice for item in caught) == 1
+    assert "_gone" in notice
+    assert use.value in notice
+
+
+def test_every_use_is_exercised() -> None:
+    assert set(EXERCISES) == set(Use) == {row.use for row in TABLE.values()}
