@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from danetc.dsl.source import Span
 from danetc.dsl.suggestions import nearest
 from danetc.dsl.visible import HIDDEN, visible
+
+Severity = Literal["error", "warning"]
+"""A warning is of what builds and is seldom meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One error. ``label`` is what stands under the marked span, ``hint`` what to do."""
+    """An error or a warning. ``label`` stands under the marked span, ``hint`` says what to do."""
 
     code: str
     message: str
@@ -28,12 +32,14 @@ class Diagnostic:
     label: str = ""
     labels: tuple[Label, ...] = ()
     hint: str | None = None
+    severity: Severity = "error"
 
     def as_dict(self) -> dict[str, object]:
         """The object that ``--json`` prints: lines and columns counted from 1, end exclusive."""
         end_line, end_column = self.span.source.position(self.span.end)
         return {
             "code": self.code,
+            "severity": self.severity,
             "message": self.message,
             "path": self.span.source.name,
             "line": self.span.line,
@@ -89,10 +95,11 @@ class Reporter:
 
     def raise_if_errors(self) -> None:
         if self.diagnostics:
-            raise SpecError(sorted(self.diagnostics, key=_order))
+            raise SpecError(sorted(self.diagnostics, key=order))
 
 
-def _order(diagnostic: Diagnostic) -> tuple[str, int, str]:
+def order(diagnostic: Diagnostic) -> tuple[str, int, str]:
+    """The key that diagnostics are sorted by: file, place, code."""
     return diagnostic.span.source.name, diagnostic.span.start, diagnostic.code
 
 
@@ -117,7 +124,13 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
     return next(iter(nearest(name, candidates)), None)
 
 
-_COLOURS = {"error": "\033[1;31m", "place": "\033[1;34m", "hint": "\033[1;36m", "bold": "\033[1m"}
+_COLOURS = {
+    "error": "\033[1;31m",
+    "warning": "\033[1;33m",
+    "place": "\033[1;34m",
+    "hint": "\033[1;36m",
+    "bold": "\033[1m",
+}
 _MAX_LINE = 160
 _MAX_MESSAGE = 400
 
@@ -133,8 +146,9 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     def paint(text: str, style: str) -> str:
         return f"{_COLOURS[style]}{text}\033[0m" if colour else text
 
+    severity = diagnostic.severity
     lines = [
-        paint(f"error[{diagnostic.code}]", "error")
+        paint(f"{severity}[{diagnostic.code}]", severity)
         + paint(f": {visible(diagnostic.message)}", "bold")
     ]
     places = [Label(diagnostic.span, diagnostic.label), *diagnostic.labels]
@@ -146,7 +160,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
             lines.append(paint(f"{' ' * margin}{arrow} ", "place") + where)
         if not place.span.source.text:
             continue  # a file that could not be read has no line to show
-        style = "error" if number == 0 else "place"
+        style = severity if number == 0 else "place"
         mark = "^" if number == 0 else "-"
         lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)
     if diagnostic.hint:
