@@ -39,6 +39,7 @@ class Builder:
         self.context = Context(steps, self.neurons, self.spiking, self.stateful)
         self.scope: tuple[str, ...] = ()
         self.sites: list[Span] = []
+        self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self._operands = self._weights = self._activations = self._work = 0
 
@@ -61,8 +62,7 @@ class Builder:
         """
         if is_library(span.source):
             own = next((item for item in blame if not is_library(item.span.source)), None)
-            sites = (site for site in reversed(self.sites) if not is_library(site.source))
-            site = own.span if own is not None else next(sites, None)
+            site = own.span if own is not None else self.own_site()
             if site is not None:
                 labels = (*labels, Label(span, label or "this is where it fails"))
                 span, label = site, own.text if own is not None else ""
@@ -160,7 +160,13 @@ class Builder:
             span,
         )
         self.nodes[node.id] = node
+        if self.sites and is_library(span.source) and (site := self.own_site()) is not None:
+            self.used[node.id] = site
         return Wire(node.id)
+
+    def own_site(self) -> Span | None:
+        """The innermost use that led here and stands in text of the user's own."""
+        return next((site for site in reversed(self.sites) if not is_library(site.source)), None)
 
     def _bound(
         self,

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from danetc.compiler.graph import Graph
-from danetc.compiler.lowering.networks import lower
+from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
 from danetc.compiler.verify import verify
@@ -24,14 +24,19 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Checked:
-    """A file without errors: its module, and the networks that it declares as lowered graphs."""
+    """A file without errors: its module, and the networks that it declares, lowered."""
 
     module: Module
-    graphs: Mapping[str, Graph] = field(repr=False)
+    lowered: Mapping[str, Lowered] = field(repr=False)
 
     @property
     def networks(self) -> tuple[str, ...]:
-        return tuple(self.graphs)
+        return tuple(self.lowered)
+
+    @cached_property
+    def graphs(self) -> Mapping[str, Graph]:
+        """The networks as they are written, before the passes."""
+        return {name: item.graph for name, item in self.lowered.items()}
 
     @cached_property
     def main(self) -> str:
@@ -89,31 +94,31 @@ def check_source(source: SourceFile) -> Checked:
     module = load_module(source, reporter)
     syntax = len(reporter.diagnostics)
     check_declarations(module, reporter)
-    graphs: dict[str, Graph] = {}
+    networks: dict[str, Lowered] = {}
     for declaration in module.program.declarations:
         if declaration.kind != "network" or module.own.get(declaration.name) is not declaration:
             continue
-        graph = _lowered(declaration, module, {}, reporter)
-        if graph is not None:
-            graphs[declaration.name] = graph
+        lowered = _lowered(declaration, module, {}, reporter)
+        if lowered is not None:
+            networks[declaration.name] = lowered
     _drop_follow_ups(module, reporter, syntax)
     reporter.raise_if_errors()
-    return Checked(module, graphs)
+    return Checked(module, networks)
 
 
 def _lowered(
     declaration: Declaration, module: Module, settings: Settings, reporter: Reporter
-) -> Graph | None:
-    graph = lower(declaration, module, settings, reporter)
-    if graph is None:
+) -> Lowered | None:
+    lowered = lower(declaration, module, settings, reporter)
+    if lowered is None:
         return None
     try:
-        verify(graph)
+        verify(lowered.graph)
     except SpecError as error:
         for item in error.diagnostics:
             _report_broken(item, declaration, reporter)
         return None
-    return graph
+    return lowered
 
 
 def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporter) -> None:
@@ -172,15 +177,25 @@ def graph_of(
     ``settings`` maps parameters and settings of the network to numbers, booleans, or text that is
     read as an expression (``{"neuron": "LIF(tau = 4.0)"}``). Raises ``SpecError``.
     """
+    return run(lowered_network(checked, network, settings).graph, passes)
+
+
+def lowered_network(
+    checked: Checked, network: str | None = None, settings: Settings | None = None
+) -> Lowered:
+    """A network with settings changed, as it is written: the graph has seen no pass.
+
+    ``settings`` are those of ``graph_of``. Raises ``SpecError``.
+    """
     declaration = checked.declaration(network)
     if not settings:
-        return run(checked.graphs[declaration.name], passes)
+        return checked.lowered[declaration.name]
     values = read_settings(settings)
     reporter = Reporter()
-    graph = _lowered(declaration, checked.module, values, reporter)
+    lowered = _lowered(declaration, checked.module, values, reporter)
     reporter.raise_if_errors()
-    assert graph is not None
-    return run(graph, passes)
+    assert lowered is not None
+    return lowered
 
 
 def read_settings(settings: Settings) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Given:
 class Bound:
     """A declaration with arguments: a block, connection, rule, neuron or surrogate.
 
-    ``given`` says where the arguments were written.
+    ``given`` says where the arguments were written. ``at`` is where `spike` stands, which is the
+    network's neuron; ``span`` is where that is named.
     """
 
     declaration: Declaration
@@ -60,6 +61,7 @@ class Bound:
     args: Mapping[str, Any]
     span: Span
     given: Mapping[str, Given] = field(default_factory=dict)
+    at: Span | None = None
 
     @property
     def kind(self) -> str:
@@ -72,12 +74,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class OpLayer:
-    """An operation of the table with its attributes. ``role`` is the name its module gets."""
+    """An operation of the table with its attributes. ``role`` is the name its module gets.
+
+    ``at`` is where `norm` stands, which is the network's; ``span`` is where that is named.
+    """
 
     op: str
     attrs: Mapping[str, Attribute]
     span: Span
     role: str
+    at: Span | None = None
 
     def having(self, **attrs: Attribute) -> OpLayer:
         return replace(self, attrs={**self.attrs, **attrs})

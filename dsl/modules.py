@@ -42,7 +42,8 @@ class Module:
     """A parsed file and all names that it sees, its own and those it uses.
 
     ``lost`` are names that an error, already reported, has kept out. ``complete`` is False where
-    such an error (a syntax error, a missing file) may have lost any name.
+    such an error (a syntax error, a missing file) may have lost any name. ``brought`` are the names
+    that each `use` of the file brings.
     """
 
     source: SourceFile
@@ -51,6 +52,7 @@ class Module:
     own: Mapping[str, Declaration]
     lost: frozenset[str] = frozenset()
     complete: bool = True
+    brought: tuple[tuple[Use, frozenset[str]], ...] = ()
 
     def excuses(self, name: str) -> bool:
         """Whether an error that is already reported explains that a name is unknown here."""
@@ -176,6 +178,7 @@ class _Loader:
         names = _Names()
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
+        brings: list[tuple[Use, frozenset[str]]] = []
         garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
@@ -190,10 +193,14 @@ class _Loader:
                 lost.update(item.id for item in use.names if item not in known)
                 if brought.complete:
                     lost.update(self._report_unknown(use, brought))
+            brings.append((use, frozenset(item.name for item in imports)))
             for item in imports:
                 if self._accept(item, own, taken):
                     names.add(item.name, item.lookup)
-        module = Module(source, program, names, MappingProxyType(own), frozenset(lost), complete)
+        own_names = MappingProxyType(own)
+        module = Module(
+            source, program, names, own_names, frozenset(lost), complete, tuple(brings)
+        )
         for name, declaration in own.items():
             names.add(name, lambda found=Resolved(declaration, module): found)  # type: ignore[misc]
         self._modules[key] = module

@@ -83,7 +83,7 @@ def bind(
         given[name] = evaluator.source(name, value, arg.value, env)
         _check_number(evaluator, bound, name, value, arg.value, env)
         values[name] = value
-    return Bound(declaration, bound.module, values, span, given)
+    return Bound(declaration, bound.module, values, span, given, bound.at)
 
 
 def _check_number(

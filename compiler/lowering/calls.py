@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import assign, bind, operation, operation_attributes
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
-from danetc.compiler.lowering.names import defined, refer, setting_of
+from danetc.compiler.lowering.names import defined, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import (
@@ -54,7 +54,7 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
                 "E0402", f"`{id}` is {describe(target)} and takes no arguments", span, hint=hint
             )
     elif id == "spike":
-        target = setting_of(evaluator, "neuron", span)
+        target = standing(evaluator, "neuron", span)
     elif id == "norm":
         return _norm(evaluator, call, env)
     elif id == "conv" and env.block_conv and not _gives(call.args, "width"):

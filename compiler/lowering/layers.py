@@ -14,6 +14,7 @@ from danetc.compiler.values import (
     POISON,
     Bound,
     Failed,
+    Given,
     Layer,
     Named,
     OpLayer,
@@ -41,6 +42,7 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
     row = OPS[layer.op]
     if row.random and row.same(layer.attrs):
         return wire
+    at = layer.at
     if layer.op == "tdbn":
         attrs = dict(layer.attrs)
         alpha = float(attrs.pop("alpha"))  # type: ignore[arg-type]
@@ -49,7 +51,9 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         )
     if layer.op == "linear" and len(lowering.builder.value(wire).shape) == 3:
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
-    return lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
+    made = lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
+    lowering.note_place(made, at)
+    return made
 
 
 def _threshold(lowering: Lowering, span: Span) -> float:
@@ -68,7 +72,7 @@ def _threshold(lowering: Lowering, span: Span) -> float:
 
 def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     """A neuron as a layer: its equations are compiled once for each set of arguments."""
-    span = bound.span
+    span, at = bound.span, bound.at
     bound = follow_alias(lowering, bound)
     own = complete(lowering, bound)
     args = own.values
@@ -119,8 +123,27 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
         if program is None:
             raise Failed
         lowering.programs[key] = lowering.builder.neuron_key(program)
-    return lowering.builder.add(
+    made = lowering.builder.add(
         "neuron", (wire,), {"neuron": lowering.programs[key]}, span, "spike"
+    )
+    lowering.note_place(made, at)
+    if at is None and isinstance(made, Wire) and (reset := _reset_settings(lowering, bound, own)):
+        lowering.resets[made.id] = reset
+    return made
+
+
+def _reset_settings(lowering: Lowering, bound: Bound, own: Env) -> tuple[Given, ...]:
+    """What the network's neuron says otherwise, where a layer names that neuron and not `spike`."""
+    network = lowering.settings.get("neuron")
+    if not isinstance(network, Bound):
+        return ()
+    network = follow_alias(lowering, network)
+    if network.declaration is not bound.declaration:
+        return ()
+    return tuple(
+        network.given[name]
+        for name, value in network.args.items()
+        if name not in bound.args and value != own.values[name] and name in network.given
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import operation
@@ -19,7 +20,16 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
-from danetc.compiler.values import BlockConv, Bound, Failed, Identity, Named, Poison, is_layer
+from danetc.compiler.values import (
+    BlockConv,
+    Bound,
+    Failed,
+    Identity,
+    Named,
+    OpLayer,
+    Poison,
+    is_layer,
+)
 from danetc.dsl.diagnostics import Label, closest
 from danetc.dsl.source import Span
 
@@ -32,16 +42,16 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     if id in env.values:
         return env.values[id]
     if id == "norm" and env.what == "network":
-        return setting_of(evaluator, "norm", span)
+        return standing(evaluator, "norm", span)
     if id in env.definitions:
         value = defined(evaluator, id, env, span)
         return Named(id, value, span) if want == "layer" and is_layer(value) else value
     if id in CONSTANTS:
         return CONSTANTS[id]
     if id == "spike":
-        return setting_of(evaluator, "neuron", span)
+        return standing(evaluator, "neuron", span)
     if id == "norm":
-        return setting_of(evaluator, "norm", span)
+        return standing(evaluator, "norm", span)
     if id == "conv" and env.block_conv:
         return BlockConv({}, span)
     if id in ("steps",) and id in evaluator.settings:
@@ -163,6 +173,12 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
             hint=f"add `{examples.get(id, id)}` to it",
         )
     return value
+
+
+def standing(evaluator: Evaluator, id: str, span: Span) -> Any:
+    """The network's (or stage's) neuron or norm, where `spike` or `norm` stands for it."""
+    value = setting_of(evaluator, id, span)
+    return replace(value, at=span) if isinstance(value, Bound | OpLayer) else value
 
 
 def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Any:

@@ -7,7 +7,7 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from danetc.compiler.builder import MAX_STEPS, Builder
@@ -21,6 +21,7 @@ from danetc.compiler.lowering.variants import SETTINGS, levels, override
 from danetc.compiler.values import (
     POISON,
     Failed,
+    Given,
     Named,
     OpLayer,
     Outputs,
@@ -150,12 +151,28 @@ def _outputs_of(
     return {"out": wire}
 
 
+@dataclass(frozen=True)
+class Lowered:
+    """A network's graph, and what of its text the graph does not hold, by node.
+
+    ``used`` is where the user's text leads to a node that was written in the library, ``stands``
+    where `spike` or `norm` stands for the network's. ``resets`` are settings of the network's neuron
+    that a layer which names that neuron leaves at their defaults. ``says_steps``: T was given.
+    """
+
+    graph: Graph
+    used: Mapping[int, Span]
+    stands: Mapping[int, Span]
+    resets: Mapping[int, tuple[Given, ...]]
+    says_steps: bool
+
+
 def lower(
     declaration: s.Declaration,
     module: Module,
     settings: Mapping[str, Any],
     reporter: Reporter,
-) -> Graph | None:
+) -> Lowered | None:
     """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
 
     Returns None where errors were reported.
@@ -179,7 +196,10 @@ def lower(
     except RecursionError:
         builder.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
         return None
-    return graph if len(reporter.diagnostics) == before else None
+    if graph is None or len(reporter.diagnostics) != before:
+        return None
+    says_steps = "steps" in env.definitions
+    return Lowered(graph, builder.used, lowering.stands, lowering.resets, says_steps)
 
 
 def _steps(env: Env, lowering: Lowering) -> int:

@@ -13,6 +13,7 @@ from danetc.compiler.values import (
     Backbone,
     BlockConv,
     Bound,
+    Given,
     Identity,
     Layer,
     Named,
@@ -23,6 +24,7 @@ from danetc.compiler.values import (
     describe,
 )
 from danetc.dsl import syntax as s
+from danetc.dsl.modules import is_library
 from danetc.dsl.source import Span
 
 
@@ -36,6 +38,14 @@ class Lowering(Evaluator):
         self.programs: dict[object, str] = {}  # neurons with their arguments to the builder's keys
         self.block_layers: list[OpLayer] = []  # what `conv` in a connection means, innermost last
         self.inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
+        self.stands: dict[int, Span] = {}  # where `spike` and `norm` stand, by their nodes
+        self.resets: dict[int, tuple[Given, ...]] = {}  # see ``Lowered``
+
+    def note_place(self, made: Wire | Poison, at: Span | None) -> None:
+        """Keep where `spike` or `norm` stands that made a node, in text of the user's own."""
+        if at is not None and isinstance(made, Wire):
+            site = self.builder.own_site() if is_library(at.source) else None
+            self.stands[made.id] = site or at
 
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         """What a layer makes of a value; new nodes stand in the builder's scope."""
