@@ -1,6 +1,21 @@
 """Checked program to graph, and graph to model, diagram and files."""
 
-from danetc.compiler.program import Checked, check_file, check_source, check_text, graph_of
-from danetc.compiler.resolved import resolved_spec
+from danetc.compiler.lowering.networks import Lowered
+from danetc.compiler.program import (
+    Checked,
+    check_file,
+    check_source,
+    check_text,
+    graph_of,
+    lowered_network,
+)
 
-__all__ = ["Checked", "check_file", "check_source", "check_text", "graph_of", "resolved_spec"]
+__all__ = [
+    "Checked",
+    "Lowered",
+    "check_file",
+    "check_source",
+    "check_text",
+    "graph_of",
+    "lowered_network",
+]

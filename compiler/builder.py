@@ -166,7 +166,10 @@ class Builder:
 
     def own_site(self) -> Span | None:
         """The innermost use that led here and stands in text of the user's own."""
-        return next((site for site in reversed(self.sites) if not is_library(site.source)), None)
+        for site in reversed(self.sites):
+            if not is_library(site.source):
+                return site
+        return None
 
     def _bound(
         self,

@@ -2,7 +2,7 @@
 
 ::
 
-    danetc.check("my_network.danet")                      # raises danetc.SpecError
+    danetc.check("my_network.danet")                      # warnings; raises danetc.SpecError
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
     model = danetc.load("build/danet_c_r50")               # one that `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
@@ -21,13 +21,25 @@ if TYPE_CHECKING:
     from danetc.dsl.diagnostics import SpecError
     from danetc.errors import UserError
     from danetc.measuring.measure import measure
+    from danetc.spec_messages import SpecWarning
 
     __version__: str
 
-__all__ = ["SpecError", "UserError", "__version__", "build", "check", "fold", "load", "measure"]
+__all__ = [
+    "SpecError",
+    "SpecWarning",
+    "UserError",
+    "__version__",
+    "build",
+    "check",
+    "fold",
+    "load",
+    "measure",
+]
 
 _HOMES = {
     "SpecError": "danetc.dsl.diagnostics",
+    "SpecWarning": "danetc.spec_messages",
     "UserError": "danetc.errors",
     "build": "danetc.api",
     "check": "danetc.api",

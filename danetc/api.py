@@ -9,23 +9,28 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc import compiler
+from danetc.compiler.passes import run
+from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.options import Setting
+from danetc.spec_messages import warn
 
 if TYPE_CHECKING:
-    from danetc.compiler import Checked
+    from danetc.compiler import Checked, Lowered
     from danetc.compiler.draw.theme import Theme
     from danetc.compiler.emit.fx import Model
     from danetc.compiler.facts import Summary
     from danetc.compiler.graph import Graph
+    from danetc.dsl.diagnostics import Diagnostic
 
 
-def check(path: str | os.PathLike[str]) -> None:
+def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
     """Check a spec file, or a shipped spec by its name. Never imports torch.
 
-    Raises SpecError with every error of the file in ``diagnostics``.
+    Returns its warnings: what builds and is seldom meant. Raises SpecError with every error of the
+    file in ``diagnostics``.
     """
-    compiler.check_file(os.fspath(path))
+    return warnings_of(compiler.check_file(os.fspath(path)))
 
 
 def build(
@@ -63,8 +68,8 @@ def build(
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
     gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
 
-    Raises SpecError for what is wrong in the spec or in ``set``, UserError for ``init``, for a
-    backend that is not there, for what is no policy or size, and where nothing fits into a size.
+    What is suspicious in the spec is a Python warning, ``danetc.SpecWarning``. Raises SpecError for
+    what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there, for what is no policy or size, and where nothing fits into a size.
     """
     from danetc.memory import choose, parse_memory
 
@@ -96,17 +101,21 @@ def load(
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network of a checked spec as a graph."""
+    """A network of a checked spec, as it is written and as a graph after the passes."""
 
     checked: Checked
     network: str | None
     settings: Mapping[str, Setting]
-    graph: Graph
+    lowered: Lowered
+
+    @cached_property
+    def graph(self) -> Graph:
+        return run(self.lowered.graph)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> Compiled:
         """The same network with other settings. Raises SpecError."""
-        graph = compiler.graph_of(self.checked, self.network, dict(settings))
-        return Compiled(self.checked, self.network, settings, graph)
+        lowered = compiler.lowered_network(self.checked, self.network, dict(settings))
+        return Compiled(self.checked, self.network, settings, lowered)
 
     @cached_property
     def summary(self) -> Summary:
@@ -117,7 +126,9 @@ class Compiled:
     @cached_property
     def resolved(self) -> str:
         """One spec with everything the network is made of."""
-        return compiler.resolved_spec(self.checked, self.network, dict(self.settings))
+        from danetc.compiler.resolved import resolved_spec  # late: checking needs no printer
+
+        return resolved_spec(self.checked, self.network, dict(self.settings))
 
 
 def compile_spec(
@@ -127,7 +138,10 @@ def compile_spec(
     network: str | None = None,
     settings: Mapping[str, Setting] | None = None,
 ) -> Compiled:
-    """Check a spec and lower one of its networks. Raises SpecError; never imports torch."""
+    """Check a spec and lower one of its networks, and warn of what is suspicious in them.
+
+    Raises SpecError; never imports torch.
+    """
     if (path is None) == (text is None):
         raise TypeError("give either a path or text=...")
     chosen = dict(settings or {})
@@ -136,7 +150,9 @@ def compile_spec(
     else:
         assert path is not None
         checked = compiler.check_file(os.fspath(path))
-    return Compiled(checked, network, chosen, compiler.graph_of(checked, network, chosen))
+    lowered = compiler.lowered_network(checked, network, chosen)
+    warn(warnings_of_network(checked, lowered))
+    return Compiled(checked, network, chosen, lowered)
 
 
 def draw(graph: Graph) -> str:

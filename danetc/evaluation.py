@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.api import compile_spec, emit_model, load
+from danetc.api import emit_model, load
+from danetc.compiler import check_file, graph_of
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.stepwise import why_not_stepwise
 from danetc.dsl.recipe_values import Item
@@ -199,9 +200,8 @@ class Evaluator:
         path = self.trained.path
         if not (path / SPEC).is_file():
             raise UserError(f"{path} is incomplete: there is no {SPEC} in it")
-        settings = {"steps": steps}
-        graph = compile_spec(path / SPEC, network=self.graph.name, settings=settings).graph
-        return emit_model(graph, 0, backend)
+        checked = check_file(str(path / SPEC))  # the run's own copy, of which it was warned
+        return emit_model(graph_of(checked, self.graph.name, {"steps": steps}), 0, backend)
 
     def _data(self, model: Model) -> Prepared:
         """The data set; recordings of events anew for each T, into which they may be cut."""

@@ -13,12 +13,13 @@ import click
 from danetc.dsl.diagnostics import SpecError, did_you_mean
 from danetc.dsl.visible import visible
 from danetc.errors import UserError
-from danetc.output import echo, echo_diagnostics, echo_usage
+from danetc.output import echo, echo_usage
+from danetc.spec_messages import Printed, handled_by, show
 
 COMMANDS = {
-    "check": "Check specs and report every error in them.",
+    "check": "Check specs: every error, and what is seldom meant.",
     "fmt": "Rewrite specs in the canonical style.",
-    "explain": "Explain an error code, with an example.",
+    "explain": "Explain a code of an error or warning.",
     "summary": "Print what follows from a network's topology.",
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
@@ -107,9 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    printed = Printed()
     try:
         _check_text(arguments)
-        with program.make_context("danetc", arguments) as context:
+        with (
+            handled_by(printed),
+            program.make_context("danetc", arguments, obj=printed) as context,
+        ):
             program.invoke(context)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
@@ -120,7 +125,7 @@ def _run(arguments: list[str]) -> int:
         echo("\ninterrupted", err=True)
         return INTERRUPTED
     except SpecError as error:
-        show_spec_error(error)
+        show(error.diagnostics)
         return 1
     except UserError as error:
         return _fail(str(error))
@@ -145,18 +150,6 @@ def _check_text(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             raise UserError(f"`{visible(argument)}` is not UTF-8 text; rename it") from None
-
-
-def show_spec_error(error: SpecError) -> None:
-    """Print the diagnostics to stderr, in colour on a terminal, and how to learn more."""
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    echo_diagnostics(error.diagnostics, colour=colour)
-    count = len(error.diagnostics)
-    codes = list(dict.fromkeys(diagnostic.code for diagnostic in error.diagnostics))
-    echo(
-        f"{count} error{'' if count == 1 else 's'}; `danetc explain {codes[0]}` tells more",
-        err=True,
-    )
 
 
 def _fail(message: str) -> int:

@@ -125,6 +125,23 @@ checkpoint_option = click.option(
     help="Take these weights of a run, as in best or epoch-0010.  [default: those of the last epoch]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _deny(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    from danetc.spec_messages import Printed
+
+    printed = context.find_object(Printed)
+    if value and printed is not None:
+        printed.deny = True
+
+
+deny_warnings_option = click.option(
+    "--deny-warnings",
+    is_flag=True,
+    expose_value=False,
+    callback=_deny,
+    help="A warning of a spec ends with status 1.",
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 init_option = click.option(
     "--init",
@@ -197,6 +214,7 @@ _TRAINING = (
         help="Maps lie in memory with channels last: faster on a GPU, and for large images on a "
         "CPU.",
     ),
+    deny_warnings_option,
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])

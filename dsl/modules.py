@@ -96,12 +96,14 @@ class _Std:
     def __init__(self) -> None:
         self.folder = files("danetc.dsl.std")
         self.sources: dict[str, SourceFile] = {}
+        self.texts: set[SourceFile] = set()
         self.places: dict[str, tuple[str, Span]] = {}
         self._modules: dict[str, Module] = {}
         for entry in sorted(self.folder.iterdir(), key=lambda item: item.name):
             if entry.name.endswith(".danet"):
                 source = SourceFile(f"std/{entry.name}", read_text(entry, f"std/{entry.name}"))
                 self.sources[entry.name] = source
+                self.texts.add(source)
                 for match in _OPENING.finditer(source.text):
                     span = Span(source, match.start(1), match.end(1))
                     self.places[match.group(1)] = (entry.name, span)
@@ -198,9 +200,7 @@ class _Loader:
                 if self._accept(item, own, taken):
                     names.add(item.name, item.lookup)
         own_names = MappingProxyType(own)
-        module = Module(
-            source, program, names, own_names, frozenset(lost), complete, tuple(brings)
-        )
+        module = Module(source, program, names, own_names, frozenset(lost), complete, tuple(brings))
         for name, declaration in own.items():
             names.add(name, lambda found=Resolved(declaration, module): found)  # type: ignore[misc]
         self._modules[key] = module
@@ -383,4 +383,4 @@ def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter)
 
 def is_library(source: SourceFile) -> bool:
     """Whether a source is a file of the standard library: text that no user wrote."""
-    return any(source is known for known in _std().sources.values())
+    return source in _std().texts

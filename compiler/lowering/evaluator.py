@@ -24,6 +24,7 @@ class Evaluator:
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
         self.settings: dict[str, Any] = {}
+        self.asked: set[str] = set()  # the settings that a layer has read
         self._names: dict[int, tuple[s.Node, tuple[str, ...]]] = {}  # of pieces of the tree, by id
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file

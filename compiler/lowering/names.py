@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import operation
@@ -161,6 +160,7 @@ def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Any:
 
 def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
     """The network's (or stage's) neuron, surrogate or norm."""
+    evaluator.asked.add(id)
     value = evaluator.settings.get(id)
     if isinstance(value, Poison) or id in evaluator.misspelt:
         raise Failed
@@ -177,8 +177,13 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
 
 def standing(evaluator: Evaluator, id: str, span: Span) -> Any:
     """The network's (or stage's) neuron or norm, where `spike` or `norm` stands for it."""
-    value = setting_of(evaluator, id, span)
-    return replace(value, at=span) if isinstance(value, Bound | OpLayer) else value
+    match setting_of(evaluator, id, span):
+        case Bound(declaration, module, args, named, given):
+            return Bound(declaration, module, args, named, given, span)
+        case OpLayer(op, attrs, named, role):
+            return OpLayer(op, attrs, named, role, span)
+        case value:
+            return value
 
 
 def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Any:

@@ -157,14 +157,16 @@ class Lowered:
 
     ``used`` is where the user's text leads to a node that was written in the library, ``stands``
     where `spike` or `norm` stands for the network's. ``resets`` are settings of the network's neuron
-    that a layer which names that neuron leaves at their defaults. ``says_steps``: T was given.
+    that a layer which names that neuron leaves at their defaults. ``says`` is where the network's
+    settings have their values, ``asked`` those of neuron, norm and surrogate that a layer read.
     """
 
     graph: Graph
     used: Mapping[int, Span]
     stands: Mapping[int, Span]
     resets: Mapping[int, tuple[Given, ...]]
-    says_steps: bool
+    says: Mapping[str, Span]
+    asked: frozenset[str]
 
 
 def lower(
@@ -198,8 +200,9 @@ def lower(
         return None
     if graph is None or len(reporter.diagnostics) != before:
         return None
-    says_steps = "steps" in env.definitions
-    return Lowered(graph, builder.used, lowering.stands, lowering.resets, says_steps)
+    says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
+    asked = frozenset(lowering.asked)
+    return Lowered(graph, builder.used, lowering.stands, lowering.resets, says, asked)
 
 
 def _steps(env: Env, lowering: Lowering) -> int:

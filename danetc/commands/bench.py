@@ -13,6 +13,7 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     Setting,
+    deny_warnings_option,
     json_option,
     memory_option,
     network_option,
@@ -69,6 +70,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
     type=click.Path(path_type=Path),
     help="Draw the ratios too (needs danetc[plot]).",
 )
+@deny_warnings_option
 @json_option
 @click.option("--alone", metavar="NAME", hidden=True, help="Measure one contestant's first steps.")
 def command(

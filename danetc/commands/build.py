@@ -8,6 +8,7 @@ import click
 
 from danetc.options import (
     Setting,
+    deny_warnings_option,
     init_option,
     json_option,
     memory_option,
@@ -46,6 +47,7 @@ from danetc.output import echo, json_text
     show_default=True,
     help="The backend that a SIZE of memory is judged for.",
 )
+@deny_warnings_option
 @json_option
 def command(
     spec: str,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, network_option, set_option
+from danetc.options import Setting, deny_warnings_option, network_option, set_option
 
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme
@@ -47,6 +47,7 @@ THEMES = ("auto", "light", "dark")
     show_default=True,
     help="Colours. An SVG in auto is light or dark as its viewer prefers.",
 )
+@deny_warnings_option
 @network_option
 @set_option
 def command(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, json_option, set_option
+from danetc.options import Setting, deny_warnings_option, json_option, set_option
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ SHOWN = 10
     show_default=True,
     help="Where the graphs differ, compare a training step of both.",
 )
+@deny_warnings_option
 @json_option
 def command(
     left: str,
@@ -54,7 +55,7 @@ def command(
     Exits with 0 where they are equal, 1 where they are different or a spec is wrong (the error then
     says so), 2 for wrong usage.
     """
-    from danetc import compiler
+    from danetc.api import compile_spec
     from danetc.equivalence import equivalence
 
     if len(networks) > 2:
@@ -62,7 +63,7 @@ def command(
     first, second = (networks[0], networks[-1]) if networks else (None, None)
 
     def graph(spec: str, network: str | None) -> Graph:
-        return compiler.graph_of(compiler.check_file(spec), network, dict(settings), passes=())
+        return compile_spec(spec, network=network, settings=settings).lowered.graph
 
     graphs = graph(left, first), graph(right, second)
     if sys.stderr.isatty():

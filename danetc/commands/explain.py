@@ -1,4 +1,4 @@
-"""``danetc explain``: the page of an error code."""
+"""``danetc explain``: the page of a code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from danetc.output import echo
 @click.argument("code", required=False)
 @click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
 def command(code: str | None, show_list: bool) -> None:
-    """Explain an error code, with a wrong and a mended example."""
+    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a mended example."""
     from danetc.dsl.explain import codes, page
 
     if show_list == (code is not None):
@@ -27,7 +27,7 @@ def command(code: str | None, show_list: bool) -> None:
     code = code.upper()
     if code not in codes():
         close = did_you_mean(code, codes())
-        raise UserError(f"there is no error {code}; {close or '`danetc explain --list` has all'}")
+        raise UserError(f"there is no code {code}; {close or '`danetc explain --list` has all'}")
     if sys.stdout.isatty():
         from rich.markdown import Markdown
 

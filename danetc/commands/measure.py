@@ -12,6 +12,7 @@ from danetc.errors import UserError
 from danetc.options import (
     Setting,
     classes_option,
+    deny_warnings_option,
     evaluate_option,
     form_option,
     network_option,
@@ -117,6 +118,7 @@ def _measures(
     type=click.Path(path_type=Path, file_okay=False),
     help="Write measures.json and figures (these need danetc[plot]) there.",
 )
+@deny_warnings_option
 @form_option
 def command(
     subjects: tuple[str, ...],

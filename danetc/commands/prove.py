@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+from danetc.options import (
+    Setting,
+    deny_warnings_option,
+    json_option,
+    network_option,
+    set_option,
+    spec_argument,
+)
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 @spec_argument
 @network_option
 @set_option
+@deny_warnings_option
 @json_option
 def command(spec: str, network: str | None, settings: dict[str, Setting], as_json: bool) -> None:
     """Check the paper's propositions on a network.
@@ -30,11 +38,10 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
 
     Exits with 1 where a check fails, or the spec is wrong.
     """
-    from danetc import compiler
+    from danetc.api import compile_spec
     from danetc.proofs import prove
 
-    checked = compiler.check_file(spec)
-    graph = compiler.graph_of(checked, network, dict(settings), passes=())
+    graph = compile_spec(spec, network=network, settings=settings).lowered.graph
     if sys.stderr.isatty():
         from danetc.console import VisibleConsole
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, json_option, network_option, set_option, spec_argument
+from danetc.options import (
+    Setting,
+    deny_warnings_option,
+    json_option,
+    network_option,
+    set_option,
+    spec_argument,
+)
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of that step.",
 )
+@deny_warnings_option
 @json_option
 def command(
     spec: str,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from danetc.api import Compiled, compile_spec
+from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics import Reporter, did_you_mean
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
@@ -20,6 +21,7 @@ from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy, open_data
 from danetc.runtime.training.distributed import Parallel
+from danetc.spec_messages import warn
 from danetc.training.repeat import check_repetition
 
 if TYPE_CHECKING:
@@ -247,6 +249,7 @@ def find_recipe(
     recipe = resolve_recipe(found.declaration, overrides, reporter, found.module)
     reporter.raise_if_errors()
     assert recipe is not None
+    warn(warnings_of_recipe(recipe, found.declaration, found.module))
     return recipe
 
 

@@ -1,4 +1,4 @@
-"""One page an error code: what it means, a wrong spec that gives it, and that spec mended."""
+"""One page a code: what it means, a spec that gives the error or warning, and that spec mended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-_PAGE = re.compile(r"(E\d{4})\.md")
+_PAGE = re.compile(r"([EW]\d{4})\.md")
 _EXAMPLE = re.compile(r"^## (Wrong|Mended)\n+```danet\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -27,7 +27,8 @@ def page(code: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The specs of a page; the wrong one gives the page's code first, the mended one none."""
+    """The specs of a page. The wrong one gives the page's error first, or its warning alone; the
+    mended one gives neither errors nor warnings."""
 
     wrong: str
     mended: str

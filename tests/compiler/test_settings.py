@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from danetc.compiler import check_text, graph_of, resolved_spec
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.graph import Graph
+from danetc.compiler.resolved import resolved_spec
 from danetc.dsl.diagnostics import Diagnostic, SpecError
 
 SPEC = """use std

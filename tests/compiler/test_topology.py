@@ -100,7 +100,8 @@ def test_what_can_be_set() -> None:
 def test_the_resolved_text_is_the_same_in_every_process() -> None:
     """Python gives sets of names another order in each process; a run that goes on compares it."""
     program = (
-        "import sys; from danetc.compiler import check_text, resolved_spec;"
+        "import sys; from danetc.compiler import check_text; "
+        "from danetc.compiler.resolved import resolved_spec;"
         "print(resolved_spec(check_text(sys.argv[1]), 'variant', {'stages': sys.argv[2]}))"
     )
     texts = {

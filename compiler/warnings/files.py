@@ -1,0 +1,233 @@
+"""Warnings of a file's own text: what nothing reads, and what is written without effect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from danetc.compiler.ops import OPS
+from danetc.compiler.warnings.rule import Finding, Rule
+from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.modules import Module, Resolved
+
+ASKED_FOR = ("network", "recipe")
+"""The kinds of declarations that the command line names."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A module without errors, with the names that each of its declarations reads."""
+
+    module: Module
+
+    @cached_property
+    def reads(self) -> Mapping[str, frozenset[str]]:
+        return {name: _names(item) for name, item in self.module.own.items()}
+
+    @cached_property
+    def readers(self) -> Mapping[str, int]:
+        """How many declarations read each name."""
+        return Counter(name for names in self.reads.values() for name in names)
+
+
+def _names(*nodes: s.Node | None) -> frozenset[str]:
+    return frozenset(
+        item.id
+        for node in nodes
+        if node is not None
+        for item in s.walk(node)
+        if isinstance(item, s.Name)
+    )
+
+
+def _unused_import(file: File) -> Iterator[Finding]:
+    """The command line names recipes, so what brings one is left alone, as all of `std` does."""
+
+    def is_recipe(name: str) -> bool:
+        return file.module.names[name].declaration.kind == "recipe"
+
+    for use, names in file.module.brought:
+        if use.names is None:
+            if use.is_path and not names & file.readers.keys() and not any(map(is_recipe, names)):
+                yield Finding(
+                    use.span,
+                    f"nothing of `{use.module}` is used",
+                    label="none of its names is read here",
+                    hint="leave this line out",
+                )
+            continue
+        for item in use.names:
+            if item.id not in file.readers and not is_recipe(item.id):
+                yield Finding(
+                    item.span,
+                    f"nothing uses `{item.id}`",
+                    label="taken here and never read",
+                    hint="leave it out",
+                )
+
+
+def _unused_declaration(file: File) -> Iterator[Finding]:
+    """In a file that declares a network; in a library, declarations are for others to use."""
+    own = file.module.own
+    if not any(item.kind == "network" for item in own.values()):
+        return
+    for name, item in own.items():
+        others = file.readers[name] - (name in file.reads[name])
+        if item.kind not in ASKED_FOR and not others:
+            yield Finding(
+                item.name_span,
+                f"nothing in this file uses {item.kind} `{name}`",
+                label="declared and never read",
+                hint="use it or leave it out; where `--set` or another file is to name it, say "
+                "`# allow W0102`",
+            )
+
+
+def _unused_parameter(file: File) -> Iterator[Finding]:
+    for item in file.module.own.values():
+        read = set(_names(item.value, *(item.body or ())))
+        for param in reversed(item.params):  # a default reads the parameters before it
+            is_read = param.name in read
+            read |= _names(param.default)
+            if is_read or _is_threshold(item, param) or _repeats(file, item, param):
+                continue
+            hint = "use it or leave it out: a value for it changes nothing"
+            if item.kind == "block" and param.name == "stride":
+                hint = "give it to a layer, `conv(..., stride = stride)`: a stage's stride has no effect"
+            elif item.kind == "network" and item.value is not None:
+                hint = f"give it to the network that is varied: `{_called(item.value)}({param.name} = {param.name})`"
+            yield Finding(
+                param.name_span,
+                f"nothing reads the parameter `{param.name}` of {item.kind} `{item.name}`",
+                label="never read",
+                hint=hint,
+            )
+
+
+def _is_threshold(item: s.Declaration, param: s.Param) -> bool:
+    """tdBN reads a neuron's threshold, whether or not its equations do."""
+    return item.kind == "neuron" and param.name == "v_threshold"
+
+
+def _repeats(file: File, item: s.Declaration, param: s.Param) -> bool:
+    """Whether a variant repeats a parameter of the networks it varies, with the same default.
+
+    What is set from outside reaches all of them.
+    """
+    module, declaration = file.module, item
+    while declaration.kind == "network" and declaration.value is not None:
+        found: Resolved | None = module.names.get(_called(declaration.value))
+        if found is None:
+            return False
+        declaration, module = found.declaration, found.module
+        same = next((each for each in declaration.params if each.name == param.name), None)
+        if same is not None:
+            return same.default == param.default
+    return False
+
+
+def _called(value: s.Expr) -> str:
+    """The name of the network that a variant varies."""
+    name = value.function if isinstance(value, s.Call) else value
+    return name.id if isinstance(name, s.Name) else ""
+
+
+def _without_shortcut(file: File) -> Iterator[Finding]:
+    for item in file.module.own.values():
+        if item.kind != "connection" or item.body is None:
+            continue
+        parts = {part.name: part for part in item.body if isinstance(part, s.Define)}
+        if any("shortcut" in _names(part.value) for part in parts.values()):
+            continue
+        for name in ("projection", "identity"):
+            if name in parts:
+                yield Finding(
+                    parts[name].name_span,
+                    f"`{name}` of connection `{item.name}` has no effect: it has no `shortcut`",
+                    label="stands in the shortcut",
+                    labels=(Label(parts["out"].name_span, "`out` does not read `shortcut`"),),
+                    hint="join it, `out = branch + shortcut`, or leave this out",
+                )
+
+
+_RESULTS = {"neuron": ("s",), "surrogate": ("y", "dy")}
+
+
+def _idle_equation(file: File) -> Iterator[Finding]:
+    """An equation or a state that does not lead to what a neuron or surrogate gives."""
+    for item in file.module.own.values():
+        if item.kind not in _RESULTS or item.body is None:
+            continue
+        places: dict[str, s.State | s.Define] = {}
+        reads: dict[str, set[str]] = {}
+        for line in item.body:
+            if isinstance(line, s.State | s.Define):
+                places.setdefault(line.name, line)
+                reads.setdefault(line.name, set()).update(_names(line.value))
+        waiting = [name for name in _RESULTS[item.kind] if name in reads]
+        needed: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting += [other for other in reads[name] if other in reads]
+        for name, line in places.items():
+            if name not in needed:
+                what = "state" if isinstance(line, s.State) else "equation"
+                yield Finding(
+                    line.name_span,
+                    f"the {what} `{name}` has no effect on what `{item.name}` gives",
+                    label=f"no way leads from here to `{_RESULTS[item.kind][0]}`",
+                    hint="use it or leave it out",
+                )
+
+
+_IDLE: Mapping[str, tuple[Mapping[str, float], str]] = {
+    "dropout": ({"p": 0}, "drops nothing"),
+    "droppath": ({"p": 0}, "drops nothing"),
+    "maxpool": ({"kernel": 1}, "pools windows of one pixel"),
+    "avgpool": ({"kernel": 1}, "pools windows of one pixel"),
+    "upsample": ({"scale": 1}, "keeps the size"),
+}
+"""Layers without effect: all the arguments that they are written with, and what they then do."""
+
+
+def _idle_layer(file: File) -> Iterator[Finding]:
+    """By what is written: a rate of `drop * i / n` may be 0 in a first block."""
+    for item in file.module.own.values():
+        local = {param.name for param in item.params}
+        local |= {line.name for line in item.body or () if isinstance(line, s.Define)}
+        for node in s.walk(item):
+            if not (isinstance(node, s.Call) and isinstance(node.function, s.Name)):
+                continue
+            id = node.function.id
+            if id in local or id in file.module.names or id not in _IDLE:
+                continue
+            written, why = _IDLE[id]
+            if _given(node) == written:
+                yield Finding(
+                    node.span, f"`{node.span.text}` changes nothing: it {why}", hint="leave it out"
+                )
+
+
+def _given(call: s.Call) -> dict[str, float | None]:
+    """The arguments of an operation's call by name; None for those that are not plain numbers."""
+    assert isinstance(call.function, s.Name)
+    names = [parameter.name for parameter in OPS[call.function.id].parameters]
+    return {
+        arg.name or names[index]: arg.value.value if isinstance(arg.value, s.Number) else None
+        for index, arg in enumerate(call.args)
+    }
+
+
+RULES: tuple[Rule[File], ...] = (
+    Rule("W0101", "what `use` takes is never used", _unused_import),
+    Rule("W0102", "nothing uses a declaration", _unused_declaration),
+    Rule("W0103", "nothing reads a parameter", _unused_parameter),
+    Rule("W0104", "layers of a shortcut that is not there", _without_shortcut),
+    Rule("W0105", "an equation has no effect on the output", _idle_equation),
+    Rule("W0106", "a layer changes nothing", _idle_layer),
+)

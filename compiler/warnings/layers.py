@@ -1,0 +1,193 @@
+"""Warnings of layers: shapes that are seldom meant, and weights without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from danetc.compiler.graph import Node
+from danetc.compiler.ops import OPS, text, whole
+from danetc.compiler.warnings.network import Network
+from danetc.compiler.warnings.rule import Finding, Rule
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.source import Span
+from danetc.dsl.syntax import Call, Name
+
+WINDOWS = ("conv", "maxpool", "avgpool")
+CHANNEL_NORMS = ("batchnorm", "tebn")
+"""Norms that subtract the mean of each channel."""
+NORMS = (*CHANNEL_NORMS, "groupnorm")
+
+_LARGEST_EVEN = 4  # a larger even kernel is no kernel in PyTorch's order, but a width
+
+
+def _torch_order(network: Network) -> Iterator[Finding]:
+    """By what only PyTorch's order explains: the input's channels stand first, or as a weight."""
+    for node in network.of("conv"):
+        call = _in_torch_order(network, node)
+        if call is not None:
+            names = ("width", "kernel", "stride")
+            width, kernel, stride = (whole(node.attrs, name) for name in names)
+            yield Finding(
+                call.span,
+                f"a convolution of width {width}, kernel {kernel} and stride {stride}",
+                label=f"its input has {width} channels",
+                hint=f"the input's channels are not given; is `conv({kernel}, kernel = {stride})` "
+                "meant?",
+            )
+    for node in network.of(*NORMS):
+        channels = node.value.shape[0]
+        if node.attrs["init"] != channels or channels == 1:
+            continue
+        call = network.call(node)
+        before = 1 if node.op == "groupnorm" else 0
+        if call is not None and _unnamed(call) > before:
+            name = call.function.id if isinstance(call.function, Name) else node.op
+            right = f"{name}({whole(node.attrs, 'groups')})" if before else name
+            yield Finding(
+                call.span,
+                f"the weights of `{call.span.text}` start at {channels}",
+                label=f"its input has {channels} channels",
+                hint=f"the channels of the input follow from it: write `{right}`",
+            )
+
+
+def _in_torch_order(network: Network, node: Node) -> Call | None:
+    """The call of a convolution whose arguments are in PyTorch's order."""
+    channels = network.source(node).value.shape[0]
+    width, kernel, stride = (whole(node.attrs, name) for name in ("width", "kernel", "stride"))
+    if width != channels or kernel % 2 or kernel <= _LARGEST_EVEN or kernel == stride:
+        return None
+    call = network.call(node)
+    return call if call is not None and _unnamed(call) >= 3 else None
+
+
+def _unnamed(call: Call) -> int:
+    return sum(arg.name is None for arg in call.args)
+
+
+def _even_kernel(network: Network) -> Iterator[Finding]:
+    for node in network.of("conv"):
+        names = ("kernel", "stride", "padding", "dilation")
+        kernel, stride, padding, dilation = (whole(node.attrs, name) for name in names)
+        if kernel % 2 or padding != dilation * (kernel // 2):
+            continue
+        call = network.call(node)
+        if call is None or "padding" in _given(call) or _in_torch_order(network, node):
+            continue
+        before, after = network.source(node).value.shape[1:], node.value.shape[1:]
+        reach = dilation * (kernel - 1) + 1
+        fitting = (max(0, reach - stride) + 1) // 2
+        divides = before[0] % stride == before[1] % stride == 0
+        if divides and 2 * fitting < reach:  # then (size + 2 * padding - reach) // stride fits
+            wanted = text((before[0] // stride, before[1] // stride))
+            hint = f"for a map of {wanted} write `padding = {fitting}`"
+        else:
+            hint = f"take a kernel of {kernel - 1} or {kernel + 1}, or say what `padding` is"
+        yield Finding(
+            call.span,
+            f"a kernel of {kernel} makes a map of {text(before)} one of {text(after)}",
+            label=f"the default padding is half of the kernel, {padding}",
+            hint=hint,
+        )
+
+
+def _given(call: Call) -> set[str]:
+    """The parameters of a convolution that a call gives."""
+    names = [parameter.name for parameter in OPS["conv"].parameters]
+    return {arg.name or names[index] for index, arg in enumerate(call.args)}
+
+
+def _one_pixel(network: Network) -> Iterator[Finding]:
+    """The first window over a map of one pixel: all behind it have one too."""
+    graph = network.lowered.graph
+    for node in graph.nodes.values():
+        if node.op not in WINDOWS or network.source(node).value.shape[1:] != (1, 1):
+            continue
+        kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
+        if kernel == stride == 1:
+            continue
+        what = f"a kernel of {kernel}" if kernel > 1 else f"a stride of {stride}"
+        why = "of a kernel only the middle is used" if kernel > 1 else "there is nothing to skip"
+        yield Finding(
+            network.place(node),
+            f"the map is 1 x 1 where `{node.path}` has {what}: {why}",
+            labels=_last_larger(network, node),
+            hint="stride less before it, or take a larger image",
+        )
+        return
+
+
+def _last_larger(network: Network, node: Node) -> tuple[Label, ...]:
+    """A label of the layer that made the map 1 x 1."""
+    graph = network.lowered.graph
+    current = network.source(node)
+    while current.inputs:
+        before = graph[current.inputs[0]]
+        if before.value.shape[1:] != (1, 1):
+            place = network.place(current)
+            if place == network.place(node):
+                return ()
+            return (Label(place, f"{text(before.value.shape[1:])} becomes 1 x 1 here"),)
+        current = before
+    return ()
+
+
+def _skipped_pixels(network: Network) -> Iterator[Finding]:
+    """A kernel of 1 is left alone: a shortcut's stride skips pixels on purpose."""
+    for node in network.of(*WINDOWS):
+        kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
+        reach = kernel if node.op != "conv" else whole(node.attrs, "dilation") * (kernel - 1) + 1
+        if kernel > 1 and stride > reach:
+            yield Finding(
+                network.place(node),
+                f"`{node.path}` has a stride of {stride} and a kernel of {kernel}: {stride - reach} of "
+                f"{stride} rows and columns are never read",
+                hint=f"take a stride of {reach} at most, or a kernel of {stride}",
+            )
+
+
+def _bias_before_norm(network: Network) -> Iterator[Finding]:
+    graph = network.lowered.graph
+    for node in network.of("conv", "linear"):
+        if not node.attrs["bias"]:
+            continue
+        users = [graph[id] for id in network.users[node.id]]
+        if network.is_output(node) or not users:
+            continue
+        if all(user.op in CHANNEL_NORMS for user in users):
+            yield Finding(
+                network.place(node),
+                f"the bias of `{node.path}` has no effect: the norm behind it subtracts the mean",
+                labels=_beside(network.place(node), network.stands(users[0]), "this norm"),
+                hint="leave it out" if node.op == "conv" else "write `bias = false`",
+            )
+
+
+def _norm_behind_norm(network: Network) -> Iterator[Finding]:
+    """Where something else reads the first norm too, such as a shortcut, both may be needed."""
+    for node in network.of(*NORMS):
+        before = network.source(node)
+        alone = len(network.users[before.id]) == 1 and not network.is_output(before)
+        if before.op in NORMS and alone:
+            yield Finding(
+                network.stands(node),
+                f"`{node.path}` norms what a norm gives, `{before.path}`",
+                label="the second undoes the first",
+                labels=_beside(network.stands(node), network.stands(before), "the first"),
+                hint="leave one of them out",
+            )
+
+
+def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
+    """A label of a second place, where that is another one."""
+    return (Label(other, words),) if other != place else ()
+
+
+RULES: tuple[Rule[Network], ...] = (
+    Rule("W0201", "arguments in PyTorch's order", _torch_order),
+    Rule("W0202", "an even kernel changes the size", _even_kernel),
+    Rule("W0203", "a window over a map of one pixel", _one_pixel),
+    Rule("W0204", "a stride that skips pixels", _skipped_pixels),
+    Rule("W0205", "a bias before a norm", _bias_before_norm),
+    Rule("W0206", "a norm right behind a norm", _norm_behind_norm),
+)

@@ -1,0 +1,72 @@
+"""A lowered network as the rules of layers and neurons see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from danetc.compiler.graph import Node
+from danetc.compiler.lowering.networks import Lowered
+from danetc.compiler.warnings.trees import Trees
+from danetc.dsl.modules import is_library
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.source import Span
+from danetc.dsl.syntax import Call, Declaration
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, its declaration, and the text that it came from."""
+
+    lowered: Lowered
+    declaration: Declaration
+    trees: Trees
+
+    @cached_property
+    def by_op(self) -> Mapping[str, list[Node]]:
+        """The nodes of each operation, in the order of the graph."""
+        found: dict[str, list[Node]] = {}
+        for node in self.lowered.graph.nodes.values():
+            found.setdefault(node.op, []).append(node)
+        return found
+
+    def of(self, *ops: str) -> Iterator[Node]:
+        for op in ops:
+            yield from self.by_op.get(op, ())
+
+    @cached_property
+    def users(self) -> Mapping[int, list[int]]:
+        return self.lowered.graph.users()
+
+    @cached_property
+    def programs(self) -> Mapping[str, NeuronProgram]:
+        graph = self.lowered.graph
+        return {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+
+    def program(self, node: Node) -> NeuronProgram:
+        """The program of a neuron."""
+        return self.programs[str(node.attrs["neuron"])]
+
+    def source(self, node: Node) -> Node:
+        """What a node of one operand reads."""
+        return self.lowered.graph[node.inputs[0]]
+
+    def is_output(self, node: Node) -> bool:
+        """Whether the network returns a node's value."""
+        return node.id in self.lowered.graph.outputs.values()
+
+    def place(self, node: Node) -> Span:
+        """Where the user wrote a node: its text, or the use of what the library has."""
+        if not is_library(node.origin.source):
+            return node.origin
+        return self.lowered.used.get(node.id, self.declaration.name_span)
+
+    def stands(self, node: Node) -> Span:
+        """Where a node stands among other layers: `spike`, and not the neuron that it means."""
+        span = self.lowered.stands.get(node.id)
+        return self.place(node) if span is None or is_library(span.source) else span
+
+    def call(self, node: Node) -> Call | None:
+        """The call that a node was written as, where that is not the library's text."""
+        return None if is_library(node.origin.source) else self.trees.call(node.origin)

@@ -1,0 +1,271 @@
+"""Warnings of neurons: what their equations do, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from danetc.compiler.at_start import first_output
+from danetc.compiler.graph import Node
+from danetc.compiler.warnings.forms import Form, Held, bounds, held
+from danetc.compiler.warnings.network import Network
+from danetc.compiler.warnings.rule import Finding, Rule
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
+from danetc.dsl.opcodes import OPCODES, ConstantError
+
+MAX_STEPS = 64
+"""Steps that are looked at one by one; for more, or as many as a recording brings, states have to
+settle by then."""
+
+_MARGIN = 1e-6  # what float32 may add up to something else
+_POINTS = [sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1)]
+_POINTS += [sign * step / 4 for step in range(1, 13) for sign in (-1, 1)]
+
+
+def _first_of_each(network: Network) -> Iterator[tuple[Node, NeuronProgram]]:
+    """Each neuron's program, with the first layer that it is."""
+    seen: set[str] = set()
+    for node in network.of("neuron"):
+        key = str(node.attrs["neuron"])
+        if key not in seen:
+            seen.add(key)
+            yield node, network.program(node)
+
+
+def _leak(network: Network) -> Iterator[Finding]:
+    for node, program in _first_of_each(network):
+        found = next((pair for step in held(program) for pair in _outside(step)), None)
+        if found is not None:
+            state, factor = found
+            what = "changes its sign at each step" if factor < 0 else "grows at each step"
+            yield Finding(
+                network.place(node),
+                f"the state `{state}` of `{program.name}` is multiplied by {factor:.4g} at each step",
+                label=f"without a spike it {what}",
+                hint="a leak lies in 0 .. 1; where it is `1 - 1 / tau`, tau is 1 or more",
+            )
+
+
+def _outside(step: Held) -> Iterator[tuple[str, float]]:
+    """States that the input drives, of which a step keeps less than nothing or more than all.
+
+    Looked at without a spike. A state of a group that drive each other is left alone: it may turn,
+    and so change its sign.
+    """
+    if step.spikes and step.output != Form(0.0, {}):
+        return
+    for name, form in step.after.items():
+        if form is None or 0 <= form.factor(name) <= 1 + _MARGIN:
+            continue
+        reached = _reads(name, step.after)
+        if INPUT in reached and not any(
+            name in _reads(other, step.after) for other in reached - {name}
+        ):
+            yield name, form.factor(name)
+
+
+def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
+    """What the next value of a state is made of, through other states too."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        form = after.get(waiting.pop())
+        new = set(form.factors) - found if form is not None else set()
+        found |= new
+        waiting += new
+    return found
+
+
+def _constant_output(network: Network, node: Node) -> float | None:
+    """What a neuron gives at every step whatever its input, which is a count, or None."""
+    kind = network.source(node).value.kind
+    if not kind.is_integer:
+        return None
+    graph = network.lowered.graph
+    steps = None if graph.input.attrs["events"] else graph.steps
+    return _constant(graph.neurons[str(node.attrs["neuron"])], 0.0, float(kind.bound), steps)
+
+
+@lru_cache(maxsize=1024)
+def _constant(text: str, low: float, high: float, steps: int | None) -> float | None:
+    """What a neuron gives for every input between two numbers, at every of so many steps."""
+    program = NeuronProgram.parse(text)
+    if program.learnables:
+        return None
+    for step in held(program):
+        constant = step.spikes and step.output is not None and not step.output.factors
+        if constant and _stays(program, step, (low, high), steps):
+            assert step.output is not None
+            return step.output.constant
+    return None
+
+
+def _stays(program: NeuronProgram, step: Held, x: tuple[float, float], steps: int | None) -> bool:
+    """Whether the spikes of a step are those of all steps, for every input between two numbers."""
+    arguments = {op.name: op.args[0] for op in program.ops if op.opcode == "heaviside"}
+    known = {INPUT: x, **{state.name: (state.init, state.init) for state in program.states}}
+    for _ in range(min(steps or MAX_STEPS, MAX_STEPS)):
+        for name, spike in step.spikes.items():
+            argument = arguments[name]
+            form = step.values[argument] if isinstance(argument, str) else Form(argument, {})
+            if not isinstance(form, Form):
+                return False
+            low, high = bounds(form, known)
+            if not (low >= _MARGIN if spike else high <= -_MARGIN):
+                return False
+        before = known
+        known = {INPUT: x}
+        for name, after in step.after.items():
+            if after is None:
+                return False
+            known[name] = bounds(after, before)
+        if known == before:
+            return True
+    return steps is not None and steps <= MAX_STEPS
+
+
+def _always_the_same(network: Network) -> Iterator[Finding]:
+    for node in network.of("neuron"):
+        value = _constant_output(network, node)
+        if value is None:
+            continue
+        source, name = network.source(node), network.program(node).name
+        largest = source.value.kind.bound
+        reads = "spikes" if largest == 1 else f"counts of at most {largest}"
+        steps = network.lowered.graph.steps
+        within = f" within {steps} step{'' if steps == 1 else 's'}"
+        what = f"cannot fire{within}" if value == 0 else f"gives {value:g} at every step"
+        yield Finding(
+            network.stands(node),
+            f"`{name}` {what}: it reads {reads}",
+            label=f"reads `{source.path}`",
+            hint="put weights and a norm before it, or choose another threshold",
+        )
+
+
+def _without_input(network: Network) -> Iterator[Finding]:
+    for node, program in _first_of_each(network):
+        text = network.lowered.graph.neurons[str(node.attrs["neuron"])]
+        if not program.is_stateful or program.membrane is None:
+            continue
+        try:
+            output = first_output(text, 0.0)
+        except (ConstantError, OverflowError):
+            continue
+        if output != 0:
+            yield Finding(
+                network.place(node),
+                f"`{program.name}` gives {output:g} at the first step of an input of 0",
+                label="fires without input",
+                hint="its threshold lies above its resting potential",
+            )
+
+
+def _behind_neuron(network: Network) -> Iterator[Finding]:
+    for node in network.of("neuron"):
+        before = network.source(node)
+        if before.op != "neuron" or not before.value.kind.is_integer:
+            continue
+        if network.program(node).membrane is None or _constant_output(network, node) is not None:
+            continue
+        place, other = network.stands(node), network.stands(before)
+        yield Finding(
+            place,
+            f"`{node.path}` reads the spikes of a neuron, `{before.path}`",
+            label="nothing stands between the two",
+            labels=(Label(other, "the first"),) if other != place else (),
+            hint="leave one of them out, or put weights between them",
+        )
+
+
+def _loses_settings(network: Network) -> Iterator[Finding]:
+    graph = network.lowered.graph
+    for id, given in network.lowered.resets.items():
+        name = network.program(graph[id]).name
+        yield Finding(
+            network.place(graph[id]),
+            f"this `{name}` does not have the settings of the network's",
+            label="what is not given here has its default",
+            labels=tuple(Label(item.span, f"here {item.text}") for item in given),
+            hint="`spike` is the network's neuron, `spike(v_threshold = 0.5)` the same with one "
+            "setting changed",
+        )
+
+
+def _one_step(network: Network) -> Iterator[Finding]:
+    graph = network.lowered.graph
+    if "steps" in network.lowered.says or graph.input.attrs["events"]:
+        return
+    for node, program in _first_of_each(network):
+        if program.is_stateful:
+            yield Finding(
+                network.declaration.name_span,
+                f"network `{graph.name}` does not say how many steps it has, and so has one",
+                label=f"what `{program.name}` keeps for the next step is never read",
+                labels=(Label(network.place(node), "this neuron keeps a state"),),
+                hint="add `steps = 4`, or `steps = 1` where that is meant",
+            )
+            return
+
+
+def _no_positive_slope(network: Network) -> Iterator[Finding]:
+    seen: set[SurrogateProgram] = set()
+    for node, program in _first_of_each(network):
+        surrogate = program.surrogate
+        if surrogate is None or surrogate in seen:
+            continue
+        seen.add(surrogate)
+        slopes = [slope for x in (0.0, *_POINTS) if (slope := _slope(surrogate, x)) is not None]
+        if slopes and max(slopes) <= 0:
+            below = min(slopes) < 0
+            yield Finding(
+                network.lowered.says.get("surrogate", network.place(node)),
+                f"the derivative of `{surrogate.name}` is {'negative' if below else '0'} at the "
+                "threshold and around it",
+                label="weights move the wrong way" if below else "no gradient passes a neuron",
+                hint="`y` rises from 0 to 1" if below else "let it reach inputs around 0",
+            )
+
+
+def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
+    """The derivative at a point; None where it has no value there."""
+    values: dict[str, float | bool] = {INPUT: x}
+    try:
+        for op in surrogate.ops:
+            value = OPCODES[op.opcode].value
+            assert value is not None
+            values[op.name] = value(*(a if isinstance(a, float) else values[a] for a in op.args))
+    except (ConstantError, OverflowError):
+        return None
+    end = surrogate.derivative
+    return float(values[end]) if isinstance(end, str) else end
+
+
+def _unused_setting(network: Network) -> Iterator[Finding]:
+    """By what the network itself says: a variant may need what its base has no use for."""
+    words = {"neuron": "spike", "norm": "norm"}
+    for setting, word in words.items():
+        place = network.lowered.says.get(setting)
+        own = network.declaration.span
+        if place is None or setting in network.lowered.asked or place.source is not own.source:
+            continue
+        if own.start <= place.start and place.end <= own.end:
+            yield Finding(
+                place,
+                f"no layer of network `{network.declaration.name}` is its {setting}",
+                label=f"`{word}` stands nowhere in it",
+                hint=f"put `{word}` where it belongs, or leave this line out",
+            )
+
+
+RULES: tuple[Rule[Network], ...] = (
+    Rule("W0301", "a leak outside of 0 .. 1", _leak),
+    Rule("W0302", "a neuron that always gives the same", _always_the_same),
+    Rule("W0303", "a neuron that fires without input", _without_input),
+    Rule("W0304", "a neuron right behind a neuron", _behind_neuron),
+    Rule("W0305", "a neuron without the network's settings", _loses_settings),
+    Rule("W0306", "neurons with a state run for one step", _one_step),
+    Rule("W0307", "a surrogate without a positive derivative", _no_positive_slope),
+    Rule("W0308", "the network's neuron or norm is not used", _unused_setting),
+)

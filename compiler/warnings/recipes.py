@@ -1,0 +1,130 @@
+"""Warnings of recipes: settings that are seldom meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from danetc.compiler.warnings.rule import Finding, Rule
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.modules import is_library
+from danetc.dsl.recipe import Origin, Phase, Recipe
+from danetc.dsl.recipe_values import Item
+from danetc.dsl.source import Span
+from danetc.dsl.syntax import Declaration
+
+LARGEST_RATE: Mapping[str, float] = {"sgd": 30.0, "adamw": 1.0}
+"""Beyond these learning rates of an optimizer nothing is learnt: AdamW moves each weight by about
+its rate, and linear scaling brings SGD to 25.6 for a batch of 65,536."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe without errors, and its declaration."""
+
+    recipe: Recipe
+    declaration: Declaration
+
+    def place(self, phase: Phase | None, *keys: str) -> Span:
+        """Where the first of some settings is written that is."""
+        origins: dict[str, Origin] = dict(self.recipe.origins if phase is None else phase.origins)
+        for key in keys:
+            span = origins[key].span if key in origins else None
+            if span is not None and not is_library(span.source):
+                return span
+        return self.declaration.name_span
+
+
+def _rate(written: Written) -> Iterator[Finding]:
+    for phase in written.recipe.phases:
+        optimizer = phase.optimizer
+        rate, largest = optimizer.number("lr"), LARGEST_RATE[optimizer.name]
+        if rate > largest:
+            yield Finding(
+                written.place(phase, "optimizer.lr", "optimizer"),
+                f"a learning rate of {rate:g} for `{optimizer.name}`",
+                label=f"nothing is learnt beyond {largest:g}",
+                hint="is a decimal point or a division by the batch missing?",
+            )
+
+
+def _lost_phase(written: Written) -> Iterator[Finding]:
+    phases = written.recipe.phases
+    started = {phase.start for phase in phases}
+    for phase, later in pairwise(phases):
+        if phase.name not in started:
+            yield Finding(
+                written.place(phase, "epochs"),
+                f"no phase starts from `{phase.name}`: what it learns is lost",
+                labels=(Label(written.place(later, "epochs"), f"`{later.name}` has new weights"),),
+                hint=f"add `start = {phase.name}` to phase `{later.name}`",
+            )
+
+
+def _normalised_apart(written: Written) -> Iterator[Finding]:
+    for phase in written.recipe.phases:
+        train, test = (_statistics(items) for items in (phase.augment, phase.evaluate))
+        if train != test:
+            place = written.place(phase, "evaluate", "augment")
+            yield Finding(
+                place,
+                f"training images are {_normalised(train)}, and test images are {_normalised(test)}",
+                label="the network is tested on other values than it learns from",
+                hint="put the same `normalize(...)` into `augment` and `evaluate`",
+            )
+
+
+def _statistics(items: tuple[Item, ...]) -> tuple[str, ...]:
+    return tuple(str(item["statistics"]) for item in items if item.name == "normalize")
+
+
+def _normalised(statistics: tuple[str, ...]) -> str:
+    return f"normalised by {', '.join(statistics)}" if statistics else "not normalised"
+
+
+def _step_in_warmup(written: Written) -> Iterator[Finding]:
+    for phase in written.recipe.phases:
+        if phase.schedule.name != "step":
+            continue
+        early = [epoch for epoch in phase.schedule.numbers("epochs") if epoch < phase.warmup]
+        if early:
+            yield Finding(
+                written.place(phase, "schedule"),
+                f"the learning rate falls at epoch {early[0]:g}, within a warm-up of {phase.warmup:g}",
+                label="before it has risen",
+                hint="epochs of a schedule count from the start, warm-up included",
+            )
+
+
+_IDLE: Mapping[str, Mapping[str, float]] = {
+    "horizontal_flip": {"p": 0},
+    "random_erasing": {"p": 0},
+    "color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0},
+    "step": {"factor": 1},
+    "cosine": {"end": 1},
+}
+"""Items without effect, by their arguments."""
+
+
+def _idle_item(written: Written) -> Iterator[Finding]:
+    for phase in written.recipe.phases:
+        items = {"augment": phase.augment, "schedule": (phase.schedule,)}
+        for key, each in items.items():
+            for item in each:
+                idle = _IDLE.get(item.name)
+                if idle and all(item[name] == value for name, value in idle.items()):
+                    yield Finding(
+                        written.place(phase, key),
+                        f"`{item}` changes nothing",
+                        hint="leave it out",
+                    )
+
+
+RULES: tuple[Rule[Written], ...] = (
+    Rule("W0401", "a learning rate that nothing is learnt at", _rate),
+    Rule("W0402", "a phase that no phase starts from", _lost_phase),
+    Rule("W0403", "training and test images are normalised differently", _normalised_apart),
+    Rule("W0404", "a schedule that falls within the warm-up", _step_in_warmup),
+    Rule("W0405", "a step of a recipe changes nothing", _idle_item),
+)

@@ -1,0 +1,35 @@
+"""What a rule of warnings is made of, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from danetc.dsl.diagnostics import Label
+from danetc.dsl.source import Span
+
+Subject = TypeVar("Subject", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule has found: the parts of a diagnostic besides its code."""
+
+    span: Span
+    message: str
+    label: str = ""
+    labels: tuple[Label, ...] = ()
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[Subject]):
+    """A row of the table. ``title`` heads the page that `danetc explain CODE` prints.
+
+    ``find`` finds only what is certain: a rule that may be wrong about a spec is none.
+    """
+
+    code: str
+    title: str
+    find: Callable[[Subject], Iterator[Finding]]

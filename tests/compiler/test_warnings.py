@@ -1,0 +1,620 @@
+"""What builds and is seldom meant is warned of, at its place, and nothing else is.
+
+The place is marked by « and » in the text. The page of each warning has one more example.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from danetc.compiler import check_file, check_text, graph_of, lowered_network
+from danetc.compiler.ops import OPS
+from danetc.compiler.resolved import resolved_spec
+from danetc.compiler.warnings import TITLES, files, recipes, warnings_of, warnings_of_network
+from danetc.compiler.warnings.neurons import _constant
+from danetc.dsl.diagnostics import Diagnostic, Reporter
+from danetc.dsl.explain import examples
+from danetc.dsl.modules import is_library
+from danetc.dsl.neuron_program import INPUT, NeuronProgram
+from danetc.dsl.opcodes import OPCODES
+from danetc.dsl.parser import parse
+from danetc.dsl.printer import format_source
+from danetc.dsl.reading import shipped_specs
+from danetc.dsl.recipe_schema import ITEMS
+from danetc.dsl.source import SourceFile
+
+ROOT = Path(__file__).parents[2]
+NET = """use std
+
+network n(classes = 10) {
+  input = image(3, 32, 32)
+  steps = 4
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(16) -> norm -> spike
+  stages = (stage(basic(16), 2) -> stage(basic(32), 2, stride = 2)) via origin by chain
+  head = avgpool -> mean_over_time -> linear(classes)
+}
+"""
+TRAIN = """recipe r {
+  epochs = 30
+  warmup = 2
+  batch = 128
+  optimizer = sgd(lr = 0.1, momentum = 0.9)
+  schedule = step(10, 20, factor = 0.1)
+}
+"""
+
+
+def net(*changes: tuple[str, str], after: str = "") -> str:
+    """The network above with parts exchanged."""
+    text = NET
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text + after
+
+
+def train(old: str, new: str) -> str:
+    assert TRAIN.count(old) == 1, old
+    return TRAIN.replace(old, new)
+
+
+def mine(body: str, use: str = "= mine", params: str = "") -> str:
+    return net(("= IF", use), after=f"\nneuron mine{params} {{ {body} }}\n")
+
+
+def connection(body: str) -> str:
+    return net(("via origin", "via mine"), after=f"connection mine {{ {body} }}\n")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A marked text, the code of its one warning, and words of its message and of its hint."""
+
+    text: str
+    code: str
+    words: str = ""
+    hint: str = ""
+
+
+SUSPICIOUS = {
+    "a neuron that is taken and not used": Case(
+        "use std (IF, «LIF», sigmoid, basic, origin, chain)\n" + NET.removeprefix("use std\n"),
+        "W0101",
+        "nothing uses `LIF`",
+    ),
+    "a neuron nothing names": Case(
+        net(after="neuron «mine» = LIF(tau = 4.0)\n"), "W0102", "uses neuron `mine`", "# allow"
+    ),
+    "a block that only it names itself": Case(
+        net(after="block «mine»(w) { out = (in -> mine(w - 1)) if w > 1 else (in -> conv(w)) }\n"),
+        "W0102",
+        "block `mine`",
+    ),
+    "a parameter of a network": Case(
+        net(("classes = 10", "classes = 10, «width» = 16")),
+        "W0103",
+        "parameter `width` of network `n`",
+    ),
+    "a parameter of a neuron": Case(
+        mine("s = heaviside(x - v_threshold)", params="(«tau» = 2.0, v_threshold = 1.0)"),
+        "W0103",
+        "`tau` of neuron `mine`",
+    ),
+    "a parameter that only a later default names": Case(
+        mine(
+            "state u = 0.0; u = u + x; s = heaviside(u - 1)",
+            params="(tau = 2.0, «decay» = 1 - 1 / tau)",
+        ),
+        "W0103",
+        "`decay`",
+    ),
+    "a variant's parameter with another value": Case(
+        NET + "network m(«classes» = 100) = n { steps = 2 }\n",
+        "W0103",
+        "parameter `classes` of network `m`",
+        "`n(classes = classes)`",
+    ),
+    "a block's stride": Case(
+        net(
+            ("stage(basic(32), 2, stride = 2)", "stage(mine(16), 2, stride = 2)"),
+            after="block mine(width, «stride» = 1) = conv(width) -> conv(width)\n",
+        ),
+        "W0103",
+        "`stride` of block `mine`",
+        "stride = stride",
+    ),
+    "an identity without a shortcut": Case(
+        connection("each = conv -> norm -> spike; «identity» = norm; out = branch"),
+        "W0104",
+        "`identity` of connection `mine`",
+    ),
+    "a state that reads only itself": Case(
+        mine("state «n» = 0.0; n = n + 1; s = heaviside(x - 1)"), "W0105", "state `n`"
+    ),
+    "an equation nothing reads": Case(
+        mine("state u = 0.0; «w» = 2 * u; u = u + x; s = heaviside(u - 1)"), "W0105", "equation"
+    ),
+    "a surrogate's equation": Case(
+        net(
+            ("= sigmoid", "= mine"),
+            after="surrogate mine { «z» = 2 * x; dy = max(1 - abs(x), 0) }\n",
+        ),
+        "W0105",
+        "`z`",
+    ),
+    "a dropout of 0": Case(
+        net(("head = ", "head = «dropout(p = 0.0)» -> ")), "W0106", "drops nothing"
+    ),
+    "pooling single pixels": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> «maxpool(1)»")), "W0106", "one pixel"
+    ),
+    "PyTorch's convolution": Case(
+        net(("conv(16)", "conv(16) -> «conv(16, 32, 3)»")), "W0201", "kernel 32", "conv(32, kernel"
+    ),
+    "PyTorch's norm": Case(
+        net(("-> norm ->", "-> «batchnorm(16)» ->")), "W0201", "start at 16", "write `batchnorm`"
+    ),
+    "PyTorch's group norm": Case(
+        net(("-> norm ->", "-> «groupnorm(4, 16)» ->")), "W0201", "start at 16", "`groupnorm(4)`"
+    ),
+    "an even kernel": Case(
+        net(("conv(16)", "«conv(16, kernel = 2)»")), "W0202", "32 x 32 one of 33 x 33", "1 or 3"
+    ),
+    "an even kernel without overlap": Case(
+        net(("conv(16)", "«conv(16, kernel = 4, stride = 4)»")), "W0202", "9 x 9", "padding = 0"
+    ),
+    "a stride that the image is too small for": Case(
+        net(
+            ("(3, 32, 32)", "(3, 2, 2)"), ("stage(basic(32), 2, stride = 2)", "«resnet18»[1 .. 3]")
+        ),
+        "W0203",
+        "`stages.1.blocks.0.branch.conv2` has a kernel of 3",
+    ),
+    "a pooling of one pixel": Case(
+        net(("head = avgpool", "head = avgpool -> «maxpool(3, stride = 2)»")),
+        "W0203",
+        "kernel of 3",
+    ),
+    "a pooling that skips pixels": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> «maxpool(2, stride = 3)»")),
+        "W0204",
+        "1 of 3 rows",
+        "stride of 2",
+    ),
+    "a linear layer's bias before a norm": Case(
+        net(("-> linear(classes)", "-> «linear(64)» -> norm -> ReLU -> linear(classes)")),
+        "W0205",
+        "`head.linear1`",
+        "bias = false",
+    ),
+    "a norm behind a block's": Case(
+        connection(
+            "each = conv -> norm -> spike; last = conv -> norm; out = branch -> «norm» -> spike"
+        ),
+        "W0206",
+        "norms what a norm gives",
+    ),
+    "a learnt tau that starts below 1": Case(
+        net(("= IF", "= «LIF(tau = learn(0.5))»")), "W0301", "multiplied by -1"
+    ),
+    "a membrane that grows": Case(
+        mine("state u = 0.0; v = 1.5 * u + x; s = heaviside(v - 1); u = v * (1 - s)", "= «mine»"),
+        "W0301",
+        "multiplied by 1.5",
+    ),
+    "a neuron that fires below its rest": Case(
+        mine("state u = 0.0; v = 2 * u + x; s = 1 - heaviside(1 - v); u = v * (1 - s)", "= «mine»"),
+        "W0301",
+        "multiplied by 2",
+    ),
+    "a threshold above all counts": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> «spike(v_threshold = 5.0)»")),
+        "W0302",
+        "`IF` cannot fire within 4 steps: it reads spikes",
+    ),
+    "a threshold below all counts": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> «mine»"))
+        + "neuron mine { s = heaviside(x + 0.5) }\n",
+        "W0302",
+        "gives 1 at every step",
+    ),
+    "a threshold of 0": Case(
+        net(("= IF", "= «IF(v_threshold = 0)»")), "W0303", "gives 1 at the first step"
+    ),
+    "spikes into a neuron": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> «spike»")), "W0304", "`stem.spike1`"
+    ),
+    "spikes into std's connection": Case(
+        net(("via origin", "via pa_a"), ("(stage(basic(16), 2) ->", "(«stage(basic(16), 2)» ->")),
+        "W0304",
+        "`stem.spike`",
+    ),
+    "an interblock neuron of the network's kind": Case(
+        net(("= IF", "= IF(detach_reset = true)"), ("via origin", "via origin(inter = «IF»)")),
+        "W0305",
+        "this `IF`",
+        "`spike`",
+    ),
+    "no steps": Case(
+        net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "and so has one"
+    ),
+    "a surrogate with its sign wrong": Case(
+        net(("= sigmoid", "= «sigmoid(alpha = -4.0)»")), "W0307", "is negative"
+    ),
+    "a surrogate out of reach": Case(
+        net(
+            ("= sigmoid", "= «mine»"),
+            after="surrogate mine { dy = max(abs(x) - 1000000, 0) }\n",
+        ),
+        "W0307",
+        "is 0 at the threshold",
+    ),
+    "no layer is the norm": Case(
+        net(("steps = 4", "steps = 4; norm = «tebn»"), ("-> norm ->", "-> batchnorm ->")).replace(
+            "via origin", "via mine"
+        )
+        + "connection mine { each = conv -> batchnorm -> spike; projection = conv;"
+        " out = branch + shortcut }\n",
+        "W0308",
+        "no layer of network `n` is its norm",
+    ),
+    "SGD's rate": Case(
+        train("optimizer = sgd(lr = 0.1", "«optimizer» = sgd(lr = 100"), "W0401", "100"
+    ),
+    "AdamW's rate": Case(
+        train("optimizer = sgd(lr = 0.1, momentum = 0.9)", "«optimizer» = adamw(lr = 2)"), "W0401"
+    ),
+    "new weights in the last of three phases": Case(
+        train("  epochs = 30\n  warmup = 2\n", "")
+        .replace("  schedule = step(10, 20, factor = 0.1)\n", "")
+        .replace(
+            "}\n",
+            "  phase a { epochs = 3 }\n  phase b { «epochs» = 3; start = a }\n"
+            "  phase c { epochs = 3; start = a }\n}\n",
+        ),
+        "W0402",
+        "no phase starts from `b`",
+        "start = b",
+    ),
+    "test images alone are normalised": Case(
+        train(
+            "  batch = 128\n", "  batch = 128\n  «evaluate» = resize(32) -> normalize(cifar10)\n"
+        ),
+        "W0403",
+        "training images are not normalised",
+    ),
+    "other statistics": Case(
+        train(
+            "  batch = 128\n",
+            "  batch = 128\n  augment = normalize(cifar10)\n  «evaluate» = normalize(imagenet)\n",
+        ),
+        "W0403",
+        "by cifar10, and test images are normalised by imagenet",
+    ),
+    "a fall within the warm-up": Case(
+        train("  schedule = step(10", "  «schedule» = step(1"), "W0404", "epoch 1"
+    ),
+    "a schedule without a fall": Case(
+        train("  schedule = step(10, 20, factor = 0.1)", "  «schedule» = cosine(end = 1)"),
+        "W0405",
+        "`cosine(end = 1)` changes nothing",
+    ),
+}
+
+
+def marked(text: str) -> tuple[str, int, int]:
+    """A text without its marks, and where they stood."""
+    start, end = text.index("«"), text.index("»") - 1
+    return text.replace("«", "").replace("»", ""), start, end
+
+
+def warned(text: str) -> tuple[Diagnostic, ...]:
+    return warnings_of(check_text(text))
+
+
+@pytest.mark.parametrize("title", SUSPICIOUS)
+def test_what_is_suspicious_is_warned_of_at_its_place(title: str) -> None:
+    case = SUSPICIOUS[title]
+    text, start, end = marked(case.text)
+    (found,) = warned(text)
+    assert (found.code, found.severity) == (case.code, "warning")
+    assert (found.span.start, found.span.end) == (start, end)
+    assert not is_library(found.span.source)
+    assert case.words in found.message
+    assert case.hint in (found.hint or "")
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case.code for case in SUSPICIOUS.values()} == set(TITLES)
+
+
+PLAIN = {
+    "the network that the cases change": NET,
+    "the recipe that the cases change": TRAIN,
+    "a file without a network is for others": "use std\nneuron mine = LIF(tau = 4.0)\n",
+    "a recipe is named on the command line": NET + TRAIN,
+    "taken recipes": "use std (digits)\n",
+    "a threshold that tdBN reads": mine("s = heaviside(x - 1)", params="(v_threshold = 1.0)"),
+    "a variant that repeats its base's parameters": NET
+    + "network m(classes = 10) = n { steps = 2 }\n",
+    "a variant that hands its parameters on": NET
+    + "network m(classes = 100) = n(classes) { steps = 2 }\n",
+    "a shortcut by way of another name": connection(
+        "each = conv -> norm -> spike; projection = conv -> norm; way = shortcut -> dropout(0.1);"
+        " out = (branch + way) -> spike"
+    ),
+    "a drop by depth": connection(
+        "each = conv -> norm -> spike; projection = conv -> norm;"
+        " out = (branch -> droppath(0.1 * i / n)) + shortcut"
+    ),
+    "a dropout": net(("head = ", "head = dropout(0.2) -> ")),
+    "a declaration called like an operation": net(
+        ("head = ", "head = dropout(0) -> "), after="block dropout(p) { out = in -> conv(p + 8) }\n"
+    ),
+    "positions in our order": net(("conv(16)", "conv(64, 7, 2)")),
+    "positions in our order, as many channels": net(("conv(16)", "conv(3, 7, 2)")),
+    "patches as wide as the input": net(("conv(16)", "conv(16) -> conv(16, 8, 8, 0)")),
+    "a norm's initial weight": net(("-> norm ->", "-> norm(0.5) ->")),
+    "a norm's initial weight by name": net(("-> norm ->", "-> batchnorm(init = 16) ->")),
+    "an even kernel and its padding": net(
+        ("conv(16)", "conv(16, kernel = 4, stride = 4, padding = 0)")
+    ),
+    "an even kernel and half of it": net(("conv(16)", "conv(16, kernel = 4, padding = 2)")),
+    "a pooling of single pixels that skips some": net(
+        ("-> norm -> spike", "-> norm -> spike -> maxpool(1, stride = 2)")
+    ),
+    "even windows of a pooling": net(("-> norm -> spike", "-> norm -> spike -> maxpool(2)")),
+    "a gate of one pixel": net(
+        ("head = avgpool", "head = avgpool -> conv(8, kernel = 1) -> norm -> spike")
+    ),
+    "a dilated kernel and its stride": net(("conv(16)", "conv(16, stride = 4, dilation = 2)")),
+    "a bias before a neuron": net(("conv(16) -> norm", "conv(16, bias = true)")),
+    "a bias before a group norm": net(
+        ("conv(16) -> norm", "conv(16, bias = true) -> groupnorm(4)")
+    ),
+    "a bias that a second reader needs": net(
+        ("  head = avgpool", "  a = in -> conv(8, bias = true)\n  b = a -> norm\n  head = avgpool")
+    )
+    .replace(
+        "  stem", "  out = (a + b) -> spike -> avgpool -> mean_over_time -> linear(classes)\n  stem"
+    )
+    .replace(NET[NET.index("  stem") : NET.index("  head")], "")
+    .replace("  head = avgpool -> mean_over_time -> linear(classes)\n", ""),
+    "a norm that the shortcut needs too": net(
+        ("-> norm -> spike", "-> norm"), ("via origin", "via pa_b"), ("head = ", "head = spike -> ")
+    ),
+    "a tau of 1": net(("= IF", "= LIF(tau = 1.0)")),
+    "a learnt tau": net(("= IF", "= LIF(tau = learn(2.0, above = 1))")),
+    "a threshold that adapts": net(("= IF", "= ALIF")),
+    "states that turn": mine(
+        "state u = 0.0; state w = 0.0; v = -0.5 * u - w + x; w = u - 0.5 * w; s = heaviside(v - 1);"
+        " u = v"
+    ),
+    "a state that alternates by itself": mine(
+        "state p = 0.0; state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1 - p); p = 1 - p; u = v"
+    ),
+    "a reset of more than the potential": mine(
+        "state u = 0.0; v = 0.5 * u + x; s = heaviside(v - 1); u = v * (1 - 4 * s)"
+    ),
+    "spikes that add up to the threshold": net(
+        ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = 4.0)")
+    ),
+    "a leak that comes to the threshold": net(
+        ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> LIF(v_threshold = 0.9)")
+    ),
+    "a neuron that learns its threshold": net(
+        ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = learn(5.0))")
+    ),
+    "an activation at 0": mine("s = heaviside(x)"),
+    "the strict threshold of MS-ResNet": net(("= IF", "= MSLIF")),
+    "an activation before a neuron": net(("-> norm -> spike", "-> norm -> ReLU -> spike")),
+    "another neuron as interblock neuron": net(
+        ("= IF", "= IF(detach_reset = true)"), ("via origin", "via origin(inter = LIF)")
+    ),
+    "the network's neuron with a setting changed": net(
+        ("= IF", "= LIF(tau = 4.0)"), ("via origin", "via origin(inter = spike(v_threshold = 0.5))")
+    ),
+    "the network's neuron with the same settings": net(
+        ("= IF", "= LIF(tau = 4.0)"), ("via origin", "via origin(inter = LIF(tau = 4.0))")
+    ),
+    "one step that is meant": net(("steps = 4", "steps = 1")),
+    "an ANN without steps": net(("  steps = 4\n", ""), ("= IF", "= ReLU")),
+    "events without steps": net(("  steps = 4\n", ""), ("image(3", "events(3")),
+    "an ANN's surrogate": net(("= IF", "= ReLU")),
+    "a norm that only a variant has no use for": net(("steps = 4", "steps = 4; norm = tebn"))
+    + "network m = n { stem = conv(16) -> spike; stages = stage(basic(16), 2) via bare }\n"
+    "connection bare { each = conv -> spike; out = branch }\n",
+    "a large batch's rate": train("lr = 0.1", "lr = 0.1 * 65536 / 256"),
+    "both normalised": train(
+        "  batch = 128\n",
+        "  batch = 128\n  augment = normalize(cifar10)\n  evaluate = normalize(cifar10)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("title", PLAIN)
+def test_what_may_be_meant_is_left_alone(title: str) -> None:
+    assert warned(PLAIN[title]) == ()
+
+
+# -- allowed ---------------------------------------------------------------------------------------
+
+
+def at_end(text: str, line: int, comment: str) -> str:
+    lines = text.splitlines()
+    lines[line - 1] += f"  {comment}"
+    return "\n".join(lines) + "\n"
+
+
+def above(text: str, line: int, comment: str) -> str:
+    lines = text.splitlines()
+    return "\n".join([*lines[: line - 1], comment, *lines[line - 1 :]]) + "\n"
+
+
+@pytest.mark.parametrize("code", TITLES)
+def test_a_comment_at_the_statement_allows_a_warning(code: str) -> None:
+    text = examples(code).wrong
+    (found,) = warned(text)
+    for place in (at_end, above):
+        allowed = place(text, found.span.line, f"# allow {code}: it is meant")
+        assert warned(allowed) == ()
+        reporter = Reporter()
+        assert warned(format_source(parse(SourceFile("<text>", allowed), reporter))) == ()
+        assert warned(place(text, found.span.line, f"# allow W9999, {code}")) == ()
+        assert len(warned(place(text, found.span.line, "# allow W9999"))) == 1
+        assert len(warned(place(text, found.span.line, f"# disallow {code}"))) == 1
+    assert len(warned(f"# allow {code}\n\n{text}")) == 1
+    assert len(warned(f"{text}# allow {code}\n")) == 1
+
+
+def test_a_comment_holds_for_all_lines_of_its_statement() -> None:
+    flow = "stem = conv(16)\n    -> norm\n    -> norm  # allow W0206\n    -> spike\n    -> spike"
+    assert [item.code for item in warned(net(("stem = conv(16) -> norm -> spike", flow)))] == [
+        "W0304"
+    ]
+
+
+def test_a_comment_at_the_head_of_a_network_is_not_for_its_body() -> None:
+    text = net(("-> norm ->", "-> norm -> norm ->"))
+    assert len(warned(text.replace("{\n", "{  # allow W0206\n", 1))) == 1
+
+
+# -- what is there already -------------------------------------------------------------------------
+
+WRITTEN = sorted((ROOT / "specs" / "lib").glob("*.danet"))
+WRITTEN += sorted((ROOT / "dsl" / "std").glob("*.danet"))
+WRITTEN += sorted(
+    path for room in ("results", "examples", "docs") for path in (ROOT / room).rglob("*.danet")
+)
+PAGES = [
+    ROOT / "README.md",
+    *(path for room in ("docs", "results") for path in (ROOT / room).rglob("*.md")),
+]
+
+
+@pytest.mark.parametrize("name", shipped_specs())
+def test_no_shipped_spec_is_warned_of(name: str) -> None:
+    assert warnings_of(check_file(name)) == ()
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_no_file_beside_them_is_warned_of(path: Path) -> None:
+    assert warnings_of(check_file(str(path))) == ()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_network_of_a_page_is_warned_of(path: Path) -> None:
+    for text in re.findall(
+        r"^```danet\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        if re.search(r"^(network|recipe) ", text, re.MULTILINE):
+            assert warned(text) == ()
+
+
+@pytest.mark.parametrize("name", ["danet_c_small", "own_connection", "own_neuron", "own_rule"])
+def test_a_network_in_one_file_is_not_warned_of_more(name: str) -> None:
+    assert warned(resolved_spec(check_file(name))) == ()
+
+
+# -- settings, used files --------------------------------------------------------------------------
+
+
+def test_settings_from_outside_are_seen() -> None:
+    checked = check_text(NET)
+    lowered = lowered_network(checked, None, {"neuron": "LIF(tau = 0.5)"})
+    (found,) = warnings_of_network(checked, lowered)
+    assert (found.code, found.span.source.name) == ("W0301", "--set")
+    mended = check_text(net(("= IF", "= LIF(tau = 0.5)")))
+    assert warnings_of_network(mended, lowered_network(mended, None, {"neuron": "IF"})) == ()
+
+
+def test_one_network_of_a_file_is_seen_alone() -> None:
+    checked = check_text(NET + "network m = n { neuron = LIF(tau = 0.5) }\n")
+    assert warnings_of_network(checked, lowered_network(checked, "n")) == ()
+    assert [item.code for item in warnings_of_network(checked, lowered_network(checked, "m"))] == [
+        "W0301"
+    ]
+    assert len(warnings_of(checked)) == 1
+
+
+def test_used_files(tmp_path: Path) -> None:
+    (tmp_path / "lib.danet").write_text(
+        "use std\nconnection twice { each = conv -> norm -> norm -> spike; out = branch }\n"
+        "neuron other = IF\n"
+    )
+    (tmp_path / "recipes.danet").write_text(TRAIN)
+    main = tmp_path / "main.danet"
+    main.write_text('use "lib.danet"\nuse "recipes.danet"\n' + NET)
+    (found,) = warnings_of(check_file(str(main)))
+    assert (found.code, found.span.text) == ("W0101", 'use "lib.danet"')
+    main.write_text('use "lib.danet"\n' + net(("via origin", "via twice")))
+    (found,) = warnings_of(check_file(str(main)))
+    assert found.code == "W0206"
+    assert found.span.source.name == str(tmp_path / "lib.danet")
+    (tmp_path / "lib.danet").write_text(
+        "use std\nconnection twice {\n"
+        "  each = conv -> norm -> norm -> spike  # allow W0206\n  out = branch\n}\n"
+    )
+    assert warnings_of(check_file(str(main))) == ()
+
+
+# -- the tables of the rules -----------------------------------------------------------------------
+
+
+def test_the_rules_name_what_there_is() -> None:
+    assert recipes.LARGEST_RATE.keys() == ITEMS["optimizer"].keys()
+    items = {**ITEMS["augment"], **ITEMS["schedule"]}
+    for name, arguments in recipes._IDLE.items():
+        assert arguments.keys() <= {argument.name for argument in items[name].arguments}
+    for name, (written, _) in files._IDLE.items():
+        assert written.keys() <= {parameter.name for parameter in OPS[name].parameters}
+
+
+# -- neurons that always give the same, against every input there is -------------------------------
+
+STD = (ROOT / "dsl" / "std" / "neurons.danet").read_text("utf-8")
+CHANGES = ("v_threshold = 2.6", "v_threshold = 0.4", "v_threshold = -1.0", "tau = 3.0")
+NEURONS = [
+    f"{name}({change})"
+    for name, parameters in re.findall(r"^neuron (\w+)(.*)", STD, re.MULTILINE)
+    for change in ("", *CHANGES)
+    if change.partition(" ")[0] in parameters
+]
+
+
+def outputs(program: NeuronProgram, xs: tuple[float, ...]) -> list[float]:
+    """What a neuron gives for inputs, one a step, operation by operation."""
+    states: dict[str, float | bool] = {state.name: state.init for state in program.states}
+    result = []
+    for x in xs:
+        values: dict[str, float | bool] = {INPUT: x, **states}
+        values |= {item.parameter: item.raw for item in program.learnables}
+        for op in program.ops:
+            value = OPCODES[op.opcode].value
+            assert value is not None
+            values[op.name] = value(*(a if isinstance(a, float) else values[a] for a in op.args))
+        ends = [end if isinstance(end, float) else values[end] for end in program.next_states]
+        states = dict(zip(states, ends, strict=True))
+        result.append(float(values[str(program.output)]))
+    return result
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_a_neuron_that_always_gives_the_same_does(neuron: str) -> None:
+    (text,) = graph_of(check_text(net(("= IF", f"= {neuron}")))).neurons.values()
+    program = NeuronProgram.parse(text)
+    for largest, steps in product((1, 2), (1, 2, 4)):
+        trains = product(map(float, range(largest + 1)), repeat=steps)
+        every = {value for xs in trains for value in outputs(program, xs)}
+        found = _constant(text, 0.0, float(largest), steps)
+        if len(every) > 1:
+            assert found is None
+        elif not program.learnables:  # these may be learnt away
+            assert {found} == every

@@ -1,0 +1,190 @@
+"""Warnings of specs reach the user once, on every way to them, and change no result."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import danetc
+from danetc.main import COMMANDS, main
+from danetc.spec_messages import Printed
+
+from .conftest import SMALL, Run
+
+LEAKY = SMALL.replace("neuron = LIF", "neuron = LIF(tau = 0.5)")
+RECIPE = """
+recipe short {
+  epochs = 1
+  batch = 64
+  optimizer = adamw(lr = 0.01)
+}
+"""
+TAKE_A_SPEC = ("spec", "specs", "left", "subjects")
+
+
+@pytest.fixture
+def leaky(tmp_path: Path) -> Path:
+    path = tmp_path / "leaky.danet"
+    path.write_text(LEAKY + RECIPE)
+    return path
+
+
+def test_check_shows_warnings_and_succeeds(danetc: Run, leaky: Path, small: Path) -> None:
+    result = danetc("check", leaky, small)
+    assert result.status == 0
+    assert result.out == "2 specs checked, no errors, 1 warning\n"
+    assert "warning[W0301]: the state `u` of `LIF`" in result.err
+    assert f"{leaky}:6:12" in result.err
+    assert "1 warning; `danetc explain W0301` tells more" in result.err
+
+
+def test_errors_come_beside_warnings(danetc: Run, leaky: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.danet").write_text(SMALL.replace("LIF", "LFI"))
+    result = danetc("check", leaky, "wrong.danet")
+    assert (result.status, result.out) == (1, "")
+    assert "warning[W0301]" in result.err
+    assert "error[E0210]" in result.err
+    assert "1 error, 1 warning; `danetc explain E0210`" in result.err
+
+
+def test_what_an_error_may_have_caused_is_not_warned_of(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(LEAKY.replace("origin", "orign"))
+    assert "W0" not in danetc("check", "a.danet").err
+
+
+def test_check_json_has_the_severity(danetc: Run, leaky: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong.danet").write_text(SMALL.replace("LIF", "LFI"))
+    result = danetc("check", "--json", leaky)
+    assert (result.status, result.err) == (0, "")
+    (found,) = json.loads(result.out)
+    assert (found["code"], found["severity"]) == ("W0301", "warning")
+    assert (found["line"], found["column"], found["end"]) == (6, 12, {"line": 6, "column": 26})
+    both = json.loads(danetc("check", "--json", leaky, "wrong.danet").out)
+    assert [item["severity"] for item in both] == ["warning", "error"]
+
+
+def test_deny_warnings(danetc: Run, leaky: Path, small: Path) -> None:
+    assert danetc("check", "--deny-warnings", small).status == 0
+    result = danetc("check", "--deny-warnings", leaky, small)
+    assert (result.status, result.out) == (1, "")
+    assert "--deny-warnings" in result.err
+    assert danetc("check", "--deny-warnings", "--json", leaky).status == 1
+    leaky.write_text(leaky.read_text().replace("(tau = 0.5)", "(tau = 0.5)  # allow W0301"))
+    assert danetc("check", "--deny-warnings", leaky).status == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_specs_can_deny_warnings(name: str) -> None:
+    command = importlib.import_module(f"danetc.commands.{name}").command
+    options = {text for item in command.params for text in item.opts}
+    takes = any(item.name in TAKE_A_SPEC for item in command.params)
+    assert takes == ("--deny-warnings" in options)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("summary", "leaky.danet"),
+        ("build", "leaky.danet", "-o", "out"),
+        ("draw", "leaky.danet", "-o", "out.gv"),
+        ("draw", "--compare", "leaky.danet", "leaky.danet", "-o", "out.gv"),
+        ("equiv", "leaky.danet", "leaky.danet"),
+        ("train", "leaky.danet", "--data", "digits", "--backend", "eager", "-o", "out", "-q"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_commands_say_it_once_and_go_on(
+    danetc: Run, leaky: Path, arguments: tuple[str, ...]
+) -> None:
+    denied = danetc(*arguments, "--deny-warnings")
+    assert denied.status == 1
+    assert denied.out == ""
+    assert denied.err.count("warning[") == 1
+    assert [path.name for path in leaky.parent.iterdir()] == [leaky.name]
+    result = danetc(*arguments)
+    assert result.status == 0
+    assert result.err.count("warning[W0301]") == 1
+    assert "warning" not in result.out
+
+
+def test_settings_count_and_the_network_that_is_taken(
+    danetc: Run, leaky: Path, small: Path
+) -> None:
+    assert "W0301" in danetc("summary", small, "--set", "neuron=LIF(tau = 0.5)").err
+    assert danetc("summary", leaky, "--set", "neuron=LIF").err == ""
+    leaky.write_text(SMALL + "network other = small { neuron = LIF(tau = 0.5) }\n")
+    assert danetc("summary", leaky, "-n", "small").err == ""
+    assert "W0301" in danetc("summary", leaky, "-n", "other").err
+
+
+def test_a_recipe_is_looked_at_with_its_settings(danetc: Run, small: Path) -> None:
+    arguments = ("train", small, "--data", "digits", "--dry-run", "--deny-warnings")
+    result = danetc(*arguments, "--set", "recipe.optimizer.lr=50")
+    assert result.status == 1
+    assert "warning[W0401]: a learning rate of 50" in result.err
+
+
+def test_one_of_several_processes_says_it(
+    capsys: pytest.CaptureFixture[str], leaky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = danetc.check(leaky)
+    monkeypatch.setenv("RANK", "1")
+    Printed()(found)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    Printed()(found)
+    assert "W0301" in capsys.readouterr().err
+
+
+def test_explain_knows_warnings(danetc: Run) -> None:
+    listed = danetc("explain", "--list").out
+    assert "W0301: a leak outside of 0 .. 1\n" in listed
+    assert danetc("explain", "w0301").out.startswith("# W0301: a leak")
+    assert "did you mean" in danetc("explain", "W0300").err
+
+
+# -- Python ----------------------------------------------------------------------------------------
+
+
+def test_check_returns_warnings(leaky: Path, small: Path) -> None:
+    assert danetc.check(small) == ()
+    (found,) = danetc.check(leaky)
+    assert (found.code, found.severity, found.span.line) == ("W0301", "warning", 6)
+
+
+def test_build_gives_python_warnings(leaky: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        danetc.build(leaky, backend="eager")
+    (warning,) = [item for item in caught if issubclass(item.category, danetc.SpecWarning)]
+    assert warning.filename == __file__
+    assert isinstance(warning.message, danetc.SpecWarning)
+    assert warning.message.diagnostic.code == "W0301"
+    assert "warning[W0301]" in str(warning.message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", danetc.SpecWarning)
+        with pytest.raises(danetc.SpecWarning):
+            danetc.build(leaky, backend="eager")
+
+
+def test_a_command_leaves_python_warnings_as_they_were(leaky: Path) -> None:
+    assert main(["summary", str(leaky)]) == 0
+    with pytest.warns(danetc.SpecWarning):
+        danetc.build(leaky, backend="eager")
+
+
+def test_warnings_need_no_torch(leaky: Path) -> None:
+    code = (
+        "import danetc, sys; print(len(danetc.check(sys.argv[1])), "
+        "[name for name in ('torch', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(leaky)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 []\n"
