@@ -156,7 +156,7 @@ class Builder:
             attrs,
             value,
             self.scope,
-            f"{role}{self._taken[key]}",
+            role,
             span,
         )
         self.nodes[node.id] = node
@@ -233,13 +233,27 @@ class Builder:
     def finish(
         self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int
     ) -> Graph:
-        """The graph; a name that occurs once in its scope loses its number."""
+        """The graph, its nodes named: ``conv`` where a scope has one, else ``conv1``, ``conv2``, ...
+
+        Numbers count from 1 in the order in which nodes were made. A name that a scope has is left
+        out: the two would be one module.
+        """
+        scopes = {
+            node.scope[:depth]
+            for node in self.nodes.values()
+            for depth in range(len(node.scope) + 1)
+        }
+        counts: Counter[tuple[tuple[str, ...], str]] = Counter()
         nodes = {}
         for node in self.nodes.values():
-            base = node.name.rstrip("0123456789")
-            if node.name == f"{base}1" and self._taken[(node.scope, base)] == 1:
-                node = replace(node, name=base)
-            nodes[node.id] = node
+            place = (node.scope, node.name)
+            if self._taken[place] == 1 and (*node.scope, node.name) not in scopes:
+                nodes[node.id] = node
+                continue
+            counts[place] += 1
+            while (*node.scope, f"{node.name}{counts[place]}") in scopes:
+                counts[place] += 1
+            nodes[node.id] = replace(node, name=f"{node.name}{counts[place]}")
         return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
 
 

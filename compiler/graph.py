@@ -194,7 +194,11 @@ class Rewriter:
         self.nodes: dict[int, Node] = {}
         self.mapping: dict[int, int] = {}
         self._next = max(graph.nodes, default=-1) + 1
-        self._names = {(node.scope, node.name) for node in graph.nodes.values()}
+        self._names = {
+            (path[:-1], path[-1])
+            for node in graph.nodes.values()
+            for path in (*_scopes(node), (*node.scope, node.name))
+        }
 
     def keep(
         self, node: Node, inputs: Iterable[int] | None = None, value: Value | None = None
@@ -248,6 +252,10 @@ class Rewriter:
             stages=stages,
             stem_output=to[self.graph.stem_output],
         )
+
+
+def _scopes(node: Node) -> Iterable[tuple[str, ...]]:
+    return (node.scope[:depth] for depth in range(1, len(node.scope) + 1))
 
 
 def unique(base: str, taken: Callable[[str], bool]) -> str:

@@ -73,7 +73,9 @@ class _Checker:
                 resolve_recipe(declaration, {}, self.reporter, self.module)
 
     def _twice(self, declaration: s.Declaration) -> None:
-        """No parameter and, but in equations, no name of a body is defined twice."""
+        """No parameter and, but in equations, no name of a body is defined twice, nor anew what a
+        declaration knows without a definition."""
+        self._known_already(declaration)
         places: dict[str, s.Param | s.Define] = {}
         items: list[s.Param | s.Define] = list(declaration.params)
         if declaration.kind in ("network", "block", "connection", "rule"):
@@ -92,6 +94,20 @@ class _Checker:
                     item.name_span,
                     labels=(Label(first.name_span, "first defined here"),),
                     hint="give one of them another name",
+                )
+
+    def _known_already(self, declaration: s.Declaration) -> None:
+        ports = ("in",) if declaration.kind == "network" else PORTS.get(declaration.kind, ())
+        items: list[s.Param | s.Define] = [p for p in declaration.params if p.name == "in"]
+        items += [item for item in declaration.body or () if isinstance(item, s.Define)]
+        for item in items:
+            if item.name in ports:
+                self.reporter.error(
+                    "E0212",
+                    f"a {declaration.kind} knows `{item.name}` without a definition, so this one "
+                    "would have no effect",
+                    item.name_span,
+                    hint=f"give it another name; `{item.name}` can be read as it is",
                 )
 
     # -- flows ------------------------------------------------------------------------------------

@@ -48,11 +48,18 @@ def _acyclic(graph: Graph) -> Iterator[Broken]:
 
 def _keys(graph: Graph) -> Iterator[Broken]:
     taken: dict[str, int] = {}
+    scopes = {
+        ".".join(node.scope[: depth + 1])
+        for node in graph.nodes.values()
+        for depth in range(len(node.scope))
+    }
     for id, node in graph.nodes.items():
         if id != node.id:
             yield Broken(node.origin, node.path, f"is node {node.id} under the key {id}")
         if taken.setdefault(node.path, id) != id:
             yield Broken(node.origin, node.path, f"has the name of node {taken[node.path]}")
+        if node.path in scopes:
+            yield Broken(node.origin, node.path, "has the name of a scope")
 
 
 def _reachable(graph: Graph) -> Iterator[Broken]:

@@ -27,7 +27,12 @@ runtime/inference.py)."""
 
 
 def attribute(name: str) -> str:
-    """``name`` as an attribute of a module: with a ``_`` behind it where Python or torch has it."""
-    if keyword.iskeyword(name) or name in RESERVED or name.startswith("_"):
+    """``name`` as an attribute of a module: with a ``_`` behind it where Python or torch has it.
+
+    A name that ends in ``_`` and would be taken without gets one more, so that no two names of a
+    spec (``class`` and ``class_``) are one attribute.
+    """
+    bare = name.rstrip("_")
+    if keyword.iskeyword(bare) or bare in RESERVED or name.startswith("_"):
         return f"{name}_"
     return name

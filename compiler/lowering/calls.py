@@ -38,6 +38,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
         raise evaluator.builder.fail("E0402", "only a name can be called", call.function.span)
     id = call.function.id
     target: Any = None
+    if id == "norm" and env.what == "network" and id not in env.values:
+        return _norm(evaluator, call, env)  # the setting, as the bare name is
     if id in env.values or id in env.definitions:
         target = (
             env.values[id] if id in env.values else defined(evaluator, id, env, call.function.span)

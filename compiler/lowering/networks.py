@@ -17,7 +17,7 @@ from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
-from danetc.compiler.lowering.variants import SETTINGS, levels, override
+from danetc.compiler.lowering.variants import SETTINGS, Level, levels, override
 from danetc.compiler.values import (
     POISON,
     Failed,
@@ -39,8 +39,11 @@ TOO_NESTED = "what this is made of is nested too deeply"
 FLATTEN = "put fewer definitions, blocks and parentheses into each other"
 
 
-def build_network(lowering: Lowering, env: Env, declaration: s.Declaration) -> Graph | None:
-    """Lower a network whose definitions are in ``env``."""
+def build_network(
+    lowering: Lowering, chain: list[Level], declaration: s.Declaration
+) -> Graph | None:
+    """Lower a network; ``chain`` are itself and its bases."""
+    env = chain[0].env
     builder = lowering.builder
     name, span = declaration.name, declaration.name_span
     for setting in ("surrogate", "neuron", "norm", "zero_init"):
@@ -54,7 +57,7 @@ def build_network(lowering: Lowering, env: Env, declaration: s.Declaration) -> G
                 lowering.settings[setting] = POISON
         elif setting == "norm":
             lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
-    env.used.update(("recipe", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
+    env.used.update(("recipe", "in", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
     lowering.settings["steps"] = builder.steps
     report_unused(lowering, env, declaration, SETTINGS)
     if "input" not in env.definitions:
@@ -67,7 +70,9 @@ def build_network(lowering: Lowering, env: Env, declaration: s.Declaration) -> G
             hint="add `input = image(3, 224, 224)`",
         )
     source = _input_of(lowering, env)
-    env.values["in"] = env.cache["input"] = source
+    env.cache["input"] = source
+    for level in chain:
+        level.env.values["in"] = source
     outputs = _outputs_of(lowering, env, name, span, source)
     if any(isinstance(wire, Poison) for wire in outputs.values()):
         return None
@@ -192,7 +197,7 @@ def lower(
                 override(name, value, env, builder, parameters)
         builder.steps = _steps(env, lowering)
         builder.context = replace(builder.context, steps=builder.steps)
-        graph = build_network(lowering, env, declaration)
+        graph = build_network(lowering, chain, declaration)
     except Failed:
         return None
     except RecursionError:

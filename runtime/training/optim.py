@@ -16,16 +16,19 @@ from danetc.dsl.recipe import Item, Phase
 def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     """The optimizer over all parameters of a model, in the order of ``named_parameters``.
 
-    ``decay = weights`` gives the weight decay to what has two dimensions or more (of convolutions
-    and linear layers): biases, norms and neurons then have none.
+    ``decay = weights`` gives the weight decay to the weights of convolutions and linear layers:
+    biases, norms and neurons then have none.
     """
     given: dict[str, Any] = dict(item.arguments)
     everywhere = given.pop("decay", "all") == "all"
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if not everywhere:
-        wide = [p for p in model.parameters() if p.dim() > 1]
-        narrow = [p for p in model.parameters() if p.dim() <= 1]
-        groups = [{"params": wide}, {"params": narrow, "weight_decay": 0.0}]
+        decaying = {
+            module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+        }
+        some = [p for p in model.parameters() if p in decaying]
+        others = [p for p in model.parameters() if p not in decaying]
+        groups = [{"params": some}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
     match item.name:
         case "sgd":

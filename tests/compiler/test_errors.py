@@ -130,6 +130,18 @@ NAMES = {
         "`projection`",
     ),
     "defined twice": net("steps = 2", "steps = 2; «steps» = 3", "E0212", "twice in network `n`"),
+    "known already": connection(
+        "each = conv -> norm; projection = conv -> norm; «branch» = in; out = branch + shortcut",
+        "E0212",
+        "a connection knows `branch`",
+        "can be read as it is",
+    ),
+    "known already in a block": Case(
+        NET + "block mine(w) { «in» = 4; out = in -> conv(w) }\n", "E0212", "a block knows `in`"
+    ),
+    "known already in a network": net(
+        "steps = 2", "steps = 2; «in» = 3", "E0212", "a network knows `in`"
+    ),
     "given twice": net("conv(16)", "conv(16, «width = 3»)", "E0302", "`width` twice"),
     "connection given twice": net("via origin", "via origin via «sew»", "E0302", "given twice"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
@@ -303,6 +304,45 @@ def test_a_variant_changes_only_what_it_names() -> None:
         item.path for item in base.nodes.values()
     ]
     assert (last.steps, output(last).value.shape, output(last).value.varies) == (3, (3,), True)
+
+
+def test_a_variant_of_a_network_that_names_its_values() -> None:
+    """The base's lines read `in` too."""
+    text = """use std
+network n { input = image(1, 4, 4); neuron = IF; surrogate = sigmoid; out = in -> conv(2) -> spike }
+network m = n { steps = 2 }
+network k(w = 3) = m { out = in -> conv(w) -> spike }
+"""
+    checked = check_text(text)
+    assert [checked.graphs[name].steps for name in ("n", "m", "k")] == [1, 2, 2]
+    assert output(checked.graphs["m"]).value.shape == (2, 4, 4)
+    assert output(checked.graphs["k"]).value.shape == (3, 4, 4)
+
+
+def test_the_networks_norm_with_something_changed() -> None:
+    """Also where the network says itself which norm that is."""
+    lines = "stem = conv(4) -> norm(init = 0.25) -> spike"
+    for norm, op in (("batchnorm(init = 0.5)", "batchnorm"), ("tebn", "tebn")):
+        text = SPEC.replace("steps = 2", f"steps = 2; norm = {norm}")
+        found = graph(re.sub(r"stem = .*", lines, text))
+        assert node(found, "stem.norm").op == op
+        assert node(found, "stem.norm").attrs["init"] == 0.25
+
+
+def test_no_node_has_the_name_of_a_scope() -> None:
+    """The second norm of `x` would be `norm2`, which is where the layers of `norm2` stand."""
+    text = """use std
+network n {
+  input = image(1, 4, 4); neuron = IF; surrogate = sigmoid
+  norm2 = conv(2) -> norm
+  x = in -> conv(2) -> norm -> norm -> norm2 -> mine
+  out = x
+}
+block mine { norm = conv(2) -> tanh; out = in -> batchnorm -> norm }
+"""
+    assert paths(check_text(text).graphs["n"], "x") == [
+        "conv", "norm1", "norm3", "norm2.conv", "norm2.norm", "mine.norm1", "mine.norm.conv", "mine.norm.tanh"
+    ]  # fmt: skip
 
 
 def test_a_setting_may_read_a_parameter_of_its_name() -> None:

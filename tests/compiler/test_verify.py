@@ -78,6 +78,11 @@ def _name(graph: Graph) -> tuple[Graph, str]:
     return changed(graph, replace(node, name="conv")), "stem.conv"
 
 
+def _scope(graph: Graph) -> tuple[Graph, str]:
+    node = node_of(graph, "stem.norm")
+    return changed(graph, replace(node, scope=("stages", "0"), name="blocks")), "stages.0.blocks"
+
+
 def _cycle(graph: Graph) -> tuple[Graph, str]:
     node, later = node_of(graph, "stem.conv"), node_of(graph, "stem.norm")
     return changed(graph, replace(node, inputs=(later.id,))), "stem.conv"
@@ -161,6 +166,7 @@ def _sugar(graph: Graph) -> tuple[Graph, str]:
 BROKEN: dict[Break, str] = {
     _key: "keys and paths are unique",
     _name: "keys and paths are unique",
+    _scope: "keys and paths are unique",
     _cycle: "operands come before their users: no cycle",
     _operand: "operations have their operands and attributes",
     _attribute: "operations have their operands and attributes",

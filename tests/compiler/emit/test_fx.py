@@ -370,6 +370,8 @@ def test_every_attribute_of_a_model_is_reserved() -> None:
     assert taken <= RESERVED
     assert attribute("train") == "train_"
     assert attribute("conv1") == "conv1"
+    names = ["train", "train_", "train__", "class", "class_", "_x", "_x_", "x_", "x"]
+    assert len({attribute(name) for name in names}) == len(names), "two names, one module"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from danetc.dsl.recipe import Item
+from danetc.runtime.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import make_loss
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at, schedule
@@ -85,7 +86,7 @@ def test_optimizers_get_what_the_recipe_says() -> None:
 
 
 def test_only_weights_decay_where_the_recipe_says_so() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), StepBatchNorm2d(2, steps=3))
     chosen = phase(
         "epochs = 1; optimizer = sgd(lr = 0.5, weight_decay = 1e-4, decay = weights)"
     ).optimizer
@@ -94,7 +95,7 @@ def test_only_weights_decay_where_the_recipe_says_so() -> None:
         for group in make_optimizer(model, chosen).param_groups
         for parameter in group["params"]
     }
-    assert len(decays) == 4
+    assert len(decays) == 6
     for name, parameter in model.named_parameters():
         assert decays[id(parameter)] == (1e-4 if name == "0.weight" else 0.0)
 
