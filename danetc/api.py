@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -86,17 +86,25 @@ def build(
 
 
 def load(
-    directory: str | os.PathLike[str], *, backend: str = "fused", memory: str | None = None
+    directory: str | os.PathLike[str],
+    *,
+    backend: str = "fused",
+    memory: str | None = None,
+    allow_changed: Collection[str] = (),
 ) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
-    It is made anew from the graph's text, for any ``backend`` and under any ``memory`` policy (see
+    It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
     ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
-    executed. Raises UserError where something is missing, damaged or does not fit together.
-    """
-    from danetc.model_directory import read_model_directory
+    executed. Each file must be as danetc wrote it, to the bit; ``allow_changed`` names those that
+    were changed on purpose, as in ``{"spec.danet", "weights.safetensors"}``.
 
-    return read_model_directory(directory, backend, memory)
+    Raises UserError where something is missing, damaged or does not fit together, SpecError for
+    what is wrong in a spec.danet that was changed.
+    """
+    from danetc.model_directory import open_directory
+
+    return open_directory(directory, allow_changed).model(backend, memory)
 
 
 @dataclass(frozen=True)
@@ -144,14 +152,24 @@ def compile_spec(
     """
     if (path is None) == (text is None):
         raise TypeError("give either a path or text=...")
-    chosen = dict(settings or {})
     if text is not None:
         checked = compiler.check_text(text)
     else:
         assert path is not None
         checked = compiler.check_file(os.fspath(path))
+    compiled = network_of(checked, network, settings)
+    warn(warnings_of_network(checked, compiled.lowered))
+    return compiled
+
+
+def network_of(
+    checked: Checked, network: str | None = None, settings: Mapping[str, Setting] | None = None
+) -> Compiled:
+    """Lower one of the networks of a checked spec, and warn of nothing: of a spec that danetc has
+    written, its author has heard it. Raises SpecError; never imports torch.
+    """
+    chosen = dict(settings or {})
     lowered = compiler.lowered_network(checked, network, chosen)
-    warn(warnings_of_network(checked, lowered))
     return Compiled(checked, network, chosen, lowered)
 
 

@@ -89,7 +89,9 @@ class Evaluator:
             recorded = evaluation_in(snapshot.state.get("tested"), place)
             self.trained = trained = replace(trained, evaluation=recorded)
         self.recorded = trained.evaluation
-        self.model = load(trained.path, backend=backend, memory="none")
+        self.model = load(
+            trained.path, backend=backend, memory="none", allow_changed=trained.allow_changed
+        )
         if self.recorded is not None and self.recorded.steps != self.model.signature.steps:
             self.model = self._built(self.recorded.steps, backend)  # of an earlier phase
         if snapshot is not None:

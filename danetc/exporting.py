@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,8 @@ from danetc.api import load
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
-from danetc.text import replace_bytes
+from danetc.runtime.checkpoint import tensor_file
+from danetc.runtime.files import replace_file
 from danetc.training.directory import checkpoint_in, weights_of
 
 if TYPE_CHECKING:
@@ -60,18 +61,20 @@ def export(
     *,
     checkpoint: str | None = None,
     force: bool = False,
+    allow_changed: Collection[str] = (),
 ) -> Exported:
     """Write the network of a directory to a file, whose ending says what.
 
     ``.safetensors`` and ``.pth`` hold weights: under danetc's names, which are those of the
     directory's model.py, or under those of the torchvision or SpikingJelly network with the same
     layers. ``.pt2`` is the network as a program of ``torch.export``, for any number of images.
-    ``checkpoint`` is the one to take in place of the last weights. Raises UserError.
+    ``checkpoint`` is the one to take in place of the last weights, ``allow_changed`` as for
+    ``danetc.load``. Raises SpecError, UserError.
     """
     check_output(output, names, force=force)
     if (Path(directory) / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
-    model = load(directory, memory="none").eval()
+    model = load(directory, memory="none", allow_changed=allow_changed).eval()
     if checkpoint is not None:
         set_weights(model, checkpoint_in(Path(directory), checkpoint), directory, checkpoint)
     graph = model.topology
@@ -83,10 +86,7 @@ def export(
     else:
         state, counterpart, left_out = _named(graph, model, names)
         tensors, data = len(state), _weights(state, output.suffix, graph.name)
-    try:
-        replace_bytes(output, data)
-    except OSError as error:
-        raise UserError(f"{output}: {error.strerror}") from error
+    replace_file(output, data)
     return Exported(
         str(output), graph.name, names, counterpart, tensors, len(data), tuple(left_out)
     )
@@ -120,11 +120,9 @@ def check_output(output: Path, names: Names, *, force: bool) -> None:
 
 def _weights(state: Mapping[str, Tensor], suffix: str, network: str) -> bytes:
     if suffix == ".safetensors":
-        from safetensors.torch import save
-
         from danetc import __version__
 
-        return save(dict(state), {"format": "pt", "danetc": __version__, "network": network})
+        return tensor_file(state, {"danetc": __version__, "network": network})
     stream = io.BytesIO()
     torch.save(dict(state), stream)
     return stream.getvalue()

@@ -14,6 +14,7 @@ from danetc.dsl.diagnostics import SpecError, did_you_mean
 from danetc.dsl.visible import visible
 from danetc.errors import UserError
 from danetc.output import echo, echo_usage
+from danetc.runtime.files import explain_os_error
 from danetc.spec_messages import Printed, handled_by, show
 
 COMMANDS = {
@@ -132,8 +133,7 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"{place}{error.strerror or error}")
+        return _fail(explain_os_error(error))
     except Exception as error:
         return _report_bug(error)
     return 0

@@ -3,11 +3,15 @@
 ==================== =============================================================
 model.py             the model as plain PyTorch; needs torch alone
 weights.safetensors  its parameters and buffers
-NETWORK.graph        the graph in its text form, which ``danetc.load`` reads
-topology.svg         the picture of it
-summary.json         what follows from the topology, and how the directory was made
 spec.danet           the network and all that it is made of, in one file
+NETWORK.graph        the graph that follows from it as text, for people
+topology.svg         the picture of it, where Graphviz can draw one
+summary.json         what follows from the topology, how the directory was made, and the
+                     SHA-256 of the other files (the weights and itself have their own inside)
 ==================== =============================================================
+
+``danetc.load`` takes the network from spec.danet and its weights from weights.safetensors, and
+neither unless every file is as it was written.
 """
 
 from __future__ import annotations
@@ -15,20 +19,29 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.output import json_text
-from danetc.text import umask
+from danetc.records import damaged, record_in
+from danetc.runtime.files import (
+    DamagedError,
+    digest,
+    naming,
+    read_file,
+    seal_record,
+    write_flushed,
+)
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
     from danetc.compiler.emit.fx import Model
-    from danetc.compiler.graph import Graph
+
+Note = Callable[[str], None]
 
 FORMAT = 1
 """Written into summary.json; raised when an older danetc could no longer read a directory."""
@@ -76,17 +89,30 @@ def model_files(
     seed: int,
     init: str | None = None,
     memory: Mapping[str, object] | None = None,
-) -> tuple[dict[str, str], dict[str, object]]:
-    """The files of a model directory but for the weights, by name, and what is in its summary.json.
+    note: Note,
+) -> dict[str, bytes]:
+    """The files of a model directory but for the weights, by name; the summary is the last.
 
-    ``memory`` is the policy that ``read_model_directory`` goes by, and how it was chosen.
+    ``memory`` is the policy that ``read_model_directory`` goes by, and how it was chosen. ``note``
+    is told where there is no picture, and why.
     """
     from danetc import __version__
-    from danetc.api import draw
+    from danetc.api import draw, network_of
+    from danetc.compiler import check_text
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.emit.text import write
 
     graph = compiled.graph
+    spec = compiled.resolved
+    again = network_of(check_text(spec, SPEC), graph.name).graph
+    if again != graph:
+        raise AssertionError(f"{SPEC} would not be the network that was built")
+    texts = {MODEL: emit_python(graph), SPEC: spec, f"{graph.name}.graph": write(again)}
+    try:
+        texts[PICTURE] = draw(graph)
+    except UserError as error:
+        note(f"there is no {PICTURE}: {error}")
+    files = {name: text.encode() for name, text in texts.items()}
     record: dict[str, object] = {
         "format": FORMAT,
         "danetc": __version__,
@@ -95,16 +121,10 @@ def model_files(
         "seed": seed,
         "init": init,
         **({} if memory is None else {"memory": dict(memory)}),
+        "files": {name: digest(data) for name, data in files.items()},
         "summary": compiled.summary.as_dict(),
     }
-    files = {
-        MODEL: emit_python(graph),
-        f"{graph.name}.graph": write(graph),
-        PICTURE: draw(graph),
-        SPEC: compiled.resolved,
-        SUMMARY: json_text(record) + "\n",
-    }
-    return files, record
+    return {**files, SUMMARY: seal_record(record)}
 
 
 def write_model_directory(
@@ -115,28 +135,34 @@ def write_model_directory(
     seed: int,
     init: str | None = None,
     memory: Mapping[str, object] | None = None,
+    note: Note,
 ) -> dict[str, object]:
     """Write a model directory in place of an older one; return what is in its summary.json.
 
     All files are written to a temporary directory beside it first, so that a failure leaves the
-    older one as it was and nothing else behind. Raises UserError or OSError.
+    older one as it was and nothing else behind. Raises UserError, or OSError with a file's name.
     """
-    from danetc.runtime.checkpoint import save_weights
+    from danetc.runtime.checkpoint import tensor_file
 
     refuse_unless_replaceable(directory)
     target = Path(os.path.realpath(directory))
     target.parent.mkdir(parents=True, exist_ok=True)
-    files, record = model_files(compiled, seed=seed, init=init, memory=memory)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
+    files[WEIGHTS] = tensor_file(model.state_dict())
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        for name, content in files.items():
-            (temporary / name).write_text(content, encoding="utf-8", newline="")
-        save_weights(model, temporary / WEIGHTS)
-        temporary.chmod(0o777 & ~umask())  # mkdtemp made it private
-        _move_in_place(temporary, target)
+        with naming(directory):
+            temporary.mkdir()
+        for name, data in files.items():
+            with naming(directory / name):
+                write_flushed(temporary / name, data)
+        with naming(directory):
+            _move_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    record = json.loads(files[SUMMARY])
+    assert isinstance(record, dict)
     return record
 
 
@@ -155,77 +181,100 @@ def _move_in_place(new: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def read_model_directory(
-    directory: str | os.PathLike[str], backend: str = "eager", memory: str | None = None
-) -> Model:
-    """The model of a directory with its weights, under the memory policy that it was built for
-    where ``memory`` is None. Raises UserError.
-    """
-    from danetc.api import emit_model
-    from danetc.runtime.checkpoint import CheckpointError, load_weights
+# -- reading ---------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True)
+class Directory:
+    """A model directory whose files are as they were written, or changed on purpose."""
+
+    path: Path
+    network: str
+    memory: str
+    """The policy that it was built for."""
+    files: Mapping[str, str]
+    """The SHA-256 of each, as hexadecimal digits."""
+    allow_changed: Collection[str]
+
+    def compiled(self) -> Compiled:
+        """The network as spec.danet says it. Never imports torch.
+
+        Raises SpecError, which a file that was changed on purpose may lead to.
+        """
+        from danetc.api import network_of
+        from danetc.compiler import check_file
+
+        return network_of(check_file(str(self.path / SPEC)), self.network)
+
+    def model(self, backend: str, memory: str | None) -> Model:
+        """The network with the weights. Raises SpecError, UserError."""
+        from danetc.api import emit_model
+        from danetc.runtime.checkpoint import CheckpointError, load_weights
+
+        graph = self.compiled().graph
+        model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
+        try:
+            load_weights(model, self.path / WEIGHTS, changed=WEIGHTS in self.allow_changed)
+        except DamagedError as error:
+            raise damaged(error) from error
+        except CheckpointError as error:
+            raise UserError(str(error)) from error
+        return model
+
+
+def open_directory(
+    directory: str | os.PathLike[str], allow_changed: Collection[str] = ()
+) -> Directory:
+    """A model directory, all of it checked but for the weights, which are checked as they are read.
+
+    Files that ``allow_changed`` names may be other than they were written. Never imports torch.
+    Raises UserError where there is no such directory, where a newer danetc has written it, and
+    where a file is missing or damaged.
+    """
     path = Path(directory)
-    record = read_summary(path)
-    graph = read_graph(path, record)
-    model = emit_model(graph, 0, backend, _policy(record) if memory is None else memory)
-    try:
-        load_weights(model, _existing(path / WEIGHTS))
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
-    return model
+    found = _summary(path, allow_changed)
+    for name, known in found.files.items():
+        if name in allow_changed and name != SPEC:
+            continue
+        try:
+            data = read_file(path / name)
+            if name not in allow_changed and digest(data) != known:
+                raise DamagedError(path / name, "it is not as it was written (SHA-256)")
+        except DamagedError as error:
+            raise damaged(error) from error
+    return found
 
 
-def read_graph(path: Path, record: Mapping[str, object]) -> Graph:
-    """The graph of a model directory whose summary is ``record``. Never imports torch.
-
-    Raises UserError where it is missing or damaged.
-    """
-    from danetc.compiler.emit.text import GraphTextError, read
-    from danetc.compiler.verify import verify
-    from danetc.dsl.diagnostics import SpecError
-
-    graph_file = path / f"{record['network']}.graph"
-    try:
-        graph = read(_read(graph_file))
-        verify(graph)
-    except (GraphTextError, SpecError) as error:
-        raise UserError(f"{graph_file} is damaged:\n{error}") from error
-    return graph
-
-
-def read_summary(path: Path) -> Mapping[str, object]:
-    """What stands in summary.json. Raises UserError where there is no model directory, or a newer one."""
+def _summary(path: Path, allow_changed: Collection[str]) -> Directory:
+    """The directory that a summary.json speaks of."""
     if not path.is_dir():
         raise UserError(f"there is no model directory {path}; `danetc build` makes one")
-    if not (path / SUMMARY).is_file():
+    if not (path / SUMMARY).exists():
         raise UserError(f"{path} is no model directory: there is no {SUMMARY} in it")
-    try:
-        record = json.loads(_read(path / SUMMARY))
-    except ValueError as error:
-        raise UserError(f"{path / SUMMARY} is damaged: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+    record = record_in(path / SUMMARY, allow_changed)
+    if type(record.get("format")) is not int:
         raise UserError(f"{path / SUMMARY} is not the summary of a model directory")
     if record["format"] > FORMAT:
         raise UserError(f"{path} was written by a newer danetc ({record.get('danetc')})")
-    name = record.get("network")
+    name, files, memory = record.get("network"), record.get("files"), record.get("memory")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise UserError(f"{path / SUMMARY} does not name its network")
-    return record
+    if not isinstance(files, dict) or SPEC not in files or not all(map(_is_plain, files.items())):
+        raise UserError(f"{path / SUMMARY} does not say which files belong together")
+    policy = "none" if memory is None else _policy(memory)
+    if policy is None:
+        raise UserError(f"{path / SUMMARY} has a memory policy that is not there")
+    return Directory(path, name, policy, files, frozenset(allow_changed))
 
 
-def _policy(record: Mapping[str, object]) -> str:
-    noted = record.get("memory")
-    return str(noted.get("policy")) if isinstance(noted, dict) else "none"
+def _is_plain(entry: tuple[str, Any]) -> bool:
+    """Whether a file of a summary is one of its own folder, with a digest."""
+    name, known = entry
+    return Path(name).name == name and isinstance(known, str)
 
 
-def _read(path: Path) -> str:
-    try:
-        return _existing(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is damaged: it is not UTF-8 text") from error
+def _policy(noted: object) -> str | None:
+    from danetc.compiler.memory import POLICIES
 
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path.parent} is incomplete: there is no {path.name} in it")
-    return path
+    policy = noted.get("policy") if isinstance(noted, dict) else None
+    return policy if policy in POLICIES else None

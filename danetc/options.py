@@ -124,6 +124,13 @@ checkpoint_option = click.option(
     metavar="NAME",
     help="Take these weights of a run, as in best or epoch-0010.  [default: those of the last epoch]",
 )
+allow_changed_option = click.option(
+    "--allow-changed",
+    multiple=True,
+    metavar="FILE",
+    help="Take this file of a directory, as in spec.danet, although it is not as danetc wrote it. "
+    "Can be repeated.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -215,6 +222,7 @@ _TRAINING = (
         "CPU.",
     ),
     deny_warnings_option,
+    allow_changed_option,
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -1,17 +1,22 @@
-"""Reading and writing text files."""
+"""Text that comes in and goes out: files, standard input, notes."""
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from danetc.dsl.source import SourceFile
 from danetc.errors import UserError
+from danetc.output import echo
+from danetc.runtime.files import replace_file
 
 MAX_BYTES = 1_000_000
 """The same limit as for spec files: more is something else, given by mistake."""
+
+
+def note(text: str) -> None:
+    """Tell the user something beside the result, on standard error."""
+    echo(f"note: {text}", err=True)
 
 
 def read_standard_input() -> SourceFile:
@@ -26,31 +31,8 @@ def read_standard_input() -> SourceFile:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file as ``replace_bytes`` does."""
-    replace_bytes(path, text.encode("utf-8"))
+    """Write a text file so that whoever looks finds the old one or the new one, whole.
 
-
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that whoever looks finds the old one or the new one, whole.
-
-    A symbolic link stays one, and the file keeps its permissions. Raises OSError.
+    A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
     """
-    target = path.resolve()
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def umask() -> int:
-    """The process's file mode mask (which can only be read by setting it)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    replace_file(path, text.encode("utf-8"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from danetc.errors import UserError
 from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS
+from danetc.records import record_if_any
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 
 
@@ -21,6 +20,8 @@ class Trained:
 
     path: Path
     evaluation: Evaluation | None
+    allow_changed: Collection[str] = ()
+    """Files of the directory that were changed on purpose."""
 
     @property
     def data(self) -> str | None:
@@ -35,18 +36,19 @@ class Trained:
         return None if own is None else (len(own["indices"]), int(own["seed"]))
 
 
-def open_trained(directory: str | Path) -> Trained:
+def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> Trained:
     """What a directory of ``danetc train`` or ``danetc build`` says of itself. Raises UserError."""
     path = Path(directory)
     if not (path / SUMMARY).is_file():
         what = "is no directory of a trained network" if path.exists() else "is not there"
         raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
     place = path / TRAINING
-    if not place.is_file():
+    record = record_if_any(place, allow_changed)
+    if record is None:
         if (path / RUN).is_file():
             raise UserError(f"{path} holds a training of which no epoch is finished")
-        return Trained(path, None)
-    return Trained(path, evaluation_in(_json(place).get("evaluation"), place))
+        return Trained(path, None, allow_changed)
+    return Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
 
 
 def evaluation_in(record: object, place: Path) -> Evaluation:
@@ -59,22 +61,13 @@ def evaluation_in(record: object, place: Path) -> Evaluation:
     return found
 
 
-def trials_in(directory: str | Path) -> list[Path]:
-    """The directories of the trials in one; itself where it holds a single run."""
+def trials_in(directory: str | Path, allow_changed: Collection[str] = ()) -> list[Path]:
+    """The directories of the trials in one; itself where it holds a single run. Raises UserError."""
     path = Path(directory)
-    if not (path / TRIALS).is_file():
+    record = record_if_any(path / TRIALS, allow_changed)
+    if record is None:
         return [path]
     try:
-        return [path / str(trial["directory"]) for trial in _json(path / TRIALS)["trials"]]
+        return [path / str(trial["directory"]) for trial in record["trials"]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path / TRIALS} is damaged: it lists no trials") from error
-
-
-def _json(place: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads(place.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{place} is damaged: it holds no record")
-    return record

@@ -1,15 +1,14 @@
-"""Weights on disk: safetensors, written so that a reader finds the old file or the new one."""
+"""Weights on disk: safetensors with a digest of themselves, written whole or not at all."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from danetc.runtime.files import DamagedError, check_tensors, read_file, replace_file, seal_tensors
 
 
 class CheckpointError(ValueError):
@@ -23,31 +22,34 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors by name as safetensors."""
+    replace_file(path, tensor_file(tensors))
+
+
+def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A file of safetensors with its digest: the same tensors give the same bytes."""
     from safetensors.torch import save
 
-    replace_file(
-        path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-    )
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return seal_tensors(save(plain), metadata)
 
 
-def save_json(record: Mapping[str, object], path: Path) -> None:
-    """Write a record as JSON. NaN is refused: it is not JSON."""
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    replace_file(path, text.encode())
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None:
     """Set a model's parameters and buffers to those of a file of the same model.
 
-    Raises CheckpointError where a name, a shape or a type differs, before anything is changed.
+    ``changed`` says that somebody has changed the file on purpose. Raises DamagedError where it is
+    not as it was written, CheckpointError where a name, a shape or a type differs, both before
+    anything is changed.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
+    data = read_file(path)
+    if not changed:
+        check_tensors(path, data)
     try:
-        state = load_file(path)
+        state = load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error})") from error
+        raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
     wanted = model.state_dict()
     missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     if missing or unknown:
@@ -72,18 +74,3 @@ def _form(value: Tensor) -> str:
 def _some(names: set[str]) -> str:
     first = ", ".join(sorted(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, and who looks after a crash, finds the old one or the new."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

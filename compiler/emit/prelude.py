@@ -7,6 +7,7 @@ it may use torch and the standard library, nothing of danetc.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import OrderedDict
@@ -283,11 +284,20 @@ SAFETENSORS_TYPES = {
 
 
 def read_safetensors(path: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file: a JSON header, then their bytes."""
+    """The tensors of a safetensors file: a JSON header, then their bytes.
+
+    A SHA-256 of the file in it (its own digits as zeros) is checked.
+    """
     with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        data = bytearray(file.read())
-    header.pop("__metadata__", None)
+        whole = bytearray(file.read())
+    end = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:end])
+    data = whole[end:]
+    known = header.pop("__metadata__", {}).get("sha256")
+    if known is not None:
+        whole[:end] = whole[:end].replace(known.encode(), b"0" * 64, 1)
+        if hashlib.sha256(whole).hexdigest() != known:
+            raise ValueError(f"{path} is damaged: it has another SHA-256")
     tensors = {}
     for name, entry in header.items():
         first, last = entry["data_offsets"]

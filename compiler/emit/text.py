@@ -1,4 +1,4 @@
-"""The text form of a graph: one node a line, read back to the same graph.
+"""A graph as text, for people and for tests: one node a line, nothing of the graph left out.
 
     graph 1 danet_c_r18, steps 4
     source 0 "specs/danet_c_r18.danet"
@@ -13,8 +13,8 @@
     output out = %60
     stem %4
 
-An origin is a source's number, the offsets in it, and line and column for the reader's eye. Names
-that are not plain words stand in quotes, written as JSON strings.
+An origin is a source's number, the offsets in it, and its line and column. Names that are not
+plain words stand in quotes, written as JSON strings.
 """
 
 from __future__ import annotations
@@ -24,13 +24,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from danetc.compiler.emit.cursor import GraphTextError
-from danetc.compiler.emit.reader import VERSION, read
 from danetc.compiler.graph import Attribute, Form, Graph, Node, Stage, Value
 from danetc.dsl.source import NOWHERE
 
-__all__ = ["GraphTextError", "read", "write"]
-
+VERSION = 1
 _CUT = re.compile("(\n|; )")
 _WORD = re.compile(r"[A-Za-z0-9_]+\Z")
 
@@ -119,7 +116,7 @@ def _attribute(value: Attribute) -> str:
             return "true" if value else "false"
         case str():
             return _quoted(value)
-    return repr(value)  # the shortest digits that read back to the same number
+    return repr(value)  # the shortest digits that give the same number
 
 
 def _origin(item: Node | Stage, sources: Mapping[int, int]) -> str:

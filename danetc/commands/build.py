@@ -73,6 +73,7 @@ def command(
     from danetc.api import compile_spec, initialise
     from danetc.memory import choose
     from danetc.model_directory import refuse_unless_replaceable, write_model_directory
+    from danetc.text import note
 
     compiled = compile_spec(spec, network=network, settings=settings)
     directory = output if output is not None else Path("build") / compiled.graph.name
@@ -81,7 +82,7 @@ def command(
     model, matched = initialise(compiled.graph, seed, init)
     noted = None if memory == "none" else chosen.as_dict()
     record = write_model_directory(
-        directory, compiled, model, seed=seed, init=matched, memory=noted
+        directory, compiled, model, seed=seed, init=matched, memory=noted, note=note
     )
     if as_json:
         echo(json_text(record, nan=True))

@@ -149,7 +149,7 @@ def command(
     if only_report:
         if specs or axes or dry_run:
             raise click.UsageError("--only-report reads DIR alone: leave out specs and --grid")
-        _report(output, accuracy, columns, x, plots, form)
+        _report(output, accuracy, columns, x, plots, form, asked["allow_changed"])
         return
     if not specs:
         raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
@@ -169,7 +169,7 @@ def command(
     if stopped is not None:
         echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
         raise click.exceptions.Exit(stopped)
-    comparison = _report(output, accuracy, columns, x, plots, form)
+    comparison = _report(output, accuracy, columns, x, plots, form, asked["allow_changed"])
     failed = sum(len(row.errors) for row in comparison.rows)
     if failed:
         listed = "\n".join(
@@ -191,6 +191,7 @@ def _report(
     x: str | None,
     plots: tuple[Path, Path],
     form: str,
+    allow_changed: tuple[str, ...],
 ) -> Comparison:
     """Print the table, and draw the figures where that can be done."""
     from danetc.grid.plot import across, draw_comparison, draw_training
@@ -199,7 +200,7 @@ def _report(
     from danetc.runtime.measure.plots import can_plot
     from danetc.table import show
 
-    comparison = read_comparison(output, accuracy)
+    comparison = read_comparison(output, accuracy, allow_changed)
     table = pivoted(comparison, columns) if columns else flat(comparison)
     across(comparison, x)
     if can_plot():

@@ -65,7 +65,7 @@ def command(
     """
     from danetc.api import compile_spec, picture
     from danetc.errors import UserError
-    from danetc.text import replace_bytes
+    from danetc.runtime.files import replace_file
 
     kind = output.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -84,7 +84,4 @@ def command(
         raise UserError(f"{output}: there is no folder {output.parent}")
     graphs = [compile_spec(spec, network=network, settings=settings).graph for spec in specs]
     data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
-    try:
-        replace_bytes(output, data)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+    replace_file(output, data)

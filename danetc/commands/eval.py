@@ -15,6 +15,7 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     BACKENDS,
+    allow_changed_option,
     checkpoint_option,
     classes_option,
     evaluate_option,
@@ -100,6 +101,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw accuracy against T there, as SVG or PNG (needs danetc[plot]).",
 )
+@allow_changed_option
 @json_option
 def command(
     directory: str,
@@ -108,6 +110,7 @@ def command(
     over_time: bool,
     backend: str | None,
     output: Path | None,
+    allow_changed: tuple[str, ...],
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -129,7 +132,8 @@ def command(
         check_plot(output)
         if not over_time and len(steps) < 2:
             raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
-    opened = [open_trained(place) for place in trials_in(directory)]
+    places = trials_in(directory, allow_changed)
+    opened = [open_trained(place, allow_changed) for place in places]
     texts = [data or _own_data(trained) for trained in opened]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     from danetc.evaluation import Asked, Evaluator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from danetc.options import checkpoint_option, json_option
+from danetc.options import allow_changed_option, checkpoint_option, json_option
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @checkpoint_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
+@allow_changed_option
 @json_option
 def command(
     directory: str,
@@ -40,6 +41,7 @@ def command(
     names: Any,
     checkpoint: str | None,
     force: bool,
+    allow_changed: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Write the weights in a directory for use elsewhere.
@@ -50,7 +52,14 @@ def command(
     """
     from danetc.exporting import export
 
-    exported = export(directory, output, names, checkpoint=checkpoint, force=force)
+    exported = export(
+        directory,
+        output,
+        names,
+        checkpoint=checkpoint,
+        force=force,
+        allow_changed=allow_changed,
+    )
     if as_json:
         echo(json_text(exported.as_dict(), nan=True))
     else:

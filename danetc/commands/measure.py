@@ -11,6 +11,7 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     Setting,
+    allow_changed_option,
     classes_option,
     deny_warnings_option,
     evaluate_option,
@@ -20,7 +21,8 @@ from danetc.options import (
     set_option,
     subset_seed_option,
 )
-from danetc.output import echo, json_text
+from danetc.output import echo
+from danetc.runtime.files import save_record, seal_record
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe_values import Item
@@ -119,6 +121,7 @@ def _measures(
     help="Write measures.json and figures (these need danetc[plot]) there.",
 )
 @deny_warnings_option
+@allow_changed_option
 @form_option
 def command(
     subjects: tuple[str, ...],
@@ -140,6 +143,7 @@ def command(
     settings: dict[str, Setting],
     seed: int,
     output: Path | None,
+    allow_changed: tuple[str, ...],
     form: str,
     as_json: bool,
 ) -> None:
@@ -178,7 +182,7 @@ def command(
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
     if output is not None:  # before anything is measured, so that nothing is lost
         output.mkdir(parents=True, exist_ok=True)
-    opened = [open_subject(each, network, settings, seed) for each in subjects]
+    opened = [open_subject(each, network, settings, seed, allow_changed) for each in subjects]
     for subject in opened:
         for notice in subject.notices:
             _note(notice)
@@ -230,7 +234,7 @@ def command(
     if output is not None:
         _write(output, record, entries)
     if form == "json":
-        echo(json_text(record))
+        echo(seal_record(record).decode(), nl=False)  # `report --measures` may read it
         return
     if form != "table":
         show(overall(entries), form, sys.stdout)
@@ -319,9 +323,8 @@ def _note(text: str) -> None:
 def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
     """measures.json, and the figures where they can be drawn."""
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
-    from danetc.text import replace_text
 
-    replace_text(output / MEASURES_JSON, json_text(record) + "\n")
+    save_record(record, output / MEASURES_JSON)
     written = [output / MEASURES_JSON]
     if can_plot():
         written += draw_all(entries, output)

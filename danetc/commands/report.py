@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from danetc.errors import UserError
-from danetc.options import json_option
+from danetc.options import allow_changed_option, json_option
 from danetc.output import echo, json_text
 
 
@@ -30,12 +30,14 @@ from danetc.output import echo, json_text
     help="What `danetc measure` wrote elsewhere than in the run's directory. Can be repeated.",
 )
 @click.option("--data", metavar="DATA", help="Measure runs without measures.json on these data.")
+@allow_changed_option
 @json_option
 def command(
     paths: tuple[Path, ...],
     output: Path,
     measures: tuple[Path, ...],
     data: str | None,
+    allow_changed: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show runs side by side on one HTML page.
@@ -57,16 +59,13 @@ def command(
         raise UserError(f"{output} is a folder; name the page in it")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}")
-    runs = open_runs(paths, measures)
+    runs = open_runs(paths, measures, allow_changed)
     if data is not None:
         from danetc.report_page.measuring import measured
 
-        runs = [run if run.measures else measured(run, data) for run in runs]
+        runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
     page = make_page(runs)
-    try:
-        replace_text(output, page)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+    replace_text(output, page)
     record = {
         "output": str(output),
         "bytes": len(page.encode("utf-8")),

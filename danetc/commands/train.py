@@ -129,7 +129,10 @@ def command(
         )
 
 
-WITH_FROM = ("again", "data", "output", "fresh", "dry_run", "min_accuracy", "quiet", "as_json")
+WITH_FROM = (
+    "again", "data", "output", "fresh", "allow_changed", "dry_run", "min_accuracy", "quiet",
+    "as_json",
+)  # fmt: skip
 """What changes nothing of a run that is repeated."""
 
 
@@ -146,7 +149,13 @@ def _repeated(context: click.Context, again: Path) -> Request:
                 f"--from repeats a run as it was: leave out {name.replace('_', '-')}", context
             )
     values = context.params
-    return request_of(again, values["output"], values["data"], fresh=values["fresh"])
+    return request_of(
+        again,
+        values["output"],
+        values["data"],
+        fresh=values["fresh"],
+        allow_changed=values["allow_changed"],
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from danetc.grid.show import GridProgress
 from danetc.model_directory import GRID, LOCK
 from danetc.output import echo, json_text
 from danetc.report import print_table
-from danetc.runtime.checkpoint import save_json
+from danetc.runtime.files import save_record
 from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.training.directory import locked
@@ -85,9 +85,9 @@ def compare(
 
         def record(run: Run, outcome: Outcome) -> None:
             outcomes[run.path] = outcome
-            save_json(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+            save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
 
-        save_json(_grid(runs, axes, base, folder, outcomes), folder / GRID)
+        save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
         if not quiet and len(todo) < len(runs):
             echo(f"{len(runs) - len(todo)} of {len(runs)} runs are done", err=True)
         with GridProgress(len(todo), quiet=quiet) as shown:
@@ -179,7 +179,7 @@ def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
 
 
 def _done(run: Run) -> int:
-    return 0 if run.state == "changed" else len(epochs_of(run.path))
+    return 0 if run.state == "changed" else epochs_of(run)
 
 
 def _seconds(run: Run) -> float:

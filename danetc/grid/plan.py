@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,14 +11,15 @@ from danetc.dsl.diagnostics import SpecError
 from danetc.errors import UserError
 from danetc.grid.cells import Cell, raise_failures
 from danetc.measuring.measure import layout_of
-from danetc.model_directory import RUN, TRAINING
+from danetc.model_directory import TRAINING
+from danetc.records import epochs_in
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import DataSet, check_fit, open_data, prepared
 from danetc.runtime.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import chosen_output
-from danetc.training.directory import compare, read_json, state_of
+from danetc.training.directory import compare, read_run, state_of
 from danetc.training.plan import Note, Plan, make_plan, with_steps
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _runs(cell: Cell, note: Note, opening: Callable[..., DataSet]) -> list[Run]:
     found = []
     for seed in plan.seeds:
         path = plan.directory / f"seed-{seed}"
-        state, changes = _state(path, plan.settings(seed), sum(facts.epochs))
+        state, changes = _state(
+            path, plan.settings(seed), sum(facts.epochs), cell.request.allow_changed
+        )
         found.append(Run(cell, facts, seed, path, state, tuple(changes)))
     if any(run.state != "done" for run in found):
         _check_model(plan)
@@ -145,22 +148,23 @@ def _facts(plan: Plan) -> Facts:
     )
 
 
-def _state(path: Path, settings: Mapping[str, Any], epochs: int) -> tuple[State, list[str]]:
-    """What there is of a run. Raises UserError where it could not begin."""
-    state_of(path, settings)
-    known = read_json(path / RUN)
+def _state(
+    path: Path, settings: Mapping[str, Any], epochs: int, allow_changed: Collection[str]
+) -> tuple[State, list[str]]:
+    """What there is of a run. Raises UserError where it could not begin, or is damaged."""
+    state_of(path, settings, allow_changed)
+    known = read_run(path, allow_changed)
     if known is None:
         return "new", []
     changes = compare(known["settings"], settings)
     if changes:
         return "changed", changes
-    return ("done" if len(epochs_of(path)) == epochs else "begun"), []
+    return ("done" if len(epochs_in(path / TRAINING, allow_changed)) == epochs else "begun"), []
 
 
-def epochs_of(path: Path) -> list[dict[str, Any]]:
-    """The figures of a run's epochs so far."""
-    found = (read_json(path / TRAINING) or {}).get("epochs", [])
-    return found if isinstance(found, list) else []
+def epochs_of(run: Run) -> int:
+    """How many epochs of a run are done. Raises UserError where its figures are damaged."""
+    return len(epochs_in(run.path / TRAINING, run.cell.request.allow_changed))
 
 
 def _check_model(plan: Plan) -> None:

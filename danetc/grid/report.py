@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from danetc.errors import UserError
 from danetc.model_directory import GRID, TRAINING
-from danetc.training.directory import read_json
+from danetc.records import epochs_in, record_if_any
 
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
@@ -110,26 +110,30 @@ class Comparison:
         }
 
 
-def read_comparison(folder: Path, accuracy: Accuracy = "last") -> Comparison:
-    """What lies in the folder of a grid. Raises UserError where there is none."""
-    record = read_json(folder / GRID)
-    if record is None or not isinstance(record.get("cells"), list):
-        what = "is damaged" if (folder / GRID).exists() else "does not exist"
-        raise UserError(f"{folder / GRID} {what}, so there is nothing to report")
-    if record.get("format", 0) > FORMAT:
+def read_comparison(
+    folder: Path, accuracy: Accuracy = "last", allow_changed: Collection[str] = ()
+) -> Comparison:
+    """What lies in the folder of a grid. Raises UserError where there is none, or it is damaged."""
+    record = record_if_any(folder / GRID, allow_changed)
+    if record is None:
+        raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
+    if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
+        raise UserError(f"{folder / GRID} is damaged: it names no runs")
+    if record["format"] > FORMAT:
         raise UserError(f"{folder / GRID} was written by a newer danetc")
-    rows = [_row(folder, cell, accuracy) for cell in record["cells"]]
+    rows = [_row(folder, cell, accuracy, allow_changed) for cell in record["cells"]]
     return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows)))
 
 
-def _row(folder: Path, cell: Mapping[str, Any], accuracy: Accuracy) -> Row:
+def _row(
+    folder: Path, cell: Mapping[str, Any], accuracy: Accuracy, allow_changed: Collection[str]
+) -> Row:
     facts = cell["facts"]
     total = sum(facts["epochs"])
     curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in CURVES}
     errors: dict[int, str] = {}
     for run in cell["runs"]:
-        record = read_json(folder / run["directory"] / TRAINING) or {}
-        epochs = record.get("epochs", [])
+        epochs = epochs_in(folder / run["directory"] / TRAINING, allow_changed)
         if len(epochs) == total and run["state"] != "failed":
             for name, found in curves.items():
                 found[run["seed"]] = tuple(float(epoch[name]) for epoch in epochs)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from danetc.errors import UserError
 from danetc.grid.cells import show
 from danetc.grid.plan import Run, epochs_of
 from danetc.model_directory import TRAINING
@@ -103,6 +104,7 @@ def train_arguments(run: Run) -> list[str]:
         ("--train-output", request.train_output),
         ("--memory", None if request.memory == "none" else request.memory),
         ("--on-unreadable", None if request.on_unreadable == "stop" else request.on_unreadable),
+        *(("--allow-changed", name) for name in request.allow_changed),
     ):
         arguments += [] if value is None else [option, str(value)]
     for name, setting in request.settings.items():
@@ -126,7 +128,7 @@ class _Process:
 
     def __init__(self, run: Run, number: int, threads: int | None) -> None:
         self.run, self.number = run, number
-        self.epochs = 0 if run.state == "changed" else len(epochs_of(run.path))
+        self.epochs = 0 if run.state == "changed" else epochs_of(run)
         self._seen = _changed_at(run.path)
         # Not seed-K.log: `danetc measure grid/CELL/seed-*` shall name runs alone.
         self._log = run.path.with_name(f"log-{run.path.name}.txt")
@@ -155,7 +157,10 @@ class _Process:
         if changed == self._seen:
             return False
         self._seen = changed
-        self.epochs = len(epochs_of(self.run.path))
+        try:
+            self.epochs = epochs_of(self.run)
+        except UserError:
+            return False  # the training writes the file anew after its next epoch
         return True
 
     def ask_to_stop(self) -> None:
@@ -215,7 +220,7 @@ class _Clock:
 
     def __post_init__(self) -> None:
         for run in self.runs:
-            self._first[run.path] = 0 if run.state == "changed" else len(epochs_of(run.path))
+            self._first[run.path] = 0 if run.state == "changed" else epochs_of(run)
 
     def over(self, run: Run) -> None:
         self._over.add(run.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,7 +59,11 @@ class Subject:
 
 
 def open_subject(
-    source: str, network: str | None, settings: Mapping[str, Setting], seed: int
+    source: str,
+    network: str | None,
+    settings: Mapping[str, Setting],
+    seed: int,
+    allow_changed: Collection[str] = (),
 ) -> Subject:
     """The trained model of a run's directory, or an untrained one of a spec.
 
@@ -74,8 +78,8 @@ def open_subject(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
             "for spec files"
         )
-    model = load(source, backend="eager", memory="none")
-    trained = open_trained(source)
+    model = load(source, backend="eager", memory="none", allow_changed=allow_changed)
+    trained = open_trained(source, allow_changed)
     notices: tuple[str, ...] = ()
     if trained.evaluation is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)

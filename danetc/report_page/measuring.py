@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Literal
 
 from danetc.model_directory import RUN, WEIGHTS
-from danetc.output import echo, json_text
+from danetc.output import echo
 from danetc.report_page.runs import MEASURES, MEASURES_FORMAT, Run, with_measures
-from danetc.text import replace_text
+from danetc.runtime.files import save_record
 
 BATCH, BATCHES = 64, 4  # as `danetc measure` without options
 SPLIT: Literal["test"] = "test"
 
 
-def measured(run: Run, data: str) -> Run:
+def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
     """The run with what `danetc measure` finds by default, which is kept in the run's directory.
 
     It is not kept beside a model that was built, for `danetc build` does not replace a directory
@@ -29,7 +30,7 @@ def measured(run: Run, data: str) -> Run:
     from danetc.measuring.measure import measure
     from danetc.runtime.measure import Options
 
-    subject = open_subject(str(run.path), None, {}, 0)
+    subject = open_subject(str(run.path), None, {}, 0, allow_changed)
     images = open_set(data, subject.model.signature, subject.trained, output=subject.output)
     unlike = unlike_training(images, subject)
     for notice in (*subject.notices, *images.data.notices):
@@ -61,9 +62,8 @@ def measured(run: Run, data: str) -> Run:
         "data": {"text": data, "split": SPLIT, "classes": None, "subset_seed": 0},
         "measured": [entry],
     }
-    text = json_text(record) + "\n"
     if (run.path / RUN).is_file():
-        replace_text(run.path / MEASURES, text)
+        save_record(record, run.path / MEASURES)
         return with_measures(run)
     echo(f"note: measures are not kept in {run.path}, which holds no run", err=True)
     return with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({SPLIT})")])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
 from danetc.labels import told_apart
-from danetc.model_directory import GRID, RUN, SPEC, TRAINING, WEIGHTS, read_graph, read_summary
+from danetc.model_directory import GRID, RUN, TRAINING, WEIGHTS, open_directory
+from danetc.records import epochs_in, record_if_any, record_in
 
 MEASURES, TRIALS = "measures.json", "trials.json"
 MEASURES_FORMAT = 1
@@ -41,17 +41,19 @@ class Run:
         return bool(self.epochs)
 
 
-def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[Run]:
+def open_runs(
+    paths: Sequence[Path], measures: Sequence[Path] = (), allow_changed: Collection[str] = ()
+) -> list[Run]:
     """The runs in these directories; one of trials stands for each of them, and so does a grid's.
 
     ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
     run's directory is taken from there first. Raises UserError.
     """
-    found = [run for path in paths for run in _trials(path)]
+    found = [run for path in paths for run in _trials(path, allow_changed)]
     if len({path.resolve() for path in found}) < len(found):
         raise UserError("the same run is given twice")
-    given = [entry for path in measures for entry in _entries(_file(path))]
-    runs = [_open(path, given) for path in found]
+    given = [entry for path in measures for entry in _entries(_file(path), allow_changed)]
+    runs = [_open(path, given, allow_changed) for path in found]
     for _, entry, _ in given:
         if not any(_same(entry, run.path) for run in runs):
             raise UserError(
@@ -61,9 +63,9 @@ def open_runs(paths: Sequence[Path], measures: Sequence[Path] = ()) -> list[Run]
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
-def _trials(path: Path) -> list[Path]:
+def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
     if (path / GRID).is_file():
-        return _of_grid(path)
+        return _of_grid(path, allow_changed)
     if not (path / TRIALS).is_file():
         return [path]
     trials = sorted(path.glob("seed-*"), key=lambda each: (len(each.name), each.name))
@@ -72,9 +74,9 @@ def _trials(path: Path) -> list[Path]:
     return trials
 
 
-def _of_grid(folder: Path) -> list[Path]:
+def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:
     """The runs of a grid that are begun, in its order."""
-    record = _json(folder / GRID) or {}
+    record = record_in(folder / GRID, allow_changed)
     try:
         places = [folder / run["directory"] for cell in record["cells"] for run in cell["runs"]]
     except (KeyError, TypeError) as error:
@@ -88,26 +90,25 @@ def _of_grid(folder: Path) -> list[Path]:
 Entry = tuple[Path, Mapping[str, Any], str]
 
 
-def _open(path: Path, given: Sequence[Entry]) -> Run:
-    summary = read_summary(path)
-    graph = read_graph(path, summary)
-    spec = path / SPEC
-    text = spec.read_text(encoding="utf-8", errors="replace") if spec.is_file() else ""
-    training = _json(path / TRAINING)
-    epochs = [] if training is None else training.get("epochs")
-    if not isinstance(epochs, list) or not all(isinstance(each, dict) for each in epochs):
-        raise UserError(f"{path / TRAINING} is damaged: it has no list of epochs")
-    run = Run(graph.name, path, graph, text, _json(path / RUN), tuple(epochs))
+def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> Run:
+    compiled = open_directory(path, allow_changed).compiled()
+    graph, text = compiled.graph, compiled.checked.module.source.text
+    epochs = epochs_in(path / TRAINING, allow_changed)
+    record = record_if_any(path / RUN, allow_changed)
+    run = Run(graph.name, path, graph, text, record, tuple(epochs))
     if not epochs:
         note = "no epoch is finished" if run.record is not None else "built, not trained"
         run = replace(run, notes=(f"There are no curves: {note}.",))
-    return with_measures(run, [entry for entry in given if _same(entry[1], path)])
+    own = [entry for entry in given if _same(entry[1], path)]
+    return with_measures(run, own, allow_changed)
 
 
-def with_measures(run: Run, given: Sequence[Entry] = ()) -> Run:
+def with_measures(
+    run: Run, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
+) -> Run:
     """The run with its measures: those that are ``given``, else those in its directory."""
     file = run.path / MEASURES
-    entries = list(given) or (_entries(file) if file.is_file() else [])
+    entries = list(given) or (_entries(file, allow_changed) if file.is_file() else [])
     if not entries:
         return run
     source, entry, data = entries[-1]
@@ -132,9 +133,9 @@ def _file(path: Path) -> Path:
     return found
 
 
-def _entries(path: Path) -> list[Entry]:
+def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
     """Each network that was measured, and on what. Raises UserError."""
-    record = _json(path) or {}
+    record = record_in(path, allow_changed)
     measured = record.get("measured")
     if not isinstance(measured, list) or not all(isinstance(each, dict) for each in measured):
         raise UserError(f"{path} is damaged, or not written by `danetc measure`")
@@ -148,16 +149,3 @@ def _entries(path: Path) -> list[Entry]:
 
 def _same(entry: Mapping[str, Any], path: Path) -> bool:
     return Path(str(entry.get("source"))).resolve() == path.resolve()
-
-
-def _json(path: Path) -> Mapping[str, Any] | None:
-    """A file's JSON object; None where there is no file. Raises UserError where it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} is damaged: it holds no record")
-    return record

@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ from danetc.model_directory import (
     model_files,
     refuse_unless_replaceable,
 )
-from danetc.runtime.checkpoint import replace_file, save_json, save_tensors
+from danetc.records import record_if_any
+from danetc.runtime.files import replace_file, save_record
 from danetc.training.metrics import METRICS, metrics_csv
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class RunDirectory:
             "changes": [*known.get("changes", []), *([changes] if changes else [])],
             "earlier": others,
         }
-        save_json(record, self.path / RUN)
+        save_record(record, self.path / RUN)
 
     def write_model(
         self,
@@ -90,21 +91,26 @@ class RunDirectory:
         seed: int,
         init: str | None,
         memory: Mapping[str, object] | None,
+        note: Note,
     ) -> None:
         """Write what a model directory holds beside the weights, each file in its old one's place."""
-        files, _ = model_files(compiled, seed=seed, init=init, memory=memory)
-        for name, text in files.items():
-            replace_file(self.path / name, text.encode())
+        files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
+        for name, data in files.items():
+            if not _holds(self.path / name, data):
+                replace_file(self.path / name, data)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether an epoch is finished, whose weights stand beside the network's files."""
+        return (self.path / TRAINING).is_file()
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Write the weights and the figures that are theirs."""
-        save_tensors(weights, self.path / WEIGHTS)
-        save_json(record, self.path / TRAINING)
-        replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
+        from danetc.runtime.checkpoint import save_tensors
 
-    def results(self) -> dict[str, Any] | None:
-        """What stands in training.json; None where there is none that can be read."""
-        return read_json(self.path / TRAINING)
+        save_tensors(weights, self.path / WEIGHTS)
+        save_record(record, self.path / TRAINING)
+        replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
 
 
 def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
@@ -130,7 +136,13 @@ def weights_of(snapshot: Snapshot) -> Mapping[str, Tensor]:
 
 @contextmanager
 def opened(
-    path: Path, settings: Mapping[str, Any], *, fresh: bool, override: bool, note: Note
+    path: Path,
+    settings: Mapping[str, Any],
+    *,
+    fresh: bool,
+    override: bool,
+    allow_changed: Collection[str] = (),
+    note: Note,
 ) -> Iterator[tuple[RunDirectory, list[str]]]:
     """The directory for a run of these settings, and the differences to the run in it that are
     overridden.
@@ -140,15 +152,14 @@ def opened(
     ``fresh`` it is moved aside. Raises UserError in all other cases, and where another process
     trains there.
     """
-    known = read_run(path)
-    if known is None:
+    known = None if fresh else read_run(path, allow_changed)
+    if not (path / RUN).is_file():
         _refuse_trials(path)
         refuse_unless_replaceable(path)
     elif fresh:
         with locked(path):
             moved = _aside(path)
         note(f"the run in {path} is now in {moved}")
-        known = None
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         _sweep(path)
@@ -165,12 +176,12 @@ def opened(
         yield RunDirectory(path, known), differences
 
 
-def state_of(path: Path, settings: Mapping[str, Any]) -> str:
+def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[str] = ()) -> str:
     """What a training under these settings would find there, in words. Nothing is written.
 
     Raises UserError where it could not begin, whatever its settings.
     """
-    known = read_run(path)
+    known = read_run(path, allow_changed)
     if known is None:
         _refuse_trials(path)
         refuse_unless_replaceable(path)
@@ -222,29 +233,31 @@ def _text_difference(before: str, now: str) -> str:
 # -- what is there ---------------------------------------------------------------------------------
 
 
-def read_run(path: Path) -> Mapping[str, Any] | None:
+def read_run(path: Path, allow_changed: Collection[str] = ()) -> Mapping[str, Any] | None:
     """What stands in run.json; None where there is none. Raises UserError where it is damaged."""
     place = path / RUN
-    if not place.is_file():
-        return None
-    record = read_json(place)
-    if record is None or not isinstance(record.get("settings"), dict):
+    try:
+        record = record_if_any(place, allow_changed)
+    except UserError as error:
         raise UserError(
-            f"{place} is damaged, so nobody knows which settings the run there has; begin anew "
-            "with -o DIR, and see its checkpoints for what is left of it"
-        )
-    if record.get("format", 0) > FORMAT:
+            f"{error}\nuntil then nobody knows which settings the run there has; begin anew with "
+            "-o DIR or --fresh, and see its checkpoints for what is left of it"
+        ) from error
+    if record is None:
+        return None
+    if not isinstance(record.get("settings"), dict) or type(record.get("format")) is not int:
+        raise UserError(f"{place} does not say which settings the run there has")
+    if record["format"] > FORMAT:
         raise UserError(f"{place} was written by a newer danetc")
     return record
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What stands in a file of JSON; None where there is none that can be read."""
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file is there that has these bytes."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _refuse_trials(path: Path) -> None:

@@ -99,7 +99,7 @@ def _state(plan: Plan) -> str:
         paths = [plan.directory / f"seed-{seed}" for seed in plan.seeds]
     told = []
     for path, seed in zip(paths, plan.seeds, strict=True):
-        found = state_of(path, plan.settings(seed))
+        found = state_of(path, plan.settings(seed), plan.request.allow_changed)
         told.append(f"{path.name}: {found}" if plan.several else found)
     return "; ".join(told)
 

@@ -36,7 +36,7 @@ class Request:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
     ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
-    under other settings. ``text`` is the spec itself, in place of what ``spec`` names.
+    under other settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec itself, in place of what ``spec`` names.
     ``repeated`` is the record in the run.json that this repeats.
     """
 
@@ -61,6 +61,7 @@ class Request:
     on_unreadable: Policy = "stop"
     fresh: bool = False
     override: bool = False
+    allow_changed: tuple[str, ...] = ()
     repeated: Mapping[str, Any] | None = None
 
 

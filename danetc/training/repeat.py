@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 
-def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -> Request:
+def request_of(
+    place: Path,
+    output: Path | None,
+    data: str | None,
+    *,
+    fresh: bool,
+    allow_changed: tuple[str, ...] = (),
+) -> Request:
     """What was asked for when the run of a run.json (or its directory) was begun, asked again.
 
     ``data`` is where the same data are now, where they have moved. The plan that comes of it is
@@ -31,7 +38,7 @@ def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-.../{RUN}")
-    record = read_run(directory) if directory.is_dir() else None
+    record = read_run(directory, allow_changed) if directory.is_dir() else None
     if record is None:
         raise UserError(f"there is no {RUN} in {directory}; `danetc train` writes one")
     try:
@@ -58,8 +65,9 @@ def request_of(place: Path, output: Path | None, data: str | None, **how: Any) -
             classes=asked["classes"],
             subset_seed=asked["subset_seed"],
             on_unreadable=settings["data"]["on_unreadable"],
+            fresh=fresh,
+            allow_changed=allow_changed,
             repeated={**record, "settings": moved},
-            **how,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -17,15 +17,10 @@ from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.recipe import Phase
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
-from danetc.runtime.checkpoint import save_json
 from danetc.runtime.errors import DataError
+from danetc.runtime.files import explain_os_error, save_record
 from danetc.runtime.model import Model, to_channels_last
-from danetc.runtime.training.checkpoints import (
-    Checkpoints,
-    Position,
-    Snapshot,
-    explain_os_error,
-)
+from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, joined
 from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.errors import TrainingError
@@ -108,7 +103,7 @@ def _trials(
             "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         }
         if world.first:
-            save_json(record, plan.directory / TRIALS)
+            save_record(record, plan.directory / TRIALS)
     return record
 
 
@@ -131,7 +126,12 @@ class Trial:
             observer = Observers([observer, TensorBoard(self.path / FOLDER, note)])
         with ExitStack() as stack:
             enter = opened(
-                self.path, settings, fresh=request.fresh, override=request.override, note=note
+                self.path,
+                settings,
+                fresh=request.fresh,
+                override=request.override,
+                allow_changed=request.allow_changed,
+                note=note,
             )
             directory, differences = self.world.on_first(lambda: stack.enter_context(enter))
             checkpoints = Checkpoints(
@@ -149,7 +149,7 @@ class Trial:
             if self.world.first:
                 directory.write_run(settings, facts(self.plan, self.world), differences)
             return self._phases(
-                directory, checkpoints, position, found[0] if found else None, observer
+                directory, checkpoints, position, found[0] if found else None, observer, note
             )
 
     def _phases(
@@ -159,6 +159,7 @@ class Trial:
         position: Position | None,
         snapshot: Snapshot | None,
         observer: Observer,
+        note: Note,
     ) -> dict[str, Any]:
         """Each phase has its own T and so its own model; weights go from one to the next."""
         plan, world = self.plan, self.world
@@ -173,8 +174,9 @@ class Trial:
             if phase.start is not None and not resumed:
                 weights = self._end_of(phase.start, finished, checkpoints)
                 set_tensors(model, weights, f"phase `{phase.start}`")
-            results = Results(self, directory, with_steps(plan.compiled, phase), phase, matched)
-            if world.first and directory.results() is None:
+            compiled = with_steps(plan.compiled, phase)
+            results = Results(self, directory, compiled, phase, matched, note)
+            if world.first and not directory.has_results:
                 results.write_model()
 
             def keep(fitted: Fitted, results: Results = results) -> None:
@@ -184,7 +186,8 @@ class Trial:
                     last = fitted.history[-1]
                     observer.notice(
                         f"the weights of {last['phase']} {last['epoch']} were not written: "
-                        f"{explain_os_error(error)}; those of before stay"
+                        f"{explain_os_error(error, 'make room, the run goes on')}; those of "
+                        "before stay"
                     )
 
             fitted = fit(
@@ -306,6 +309,7 @@ class Results:
     compiled: Compiled
     phase: Phase
     init: str | None
+    note: Note
     _written: bool = False
 
     def write(self, fitted: Fitted) -> None:
@@ -317,7 +321,7 @@ class Results:
         chosen = self.trial.plan.policies[self.phase.name]
         memory = None if chosen.policy == "none" else chosen.as_dict()
         self.directory.write_model(
-            self.compiled, seed=self.trial.seed, init=self.init, memory=memory
+            self.compiled, seed=self.trial.seed, init=self.init, memory=memory, note=self.note
         )
         self._written = True
 

@@ -1,7 +1,7 @@
 """Checkpoints on disk: whole or not there, checked before they are believed, never unpickled.
 
 A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each and
-its own. It is written beside its place, flushed to the disk, and moved there by a rename:
+its own (``danetc.runtime.files``). It is written beside its place, flushed to the disk, and moved there by a rename:
 
 ======================= ============================================================
 ``last``                the newest
@@ -15,9 +15,6 @@ its own. It is written beside its place, flushed to the disk, and moved there by
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
 import shutil
 import threading
@@ -28,6 +25,16 @@ from typing import Any
 
 from torch import Tensor
 
+from danetc.runtime.files import (
+    DamagedError,
+    digest,
+    explain_os_error,
+    flush_folder,
+    read_file,
+    read_record,
+    seal_record,
+    write_flushed,
+)
 from danetc.runtime.training.errors import CheckpointError
 
 FORMAT = 1
@@ -179,7 +186,7 @@ class Checkpoints:
                 self._put(snapshot, name)
             self._kept = snapshot.position
         except OSError as error:
-            self.failure = explain_os_error(error)
+            self.failure = explain_os_error(error, "make room, the run goes on")
         except Exception as error:  # in a thread of its own nobody else would hear of it
             self.failure = f"{type(error).__name__}: {error}"
 
@@ -235,7 +242,7 @@ def _write(snapshot: Snapshot, folder: Path) -> None:
         data = save(dict(tensors))
         files[f"{stem}.safetensors"] = {
             "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": digest(data),
         }
         write_flushed(folder / f"{stem}.safetensors", data)
     position = snapshot.position
@@ -245,8 +252,7 @@ def _write(snapshot: Snapshot, folder: Path) -> None:
         "files": files,
         "state": snapshot.state,
     }
-    text = json.dumps({**record, "sha256": _digest(record)}, indent=1, allow_nan=False) + "\n"
-    write_flushed(folder / STATE, text.encode())
+    write_flushed(folder / STATE, seal_record(record))
     flush_folder(folder)
 
 
@@ -259,36 +265,24 @@ def read_checkpoint(folder: Path) -> Snapshot:
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, known in record["files"].items():
         try:
-            data = (folder / name).read_bytes()
-        except OSError as error:
-            raise CheckpointError(
-                f"{folder} is damaged: {name} cannot be read ({error.strerror})"
-            ) from error
-        if len(data) != known["bytes"]:
-            raise CheckpointError(
-                f"{folder} is damaged: {name} has {len(data)} bytes, not {known['bytes']}"
-            )
-        if hashlib.sha256(data).hexdigest() != known["sha256"]:
-            raise CheckpointError(f"{folder} is damaged: {name} is not as it was written (SHA-256)")
-        try:
+            data = read_file(folder / name)
+            if len(data) != known["bytes"]:
+                raise DamagedError(folder / name, f"it has {len(data)} bytes, not {known['bytes']}")
+            if digest(data) != known["sha256"]:
+                raise DamagedError(folder / name, "it is not as it was written (SHA-256)")
             tensors[name.removesuffix(".safetensors")] = load(data)
+        except DamagedError as error:
+            raise CheckpointError(str(error)) from error
         except SafetensorError as error:
-            raise CheckpointError(f"{folder} is damaged: {name}: {error}") from error
+            raise CheckpointError(f"{folder / name} is damaged: {error}") from error
     return Snapshot(_position(record), tensors, record["state"])
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
     try:
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder} is damaged: {STATE} cannot be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{folder} is damaged: {STATE} is not whole ({error})") from error
-    if not isinstance(record, dict) or record.pop("sha256", None) != _digest(record):
-        raise CheckpointError(f"{folder} is damaged: {STATE} is not as it was written (SHA-256)")
+        record = read_record(folder / STATE)
+    except DamagedError as error:
+        raise CheckpointError(str(error)) from error
     if record["format"] > FORMAT:
         raise CheckpointError(f"{folder} was written by a newer danetc")
     return record
@@ -296,40 +290,3 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 def _position(record: Mapping[str, Any]) -> Position:
     return Position(**record["position"])
-
-
-def _digest(record: object) -> str:
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# -- files -----------------------------------------------------------------------------------------
-
-
-def write_flushed(path: Path, data: bytes) -> None:
-    """Write a new file and see it to the disk."""
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """See the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def explain_os_error(error: OSError) -> str:
-    """What has happened and what helps."""
-    place = f"{error.filename}: " if error.filename else ""
-    why = f"{place}{error.strerror or error}"
-    if error.errno in _FULL:
-        return f"the disk is full or a limit of it is reached ({why}); make room, the run goes on"
-    return why

@@ -6,9 +6,8 @@ import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from danetc.compiler import check_text, graph_of
+from danetc.compiler import check_text, graph_of, resolved_spec
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.text import read, write
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
@@ -112,12 +111,13 @@ def programs(draw: st.DrawFn) -> s.Program:
 @given(programs())
 def test_what_is_accepted_builds_runs_and_learns(program: s.Program) -> None:
     try:
-        graph = graph_of(check_text(print_program(program)))
+        checked = check_text(print_program(program))
+        graph = graph_of(checked)
     except SpecError as error:
         event(f"refused with {error.diagnostics[0].code}")
         return
     event("accepted")
-    assert write(read(write(graph))) == write(graph)
+    assert graph_of(check_text(resolved_spec(checked))) == graph
     model = emit(graph, seed=0).double()
     x = torch.rand(2, 2, 8, 8, dtype=torch.float64)
     before = [parameter.detach().clone() for parameter in model.parameters()]

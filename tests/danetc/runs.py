@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import danetc
 from danetc.main import main
+from danetc.runtime.files import digest, read_record, save_record
 
 NETWORK = """\
 use std
@@ -55,17 +55,19 @@ def harmful(folder: Path) -> Path:
     """A run whose directory, spec, settings and figures hold markup wherever text can stand."""
     run = folder / HARM
     do("build", spec(folder, "tiny"), "-o", run)
-    (run / "spec.danet").write_text(
-        f'# {SCRIPT}\nnetwork tiny {{ a = "{SCRIPT}" {HARM} }}', encoding="utf-8"
-    )
+    text = (run / "spec.danet").read_text(encoding="utf-8")
+    (run / "spec.danet").write_text(f"# {SCRIPT} {HARM}\n{text}", encoding="utf-8")
+    summary = read_record(run / "summary.json")
+    summary["files"]["spec.danet"] = digest((run / "spec.danet").read_bytes())
+    save_record(summary, run / "summary.json")
     settings = {"network": "tiny", SCRIPT: HARM, "list": [SCRIPT, {"name": HARM, "x": [1, SCRIPT]}]}
     record = {"format": 1, "settings": settings, "facts": {HARM: SCRIPT}, "changes": []}
-    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    save_record(record, run / "run.json")
     epochs = [
         {"phase": SCRIPT, "train_loss": loss, "test_loss": SCRIPT, "test_accuracy": 0.5}
         for loss in (1.0, float("nan"), 0.5)
     ]
-    (run / "training.json").write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
+    save_record({"epochs": epochs}, run / "training.json")
     layers = [
         {"layer": layer, "rate": rate, "silent": 0.0}
         for layer, rate in ((SCRIPT, 0.5), ("stem.spike", 0.25), (HARM, float("inf")))
@@ -76,5 +78,5 @@ def harmful(folder: Path) -> Path:
     }  # fmt: skip
     measures = {"format": 1, "danetc": danetc.__version__, "measured": [entry],
                 "data": {"text": SCRIPT, "split": HARM}}  # fmt: skip
-    (run / "measures.json").write_text(json.dumps(measures), encoding="utf-8")
+    save_record(measures, run / "measures.json")
     return run

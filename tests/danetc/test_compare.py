@@ -27,6 +27,7 @@ from danetc.grid.report import (
 )
 from danetc.grid.table import flat, pivoted
 from danetc.model_directory import GRID
+from danetc.runtime.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.table import Cell, Table, latex, markdown, show
 
@@ -252,11 +253,11 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
             for seed in (3, 4)
         ],
     }  # fmt: skip
-    (tmp_path / GRID).write_text(json.dumps(record))
+    save_record(record, tmp_path / GRID)
     folder = tmp_path / "cell" / "seed-3"
     folder.mkdir(parents=True)
     epochs = [dict.fromkeys(CURVES, value) for value in (0.25, 0.5, 0.375)]
-    (folder / "training.json").write_text(json.dumps({"epochs": epochs}))
+    save_record({"epochs": epochs}, folder / "training.json")
     for accuracy, value in (("last", "0.375"), ("best", "0.5")):
         told = danetc(
             "compare", "-o", ".", "--only-report", "--format", "csv", "--accuracy", accuracy
@@ -269,10 +270,15 @@ def test_csv_and_bad_names(danetc: Run, tmp_path: Path) -> None:
         told = danetc("compare", "-o", ".", "--only-report", option, "stage")
         assert told.status == 1
         assert "did you mean `stages`?" in told.err
-    (tmp_path / GRID).write_text("{")
-    told = danetc("compare", "-o", ".", "--only-report")
-    assert told.status == 1
-    assert "is damaged" in told.err
+    for path in (folder / "training.json", tmp_path / GRID):
+        path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75").replace(b"digits", b"digitz"))
+        told = danetc("compare", "-o", ".", "--only-report")
+        assert told.status == 1
+        assert f"{path.name} is damaged" in told.err
+        assert danetc(
+            "compare", "-o", ".", "--only-report", "--allow-changed", "training.json",
+            "--allow-changed", GRID,
+        ).status == 0  # fmt: skip
 
 
 @pytest.mark.parametrize("x", [None, "classes", "wiring"])

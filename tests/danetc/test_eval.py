@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import danetc as package
 from danetc.main import main
+from danetc.runtime.checkpoint import save_tensors
 from danetc.runtime.data import open_data
 
 from .conftest import SMALL, Run
@@ -112,10 +113,10 @@ def test_a_checkpoint_in_place_of_the_last_weights(
 ) -> None:
     run = shutil.copytree(trained / "seed-0", tmp_path / "run")
     (last,) = evaluate(danetc, run)
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     weights = {k: torch.zeros_like(v) for k, v in load_file(run / "weights.safetensors").items()}
-    save_file(weights, run / "weights.safetensors")
+    save_tensors(weights, run / "weights.safetensors")
     (zeros,) = evaluate(danetc, run)
     (best,) = evaluate(danetc, run, "--checkpoint", "best")
     assert best["results"][0]["loss"] == last["results"][0]["loss"] != zeros["results"][0]["loss"]
@@ -193,7 +194,7 @@ def test_what_cannot_be_evaluated_is_a_clear_error(
         (("missing",), "missing is not there"),
         (("empty",), "is no directory of a trained network"),
         (("bent",), "name it with --data"),
-        (("damaged", "--data", "digits"), "not a whole safetensors file"),
+        (("damaged", "--data", "digits"), "weights.safetensors is damaged"),
         (("bent", "--data", "digits", "--over-time"), "(sigmoid) stands behind a mean over time"),
         (("timed", "--data", "digits", "--steps", "3"), "runs at T = 2 alone, not 3"),
         ((run, "--over-time", "-o", tmp_path / "no" / "x.svg"), "no such folder"),

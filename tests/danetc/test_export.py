@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import danetc as package
+from danetc.runtime.checkpoint import save_weights
 
 from .conftest import SMALL, Run
 
@@ -42,9 +43,7 @@ def stirred(danetc: Run, text: str, directory: Path) -> nn.Module:
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value += 0.2 * torch.rand(value.shape, generator=generator) * value.abs().mean()
-    from safetensors.torch import save_file
-
-    save_file(dict(model.state_dict()), directory / "weights.safetensors")
+    save_weights(model, directory / "weights.safetensors")
     return model.eval()
 
 
@@ -152,7 +151,7 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
         (("net", "-o", "x.onnx"), "ends in one of"),
         (("net", "-o", "x.pth", "--names", "torchvision"), "no counterpart in torchvision"),
         (("net", "-o", "x.pt2", "--names", "torchvision"), "leave out --names"),
-        (("damaged", "-o", "x.pth"), "not a whole safetensors file"),
+        (("damaged", "-o", "x.pth"), "weights.safetensors is damaged"),
         (("missing", "-o", "x.pth"), "missing"),
         (("trials", "-o", "x.pth"), "choose one of trials/seed-"),
     ):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from danetc.runtime.files import save_record
+
 from .conftest import Run
 
 QUICK = ("--data", "digits", "--batches", "2", "--batch", "16")
@@ -219,11 +221,10 @@ def test_a_damaged_record_of_a_training_is_told(
     assert danetc("build", small, "-o", built).status == 0
     place = built / "training.json"
     record = Evaluation(steps=2).as_dict()
-    place.write_text(json.dumps({"evaluation": record}))
     for command in ("measure", "eval"):
-        place.write_text(json.dumps({"evaluation": record}))
+        save_record({"evaluation": record}, place)
         assert danetc(command, built, "--data", "digits").status == 0
-        place.write_text(json.dumps({"evaluation": change and {**record, **change}}))
+        save_record({"evaluation": change and {**record, **change}}, place)
         done = danetc(command, built, "--data", "digits")
         assert done.status == 1
         assert f"{place} is damaged" in done.err

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.runtime.files import read_record, save_record
 from danetc.training.provenance import git_state
 
 from .conftest import SMALL, Run
@@ -93,31 +94,29 @@ def test_what_would_not_repeat_it_is_refused(danetc: Run, run: Path, tmp_path: P
 
 
 def test_other_versions_are_told_and_a_record_with_holes_is_refused(danetc: Run, run: Path) -> None:
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(
-        json.dumps({**record, "facts": {**record["facts"], "torch": "1.0"}})
-    )
+    record = read_record(run / "run.json")
+    save_record({**record, "facts": {**record["facts"], "torch": "1.0"}}, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
     assert f"torch is {torch.__version__} here and was 1.0 there" in result.err
     del record["facts"]["request"]
-    (run / "run.json").write_text(json.dumps(record))
+    save_record(record, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again")
     assert result.status == 1
     assert "does not say all that a repetition needs (of 'request')" in result.err
 
 
 def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> None:
-    first = json.loads((run / "run.json").read_text())
+    first = read_record(run / "run.json")
     elsewhere = {**first["facts"], "torch": "1.0"}
-    (run / "run.json").write_text(json.dumps({**first, "facts": elsewhere}))
+    save_record({**first, "facts": elsewhere}, run / "run.json")
     request = ["train", "--from", "run", "-o", "run", "--override"]
     assert danetc(*request).status == 2  # not while repeating
     result = danetc("train", "--from", "run", "-o", "run")
     assert result.status == 0
-    record = json.loads((run / "run.json").read_text())
+    record = read_record(run / "run.json")
     assert [each["torch"] for each in record["earlier"]] == ["1.0"]
     record["changes"] = [["recipe.phases.second.clip: 0.5 there, 0.3 now"]]
-    (run / "run.json").write_text(json.dumps(record))
+    save_record(record, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
     assert "at some time it had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
     assert "went on under other versions" in result.err

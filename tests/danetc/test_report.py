@@ -19,6 +19,7 @@ from danetc.report_page import Run, make_page, open_runs
 from danetc.report_page.highlight import pieces
 from danetc.report_page.topology import colours
 from danetc.report_page.values import MEASURES, Scale, of_nodes, scale_of
+from danetc.runtime.files import read_record, save_record
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_main import modules_after
@@ -111,9 +112,9 @@ def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -
     result = danetc("report", other, "--measures", "m", "-o", "b.html")
     assert result.status == 1
     assert "which is none of the runs" in result.err
-    record = json.loads((tmp_path / "m" / "measures.json").read_text())
+    record = read_record(tmp_path / "m" / "measures.json")
     record["measured"][0]["network"] = "another"
-    (tmp_path / "m" / "measures.json").write_text(json.dumps(record))
+    save_record(record, tmp_path / "m" / "measures.json")
     result = danetc("report", built, "--measures", "m", "-o", "b.html")
     assert result.status == 1
     assert "holds measures of another, not of other" in result.err
@@ -148,7 +149,7 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
         run = grid / f"a,depth={depth}" / f"seed-{seed}"
         shutil.copytree(trained, run)
         (run / "measures.json").unlink(missing_ok=True)
-    (grid / "grid.json").write_text(json.dumps({"cells": cells}))
+    save_record({"cells": cells}, grid / "grid.json")
     result = danetc("report", grid, "-o", "a.html", "--json")
     assert result.status == 0
     assert [run["label"] for run in json.loads(result.out)["runs"]] == [
@@ -158,8 +159,8 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
     assert page.count("have no colours") == 1  # not once for each
     shutil.rmtree(grid / "a,depth=56")
     shutil.rmtree(grid / "a,depth=20")
-    for text, message in ((json.dumps({"cells": cells}), "holds no run yet"), ("{}", "no runs")):
-        (grid / "grid.json").write_text(text)
+    for record, message in (({"cells": cells}, "holds no run yet"), ({}, "no runs")):
+        save_record(record, grid / "grid.json")
         result = danetc("report", grid, "-o", "b.html")
         assert result.status == 1
         assert message in result.err
@@ -172,7 +173,7 @@ def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
     assert [run.label for run in open_runs([tmp_path / "t"])] == ["seed-9", "seed-10"]
     run = tmp_path / "t" / "seed-9"
     entry = {"network": "other", "source": str(run)}
-    (run / "measures.json").write_text(json.dumps({"format": 1, "measured": [entry]}))
+    save_record({"format": 1, "measured": [entry]}, run / "measures.json")
     assert "older" not in open_runs([run])[0].notes[-1]
     os.utime(run / "measures.json", (1, 1))
     assert "older than the weights" in open_runs([run])[0].notes[-1]
@@ -182,7 +183,7 @@ def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("training.json", "{", "training.json is damaged"),
-        ("training.json", "[]", "holds no record"),
+        ("training.json", "[]", "training.json is damaged"),
         ("training.json", '{"epochs": 3}', "has no list of epochs"),
         ("run.json", "\x00", "run.json is damaged"),
         ("measures.json", '{"format": 1}', "not written by `danetc measure`"),
@@ -197,7 +198,8 @@ def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
             "KeyError: 'rate'",
         ),
         ("other.graph", "graph 1", "other.graph is damaged"),
-        ("summary.json", "{}", "not the summary"),
+        ("spec.danet", "network other { }", "spec.danet is damaged"),
+        ("summary.json", "{}", "summary.json is damaged"),
     ],
 )
 def test_damaged_files(
@@ -205,6 +207,8 @@ def test_damaged_files(
 ) -> None:
     shutil.copytree(built, tmp_path / "run")
     (tmp_path / "run" / name).write_text(text)
+    if text[:2] == '{"':  # what was written so, and is no record of that name
+        save_record(json.loads(text), tmp_path / "run" / name)
     result = danetc("report", "run", "-o", "a.html")
     assert result.status == 1
     assert message in result.err

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from danetc.runtime.files import save_record
 from tests.danetc import runs
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ EPOCHS = [
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with real measures and curves of our own."""
     run = runs.built(tmp_path_factory.mktemp("runs"), "tiny")
-    (run / "training.json").write_text(json.dumps({"epochs": EPOCHS}))
-    (run / "run.json").write_text(json.dumps({"settings": {"seed": 3}, "facts": {"danetc": "x"}}))
+    save_record({"epochs": EPOCHS}, run / "training.json")
+    save_record({"settings": {"seed": 3}, "facts": {"danetc": "x"}}, run / "run.json")
     runs.do("report", run, "--data", "digits", "-o", run.parent / "first.html")
     return run
 

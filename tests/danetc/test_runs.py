@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import danetc as package
+from danetc.runtime.files import read_record, save_record
 
 from .conftest import SMALL, Run
 
@@ -129,11 +130,11 @@ def test_a_text_that_only_breaks_its_lines_otherwise_is_the_same(
     """As after another release has laid out the text of a network in another way."""
     danetc("train", quick, *QUIET, "-o", "run")
     place = tmp_path / "run" / "run.json"
-    record = json.loads(place.read_text())
+    record = read_record(place)
     text = record["settings"]["spec"]
     record["settings"]["spec"] = text.replace(" -> ", "\n  -> ")
     assert record["settings"]["spec"] != text
-    place.write_text(json.dumps(record))
+    save_record(record, place)
     longer = ("--set", "recipe.epochs=3")
     result = danetc("train", quick, *QUIET, "-o", "run", *longer)
     assert result.status == 1, "of two differences the other one is still seen"
@@ -194,7 +195,7 @@ def test_a_damaged_checkpoint_is_passed_over(danetc: Run, quick: Path, tmp_path:
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "best")
     result = danetc("train", quick, *QUIET, "-o", "run")
     assert result.status == 0
-    assert "model.safetensors has" in result.err
+    assert "model.safetensors is damaged: it has" in result.err
     assert "taking run/checkpoints/previous" in result.err
     assert weights(tmp_path / "run") == before
 
@@ -205,6 +206,22 @@ def test_a_damaged_record_is_an_error(danetc: Run, quick: Path, tmp_path: Path) 
     result = danetc("train", quick, *QUIET, "-o", "run")
     assert result.status == 1
     assert "run.json is damaged" in result.err
+    assert danetc("train", quick, *QUIET, "-o", "run", "--fresh").status == 0
+    read_record(tmp_path / "run" / "run.json")
+
+
+def test_a_record_that_was_changed_on_purpose_is_taken(
+    danetc: Run, quick: Path, tmp_path: Path
+) -> None:
+    """As for a publication that shall name no folders."""
+    danetc("train", quick, *QUIET, "-o", "run")
+    place = tmp_path / "run" / "run.json"
+    for command in (("train", "--from", "run", "-o", "x"), ("train", quick, *QUIET, "-o", "run")):
+        place.write_text(place.read_text().replace(str(tmp_path), "here"))
+        result = danetc(*command)
+        assert result.status == 1
+        assert "--allow-changed run.json" in result.err
+        assert danetc(*command, "--allow-changed", "run.json").status == 0
 
 
 def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:

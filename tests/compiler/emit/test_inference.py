@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.compiler.emit.text import read, write
 from danetc.compiler.graph import Graph
 from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
 from danetc.runtime import compiled
@@ -336,7 +335,7 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_copies_files_and_text(tmp_path: Path) -> None:
+def test_copies_and_files(tmp_path: Path) -> None:
     model = trained(graph("danet_b"))
     folded = fold(model)
     x = randn(2, 3, 16, 16, seed=9)
@@ -350,7 +349,7 @@ def test_copies_files_and_text(tmp_path: Path) -> None:
     load_weights(other, tmp_path / "weights.safetensors")
     assert_same(other, model, x)
     assert isinstance(folded.topology, Graph)
-    plain = emit(read(write(folded.topology))).double().eval()
+    plain = emit(folded.topology).double().eval()
     load_weights(plain, tmp_path / "weights.safetensors")
     assert_same(plain, model, x)
 

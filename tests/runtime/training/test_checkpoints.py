@@ -119,7 +119,7 @@ def test_a_state_changed_by_hand_is_not_believed(folder: Folder, key: str) -> No
     path = folder.folder / LAST / STATE
     record = json.loads(path.read_text())
     record[key] = {}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record, indent=2))
     with pytest.raises(CheckpointError, match="not as it was written"):
         folder.latest()
 

@@ -1,0 +1,200 @@
+"""Files on disk: written whole or not at all, and checked before they are believed.
+
+A file that danetc writes and reads again carries a digest of itself: the SHA-256 of its bytes, the
+64 digits of the digest taken as zeros. It stands at the beginning of the file, under ``sha256``,
+in JSON as in the metadata of safetensors, so that one changed bit anywhere is seen. Never imports
+torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from danetc.dsl.files import open_regular
+
+BLANK = "0" * 64
+"""What stands in the place of the digest while it is taken."""
+RECORD_HEAD = b'{\n  "sha256": "'
+"""How a sealed JSON file begins, up to the digest."""
+TENSORS_HEAD = b'{"__metadata__":{"sha256":"'
+"""How a sealed safetensors file begins after the 8 bytes of its header's length."""
+WRITTEN_BY = '"written_by":"danetc"'
+"""What stands in the header of a safetensors file of ours, so that a damaged digest is missed."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DamagedError(ValueError):
+    """A file is not as danetc wrote it. ``path`` names it, ``why`` says what is wrong with it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}")
+        self.path = path
+        self.why = why
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the operating system under here name this file, as those of a full disk do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, and who looks after a crash, finds the old one or the new.
+
+    A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
+    """
+    with naming(path):
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            write_flushed(temporary, data)
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a new file and see it to the disk. Raises OSError with its name."""
+    with naming(path), path.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """See the names in a folder to the disk."""
+    with naming(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def explain_os_error(error: OSError, then: str = "make room and try again") -> str:
+    """What has happened to which file, and what helps."""
+    place = f"{error.filename}: " if error.filename else ""
+    why = error.strerror or str(error)
+    if error.errno in _FULL:
+        return f"{place}the disk is full or a limit of it is reached ({why}); {then}"
+    return f"{place}{why}"
+
+
+# -- digests ---------------------------------------------------------------------------------------
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of a file that another one speaks of."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal_record(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON of printable ASCII, with its digest. NaN is refused: it is not JSON."""
+    assert "sha256" not in record
+    text = json.dumps({"sha256": BLANK, **record}, indent=2, allow_nan=False) + "\n"
+    text = text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    return _sealed(text.encode(), len(RECORD_HEAD))
+
+
+def seal_tensors(data: bytes, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file without metadata as one with its digest and these.
+
+    They are written here, since the library writes them in another order every time.
+    """
+    length = int.from_bytes(data[:8], "little")
+    entries = {"sha256": BLANK, "written_by": "danetc", "format": "pt", **(metadata or {})}
+    text = json.dumps({"__metadata__": entries}, separators=(",", ":"))
+    header = data[8 : 8 + length].rstrip(b" ")
+    comma = b"," if header != b"{}" else b""
+    header = text[:-1].encode() + comma + header[1:]
+    header += b" " * (-len(header) % 8)
+    whole = b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[8 + length :]))
+    return _sealed(whole, 8 + len(TENSORS_HEAD))
+
+
+def check_record(path: Path, data: bytes) -> None:
+    """Raise DamagedError where a JSON file is not as it was sealed."""
+    _check(path, data, 0, RECORD_HEAD)
+
+
+def check_tensors(path: Path, data: bytes, *, foreign: bool = False) -> None:
+    """Raise DamagedError where a safetensors file is not as it was sealed.
+
+    With ``foreign`` a file passes that says nowhere that danetc has written it.
+    """
+    if foreign:
+        start = data[8 : 8 + 4096]
+        if not start.startswith(TENSORS_HEAD) and WRITTEN_BY.encode() not in start:
+            return
+    _check(path, data, 8, TENSORS_HEAD)
+
+
+def _sealed(data: bytes, at: int) -> bytes:
+    return b"".join((data[:at], digest(data).encode(), memoryview(data)[at + len(BLANK) :]))
+
+
+def _check(path: Path, data: bytes, start: int, head: bytes) -> None:
+    at = start + len(head)
+    end = at + len(BLANK)
+    if data[start:at] != head or len(data) < end:
+        raise DamagedError(path, "it does not begin with the SHA-256 that danetc writes there")
+    taken = hashlib.sha256(data[:at])
+    taken.update(BLANK.encode())
+    taken.update(memoryview(data)[end:])
+    if taken.hexdigest().encode() != data[at:end]:
+        raise DamagedError(path, "it is not as it was written (SHA-256)")
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises DamagedError where it is missing, no file, or cannot be read."""
+    try:
+        with open_regular(path) as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise DamagedError(path, "it is missing") from error
+    except OSError as error:
+        raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
+
+
+def save_record(record: Mapping[str, Any], path: Path) -> None:
+    """Write a record as JSON with its digest. Raises OSError with the file's name."""
+    replace_file(path, seal_record(record))
+
+
+def read_record(path: Path, *, changed: bool = False) -> dict[str, Any]:
+    """The record of a JSON file that ``save_record`` wrote; ``changed`` says that somebody has
+    changed it on purpose. Raises DamagedError.
+    """
+    data = read_file(path)
+    if not changed:
+        check_record(path, data)
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:  # a bracket 200,000 times
+        raise DamagedError(path, f"it is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise DamagedError(path, "it holds no record")
+    record.pop("sha256", None)
+    return record

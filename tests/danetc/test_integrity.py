@@ -1,0 +1,388 @@
+"""Damage to what danetc has written: whatever it is, an error names the file, and none is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import danetc as package
+from danetc.grid.report import read_comparison
+from danetc.main import main
+from danetc.model_directory import open_directory
+from danetc.records import epochs_in
+from danetc.report_page.runs import MEASURES, open_runs
+from danetc.runtime import checkpoint
+from danetc.runtime.checkpoint import load_weights, tensor_file
+from danetc.runtime.files import DamagedError, read_record, save_record
+from danetc.runtime.model import Model
+from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
+from danetc.runtime.training.errors import CheckpointError
+from danetc.runtime.weights import WeightsError, read_weights
+from danetc.trained import trials_in
+from danetc.training.directory import read_run
+
+from .conftest import SMALL, Run
+
+FILES = (
+    "model.py",
+    "spec.danet",
+    "small.graph",
+    "topology.svg",
+    "summary.json",
+    "weights.safetensors",
+)
+FLIPS = 50
+"""Of each file, where it ends and begins among them."""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory. Tests leave it as it was."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "small.danet").write_text(SMALL)
+    assert main(["build", str(folder / "small.danet"), "-o", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def model(written: Path) -> Model:
+    return package.load(written, backend="eager")
+
+
+def flips(data: bytes, count: int = FLIPS) -> Iterator[bytes]:
+    """The data with one bit changed, in the first and the last byte and at places by chance."""
+    chance = random.Random(len(data))
+    places = [0, 7, 8, 40, len(data) - 1, *(chance.randrange(len(data)) for _ in range(count - 5))]
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= 1 << chance.randrange(8)
+        yield bytes(changed)
+
+
+def each_flip(path: Path, read: Callable[[], object], count: int = FLIPS) -> int:
+    """Read a file with one bit changed, ``count`` times: an error names it each time."""
+    data = path.read_bytes()
+    try:
+        for changed in flips(data, count):
+            path.write_bytes(changed)
+            with pytest.raises(
+                (package.UserError, DamagedError, CheckpointError), match=path.name
+            ) as caught:
+                read()
+            assert "damaged" in str(caught.value)
+    finally:
+        path.write_bytes(data)
+    read()
+    return count
+
+
+# -- model directories -----------------------------------------------------------------------------
+
+
+def check(directory: Path, model: Model) -> None:
+    """All that ``danetc.load`` does before it compiles."""
+    open_directory(directory)
+    load_weights(model, directory / "weights.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_changed_bit_is_loaded(written: Path, model: Model, name: str) -> None:
+    assert {path.name for path in written.iterdir()} == {*FILES}
+    each_flip(written / name, lambda: check(written, model))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_loaded_on_purpose_is_loaded_or_a_clear_error(
+    written: Path, model: Model, name: str
+) -> None:
+    """Admitted, a changed file leads to no other error than those of a user's own files."""
+    path = written / name
+    data = path.read_bytes()
+    loaded = 0
+    try:
+        for changed in flips(data, 20):
+            path.write_bytes(changed)
+            try:
+                open_directory(written, {name}).compiled()
+                load_weights(
+                    model, written / "weights.safetensors", changed=name == "weights.safetensors"
+                )
+                loaded += 1
+            except (package.UserError, package.SpecError):
+                continue
+            except (DamagedError, checkpoint.CheckpointError):
+                assert name == "weights.safetensors"
+    finally:
+        path.write_bytes(data)
+        load_weights(model, written / "weights.safetensors")
+    assert loaded > 0
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+def brackets(path: Path) -> None:
+    path.write_bytes(b"[" * 200_000)
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 4)
+
+
+DAMAGE = [no_file, a_folder, empty, cut, longer, brackets, binary]
+if hasattr(os, "mkfifo"):
+    DAMAGE.append(a_pipe)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_other_damage(
+    written: Path, model: Model, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    directory = tmp_path / "out"
+    shutil.copytree(written, directory)
+    check(directory, model)
+    damage(directory / name)
+    with pytest.raises((package.UserError, DamagedError), match=name):
+        check(directory, model)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"{}", b"3", b'{"format": 1}', b"\xff"])
+def test_a_summary_that_is_admitted_is_looked_at(
+    written: Path, tmp_path: Path, content: bytes
+) -> None:
+    shutil.copytree(written, tmp_path / "out")
+    (tmp_path / "out" / "summary.json").write_bytes(content)
+    with pytest.raises(package.UserError, match=r"summary\.json"):
+        open_directory(tmp_path / "out", {"summary.json"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", True), ("format", "1"), ("format", None), ("network", 3), ("network", "../x"),
+        ("files", None), ("files", []), ("files", {}), ("files", {"spec.danet": 3}),
+        ("files", {"spec.danet": "", "../other": ""}), ("memory", 3), ("memory", {}),
+        ("memory", {"policy": "some"}),
+    ],
+)  # fmt: skip
+def test_values_of_the_wrong_type(written: Path, tmp_path: Path, key: str, value: object) -> None:
+    shutil.copytree(written, tmp_path / "out")
+    place = tmp_path / "out" / "summary.json"
+    save_record({**read_record(place), key: value}, place)
+    with pytest.raises(package.UserError, match=r"summary\.json"):
+        open_directory(tmp_path / "out")
+
+
+def test_files_changed_on_purpose_are_admitted_by_name(
+    danetc: Run, written: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "out"
+    shutil.copytree(written, directory)
+    with (directory / "model.py").open("a") as stream:
+        stream.write("# mine\n")
+    weights = directory / "weights.safetensors"
+    state = load_file(weights)
+    doubled = {name: value * 2 for name, value in state.items()}
+    save_file(doubled, weights)
+    for allowed, missing in (((), "model.py"), (("model.py",), "weights.safetensors")):
+        with pytest.raises(package.UserError, match=f"--allow-changed {missing}"):
+            package.load(directory, backend="eager", allow_changed=allowed)
+    both = ("model.py", "weights.safetensors")
+    model = package.load(directory, backend="eager", allow_changed=both)
+    assert all(torch.equal(model.state_dict()[name], doubled[name]) for name in doubled)
+    flags = [word for name in both for word in ("--allow-changed", name)]
+    for command in (
+        ("eval", directory, "--data", "digits"),
+        ("export", directory, "-o", "x.safetensors"),
+        ("measure", directory, "--data", "digits", "--batches", 1, "--only", "firing-rate"),
+        ("report", directory, "-o", "x.html"),
+    ):
+        refused = danetc(*command)
+        assert refused.status == 1
+        assert "model.py is damaged" in refused.err
+        assert "--allow-changed model.py" in refused.err
+        assert danetc(*command, *flags).status == 0
+
+
+def test_a_spec_changed_on_purpose_is_taken_and_its_errors_are_shown(
+    danetc: Run, written: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "out"
+    shutil.copytree(written, directory)
+    spec = directory / "spec.danet"
+    spec.write_text(re.sub(r"steps += 2", "steps = 3", spec.read_text()))
+    changed = package.load(directory, backend="eager", allow_changed=["spec.danet"])
+    assert changed.signature.steps == 3
+    spec.write_text(spec.read_text().replace("steps = 3", "steps = 0"))
+    done = danetc("export", directory, "-o", "x.pth", "--allow-changed", "spec.danet")
+    assert done.status == 1
+    assert "spec.danet" in done.err
+    assert "steps = 0" in done.err
+
+
+def test_nothing_names_a_place_on_this_machine(written: Path) -> None:
+    for name in FILES:
+        assert str(written.parent).encode() not in (written / name).read_bytes(), name
+
+
+def test_model_py_refuses_damaged_weights(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "out")
+    module: dict[str, object] = {}
+    exec((written / "model.py").read_text(), module)
+    load = module["load"]
+    assert callable(load)
+    path = tmp_path / "out" / "weights.safetensors"
+    ours = package.load(written, backend="eager").state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in load(path).state_dict().items())
+    data = path.read_bytes()
+    changed = bytearray(data)
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged"):
+        load(path)
+    save_file(ours, path)  # of others: they have no digest
+    load(path)
+
+
+# -- other records ---------------------------------------------------------------------------------
+
+EPOCH = {"phase": "a", "train_loss": 1e-05, "test_accuracy": 0.5, "note": "\u00e9\u2028"}
+RECORDS: dict[str, tuple[dict[str, object], Callable[[Path], object]]] = {
+    "run.json": (
+        {"format": 1, "settings": {"seed": 0, "lr": 1e-05}, "facts": {}},
+        lambda folder: read_run(folder),
+    ),
+    "training.json": ({"epochs": [EPOCH]}, lambda folder: epochs_in(folder / "training.json")),
+    "trials.json": ({"trials": [{"directory": "seed-0"}]}, lambda folder: trials_in(folder)),
+    "grid.json": (
+        {"format": 1, "data": "digits", "axes": ["network"], "cells": []},
+        lambda folder: read_comparison(folder),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_no_changed_bit_of_a_record_is_read(tmp_path: Path, name: str) -> None:
+    record, read = RECORDS[name]
+    path = tmp_path / name
+    save_record(record, path)
+    each_flip(path, lambda: read(tmp_path))
+    for damage in (empty, cut, longer, brackets, binary, a_folder):
+        damage(path)
+        with pytest.raises(package.UserError, match=name):
+            read(tmp_path)
+        if path.is_dir():
+            path.rmdir()
+        save_record(record, path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "training.json", "measures.json"])
+def test_what_lies_beside_a_model_is_checked_as_it_is_read(
+    written: Path, tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(written, run)
+    save_record({"format": 1, "settings": {}, "facts": {}}, run / "run.json")
+    save_record({"epochs": [EPOCH]}, run / "training.json")
+    entry = {"network": "small", "source": str(run)}
+    save_record({"format": 1, "data": {}, "measured": [entry]}, run / MEASURES)
+    each_flip(run / name, lambda: open_runs([run]), 5)
+
+
+def test_a_checkpoint(tmp_path: Path) -> None:
+    """Also where a bit changes no value, as in the E of 1e-05."""
+    tensors = {"model": {"weight": torch.randn(5)}, "optimizer": {"step": torch.tensor(3)}}
+    _write(Snapshot(Position(0, 1, 2), tensors, {"lr": [1e-05] * 40}), tmp_path / "last")
+    for name in ("state.json", "model.safetensors", "optimizer.safetensors"):
+        each_flip(tmp_path / "last" / name, lambda: read_checkpoint(tmp_path / "last"))
+    path = tmp_path / "last" / "state.json"
+    path.write_bytes(path.read_bytes().replace(b"1e-05", b"1E-05", 1))
+    with pytest.raises(CheckpointError, match=r"state\.json is damaged"):
+        read_checkpoint(tmp_path / "last")
+
+
+# -- weights on their own --------------------------------------------------------------------------
+
+
+def test_exported_weights_with_a_changed_bit_begin_no_training(
+    danetc: Run, written: Path, tmp_path: Path
+) -> None:
+    assert danetc("export", written, "-o", "x.safetensors").status == 0
+    path = tmp_path / "x.safetensors"
+    data = path.read_bytes()
+    for changed in flips(data, 60):
+        path.write_bytes(changed)
+        with pytest.raises(WeightsError, match="damaged"):
+            read_weights(path)
+    done = danetc("build", written / "spec.danet", "-o", "y", "--init", "x.safetensors")
+    assert done.status == 1
+    assert "x.safetensors: the file is damaged" in done.err
+    save_file(load_file(written / "weights.safetensors"), path)
+    assert set(read_weights(path)) == set(load_file(written / "weights.safetensors"))
+
+
+def test_weights_of_others_with_a_changed_bit_are_read_or_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.randn(3), "b.c": torch.zeros(2, 2, dtype=torch.int64)}, path)
+    for changed in flips(path.read_bytes(), 300):
+        path.write_bytes(changed)
+        with suppress(WeightsError):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("tensors", [{}, {"a": torch.zeros(0)}, {'"\\': torch.ones(1)}])
+def test_a_file_with_its_digest_is_one_that_others_read(
+    tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(tensor_file(tensors, {"network": 'a"\u00e9'}))
+    assert path.read_bytes() == tensor_file(tensors, {"network": 'a"\u00e9'})
+    assert load_file(path).keys() == tensors.keys()
+    if tensors:
+        assert read_weights(path).keys() == tensors.keys()
+
+
+def test_json_says_what_its_digest_is_of(tmp_path: Path) -> None:
+    """As the documentation tells, for who wants to check it with other tools."""
+    import hashlib
+
+    path = tmp_path / "x.json"
+    save_record({"a": 1, "nested": {"sha256": "b" * 64}}, path)
+    text = path.read_text()
+    own = json.loads(text)["sha256"]
+    assert hashlib.sha256(text.replace(own, "0" * 64, 1).encode()).hexdigest() == own
+    assert read_record(path) == {"a": 1, "nested": {"sha256": "b" * 64}}
