@@ -267,6 +267,15 @@ def _fits(scope: Scope, values: Mapping[str, Any]) -> bool:
             scope.entries["accumulate"].value.span,
             label="does not divide the batch",
         )
+    optimizer = values["optimizer"]
+    if optimizer.name == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
+        scope.reporter.error(
+            "E0811",
+            "Nesterov's step looks ahead along the momentum, and there is none",
+            scope.entries["optimizer"].value.span,
+            label="has a momentum of 0",
+            hint="give it one, `momentum = 0.9`, or leave `nesterov` out",
+        )
     return len(scope.reporter.diagnostics) == before
 
 

@@ -80,6 +80,7 @@ def test_the_figure_is_what_its_command_gives() -> None:
     assert words(svg) == words(compare(graphs).decode("utf-8"))
 
 
+@pytest.mark.filterwarnings("ignore::danetc.SpecWarning")  # images too small for the network
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On smaller images and on the backend that compiles nothing."""
     import torch

@@ -178,6 +178,45 @@ def _norm_behind_norm(network: Network) -> Iterator[Finding]:
             )
 
 
+def _no_time(network: Network) -> Iterator[Finding]:
+    for node in network.of("mean_over_time"):
+        if not network.source(node).value.varies:
+            yield Finding(
+                network.place(node),
+                f"`{node.path}` takes the mean over time of what has no time any more",
+                label="gives what it reads",
+                hint="leave it out",
+            )
+
+
+_PRIME = 2**61 - 1
+
+
+def _drops_all(network: Network) -> Iterator[Finding]:
+    """Every way goes through a node where as many lead through it as there are, modulo a prime."""
+    if "droppath" not in network.by_op:
+        return
+    graph = network.lowered.graph
+    before: dict[int, int] = {}
+    for node in graph.nodes.values():
+        ways = sum(before[i] for i in node.inputs) if node.inputs else 1
+        before[node.id] = ways % _PRIME
+    behind = dict.fromkeys(graph.nodes, 0)
+    for id in graph.outputs.values():
+        behind[id] += 1
+    for node in reversed(list(graph.nodes.values())):
+        for i in node.inputs:
+            behind[i] = (behind[i] + behind[node.id]) % _PRIME
+    for node in network.of("droppath"):
+        if before[node.id] * behind[node.id] % _PRIME == behind[graph.input.id]:
+            yield Finding(
+                network.place(node),
+                f"every way from the input to the output goes through `{node.path}`",
+                label="a sample that is dropped here loses everything",
+                hint="put it on a branch that a shortcut goes past, or take `dropout`",
+            )
+
+
 def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
     """A label of a second place, where that is another one."""
     return (Label(other, words),) if other != place else ()
@@ -190,4 +229,6 @@ RULES: tuple[Rule[Network], ...] = (
     Rule("W0204", "a stride that skips pixels", _skipped_pixels),
     Rule("W0205", "a bias before a norm", _bias_before_norm),
     Rule("W0206", "a norm right behind a norm", _norm_behind_norm),
+    Rule("W0207", "a mean over time of what has no time", _no_time),
+    Rule("W0208", "a drop-path that no shortcut goes past", _drops_all),
 )

@@ -259,6 +259,21 @@ def _unused_setting(network: Network) -> Iterator[Finding]:
             )
 
 
+def _divides_by_learnt(network: Network) -> Iterator[Finding]:
+    for node, program in _first_of_each(network):
+        free = {i.name for i in program.learnables if i.above is None and i.below is None}
+        divisor = next(
+            (op.args[1] for op in program.ops if op.opcode == "div" and op.args[1] in free), None
+        )
+        if divisor is not None:
+            yield Finding(
+                network.place(node),
+                f"`{program.name}` divides by `{divisor}`, which is learnt and may become 0",
+                label="nothing keeps it from 0",
+                hint="give it a bound: `learn(2.0, above = 0)`",
+            )
+
+
 RULES: tuple[Rule[Network], ...] = (
     Rule("W0301", "a leak outside of 0 .. 1", _leak),
     Rule("W0302", "a neuron that always gives the same", _always_the_same),
@@ -268,4 +283,5 @@ RULES: tuple[Rule[Network], ...] = (
     Rule("W0306", "neurons with a state run for one step", _one_step),
     Rule("W0307", "a surrogate without a positive derivative", _no_positive_slope),
     Rule("W0308", "the network's neuron or norm is not used", _unused_setting),
+    Rule("W0309", "a divisor that may be learnt to 0", _divides_by_learnt),
 )

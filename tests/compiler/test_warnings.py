@@ -202,7 +202,7 @@ SUSPICIOUS = {
         "norms what a norm gives",
     ),
     "a learnt tau that starts below 1": Case(
-        net(("= IF", "= «LIF(tau = learn(0.5))»")), "W0301", "multiplied by -1"
+        net(("= IF", "= «LIF(tau = learn(0.5, above = 0))»")), "W0301", "multiplied by -1"
     ),
     "a membrane that grows": Case(
         mine("state u = 0.0; v = 1.5 * u + x; s = heaviside(v - 1); u = v * (1 - s)", "= «mine»"),
@@ -241,6 +241,15 @@ SUSPICIOUS = {
         "W0305",
         "this `IF`",
         "`spike`",
+    ),
+    "a mean of what is a mean already": Case(
+        net(("linear(classes)", "linear(classes) -> «mean_over_time»")), "W0207", "no time any more"
+    ),
+    "a drop-path in the stem": Case(
+        net(("-> norm -> spike", "-> norm -> «droppath(0.1)» -> spike")), "W0208", "`stem.droppath`"
+    ),
+    "a learnt tau without a bound": Case(
+        net(("= IF", "= «LIF(tau = learn(2.0))»")), "W0309", "divides by `tau`", "above = 0"
     ),
     "no steps": Case(
         net(("network n", "network «n»"), ("  steps = 4\n", "")), "W0306", "and so has one"
@@ -411,6 +420,16 @@ PLAIN = {
     ),
     "a neuron that learns its threshold": net(
         ("-> norm -> spike", "-> norm -> spike -> maxpool(2) -> spike(v_threshold = learn(5.0))")
+    ),
+    "a learnt value that nothing is divided by": mine(
+        "state u = 0.0; v = learn(0.5) * u + x / 2; s = heaviside(v - 1); u = v * (1 - s)"
+    ),
+    "a mean of what a neuron makes of a mean": net(
+        ("-> linear(classes)", "-> norm -> spike -> mean_over_time -> linear(classes)")
+    ),
+    "a drop-path beside a convolution": net(
+        ("-> norm -> spike", "-> norm -> spike -> two"),
+        after="block two { out = (in -> conv(16) -> droppath(0.1)) + (in -> conv(16)) }\n",
     ),
     "an activation at 0": mine("s = heaviside(x)"),
     "the strict threshold of MS-ResNet": net(("= IF", "= MSLIF")),

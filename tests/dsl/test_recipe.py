@@ -329,6 +329,11 @@ def test_wrong_overrides(
         (BASE + "accumulate = 3", "E0811", "3"),
         (BASE + "augment = mixup -> horizontal_flip", "E0811", "horizontal_flip"),
         (BASE + "batch = accumulate\n accumulate = batch", "E0811", None),
+        (
+            "epochs = 2\n optimizer = sgd(lr = 0.1, nesterov = true)",
+            "E0811",
+            "sgd(lr = 0.1, nesterov = true)",
+        ),
         (BASE + "warmup = " + "+".join(["1"] * 200), "E0901", None),
     ],
 )
