@@ -180,10 +180,23 @@ def _joined(attrs: Attrs, values: Values) -> Shape:
         ):
             raise OpError(
                 f"shapes do not agree: {text(result)} and {text(value.shape)}",
-                "give the shorter way a projection, or make widths and strides equal",
+                _how_to_join(result, value.shape),
             )
         result = tuple(max(a, b) for a, b in zip(result, value.shape, strict=True))
     return result
+
+
+def _how_to_join(a: Shape, b: Shape) -> str:
+    """What to change where two shapes do not join."""
+    vector, map_ = sorted((a, b), key=len)
+    if len(vector) == 1 and len(map_) == 3:
+        channels, height, width = map_
+        return (
+            f"a map of {text(map_)} joins {channels} x 1 x 1, one number a channel, or "
+            f"1 x {height} x {width}, one a pixel: a gate is `a -> avgpool -> conv({channels}, "
+            "kernel = 1, bias = true) -> sigmoid`, without `flatten` and `linear`"
+        )
+    return "give the shorter way a projection, or make widths and strides equal"
 
 
 def _concat_shape(attrs: Attrs, values: Values) -> Shape:

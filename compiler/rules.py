@@ -14,6 +14,7 @@ from danetc.compiler.graph import Form
 from danetc.compiler.values import Failed, describe
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.source import Span
 
 Number = int | float
@@ -153,7 +154,8 @@ class RuleReader:
         match expr:
             case s.Call(s.Name(name)):
                 message = f"there is no join `{name}`"
-                hint = did_you_mean(name, _JOINS) or "joins are `sum`, `concat`, `max` and `min`"
+                known = "joins are `sum`, `concat`, `max` and `min`"
+                hint = answer("join", name) or did_you_mean(name, _JOINS) or known
                 return self.fail("E0608", message, expr.function.span, hint=hint)
             case s.Flow():
                 message = "a rule holds no layers"

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from danetc.compiler.builder import Builder
-from danetc.compiler.lowering.arguments import assign, complete, follow_alias
+from danetc.compiler.lowering.arguments import assign, assign_special, complete, follow_alias
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.connections import parts_of
 from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL, WANTED, Env, Want, wants
@@ -25,6 +25,7 @@ from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Diagnostic, Label, Reporter
 from danetc.dsl.equations import compile_neuron, compile_surrogate
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import resolve_recipe
 
@@ -77,6 +78,7 @@ class _Checker:
         declaration knows without a definition."""
         self._known_already(declaration)
         places: dict[str, s.Param | s.Define] = {}
+        reported: set[str] = set()
         items: list[s.Param | s.Define] = list(declaration.params)
         if declaration.kind in ("network", "block", "connection", "rule"):
             items += [item for item in declaration.body or () if isinstance(item, s.Define)]
@@ -87,13 +89,18 @@ class _Checker:
                 and declaration.kind == "network"
                 and isinstance(item, s.Define)
             )
-            if first is not item and not shadows:
+            if first is not item and not shadows and item.name not in reported:
+                reported.add(item.name)
+                again = item.name in [getattr(node, "id", "") for node in s.walk(item)]
                 self.reporter.error(
                     "E0212",
                     f"`{item.name}` is defined twice in {declaration.kind} `{declaration.name}`",
                     item.name_span,
                     labels=(Label(first.name_span, "first defined here"),),
-                    hint="give one of them another name",
+                    hint="a name stands for one value; steps are joined by `->`: "
+                    f"`{item.name} = in -> ... -> ...`"
+                    if again
+                    else "give one of them another name",
                 )
 
     def _known_already(self, declaration: s.Declaration) -> None:
@@ -107,7 +114,8 @@ class _Checker:
                     f"a {declaration.kind} knows `{item.name}` without a definition, so this one "
                     "would have no effect",
                     item.name_span,
-                    hint=f"give it another name; `{item.name}` can be read as it is",
+                    hint=answer("part", item.name)
+                    or f"give it another name; `{item.name}` can be read as it is",
                 )
 
     # -- flows ------------------------------------------------------------------------------------
@@ -159,12 +167,13 @@ class _Checker:
         if id in self.module.names:
             declaration = self.module.names[id].declaration
             names = [param.name for param in declaration.params]
-            what = f"{declaration.kind} `{id}`"
+            what, kind = f"{declaration.kind} `{id}`", declaration.kind
+            assign(self.lowering, call.args, names, what, call.span, id, kind)
         elif id in OPS and OPS[id].public:
-            names, what = [parameter.name for parameter in OPS[id].parameters], f"`{id}`"
-        else:
-            return
-        assign(self.lowering, call.args, names, what, call.span)
+            names = [parameter.name for parameter in OPS[id].parameters]
+            assign(self.lowering, call.args, names, f"`{id}`", call.span, id)
+        elif id in SPECIAL and id != "outputs":
+            assign_special(self.lowering, id, call.args, call.span)
 
     def _body(self, declaration: s.Declaration) -> None:
         bound = Bound(declaration, self.module, {}, declaration.name_span)

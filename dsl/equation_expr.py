@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.neuron_program import Learnable, unique
 from danetc.dsl.opcodes import OPCODES, ConstantError, Operand
 from danetc.dsl.source import Span
@@ -288,7 +289,8 @@ class Lowering:
         if name in FUNCTIONS:
             message = f"`{name}` is a function and stands here without its values"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
-        hint = did_you_mean(name, [*self.values, *self.later])
+        known = [*self.values, *self.later]
+        hint = did_you_mean(name, known) or answer("equation", name)
         self.failed.add(name)  # once is enough
         raise self.error("E0701", f"there is no `{name}` in this {self.what}", expr.span, hint=hint)
 
@@ -306,7 +308,7 @@ class Lowering:
                 message, hint = f"{shown} is not a function; is a `*` missing?", None
             else:
                 known = "equations have " + ", ".join(f"`{each}`" for each in FUNCTIONS)
-                hint = did_you_mean(name, FUNCTIONS) or known
+                hint = answer("equation", name) or did_you_mean(name, FUNCTIONS) or known
                 message = f"there is no function {shown}"
             raise self.error("E0707", message, function.span, hint=hint)
         if self.what == "surrogate" and name in _NOT_SMOOTH:

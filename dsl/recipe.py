@@ -157,6 +157,7 @@ def _resolve(
     names = tuple(places)
     stack.insert(0, overridden(overrides, names, stack, reporter))
 
+    lost = frozenset(key for layer in stack for key in layer.lost)
     whole = Scope(
         f"recipe `{declaration.name}`",
         declaration.name_span,
@@ -167,7 +168,7 @@ def _resolve(
     phases = []
     for number, name in enumerate(names):
         scope = Scope(
-            owners[name], places[name], _gather(stack, name), reporter, names[:number], names
+            owners[name], places[name], _gather(stack, name), reporter, names[:number], names, lost
         )
         phase = _phase(name, scope, stack[1:])
         if phase is not None:

@@ -8,14 +8,19 @@ from itertools import chain
 from typing import Any, Literal, TypeVar
 
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.overrides import OverrideValue, override_source, parse_override
-from danetc.dsl.recipe_schema import SETTINGS, FlowType, ItemType, Setting
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS, FlowType, ItemType, Setting
 from danetc.dsl.source import Span
+from danetc.dsl.suggestions import nearest
 from danetc.dsl.syntax import Arg, Call, Declaration, Define, Expr, Group, Name, Stmt
 
 Node = TypeVar("Node")
 MAX_VARIANTS = 100
+_OF_OPTIMIZERS = frozenset(
+    row.name for item in ITEMS["optimizer"].values() for row in item.arguments
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,14 @@ class Entry:
 class Layer:
     """The settings of one recipe, or of the command line.
 
-    ``complete`` is False where its file has syntax errors, which may have lost some.
+    ``complete`` is False where its file has syntax errors, which may have lost some; ``lost`` are
+    settings that an error, already reported, explains the lack of.
     """
 
     whole: dict[str, Entry] = field(default_factory=dict)
     phases: dict[str, dict[str, Entry]] = field(default_factory=dict)
     phase_places: dict[str, Span] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     complete: bool = True
 
 
@@ -191,28 +198,37 @@ def _bind(
 
 def _layer(body: tuple[Stmt, ...], bound: Mapping[str, Expr], reporter: Reporter) -> Layer:
     layer = Layer()
+    _settings(body, layer.whole, None, layer, bound, reporter)
     for statement in body:
         if not isinstance(statement, Group):
-            _define(statement, layer.whole, None, bound, reporter)
-        elif statement.kind != "phase" or statement.name is None:
-            _wrong_group(statement, reporter)
-        elif statement.name in layer.phases:
+            continue
+        name = _phase_name(statement, reporter)
+        if name is None:
+            continue
+        if name in layer.phases:
             reporter.error(
                 "E0809",
-                f"phase `{statement.name}` is written twice",
+                f"phase `{name}` is written twice",
                 statement.name_span,
                 label="written again here",
-                labels=[Label(layer.phase_places[statement.name], "first here")],
+                labels=[Label(layer.phase_places[name], "first here")],
             )
-        else:
-            layer.phase_places[statement.name] = statement.name_span
-            entries = layer.phases[statement.name] = {}
-            for inner in statement.body:
-                if isinstance(inner, Group):
-                    _wrong_group(inner, reporter, inside=True)
-                else:
-                    _define(inner, entries, statement.name, bound, reporter)
+            continue
+        layer.phase_places[name] = statement.name_span
+        entries = layer.phases[name] = {}
+        _settings(statement.body, entries, name, layer, bound, reporter)
+        for inner in statement.body:
+            if isinstance(inner, Group):
+                _wrong_group(inner, reporter, inside=True)
     return layer
+
+
+def _phase_name(group: Group, reporter: Reporter) -> str | None:
+    """The name of a phase; of a group with another word (reported) where `phase` was meant."""
+    if group.kind == "phase" and group.name is not None:
+        return group.name
+    _wrong_group(group, reporter)
+    return group.name if nearest(group.kind, ["phase"]) else None
 
 
 def _wrong_group(group: Group, reporter: Reporter, inside: bool = False) -> None:
@@ -232,33 +248,45 @@ def _written_as(key: str) -> str | None:
     return f"a setting is written `{key} = ...`" if key in SETTINGS else None
 
 
-def _define(
-    statement: Stmt,
+def _settings(
+    body: tuple[Stmt, ...],
     entries: dict[str, Entry],
     phase: str | None,
+    layer: Layer,
     bound: Mapping[str, Expr],
     reporter: Reporter,
 ) -> None:
-    if not isinstance(statement, Define) or statement.index is not None:
-        reporter.error(
-            "E0801",
-            "a recipe has settings only, `name = value`",
-            statement.span,
-            label="not a setting",
-        )
-    elif not allowed(statement.name, phase, statement.name_span, reporter):
-        return
-    elif statement.name in entries:
-        reporter.error(
-            "E0809",
-            f"`{statement.name}` is set twice",
-            statement.name_span,
-            label="set again here",
-            labels=[Label(entries[statement.name].place, "first here")],
-        )
-    else:
-        value = _substitute(statement.value, bound)
-        entries[statement.name] = Entry(value, statement.name_span, "file")
+    """The settings of a phase (None: of the recipe). A misspelt one counts as the one that was meant,
+    so that nothing is reported as missing."""
+    meant: dict[str, Entry] = {}
+    for statement in body:
+        if isinstance(statement, Group):
+            continue
+        name = statement.name
+        if not isinstance(statement, Define) or statement.index is not None:
+            reporter.error(
+                "E0801",
+                "a recipe has settings only, `name = value`",
+                statement.span,
+                label="not a setting",
+            )
+            continue
+        entry = Entry(_substitute(statement.value, bound), statement.name_span, "file")
+        if not allowed(name, phase, statement.name_span, reporter):
+            layer.lost |= {"optimizer"} if name in _OF_OPTIMIZERS else set()
+            meant.update(dict.fromkeys(nearest(name, SETTINGS, words=True)[:1], entry))
+        elif name in entries:
+            reporter.error(
+                "E0809",
+                f"`{name}` is set twice",
+                statement.name_span,
+                label="set again here",
+                labels=[Label(entries[name].place, "first here")],
+            )
+        else:
+            entries[name] = entry
+    for name, entry in meant.items():
+        entries.setdefault(name, entry)
 
 
 def allowed(key: str, phase: str | None, place: Span, reporter: Reporter) -> bool:
@@ -270,7 +298,9 @@ def allowed(key: str, phase: str | None, place: Span, reporter: Reporter) -> boo
             f"a recipe has no setting `{key}`",
             place,
             label="unknown setting",
-            hint=did_you_mean(key, SETTINGS) or f"settings are: {', '.join(SETTINGS)}",
+            hint=answer("recipe", key)
+            or did_you_mean(key, SETTINGS)
+            or f"settings are: {', '.join(SETTINGS)}",
         )
     elif phase is not None and row.scope == "recipe":
         reporter.error(
@@ -367,7 +397,7 @@ def _target(
             f"the recipe has no setting `{'.'.join(parts)}`",
             place,
             label="unknown setting",
-            hint=did_you_mean(key, chain(SETTINGS, phases)),
+            hint=answer("recipe", key) or did_you_mean(key, chain(SETTINGS, phases)),
         )
         return None
     if not allowed(key, phase, place, reporter):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite, sqrt
 
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.recipe_layers import Entry
 from danetc.dsl.recipe_schema import (
     ITEMS,
@@ -97,6 +98,7 @@ class Scope:
     reporter: Reporter
     earlier: Sequence[str] = ()  # the phases before this one
     phases: Sequence[str] = ()
+    lost: frozenset[str] = frozenset()  # settings whose lack a reported error explains
     milestones: list[Span] = field(default_factory=list)  # places of the schedule's epochs
     _values: dict[str, Setting] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
@@ -130,6 +132,8 @@ class Scope:
             if unset and isinstance(entry.value, Name) and entry.value.id == "none":
                 return None
             return self._convert(entry.value, row.type, f"`{key}`")
+        if row.required and key in self.lost:
+            raise Reported
         if row.required:
             self.reporter.error(
                 "E0805",
@@ -248,7 +252,9 @@ class Scope:
                 f"{what} cannot be `{name.id}`",
                 name.span,
                 label="unknown name",
-                hint=did_you_mean(name.id, known) or f"known are: {', '.join(known)}",
+                hint=answer("item", name.id, family)
+                or did_you_mean(name.id, known)
+                or f"known are: {', '.join(known)}",
             )
             raise Reported
         return self._arguments(known[name.id], name, args)
@@ -274,7 +280,9 @@ class Scope:
                     continue
                 key = spec.arguments[number].name
             if key not in rows:
-                hint = did_you_mean(key, rows)
+                hint = answer("argument", key, spec.name) or did_you_mean(key, rows)
+                if hint is None and rows:
+                    hint = f"its arguments: {', '.join(rows)}"
                 self._bad_argument(spec, "E0801", item.span, f"has no argument `{key}`", hint)
                 failed = True
             elif key in given:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from danetc.dsl.brackets import Brackets
 from danetc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import DECLARATION_KINDS
 from danetc.dsl.syntax_case import (
@@ -41,17 +42,17 @@ def top_of_file(case: Situation) -> Found | None:
             drop=True,
         )
     if starts_statement(case.tokens, i):
-        closest = did_you_mean(token.text, DECLARATION_KINDS)
-        if closest is None or case.after.type not in NAME_LIKE:
+        meant = answer("word", token.text) or did_you_mean(token.text, DECLARATION_KINDS)
+        if meant is None or case.after.type not in NAME_LIKE:
             return _missing_brace(case) or _outside(case, i)
     if token.type in NAME_LIKE and case.after.type in (*NAME_LIKE, "STRING"):
+        hint = answer("word", token.text)
         if token.text in ("import", "include", "from", "require"):
-            hint: str | None = "other files are brought in by `use`"
             return Found(
                 Diagnostic("E0114", f"there is no `{token.text}`", case.span(i), hint=hint),
                 replace=("USE", "use"),
             )
-        hint = did_you_mean(token.text, DECLARATION_KINDS)
+        hint = hint or did_you_mean(token.text, DECLARATION_KINDS)
         kinds = ", ".join(f"`{kind}`" for kind in DECLARATION_KINDS)
         return Found(
             Diagnostic(
@@ -198,11 +199,11 @@ def statement(case: Situation) -> Found | None:
         if first.text == second.text:
             hint = f"`{first.text}` stands here twice"
         else:
-            hint = did_you_mean(first.text, ["state"]) or STATEMENT
+            hint = did_you_mean(first.text, ["state"]) or answer("word", first.text) or STATEMENT
         message = f"two names stand before `=`: `{first.text}` and `{second.text}`"
         return Found(Diagnostic("E0111", message, both, hint=hint))
     message = f"a `=` is missing after `{first.text}`"
-    return Found(Diagnostic("E0111", message, both, hint=STATEMENT))
+    return Found(Diagnostic("E0111", message, both, hint=answer("word", first.text) or STATEMENT))
 
 
 def _bad_beginning(case: Situation) -> Found:
@@ -218,9 +219,8 @@ def _bad_beginning(case: Situation) -> Found:
         hint = "a value goes on in the next line without `;`"
         return Found(Diagnostic("E0111", message, case.span(i), hint=hint))
     message = f"expected `name = value`, found {name_of(token)}"
-    return Found(
-        Diagnostic("E0111", message, case.span(i), hint=PLACES.get(token.type)), resume=i + 1
-    )
+    known = answer("word", token.text) or PLACES.get(token.type)
+    return Found(Diagnostic("E0111", message, case.span(i), hint=known), resume=i + 1)
 
 
 def misplaced_use(case: Situation) -> Found | None:

@@ -13,6 +13,7 @@ from danetc.dsl.syntax_case import PLACES, SIGNS, Found, Situation, name_of
 _RULES = (
     statement_errors.top_of_file,
     statement_errors.misplaced_use,
+    value_errors.tuples,
     value_errors.comma,
     value_errors.stray_brace,
     statement_errors.head,

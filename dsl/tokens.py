@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
+from danetc.dsl import foreign
 from danetc.dsl.diagnostics import Diagnostic
 from danetc.dsl.grammar import table
 from danetc.dsl.source import SourceFile, Span
@@ -43,37 +44,14 @@ MAX_WRONG_WORDS = 200
 JOINERS = "\u200c\u200d"
 """Hidden characters that comments and strings may hold: writing in some scripts needs them."""
 
-# What other languages write, with the token that is meant here.
-_POWER = "write `x * x`, or `exp(n * log(x))`"
-_MEANT = {
-    "**": ("STAR", "*"), "^": ("STAR", "*"),
-    "&&": ("AND", "and"), "&": ("AND", "and"), "||": ("OR", "or"), "|": ("OR", "or"),
-    "!": ("NOT", "not"), "~": ("NOT", "not"),
-    "===": ("CMP", "=="), "!==": ("CMP", "!="), "<>": ("CMP", "!="), "=<": ("CMP", "<="),
-    "≤": ("CMP", "<="), "≥": ("CMP", ">="), "≠": ("CMP", "!="),
-    "=>": ("ARROW", "->"), "→": ("ARROW", "->"), "|>": ("ARROW", "->"), "⟶": ("ARROW", "->"),
-    "−": ("MINUS", "-"), "–": ("MINUS", "-"), "—": ("MINUS", "-"),
-    "×": ("STAR", "*"), "·": ("STAR", "*"), "⋅": ("STAR", "*"), "÷": ("SLASH", "/"),
-    ":=": ("EQUAL", "="), ":": ("EQUAL", "="),
-    "+=": ("EQUAL", "="), "-=": ("EQUAL", "="), "*=": ("EQUAL", "="), "/=": ("EQUAL", "="),
-}  # fmt: skip
-_FOREIGN = "|".join(re.escape(word) for word in sorted(_MEANT, key=len, reverse=True))
-_HINTS = {
-    ".": "numbers have a digit on each side of the point; a range is `a .. b`",
-    "'": 'strings stand in double quotes: `"..."`',
-    '"': 'strings stand in double quotes: `"..."`',
-    "%": "there is no remainder; indices and widths use `+ - * /`",
-    "\\": "line ends carry no meaning: a value may go on in the next line as it is",
-    "?": "a choice is written `a if condition else b`",
-}
-
 
 @cache
 def _scanner() -> re.Pattern[str]:
     """One pattern: wrong forms that begin like right ones, the grammar's terminals, the rest."""
     parts = [
         ("REMARK", r"//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?"),
-        ("FOREIGN", f"(?!!=(?!=))(?:{_FOREIGN})"),
+        ("FOREIGN", f"(?!!=(?!=))(?:{foreign.SIGN})"),
+        ("DOTTED", foreign.DOTTED),
         *table().terminals,
         ("BAD_NUMBER", r"\.?[0-9](?:[eE][+-](?=[0-9])|\.(?!\.)|\w)*"),
         ("BAD_STRING", r"'[^'\n]*'|[“”][^“”\n]*[“”]"),
@@ -91,6 +69,7 @@ def scan(source: SourceFile) -> Scan:
     ignored = table().ignored
     known = {name for name, _ in table().terminals}
     last_bad: Span | None = None
+    forms = _Forms(source, out)
     begin = 1 if text.startswith("\ufeff") else 0  # a byte order mark is no part of the text
 
     for match in _scanner().finditer(text, begin):
@@ -99,6 +78,8 @@ def scan(source: SourceFile) -> Scan:
             break
         kind = match.lastgroup or ""
         start, end = match.span()
+        if kind not in ignored and forms.takes(kind, match.group(), start):
+            continue
         if kind in ignored:
             if kind == "COMMENT":
                 comment = match.group().rstrip()
@@ -122,8 +103,71 @@ def scan(source: SourceFile) -> Scan:
             out.errors.append(_bad_characters(last_bad))
 
     last = out.tokens[-1].end if out.tokens else len(text)
+    out.tokens += [Token("RBRACE", "}", last, last)] * len(forms.bodies)
     out.tokens.append(Token("$END", "", last, last))
     return out
+
+
+class _Forms:
+    """Forms of other languages that reach over several tokens."""
+
+    def __init__(self, source: SourceFile, out: Scan) -> None:
+        self.source = source
+        self.out = out
+        self.skip = 0  # the end of lines of Python
+        self.seen: set[str] = set()
+        self.bodies: list[int] = []  # indentations of heads whose bodies began with a colon
+        self.choosing = False  # whether a `?` has been read whose `:` may follow
+
+    def takes(self, kind: str, word: str, start: int) -> bool:
+        """Whether a token is part of such a form, which is reported, and is not to be read."""
+        if start < self.skip:
+            return True
+        if self.bodies:
+            self.close(start)
+        if word in foreign.PYTHON:
+            found = foreign.python(self.source, start, word)
+            if found is not None:
+                error, self.skip = found
+                if word not in self.seen:  # a file of Python is one mistake
+                    self.out.errors.append(error)
+                self.seen.add(word)
+                return True
+        if kind == "DOTTED" and word.startswith("self."):
+            if "self" in self.seen:  # once is enough
+                self.out.tokens.append(Token("NAME", word[5:], start, start + len(word)))
+                return True
+            self.seen.add("self")
+        if word == "?":
+            self.choosing = True
+        elif kind in ("SEMICOLON", "LBRACE", "RBRACE", "EQUAL"):
+            self.choosing = False
+        elif kind == "FOREIGN" and word == ":":
+            if self.choosing:
+                self.choosing = False
+                return True
+            return self.opens(start)
+        return False
+
+    def opens(self, start: int) -> bool:
+        """Whether a colon opens a body, as a brace does."""
+        indent = foreign.colon_body(self.source.text, start)
+        if indent is None:
+            return False
+        hint = "bodies stand between `{` and `}`; line ends and indentation carry no meaning"
+        span = Span(self.source, start, start + 1)
+        self.out.errors.append(Diagnostic("E0118", "a `:` begins no body", span, hint=hint))
+        self.out.tokens.append(Token("LBRACE", "{", start, start + 1))
+        self.bodies.append(indent)
+        return True
+
+    def close(self, start: int) -> None:
+        """Close the bodies that end before a token by its indentation."""
+        line = self.source.text.rfind("\n", 0, start) + 1
+        if self.source.text[line:start].strip() == "":
+            while self.bodies and self.bodies[-1] >= start - line:
+                self.bodies.pop()
+                self.out.tokens.append(Token("RBRACE", "}", start, start))
 
 
 def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
@@ -135,8 +179,11 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
             hint: str | None = "a comment runs from `#` to the end of its line"
             meant = None
         case "FOREIGN":
-            meant = _MEANT[word]
-            code, message, hint = _foreign(word, meant[1])
+            meant = foreign.MEANT[word]
+            code, message, hint = foreign.sign(word)
+        case "DOTTED":
+            meant = ("NAME", word.rpartition(".")[2])
+            code, (message, hint) = "E0118", foreign.dotted(word)
         case "BAD_NUMBER":
             meant = ("NUMBER", "1")
             code, (message, hint) = "E0107", _bad_number(word)
@@ -161,14 +208,6 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
     out.errors.append(Diagnostic(code, message, span, hint=hint))
     if meant is not None:
         out.tokens.append(Token(*meant, span.start, span.end))
-
-
-def _foreign(word: str, meant: str) -> tuple[str, str, str]:
-    if word in ("**", "^"):
-        return "E0110", f"there is no power operator `{word}`", _POWER
-    if len(word) == 2 and word[1] == "=" and word[0] in "+-*/":
-        return "E0118", f"there is no operator `{word}`", f"write `u = u {word[0]} ...`"
-    return "E0118", f"there is no operator `{word}`", f"write `{meant}`"
 
 
 def _bad_number(word: str) -> tuple[str, str]:
@@ -203,7 +242,7 @@ def _bad_characters(span: Span) -> Diagnostic:
         message = (
             f"{len(text)} unexpected characters, the first {_quote(first)}({_describe(first)})"
         )
-    hint = _HINTS.get(first)
+    hint = foreign.HINTS.get(first)
     if first == "\0" or (hint is None and unicodedata.category(first) == "Cc"):
         hint = "is this a text file?"
     return Diagnostic("E0105", message, span, hint=hint)

@@ -90,6 +90,23 @@ def stray_bracket(case: Situation) -> Found | None:
 # Values
 
 
+def tuples(case: Situation) -> Found | None:
+    """`(3, 3)` as a value."""
+    opening = case.opening()
+    if case.token.type != "COMMA" or opening is None or case.tokens[opening].type != "LPAR":
+        return None
+    if opening == 0 or case.tokens[opening - 1].type in NAME_LIKE or not case.accepts("RPAR"):
+        return None
+    hint = "kernels, strides and paddings are square: write one number"
+    outer = case.brackets.inside[opening]
+    if outer < case.begin or case.tokens[outer].type != "LPAR":
+        hint = "values are joined by `+` or `concat(a, b)`, layers by `->`"
+    elif case.tokens[opening - 1].type == "LPAR":
+        hint = "arguments need no parentheses of their own"
+    message = "there are no tuples: these parentheses hold one value"
+    return Found(Diagnostic("E0116", message, case.span(opening, case.i), hint=hint))
+
+
 def comma(case: Situation) -> Found | None:
     """Separators with nothing on one side."""
     i, token, before = case.i, case.token, case.before

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.graph import Attribute
-from danetc.compiler.lowering.environment import Env, rounded
+from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.ops import OPS, REQUIRED, Parameter
-from danetc.compiler.values import Bound, Failed, OpLayer, Poison, describe
+from danetc.compiler.values import Bound, Failed, OpLayer, Poison, Wire, describe, is_layer
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, did_you_mean
 from danetc.dsl.equations import Learn
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.source import Span
+from danetc.dsl.syntax_case import shorten
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator
@@ -27,12 +29,21 @@ ROLES = {"batchnorm": "norm", "tebn": "norm", "tdbn": "norm", "groupnorm": "norm
 
 
 def assign(
-    evaluator: Evaluator, args: tuple[s.Arg, ...], names: list[str], what: str, span: Span
+    evaluator: Evaluator,
+    args: tuple[s.Arg, ...],
+    names: list[str],
+    what: str,
+    span: Span,
+    *of: str,
 ) -> dict[str, s.Arg]:
-    """Arguments by the names of the parameters they are for."""
+    """Arguments by the names of the parameters they are for.
+
+    ``of`` are what is called and its kind, by which the names of other languages are known.
+    """
     given: dict[str, s.Arg] = {}
     position = 0
     for arg in args:
+        _no_each(evaluator, arg)
         if arg.name is None:
             if position >= len(names):
                 most = f"{len(names)} argument{'s' if len(names) != 1 else ''} at most"
@@ -40,7 +51,8 @@ def assign(
                     "E0303",
                     f"{what} takes {most if names else 'no arguments'}",
                     arg.span,
-                    hint=f"its parameters: {', '.join(names)}" if names else None,
+                    hint=_called(args, span)
+                    or (f"its parameters: {', '.join(names)}" if names else "leave it out"),
                 )
             name = names[position]
             position += 1
@@ -49,7 +61,8 @@ def assign(
                 "E0301",
                 f"{what} has no parameter `{arg.name}`",
                 arg.span,
-                hint=did_you_mean(arg.name, names)
+                hint=answer("parameter", arg.name, *of)
+                or did_you_mean(arg.name, names)
                 or (f"its parameters: {', '.join(names)}" if names else "it takes none"),
             )
         else:
@@ -60,13 +73,64 @@ def assign(
                 f"{what} is given `{name}` twice",
                 arg.span,
                 labels=(Label(given[name].span, "given here already"),),
-            )
-        if isinstance(arg.value, s.Each):
-            raise evaluator.builder.fail(
-                "E0405", "`for` stands in the joins of a rule alone", arg.span
+                hint=_called(args, span),
             )
         given[name] = arg
     return given
+
+
+def assign_special(
+    evaluator: Evaluator, id: str, args: tuple[s.Arg, ...], span: Span
+) -> dict[str, s.Arg]:
+    """The same for a function that every spec knows; one that takes values knows no names."""
+    names = SPECIAL[id].parameters
+    if names is not None:
+        return assign(evaluator, args, list(names), f"`{id}`", span, id)
+    for arg in args:
+        _no_each(evaluator, arg)
+        if arg.name is not None:
+            raise evaluator.builder.fail(
+                "E0301",
+                f"`{id}` has no parameter `{arg.name}`",
+                arg.span,
+                hint=answer("parameter", arg.name, id) or f"write `{SPECIAL[id].usage}`",
+            )
+    return {}
+
+
+def _no_each(evaluator: Evaluator, arg: s.Arg) -> None:
+    if isinstance(arg.value, s.Each):
+        raise evaluator.builder.fail("E0405", "`for` stands in the joins of a rule alone", arg.span)
+
+
+def flows_in(arg: s.Arg, args: tuple[s.Arg, ...], span: Span, *, is_value: bool) -> str | None:
+    """What to write where a layer is called with a value, as a function is: ``spike(shortcut)``.
+
+    ``span`` is the call.
+    """
+    if arg.name is not None or not is_value:
+        return None
+    name = span.text.partition("(")[0].strip()
+    others = ", ".join(other.span.text for other in args if other is not arg)
+    if not others and name in OPS:
+        others = "..." if any(row.default is REQUIRED for row in OPS[name].parameters) else ""
+    text = shorten(arg.value.span.text)
+    if not isinstance(arg.value, s.Name | s.Call | s.Flow):
+        text = f"({text})"
+    call = f"{name}({others})" if others else name
+    return f"a value flows into a layer by `->`: write `{text} -> {shorten(call)}`"
+
+
+def _called(args: tuple[s.Arg, ...], span: Span) -> str | None:
+    """The same where the value is not known yet: what is surely none for a parameter."""
+    match args[0].value:
+        case s.Name(id):
+            is_value = id in ("in", "x", "branch", "shortcut")
+        case s.Call(s.Name(id)):
+            is_value = id not in (*MATH, "channels")
+        case value:
+            is_value = isinstance(value, s.Flow)
+    return flows_in(args[0], args, span, is_value=is_value)
 
 
 def bind(
@@ -75,19 +139,28 @@ def bind(
     """A declaration with the arguments of a call; defaults are added when it is used."""
     declaration = bound.declaration
     names = [param.name for param in declaration.params]
-    assigned = assign(evaluator, args, names, f"{bound.kind} `{bound.name}`", span)
+    what = f"{bound.kind} `{bound.name}`"
+    assigned = assign(evaluator, args, names, what, span, bound.name, bound.kind)
     values = dict(bound.args)
     given = dict(bound.given)
     for name, arg in assigned.items():
         value = evaluator.evaluate(arg.value, env)
         given[name] = evaluator.source(name, value, arg.value, env)
-        _check_number(evaluator, bound, name, value, arg.value, env)
+        is_value = isinstance(value, Wire) or is_layer(value)
+        hint = flows_in(arg, args, span, is_value=is_value)
+        _check_number(evaluator, bound, name, value, arg.value, env, hint)
         values[name] = value
     return Bound(declaration, bound.module, values, span, given, bound.at)
 
 
 def _check_number(
-    evaluator: Evaluator, bound: Bound, name: str, value: Any, expr: s.Expr, env: Env
+    evaluator: Evaluator,
+    bound: Bound,
+    name: str,
+    value: Any,
+    expr: s.Expr,
+    env: Env,
+    hint: str | None = None,
 ) -> None:
     """See that an argument is a number where a declaration is made of equations."""
     equations = bound.kind in ("neuron", "surrogate", "rule")
@@ -100,6 +173,7 @@ def _check_number(
             f"{what} must be a number, not {describe(value)}",
             expr.span,
             blame=evaluator.blame(expr, env),
+            hint=hint,
         )
 
 
@@ -205,14 +279,15 @@ def operation_attributes(
 ) -> dict[str, Attribute]:
     """The attributes of an operation; with ``partial`` only those that were given."""
     parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
-    given = assign(evaluator, args, list(parameters), f"`{id}`", span)
+    given = assign(evaluator, args, list(parameters), f"`{id}`", span, id)
     attrs: dict[str, Attribute] = {}
     for name, parameter in parameters.items():
         if name in given:
-            expr = given[name].value
-            attrs[name] = _checked(
-                evaluator, parameter, evaluator.evaluate(expr, env, "number"), expr, env, id
-            )
+            arg = given[name]
+            value = evaluator.evaluate(arg.value, env, "number")
+            is_value = isinstance(value, Wire) or is_layer(value)
+            hint = flows_in(arg, args, span, is_value=is_value)
+            attrs[name] = _checked(evaluator, parameter, value, arg.value, env, id, hint)
         elif parameter.default is REQUIRED and not partial:
             raise evaluator.builder.fail(
                 "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`"
@@ -223,7 +298,13 @@ def operation_attributes(
 
 
 def _checked(
-    evaluator: Evaluator, parameter: Parameter, value: Any, expr: s.Expr, env: Env, what: str
+    evaluator: Evaluator,
+    parameter: Parameter,
+    value: Any,
+    expr: s.Expr,
+    env: Env,
+    what: str,
+    hint: str | None,
 ) -> Attribute:
     """An argument checked against the type and the bounds of its parameter."""
     if isinstance(value, Poison):
@@ -232,7 +313,6 @@ def _checked(
     if whole or (parameter.type is float and type(value) is int):
         value = parameter.type(value)
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}[parameter.type]
-    hint = None
     if type(value) is not parameter.type:
         code, shown = "E0304", describe(value)
         if isinstance(value, float):

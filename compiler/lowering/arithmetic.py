@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.environment import Env, Want
-from danetc.compiler.values import POISON, Poison, Wire, describe, is_layer
+from danetc.compiler.values import POISON, Identity, Poison, Wire, describe, is_layer
 from danetc.dsl import syntax as s
 from danetc.dsl.source import Span
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 
 _FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
+
+
+def _hint(value: Any) -> str | None:
+    """What to write where an operand is a layer."""
+    if isinstance(value, Identity):
+        return "the block's input is `shortcut` in the `out` of a connection, `in` in a block"
+    return _FLOW_IN if is_layer(value) else None
 
 
 def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want = "any") -> Any:
@@ -73,7 +80,7 @@ def _combine(
                 "E0406",
                 f"`{op}` joins numbers or values, not {describe(value)}",
                 expr.span,
-                hint=_FLOW_IN if is_layer(value) else None,
+                hint=_hint(value),
                 blame=evaluator.blame(expr, env),
             )
     try:
@@ -100,7 +107,7 @@ def _join(evaluator: Evaluator, op: str, left: Any, right: Any, span: Span) -> A
             "E0406",
             f"`{op}` joins values and numbers, not {describe(other)}",
             span,
-            hint=_FLOW_IN if is_layer(other) else None,
+            hint=_hint(other),
         )
     number = float(other)
     match op, first:

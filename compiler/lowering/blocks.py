@@ -11,6 +11,7 @@ from danetc.compiler.lowering.names import defined
 from danetc.compiler.values import Bound, Poison, Wire, describe
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, closest, did_you_mean
+from danetc.dsl.habits import answer
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering
@@ -98,6 +99,8 @@ def report_unused(
         id = item.name or "" if isinstance(item, s.Group) else item.name
         if id in env.used or id in read or id == "out" or id not in env.definitions:
             continue
+        if declaration.kind == "block" and id in ("in", "i", "n"):
+            continue  # reported: a block knows them already
         kind, name, hint = declaration.kind, declaration.name, None
         what = f"nothing uses `{id}` of {kind} `{name}`"
         if id in settings:
@@ -109,6 +112,7 @@ def report_unused(
             what = f"`{id}` is not a setting of a {kind}, and nothing uses it"
             meant = closest(id, [other for other in settings if other not in env.definitions])
             hint = f"did you mean `{meant}`?" if meant else did_you_mean(id, settings)
+            hint = answer("setting", id) or hint or f"settings are: {', '.join(settings)}"
             if meant:
                 lowering.misspelt.add(meant)
         lowering.builder.error("E0308", what, item.name_span, hint=hint)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.lowering.arguments import assign, bind, operation, operation_attributes
+from danetc.compiler.lowering.arguments import (
+    assign_special,
+    bind,
+    operation,
+    operation_attributes,
+)
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.names import defined, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
@@ -127,15 +132,7 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Any:
 
 def _values(evaluator: Evaluator, name: str, call: s.Call, env: Env) -> list[Any]:
     """The values of a function's arguments, none of which has a name."""
-    for arg in call.args:
-        if arg.name is not None:
-            raise evaluator.builder.fail(
-                "E0301", f"`{name}` has no parameter `{arg.name}`", arg.span
-            )
-        if isinstance(arg.value, s.Each):
-            raise evaluator.builder.fail(
-                "E0405", "`for` stands in the joins of a rule alone", arg.span
-            )
+    assign_special(evaluator, name, call.args, call.span)
     return [evaluator.evaluate(arg.value, env) for arg in call.args]
 
 
@@ -169,7 +166,7 @@ def _channels(evaluator: Evaluator, call: s.Call, env: Env) -> int | Poison:
 
 
 def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
-    given = assign(evaluator, call.args, ["block", "blocks", "stride"], "`stage`", call.span)
+    given = assign_special(evaluator, "stage", call.args, call.span)
     for name in ("block", "blocks"):
         if name not in given:
             raise evaluator.builder.fail(
@@ -197,9 +194,9 @@ def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
 
 
 def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Poison:
-    names = ["channels", "height", "width"] + (["bound"] if id == "events" else [])
-    given = assign(evaluator, call.args, names, f"`{id}`", call.span)
-    missing = [name for name in names[:3] if name not in given]
+    given = assign_special(evaluator, id, call.args, call.span)
+    sizes = ("channels", "height", "width")
+    missing = [name for name in sizes if name not in given]
     if missing:
         raise evaluator.builder.fail(
             "E0307",
@@ -207,7 +204,7 @@ def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Pois
             call.span,
             hint=f"write `{id}(C, H, W)`",
         )
-    shape = tuple(evaluator.whole(given[name].value, env, name, 1, 2**16) for name in names[:3])
+    shape = tuple(evaluator.whole(given[name].value, env, name, 1, 2**16) for name in sizes)
     bound = (
         evaluator.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
     )
@@ -235,7 +232,7 @@ def _outputs(evaluator: Evaluator, call: s.Call, env: Env) -> Outputs:
 
 
 def _learn(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
-    given = assign(evaluator, call.args, ["init", "above", "below"], "`learn`", call.span)
+    given = assign_special(evaluator, "learn", call.args, call.span)
     if "init" not in given:
         raise evaluator.builder.fail("E0307", "`learn` needs the value to start from", call.span)
     numbers = {name: float(evaluator.number(arg.value, env)) for name, arg in given.items()}

@@ -28,6 +28,7 @@ from danetc.compiler.values import (
 )
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import is_library
 from danetc.dsl.source import Span
 
@@ -128,7 +129,8 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
                 "E0308",
                 f"nothing uses `{name}` of connection `{connection.name}`",
                 part.name_span,
-                hint=did_you_mean(name, CONNECTION_PARTS)
+                hint=answer("part", name)
+                or did_you_mean(name, CONNECTION_PARTS)
                 or f"a connection's parts are {', '.join(CONNECTION_PARTS)}",
             )
     return parts

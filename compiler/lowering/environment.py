@@ -92,7 +92,44 @@ MATH: Mapping[str, Callable[..., int | float]] = {
     "round": _round_half,
 }
 
-SPECIAL = ("stage", "channels", "image", "events", "concat", "outputs", "learn", *MATH)
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that every spec knows. ``parameters`` is None where its arguments are any number of
+    values, without names."""
+
+    usage: str
+    meaning: str
+    parameters: tuple[str, ...] | None = None
+
+
+_OF_ONE = ("exp", "log", "sqrt", "abs", "floor", "ceil", "round")
+SPECIAL: Mapping[str, Function] = {
+    "stage": Function(
+        "stage(BLOCK, N, stride = 1)",
+        "N blocks in sequence, the stride on the first alone",
+        ("block", "blocks", "stride"),
+    ),
+    "image": Function(
+        "image(C, H, W)", "a static image as the input", ("channels", "height", "width")
+    ),
+    "events": Function(
+        "events(C, H, W, bound = ...)",
+        "frames of events as the input; counts up to `bound` where it is given",
+        ("channels", "height", "width", "bound"),
+    ),
+    "concat": Function("concat(a, b, ...)", "values side by side along their channels"),
+    "channels": Function("channels(a)", "how many channels a value has"),
+    "outputs": Function("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
+    "learn": Function(
+        "learn(1.0, above = ..., below = ...)",
+        "a number that is trained from a start, strictly within bounds",
+        ("init", "above", "below"),
+    ),
+    **{name: Function(f"{name}(x)", "of a number") for name in _OF_ONE},
+    "min": Function("min(a, b, ...)", "the least of numbers, or of values at each place"),
+    "max": Function("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
+}
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
 
 

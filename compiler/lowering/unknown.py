@@ -1,9 +1,9 @@
-"""Names that mean nothing where they stand: what was probably meant."""
+"""Names that mean nothing where they stand: what was probably meant, or what there is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from danetc.compiler.lowering.arguments import ROLES
@@ -11,6 +11,7 @@ from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, 
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Failed
 from danetc.dsl.diagnostics import Label, meant
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module, std_names
 from danetc.dsl.source import Span
 from danetc.dsl.suggestions import nearest
@@ -26,13 +27,7 @@ _DECLARED: Mapping[Want, frozenset[str]] = {
 }
 """The kinds of declarations that may stand where something is wanted, if not that kind alone."""
 
-_ELSEWHERE: Mapping[str, str] = {
-    "sum": "`sum` joins the outputs of a rule; elsewhere write `a + b`",
-    "branch": "`branch` is known in the `out` of a connection",
-    "shortcut": "`shortcut` is known in the `out` of a connection",
-    "add": "write `a + b`",
-    "relu": "an activation is a neuron: `neuron = ReLU`, and `spike` where it stands",
-}
+_LISTED = 8  # names that a hint lists at most
 
 
 def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Failed:
@@ -42,19 +37,23 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     """
     if id in ("identity", "none"):
         return evaluator.builder.fail("E0303", f"`{id}` takes no arguments", span)
-    hint = env.elsewhere.get(id) or _ELSEWHERE.get(id)
-    labels: tuple[Label, ...] = ()
-    near = nearest(id, *_candidates(env, want))
+    likely, others = _candidates(env, want)
+    near = nearest(id, likely, others)
     if env.module.excuses(id) and not _misspelt(evaluator, id, near, env.module):
         return Failed()
+    hint = env.elsewhere.get(id)
+    labels: tuple[Label, ...] = ()
     if hint is None and id in env.places:
         hint = "the default of a parameter reads the parameters before it"
-    elif not env.module.program.uses and id in std_names():
+    elif hint is None and not env.module.program.uses and id in std_names():
         hint = f"`{id}` is in the standard library: add `use std`"
     elif hint is None:
-        near = near or nearest(id, env.places, words=True)
-        hint = meant(near)
-        places = ((name, _place(name, env)) for name in near)
+        own = nearest(id, [*env.places, *env.definitions], words=True)
+        hint = meant(own) or answer("name", id)
+        if hint is None:
+            own = near
+            hint = meant(near) or _what_there_is(env, want)
+        places = ((name, _place(name, env)) for name in own)
         labels = tuple(Label(at, f"`{name}` is declared here") for name, at in places if at)
     return evaluator.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
 
@@ -67,9 +66,8 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     rest = [*CONSTANTS, "spike", "norm", "identity", "none", *env.module.names, *SPECIAL, *public]
     if want == "any":
         return [*local, *rest], []
-    kinds = _DECLARED.get(want, frozenset({want}))
     names = env.module.names
-    may = [name for name in names if names[name].declaration.kind in kinds]
+    may = _declared(env, want)
     match want:
         case "number":
             may += [*CONSTANTS, *MATH, "channels", "learn", "steps"]
@@ -81,6 +79,38 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
             may += [*public, "spike", "norm", "identity", "none", "stage", "concat"]
     own = [name for name in local if name not in names or name in may]
     return [*own, *may], rest
+
+
+def _declared(env: Env, want: Want) -> list[str]:
+    """The declarations that may stand where something is wanted."""
+    kinds = _DECLARED.get(want, frozenset({want}))
+    names = env.module.names
+    return [name for name in names if names[name].declaration.kind in kinds]
+
+
+def _what_there_is(env: Env, want: Want) -> str:
+    """Where nothing is near: what there is, or how to list it."""
+    match want:
+        case "any" | "layer":
+            return (
+                "there is no such operation, neuron or block here: `danetc explain operations` "
+                "lists the operations, `danetc explain std` what `use std` brings"
+            )
+        case "number":
+            numbers = [name for name in env.places if name in env.values]
+            return f"numbers here are {_list(numbers)}" if numbers else "write a number"
+        case "norm":
+            return f"norms are {_list([*ROLES, 'none'])}"
+    known = _declared(env, want)
+    if not known:
+        return f"this file has no {want}: declare one, or add `use std`"
+    more = "; `danetc explain std` lists all" if len(known) > _LISTED else ""
+    return f"a {want} is wanted here: {_list(known)}{more}"
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_LISTED])
+    return f"{shown}, ..." if len(names) > _LISTED else shown
 
 
 def _misspelt(evaluator: Evaluator, id: str, near: tuple[str, ...], module: Module) -> bool:

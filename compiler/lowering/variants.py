@@ -14,6 +14,7 @@ from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import did_you_mean
+from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.source import SourceFile, Span
 
@@ -149,7 +150,8 @@ def override(name: str, value: Any, env: Env, builder: Builder, parameters: set[
             "E0309",
             f"the network has no parameter and no setting `{name}`",
             span,
-            hint=did_you_mean(name, [*parameters, *known])
+            hint=answer("setting", name)
+            or did_you_mean(name, [*parameters, *known])
             or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
         )
     expr = value

@@ -1,8 +1,10 @@
-"""``danetc explain``: the page of a code."""
+"""``danetc explain``: the page of a code, or a list of what a spec can name."""
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -10,25 +12,41 @@ from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
 from danetc.output import echo
 
+LISTS = ("operations", "std", "settings")
+
 
 @click.command("explain")
 @click.argument("code", required=False)
 @click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
-def command(code: str | None, show_list: bool) -> None:
-    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a mended example."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(code: str | None, show_list: bool, as_json: bool) -> None:
+    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a mended example.
+
+    Instead of a CODE, `operations` lists the operations and functions of specs, `std` the
+    standard library, and `settings` the settings of recipes.
+    """
     from danetc.dsl.explain import codes, page
 
     if show_list == (code is not None):
         raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
     if code is None:
-        for known in codes():
-            echo(page(known).splitlines()[0].removeprefix("# "))
+        titles = {known: page(known).splitlines()[0].removeprefix("# ") for known in codes()}
+        if as_json:
+            pairs = ({"code": known, "title": text[7:]} for known, text in titles.items())
+            echo(json.dumps(list(pairs), indent=2))
+        else:
+            echo("\n".join(titles.values()))
+        return
+    if code in LISTS:
+        _show_words(code, as_json)
         return
     code = code.upper()
     if code not in codes():
-        close = did_you_mean(code, codes())
+        close = did_you_mean(code, codes()) or did_you_mean(code, LISTS)
         raise UserError(f"there is no code {code}; {close or '`danetc explain --list` has all'}")
-    if sys.stdout.isatty():
+    if as_json:
+        echo(json.dumps({"code": code, "page": page(code)}, indent=2))
+    elif sys.stdout.isatty():
         from rich.markdown import Markdown
 
         from danetc.console import VisibleConsole
@@ -36,3 +54,18 @@ def command(code: str | None, show_list: bool) -> None:
         VisibleConsole(sys.stdout).print(Markdown(page(code)))
     else:
         echo(page(code))
+
+
+def _show_words(topic: str, as_json: bool) -> None:
+    from danetc.vocabulary import TOPICS
+
+    words = list(TOPICS[topic]())
+    if as_json:
+        echo(json.dumps([asdict(word) for word in words], indent=2))
+        return
+    group = ""
+    for word in words:
+        if word.group != group:
+            group = word.group
+            echo(f"{group}:")
+        echo(f"  {word.usage}" + (f"\n      {word.meaning}" if word.meaning else ""))

@@ -55,7 +55,7 @@ def network(**parts: str) -> str:
         **parts,
     }
     body = "\n".join(f"  {name} = {value}" for name, value in settings.items())
-    return f"use std\nnetwork t(classes = 10) {{\n{body}\n}}\n"
+    return f"use std\nnetwork tiny(classes = 10) {{\n{body}\n}}\n"
 
 
 def recipe(line: str = "", **settings: str) -> str:

@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from danetc.commands.explain import LISTS
+from danetc.vocabulary import TOPICS
+
 from .conftest import SMALL, Run
 
 WRONG = SMALL.replace("LIF", "LFI").replace("origin", "orgin")
@@ -157,6 +160,27 @@ def test_explain_list_has_every_page(danetc: Run) -> None:
     lines = danetc("explain", "--list").out.splitlines()
     pages = {path.stem for path in (Path(__file__).parents[2] / "dsl/explain").glob("*.md")}
     assert {line.split(":")[0] for line in lines} == pages
+
+
+@pytest.mark.parametrize(
+    ("topic", "name", "usage"),
+    [
+        ("operations", "maxpool", "maxpool(kernel, stride, padding)"),
+        ("operations", "stage", "stage(BLOCK, N, stride = 1)"),
+        ("operations", "heaviside", "heaviside(x)"),
+        ("std", "origin", "origin(inter = spike)"),
+        ("settings", "batch", "batch = ..."),
+        ("settings", "step", "step(epochs, ..., factor = 0.1)"),
+    ],
+)
+def test_explain_lists_what_a_spec_can_name(danetc: Run, topic: str, name: str, usage: str) -> None:
+    assert usage in [line.strip() for line in danetc("explain", topic).out.splitlines()]
+    words = json.loads(danetc("explain", topic, "--json").out)
+    assert usage in [word["usage"] for word in words if word["name"] == name]
+
+
+def test_every_list_can_be_asked_for() -> None:
+    assert set(LISTS) == TOPICS.keys()
 
 
 def test_an_unknown_code_gets_a_hint(danetc: Run) -> None:

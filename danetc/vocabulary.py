@@ -1,0 +1,85 @@
+"""What a spec can name: operations and functions, the standard library, the settings of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from danetc.compiler.lowering.environment import SPECIAL
+from danetc.compiler.ops import OPS, REQUIRED, Parameter
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS, Argument
+from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax import DECLARATION_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A name, its group, how it is written, and what it means."""
+
+    name: str
+    group: str
+    usage: str
+    meaning: str
+
+
+def operations() -> Iterator[Word]:
+    """The operations of flows, and the functions of expressions and of equations."""
+    for name, op in OPS.items():
+        if op.public:
+            shown = ", ".join(_parameter(row) for row in op.parameters)
+            yield Word(name, "operation", f"{name}({shown})" if shown else name, op.meaning)
+    for name, function in SPECIAL.items():
+        yield Word(name, "function", function.usage, function.meaning)
+    for name, (fewest, most) in FUNCTIONS.items():
+        usage = f"{name}(x)" if most == 1 else f"{name}({', '.join('abc'[:fewest])}, ...)"
+        yield Word(name, "function of equations", usage, "in a neuron or a surrogate")
+
+
+def _parameter(row: Parameter) -> str:
+    if row.default is REQUIRED or row.default is None:
+        return row.name
+    return f"{row.name} = {_value(row.default)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def library() -> Iterator[Word]:
+    """The declarations of the standard library, kind by kind."""
+    module = load_module(SourceFile("std", "use std"), Reporter())
+    found = [module.names[name].declaration for name in std_names()]
+    for kind in DECLARATION_KINDS:
+        for item in sorted((one for one in found if one.kind == kind), key=lambda one: one.name):
+            shown = ", ".join(param.span.text for param in item.params)
+            usage = f"{item.name}({shown})" if shown else item.name
+            yield Word(item.name, kind, usage, "")
+
+
+def settings() -> Iterator[Word]:
+    """The settings of a recipe, and the items that they take."""
+    for key, row in SETTINGS.items():
+        default = "required" if row.required else f"default {row.default or 'none'}"
+        yield Word(key, "setting", f"{key} = ...", f"{row.meaning} ({default})")
+    for family, items in ITEMS.items():
+        for name, item in items.items():
+            many = [f"{item.many.name}, ..."] if item.many is not None else []
+            shown = ", ".join([*many, *(_argument(row) for row in item.arguments)])
+            yield Word(name, family, f"{name}({shown})" if shown else name, item.meaning)
+
+
+def _argument(row: Argument) -> str:
+    return row.name if row.default is None else f"{row.name} = {_value(row.default)}"
+
+
+TOPICS: Mapping[str, Callable[[], Iterator[Word]]] = {
+    "operations": operations,
+    "std": library,
+    "settings": settings,
+}
+"""What ``danetc explain`` lists beside its pages."""

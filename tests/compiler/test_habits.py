@@ -1,0 +1,256 @@
+"""The table of what other languages call it: each row is seen where it belongs, and none is stale."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from danetc.compiler import check_text
+from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
+from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.ops import OPS
+from danetc.compiler.rules import _JOINS as JOINS
+from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.habits import Habit, answer, fold, habits
+from danetc.dsl.modules import std_names
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS, ChoiceType
+from danetc.dsl.syntax import DECLARATION_KINDS
+from danetc.main import COMMANDS
+
+from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
+
+FLOW = {*PUBLIC, *SPECIAL, *CONSTANTS, *std_names(), "spike", "norm", "identity", "none", "steps"}
+PARAMETERS: Mapping[str, set[str]] = {
+    **{item.name: {param.name for param in item.params} for item in STANDARD},
+    **{name: {row.name for row in OPS[name].parameters} for name in PUBLIC},
+    **{name: set(row.parameters or ()) for name, row in SPECIAL.items()},
+    "norm": {"init"},
+}
+ARGUMENTS = {
+    name: {row.name for row in item.arguments}
+    for items in ITEMS.values()
+    for name, item in items.items()
+}
+
+
+def existing(row: Habit) -> set[str]:
+    """The names that mean something where a row answers."""
+    match row.where:
+        case "name":
+            return FLOW
+        case "parameter" if row.of in USES:
+            return set.intersection(*(PARAMETERS[name] for name in declared(row.of)))
+        case "parameter":
+            return PARAMETERS[row.of] if row.of else set().union(*PARAMETERS.values())
+        case "setting":
+            return set(NETWORK_SETTINGS)
+        case "part":
+            return set(CONNECTION_PARTS)
+        case "recipe":
+            return set(SETTINGS)
+        case "item":
+            return set(ITEMS[row.of])
+        case "argument":
+            return ARGUMENTS[row.of]
+        case "equation":
+            return {*FUNCTIONS, "x", "s"}
+        case "join":
+            return set(JOINS)
+        case "word":
+            return {*DECLARATION_KINDS, "use", "state"}
+        case "dotted":
+            return set()
+
+
+def test_no_row_answers_for_a_name_that_there_is() -> None:
+    stale = [row for row in habits() if fold(row.name) in map(fold, existing(row))]
+    assert stale == []
+
+
+def test_no_name_has_two_rows() -> None:
+    keys = [(row.where, row.of, fold(row.name)) for row in habits()]
+    assert [key for key in set(keys) if keys.count(key) > 1] == []
+
+
+LANGUAGE = {
+    *FLOW,
+    *FUNCTIONS,
+    *JOINS,
+    *NETWORK_SETTINGS,
+    *CONNECTION_PARTS,
+    *SETTINGS,
+    *DECLARATION_KINDS,
+    *ARGUMENTS,
+    *(name for names in (*PARAMETERS.values(), *ARGUMENTS.values()) for name in names),
+    *(word for row in SETTINGS.values() if isinstance(row.type, ChoiceType) for word in row.type.words),
+    *["in", "out", "branch", "shortcut", "result", "state", "phase", "use", "via", "by", "with", "if", "else", "for", "i", "n", "x", "s", "u", "v", "y", "a", "b", "j", "k"],
+    *["danetc", "data", "digits", "init", "backend", "explain", "std", "imagenet", "width", "classes"],
+    *["name", "value", "condition"],
+    *COMMANDS,
+}  # fmt: skip
+"""The words that an answer may write. Words in capitals stand for what a user puts there."""
+
+
+def test_answers_write_what_there_is() -> None:
+    wrong = [
+        (row.name, word)
+        for row in habits()
+        for code in re.findall(r"`(.+?)`", row.answer)
+        for word in re.findall(r"[A-Za-z_]\w*", re.sub(r"\b\d\w*|\"\w+.danet\"", "", code))
+        if word not in LANGUAGE and not word.isupper()
+    ]
+    assert wrong == []
+
+
+def _called(row: Habit) -> str:
+    of, name = row.of or "conv", row.name
+    if of in PUBLIC:
+        return network(stem=f"conv(8) -> {of}({name} = 1)")
+    match of:
+        case "norm":
+            return network(stem=f"conv(8) -> norm({name} = 1)")
+        case "stage":
+            return network(stages=f"stage(basic(8), {name} = 2) via origin")
+        case "image" | "events":
+            return network(input=f"{of}({name} = 3)")
+        case "concat":
+            return f"block b {{ out = concat(in, in, {name} = 1) }}"
+    kind = next((item.kind for item in STANDARD if item.name == of), of)
+    first = declared(kind)[0] if of == kind else of
+    return USES[kind](f"{first}({name} = 1)")
+
+
+def _family(row: Habit) -> str:
+    """The setting of a recipe that an item or its argument is written in."""
+    family = row.of if row.where == "item" else next(f for f, i in ITEMS.items() if row.of in i)
+    return next(k for k, s in SETTINGS.items() if getattr(s.type, "family", "") == family)
+
+
+SPECS: Mapping[str, Callable[[Habit], str]] = {
+    "name": lambda row: f"use std\nblock b = conv(8) -> {row.name}",
+    "dotted": lambda row: network(stem=f"conv(8) -> nn.{row.name}"),
+    "parameter": _called,
+    "setting": lambda row: network(**{row.name: "4"}),
+    "part": lambda row: f"connection c {{ {row.name} = norm; out = branch + shortcut }}",
+    "recipe": lambda row: recipe(f"{row.name} = 1"),
+    "item": lambda row: recipe(**{_family(row): row.name}),
+    "argument": lambda row: recipe(**{_family(row): f"{row.of}({row.name} = 1)"}),
+    "equation": lambda row: f"neuron N {{ s = heaviside({row.name}(x)) }}",
+    "join": lambda row: f"rule r {{ in[i] = {row.name}(in[0]); result = out[n - 1] }}",
+    "word": lambda row: f"{row.name} some {{ a = 1 }}",
+}
+
+
+def _hints(text: str) -> Iterator[str | None]:
+    try:
+        check_text(text)
+    except SpecError as error:
+        yield from (item.hint for item in error.diagnostics)
+
+
+def test_every_row_is_seen_where_it_belongs() -> None:
+    unseen = []
+    answered = set[tuple[str, str, str]]()
+    for row in habits():
+        key = (row.where, row.of, row.answer)
+        if key in answered:
+            continue  # one name of a row
+        answered.add(key)
+        texts = [SPECS[row.where](row)]
+        if row.where == "word":
+            texts += [f"block b {{ {row.name} a = in }}", f"block b {{ {row.name} a }}"]
+        if not any(hint == row.answer for text in texts for hint in _hints(text)):
+            unseen.append((row, [*_hints(texts[0])]))
+    assert unseen == []
+
+
+def test_case_and_underscores_do_not_count() -> None:
+    known = answer("name", "batchnorm2d")
+    assert known is not None
+    assert {answer("name", name) for name in ("BatchNorm2d", "batch_norm_2d")} == {known}
+    assert answer("name", "conv") is None
+    assert answer("parameter", "tau", "IF", "neuron") != answer("parameter", "tau", "LIF", "neuron")
+
+
+ONE_ERROR = {
+    "nn.Conv2d(3, 8, kernel_size=3, padding=1) -> norm -> spike": "`conv(WIDTH",
+    "conv(8, kernel = (3, 3)) -> norm -> spike": "square",
+    "conv(8) -> norm -> spike -> maxpool(size = 2)": "`kernel`",
+    "conv(8, bias = True) -> norm -> spike": "`true`",
+    "conv(classes > 5 ? 8 : 16) -> norm -> spike": "`a if condition else b`",
+    "F.relu(conv(8))": "`ReLU`",
+    "spike(norm(conv(8)))": "`conv(8) -> norm`",
+}
+
+
+@pytest.mark.parametrize("stem", ONE_ERROR)
+def test_a_habit_costs_one_error(stem: str) -> None:
+    (hint,) = _hints(network(stem=stem))
+    assert ONE_ERROR[stem] in str(hint)
+
+
+@pytest.mark.parametrize(
+    ("call", "flow"),
+    [
+        ("spike(shortcut)", "`shortcut -> spike`"),
+        ("norm(shortcut)", "`shortcut -> norm`"),
+        ("sigmoid(branch + shortcut)", "`(branch + shortcut) -> sigmoid`"),
+        ("conv(shortcut, 8, kernel = 1)", "`shortcut -> conv(8, kernel = 1)`"),
+        ("flatten(shortcut)", "`shortcut -> flatten`"),
+        ("dropout(spike(shortcut), 0.5)", "`spike(shortcut) -> dropout(0.5)`"),
+    ],
+)
+def test_a_layer_called_with_a_value(call: str, flow: str) -> None:
+    connection = f"connection c {{ each = conv -> norm -> spike; out = branch + {call} }}\n"
+    (hint,) = _hints(connection + network(stages="stage(basic(8), 1) via c"))
+    assert hint is not None
+    assert f"write {flow}" in hint
+
+
+def test_a_gate_that_does_not_join_says_which_forms_do() -> None:
+    gate = "block b { a = in -> conv(8); g = a -> avgpool -> linear(8) -> sigmoid; out = a * g }\n"
+    (hint,) = _hints(gate + network(stages="stage(b, 1)"))
+    form = re.search(r"a gate is `(a -> .+?)`", str(hint))
+    assert form is not None
+    right = f"block b {{ a = in -> conv(8); g = {form[1]}; out = a * g }}\n"
+    assert [*_hints(right + network(stages="stage(b, 1)"))] == []
+
+
+PYTHON = """import torch
+import torch.nn as nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return self.conv(x)
+
+def train(model):
+    for batch in data:
+        model(batch)
+"""
+
+
+def test_a_file_of_python_has_one_error_for_each_of_its_words() -> None:
+    with pytest.raises(SpecError) as caught:
+        check_text(PYTHON)
+    found = [(item.message, item.span.line) for item in caught.value.diagnostics]
+    assert found == [
+        ("there is no `import`", 1),
+        ("there is no `class`", 4),
+        ("there is no `def`", 12),
+    ]
+
+
+def test_a_body_after_a_colon_is_read() -> None:
+    text = network().replace(" {", ":").replace("}\n", "")
+    with pytest.raises(SpecError) as caught:
+        check_text(text + "block b(width) = conv(wdith)\n")
+    found = [(item.code, item.span.text) for item in caught.value.diagnostics]
+    assert found == [("E0118", ":"), ("E0210", "wdith")]
