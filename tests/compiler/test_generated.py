@@ -6,8 +6,9 @@ import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from danetc.compiler import check_text, graph_of, resolved_spec
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.resolved import resolved_spec
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
