@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.files import DamagedError, check_tensors, read_file, replace_file, seal_tensors
+from danetc.dsl.files import open_regular
+from danetc.runtime.files import DamagedError, check_tensors, replace_file, seal_tensors
 
 
 class CheckpointError(ValueError):
@@ -41,13 +42,15 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     anything is changed.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
-    data = read_file(path)
     if not changed:
-        check_tensors(path, data)
+        check_tensors(path)
     try:
-        state = load(data)
+        open_regular(path).close()
+        state = load_file(path)
+    except OSError as error:
+        raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
     except SafetensorError as error:
         raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
     wanted = model.state_dict()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from danetc.dsl.files import open_regular
 
@@ -131,51 +132,57 @@ def seal_tensors(data: bytes, metadata: Mapping[str, str] | None = None) -> byte
     return _sealed(whole, 8 + len(TENSORS_HEAD))
 
 
-def check_record(path: Path, data: bytes) -> None:
-    """Raise DamagedError where a JSON file is not as it was sealed."""
-    _check(path, data, 0, RECORD_HEAD)
-
-
-def check_tensors(path: Path, data: bytes, *, foreign: bool = False) -> None:
+def check_tensors(path: Path, *, foreign: bool = False) -> None:
     """Raise DamagedError where a safetensors file is not as it was sealed.
 
     With ``foreign`` a file passes that says nowhere that danetc has written it.
     """
-    if foreign:
-        start = data[8 : 8 + 4096]
-        if not start.startswith(TENSORS_HEAD) and WRITTEN_BY.encode() not in start:
-            return
-    _check(path, data, 8, TENSORS_HEAD)
+    with _opened(path) as stream:
+        start = stream.read(4096)
+        head = start[8:].startswith(TENSORS_HEAD)
+        if not foreign or head or WRITTEN_BY.encode() in start:
+            _check(path, start, stream, 8, TENSORS_HEAD)
 
 
 def _sealed(data: bytes, at: int) -> bytes:
     return b"".join((data[:at], digest(data).encode(), memoryview(data)[at + len(BLANK) :]))
 
 
-def _check(path: Path, data: bytes, start: int, head: bytes) -> None:
-    at = start + len(head)
-    end = at + len(BLANK)
-    if data[start:at] != head or len(data) < end:
+def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> None:
+    """That a file is as it was sealed: its ``start``, which has its digest behind ``head``, and the
+    ``rest``."""
+    place = at + len(head)
+    end = place + len(BLANK)
+    if start[at:place] != head or len(start) < end:
         raise DamagedError(path, "it does not begin with the SHA-256 that danetc writes there")
-    taken = hashlib.sha256(data[:at])
+    taken = hashlib.sha256(start[:place])
     taken.update(BLANK.encode())
-    taken.update(memoryview(data)[end:])
-    if taken.hexdigest().encode() != data[at:end]:
+    taken.update(start[end:])
+    while piece := rest.read(2**20):
+        taken.update(piece)
+    if taken.hexdigest().encode() != start[place:end]:
         raise DamagedError(path, "it is not as it was written (SHA-256)")
 
 
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises DamagedError where it is missing, no file, or cannot be read."""
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file. Raises DamagedError where it is missing, no file, or cannot be read."""
     try:
         with open_regular(path) as stream:
-            return stream.read()
+            yield stream
     except FileNotFoundError as error:
         raise DamagedError(path, "it is missing") from error
     except OSError as error:
         raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises DamagedError where it is missing, no file, or cannot be read."""
+    with _opened(path) as stream:
+        return stream.read()
 
 
 def save_record(record: Mapping[str, Any], path: Path) -> None:
@@ -189,7 +196,7 @@ def read_record(path: Path, *, changed: bool = False) -> dict[str, Any]:
     """
     data = read_file(path)
     if not changed:
-        check_record(path, data)
+        _check(path, data, io.BytesIO(), 0, RECORD_HEAD)
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:  # a bracket 200,000 times

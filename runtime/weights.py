@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.files import DamagedError, check_tensors, read_file
+from danetc.runtime.files import DamagedError, check_tensors
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -104,7 +104,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        check_tensors(file, read_file(file), foreign=True)
+        check_tensors(file, foreign=True)
         return dict(load_file(file))  # in the order of the file, by which layers may be matched
     except DamagedError as error:
         raise WeightsError(f"the file is damaged: {error.why}") from error
