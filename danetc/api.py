@@ -196,6 +196,16 @@ def picture(
         raise UserError(f"the picture could not be drawn: {error}") from error
 
 
+def check_picture(kind: str) -> None:
+    """Raise UserError where no picture of this kind can be drawn, before anything is made for it."""
+    from danetc.compiler import draw as pictures
+
+    try:
+        pictures.check_engine(kind)
+    except pictures.DrawError as error:
+        raise UserError(f"the picture could not be drawn: {error}") from error
+
+
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
     """The model of a graph. Raises UserError for a backend or a memory policy that is not there."""
     from danetc.compiler.emit.fx import BACKENDS, emit

@@ -128,7 +128,7 @@ class Model(Scope):
         graph: torch.fx.Graph,
         signature: Signature,
         topology: object = None,
-        draw: Callable[[], str] | None = None,
+        draw: Callable[[], str | None] | None = None,
         class_name: str | None = None,
     ) -> None:
         super().__init__(root, graph, class_name or "Model")

@@ -22,7 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from danetc.compiler.draw.block import block_level, comparison
-from danetc.compiler.draw.engine import FORMATS, DrawError, render
+from danetc.compiler.draw.engine import (
+    FORMATS,
+    DrawError,
+    GraphvizError,
+    check_engine,
+    render,
+)
 from danetc.compiler.draw.members import members
 from danetc.compiler.draw.network import network_level
 from danetc.compiler.draw.neuron import neuron_level
@@ -45,7 +51,8 @@ DEFAULT_LEVEL = "stage"
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
 __all__ = [
-    "DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "compare", "draw", "members", "to_svg",
+    "DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "GraphvizError", "check_engine",
+    "compare", "draw", "members", "to_svg",
 ]  # fmt: skip
 
 

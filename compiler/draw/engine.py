@@ -28,11 +28,15 @@ class DrawError(RuntimeError):
     """A picture cannot be drawn: Graphviz is missing or failed, or a level shows nothing."""
 
 
+class GraphvizError(DrawError):
+    """Graphviz is missing, or fails."""
+
+
 def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
     """A sheet as a file of one of ``FORMATS``.
 
     ``theme="auto"`` is light; an SVG then turns dark where its viewer prefers that.
-    Raises DrawError where Graphviz is missing, fails, or cannot write the format.
+    Raises GraphvizError where Graphviz is missing or fails, DrawError for an unknown format.
     """
     colours = palette(theme)
     match kind:
@@ -51,6 +55,15 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
             raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
 
 
+def check_engine(kind: str) -> None:
+    """Raise GraphvizError where the program that a format of ``FORMATS`` needs is missing.
+
+    A picture as .gv needs one on some levels alone, to place boxes: that is seen when it is drawn.
+    """
+    if kind != "gv":
+        program(system=kind == "pdf")
+
+
 def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     """Graphs in Graphviz's language, placed by ``dot``, as Graphviz's JSON. One call for all."""
     texts = list(texts)
@@ -66,7 +79,7 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
         while at < len(output) and output[at] in " \r\n,":
             at += 1
     if len(found) != len(texts):
-        raise DrawError(f"Graphviz placed {len(found)} of {len(texts)} graphs")
+        raise GraphvizError(f"Graphviz placed {len(found)} of {len(texts)} graphs")
     return found
 
 
@@ -77,20 +90,20 @@ def _run(options: list[str], text: str, *, system: bool = False) -> bytes:
             command, input=text.encode("utf-8"), capture_output=True, timeout=_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DrawError(f"{command[0]}: {error}") from error
+        raise GraphvizError(f"{command[0]}: {error}") from error
     if done.returncode != 0 or not done.stdout:
-        raise DrawError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+        raise GraphvizError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 
 def program(*, system: bool = False) -> str:
     """``dot`` where there is one, else the program that the package graphviz-pure installs.
 
-    ``system`` asks for ``dot`` itself, which alone writes PDF. Raises DrawError.
+    ``system`` asks for ``dot`` itself, which alone writes PDF. Raises GraphvizError.
     """
     found = shutil.which("dot")
     if found is None and system:
-        raise DrawError(
+        raise GraphvizError(
             "PDF needs Graphviz's `dot` on the PATH (Debian: apt install graphviz); "
             "SVG, PNG and .gv do not"
         )
@@ -100,7 +113,7 @@ def program(*, system: bool = False) -> str:
         places = (shutil.which("graphviz-pure", path=str(folder)) for folder in beside)
         found = next((place for place in places if place is not None), None)
     if found is None:
-        raise DrawError(
+        raise GraphvizError(
             "neither `dot` nor `graphviz-pure` is installed (pip install graphviz-pure)"
         )
     return found

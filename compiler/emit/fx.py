@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import warnings
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -91,10 +92,15 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(namespace), name)
 
 
-def _svg(graph: Graph) -> str:
-    from danetc.compiler.draw import to_svg
+def _svg(graph: Graph) -> str | None:
+    """The picture for notebooks, which show the model's text where it cannot be drawn."""
+    from danetc.compiler.draw import GraphvizError, to_svg
 
-    return to_svg(graph)
+    try:
+        return to_svg(graph)
+    except GraphvizError as error:
+        warnings.warn(f"there is no picture of {graph.name}: {error}", stacklevel=3)
+        return None
 
 
 class Emitter:

@@ -63,7 +63,7 @@ def command(
 
     With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
     """
-    from danetc.api import compile_spec, picture
+    from danetc.api import check_picture, compile_spec, picture
     from danetc.errors import UserError
     from danetc.runtime.files import replace_file
 
@@ -82,6 +82,7 @@ def command(
         raise UserError(f"{output} is a folder; name the picture in it")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}")
+    check_picture(kind)
     graphs = [compile_spec(spec, network=network, settings=settings).graph for spec in specs]
     data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
     replace_file(output, data)

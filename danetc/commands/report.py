@@ -51,7 +51,7 @@ def command(
     they are taken now where they are missing, and kept there.
     """
     from danetc.report_page import make_page, open_runs
-    from danetc.text import replace_text
+    from danetc.text import note, replace_text
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"the page's name ends in .html: {output}")
@@ -64,7 +64,7 @@ def command(
         from danetc.report_page.measuring import measured
 
         runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
-    page = make_page(runs)
+    page = make_page(runs, note)
     replace_text(output, page)
     record = {
         "output": str(output),
@@ -91,6 +91,6 @@ def command(
             err=True,
         )
     for run in runs:
-        for note in run.notes:
-            echo(f"note: {run.path}: {note}", err=True)
+        for told in run.notes:
+            note(f"{run.path}: {told}")
     echo(f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {len(page) / 1024:,.0f} KB")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -25,8 +25,11 @@ MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that
 
 
-def make_page(runs: Sequence[Run]) -> str:
-    """The report on some runs as one HTML file that loads nothing. Raises UserError."""
+def make_page(runs: Sequence[Run], note: Callable[[str], None] = lambda text: None) -> str:
+    """The report on some runs as one HTML file that loads nothing. Raises UserError.
+
+    ``note`` is told what is missing in it that should be there.
+    """
     from danetc import __version__
 
     for run in runs:
@@ -35,6 +38,8 @@ def make_page(runs: Sequence[Run]) -> str:
         (measure, scale) for measure in MEASURES if (scale := scale_of(measure, runs)) is not None
     ]
     drawn = [pictures(run, scales) for run in runs]
+    for told in dict.fromkeys(each.why_not for levels in drawn for each in levels if each.failed):
+        note(told)
     curves = chart.training_charts(runs)
     profiles = chart.layer_charts(runs, MEASURES)
     style = _style()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from danetc.compiler.draw import LEVELS, DrawError, draw, members
+from danetc.compiler.draw import LEVELS, DrawError, GraphvizError, draw, members
 from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.compiler.draw.units import parts, runs
 from danetc.compiler.graph import Graph, Node
@@ -23,20 +23,25 @@ _COLOURED = ("network", "stage", "block", "op")  # a neuron's equations have no 
 @dataclass(frozen=True)
 class Picture:
     """A level of a network. ``parts`` is what the script knows of each box, ``why_not`` says why
-    there is no picture."""
+    there is no picture, ``failed`` that there should be one."""
 
     level: str
     svg: Markup
     parts: Mapping[str, Mapping[str, object]]
     why_not: str = ""
+    failed: bool = False
 
 
 def pictures(run: Run, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]:
-    """The network on every level. Raises UserError where Graphviz is missing or fails."""
+    """The network on every level; where Graphviz is missing or fails, why there is no picture."""
     found = []
     for level in LEVELS:
         try:
             drawn = draw(run.graph, level, theme="light")
+        except GraphvizError as error:
+            why_not = f"the picture could not be drawn: {error}"
+            found.append(Picture(level, Markup(), {}, why_not, failed=True))
+            continue
         except DrawError as error:
             if level == "block" and not run.graph.stages:
                 found.append(Picture(level, Markup(), {}, str(error).partition(";")[0]))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.model_directory import (
     LOCK,
+    PICTURE,
     RUN,
     TRAINING,
     TRIALS,
@@ -95,6 +96,8 @@ class RunDirectory:
     ) -> None:
         """Write what a model directory holds beside the weights, each file in its old one's place."""
         files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
+        if PICTURE not in files:  # one of before would be of another network
+            (self.path / PICTURE).unlink(missing_ok=True)
         for name, data in files.items():
             if not _holds(self.path / name, data):
                 replace_file(self.path / name, data)

@@ -6,6 +6,7 @@ a print in black and white tells them apart. Hollow markers are interblock neuro
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danetc.dsl.visible import visible
+from danetc.runtime.files import replace_file
 from danetc.runtime.measure.density import densities
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.run import Measures
@@ -362,6 +364,9 @@ def _figure(height: float, width: float) -> Any:
 def save_figure(figure: Any, path: Path) -> None:
     """Without date and with fixed names inside, so that the same figures make the same file."""
     matplotlib = import_module("matplotlib")
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    kind = path.suffix.lower().removeprefix(".")
+    metadata = {"Date": None} if kind == "svg" else None
+    stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "danetc"}):
-        figure.savefig(path, dpi=150, metadata=metadata)
+        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+    replace_file(path, stream.getvalue())
