@@ -164,6 +164,7 @@ class Lowered:
     where `spike` or `norm` stands for the network's. ``resets`` are settings of the network's neuron
     that a layer which names that neuron leaves at their defaults. ``says`` is where the network's
     settings have their values, ``asked`` those of neuron, norm and surrogate that a layer read.
+    ``outside`` are the names that settings from outside of the file read.
     """
 
     graph: Graph
@@ -172,6 +173,7 @@ class Lowered:
     resets: Mapping[int, tuple[Given, ...]]
     says: Mapping[str, Span]
     asked: frozenset[str]
+    outside: frozenset[str]
 
 
 def lower(
@@ -206,8 +208,12 @@ def lower(
     if graph is None or len(reporter.diagnostics) != before:
         return None
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
+    nodes = (
+        node for value in settings.values() if hasattr(value, "span") for node in s.walk(value)
+    )
+    outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
     asked = frozenset(lowering.asked)
-    return Lowered(graph, builder.used, lowering.stands, lowering.resets, says, asked)
+    return Lowered(graph, builder.used, lowering.stands, lowering.resets, says, asked, outside)
 
 
 def _steps(env: Env, lowering: Lowering) -> int:

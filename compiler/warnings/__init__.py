@@ -35,7 +35,7 @@ TITLES = {
 def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
     """All warnings of a file: its declarations, and its networks and recipes as they stand."""
     module, trees = checked.module, Trees(checked.module.program)
-    found = _of_file(module, trees)
+    found = _of_file(File(module), trees)
     for name, lowered in checked.lowered.items():
         found += _of_network(lowered, module.own[name], trees)
     for item in module.own.values():
@@ -50,7 +50,9 @@ def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic,
     """The warnings of a file's declarations and of one of its networks, settings changed or not."""
     module, trees = checked.module, Trees(checked.module.program)
     declaration = module.own[lowered.graph.name]
-    found = _of_file(module, trees) + _of_network(lowered, declaration, trees)
+    named = any(name in module.names for name in lowered.outside)
+    found = _of_file(File(module, named), trees)
+    found += _of_network(lowered, declaration, trees)
     return _each_once(found)
 
 
@@ -61,8 +63,8 @@ def warnings_of_recipe(
     return _each_once(_of_recipe(recipe, declaration, Trees(module.program)))
 
 
-def _of_file(module: Module, trees: Trees) -> list[Diagnostic]:
-    return _found(files.RULES, File(module), trees)
+def _of_file(file: File, trees: Trees) -> list[Diagnostic]:
+    return _found(files.RULES, file, trees)
 
 
 def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> list[Diagnostic]:

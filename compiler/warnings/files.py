@@ -19,9 +19,14 @@ ASKED_FOR = ("network", "recipe")
 
 @dataclass(frozen=True)
 class File:
-    """A module without errors, with the names that each of its declarations reads."""
+    """A module without errors, with the names that each of its declarations reads.
+
+    ``named_outside``: a setting of the command line names a declaration of the file. Then others
+    may be there to be named in its place, as in the cells of a grid.
+    """
 
     module: Module
+    named_outside: bool = False
 
     @cached_property
     def reads(self) -> Mapping[str, frozenset[str]]:
@@ -45,6 +50,9 @@ def _names(*nodes: s.Node | None) -> frozenset[str]:
 
 def _unused_import(file: File) -> Iterator[Finding]:
     """The command line names recipes, so what brings one is left alone, as all of `std` does."""
+
+    if file.named_outside:
+        return
 
     def is_recipe(name: str) -> bool:
         return file.module.names[name].declaration.kind == "recipe"
@@ -72,7 +80,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
 def _unused_declaration(file: File) -> Iterator[Finding]:
     """In a file that declares a network; in a library, declarations are for others to use."""
     own = file.module.own
-    if not any(item.kind == "network" for item in own.values()):
+    if file.named_outside or not any(item.kind == "network" for item in own.values()):
         return
     for name, item in own.items():
         others = file.readers[name] - (name in file.reads[name])

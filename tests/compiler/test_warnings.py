@@ -554,6 +554,17 @@ def test_settings_from_outside_are_seen() -> None:
     assert warnings_of_network(mended, lowered_network(mended, None, {"neuron": "IF"})) == ()
 
 
+def test_what_a_setting_names_is_used() -> None:
+    text = "use std (IF, PLIF, sigmoid, basic, origin, chain)\n" + NET.removeprefix("use std\n")
+    checked = check_text(text + "rule mine { in[i] = out[i-1]; result = out[n-1] }\n")
+    assert [item.code for item in warnings_of(checked)] == ["W0101", "W0102"]
+    stages = "stage(basic(16), 2) via origin by mine"
+    lowered = lowered_network(checked, None, {"neuron": "PLIF", "stages": stages})
+    assert warnings_of_network(checked, lowered) == ()
+    lowered = lowered_network(checked, None, {"steps": 2})
+    assert len(warnings_of_network(checked, lowered)) == 2
+
+
 def test_one_network_of_a_file_is_seen_alone() -> None:
     checked = check_text(NET + "network m = n { neuron = LIF(tau = 0.5) }\n")
     assert warnings_of_network(checked, lowered_network(checked, "n")) == ()
