@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
 from danetc.dsl.visible import visible_lines
+from danetc.runtime.announcing import announced_on
 
 
 class VisibleConsole(Console):
@@ -28,3 +32,26 @@ class VisibleConsole(Console):
                 yield segment
             else:
                 yield Segment(visible_lines(segment.text), segment.style)
+
+
+@contextmanager
+def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar over images on a terminal's standard error; call what it gives with each batch's size.
+
+    Kernels that are compiled meanwhile are announced on it, elsewhere in a line unless ``silent``.
+    """
+    with (
+        Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=VisibleConsole(sys.stderr),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        ) as progress,
+        announced_on(progress, silent=silent),
+    ):
+        task = progress.add_task(label, total=images, unit="images")
+        yield lambda count: progress.advance(task, count)

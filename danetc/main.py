@@ -6,7 +6,10 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -98,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130: interrupted. A traceback is shown only with ``DANETC_DEBUG=1``.
     """
     try:
-        status = _run(sys.argv[1:] if arguments is None else list(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -150,6 +155,23 @@ def _check_text(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             raise UserError(f"`{visible(argument)}` is not UTF-8 text; rename it") from None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What danetc itself warns of, as such warnings are made for Python programs: without the line
+    of its own code. Others are shown as Python shows them."""
+    if category is RuntimeWarning and Path(filename).is_relative_to(Path(__file__).parent):
+        echo(f"warning: {message}", err=True)
+        return
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    echo(text, err=True, nl=False)
 
 
 def _fail(message: str) -> int:

@@ -150,6 +150,15 @@ deny_warnings_option = click.option(
     help="A warning of a spec ends with status 1.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+dry_run_seconds_option = click.option(
+    "--dry-run-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="For so long a dry run times the steps of a network, with the compilation of its kernels; "
+    "what is not over then is said.",
+)
 init_option = click.option(
     "--init",
     metavar="WEIGHTS",

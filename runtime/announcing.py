@@ -60,7 +60,7 @@ class OnBar:
     def begin(self, total: int | None) -> None:
         self._total = total
         # Columns of the display may show fields that its own tasks have.
-        self._task = self._bar.add_task(words(total, 0), total=total, figures="")
+        self._task = self._bar.add_task(words(total, 0), total=total, figures="", unit="")
 
     def compiled(self, done: int) -> None:
         self._bar.update(self._task, completed=done, description=words(self._total, done))
@@ -108,7 +108,7 @@ class OnStandardError:
 
     @staticmethod
     def _say(text: str) -> None:
-        print(f"note: {text}; they are kept for the next time", file=sys.stderr, flush=True)
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 _announcer: Announcer = OnStandardError()
@@ -128,3 +128,14 @@ def announced_by(other: Announcer) -> Iterator[None]:
         yield
     finally:
         _announcer = before
+
+
+@contextmanager
+def announced_on(bar: Progress, *, silent: bool) -> Iterator[None]:
+    """Have a display of rich announce; where it is off, standard error does unless ``silent``."""
+    if not bar.disable:
+        told: Announcer = OnBar(bar)
+    else:
+        told = Silent() if silent else OnStandardError()
+    with announced_by(told):
+        yield

@@ -127,15 +127,19 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from danetc.console import VisibleConsole
+    from danetc.runtime.announcing import announced_on
 
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=VisibleConsole(sys.stderr),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
+    with (
+        Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=VisibleConsole(sys.stderr),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        ) as progress,
+        announced_on(progress, silent=as_json),
+    ):
         task = progress.add_task("", total=None, start=False)
 
         def begin(count: int) -> None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.options import data_option, form_option, quiet_option, training_options
+from danetc.options import (
+    data_option,
+    dry_run_seconds_option,
+    form_option,
+    quiet_option,
+    training_options,
+)
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ def _columns(
     is_flag=True,
     help="Print the cells and, after some timed steps of each, the time; write nothing.",
 )
+@dry_run_seconds_option
 @click.option("--only-report", is_flag=True, help="Train nothing: report what is in DIR.")
 @click.option(
     "--accuracy",
@@ -116,6 +123,7 @@ def command(
     output: Path,
     jobs: int,
     dry_run: bool,
+    dry_run_seconds: float,
     only_report: bool,
     accuracy: Any,
     columns: tuple[str, ...],
@@ -163,7 +171,7 @@ def command(
     base = Request(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
     if dry_run:
-        foretell(runs, as_json=form == "json")
+        foretell(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
         return
     stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
     if stopped is not None:

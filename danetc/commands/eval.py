@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,7 @@ from danetc.options import (
 from danetc.output import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.evaluation import Evaluator, Figures, Tick
+    from danetc.evaluation import Evaluator, Figures
     from danetc.trained import Trained
 
 
@@ -146,7 +144,7 @@ def command(
             _note(f"{trained.path} holds no training: its weights are taken as they are")
         own = None if trained.evaluation is None else trained.evaluation.backend
         each = Evaluator(trained, Asked(data=text, **how), backend or own or default_backend(_note))
-        figures, line = _evaluate(each, steps, over_time)
+        figures, line = _evaluate(each, steps, over_time, silent=as_json)
         for notice in each.notices:
             _note(notice)
         conditions += _conditions(each)
@@ -194,47 +192,24 @@ def _conditions(each: Evaluator) -> list[str]:
 
 
 def _evaluate(
-    each: Evaluator, steps: Sequence[int], over_time: bool
+    each: Evaluator, steps: Sequence[int], over_time: bool, *, silent: bool
 ) -> tuple[list[Figures], list[Figures]]:
     """At each T, and at every T up to the largest from one run."""
+    from danetc.console import image_bar
+
     alone = steps or (() if over_time else (each.steps,))
     line: list[Figures] = []
     if over_time:
         most = max((*steps, each.steps))
-        with _bar(each, f"T = 1 .. {most}", most) as tick:
+        label = f"{each.graph.name}, T = 1 .. {most}"
+        with image_bar(label, each.images(most), silent=silent) as tick:
             line = each.up_to(most, tick)
     figures = []
     for number in alone:
-        with _bar(each, f"T = {number}", number) as tick:
+        label = f"{each.graph.name}, T = {number}"
+        with image_bar(label, each.images(number), silent=silent) as tick:
             figures.append(each.at(number, tick))
     return figures, line
-
-
-@contextmanager
-def _bar(each: Evaluator, label: str, steps: int) -> Iterator[Tick]:
-    """A bar over the images, on a terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from danetc.console import VisibleConsole
-
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(),
-        console=VisibleConsole(sys.stderr),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
-        task = progress.add_task(f"{each.graph.name}, {label}", total=each.images(steps))
-        yield lambda images: progress.advance(task, images)
 
 
 def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[str]) -> None:

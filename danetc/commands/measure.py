@@ -210,7 +210,10 @@ def command(
             _note(f"{label}: {notice}")
         if unlike:
             _note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
-        entry = _measure(label, subject, images, split, batch, batches, only, options)
+        silent = form == "json"
+        entry = _measure(
+            label, subject, images, split, batch, batches, only, options, silent=silent
+        )
         entries.append(entry)
         records.append(
             {
@@ -256,13 +259,14 @@ def _measure(
     batches: int,
     only: tuple[str, ...],
     options: Options,
+    *,
+    silent: bool,
 ) -> Entry:
     """Measure one network, with a bar on a terminal."""
     import torch
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from danetc.compiler.graph import Graph
-    from danetc.console import VisibleConsole
+    from danetc.console import image_bar
     from danetc.measuring.data import batches_of
     from danetc.measuring.measure import layout_of, measure
     from danetc.runtime.measure.plots import Entry
@@ -270,22 +274,13 @@ def _measure(
     if torch.cuda.is_available():
         subject.model.to("cuda")
     available = len(images.data.split(split))
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        console=VisibleConsole(sys.stderr),
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
-        task = progress.add_task(label, total=min(batch * batches, available))
+    with image_bar(label, min(batch * batches, available), silent=silent) as tick:
         measures = measure(
             subject.model,
             batches_of(images, split=split, batch=batch, count=batches),
             only=only,
             options=options,
-            tick=lambda count: progress.advance(task, count),
+            tick=tick,
         )
     if measures.images < batch * batches:
         _note(

@@ -15,6 +15,7 @@ from danetc.errors import UserError
 from danetc.options import (
     Setting,
     data_option,
+    dry_run_seconds_option,
     json_option,
     network_option,
     quiet_option,
@@ -73,11 +74,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the whole plan and, after ten timed steps of each phase, the time; write nothing.",
 )
+@dry_run_seconds_option
 @quiet_option
 @json_option
 def command(
     again: Path | None,
     dry_run: bool,
+    dry_run_seconds: float,
     min_accuracy: float | None,
     quiet: bool,
     as_json: bool,
@@ -110,10 +113,10 @@ def command(
         request = Request(settings=settings, **asked)
     if dry_run:
         with _endings():
-            _dry_run(request, as_json)
+            _dry_run(request, dry_run_seconds, quiet=quiet, as_json=as_json)
         return
     stream = sys.stderr if as_json else sys.stdout
-    with TrainingProgress(stream, quiet=quiet) as progress, _endings():
+    with TrainingProgress(stream, quiet=quiet, silent=as_json) as progress, _endings():
         directory, record = run(request, observer=progress, note=progress.note)
     if not first_rank():
         return
@@ -130,7 +133,8 @@ def command(
 
 
 WITH_FROM = (
-    "again", "data", "output", "fresh", "allow_changed", "dry_run", "min_accuracy", "quiet",
+    "again", "data", "output", "fresh", "allow_changed", "dry_run", "dry_run_seconds",
+    "min_accuracy", "quiet",
     "as_json",
 )  # fmt: skip
 """What changes nothing of a run that is repeated."""
@@ -174,31 +178,43 @@ def _endings() -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-def _dry_run(request: Request, as_json: bool) -> None:
+def _dry_run(request: Request, seconds: float, *, quiet: bool, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
+    from danetc.runtime.announcing import Silent, announced_by, announcer
     from danetc.runtime.training.signals import Stopped
-    from danetc.training.dry_run import TIMED, dry_run
+    from danetc.training.dry_run import dry_run
     from danetc.training.dry_run_report import print_plan, print_time
+    from danetc.training.timed_steps import TIMED
 
     def planned(record: dict[str, Any]) -> None:
         if not as_json:
             print_plan(record)
-        echo(f"note: {TIMED} steps of each phase are timed", err=True)
+        if not quiet:
+            echo(
+                f"note: {TIMED} steps of each phase are timed, for {seconds:g} s at most", err=True
+            )
+
+    def show(record: dict[str, Any]) -> None:
+        if as_json:
+            echo(json_text(record))
+        else:
+            print_time(record)
 
     try:
-        record = dry_run(
-            request, note=lambda text: echo(f"note: {text}", err=True), planned=planned
-        )
+        with announced_by(Silent() if quiet or as_json else announcer()):
+            record = dry_run(
+                request,
+                note=lambda text: echo(f"note: {text}", err=True),
+                planned=planned,
+                late=show,
+                seconds=seconds,
+            )
     except Stopped as stopped:
         if first_rank():
             echo("danetc: stopped before the time was known", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
-    if not first_rank():
-        return
-    if as_json:
-        echo(json_text(record))
-    else:
-        print_time(record)
+    if first_rank():
+        show(record)
 
 
 def first_rank() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from danetc.grid.show import GridProgress
 from danetc.model_directory import GRID, LOCK
 from danetc.output import echo, json_text
 from danetc.report import print_table
+from danetc.runtime.announcing import Silent, announced_by, announcer
 from danetc.runtime.files import save_record
 from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
@@ -141,22 +142,27 @@ def _by_cell(runs: Sequence[Run]) -> list[tuple[Cell, list[Run]]]:
 # -- before anything is trained --------------------------------------------------------------------
 
 
-def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
-    """Print the cells, and the time that their runs will take by some timed steps of each."""
+def foretell(runs: Sequence[Run], *, seconds: float, quiet: bool, as_json: bool) -> None:
+    """Print the cells, and the time that their runs will take by some timed steps of each, taken for
+    ``seconds`` at most."""
     cells = _by_cell(runs)
     if not as_json:
         _print_cells(cells)
-    timed = []
+    timed: list[tuple[float | None, str | None]] = []
     for number, (cell, own) in enumerate(cells, 1):
         todo = [run for run in own if run.state != "done"]
         if not todo:
-            timed.append((cell, 0.0))
+            timed.append((0.0, None))
             continue
-        echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
-        whole = _seconds(todo[0])
+        if not quiet:
+            echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
+        with announced_by(Silent() if quiet or as_json else announcer()):
+            whole, reason = _time(todo[0], seconds)
         total = sum(todo[0].facts.epochs)
-        timed.append((cell, sum(whole * (1 - _done(run) / total) for run in todo)))
-    seconds = sum(each for _, each in timed)
+        share = sum(1 - _done(run) / total for run in todo)
+        timed.append((None if whole is None else whole * share, reason))
+    known = [each for each, _ in timed if each is not None]
+    whole = sum(known) if len(known) == len(timed) else None
     if as_json:
         record = {
             "cells": [
@@ -166,30 +172,47 @@ def foretell(runs: Sequence[Run], *, as_json: bool) -> None:
                     **own[0].facts.as_dict(),
                     "runs": {str(run.seed): run.state for run in own},
                     "seconds": each,
+                    "not_timed": reason,
                 }
-                for (cell, own), (_, each) in zip(cells, timed, strict=True)
+                for (cell, own), (each, reason) in zip(cells, timed, strict=True)
             ],
-            "seconds": seconds,
+            "seconds": whole,
         }
         echo(json_text(record))
         return
     echo()
-    print_table(("cell", "left"), [(cell.name, show_time(each)) for cell, each in timed], right={1})
-    echo(f"one after the other, the runs take about {show_time(seconds)}")
+    rows = [
+        (cell.name, "?" if each is None else show_time(each))
+        for (cell, _), (each, _) in zip(cells, timed, strict=True)
+    ]
+    print_table(("cell", "left"), rows, right={1})
+    for (cell, _), (_, reason) in zip(cells, timed, strict=True):
+        if reason is not None:
+            echo(f"{cell.name}: {reason}")
+    if whole is not None:
+        echo(f"one after the other, the runs take about {show_time(whole)}")
+
+
+def _time(run: Run, seconds: float) -> tuple[float | None, str | None]:
+    """Seconds of a whole run, by ten steps of each of its phases, and what was not waited for."""
+    from danetc.training.dry_run import dry_run
+
+    request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
+
+    def ignored(told: Any) -> None:
+        pass
+
+    record = dry_run(request, note=ignored, planned=ignored, late=ignored, seconds=seconds)
+    told = [
+        f"phase {phase['name']}: {'not timed: ' if 'not_timed' in phase else ''}{reason}"
+        for phase in record["phases"]
+        if (reason := phase.get("not_timed") or phase.get("not_waited_for")) is not None
+    ]
+    return record["seconds"], "; ".join(told) or None
 
 
 def _done(run: Run) -> int:
     return 0 if run.state == "changed" else epochs_of(run)
-
-
-def _seconds(run: Run) -> float:
-    """Of a whole run, by ten steps of each of its phases."""
-    from danetc.training.dry_run import dry_run
-
-    request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
-    ignored: Callable[[str], None] = lambda text: None  # noqa: E731
-    record = dry_run(request, note=ignored, planned=lambda record: None)
-    return float(record["seconds"])
 
 
 def _print_cells(cells: Sequence[tuple[Cell, list[Run]]]) -> None:

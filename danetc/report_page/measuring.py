@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from typing import Literal
 
@@ -21,10 +20,8 @@ def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
     It is not kept beside a model that was built, for `danetc build` does not replace a directory
     that holds files of others. Raises UserError.
     """
-    from rich.progress import Progress
-
     from danetc import __version__
-    from danetc.console import VisibleConsole
+    from danetc.console import image_bar
     from danetc.dsl.recipe_text import write_setting
     from danetc.measuring.data import batches_of, open_set, open_subject, unlike_training
     from danetc.measuring.measure import measure
@@ -39,14 +36,12 @@ def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
         told = "; ".join(unlike)
         echo(f"note: {run.label}: unlike the tests of the training: {told}", err=True)
     options = Options(subject.statistics, "sum", "main", seed=0, output=subject.output)
-    console = VisibleConsole(sys.stderr)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(run.label, total=min(BATCH * BATCHES, len(images.data.test)))
+    with image_bar(run.label, min(BATCH * BATCHES, len(images.data.test))) as tick:
         found = measure(
             subject.model,
             batches_of(images, split=SPLIT, batch=BATCH, count=BATCHES),
             options=options,
-            tick=lambda count: progress.advance(task, count),
+            tick=tick,
         )
     entry = {
         "label": run.label,

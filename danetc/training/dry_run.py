@@ -6,46 +6,65 @@ its loop, on its data, with its processes.
 
 from __future__ import annotations
 
-import signal
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import psutil
 
 from danetc.compiler.memory import predict, show_size
 from danetc.memory import DTYPES, PREDICTED, optimizer_of
+from danetc.runtime.announcing import announced_by, announcer
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import Batches
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
-from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.training.directory import state_of
 from danetc.training.plan import Note, Plan, Request, with_steps
+from danetc.training.timed_steps import (
+    TIMED,
+    WARM,
+    Bound,
+    Compiling,
+    OutOfTime,
+    Stopwatch,
+    interrupted,
+)
 from danetc.training.trials import Trial, with_plan
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe import Phase
 
-TIMED = 10
-WARM = 2
-"""Steps that are taken first and not timed: kernels are compiled, memory is found."""
-SECONDS = 120.0
-"""After so many no further step is timed: where a step takes minutes, a few have to do."""
+SECONDS = 60.0
+"""For which steps are timed, the compilation of their kernels included, unless told otherwise."""
+PATIENCE = 10.0
+"""Seconds for which a process that waits for others is given, beyond that, to find them gone."""
 SAMPLES = 256
 """Points of a phase's schedule."""
 
 Record = dict[str, Any]
 
 
-def dry_run(request: Request, *, note: Note, planned: Callable[[Record], None]) -> Record:
+def dry_run(
+    request: Request,
+    *,
+    note: Note,
+    planned: Callable[[Record], None],
+    late: Callable[[Record], None],
+    seconds: float = SECONDS,
+) -> Record:
     """The plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
 
-    ``planned`` is told the plan before anything is timed. Under torchrun every process calls this.
+    ``planned`` is told the plan before anything is timed. What is not over after ``seconds`` is not
+    waited for, but for a layer, or a kernel being compiled, that has begun. Under torchrun every
+    process calls this; where one of them runs out of time in the middle of a step, they cannot
+    agree on anything any more: rank 0 hands the record to ``late``, and all end, with status 0.
     Raises as ``danetc.training.trials.run`` does.
     """
 
@@ -53,17 +72,46 @@ def dry_run(request: Request, *, note: Note, planned: Callable[[Record], None]) 
         record = describe(plan, world)
         if world.first:
             planned(record)
-        phases = []
+        world.from_first(None)  # all begin at once
+        whole = Bound(seconds)
+        phases: list[Record] = []
         for index, described in enumerate(record["phases"]):
             reason = world.from_first(_too_large(described["memory"], world))
-            found = {"not_timed": reason} if reason else _timed(plan, index, described, world)
-            phases.append({**described, **found})
-        seconds: float | None = None
-        if all("seconds" in phase for phase in phases):
-            seconds = sum(phase["seconds"] for phase in phases) * len(plan.seeds)
-        return {**record, "phases": phases, "seconds": seconds}
+            if reason:
+                phases.append({**described, "not_timed": reason})
+                continue
+            bound = Bound(whole.left / (len(record["phases"]) - index))
+
+            def leave(found: Record, index: int = index, described: Record = described) -> NoReturn:
+                over = {"not_timed": f"the {seconds:g} s for timing were over"}
+                rest = [{**each, **over} for each in record["phases"][index + 1 :]]
+                known = _with_whole_phase(plan, plan.recipe.phases[index], described, found)
+                now = [*phases, {**described, **known}, *rest]
+                if world.first:
+                    late(_summed(record, now, plan))
+                _end(world)
+
+            phases.append({**described, **_timed(plan, index, described, world, bound, leave)})
+        return _summed(record, phases, plan)
 
     return with_plan(request, note, work)
+
+
+def _end(world: World) -> NoReturn:
+    """End this process, whatever its other threads wait for."""
+    if world.heartbeat is not None:
+        world.heartbeat.done()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _summed(record: Record, phases: list[Record], plan: Plan) -> Record:
+    """The record with its phases, and the seconds of all of them where they are known."""
+    seconds: float | None = None
+    if all("seconds" in phase for phase in phases):
+        seconds = sum(phase["seconds"] for phase in phases) * len(plan.seeds)
+    return {**record, "phases": phases, "seconds": seconds}
 
 
 def describe(plan: Plan, world: World) -> Record:
@@ -152,73 +200,36 @@ def _too_large(memory: Record | None, world: World) -> str | None:
     if memory is None or world.device.type != "cpu":
         return None
     total, free = memory["total"] * world.size, _free_memory()
-    if free is None or total <= free:
+    if total <= free:
         return None
     return f"a step is predicted to need {show_size(total)} and this machine has {show_size(free)} free"
 
 
-def _free_memory() -> int | None:
-    """Bytes that a process could have without others losing theirs; None where it is not known."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        words = next(line for line in lines if line.startswith("MemAvailable:")).split()
-        return int(words[1]) * 1024
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
+def _free_memory() -> int:
+    """Bytes that a process could have without others losing theirs."""
+    return int(psutil.virtual_memory().available)
 
 
 # -- time ------------------------------------------------------------------------------------------
 
 
-class Stopwatch(Observer):
-    """Times steps from one report to the next, and asks for a stop when there are enough."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
-        self._last: tuple[int, float] | None = None
-        self._seconds: list[float] = []
-        self._shares: Mapping[str, float] = {}
-        self._speed = 0.0
-        self._batch = 1
-        self._until = time.perf_counter() + SECONDS
-
-    def begin(self, plan: PhasePlan) -> None:
-        self._batch = plan.batch
-
-    def step(self, report: StepReport) -> None:
-        now = time.perf_counter()
-        if self._last is not None and self._last[0] == report.epoch:
-            self._seconds.append(now - self._last[1])
-        self._last = report.epoch, now
-        self._shares, self._speed = report.shares, report.images_per_second
-        if len(self._seconds) >= WARM + TIMED or (self._seconds and now > self._until):
-            self._stop.request(signal.SIGINT)
-
-    @property
-    def timed(self) -> int:
-        return len(self._kept())
-
-    @property
-    def shares(self) -> Mapping[str, float]:
-        return self._shares
-
-    @property
-    def seconds(self) -> float:
-        """Of a step: the median. Where no epoch has two, by the speed of the last one."""
-        kept = self._kept()
-        return statistics.median(kept) if kept else self._batch / max(self._speed, 1e-9)
-
-    def _kept(self) -> list[float]:
-        return self._seconds[WARM : WARM + TIMED] if len(self._seconds) > WARM else self._seconds
-
-
-def _timed(plan: Plan, index: int, described: Record, world: World) -> Record:
+def _timed(
+    plan: Plan,
+    index: int,
+    described: Record,
+    world: World,
+    bound: Bound,
+    leave: Callable[[Record], NoReturn],
+) -> Record:
     """Seconds of a step and of the whole phase, by steps that are taken and forgotten.
 
-    A test image takes the share of a training image that its forward pass has.
+    A test image takes the share of a training image that its forward pass has. Where there are
+    other processes and time is over in the middle of a step, what there is to say is given to
+    ``leave``.
     """
     stop = StopRequest()
-    watch = Stopwatch(stop)
+    watch = Stopwatch(stop, bound)
+    compiling = Compiling(announcer(), bound)
     trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
     phase = plan.recipe.phases[index]
     # Two epochs are enough where they are short, and what they are worth does not matter.
@@ -226,16 +237,73 @@ def _timed(plan: Plan, index: int, described: Record, world: World) -> Record:
         phase, epochs=min(phase.epochs, 1 + -(-(WARM + TIMED) // described["steps_per_epoch"]))
     )
     model, _ = trial.model(replace(phase, start=None))
-    # Not `with stop`: there is nothing to save, so a signal ends it at once and not after the step.
-    with suppress(Stopped):
-        fit(model, plan.data, short, trial.settings(index), observer=watch, world=world, stop=stop)
-    seconds, shares, timed = world.from_first((watch.seconds, dict(watch.shares), watch.timed))
+
+    def found() -> Record:
+        return _found(watch, compiling, bound)
+
+    with ExitStack() as stack:
+        stack.enter_context(announced_by(compiling))
+        stack.enter_context(interrupted(model, bound))
+        if world.size > 1:  # one that waits for a process that has left does not ask for the time
+            timer = threading.Timer(max(bound.left, 0) + PATIENCE, lambda: leave(found()))
+            timer.daemon = True
+            timer.start()
+            stack.callback(timer.cancel)
+        try:
+            # Not `with stop`: there is nothing to save, so a signal ends it at once.
+            with suppress(Stopped):
+                fit(model, plan.data, short, trial.settings(index), observer=watch, world=world,
+                    stop=stop)  # fmt: skip
+        except OutOfTime:
+            if world.size > 1:
+                leave(found())
+        except RuntimeError:
+            if world.size == 1 or bound.left > PATIENCE:
+                raise
+            leave(found())  # another process has left, as this one would have
+    return _with_whole_phase(plan, phase, described, world.from_first(found()))
+
+
+def _found(watch: Stopwatch, compiling: Compiling, bound: Bound) -> Record:
+    """What the steps that were taken say."""
+    record: Record = {"timed_steps": watch.timed, "kernels_compiled": compiling.done}
+    missed = _missed(watch, compiling, bound)
+    if watch.seconds is None:
+        return {**record, "not_timed": missed}
+    return {
+        **record,
+        "seconds_per_step": watch.seconds,
+        "shares": dict(watch.shares),
+        "not_waited_for": missed,
+    }
+
+
+def _with_whole_phase(plan: Plan, phase: Phase, described: Record, found: Record) -> Record:
+    """With the time that the phase takes, where that of a step is known."""
+    if "seconds_per_step" not in found:
+        return found
+    seconds, shares = found["seconds_per_step"], found["shares"]
     tests = len(plan.data.test) / phase.batch
     epoch = seconds * (described["steps_per_epoch"] + tests * shares.get("forward", 0.0))
     return {
-        "timed_steps": timed,
-        "seconds_per_step": seconds,
+        **found,
         "images_per_second": phase.batch / seconds,
-        "shares": shares,
         "seconds": epoch * phase.epochs,
     }
+
+
+def _missed(watch: Stopwatch, compiling: Compiling, bound: Bound) -> str | None:
+    """What there was no time for, in words. None where everything is as it was to be."""
+    within = f"in the {max(bound.seconds, 0):.3g} s for it"
+    if watch.timed >= TIMED or (watch.timed and not bound.over):
+        return None
+    if watch.timed:
+        return f"{watch.timed} of {TIMED} steps were timed {within}"
+    if compiling.unfinished:
+        again = "; another dry run goes on from there" if compiling.done else ""
+        return f"{compiling.done} of {compiling.total} kernels were compiled {within}{again}"
+    if not bound.over:
+        return "it has a single step, and a first one is not timed"
+    kernels = f" and {compiling.done} kernels were compiled" if compiling.done else ""
+    steps = "one step was" if watch.taken else "no step was"
+    return f"{steps} over{kernels} {within}, and none was timed"

@@ -83,6 +83,9 @@ def print_time(record: Record) -> None:
         for phase in timed
     ]
     print_table(heads, rows, right=set(range(1, len(heads))))
+    for phase in timed:
+        if phase["not_waited_for"] is not None:
+            echo(f"phase {phase['name']}: {phase['not_waited_for']}")
     if record["seconds"] is None:
         return
     trials = len(record["seeds"])

@@ -13,6 +13,7 @@ from rich.table import Column
 
 from danetc.console import VisibleConsole
 from danetc.output import echo
+from danetc.runtime.announcing import announced_on
 from danetc.runtime.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -26,11 +27,17 @@ class TrainingProgress(Observer):
     """Observes a training: one line for each epoch; a bar over all batches on a terminal, and
     elsewhere a line every ``every`` seconds of a long epoch.
 
-    A context manager: the bar is taken away on leaving, also by an exception.
+    A context manager: the bar is taken away on leaving, also by an exception. While it is entered it
+    is told of kernels that are compiled, too; without a bar a line says so unless ``silent``.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, *, quiet: bool = False, every: float = QUIET
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        silent: bool = False,
+        every: float = QUIET,
     ) -> None:
         stream = stream if stream is not None else sys.stdout
         self._stream = stream
@@ -47,6 +54,7 @@ class TrainingProgress(Observer):
             transient=True,
         )
         self._task = self._bar.add_task("", figures="", total=None)
+        self._announced = announced_on(self._bar, silent=quiet or silent)
         self._plan: PhasePlan | None = None
         self._began = self._said = time.monotonic()
         self._first: int | None = None  # the step before the first one of this process
@@ -55,6 +63,7 @@ class TrainingProgress(Observer):
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
+        self._announced.__enter__()
         return self
 
     def __exit__(
@@ -63,6 +72,7 @@ class TrainingProgress(Observer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._announced.__exit__(kind, error, trace)
         self._bar.stop()
 
     def begin(self, plan: PhasePlan) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import danetc as package
+from danetc.runtime import compiled
+from danetc.runtime.training.observer import StepReport
 from danetc.training.chart import chart
-from danetc.training.dry_run import TIMED
+from danetc.training.timed_steps import TIMED, Bound, Compiling, Stopwatch
+from tests.runtime.test_look_ahead import CACHES
 
 from .conftest import SMALL, Run
 from .test_train import PHASES, QUICK, _uncompiled  # noqa: F401
@@ -138,14 +144,124 @@ def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> N
     assert "is fast there" not in result.err + result.out
 
 
-def test_slow_steps_are_not_waited_for(
+@pytest.mark.parametrize("forward", [True, False])
+def test_it_ends_in_the_middle_of_a_first_step(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: bool
+) -> None:
+    """Before its first layer, and in its backward pass, which is the second to ask."""
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    reached: list[str] = []
+    plain = torch.Tensor.backward
+
+    def backward(*args: Any, **kwargs: Any) -> None:
+        reached.append("backward")
+        monkeypatch.setattr(Bound, "over", True)
+        plain(*args, **kwargs)
+        reached.append("optimizer")
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(Bound, "over", forward)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
+    assert result.status == 0
+    record = json.loads(result.out)
+    (phase,) = record["phases"]
+    assert reached == ([] if forward else ["backward"])
+    assert phase["timed_steps"] == 0
+    assert phase["not_timed"] == "no step was over in the 60 s for it, and none was timed"
+    assert record["seconds"] is None
+    shown = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    assert "phase train is not timed: no step was over" in shown.out
+    assert "the whole training" not in shown.out
+
+
+def test_it_says_how_many_steps_it_timed(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.dry_run.SECONDS", 0.0)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK.replace("300", "100"))
+    monkeypatch.setattr("danetc.training.timed_steps.LONG", 1e9)  # later steps are not interrupted
+    steps = 0
+
+    class Watch(Stopwatch):
+        def step(self, report: StepReport) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == 6:  # a seventh is taken; two are not timed, nor is the time to the first
+                monkeypatch.setattr(Bound, "over", True)
+            super().step(report)
+
+    monkeypatch.setattr("danetc.training.dry_run.Stopwatch", Watch)
+    command = ["train", "a.danet", "--data", "digits", "--dry-run", "--dry-run-seconds", "30"]
+    result = danetc(*command)
+    assert result.status == 0
+    assert "phase train: 4 of 10 steps were timed in the 30 s for it" in result.out
+    assert "the whole training takes about" in result.out
+
+
+def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were are counted; another dry run has them, and times its steps."""
+    if compiled.missing_compiler("cpu") is not None:
+        pytest.skip("nothing is compiled here")
+    (tmp_path / "a.danet").write_text(SMALL + QUICK.replace("300", "100"))
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "COMPILE", True)
+    monkeypatch.setattr(compiled, "_compiled", lambda function, *rest: function)
+    for cache in CACHES:
+        cache.cache_clear()
+    plain = Compiling.compiled
+
+    def third(self: Compiling, done: int) -> None:
+        monkeypatch.setattr(Bound, "over", done == 3)
+        plain(self, done)
+
+    monkeypatch.setattr(Compiling, "compiled", third)
+    command = ["train", "a.danet", "--data", "digits", "--dry-run", "--backend", "fused"]
+    result = danetc(*command)
+    assert result.status == 0
+    found = re.search(r"3 of (\d+) kernels were compiled in the 60 s for it", result.out)
+    assert found is not None
+    assert f"note: compiling {found[1]} kernels\n" in result.err
+    monkeypatch.setattr(Compiling, "compiled", plain)
+    monkeypatch.setattr(Bound, "over", False)
+    again = json.loads(danetc(*command, "--json").out)
+    (phase,) = again["phases"]
+    assert phase["timed_steps"] == TIMED
+    assert phase["kernels_compiled"] == int(found[1]) - 3
+    assert phase["not_waited_for"] is None
+    for cache in CACHES:
+        cache.cache_clear()
+
+
+def test_quiet_and_json_announce_nothing(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training, a dry run, and an evaluation."""
+    if compiled.missing_compiler("cpu") is not None:
+        pytest.skip("nothing is compiled here")
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
-    (phase,) = json.loads(result.out)["phases"]
-    assert phase["timed_steps"] < TIMED
+    monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "COMPILE", True)
+    monkeypatch.setattr(compiled, "_compiled", lambda function, *rest: function)
+    train = ("train", "a.danet", "--data", "digits", "--backend", "fused", "-o", "run")
+    for command, told in (
+        ((*train, "--dry-run"), True),
+        ((*train, "--dry-run", "--quiet"), False),
+        ((*train, "--dry-run", "--json"), False),
+        ((*train, "--fresh"), True),
+        ((*train, "--fresh", "--json"), False),
+        ((*train, "--fresh", "--quiet"), False),
+        (("eval", "run"), True),
+        (("eval", "run", "--json"), False),
+    ):
+        for cache in CACHES:
+            cache.cache_clear()
+        result = danetc(*command)
+        assert result.status == 0, result.err
+        assert ("compiling" in result.err) is told, command
+        assert "compiling" not in result.out
+    for cache in CACHES:
+        cache.cache_clear()
 
 
 def test_a_chart_stands_for_its_values() -> None:

@@ -159,7 +159,7 @@ def test_wrong_usage(danetc: Run, small: Path) -> None:
 def test_a_dry_run_tells_cells_cost_and_time(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.dry_run.TIMED", 2)
+    monkeypatch.setattr("danetc.training.timed_steps.TIMED", 2)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager")
     grid = ("--grid", "steps=1,4", "--set", "recipe.epochs=2", "--dry-run")
@@ -177,3 +177,10 @@ def test_a_dry_run_tells_cells_cost_and_time(
     text = danetc(*arguments, *grid)
     assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
     assert "3 new" in text.out
+    monkeypatch.setattr("danetc.training.dry_run._free_memory", lambda: 1000)
+    untimed = danetc(*arguments, *grid)
+    assert untimed.status == 0
+    assert "phase train: not timed: a step is predicted to need" in untimed.out
+    assert "the runs take about" not in untimed.out
+    record = json.loads(danetc(*arguments, *grid, "--json").out)
+    assert record["seconds"] is record["cells"][0]["seconds"] is None
