@@ -232,10 +232,10 @@ def _given(call: s.Call) -> dict[str, float | None]:
 
 
 RULES: tuple[Rule[File], ...] = (
-    Rule("W0101", "what `use` takes is never used", _unused_import),
-    Rule("W0102", "nothing uses a declaration", _unused_declaration),
-    Rule("W0103", "nothing reads a parameter", _unused_parameter),
-    Rule("W0104", "layers of a shortcut that is not there", _without_shortcut),
-    Rule("W0105", "an equation has no effect on the output", _idle_equation),
-    Rule("W0106", "a layer changes nothing", _idle_layer),
+    Rule("W0101", "an import that is never used", _unused_import),
+    Rule("W0102", "a declaration that is never used", _unused_declaration),
+    Rule("W0103", "a parameter that is never read", _unused_parameter),
+    Rule("W0104", "shortcut layers in a connection without a shortcut", _without_shortcut),
+    Rule("W0105", "an equation without effect on the output", _idle_equation),
+    Rule("W0106", "a layer that changes nothing", _idle_layer),
 )

@@ -157,7 +157,7 @@ def _bias_before_norm(network: Network) -> Iterator[Finding]:
         if all(user.op in CHANNEL_NORMS for user in users):
             yield Finding(
                 network.place(node),
-                f"the bias of `{node.path}` has no effect: the norm behind it subtracts the mean",
+                f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
                 labels=_beside(network.place(node), network.stands(users[0]), "this norm"),
                 hint="leave it out" if node.op == "conv" else "write `bias = false`",
             )
@@ -171,7 +171,7 @@ def _norm_behind_norm(network: Network) -> Iterator[Finding]:
         if before.op in NORMS and alone:
             yield Finding(
                 network.stands(node),
-                f"`{node.path}` norms what a norm gives, `{before.path}`",
+                f"`{node.path}` normalises the output of a norm, `{before.path}`",
                 label="the second undoes the first",
                 labels=_beside(network.stands(node), network.stands(before), "the first"),
                 hint="leave one of them out",
@@ -183,8 +183,8 @@ def _no_time(network: Network) -> Iterator[Finding]:
         if not network.source(node).value.varies:
             yield Finding(
                 network.place(node),
-                f"`{node.path}` takes the mean over time of what has no time any more",
-                label="gives what it reads",
+                f"`{node.path}` takes the mean over time of a value that has no time dimension",
+                label="its output is its input",
                 hint="leave it out",
             )
 
@@ -212,8 +212,8 @@ def _drops_all(network: Network) -> Iterator[Finding]:
             yield Finding(
                 network.place(node),
                 f"every way from the input to the output goes through `{node.path}`",
-                label="a sample that is dropped here loses everything",
-                hint="put it on a branch that a shortcut goes past, or take `dropout`",
+                label="nothing of a dropped sample reaches the output",
+                hint="put it on a branch beside a shortcut, or use `dropout`",
             )
 
 
@@ -224,11 +224,11 @@ def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
 
 RULES: tuple[Rule[Network], ...] = (
     Rule("W0201", "arguments in PyTorch's order", _torch_order),
-    Rule("W0202", "an even kernel changes the size", _even_kernel),
+    Rule("W0202", "an even kernel with the default padding", _even_kernel),
     Rule("W0203", "a window over a map of one pixel", _one_pixel),
     Rule("W0204", "a stride that skips pixels", _skipped_pixels),
     Rule("W0205", "a bias before a norm", _bias_before_norm),
-    Rule("W0206", "a norm right behind a norm", _norm_behind_norm),
-    Rule("W0207", "a mean over time of what has no time", _no_time),
-    Rule("W0208", "a drop-path that no shortcut goes past", _drops_all),
+    Rule("W0206", "a norm directly after a norm", _norm_behind_norm),
+    Rule("W0207", "a mean over time of a value without time", _no_time),
+    Rule("W0208", "drop-path without a shortcut around it", _drops_all),
 )

@@ -268,20 +268,20 @@ def _divides_by_learnt(network: Network) -> Iterator[Finding]:
         if divisor is not None:
             yield Finding(
                 network.place(node),
-                f"`{program.name}` divides by `{divisor}`, which is learnt and may become 0",
-                label="nothing keeps it from 0",
+                f"`{program.name}` divides by `{divisor}`, which is learnt without a bound",
+                label="training may move it through 0",
                 hint="give it a bound: `learn(2.0, above = 0)`",
             )
 
 
 RULES: tuple[Rule[Network], ...] = (
     Rule("W0301", "a leak outside of 0 .. 1", _leak),
-    Rule("W0302", "a neuron that always gives the same", _always_the_same),
+    Rule("W0302", "a neuron whose output never changes", _always_the_same),
     Rule("W0303", "a neuron that fires without input", _without_input),
-    Rule("W0304", "a neuron right behind a neuron", _behind_neuron),
+    Rule("W0304", "a neuron directly after a neuron", _behind_neuron),
     Rule("W0305", "a neuron without the network's settings", _loses_settings),
-    Rule("W0306", "neurons with a state run for one step", _one_step),
+    Rule("W0306", "neurons with a state and a single step", _one_step),
     Rule("W0307", "a surrogate without a positive derivative", _no_positive_slope),
     Rule("W0308", "the network's neuron or norm is not used", _unused_setting),
-    Rule("W0309", "a divisor that may be learnt to 0", _divides_by_learnt),
+    Rule("W0309", "a learnt divisor without a bound", _divides_by_learnt),
 )

@@ -15,8 +15,8 @@ from danetc.dsl.source import Span
 from danetc.dsl.syntax import Declaration
 
 LARGEST_RATE: Mapping[str, float] = {"sgd": 30.0, "adamw": 1.0}
-"""Beyond these learning rates of an optimizer nothing is learnt: AdamW moves each weight by about
-its rate, and linear scaling brings SGD to 25.6 for a batch of 65,536."""
+"""Above these learning rates no network trains: AdamW changes each weight by about its rate at each
+step, and linear scaling of the usual 0.1 brings SGD to 25.6 for a batch of 65,536."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _rate(written: Written) -> Iterator[Finding]:
             yield Finding(
                 written.place(phase, "optimizer.lr", "optimizer"),
                 f"a learning rate of {rate:g} for `{optimizer.name}`",
-                label=f"nothing is learnt beyond {largest:g}",
+                label=f"above {largest:g}, which trains nothing",
                 hint="is a decimal point or a division by the batch missing?",
             )
 
@@ -122,9 +122,9 @@ def _idle_item(written: Written) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule[Written], ...] = (
-    Rule("W0401", "a learning rate that nothing is learnt at", _rate),
+    Rule("W0401", "a learning rate that is too high", _rate),
     Rule("W0402", "a phase that no phase starts from", _lost_phase),
     Rule("W0403", "training and test images are normalised differently", _normalised_apart),
-    Rule("W0404", "a schedule that falls within the warm-up", _step_in_warmup),
-    Rule("W0405", "a step of a recipe changes nothing", _idle_item),
+    Rule("W0404", "a learning rate that falls during the warm-up", _step_in_warmup),
+    Rule("W0405", "a step of a recipe that changes nothing", _idle_item),
 )

@@ -199,7 +199,7 @@ SUSPICIOUS = {
             "each = conv -> norm -> spike; last = conv -> norm; out = branch -> «norm» -> spike"
         ),
         "W0206",
-        "norms what a norm gives",
+        "normalises the output of a norm",
     ),
     "a learnt tau that starts below 1": Case(
         net(("= IF", "= «LIF(tau = learn(0.5, above = 0))»")), "W0301", "multiplied by -1"
@@ -242,8 +242,10 @@ SUSPICIOUS = {
         "this `IF`",
         "`spike`",
     ),
-    "a mean of what is a mean already": Case(
-        net(("linear(classes)", "linear(classes) -> «mean_over_time»")), "W0207", "no time any more"
+    "a mean of a mean": Case(
+        net(("linear(classes)", "linear(classes) -> «mean_over_time»")),
+        "W0207",
+        "no time dimension",
     ),
     "a drop-path in the stem": Case(
         net(("-> norm -> spike", "-> norm -> «droppath(0.1)» -> spike")), "W0208", "`stem.droppath`"

@@ -14,7 +14,7 @@ from danetc.dsl.explain import codes, examples, page
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = re.compile(
-    r"# ([EW]\d{4}): (.+)\n\n(.+?)\n\n"
+    r"# ([EW]\d{4}): ([^\n]+)\n\n(.+?)\n\n"
     r"## Wrong\n\n```danet\n(.+?)\n```\n\n## Mended\n\n```danet\n(.+?)\n```\n",
     re.DOTALL,
 )
