@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -10,6 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe_values import Item
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 Setting: TypeAlias = int | float | bool | str
 """The value of a setting. A ``str`` is the text of an expression, such as ``LIF(tau = 4.0)``."""
@@ -165,9 +168,55 @@ init_option = click.option(
     type=click.Path(),
     help="Start from these weights: safetensors, or a state dict that holds tensors alone.",
 )
-data_option = click.option(
-    "--data", metavar="NAME[:DIR]", help="The data set, as in digits or folder:DIR."
-)
+
+
+class DataType(click.types.StringParamType):
+    """The name of a data set, whose place is looked at before anything else is done: before torch is
+    imported and a spec is read.
+    """
+
+    name = "data"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        look_at_data(value)
+        return value
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        from danetc.runtime.sources.table import KNOWN
+
+        return KNOWN
+
+
+def missing_data() -> click.MissingParameter:
+    """What to raise where a command needs data and none are named."""
+    context = click.get_current_context()
+    option = next(each for each in context.command.params if each.name == "data")
+    return click.MissingParameter(ctx=context, param=option)
+
+
+def look_at_data(text: str, hint: str = "") -> None:
+    """Raise UserError where there are no such data."""
+    from danetc.errors import UserError
+    from danetc.runtime.errors import DataError
+    from danetc.runtime.sources.table import look_at
+
+    try:
+        look_at(text)
+    except DataError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # said once on each machine under torchrun
+            raise click.exceptions.Exit(1) from error
+        raise UserError(f"{error}{hint}") from error
+
+
+def data_option(
+    text: str = "The data set, as in digits or folder:DIR.", *, required: bool = False
+) -> Callable[[Function], Function]:
+    """``--data``."""
+    return click.option(
+        "--data", metavar="NAME[:DIR]", type=DataType(), required=required, help=text
+    )
+
+
 classes_option = click.option(
     "--classes",
     type=click.IntRange(2),
@@ -233,8 +282,6 @@ _TRAINING = (
     deny_warnings_option,
     allow_changed_option,
 )
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 

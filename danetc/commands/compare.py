@@ -14,6 +14,7 @@ from danetc.options import (
     data_option,
     dry_run_seconds_option,
     form_option,
+    missing_data,
     quiet_option,
     training_options,
 )
@@ -41,7 +42,7 @@ def _columns(
 
 @click.command("compare")
 @click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
-@data_option
+@data_option()
 @click.option(
     "--grid",
     "axes",
@@ -162,7 +163,7 @@ def command(
     if not specs:
         raise click.UsageError("give at least one spec, as in 'specs/*_r20.danet'")
     if data is None:
-        raise click.UsageError("Missing option '--data'.")
+        raise missing_data()
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
     from danetc.grid.comparison import checked_runs, compare, foretell

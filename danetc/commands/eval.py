@@ -16,8 +16,10 @@ from danetc.options import (
     allow_changed_option,
     checkpoint_option,
     classes_option,
+    data_option,
     evaluate_option,
     json_option,
+    look_at_data,
     subset_seed_option,
 )
 from danetc.output import echo, json_text
@@ -41,11 +43,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
 
 @click.command("eval")
 @click.argument("directory", metavar="DIR")
-@click.option(
-    "--data",
-    metavar="NAME[:DIR]",
-    help="The data set, as for `train`.  [default: what the run was trained on]",
-)
+@data_option("The data set, as for `train`.  [default: what the run was trained on]")
 @classes_option
 @subset_seed_option
 @click.option(
@@ -173,6 +171,10 @@ def _own_data(trained: Trained) -> str:
     """The data set of the training, where it still is. Raises UserError."""
     if trained.data is None:
         raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
+    look_at_data(
+        trained.data,
+        f"\n{trained.path} was trained on {trained.data}; name where it is with --data",
+    )
     return trained.data
 
 

@@ -13,6 +13,7 @@ from danetc.options import (
     Setting,
     allow_changed_option,
     classes_option,
+    data_option,
     deny_warnings_option,
     evaluate_option,
     form_option,
@@ -42,7 +43,7 @@ def _measures(
 
 @click.command("measure")
 @click.argument("subjects", metavar="RUN|FILE...", nargs=-1, required=True)
-@click.option("--data", required=True, metavar="DATA", help="The data set, as for `train`.")
+@data_option("The data set, as for `train`.", required=True)
 @click.option(
     "--batches", type=click.IntRange(1), default=4, show_default=True, help="How many are measured."
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from danetc.errors import UserError
-from danetc.options import allow_changed_option, json_option
+from danetc.options import allow_changed_option, data_option, json_option
 from danetc.output import echo, json_text
 
 
@@ -29,7 +29,7 @@ from danetc.output import echo, json_text
     type=click.Path(path_type=Path),
     help="What `danetc measure` wrote elsewhere than in the run's directory. Can be repeated.",
 )
-@click.option("--data", metavar="DATA", help="Measure runs without measures.json on these data.")
+@data_option("Measure runs without measures.json on these data.")
 @allow_changed_option
 @json_option
 def command(

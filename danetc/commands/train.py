@@ -17,6 +17,8 @@ from danetc.options import (
     data_option,
     dry_run_seconds_option,
     json_option,
+    look_at_data,
+    missing_data,
     network_option,
     quiet_option,
     training_options,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("spec", metavar="FILE|NAME", required=False)
-@data_option
+@data_option()
 @click.option(
     "--from",
     "again",
@@ -107,9 +109,10 @@ def command(
     if again is not None:
         request = _repeated(context, again)
     else:
-        for name, what in (("spec", "argument 'FILE|NAME'"), ("data", "option '--data'")):
-            if asked[name] is None:
-                raise click.UsageError(f"Missing {what}.", context)
+        if asked["spec"] is None:
+            raise click.UsageError("Missing argument 'FILE|NAME'.", context)
+        if asked["data"] is None:
+            raise missing_data()
         request = Request(settings=settings, **asked)
     if dry_run:
         with _endings():
@@ -153,13 +156,15 @@ def _repeated(context: click.Context, again: Path) -> Request:
                 f"--from repeats a run as it was: leave out {name.replace('_', '-')}", context
             )
     values = context.params
-    return request_of(
+    request = request_of(
         again,
         values["output"],
         values["data"],
         fresh=values["fresh"],
         allow_changed=values["allow_changed"],
     )
+    look_at_data(request.data, f"\n{again} names these data; say where they are with --data")
+    return request
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from danetc.runtime.data.batches import Batch, Batches, loader_death
 from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.prepared import Prepared, prepared
-from danetc.runtime.data.registry import SOURCES, draw_classes, open_data
-from danetc.runtime.data.source import DataSet, Memory, Policy, Source, Split, Subset
+from danetc.runtime.data.registry import draw_classes, open_data
+from danetc.runtime.data.source import DataSet, Memory, Source, Split, Subset
 from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.seeds import derive, mix_seed
+from danetc.runtime.sources.request import Policy
 
 __all__ = [
-    "SOURCES",
     "Batch",
     "Batches",
     "DataError",

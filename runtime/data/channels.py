@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from danetc.runtime.data.source import DataSet, Memory, Policy, Source
+from danetc.runtime.data.source import DataSet, Memory, Source
+from danetc.runtime.sources.request import Policy
 
 COLOUR, GREY = 3, 1
 

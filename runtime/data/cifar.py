@@ -8,76 +8,36 @@ published and has the sum of one that was cannot be made (a second preimage), on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from danetc.runtime.data.folders import existing
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.errors import DataError
+from danetc.runtime.sources.published import Kind, cifar_place
+from danetc.runtime.sources.request import Request
 
 PIXELS = 3 * 32 * 32
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """The files of a set. In a binary record some label bytes (the last counts) precede pixels."""
-
-    name: str
-    title: str
-    classes: int
-    binary_folder: str
-    python_folder: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    names: str
-    label_bytes: int
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        _Kind(
-            "cifar10", "CIFAR-10", 10, "cifar-10-batches-bin", "cifar-10-batches-py",
-            tuple(f"data_batch_{number}.bin" for number in range(1, 6)), ("test_batch.bin",),
-            "batches.meta.txt", 1,
-        ),
-        _Kind(
-            "cifar100", "CIFAR-100", 100, "cifar-100-binary", "cifar-100-python",
-            ("train.bin",), ("test.bin",), "fine_label_names.txt", 2,
-        ),
-    )
-}  # fmt: skip
-
-
-def open_cifar(name: str, text: str) -> DataSet:
+def open_source(request: Request) -> DataSet:
     """CIFAR-10 or CIFAR-100 from its binary or, checked first, its Python version.
 
     Raises DataError where neither is whole.
     """
-    kind = KINDS[name]
-    what = f"{kind.binary_folder}/ or {kind.python_folder}/ ({kind.title} as published)"
-    root = existing(text, name, what)
-    for folder in (root / kind.binary_folder, root):
-        if (folder / kind.train[0]).is_file():
-            train = _binary(kind, folder, kind.train)
-            test = _binary(kind, folder, kind.test)
-            names = _names(kind, folder)
-            version = "binary"
-            break
+    place = cifar_place(request.name, request.argument)
+    kind, folder = place.kind, place.folder
+    if place.binary:
+        train, test = (_binary(kind, folder, files) for files in (kind.train, kind.test))
+        names = _names(kind, folder)
+        version = "binary"
     else:
-        home = root.parent if root.name == kind.python_folder else root
-        if not (home / kind.python_folder).is_dir():
-            packed = sorted(path.name for path in root.glob("cifar-*.tar.gz"))
-            hint = f"unpack {packed[0]} there" if packed else "it takes the unpacked archive"
-            raise DataError(f"{root} does not hold {what}; {hint}")
-        train, test, names = _python(kind, home)
+        train, test, names = _python(kind, folder)
         version = "python, its MD5 sums checked before it was read"
     return DataSet(
-        name=name,
-        text=f"{name}:{text}",
+        name=request.name,
+        text=request.text,
         class_names=names,
         train=train,
         test=test,
@@ -87,7 +47,7 @@ def open_cifar(name: str, text: str) -> DataSet:
     )
 
 
-def _binary(kind: _Kind, folder: Path, files: tuple[str, ...]) -> Memory:
+def _binary(kind: Kind, folder: Path, files: tuple[str, ...]) -> Memory:
     record = kind.label_bytes + PIXELS
     parts = []
     for file in files:
@@ -114,7 +74,7 @@ def _binary(kind: _Kind, folder: Path, files: tuple[str, ...]) -> Memory:
     return Memory(images, labels, f"{folder} ({', '.join(files)})")
 
 
-def _names(kind: _Kind, folder: Path) -> tuple[str, ...]:
+def _names(kind: Kind, folder: Path) -> tuple[str, ...]:
     path = folder / kind.names
     try:
         lines = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
@@ -125,7 +85,7 @@ def _names(kind: _Kind, folder: Path) -> tuple[str, ...]:
     return lines
 
 
-def _python(kind: _Kind, home: Path) -> tuple[Memory, Memory, tuple[str, ...]]:
+def _python(kind: Kind, home: Path) -> tuple[Memory, Memory, tuple[str, ...]]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     reader = {"cifar10": CIFAR10, "cifar100": CIFAR100}[kind.name]

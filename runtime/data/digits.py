@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
+from danetc.runtime.sources.request import Request
 
 
-def open_digits() -> DataSet:
+def open_source(request: Request) -> DataSet:
     """1,797 real 8x8 images of 10 classes (the test set of the UCI ML hand-written digits).
 
     Grey values 0 .. 16 are scaled to 0 .. 1. The split is the same in every run, whatever its
@@ -26,7 +27,7 @@ def open_digits() -> DataSet:
     test = Memory(images[test_rows], labels[test_rows], "digits (test)")
     return DataSet(
         name="digits",
-        text="digits",
+        text=request.text,
         class_names=tuple(str(number) for number in range(10)),
         train=train,
         test=test,

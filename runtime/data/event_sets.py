@@ -3,65 +3,33 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from danetc.dsl.diagnostics import did_you_mean
 from danetc.runtime.data.events import frame_folders, open_events
-from danetc.runtime.data.folders import existing
-from danetc.runtime.data.source import DataSet, Policy
+from danetc.runtime.data.source import DataSet
 from danetc.runtime.errors import DataError
+from danetc.runtime.sources.folders import RECORDINGS, ClassFolders, class_table
+from danetc.runtime.sources.recordings import SETS, Set, named_set, set_folder
+from danetc.runtime.sources.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class _Set:
-    """A class of spikingjelly.datasets, and what it calls its splits."""
-
-    title: str
-    kind: str
-    split: str = "train"
-    train: object = True
-    test: object = False
-
-
-SETS: Mapping[str, _Set] = MappingProxyType(
-    {
-        "dvs128gesture": _Set("DVS128 Gesture", "DVS128Gesture"),
-        # It comes without a split; this is the usual one: of each class the first 100 are tested.
-        "cifar10dvs": _Set("CIFAR10-DVS", "CIFAR10DVSTEBNSplit"),
-        "nmnist": _Set("N-MNIST", "NMNIST"),
-        "dvslip": _Set("DVS-Lip", "DVSLip"),
-        "hardvs": _Set("HARDVS", "HARDVS", "train_test_val", "train", "test"),
-        "esimagenet": _Set("ES-ImageNet", "ESImageNet"),
-        "bullying10k": _Set("Bullying10k", "Bullying10kClassification"),
-    }
-)
-
-
-def open_event_data(text: str, policy: Policy, frames: int | None) -> DataSet:
+def open_source(request: Request) -> DataSet:
     """``NAME:DIR``, a data set of ``SETS`` in DIR, or else ``DIR`` with frames in files.
 
-    A recording's events are counted in ``frames`` frames of equally many events [T, 2, H, W]; they
+    A recording's events are counted in ``request.frames`` frames of equally many events [T, 2, H, W]; they
     are kept in DIR, in SpikingJelly's layout, and taken from there the next time. Raises
     DataError.
     """
-    head, mark, directory = text.partition(":")
-    if head in SETS and (mark or not Path(head).exists()):
-        return _open_set(head, directory, policy, frames)
-    if mark and "/" not in head and not Path(text).exists():
-        hint = did_you_mean(head, SETS) or f"there is {', '.join(SETS)}"
-        raise DataError(f"there is no set of event data `{head}`; {hint}")
-    return open_events(text, policy)
+    named = named_set(request.argument)
+    return open_events(request) if named is None else _open_set(request, *named)
 
 
-def _open_set(name: str, directory: str, policy: Policy, frames: int | None) -> DataSet:
-    row = SETS[name]
-    what = f"{row.title}: its published files in DIR/download, or SpikingJelly's DIR/events_np"
-    root = existing(directory, f"events:{name}", what).resolve()
+def _open_set(request: Request, name: str, directory: str) -> DataSet:
+    row, frames = SETS[name], request.frames
+    root = set_folder(name, directory)
     if frames is None:
         raise DataError(
             f"{row.title} holds recordings, and how many frames to make of one is not known; set "
@@ -80,7 +48,8 @@ def _open_set(name: str, directory: str, policy: Policy, frames: int | None) -> 
             except (RuntimeError, NotImplementedError, ValueError, OSError) as error:
                 raise DataError(f"{row.title} in {root} cannot be opened: {error}") from error
             folders.append(Path(found.root))
-    return frame_folders("events", f"events:{name}:{directory}", folders[0], folders[1], policy)
+    train, test = folders
+    return frame_folders(request, ClassFolders(train, test, class_table(train, test, RECORDINGS)))
 
 
 @contextmanager
@@ -107,7 +76,7 @@ def _class(name: str) -> Any:
     return getattr(library, name)
 
 
-def _check_present(kind: Any, row: _Set, root: Path) -> None:
+def _check_present(kind: Any, row: Set, root: Path) -> None:
     """Raise DataError unless everything is there. (SpikingJelly would fetch what is missing, and
     remove first what is damaged.)
     """

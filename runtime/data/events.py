@@ -15,16 +15,14 @@ from torch import Tensor
 from danetc.dsl.files import open_regular
 from danetc.runtime.data.folders import (
     class_files,
-    class_table,
-    existing,
     files_fingerprint,
-    splits,
 )
-from danetc.runtime.data.source import DataSet, Files, Policy, Strings
+from danetc.runtime.data.source import DataSet, Files, Strings
 from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.sources.folders import RECORDINGS as WHAT
+from danetc.runtime.sources.folders import ClassFolders, class_folders
+from danetc.runtime.sources.request import Policy, Request
 
-WHAT = "recordings"
-EXTENSIONS = (".npz", ".npy")
 KEY = "frames"  # of an npz file; SpikingJelly's name, too
 
 
@@ -85,33 +83,28 @@ def read_frames(where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(kept))
 
 
-def open_events(text: str, policy: Policy) -> DataSet:
+def open_events(request: Request) -> DataSet:
     """DIR/train/CLASS/*.npz and DIR/val/CLASS/*.npz (or test; or .npy), frames of one shape.
 
     An npz file has them under ``frames``, or as its only array. Raises DataError where the
     folders are not so.
     """
-    root = existing(text, "events", "train/CLASS/ and val/CLASS/ with frames in npz or npy files")
-    train_root, test_root = splits(root, "events", WHAT)
-    return frame_folders("events", f"events:{text}", train_root, test_root, policy)
+    return frame_folders(request, class_folders(request.argument, request.name, WHAT))
 
 
-def frame_folders(
-    name: str, text: str, train_root: Path, test_root: Path, policy: Policy
-) -> DataSet:
+def frame_folders(request: Request, found: ClassFolders) -> DataSet:
     """A data set of two folders of class folders with files of frames. Raises DataError."""
-    classes = class_table(train_root, test_root, WHAT)
-    train = class_files(train_root, classes, EXTENSIONS, WHAT)
-    test = class_files(test_root, classes, EXTENSIONS, WHAT)
-    shape = _first_shape(train_root, train[0], policy)
+    train = class_files(found.train, found.classes, WHAT)
+    test = class_files(found.test, found.classes, WHAT)
+    shape = _first_shape(found.train, train[0], request.policy)
     return DataSet(
-        name=name,
-        text=text,
-        class_names=classes,
-        train=FrameFiles(*train, policy, train_root, shape),
-        test=FrameFiles(*test, policy, test_root, shape),
+        name=request.name,
+        text=request.text,
+        class_names=found.classes,
+        train=FrameFiles(*train, request.policy, found.train, shape),
+        test=FrameFiles(*test, request.policy, found.test, shape),
         shape=shape,
-        fingerprint=files_fingerprint(classes, (train_root, *train), (test_root, *test)),
+        fingerprint=files_fingerprint(found.classes, (found.train, *train), (found.test, *test)),
         events=True,
     )
 

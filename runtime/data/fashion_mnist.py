@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.folders import existing
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.errors import DataError
+from danetc.runtime.sources.published import fashion_mnist_files
+from danetc.runtime.sources.request import Request
 
-WHAT = "train-images-idx3-ubyte and the three files beside it, packed (.gz) or not"
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
 
-def open_fashion_mnist(text: str) -> DataSet:
+def open_source(request: Request) -> DataSet:
     """The four files of the set in DIR, DIR/raw or DIR/FashionMNIST/raw (torchvision's place).
 
     Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist.
     Raises DataError where they are missing, cut short or of another shape.
     """
-    root = existing(text, "fashion-mnist", WHAT)
-    train, test = (_split(root, prefix) for prefix in ("train", "t10k"))
+    files = fashion_mnist_files(request.argument)
+    train, test = (_split(files, prefix) for prefix in ("train", "t10k"))
     return DataSet(
         name="fashion-mnist",
-        text=f"fashion-mnist:{text}",
+        text=request.text,
         class_names=CLASSES,
         train=train,
         test=test,
@@ -40,9 +41,9 @@ def open_fashion_mnist(text: str) -> DataSet:
     )
 
 
-def _split(root: Path, prefix: str) -> Memory:
-    images_file = _find(root, f"{prefix}-images-idx3-ubyte")
-    labels_file = _find(root, f"{prefix}-labels-idx1-ubyte")
+def _split(files: Mapping[str, Path], prefix: str) -> Memory:
+    images_file = files[f"{prefix}-images-idx3-ubyte"]
+    labels_file = files[f"{prefix}-labels-idx1-ubyte"]
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1).to(torch.int64)
     if len(images) != len(labels):
         raise DataError(
@@ -56,14 +57,6 @@ def _split(root: Path, prefix: str) -> Memory:
             "classes; it is not Fashion-MNIST's"
         )
     return Memory(images.unsqueeze(1), labels, str(images_file))
-
-
-def _find(root: Path, name: str) -> Path:
-    for folder in (root / "FashionMNIST" / "raw", root / "raw", root):
-        for candidate in (folder / name, folder / f"{name}.gz"):
-            if candidate.is_file():
-                return candidate
-    raise DataError(f"{root} does not hold {name} (or {name}.gz); fashion-mnist:DIR takes {WHAT}")
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

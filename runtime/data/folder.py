@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.folders import (
-    class_files,
-    class_table,
-    existing,
-    files_fingerprint,
-    splits,
-)
+from danetc.runtime.data.folders import class_files, files_fingerprint
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet, Files, Policy
+from danetc.runtime.data.source import DataSet, Files
 from danetc.runtime.errors import UnreadableError
-
-WHAT = "images"
+from danetc.runtime.sources.folders import IMAGES as WHAT
+from danetc.runtime.sources.folders import class_folders
+from danetc.runtime.sources.request import Request
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,24 +36,23 @@ class ImageFiles(Files):
         return decode_image(data, where)
 
 
-def open_folder(text: str, policy: Policy) -> DataSet:
+def open_source(request: Request) -> DataSet:
     """DIR/train/CLASS/* and DIR/val/CLASS/* (or test), with files as torchvision knows them.
 
     Classes are numbered in the order of their names in train. Raises DataError where the folders
     are not so.
     """
-    root = existing(text, "folder", "train/CLASS/ and val/CLASS/ with images")
-    train_root, test_root = splits(root, "folder", WHAT)
-    classes = class_table(train_root, test_root, WHAT)
-    train = class_files(train_root, classes, IMG_EXTENSIONS, WHAT)
-    test = class_files(test_root, classes, IMG_EXTENSIONS, WHAT)
+    found = class_folders(request.argument, request.name, WHAT)
+    train = class_files(found.train, found.classes, WHAT)
+    test = class_files(found.test, found.classes, WHAT)
+    policy = request.policy
     return DataSet(
         name="folder",
-        text=f"folder:{text}",
-        class_names=classes,
-        train=ImageFiles(*train, policy, train_root),
-        test=ImageFiles(*test, policy, test_root),
+        text=request.text,
+        class_names=found.classes,
+        train=ImageFiles(*train, policy, found.train),
+        test=ImageFiles(*test, policy, found.test),
         shape=None,
-        fingerprint=files_fingerprint(classes, (train_root, *train), (test_root, *test)),
-        details={"channels": 3, "test_folder": test_root.name},
+        fingerprint=files_fingerprint(found.classes, (found.train, *train), (found.test, *test)),
+        details={"channels": 3, "test_folder": found.test.name},
     )

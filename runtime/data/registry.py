@@ -1,118 +1,23 @@
-"""Data sets by name: ``--data NAME[:ARGUMENT]``. A new one is a module beside this and a row here."""
+"""Data sets opened by their names, those of ``danetc.runtime.sources``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import replace
+from importlib import import_module
 
 import torch
 
-from danetc.dsl.diagnostics import did_you_mean
 from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.source import (
     DataSet,
-    Policy,
     Source,
     Subset,
     facts_fingerprint,
 )
 from danetc.runtime.errors import DataError
 from danetc.runtime.seeds import derive
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a source is asked for. ``frames`` is the T into which recordings of events are cut,
-    where that is still to choose.
-    """
-
-    argument: str
-    policy: Policy
-    frames: int | None
-
-
-Opener = Callable[[Request], DataSet]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A kind of data: how it is written and what it is. Its module is imported when it is used."""
-
-    usage: str
-    meaning: str
-    open: Opener
-
-
-def _digits(request: Request) -> DataSet:
-    from danetc.runtime.data.digits import open_digits
-
-    if request.argument:
-        raise DataError(f"`digits` takes no argument, but got `{request.argument}`")
-    return open_digits()
-
-
-def _synthetic(request: Request) -> DataSet:
-    from danetc.runtime.data.synthetic import open_synthetic
-
-    return open_synthetic(request.argument)
-
-
-def _fashion_mnist(request: Request) -> DataSet:
-    from danetc.runtime.data.fashion_mnist import open_fashion_mnist
-
-    return open_fashion_mnist(request.argument)
-
-
-def _cifar10(request: Request) -> DataSet:
-    from danetc.runtime.data.cifar import open_cifar
-
-    return open_cifar("cifar10", request.argument)
-
-
-def _cifar100(request: Request) -> DataSet:
-    from danetc.runtime.data.cifar import open_cifar
-
-    return open_cifar("cifar100", request.argument)
-
-
-def _folder(request: Request) -> DataSet:
-    from danetc.runtime.data.folder import open_folder
-
-    return open_folder(request.argument, request.policy)
-
-
-def _webdataset(request: Request) -> DataSet:
-    from danetc.runtime.data.webdataset import open_webdataset
-
-    return open_webdataset(request.argument, request.policy)
-
-
-def _events(request: Request) -> DataSet:
-    from danetc.runtime.data.event_sets import open_event_data
-
-    return open_event_data(request.argument, request.policy, request.frames)
-
-
-SOURCES: Mapping[str, Row] = MappingProxyType(
-    {
-        "digits": Row("digits", "scikit-learn's 1,797 digits of 8x8, built in", _digits),
-        "fashion-mnist": Row("fashion-mnist:DIR", "the published idx files", _fashion_mnist),
-        "cifar10": Row("cifar10:DIR", "the published files", _cifar10),
-        "cifar100": Row("cifar100:DIR", "the published files", _cifar100),
-        "folder": Row("folder:DIR", "DIR/train/CLASS/ and DIR/val/CLASS/ with images", _folder),
-        "webdataset": Row("webdataset:SHARDS", "images in local tar files", _webdataset),
-        "events": Row(
-            "events:DIR",
-            "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
-            "SpikingJelly's",
-            _events,
-        ),
-        "synthetic": Row(
-            "synthetic[:classes=10,size=32,count=512,...]", "made on the spot", _synthetic
-        ),
-    }
-)
+from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.sources.table import find
 
 
 def open_data(
@@ -124,7 +29,7 @@ def open_data(
     frames: int | None = None,
     channels: int | None = None,
 ) -> DataSet:
-    """The data set that ``text`` names: ``NAME`` or ``NAME:ARGUMENT``, as in ``SOURCES``.
+    """The data set that ``text`` names: ``NAME`` or ``NAME:ARGUMENT``, as in ``sources.table.SOURCES``.
 
     With ``classes``, so many classes drawn at random by ``subset_seed``, numbered anew. With
     ``channels``, grey and colour are converted to that number (``with_channels``).
@@ -133,13 +38,11 @@ def open_data(
 
     Raises DataError where there is none, or it is not as it should be.
     """
-    name, _, argument = text.partition(":")
-    row = SOURCES.get(name)
-    if row is None:
-        usages = ", ".join(each.usage for each in SOURCES.values())
-        hint = did_you_mean(name, SOURCES) or f"there is {usages}"
-        raise DataError(f"there is no data set `{name}`; {hint}")
-    data = row.open(Request(argument, on_unreadable, frames))
+    row, name, argument = find(text)
+    module = import_module(f"danetc.runtime.data.{row.module}")
+    request = Request(name, argument, on_unreadable, frames)
+    row.look(request)
+    data: DataSet = module.open_source(request)
     if classes is not None:
         data = draw_classes(data, classes, subset_seed)
     return data if channels is None else with_channels(data, channels)

@@ -12,8 +12,8 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-Policy = Literal["stop", "skip"]
-"""What an unreadable sample does: ends the run, or is left out and counted."""
+from danetc.runtime.sources.request import Policy
+
 Split = Literal["test", "train"]
 
 

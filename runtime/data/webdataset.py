@@ -9,7 +9,6 @@ and no shell command (``pipe:``) is run.
 from __future__ import annotations
 
 import os
-import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet, Files, Policy, Strings, facts_fingerprint
+from danetc.runtime.data.source import DataSet, Files, Strings, facts_fingerprint
 from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
+from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.sources.shards import shards
 
-USAGE = "webdataset:DIR or webdataset:'/data/{train,val}-{000..009}.tar'"
-_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
-_TEST = re.compile(r"(?<![a-z])(val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
 _LABELS = ("cls", "cls.txt")
 _MAX_CLASSES = 1_000_000
 
@@ -52,14 +50,15 @@ class ShardImages(Files):
         return decode_image(data, where)
 
 
-def open_webdataset(text: str, policy: Policy) -> DataSet:
+def open_source(request: Request) -> DataSet:
     """Shards by a folder, or by paths with braces, joined by ``::``.
 
     A shard's file name, or else its folder's, says whether it is of the train set or of the test
     set (val, test). A sample is an image and ``.cls`` with its class, a whole number from 0.
     Raises DataError.
     """
-    train_shards, test_shards = _sides(_expand(text))
+    train_shards, test_shards = shards(request.argument)
+    policy = request.policy
     train, train_facts = _index(train_shards, policy)
     test, test_facts = _index(test_shards, policy)
     classes = int(train.labels.max()) + 1
@@ -76,7 +75,7 @@ def open_webdataset(text: str, policy: Policy) -> DataSet:
         )
     return DataSet(
         name="webdataset",
-        text=f"webdataset:{text}",
+        text=request.text,
         class_names=tuple(map(str, range(classes))),
         train=train,
         test=test,
@@ -88,64 +87,6 @@ def open_webdataset(text: str, policy: Policy) -> DataSet:
             "test_shards": len(test_shards),
         },
     )
-
-
-def _expand(text: str) -> list[Path]:
-    if not text:
-        raise DataError(f"`webdataset` needs shards: {USAGE}")
-    if Path(text).expanduser().is_dir():
-        folder = Path(text).expanduser()
-        shards = (*folder.glob("*.tar"), *folder.glob("*/*.tar"))
-        found = sorted(path for path in shards if path.is_file())
-        if not found:
-            raise DataError(f"{folder} holds no shards (*.tar); {USAGE}")
-        return found
-    try:
-        from webdataset.shardlists import expand_urls
-    except ImportError as error:
-        raise DataError(
-            "`webdataset` with a pattern needs the webdataset library, which is not installed; "
-            "pip install 'danetc[webdataset]', or name a folder of shards"
-        ) from error
-    text = re.sub(r"(^|::)file:(//)?", r"\1", text)
-    for part in text.split("::"):
-        scheme, mark, _ = part.partition(":")
-        if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme):
-            raise DataError(
-                f"{part} is not a local file: images are read in random order, which a stream does "
-                "not allow; copy the shards to a disk first"
-            )
-    try:
-        paths = [Path(each).expanduser() for each in expand_urls(text)]
-    except (ValueError, AssertionError) as error:  # braces, variables of the environment
-        raise DataError(f"`{text}` cannot be expanded to paths: {error}") from error
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"there is no shard {missing[0]} ({len(missing)} of the {len(paths)} shards of "
-            f"`{text}` are missing)"
-        )
-    return paths
-
-
-def _sides(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    train: list[Path] = []
-    test: list[Path] = []
-    for path in paths:
-        for text in (path.name, path.parent.name):
-            is_train, is_test = bool(_TRAIN.search(text)), bool(_TEST.search(text))
-            if is_train != is_test:
-                (train if is_train else test).append(path)
-                break
-        else:
-            raise DataError(
-                f"the name of {path} does not say whether it is for training or testing; name "
-                "shards train-... and val-..., or put them into folders of such names"
-            )
-    for side, name in ((train, "training (train-*.tar)"), (test, "testing (val-*.tar)")):
-        if not side:
-            raise DataError(f"none of the {len(paths)} shards is for {name}; {USAGE}")
-    return train, test
 
 
 def _index(shards: list[Path], policy: Policy) -> tuple[ShardImages, list[object]]:
@@ -193,7 +134,10 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
                     key, label, image = own, None, None
                 if extension.lower() in _LABELS:
                     label = _label(shard, member, path)
-                elif f".{extension.lower().rpartition('.')[2]}" in IMG_EXTENSIONS and image is None:
+                elif (
+                    f".{extension.lower().rpartition('.')[2]}" in EXTENSIONS[IMAGES]
+                    and image is None
+                ):
                     image = member
                 shard.members = []  # type: ignore[attr-defined]  # it would keep every header
         if key is not None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from danetc.main import main
-from danetc.runtime.data import SOURCES
+from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.training.signals import Stopped
 
 from .conftest import Run

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from danetc.runtime.data import SOURCES, DataError, DataSet, Memory, open_data
+from danetc.runtime.data import DataError, DataSet, Memory, open_data
+from danetc.runtime.sources.table import SOURCES
 
 
 def memory(data: DataSet) -> tuple[Memory, Memory]:
@@ -88,8 +89,8 @@ def test_synthetic_noise_of_100_percent_hides_the_classes() -> None:
         ("digit", "there is no data set `digit`; did you mean `digits`?"),
         ("fashionmnist:x", "did you mean `fashion-mnist`?"),
         ("CIFAR10:x", "did you mean `cifar10`?"),
-        ("zzz", "there is digits, fashion-mnist:DIR, cifar10:DIR"),
-        ("", "there is no data set ``"),
+        ("zzz", "there is no data set `zzz`. Data sets are digits, fashion-mnist:DIR, cifar10:DIR"),
+        ("", "no data set is named. Data sets are digits, "),
         ("digits:x", "`digits` takes no argument"),
         ("synthetic:sise=3", "no option `sise`; did you mean `size`?"),
         ("synthetic:size=0", "`0`; it must be a whole number from 1"),

@@ -1,0 +1,163 @@
+"""Data sets by name: ``--data NAME[:ARGUMENT]``. A new one is a row here and its module in ``data``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from danetc.dsl.diagnostics import did_you_mean
+from danetc.runtime.errors import DataError
+from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
+from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
+from danetc.runtime.sources.recordings import SETS, named_set, set_folder
+from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.shards import shards
+from danetc.runtime.sources.synthetic import parse_options
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A kind of data: how it is written and what it is.
+
+    ``look`` raises DataError where what it names is not there, as far as names of files tell; it is
+    quick. ``open_source`` of ``module`` (in ``danetc.runtime.data``) opens it.
+    """
+
+    usage: str
+    meaning: str
+    look: Callable[[Request], object]
+    module: str
+
+
+def _no_argument(request: Request) -> None:
+    if request.argument:
+        raise DataError(f"`{request.name}` takes no argument, but got `{request.argument}`")
+
+
+def _events(request: Request) -> None:
+    named = named_set(request.argument)
+    if named is None:
+        class_folders(request.argument, request.name, RECORDINGS)
+    else:
+        set_folder(*named)
+
+
+SOURCES: Mapping[str, Row] = MappingProxyType(
+    {
+        "digits": Row(
+            "digits", "scikit-learn's 1,797 digits of 8x8, built in", _no_argument, "digits"
+        ),
+        "fashion-mnist": Row(
+            "fashion-mnist:DIR",
+            "the published idx files",
+            lambda request: fashion_mnist_files(request.argument),
+            "fashion_mnist",
+        ),
+        "cifar10": Row(
+            "cifar10:DIR",
+            "the published files",
+            lambda request: cifar_place(request.name, request.argument),
+            "cifar",
+        ),
+        "cifar100": Row(
+            "cifar100:DIR",
+            "the published files",
+            lambda request: cifar_place(request.name, request.argument),
+            "cifar",
+        ),
+        "folder": Row(
+            "folder:DIR",
+            "DIR/train/CLASS/ and DIR/val/CLASS/ with images",
+            lambda request: class_folders(request.argument, request.name, IMAGES),
+            "folder",
+        ),
+        "webdataset": Row(
+            "webdataset:SHARDS",
+            "images in local tar files",
+            lambda request: shards(request.argument),
+            "webdataset",
+        ),
+        "events": Row(
+            "events:DIR",
+            "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
+            "SpikingJelly's",
+            _events,
+            "event_sets",
+        ),
+        "synthetic": Row(
+            "synthetic[:classes=10,size=32,count=512,...]",
+            "made on the spot",
+            lambda request: parse_options(request.argument),
+            "synthetic",
+        ),
+    }
+)
+KNOWN = "Data sets are " + ", ".join(row.usage for row in SOURCES.values())
+_KNOWN_AS = {
+    "imagenet": "folder",
+    "imagefolder": "folder",
+    "tar": "webdataset",
+    "wds": "webdataset",
+} | {name: f"events:{name}" for name in SETS}
+"""What others call them, or what stands behind another name here."""
+
+
+def find(text: str) -> tuple[Row, str, str]:
+    """The row that ``text`` names, its name, and the argument. Raises DataError."""
+    name, _, argument = text.partition(":")
+    if name in SOURCES:
+        return SOURCES[name], name, argument
+    told = _missing(text, name) if name else "no data set is named"
+    raise DataError(f"{told}{'' if told.endswith('?') else '.'} {KNOWN}")
+
+
+def look_at(text: str) -> None:
+    """Raise DataError where the data that ``text`` names are not there, as far as can be told
+    without opening them.
+    """
+    row, name, argument = find(text)
+    try:
+        row.look(Request(name, argument))
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror or error}") from error
+
+
+def _missing(text: str, name: str) -> str:
+    """What is wrong with a text that names no data set."""
+    place = Path(text).expanduser()
+    if place.exists():
+        kinds = [f"`{each}:{text}`" for each in SOURCES if _takes(each, text)]
+        what = "a folder" if place.is_dir() else "a file"
+        if kinds:
+            return (
+                f"`{text}` is {what}, and no data set says of what kind; write {' or '.join(kinds)}"
+            )
+        told = f"`{text}` is {what} that no kind of data set is made of"
+        close = _close(name)
+        return told if close is None else f"{told}; {close}"
+    hint = _close(name)
+    if hint is None and ("/" in text or "\\" in text or place.suffix):
+        hint = near(place)
+        return f"there is no file or folder `{text}`" + (f"; {hint}" if hint else "")
+    return f"there is no data set `{name}`" + (f"; {hint}" if hint else "")
+
+
+def _close(name: str) -> str | None:
+    """The data set that a name may mean: also by its beginning, as in `digits.npz`."""
+    stem = name.partition(".")[0]
+    if stem in SOURCES and stem != name:
+        return f"did you mean `{stem}`?"
+    if name.lower() in _KNOWN_AS:
+        return f"did you mean `{_KNOWN_AS[name.lower()]}:DIR`?"
+    return did_you_mean(name, SOURCES) or did_you_mean(stem, SOURCES)
+
+
+def _takes(name: str, text: str) -> bool:
+    """Whether what lies at a place can be a data set of this kind."""
+    try:
+        SOURCES[name].look(Request(name, text))
+    except (DataError, OSError):
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""Data are looked at first: before torch is imported, and before the spec, the run and the recipe."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from danetc.main import COMMANDS
+
+from .conftest import SMALL, Run
+from .datasets import SMALL_DATA, make_folder
+from .test_as_trained import spec
+
+PROBE = """
+import contextlib, io, json, sys
+from danetc.main import main
+found = []
+for arguments in json.load(sys.stdin):
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        status = main(arguments)
+    found.append([status, err.getvalue()])
+modules = [name for name in ("torch", "danetc.compiler", "lark") if name in sys.modules]
+print(json.dumps([found, modules]))
+"""
+
+
+def outcomes(lines: list[list[str]], folder: Path) -> tuple[list[tuple[int, str]], list[str]]:
+    """Status and message of each command line in one fresh process, and what it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], input=json.dumps(lines), cwd=folder, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    found, modules = json.loads(done.stdout)
+    return [(status, text) for status, text in found], modules
+
+
+def with_data() -> list[str]:
+    """The commands that take `--data`."""
+    found = []
+    for name in COMMANDS:
+        command = importlib.import_module(f"danetc.commands.{name}").command
+        if any("--data" in option.opts for option in command.params):
+            found.append(name)
+    return found
+
+
+def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
+    names = with_data()
+    assert set(names) >= {"train", "eval", "measure", "report", "compare"}
+    cases = {
+        "digits.npz": "there is no data set `digits.npz`; did you mean `digits`? Data sets are digit",
+        "digist": "there is no data set `digist`; did you mean `digits`?",
+        "folder:missing": "there is no folder missing",
+        "": "no data set is named. Data sets are digits, fashion-mnist:DIR",
+    }
+    # None of these have the file or the run that they are about, which is of no interest yet.
+    lines = [[name, "no-such-spec", "--data", text] for name in names for text in cases]
+    lines += [["train", "x", "--dry-run", "--data", text] for text in cases]
+    found, modules = outcomes(lines, tmp_path)
+    for (status, told), line in zip(found, lines, strict=True):
+        assert status == 1, line
+        assert told.startswith(f"danetc: {cases[line[-1]]}"), line
+        assert told.count("\n") == 1, line
+    assert modules == []
+
+
+@pytest.mark.parametrize("name", [name for name in with_data() if name not in ("eval", "report")])
+def test_no_data_at_all_is_wrong_usage_and_lists_them(danetc: Run, name: str) -> None:
+    done = danetc(name, "no-such-spec")
+    assert done.status == 2
+    assert "Missing option '--data'. Data sets are digits, fashion-mnist:DIR" in done.err
+
+
+def test_a_recipe_is_missed_after_the_data(danetc: Run, tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data")
+    Path("bare.danet").write_text(SMALL)
+    done = danetc("train", "bare.danet", "--data", data)
+    assert done.status == 1
+    assert "has no recipe, and sees none called `folder`" in done.err
+
+
+def test_data_that_have_moved_since_the_training(danetc: Run, tmp_path: Path) -> None:
+    make_folder(tmp_path / "data")
+    folder = SMALL_DATA["folder"]
+    Path("tiny.danet").write_text(spec(folder, f"augment = {folder.augment}; epochs = 1"))
+    arguments = ("--backend", "eager", "-q", "-o", "run")
+    assert danetc("train", "tiny.danet", "--data", "folder:data", *arguments).status == 0
+    (tmp_path / "data").rename(tmp_path / "dta")
+    found, modules = outcomes([["eval", "run"]], tmp_path)
+    assert modules == []
+    again = danetc("train", "--from", "run/run.json")
+    for status, told in (*found, (again.status, again.err)):
+        assert status == 1
+        assert "there is no folder data; did you mean `dta`?" in told
+        assert "--data" in told
+    moved = danetc("eval", "run", "--data", "folder:dta", "--json")
+    assert moved.status == 0
+    assert json.loads(moved.out)["evaluated"][0]["unlike_training"] == []
+
+
+def test_under_torchrun_it_is_said_once_on_each_machine(
+    danetc: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        done = danetc("train", "x", "--data", "digist")
+        assert done.status == 1
+        said.append("did you mean `digits`?" in done.err)
+    assert said == [True, False]

@@ -1,0 +1,81 @@
+"""What is said of data before they are opened: names, places, what lies there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from danetc.runtime.data import DataError, open_data
+from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
+from danetc.runtime.sources.table import SOURCES, look_at
+from tests.danetc.datasets import SMALL_DATA, make_folder
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) -> None:
+    text = SMALL_DATA[name].make(tmp_path / "data")
+    look_at(text)
+    if str(tmp_path) not in text:
+        return
+    assert open_data(text, frames=3).text == text
+    for place in (tmp_path / "daat", tmp_path / "data" / "missing"):
+        with pytest.raises(DataError) as caught:
+            look_at(f"{name}:{place}")
+        assert str(place) in str(caught.value)
+    with pytest.raises(DataError, match=f"did you mean `{re.escape(str(tmp_path))}/data`"):
+        look_at(f"{name}:{tmp_path / 'daat'}")
+    for path in sorted((tmp_path / "data").rglob("*"), reverse=True):
+        if path.is_file():
+            path.rename(path.with_suffix(".old"))
+    with pytest.raises(DataError):
+        look_at(text)
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match=r"is empty|holds no shards"):
+        look_at(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "digits.npz",
+            "there is no data set `digits.npz`; did you mean `digits`? Data sets are di",
+        ),
+        ("imagenet:/data", "did you mean `folder:DIR`?"),
+        ("nmnist:/data", "did you mean `events:nmnist:DIR`?"),
+        ("", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
+        (":x", "no data set is named. Data sets are digits, fashion-mnist:DIR"),
+        ("data/imags", "there is no file or folder `data/imags`; did you mean `data/images`?"),
+        (
+            "data/images",
+            "is a folder, and no data set says of what kind; write `folder:data/images`.",
+        ),
+        ("notes.txt", "`notes.txt` is a file that no kind of data set is made of. Data sets are"),
+        ("folder:data/images/val", "has no folder `train`; did you mean `folder:data/images`?"),
+        ("folder:data/images/train", "has no folder `train`; did you mean `folder:data/images`?"),
+        ("events:data/images", "data/images/train/cat holds no recordings (.npz, .npy)"),
+        ("webdataset:data/t-{0..99999999999}.tar", "stands for more than 100,000 shards"),
+        ("webdataset:data/{0..999}{0..999}", "stands for more than 100,000 shards"),
+        ("synthetic:count=100000000", "GiB would be kept in memory"),
+        ("nothing\x1b[2J", "there is no data set `nothing\\x1b[2J`"),
+    ],
+)
+def test_what_names_no_data_is_told_what_it_may_mean(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "data" / "images")
+    (tmp_path / "notes.txt").write_text("")
+    for looking in (look_at, open_data):
+        with pytest.raises(DataError) as caught:
+            looking(text)
+        assert told in str(caught.value)
+
+
+def test_images_end_as_torchvision_has_them() -> None:
+    assert set(EXTENSIONS[IMAGES]) == set(IMG_EXTENSIONS)
