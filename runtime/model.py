@@ -22,6 +22,7 @@ from danetc.runtime.norm import (
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
+from danetc.runtime.pickling import Packed, pack, unpack
 from danetc.runtime.upcoming import call_of
 
 if TYPE_CHECKING:
@@ -76,18 +77,42 @@ class Scope(Indexed, torch.fx.GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
         """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
-        result = type(self).__new__(type(self))
-        memo[id(self)] = result
-        result.__class__.__name__ = self.__class__.__name__
+        result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
         state = copy.deepcopy(self.__dict__, memo)
-        graph, children = state.pop("_graph"), state.pop("_modules")
-        result.__dict__.update(state, _modules={})
-        result.graph = graph  # compiles the copy's own forward
-        result._modules.update(children)
+        result._restore(state, state.pop("_graph"))
         return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        return _blank, (_own_class(self), type(self).__name__), (state, pack(state.pop("_graph")))
+
+    def __setstate__(self, packed: tuple[dict[str, Any], Packed]) -> None:
+        state, graph = packed
+        self._restore(state, unpack(graph))
+
+    def _restore(self, state: dict[str, Any], graph: torch.fx.Graph) -> None:
+        """Take over another one's attributes and this graph."""
+        children = state.pop("_modules")
+        self.__dict__.update(state, _modules={})
+        self.graph = graph  # compiles its own forward
+        self._modules.update(children)
 
     def __str__(self) -> str:
         return repr(self)  # its modules; the code is in ``code``
+
+
+def _own_class(scope: Scope) -> type[Scope]:
+    """The class that it was made as. (A GraphModule makes another one below it, for its code.)"""
+    found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
+    assert issubclass(found, Scope)
+    return found
+
+
+def _blank(kind: type[Scope], name: str) -> Scope:
+    """A scope of a class without anything in it, called ``name``."""
+    result = kind.__new__(kind)
+    type(result).__name__ = name
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +143,8 @@ class Model(Scope):
     Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
     where the network has several outputs.
 
-    ``topology`` is the compiler's graph the model was emitted from, ``spec`` the text it came
-    from. Neither is used by a forward pass; copies of a model share them.
+    ``topology`` is the compiler's graph the model was emitted from, of which ``draw`` makes a
+    picture; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model share them.
     """
 
     def __init__(
@@ -128,7 +153,7 @@ class Model(Scope):
         graph: torch.fx.Graph,
         signature: Signature,
         topology: object = None,
-        draw: Callable[[], str | None] | None = None,
+        draw: Callable[[Any], str | None] | None = None,
         class_name: str | None = None,
     ) -> None:
         super().__init__(root, graph, class_name or "Model")
@@ -138,7 +163,7 @@ class Model(Scope):
         self.draw = draw
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
-        for shared in (self.topology, self.signature, self.draw):
+        for shared in (self.topology, self.signature):
             memo[id(shared)] = shared
         return super().__deepcopy__(memo)
 
@@ -153,7 +178,7 @@ class Model(Scope):
 
     def _repr_svg_(self) -> str | None:
         """The topology as a picture, for notebooks."""
-        return self.draw() if self.draw is not None else None
+        return self.draw(self.topology) if self.draw is not None else None
 
     def stream(self, x: Tensor, states: States | None = None) -> tuple[Any, States]:
         """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.

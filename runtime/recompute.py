@@ -431,6 +431,10 @@ class Recomputed(Scope):
         self.__dict__.pop("_plan", None)  # it is made of this graph's nodes
         return super().__deepcopy__(memo)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.__dict__.pop("_plan", None)
+        return super().__reduce__()
+
     def _run(self, inputs: tuple[Any, ...]) -> Any:
         plan: _Plan | None = self.__dict__.get("_plan")
         if plan is None or plan.graph is not self.graph:

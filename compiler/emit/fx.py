@@ -161,7 +161,7 @@ class Emitter:
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
         )
-        return self.kind(root, body.graph, signature, graph, lambda: _svg(graph))
+        return self.kind(root, body.graph, signature, graph, _svg)
 
     def initialise(self) -> None:
         """Give the modules their first weights."""
