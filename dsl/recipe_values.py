@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 
 from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
 from danetc.dsl.habits import answer
@@ -385,8 +385,9 @@ class Scope:
                 b = self.number(right, what, kind, depth + 1)
                 return self._finite(lambda: _OPERATORS[op](a, b), expr)
             case Call(function=Name(id=name), args=args) if name in _FUNCTIONS and args:
-                count, function = _FUNCTIONS[name]
-                if count in (None, len(args)) and all(item.name is None for item in args):
+                (fewest, most), function = _FUNCTIONS[name]
+                fits = fewest <= len(args) <= most
+                if fits and all(item.name is None for item in args):
                     parts = [self.number(item.value, what, kind, depth + 1) for item in args]
                     return self._finite(lambda: function(*parts), expr)
         raise self._wrong_type(expr, kind, what)
@@ -453,8 +454,8 @@ _OPERATORS: Mapping[str, Callable[[float, float], float]] = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
 }
-_FUNCTIONS: Mapping[str, tuple[int | None, Callable[..., float]]] = {
-    "min": (None, min),
-    "max": (None, max),
-    "sqrt": (1, sqrt),
+_FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
+    "min": ((2, inf), min),
+    "max": ((2, inf), max),
+    "sqrt": ((1, 1), sqrt),
 }

@@ -299,6 +299,7 @@ def test_wrong_overrides(
         (BASE + "schedule = step(5, facter = 0.5)", "E0801", "facter = 0.5"),
         (BASE + "loss = cross_entropy(0.1, 0.2)", "E0801", "0.2"),
         (BASE + "sync_norm = 1", "E0802", "1"),
+        (BASE + "batch = max(8)", "E0802", "max(8)"),
         (BASE + "batch = horizontal_flip -> mixup", "E0802", "horizontal_flip -> mixup"),
         (BASE + "batch = 100 / 3", "E0802", "100 / 3"),
         (BASE + 'loss = "tet"', "E0802", '"tet"'),
