@@ -119,13 +119,15 @@ def _blank(kind: type[Scope], name: str) -> Scope:
 class Signature:
     """What a model takes and gives. Shapes are those of one sample at one step.
 
-    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T.
+    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T, and
+    ``fixed`` that this must be ``steps``, because what is behind a mean over time runs that long.
     """
 
     steps: int
     input: tuple[int, ...]
     outputs: Mapping[str, tuple[int, ...]]
     sequence: bool = False
+    fixed: bool = False
 
     def check(self, x: Tensor) -> None:
         """Raises ValueError where ``x`` is neither [N, ...] nor [T, N, ...] of the input's rank."""
@@ -135,6 +137,11 @@ class Signature:
         ranks = (rank + 2,) if self.sequence else (rank + 1, rank + 2)
         if x.dim() not in ranks or x.shape[-rank] != self.input[0]:
             raise ValueError(f"the model takes {' or '.join(wanted)}, not {list(x.shape)}")
+        if self.fixed and x.dim() == rank + 2 and x.shape[0] != self.steps:
+            raise ValueError(
+                f"the model takes sequences of {self.steps} time steps, not of {x.shape[0]}: what "
+                "it has behind a mean over time runs that long"
+            )
 
 
 class Model(Scope):

@@ -160,6 +160,7 @@ class Emitter:
             source.value.shape,
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
+            _makes_time(graph),
         )
         return self.kind(root, body.graph, signature, graph, _svg)
 
@@ -296,6 +297,20 @@ def _bits(node: Node) -> int:
     """In how many bits the value of a node can be kept; 0: as it is."""
     kind = node.value.kind
     return bits_for(kind.bound) if kind.is_integer else 0
+
+
+def _makes_time(graph: Graph) -> bool:
+    """Whether something varies again that is made of means over time alone: it has T steps, however
+    long the input is."""
+    timeless: set[int] = set()
+    for node in graph.nodes.values():
+        if OPS[node.op].time == "reduces":
+            timeless.add(node.id)
+        elif node.inputs and timeless.issuperset(node.inputs):
+            if node.value.varies:
+                return True
+            timeless.add(node.id)
+    return False
 
 
 def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.runtime.model import STEP, Model, Scope
@@ -64,6 +65,25 @@ def test_fx_traces_it_again(neuron: str, training: bool, lead: tuple[int, ...]) 
     x = randn(*lead, 3, 8, 8)
     assert_same(run(model, x), run(traced, x))
     assert not isinstance(traced, Scope)
+
+
+def test_sequences_of_another_length() -> None:
+    """They are taken unless something behind a mean over time has steps of its own."""
+    text = """use std
+    network n { input = image(1, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
+      a = in -> conv(2) -> spike
+      b = a -> mean_over_time -> OP
+      out = outputs(a, b) }"""
+    frames = randn(3, 2, 1, 4, 4)
+    for op, taken in (("tanh", True), ("ReLU", True), ("spike", False), ("tebn", False)):
+        model = emit(graph_of(check_text(text.replace("OP", op)))).double()
+        assert model(frames[:2])[0].shape[0] == 2
+        assert model.signature.fixed is not taken
+        if taken:
+            assert model(frames)[0].shape[0] == 3
+        else:
+            with pytest.raises(ValueError, match="sequences of 2 time steps, not of 3"):
+                model(frames)
 
 
 def test_a_traced_model_still_changes_its_mode() -> None:
