@@ -153,7 +153,7 @@ class Emitter:
         source = graph.input
         self.holders = _by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
         tree = scope_tree(node for node in self.graph.nodes.values() if node is not source)
-        outputs = list(graph.outputs.values())
+        outputs = list(self.graph.outputs.values())  # a plan may have led them over
         body, root = self._body(tree, [source.id], outputs)
         signature = Signature(
             graph.steps,

@@ -17,6 +17,7 @@ _SIGNS = {
     "operator.mul": "*",
     "operator.truediv": "/",
 }
+_AFFINE = "danetc.runtime.time.affine"
 _JOIN = re.compile(r"(\w+) = torch\.cat\(\[([\w, ]+)\], dim=(-\d)\)", re.ASCII)
 _CALL = re.compile(r"(\w+) = (self[\w.]*)\[(\d+)\]\((\w+)\)", re.ASCII)
 _INDEXED = re.compile(r"(self(?:\.[A-Za-z_][A-Za-z0-9_]*)+)\[(\d+)\]", re.ASCII)
@@ -53,6 +54,7 @@ class Body:
         self.functions = functions
         self.access = access
         self.lengths = lengths
+        self.helpers: set[str] = set()  # what the scope calls by a name that is no variable's
 
     def write(
         self,
@@ -66,7 +68,7 @@ class Body:
         names: dict[int, str] = {}
         for id in inputs:
             base = "x" if len(inputs) == 1 else variable(self.graph[id].name)
-            names[id] = free(base, lambda name: name in names.values())
+            names[id] = free(base, lambda name: name in self.helpers or name in names.values())
         parameters = [names[id] for id in inputs]
         texts = self._texts(statements, names, outputs)
         lines = _rolled(_gathered(texts, self.lengths), self.lengths)
@@ -102,6 +104,8 @@ class Body:
                 call=True,
             )
         function = call
+        if not _is_written_out(function):
+            self.helpers.add(self.functions(function.target)[0])
         return _Statement(
             (unit.id,),
             unit.inputs,
@@ -112,7 +116,7 @@ class Body:
 
     def _function(self, call: Function, operands: Sequence[str]) -> str:
         given = [*map(literal, call.before), *operands, *map(literal, call.args)]
-        if call.target == "danetc.runtime.time.affine":
+        if call.target == _AFFINE:
             return f"{given[1]} * {given[0]} + {given[2]}"
         if (sign := _SIGNS.get(call.target)) is not None:
             return f" {sign} ".join(given)
@@ -158,7 +162,7 @@ class Body:
             ):
                 inline[item.targets[0]] = text
                 continue
-            used = {names[id] for id in live}
+            used = {names[id] for id in live} | self.helpers
             made = [id for id in item.targets if id in last]
             for id in made:
                 alone = len(made) == 1 and not live
@@ -173,6 +177,11 @@ class Body:
             targets = ", ".join(names[id] for id in item.targets)
             texts.append(f"{targets} = {text}" if targets else text)
         return texts
+
+
+def _is_written_out(call: Function) -> bool:
+    """Whether an operation is written by signs, without a call."""
+    return call.target == _AFFINE or call.target in _SIGNS
 
 
 def _gathered(texts: Sequence[str], lengths: Mapping[str, int]) -> list[str]:

@@ -46,7 +46,11 @@ def add_epilogues(plan: Plan) -> Summed:
         sums.add(neuron)
     outputs = {name: to[id] for name, id in graph.outputs.items()}
     new = replace(graph, nodes=nodes, outputs=outputs)
-    return Summed(Plan(new, plan.regions), frozenset(sums))
+    regions = {
+        id: replace(region, inputs=tuple(to[i] for i in region.inputs))
+        for id, region in plan.regions.items()
+    }
+    return Summed(Plan(new, regions), frozenset(sums))
 
 
 def _absorbing(

@@ -259,6 +259,22 @@ def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
 
 
 @pytest.mark.usefixtures("uncompiled")
+def test_a_sum_of_a_region_is_read_by_another() -> None:
+    """`b` is part of the region of the neuron before it; the next region reads it by that."""
+    text = """use std
+    network n {
+      input = image(2, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
+      a = in -> conv(2) -> spike
+      b = a + (a -> conv(2) -> spike)
+      out = outputs(b, b -> norm -> spike)
+    }"""
+    model = emit(graph_of(check_text(text))).double().eval()
+    x = randn(3, 2, 4, 4)
+    with torch.no_grad():
+        for one, other in zip(fold(model)(x), model(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_outputs_are_written_over_what_only_their_region_reads() -> None:
     folded = fold(trained(graph("danet_a")))
     places: dict[str, bool] = {}

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.graph import Graph
@@ -32,6 +33,23 @@ def standalone(graph: Graph) -> nn.Module:
     made = module_of(emit_python(graph)).build()
     assert isinstance(made, nn.Module)
     return made
+
+
+def test_no_variable_hides_a_function() -> None:
+    """A mean over time is called `mean_over_time` where another value is needed besides."""
+    text = """use std
+    network n {
+      input = image(1, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
+      mean = in -> conv(2) -> spike
+      per_step = mean -> mean_over_time
+      out = outputs(mean -> mean_over_time, in -> conv(2), per_step -> tanh)
+    }"""
+    graph = graph_of(check_text(text))
+    model, alone = emit(graph).double(), standalone(graph).double()
+    alone.load_state_dict(model.state_dict())
+    x = torch.rand(3, 1, 4, 4, dtype=torch.float64)
+    for one, other in zip(model(x), alone(x), strict=True):
+        assert torch.equal(one, other)
 
 
 # -- networks -------------------------------------------------------------------------------------
