@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.api import emit_model, load
-from danetc.compiler import check_file, graph_of
+from danetc.api import load
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.stepwise import why_not_stepwise
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
-from danetc.exporting import set_weights
+from danetc.exporting import open_checkpoint, with_steps
 from danetc.measuring.data import open_set
-from danetc.model_directory import SPEC
 from danetc.runtime.data import DataError, Prepared, Split
 from danetc.runtime.model import Model, to_channels_last
 from danetc.runtime.training.distributed import device_name
@@ -30,8 +28,8 @@ from danetc.runtime.training.losses import chosen_output, make_loss, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
-from danetc.trained import Trained, evaluation_in
-from danetc.training.directory import CHECKPOINTS, checkpoint_in
+from danetc.trained import Trained
+from danetc.training.plan import Note, default_backend
 
 PER_STEP = ("tebn",)
 Tick = Callable[[int], None]
@@ -79,23 +77,20 @@ class Evaluator:
     UserError and SpecError.
     """
 
-    def __init__(self, trained: Trained, asked: Asked, backend: str) -> None:
+    def __init__(self, trained: Trained, asked: Asked, note: Note) -> None:
         self.trained, self._asked = trained, asked
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        snapshot = None
+        checkpoint = None
         if asked.checkpoint is not None:
-            snapshot = checkpoint_in(trained.path, asked.checkpoint)
-            place = trained.path / CHECKPOINTS / asked.checkpoint
-            recorded = evaluation_in(snapshot.state.get("tested"), place)
-            self.trained = trained = replace(trained, evaluation=recorded)
-        self.recorded = trained.evaluation
+            checkpoint = open_checkpoint(trained.path, asked.checkpoint)
+            self.trained = trained = replace(trained, evaluation=checkpoint.tested)
+        self.recorded = before = trained.evaluation
+        backend = asked.backend or (default_backend(note) if before is None else before.backend)
         self.model = load(
             trained.path, backend=backend, memory="none", allow_changed=trained.allow_changed
         )
-        if self.recorded is not None and self.recorded.steps != self.model.signature.steps:
-            self.model = self._built(self.recorded.steps, backend)  # of an earlier phase
-        if snapshot is not None:
-            set_weights(self.model, snapshot, trained.path, asked.checkpoint or "")
+        if checkpoint is not None:
+            self.model = checkpoint.of(self.model, backend)
         self.conditions = self._conditions(backend)
         self._loss = make_loss(self.conditions.loss)
         if self.conditions.channels_last:
@@ -191,19 +186,11 @@ class Evaluator:
                 f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
                 "has parameters for each step"
             )
-        model = self._built(steps, self.conditions.backend)
+        model = with_steps(self.model, self.trained.path, steps, self.conditions.backend)
         model.load_state_dict(self.model.state_dict())
         if self.conditions.channels_last:
             to_channels_last(model)
         return model.to(self.device)
-
-    def _built(self, steps: int, backend: str) -> Model:
-        """The network anew, with this T."""
-        path = self.trained.path
-        if not (path / SPEC).is_file():
-            raise UserError(f"{path} is incomplete: there is no {SPEC} in it")
-        checked = check_file(str(path / SPEC))  # the run's own copy, of which it was warned
-        return emit_model(graph_of(checked, self.graph.name, {"steps": steps}), 0, backend)
 
     def _data(self, model: Model) -> Prepared:
         """The data set; recordings of events anew for each T, into which they may be cut."""
@@ -287,9 +274,9 @@ class Evaluator:
                     x = x.transpose(0, 1) if images.data.events else x
                     with torch.inference_mode(), autocast(now.precision, self.device):
                         run(x, batch.labels.to(self.device), sums)
-                    for totals in sums:
-                        totals.skip(batch.skipped)
                     tick(len(batch) + batch.skipped)
+                for totals in sums:
+                    totals.skip(batches.skipped)
             finally:
                 batches.close()
         except DataError as error:

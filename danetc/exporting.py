@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from danetc.api import load
+from danetc.api import emit_model, load
+from danetc.compiler import check_file, graph_of
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
-from danetc.model_directory import TRIALS
+from danetc.model_directory import SPEC, TRIALS
 from danetc.runtime.checkpoint import tensor_file
 from danetc.runtime.files import replace_file
-from danetc.training.directory import checkpoint_in, weights_of
+from danetc.runtime.training.evaluation import Evaluation
+from danetc.trained import evaluation_in
+from danetc.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 if TYPE_CHECKING:
     from danetc.runtime.model import Model
@@ -76,7 +79,7 @@ def export(
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
     model = load(directory, memory="none", allow_changed=allow_changed).eval()
     if checkpoint is not None:
-        set_weights(model, checkpoint_in(Path(directory), checkpoint), directory, checkpoint)
+        model = open_checkpoint(Path(directory), checkpoint).of(model, "eager").eval()
     graph = model.topology
     assert isinstance(graph, Graph)
     counterpart: str | None = None
@@ -92,15 +95,46 @@ def export(
     )
 
 
-def set_weights(model: Model, found: Snapshot, directory: str | Path, checkpoint: str) -> None:
-    """Give a run's model the weights of one of its checkpoints. Raises UserError."""
-    try:
-        model.load_state_dict(dict(weights_of(found)))
-    except RuntimeError as error:
-        raise UserError(
-            f"the checkpoint `{checkpoint}` in {directory} is of another network than its last phase's: "
-            f"{str(error).splitlines()[-1].strip()}"
-        ) from error
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of a run, and how its weights were tested (or will be)."""
+
+    directory: Path
+    name: str
+    snapshot: Snapshot
+    tested: Evaluation
+
+    def of(self, model: Model, backend: str) -> Model:
+        """The run's network with these weights and the T of their phase. ``model`` is that of the
+        directory. Raises UserError.
+        """
+        if self.tested.steps != model.signature.steps:
+            model = with_steps(model, self.directory, self.tested.steps, backend)
+        try:
+            model.load_state_dict(dict(weights_of(self.snapshot)))
+        except RuntimeError as error:
+            raise UserError(
+                f"the checkpoint `{self.name}` in {self.directory} is of another network: "
+                f"{str(error).splitlines()[-1].strip()}"
+            ) from error
+        return model
+
+
+def open_checkpoint(directory: Path, name: str) -> Checkpoint:
+    """A run's checkpoint by its name. Raises UserError."""
+    found = checkpoint_in(directory, name)
+    tested = evaluation_in(found.state.get("tested"), directory / CHECKPOINTS / name)
+    return Checkpoint(directory, name, found, tested)
+
+
+def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model:
+    """The network of a directory anew, with this T and weights of its own. Raises UserError."""
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    if not (directory / SPEC).is_file():
+        raise UserError(f"{directory} is incomplete: there is no {SPEC} in it")
+    checked = check_file(str(directory / SPEC))  # the run's own copy, of which it was warned
+    return emit_model(graph_of(checked, graph.name, {"steps": steps}), 0, backend)
 
 
 def check_output(output: Path, names: Names, *, force: bool) -> None:

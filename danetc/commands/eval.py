@@ -104,7 +104,6 @@ def command(
     data: str | None,
     steps: tuple[int, ...],
     over_time: bool,
-    backend: str | None,
     output: Path | None,
     allow_changed: tuple[str, ...],
     as_json: bool,
@@ -133,15 +132,13 @@ def command(
     texts = [data or _own_data(trained) for trained in opened]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
     from danetc.evaluation import Asked, Evaluator
-    from danetc.training.plan import default_backend
 
     results: list[dict[str, Any]] = []
     conditions: list[str] = []
     for trained, text in zip(opened, texts, strict=True):
         if trained.evaluation is None:
             _note(f"{trained.path} holds no training: its weights are taken as they are")
-        own = None if trained.evaluation is None else trained.evaluation.backend
-        each = Evaluator(trained, Asked(data=text, **how), backend or own or default_backend(_note))
+        each = Evaluator(trained, Asked(data=text, **how), _note)
         figures, line = _evaluate(each, steps, over_time, silent=as_json)
         for notice in each.notices:
             _note(notice)

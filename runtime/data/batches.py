@@ -125,6 +125,8 @@ class Batches:
                 )
         self.unreadable: dict[str, None] = {}
         """The samples that were left out so far, each as the message that names it."""
+        self.skipped = 0
+        """How many were left out in the epoch begun last, also where that left nothing of a batch."""
 
     def __len__(self) -> int:
         """How many batches an epoch has in this process."""
@@ -154,6 +156,7 @@ class Batches:
             if self._loader is not None
             else (self._fetcher.__getitems__(job) for job in self._jobs)
         )
+        self.skipped = 0
         for step, (stretch, _) in enumerate(zip(stretches, parts, strict=False), start):
             begun = time.perf_counter()
             found = self._next(loaded)
@@ -161,6 +164,7 @@ class Batches:
             if isinstance(found, str):
                 raise DataError(found)
             self.unreadable.update(dict.fromkeys(found.unreadable))
+            self.skipped += found.skipped
             if len(found):
                 yield replace(found, wait=wait, step=step, total=len(stretch))
             elif self._train:

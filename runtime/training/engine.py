@@ -200,10 +200,10 @@ def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
                 loss = run.loss_of(output, labels)
             if batch is not None:
                 totals.add(over_time(output), labels, loss)
-                totals.skip(batch.skipped)
             run.observer.testing(number + 1, run.feed.rounds)
     if stopping:  # saved with the random numbers of training, which are back now
         run.leave(Position(run.settings.phase, epoch, run.feed.steps))
+    totals.skip(run.feed.skipped_tests)
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(

@@ -81,6 +81,11 @@ class Feed:
         """The batches of the evaluation after an epoch."""
         return self._own_errors(self._tests.epoch(epoch))
 
+    @property
+    def skipped_tests(self) -> int:
+        """The test images of this process that could not be read in the last evaluation."""
+        return self._tests.skipped
+
     def close(self) -> None:
         """End the loaders."""
         self._batches.close()

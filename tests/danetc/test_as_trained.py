@@ -175,14 +175,15 @@ def test_eval_goes_by_what_the_training_was(danetc: Run, name: str) -> None:
 
 def test_what_is_left_out_in_training_is_left_out_again(danetc: Run, tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
-    (tmp_path / "data" / "val" / "dog" / "3.png").write_bytes(b"no image")
+    for number in (2, 3, 4, 6):  # all images of the fourth batch, and one of the fifth
+        (tmp_path / "data" / "val" / "dog" / f"{number}.png").write_bytes(b"no image")
     folder = SMALL_DATA["folder"]
-    run = train(
-        danetc, spec(folder, f"augment = {folder.augment}"), data, "--on-unreadable", "skip"
-    )
+    text = spec(folder, f"augment = {folder.augment}; batch = 3")
+    run = train(danetc, text, data, "--on-unreadable", "skip")
     found = evaluated(danetc, run)
     check_same(found, last(run))
-    assert (found["results"][0]["images"], found["results"][0]["skipped"]) == (20, 1)
+    assert (found["results"][0]["images"], found["results"][0]["skipped"]) == (17, 4)
+    assert last(run)["skipped"] == 4
 
 
 def test_another_choice_is_printed(danetc: Run) -> None:

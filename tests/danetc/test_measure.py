@@ -162,7 +162,11 @@ def test_fewer_images_than_asked_for_are_said(danetc: Run, small: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("--only", "firing-rte"), 2, "there is no measure firing-rte; did you mean `firing-rate`?"),
+        (
+            ("--only", "firing-rte"),
+            2,
+            "there is no measure firing-rte; did you mean `firing-rate`?",
+        ),
         (("--batches", "0"), 2, "0 is not in the range"),
         (("--set", "classes=3"), 1, "set the network's classes to 10"),
         (("--set", "input=image(1, 12, 12)"), 1, "set the network's input to image(1, 8, 8)"),
