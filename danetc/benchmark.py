@@ -347,7 +347,9 @@ def in_own_process(command: Sequence[str], what: str, cache: Path | None = None)
             VARIABLE: str(folder),
             "TRITON_CACHE_DIR": str(folder / "triton"),  # of other libraries
         }
-        done = subprocess.run(list(command), capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            list(command), capture_output=True, encoding="utf-8", errors="replace", env=environment
+        )
     if done.returncode:
         raise UserError(
             f"the process that measures {what} ended with status {done.returncode}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: the spec, a file or the data is wrong (or `--check` says no); 2: wrong usage;
     130: interrupted. A traceback is shown only with ``DANETC_DEBUG=1``.
     """
+    _write_any_text()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -155,6 +157,15 @@ def _check_text(arguments: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             raise UserError(f"`{visible(argument)}` is not UTF-8 text; rename it") from None
+
+
+def _write_any_text() -> None:
+    """Have standard output take every character: as UTF-8 where a file or a program is to have it,
+    as files are read here too; on a terminal that lacks one, as its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            chosen = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            stream.reconfigure(encoding=None if chosen else "utf-8", errors="backslashreplace")
 
 
 def _show_warning(

@@ -36,6 +36,7 @@ from danetc.runtime.files import (
     seal_record,
     write_flushed,
 )
+from danetc.runtime.locks import OWNER
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
@@ -49,6 +50,7 @@ FORMAT = 1
 MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
+LOCKS = frozenset({LOCK, LOCK + OWNER})
 GRID = "grid.json"
 """The cells of the last `danetc compare` in a folder, and what became of their runs."""
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, "__pycache__"}
@@ -63,7 +65,7 @@ def refuse_unless_replaceable(directory: Path) -> None:
         return
     if not target.is_dir():
         raise UserError(f"{directory} is a file; choose another place with -o DIR")
-    entries = {entry.name for entry in target.iterdir()} - {LOCK}
+    entries = {entry.name for entry in target.iterdir()} - LOCKS
     if RUN in entries:
         raise UserError(
             f"{directory} holds a training run, which is not replaced; choose another place with "

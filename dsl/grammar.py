@@ -136,4 +136,6 @@ def _key(text: str) -> str:
 if __name__ == "__main__":
     from pathlib import Path
 
-    Path(__file__).with_name("danet.table.json").write_text(dump(make_table(grammar_text())))
+    Path(__file__).with_name("danet.table.json").write_text(
+        dump(make_table(grammar_text())), encoding="utf-8", newline="\n"
+    )

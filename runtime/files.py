@@ -82,9 +82,12 @@ def write_flushed(path: Path, data: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """See the names in a folder to the disk."""
+    """See the names in a folder to the disk, where a folder can be opened for that."""
     with naming(folder):
-        handle = os.open(folder, os.O_RDONLY)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # Windows opens none, and sees to the names itself
+            return
         try:
             os.fsync(handle)
         finally:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,19 +18,6 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from danetc.runtime.torch_internals import allocations
-
-# A process of its own between us and the measured one: what a process is born from counts in its
-# peak, and this one is as small as Python gets.
-_LAUNCHER = """
-import os, sys
-pid = os.fork()
-if not pid:
-    os.dup2(2, 1)
-    os.execvp(sys.argv[1], sys.argv[1:])
-_, status, usage = os.wait4(pid, 0)
-print(usage.ru_maxrss)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 def saved_bytes(step: Callable[[], Tensor]) -> int:
@@ -58,22 +44,6 @@ def peak_bytes(step: Callable[[], object]) -> int:
     with _recording() as record:
         step()
     return record.peak()
-
-
-def peak_memory(command: Sequence[str]) -> int:
-    """The peak of resident memory of ``command``, run in a fresh process, in bytes.
-
-    What it writes goes to stderr. Raises ``subprocess.CalledProcessError`` where it fails.
-    """
-    if not hasattr(os, "fork"):
-        raise NotImplementedError("peak memory of a process is measured on Unix alone")
-    done = subprocess.run(
-        [sys.executable, "-S", "-E", "-c", _LAUNCHER, *command],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
 class _Record:

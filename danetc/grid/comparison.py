@@ -16,7 +16,7 @@ from danetc.grid.plan import Run, check_cells, epochs_of, refuse_changed
 from danetc.grid.report import FORMAT
 from danetc.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.grid.show import GridProgress
-from danetc.model_directory import GRID, LOCK
+from danetc.model_directory import GRID, LOCKS
 from danetc.output import echo, json_text
 from danetc.report import print_table
 from danetc.runtime.announcing import Silent, announced_by, announcer
@@ -43,7 +43,7 @@ def checked_runs(
     if under_torchrun():
         raise UserError("danetc compare starts its own processes; run it without torchrun")
     if folder.is_dir() and not (folder / GRID).is_file():
-        foreign = sorted(each.name for each in folder.iterdir() if each.name != LOCK)
+        foreign = sorted(each.name for each in folder.iterdir() if each.name not in LOCKS)
         if foreign:
             raise UserError(
                 f"{folder} is no folder of a comparison (there is no {GRID} in it) and not empty; "

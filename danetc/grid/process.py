@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+from danetc.runtime.machine import end_by
+
 PATIENCE = 120.0
 """Seconds for which a run that a killed grid has left is waited for: it saves its state."""
 
@@ -31,7 +33,7 @@ def main(arguments: list[str]) -> int:
 def _end_with_starter() -> None:
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    end_by(signal.SIGTERM)
 
 
 def _wait_for(directory: Path) -> None:

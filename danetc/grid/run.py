@@ -20,6 +20,7 @@ from danetc.errors import UserError
 from danetc.grid.cells import show
 from danetc.grid.plan import Run, epochs_of
 from danetc.model_directory import TRAINING
+from danetc.runtime.machine import usable_cores
 
 if TYPE_CHECKING:
     from danetc.runtime.training.signals import StopRequest
@@ -120,7 +121,7 @@ def _threads(jobs: int) -> int | None:
     """Threads of each process where several share the cores and nothing else is said."""
     if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
-    return max(1, len(os.sched_getaffinity(0)) // jobs)
+    return max(1, usable_cores() // jobs)
 
 
 class _Process:
@@ -149,6 +150,7 @@ class _Process:
                 stderr=stream,
                 env=environment,
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
     def has_moved(self) -> bool:
@@ -166,7 +168,12 @@ class _Process:
     def ask_to_stop(self) -> None:
         if not self._asked and self._child.poll() is None:
             self._asked = True
-            self._child.send_signal(signal.SIGTERM)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the pipe that the training watches. (Windows has no SIGTERM to send.)"""
+        assert self._child.stdin is not None
+        self._child.stdin.close()
 
     def wait(self) -> None:
         self._child.wait()
@@ -176,8 +183,7 @@ class _Process:
         status = self._child.poll()
         if status is None:
             return None
-        assert self._child.stdin is not None
-        self._child.stdin.close()
+        self._hang_up()
         seconds = time.monotonic() - self._began
         if status == 0:
             return Outcome("done", None, seconds)
@@ -197,7 +203,7 @@ class _Process:
         if status >= 0:
             return text or f"the process ended with status {status}"
         name = signal.Signals(-status).name
-        memory = ", perhaps for want of memory" if -status == signal.SIGKILL else ""
+        memory = ", perhaps for want of memory" if name == "SIGKILL" else ""
         return f"the process was killed by {name}{memory}" + (f"; it said: {text}" if told else "")
 
 

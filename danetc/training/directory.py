@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.model_directory import (
     LOCK,
+    LOCKS,
     PICTURE,
     RUN,
     TRAINING,
@@ -36,6 +36,7 @@ from danetc.model_directory import (
     refuse_unless_replaceable,
 )
 from danetc.records import record_if_any
+from danetc.runtime import locks
 from danetc.runtime.files import replace_file, save_record
 from danetc.training.metrics import METRICS, metrics_csv
 
@@ -160,8 +161,8 @@ def opened(
         _refuse_trials(path)
         refuse_unless_replaceable(path)
     elif fresh:
-        with locked(path):
-            moved = _aside(path)
+        with locked(path) as release:
+            moved = _aside(path, release)
         note(f"the run in {path} is now in {moved}")
     path.mkdir(parents=True, exist_ok=True)
     with locked(path):
@@ -284,37 +285,29 @@ def _any_checkpoint(path: Path) -> bool:
 def _sweep(path: Path) -> None:
     """Remove files that a process was writing when it died."""
     for left in path.glob(".*"):
-        if left.is_file() and left.name != LOCK:
+        if left.is_file() and left.name not in LOCKS:
             left.unlink()
 
 
-def _aside(path: Path) -> Path:
-    """Move a directory out of the way, to a name that says what it was."""
+def _aside(path: Path, release: Callable[[], None]) -> Path:
+    """Move a directory that is locked out of the way, to a name that says what it was."""
     number = 1
     while (moved := path.with_name(f"{path.name}.before-{number}")).exists():
         number += 1
-    path.rename(moved)
+    try:
+        path.rename(moved)
+    except PermissionError:  # Windows moves no folder in which a file is open, as the lock is
+        release()
+        path.rename(moved)
     return moved
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep others from training here. The lock goes with the process, however it ends.
-
-    Raises UserError where another process has it.
-    """
-    import fcntl
-
-    with (path / LOCK).open("a+") as stream:
-        try:
-            # A record lock: one of `flock` would live on in the loader processes of a killed run.
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.seek(0)
-            raise UserError(
-                f"another process ({stream.read().strip() or 'unknown'}) is training in {path}"
-            ) from error
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}\n")
-        stream.flush()
-        yield
+def locked(path: Path) -> Iterator[Callable[[], None]]:
+    """Keep others from training here, until the end or a call of what is given. Raises UserError
+    where another process does."""
+    try:
+        with locks.locked(path / LOCK) as release:
+            yield release
+    except locks.Held as other:
+        raise UserError(f"another process ({other}) is training in {path}") from None

@@ -14,13 +14,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import psutil
-
 from danetc.compiler.memory import predict, show_size
 from danetc.memory import DTYPES, PREDICTED, optimizer_of
 from danetc.runtime.announcing import announced_by, announcer
 from danetc.runtime.augment import image_transform
 from danetc.runtime.data import Batches
+from danetc.runtime.machine import free_memory
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.optim import schedule
@@ -199,15 +198,10 @@ def _too_large(memory: Record | None, world: World) -> str | None:
     """Why steps had better not be tried: on a CPU, whose memory runs out by killing processes."""
     if memory is None or world.device.type != "cpu":
         return None
-    total, free = memory["total"] * world.size, _free_memory()
+    total, free = memory["total"] * world.size, free_memory()
     if total <= free:
         return None
     return f"a step is predicted to need {show_size(total)} and this machine has {show_size(free)} free"
-
-
-def _free_memory() -> int:
-    """Bytes that a process could have without others losing theirs."""
-    return int(psutil.virtual_memory().available)
 
 
 # -- time ------------------------------------------------------------------------------------------

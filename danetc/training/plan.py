@@ -20,6 +20,7 @@ from danetc.errors import UserError
 from danetc.memory import Chosen, Memory, choose_for_phase
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy, open_data
+from danetc.runtime.machine import usable_cores
 from danetc.runtime.training.distributed import Parallel
 from danetc.spec_messages import warn
 from danetc.training.repeat import check_repetition
@@ -125,7 +126,7 @@ INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minu
 
 def _tell_of_workers(workers: int, note: Note) -> None:
     """Where more processes read data than there are cores for them."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if workers * local > cores:
         each = f" for each of {local} processes" if local > 1 else ""

@@ -84,7 +84,7 @@ def _git(*arguments: str) -> str:
     done = subprocess.run(
         ["git", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         timeout=20,
         check=True,

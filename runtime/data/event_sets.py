@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from danetc.runtime.data.events import frame_folders, open_events
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.errors import DataError
+from danetc.runtime.locks import alone
 from danetc.runtime.sources.folders import RECORDINGS, ClassFolders, class_table
 from danetc.runtime.sources.recordings import SETS, Set, named_set, set_folder
 from danetc.runtime.sources.request import Request
@@ -37,7 +35,7 @@ def _open_set(request: Request, name: str, directory: str) -> DataSet:
         )
     kind = _class(row.kind)
     folders = []
-    with _alone(root):
+    with alone(root / ".frames.lock"):  # while one process makes frames, others wait
         _check_present(kind, row, root)
         for split in (row.train, row.test):
             given: dict[str, Any] = {row.split: split}
@@ -50,19 +48,6 @@ def _open_set(request: Request, name: str, directory: str) -> DataSet:
             folders.append(Path(found.root))
     train, test = folders
     return frame_folders(request, ClassFolders(train, test, class_table(train, test, RECORDINGS)))
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """While one process makes frames in ``root``, the others of a training wait."""
-    try:
-        lock = (root / ".frames.lock").open("w")
-    except PermissionError:  # of a folder that is only read: its frames must be there already
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the file
-        yield
 
 
 def _class(name: str) -> Any:

@@ -30,7 +30,8 @@ def class_files(split: Path, classes: Sequence[str], what: str) -> tuple[Strings
     if not counts.all():
         raise without_files(split / classes[int(counts.argmin())], what)
     below = f"{split}{os.sep}"
-    return Strings(path.removeprefix(below) for path, _ in found), labels
+    names = (path.removeprefix(below).replace(os.sep, "/") for path, _ in found)
+    return Strings(names), labels
 
 
 def files_fingerprint(classes: Sequence[str], *parts: tuple[Path, Strings, Tensor]) -> str:

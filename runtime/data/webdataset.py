@@ -8,7 +8,6 @@ and no shell command (``pipe:``) is run.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,8 +42,9 @@ class ShardImages(Files):
     def read(self, index: int) -> Tensor:
         where = self.where(index)
         try:
-            with open(self.shards[int(self.shard[index])], "rb", buffering=0) as file:
-                data = os.pread(file.fileno(), int(self.length[index]), int(self.offset[index]))
+            with open(self.shards[int(self.shard[index])], "rb") as file:
+                file.seek(int(self.offset[index]))
+                data = file.read(int(self.length[index]))
         except OSError as error:
             raise UnreadableError(f"{where} cannot be read: {error.strerror or error}") from error
         return decode_image(data, where)

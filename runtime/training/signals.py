@@ -8,6 +8,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from danetc.runtime.machine import end_by
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -56,7 +58,7 @@ class StopRequest:
             return
         if forked or self.wanted:
             signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
+            end_by(signum)
             return
         self.signal = signum
 

@@ -127,7 +127,7 @@ def test_what_cannot_be_trained_is_said_by_the_plan(
 def test_what_would_not_fit_is_planned_but_not_tried(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.dry_run._free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.training.dry_run.free_memory", lambda: 1000)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
     assert result.status == 0

@@ -177,7 +177,7 @@ def test_a_dry_run_tells_cells_cost_and_time(
     text = danetc(*arguments, *grid)
     assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
     assert "3 new" in text.out
-    monkeypatch.setattr("danetc.training.dry_run._free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.training.dry_run.free_memory", lambda: 1000)
     untimed = danetc(*arguments, *grid)
     assert untimed.status == 0
     assert "phase train: not timed: a step is predicted to need" in untimed.out

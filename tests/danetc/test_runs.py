@@ -227,8 +227,8 @@ def test_a_record_that_was_changed_on_purpose_is_taken(
 def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = (
-        "import fcntl, sys; f = open('run/.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX);"
-        "print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from danetc.training.directory import locked\n"
+        "with locked(pathlib.Path('run')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder], cwd=tmp_path, stdin=-1, stdout=-1, text=True
@@ -239,7 +239,7 @@ def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_p
         result = danetc("train", quick, *QUIET, "-o", "run")
         other.stdin.close()
     assert result.status == 1
-    assert "is training in run" in result.err
+    assert f"another process (process {other.pid}) is training in run" in result.err
     assert danetc("train", quick, *QUIET, "-o", "run").status == 0, "the lock went with its owner"
 
 

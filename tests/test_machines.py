@@ -1,0 +1,134 @@
+"""Other systems than this one: what they lack is not asked for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from danetc.runtime import locks
+from danetc.runtime.machine import end_by, free_memory, usable_cores
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_everything_but_the_fused_backend_works_without_posix(tmp_path: Path) -> None:
+    """Checked, drawn, built, trained with a loader process, evaluated, measured, exported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", ROOT / "tests" / "elsewhere.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "# caf\u00e9 \u2192" in (tmp_path / "small.danet").read_text("utf-8")
+
+
+def test_cores_and_memory() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert 2**20 < free_memory() < 2**50
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound here")
+def test_a_process_that_is_bound_has_fewer_cores() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_a_signal_reaches_the_handler() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        end_by(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
+# -- locks -----------------------------------------------------------------------------------------
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from danetc.runtime.locks import locked
+with locked(Path("lock")):
+    if hasattr(os, "fork") and not os.fork():
+        time.sleep(60)  # as a loader process of a training that is killed
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
+    """However that ends, and though a process that it forked lives on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], cwd=tmp_path, stdin=-1, stdout=-1, encoding="utf-8"
+    ) as holder:
+        assert holder.stdout is not None
+        pid = int(holder.stdout.readline())
+        with pytest.raises(locks.Held, match=f"process {pid}"), locks.locked(tmp_path / "lock"):
+            pass
+        children = [] if os.name == "nt" else _children(pid)
+        assert children or not hasattr(os, "fork")
+        holder.kill()
+        holder.wait()
+        with locks.locked(tmp_path / "lock") as release:
+            release()
+            with locks.locked(tmp_path / "lock"):
+                pass
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
+def test_without_a_place_for_a_lock_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", refused)
+    with locks.alone(tmp_path / "lock"):
+        pass
+    with pytest.raises(PermissionError), locks.locked(tmp_path / "lock"):
+        pass
+
+
+def _enter(lock: Path, log: Path, name: str) -> None:
+    with locks.alone(lock):
+        for word in ("in", "out"):
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(f"{name} {word}\n")
+
+
+def test_processes_wait_for_each_other(tmp_path: Path) -> None:
+    method = multiprocessing.get_context("spawn")
+    others = [
+        method.Process(target=_enter, args=(tmp_path / "lock", tmp_path / "log", name))
+        for name in "ab"
+    ]
+    with locks.alone(tmp_path / "lock"):
+        for each in others:
+            each.start()
+        assert not (tmp_path / "log").exists()
+    for each in others:
+        each.join()
+        assert each.exitcode == 0
+    first, second, third, fourth = (tmp_path / "log").read_text("utf-8").splitlines()
+    assert first.split()[0] == second.split()[0] != third.split()[0] == fourth.split()[0]
