@@ -159,7 +159,6 @@ def test_wrong_usage(danetc: Run, small: Path) -> None:
 def test_a_dry_run_tells_cells_cost_and_time(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.timed_steps.TIMED", 2)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "3", "--backend", "eager")
     grid = ("--grid", "steps=1,4", "--set", "recipe.epochs=2", "--dry-run")
