@@ -151,7 +151,8 @@ def command(
     """Measure networks on a data set.
 
     A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
-    shipped NAME) is built anew and untrained. Of several the figures show all together, and a
+    shipped NAME) is built anew and untrained. Images are prepared as in the tests of the RUN's
+    training, or as the recipe does that `train` would take for the FILE. Of several the figures show all together, and a
     last table has a row for each, as in the paper's Tables IV and V; --format gives that table alone
     in another form.
 
@@ -202,7 +203,7 @@ def command(
             subject.trained,
             classes=classes,
             subset_seed=subset_seed,
-            evaluate=evaluate,
+            evaluate=subject.steps(data) if evaluate is None else evaluate,
             output=subject.output,
             split=split,
         )
@@ -243,8 +244,10 @@ def command(
     if form != "table":
         show(overall(entries), form, sys.stdout)
         return
-    for entry in entries:
+    for entry, told in zip(entries, records, strict=True):
+        steps = told["evaluate"]
         echo(_headline(entry.label, entry.measures, data, split))
+        echo("images as they are" if steps == "none" else f"images through {steps}")
         print_measures(entry.measures, entry.layout)
     if whole and len(entries) > 1:
         echo("all networks")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from danetc.api import compile_spec, emit_model, load
+from danetc.api import Compiled, compile_spec, emit_model, load
+from danetc.dsl.recipe_text import write_setting
 from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
 from danetc.options import Setting
@@ -16,6 +17,7 @@ from danetc.runtime.model import Model, Signature
 from danetc.runtime.seeds import epoch_order
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.trained import Trained, open_trained
+from danetc.training.plan import find_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,13 +27,27 @@ Statistics = Literal["running", "batch"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to measure. ``trained`` is what its directory says of it, None for a spec;
-    ``notices`` what to tell of it."""
+    """A network to measure. ``trained`` is what its directory says of it, None for a spec, of which
+    there is ``compiled``; ``notices`` are what to tell of it.
+    """
 
     source: str
     model: Model
     trained: Trained | None
     notices: tuple[str, ...]
+    compiled: Compiled | None = None
+
+    def steps(self, data: str) -> tuple[Item, ...] | None:
+        """For a spec, what the recipe that ``danetc train`` would take does to test images; None
+        where there is none to take, and for a directory, which says it itself. Raises SpecError.
+        """
+        if self.compiled is None:
+            return None
+        try:
+            recipe = find_recipe(self.compiled.checked.module, None, data, {})
+        except UserError:  # none, or a choice
+            return None
+        return recipe.phases[-1].evaluate
 
     @property
     def is_trained(self) -> bool:
@@ -70,9 +86,10 @@ def open_subject(
     Raises SpecError, UserError.
     """
     if not Path(source).is_dir():
-        graph = compile_spec(source, network=network, settings=settings).graph
+        compiled = compile_spec(source, network=network, settings=settings)
+        graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
-        return Subject(source, emit_model(graph, seed, "eager"), None, (notice,))
+        return Subject(source, emit_model(graph, seed, "eager"), None, (notice,), compiled)
     if settings or network is not None:
         raise UserError(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
@@ -122,8 +139,9 @@ def open_set(
             channels=signature.input[0],
         )
         if steps is None:
-            steps, told = _usual(signature.input[-1]) if data.shape is None else ((), None)
-            notices += [] if told is None else [told]
+            steps = _usual(signature.input[-1]) if data.shape is None else ()
+            done = write_setting("evaluate", steps) if steps else "nothing is done to them"
+            notices.append(f"no recipe says how images are prepared: {done}")
         found = prepared(replace(data, notices=(*data.notices, *notices)), steps)
         check_fit(
             data,
@@ -144,14 +162,10 @@ def _policy(tested: Evaluation | None) -> Policy:
     return "skip" if data.get("on_unreadable") == "skip" else "stop"
 
 
-def _usual(size: int) -> tuple[tuple[Item, ...], str]:
-    """What is done to images of all sizes where no recipe says it, and a notice of it."""
+def _usual(size: int) -> tuple[Item, ...]:
+    """What is done to images of all sizes where no recipe says it."""
     larger = round(size * 256 / 224)
-    items = (Item("resize", (("size", larger),)), Item("center_crop", (("size", size),)))
-    return (
-        items,
-        f"no recipe says how images are brought to size: resize({larger}) -> center_crop({size})",
-    )
+    return Item("resize", (("size", larger),)), Item("center_crop", (("size", size),))
 
 
 def unlike_training(images: Prepared, subject: Subject) -> list[str]:

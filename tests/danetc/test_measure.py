@@ -22,6 +22,7 @@ def test_a_file_is_measured_untrained(danetc: Run, small: Path) -> None:
     assert done.status == 0
     assert "note: small is untrained: its weights are the initial ones of seed 0" in done.err
     assert "note: small: norms go by the statistics of each batch" in done.err
+    assert "images as they are" in done.out
     assert "small: 32 images of digits (test), norms by batch statistics" in done.out
     assert "product of 5 layers on the main path" in done.out
     assert "0.9 pJ an addition, 4.6 pJ a multiply-accumulate; counts multiply" in done.out
@@ -235,6 +236,23 @@ def test_a_damaged_record_of_a_training_is_told(
         assert told in done.err
 
 
+def test_images_for_a_file_are_prepared_by_the_recipe_that_train_would_take(
+    danetc: Run, small: Path
+) -> None:
+    data = "synthetic:size=12,channels=1,count=64"
+    asked = ("measure", small, "--data", data, "--only", "firing-rate", "--json")
+    assert "are 1 x 12 x 12, but the network takes 1 x 8 x 8" in danetc(*asked).err
+    recipe = "recipe own { epochs = 1; optimizer = sgd(lr = 1); evaluate = center_crop(8) }"
+    small.write_text(small.read_text() + recipe)
+    done = danetc(*asked)
+    assert done.status == 0, done.err
+    (measured,) = json.loads(done.out)["measured"]
+    assert measured["evaluate"] == "center_crop(size = 8)"
+    (other,) = json.loads(danetc(*asked, "--evaluate", "resize(8)").out)["measured"]
+    assert other["evaluate"] == "resize(size = 8)"
+    assert other["firing_rate"] != measured["firing_rate"]
+
+
 def test_images_of_all_sizes_are_brought_to_the_network_s(
     danetc: Run, small: Path, tmp_path: Path
 ) -> None:
@@ -251,7 +269,7 @@ def test_images_of_all_sizes_are_brought_to_the_network_s(
         "measure", small, "--data", data, "--set", "classes=2", "--only", "firing-rate", "--json"
     )
     assert done.status == 0, done.err
-    told = "no recipe says how images are brought to size: resize(9) -> center_crop(8)"
+    told = "no recipe says how images are prepared: resize(size = 9) -> center_crop(size = 8)"
     assert told in done.err
     (measured,) = json.loads(done.out)["measured"]
     assert measured["images"] == 4
