@@ -95,6 +95,7 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
     }
 )
 KNOWN = "Data sets are " + ", ".join(row.usage for row in SOURCES.values())
+_LONGEST = 200
 _KNOWN_AS = {
     "imagenet": "folder",
     "imagefolder": "folder",
@@ -117,11 +118,14 @@ def look_at(text: str) -> None:
     """Raise DataError where the data that ``text`` names are not there, as far as can be told
     without opening them.
     """
-    row, name, argument = find(text)
     try:
+        row, name, argument = find(text)
         row.look(Request(name, argument))
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # a name that is too long or has a zero byte, no access
+        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        raise DataError(f"`{shown}`: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _missing(text: str, name: str) -> str:

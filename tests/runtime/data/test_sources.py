@@ -77,5 +77,22 @@ def test_what_names_no_data_is_told_what_it_may_mean(
         assert told in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["folder:", "events:", "cifar10:", "webdataset:", ""])
+@pytest.mark.parametrize("place", ["x" * 5000, "a/b\0c"])
+def test_names_that_no_file_can_have(name: str, place: str) -> None:
+    with pytest.raises(DataError) as caught:
+        look_at(name + place)
+    assert len(str(caught.value)) < 11000
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError, match="Permission denied"):
+        look_at(f"folder:{tmp_path}")
+
+
 def test_images_end_as_torchvision_has_them() -> None:
     assert set(EXTENSIONS[IMAGES]) == set(IMG_EXTENSIONS)
