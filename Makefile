@@ -13,7 +13,7 @@ BIN  := $(VENV)/bin
 
 # The first interpreter that runs, is new enough and can make a virtual environment with pip.
 # `make demo PYTHON=/path/to/python` takes another.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
 		2>/dev/null && echo "$$python" && break; done)
 
@@ -37,9 +37,12 @@ test: lint types unit wheel
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 types: $(VENV)/.test
 	$(BIN)/mypy -p danetc --explicit-package-bases
+	$(BIN)/mypy -p danetc --explicit-package-bases --platform win32 --cache-dir .mypy_cache/win32
 
 unit: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q

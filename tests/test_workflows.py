@@ -1,0 +1,64 @@
+"""Continuous integration elsewhere: what it runs is what pyproject.toml promises.
+
+(That GitHub can read the files is seen to by `make lint`.)
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
+JOBS: dict[str, Any] = WORKFLOW["jobs"]
+
+
+def commands(job: str) -> str:
+    return "\n".join(step.get("run", "") for step in JOBS[job]["steps"])
+
+
+def test_every_version_of_python_that_is_promised() -> None:
+    promised = [
+        line.rpartition(" ")[2]
+        for line in PROJECT["classifiers"]
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    ]
+    assert promised[0] == PROJECT["requires-python"].removeprefix(">=")
+    assert JOBS["linux"]["strategy"]["matrix"]["python"] == promised
+    for job in ("macos", "windows"):
+        assert JOBS[job]["strategy"]["matrix"]["python"] == [promised[0], promised[-1]]
+    for line in PROJECT["classifiers"]:
+        if line.startswith("Operating System"):
+            system = line.rpartition(" ")[2].lower()
+            assert any(system in job["runs-on"].replace("ubuntu", "linux") for job in JOBS.values())
+
+
+def test_the_oldest_torch_that_is_admitted_and_the_newest() -> None:
+    named = dict(re.findall(r'"(torch|torchvision)==([\d.]+)\.\*"', commands("linux")))
+    admitted = {
+        name: found[1]
+        for name in named
+        for line in PROJECT["dependencies"]
+        if (found := re.fullmatch(rf"{name}>=([\d.]+)", line))
+    }
+    assert named == admitted
+    assert set(named) == {"torch", "torchvision"}
+    torches = {entry["torch"] for entry in JOBS["linux"]["strategy"]["matrix"]["include"]}
+    assert torches | {*JOBS["linux"]["strategy"]["matrix"]["torch"]} == {"oldest", "newest"}
+
+
+def test_what_is_run_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for job in JOBS:
+        text = commands(job)
+        for line in re.findall(r"^make (.*)$", text, re.MULTILINE):
+            assert {word for word in line.split() if "/" not in word} <= targets
+        for path in re.findall(r"\btests/[\w./]+", text):
+            assert (ROOT / path).exists(), path
+    assert "core.symlinks true" in commands("windows")
+    assert JOBS["windows"]["steps"][0]["run"].startswith("git config"), "before it is checked out"
