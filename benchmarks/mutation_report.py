@@ -1,4 +1,5 @@
-"""How often the first error of a mutated spec stands on the mutated line, by kind of mutation.
+"""How often the first error of a mutated spec stands on the mutated line, and how many errors one
+mutation gives.
 
 ``python benchmarks/mutation_report.py [COUNT] [SEED]``: the sample of ``tests/dsl/test_mutations.py``,
 larger: tokens deleted, words misspelt and doubled, stray characters, in the shipped specs and in the
@@ -24,7 +25,10 @@ def main() -> None:
     for kind, wrong in sorted(result.wrong.items()):
         shown = result.shown[kind]
         print(f"{kind:10} {shown:5} of {wrong:5}  {shown / wrong:6.1%}")
-    print(f"{'all':10} {result.shown.total():5} of {result.wrong.total():5}  {result.rate:6.1%}")
+    print(f"{'all':10} {result.shown.total():5} of {result.wrong.total():5}  {result.rate:6.2%}")
+    total = result.wrong.total()
+    for number, times in sorted(result.errors.items()):
+        print(f"{number} error{'s' * (number > 1):3} {times:5} of {total:5}  {times / total:6.2%}")
 
 
 if __name__ == "__main__":

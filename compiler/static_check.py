@@ -12,14 +12,20 @@ from itertools import chain
 from typing import Any
 
 from danetc.compiler.builder import Builder
-from danetc.compiler.lowering.arguments import assign, assign_special, complete, follow_alias
+from danetc.compiler.lowering.arguments import (
+    assign,
+    assign_declared,
+    assign_special,
+    complete,
+    follow_alias,
+)
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.connections import parts_of
-from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL, WANTED, Env, Want, wants
+from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
 from danetc.compiler.lowering.stages import rule_reader
 from danetc.compiler.lowering.state import Lowering
-from danetc.compiler.lowering.unknown import unknown
+from danetc.compiler.lowering.unknown import is_known, unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import Bound, Failed
 from danetc.dsl import syntax as s
@@ -29,11 +35,6 @@ from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import resolve_recipe
 
-PORTS: Mapping[str, tuple[str, ...]] = {
-    "block": ("in", "i", "n"),
-    "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
-    "backbone": (),
-}
 VALUES: Mapping[str, Want] = {"block": "layer"}
 """What a declaration ``KIND name = value`` asks for, where that is not another of its kind."""
 RULE_SIZES = (5, 64)
@@ -149,26 +150,15 @@ class _Checker:
                 continue
 
     def _known(self, name: s.Name, env: Env, want: Want) -> None:
-        id = name.id
-        if (
-            id in env.values
-            or id in CONSTANTS
-            or id in SPECIAL
-            or id in ("spike", "norm", "steps", "identity", "none")
-        ):
-            return
-        if id in self.module.names or (id in OPS and OPS[id].public):
-            return
-        raise unknown(self.lowering, id, env, name.span, want)
+        if not is_known(name.id, env):
+            raise unknown(self.lowering, name.id, env, name.span, want)
 
     def _arguments(self, call: s.Call, id: str, env: Env) -> None:
         if id in env.values or (id in self.module.names and id in OPS):
             return  # lowering knows which of the two is meant
         if id in self.module.names:
             declaration = self.module.names[id].declaration
-            names = [param.name for param in declaration.params]
-            what, kind = f"{declaration.kind} `{id}`", declaration.kind
-            assign(self.lowering, call.args, names, what, call.span, id, kind)
+            assign_declared(self.lowering, call.args, declaration, call.span)
         elif id in OPS and OPS[id].public:
             names = [parameter.name for parameter in OPS[id].parameters]
             assign(self.lowering, call.args, names, f"`{id}`", call.span, id)

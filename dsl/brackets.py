@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,36 @@ class Brackets:
     partner: dict[int, int]
     inside: list[int]
     too_deep: int | None
+
+
+_OPERATORS = frozenset(
+    (
+        *("ARROW", "PLUS", "MINUS", "STAR", "SLASH", "CMP", "RANGE", "EQUAL", "VIA", "BY", "WITH"),
+        *("IF", "ELSE", "AND", "OR", "NOT", "FOR"),
+    )
+)
+
+
+def strays(tokens: Sequence[Token]) -> list[int]:
+    """Braces that are one too many: those of the kind that the file has more of, at places where
+    none can stand. At most as many as there are too many, in order."""
+    counts = Counter(token.type for token in tokens)
+    surplus = counts["LBRACE"] - counts["RBRACE"]
+    kind = "LBRACE" if surplus > 0 else "RBRACE"
+    found: list[int] = []
+    for i in range(1, len(tokens) - 1):
+        if len(found) == abs(surplus):
+            break
+        if tokens[i].type == kind:
+            before, after = tokens[i - 1].type, tokens[i + 1].type
+            out_of_place = before in ("LPAR", "LSQB", "COMMA") or after in _OPERATORS
+            if kind == "LBRACE":
+                out_of_place |= after in ("LPAR", "COMMA", "RPAR", "RSQB", "NUMBER", "STRING")
+            else:
+                out_of_place |= before in _OPERATORS or after in ("COMMA", "RPAR", "RSQB")
+            if out_of_place:
+                found.append(i)
+    return found
 
 
 def pair(tokens: Sequence[Token]) -> Brackets:

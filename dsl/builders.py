@@ -5,14 +5,16 @@ The parser hands over the values of the alternative's symbols: tokens, nodes, or
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from danetc.dsl import syntax
-from danetc.dsl.diagnostics import Diagnostic
+from danetc.dsl.diagnostics import Diagnostic, Label
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.tokens import Token
 
+_STATE = re.compile(r"state[ \t]+[A-Za-z_]\w*[ \t]*=(?!=)")
 MAX_DEPTH = 200  # of an expression's tree: what reads a tree may then recurse
 
 Expr: TypeAlias = syntax.Expr
@@ -145,7 +147,27 @@ class Builders:
     def body(self, opening: Token, statements: list[Any], closing: Token) -> Body:
         return Body(tuple(statements), self._span(opening, closing))
 
+    def _no_state_follows(self, value: Operand) -> None:
+        """Report a value that is missing, so that the `state` of the next line was read as it."""
+        text, start = self.source.text, value.span.end - len("state")
+        if not text.endswith("state", 0, value.span.end):
+            return
+        around = text[max(0, start - 1000) : start]
+        before = start - len(around) + len(around.rstrip())
+        if "\n" in text[before:start] and before > 0 and _STATE.match(text, start):
+            self.errors.append(
+                Diagnostic(
+                    "E0119",
+                    f"`{text[before - 1]}` has no value after it",
+                    Span(self.source, before - 1, before),
+                    labels=(
+                        Label(Span(self.source, start, value.span.end), "the next one begins here"),
+                    ),
+                )
+            )
+
     def define(self, name: Token, equal: Token, value: Operand) -> syntax.Define:
+        self._no_state_follows(value)
         return syntax.Define(
             name.text,
             None,
@@ -172,6 +194,7 @@ class Builders:
         )
 
     def state(self, word: Token, name: Token, equal: Token, value: Operand) -> syntax.State:
+        self._no_state_follows(value)
         return syntax.State(
             name.text, self._value(value), span=self._span(word, value), name_span=self._at(name)
         )

@@ -75,6 +75,19 @@ class Reporter:
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     _seen: set[tuple[str, int, int, int]] = field(default_factory=set)
+    _unknown: set[tuple[int, int, str]] = field(default_factory=set)
+
+    def knows_unknown(self, declaration: Span, name: str) -> bool:
+        """Whether a declaration's text was reported to read a name that it does not have."""
+        return (id(declaration.source), declaration.start, name) in self._unknown
+
+    def knows_any_unknown(self, declaration: Span) -> bool:
+        """Whether a declaration's text was reported to read some name that it does not have."""
+        return any(key[:2] == (id(declaration.source), declaration.start) for key in self._unknown)
+
+    def note_unknown(self, declaration: Span, name: str) -> None:
+        """Keep that such a name was reported, so that one cause gives one error."""
+        self._unknown.add((id(declaration.source), declaration.start, name))
 
     def error(
         self,

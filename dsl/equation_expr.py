@@ -8,17 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics import Label, Reporter, did_you_mean, meant
 from danetc.dsl.habits import answer
 from danetc.dsl.neuron_program import Learnable, unique
 from danetc.dsl.opcodes import OPCODES, ConstantError, Operand
 from danetc.dsl.source import Span
 from danetc.dsl.ssa import Builder
+from danetc.dsl.suggestions import nearest
 from danetc.dsl.syntax import (
     At,
     Binary,
     By,
     Call,
+    Declaration,
     Each,
     Expr,
     Flow,
@@ -147,6 +149,9 @@ class Lowering:
     argument_spans: Mapping[str, Span]
     argument_texts: Mapping[str, str]
     taken: set[str]  # names that a learnable cannot have
+    declaration: Declaration
+    places: Mapping[str, Span]  # where the names of the text stand
+    refused: set[str] = field(default_factory=set)  # names that cannot have a value (reported)
     values: dict[str, Value] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     later: dict[str, Span] = field(default_factory=dict)
@@ -289,10 +294,20 @@ class Lowering:
         if name in FUNCTIONS:
             message = f"`{name}` is a function and stands here without its values"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
-        known = [*self.values, *self.later]
-        hint = did_you_mean(name, known) or answer("equation", name)
+        near = nearest(name, [*self.values, *self.later], words=True)
+        labels = tuple(
+            Label(self.places[other], f"`{other}` is declared here")
+            for other in near
+            if other in self.places
+        )
         self.failed.add(name)  # once is enough
-        raise self.error("E0701", f"there is no `{name}` in this {self.what}", expr.span, hint=hint)
+        self.reporter.note_unknown(self.declaration.span, name)
+        message = f"there is no `{name}` in this {self.what}"
+        hint = meant(near) or answer("equation", name)
+        if hint is None:
+            known = ", ".join(f"`{other}`" for other in [*self.values, *self.later][:8])
+            hint = f"names here are {known}"
+        raise self.error("E0701", message, expr.span, labels=labels, hint=hint)
 
     def _function(self, call: Call) -> str:
         """The name of the function that is called, its values counted."""

@@ -108,7 +108,10 @@ def _neuron(
     body = _body(declaration)
     names = _names(declaration, body)
     builder = Builder((INPUT,))
-    lowering = Lowering("neuron", builder, reporter, argument_spans, _texts(arguments), names)
+    texts, places = _texts(arguments), _places(declaration, body)
+    lowering = Lowering(
+        "neuron", builder, reporter, argument_spans, texts, names, declaration, places
+    )
     states = _states(lowering, body)
     builder.inputs += tuple(states)
     lowering.values = {name: name for name in (INPUT, *states)}
@@ -185,13 +188,15 @@ def _check_paths(
 ) -> None:
     if INPUT not in needed:
         message = f"the output of `{declaration.name}` does not depend on `{INPUT}`, its input"
-        raise lowering.error("E0712", message, declaration.name_span)
+        labels = (Label(lowering.places[OUTPUT], "the output"),)
+        raise lowering.error("E0712", message, declaration.name_span, labels=labels)
     detaches = any(op.opcode == "detach" and op.name in needed for op in lowering.builder.ops)
     if INPUT not in trained and not detaches:
         raise lowering.error(
             "E0712",
             f"no gradient flows from the output of `{declaration.name}` to `{INPUT}`",
             declaration.name_span,
+            labels=(Label(lowering.places[OUTPUT], "the output"),),
             hint="a comparison has slope 0; `heaviside(v - v_threshold)` has the surrogate's",
         )
     for item in lowering.learnables:
@@ -210,7 +215,10 @@ def _surrogate(
     body = _body(declaration)
     names = _names(declaration, body)
     builder = Builder((INPUT,))
-    lowering = Lowering("surrogate", builder, reporter, argument_spans, _texts(arguments), names)
+    texts, places = _texts(arguments), _places(declaration, body)
+    lowering = Lowering(
+        "surrogate", builder, reporter, argument_spans, texts, names, declaration, places
+    )
     lowering.values = {INPUT: INPUT}
     _parameters(lowering, declaration, arguments)
     _equations(lowering, declaration, body, {})
@@ -273,6 +281,15 @@ def _names(declaration: Declaration, body: tuple[Stmt, ...]) -> set[str]:
     return names | {item.name for item in body if item.name is not None}
 
 
+def _places(declaration: Declaration, body: tuple[Stmt, ...]) -> dict[str, Span]:
+    """Where the names of the text stand first."""
+    places: dict[str, Span] = {}
+    for item in (*declaration.params, *body):
+        if item.name is not None:
+            places.setdefault(item.name, item.name_span)
+    return places
+
+
 def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
     """The states that are well named."""
     states: dict[str, State] = {}
@@ -283,10 +300,12 @@ def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
             what = "the input" if item.name == INPUT else "the output"
             lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
             lowering.failed |= {item.name} - {INPUT}  # reading it is no second error
+            lowering.refused.add(item.name)
         elif item.name in states:
             first = Label(states[item.name].name_span, "first here")
             message = f"the state `{item.name}` is declared twice"
             lowering.error("E0703", message, item.name_span, labels=(first,))
+            lowering.refused.add(item.name)
         else:
             states[item.name] = item
     return states
@@ -301,8 +320,12 @@ def _parameters(
     for param in declaration.params:
         name = param.name
         if name in {INPUT, OUTPUT, *lowering.values, *FUNCTIONS}:
-            message = f"`{name}` cannot be a parameter: the name is taken"
+            what = "a function" if name in FUNCTIONS else "the output"
+            what = "the input" if name == INPUT else what
+            what = "a state" if name in lowering.values and name != INPUT else what
+            message = f"`{name}` cannot be a parameter: it is {what}"
             lowering.error("E0703", message, param.name_span)
+            lowering.refused.add(name)
             continue
         value = arguments[name]
         span = lowering.argument_spans.get(name, param.span)
@@ -391,11 +414,12 @@ def _may_define(
             hint = "each name has one equation; a value kept for the next step is a `state`"
         message = f"`{name}` gets a value twice"
         lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
-    elif name == INPUT or name in parameters:
-        what = "the input" if name == INPUT else "a parameter"
-        lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)
-    elif name in FUNCTIONS:
-        lowering.error("E0703", f"`{name}` is a function and cannot be set", item.name_span)
+    elif name == INPUT or name in parameters or name in FUNCTIONS:
+        what = "a function" if name in FUNCTIONS else "a parameter"
+        what = "the input" if name == INPUT else what
+        if name not in lowering.refused:  # once is enough
+            lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)
+        lowering.refused.add(name)
     else:
         return True
     return False

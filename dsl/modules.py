@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,17 @@ class Module:
     lost: frozenset[str] = frozenset()
     complete: bool = True
     brought: tuple[tuple[Use, frozenset[str]], ...] = ()
+
+    def declaration_at(self, span: Span) -> Span:
+        """The declaration that a place stands in; the place itself where that is in none."""
+        number = bisect_right(self._starts, span.start) - 1
+        if span.source is not self.source or number < 0:
+            return span
+        return self.program.items[number].span
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [item.span.start for item in self.program.items]
 
     def excuses(self, name: str) -> bool:
         """Whether an error that is already reported explains that a name is unknown here."""
@@ -176,12 +188,12 @@ class _Loader:
         program = parse(source, self.reporter)
         complete = len(self.reporter.diagnostics) == before
 
-        own = self._own(program)
+        garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
+        own = self._own(program, garbled)
         names = _Names()
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
-        garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
                 continue  # what it names may not be what was meant
@@ -207,10 +219,13 @@ class _Loader:
         del self._open[key]
         return module
 
-    def _own(self, program: Program) -> dict[str, Declaration]:
+    def _own(self, program: Program, garbled: Sequence[Span]) -> dict[str, Declaration]:
         own: dict[str, Declaration] = {}
         for declaration in program.declarations:
             first = own.setdefault(declaration.name, declaration)
+            start = declaration.name_span.start
+            if any(s.start <= start < s.end for s in garbled):
+                continue  # an error stands there already
             if first is not declaration:
                 self.reporter.error(
                     "E0206",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from danetc.dsl import syntax
-from danetc.dsl.brackets import Brackets, pair
+from danetc.dsl.brackets import Brackets, pair, strays
 from danetc.dsl.builders import Builders
 from danetc.dsl.diagnostics import Diagnostic, Reporter
 from danetc.dsl.grammar import table
@@ -51,6 +51,13 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         )
         return nothing
     scanned = scan(source)
+    for i in reversed(strays(scanned.tokens)):
+        token = scanned.tokens.pop(i)
+        closes = "closes" if token.type == "RBRACE" else "opens"
+        span = Span(source, token.start, token.end)
+        message = f"this `{token.text}` {closes} nothing"
+        scanned.errors.append(Diagnostic("E0104", message, span, hint="take it away"))
+    scanned.errors.sort(key=_start)
     brackets = pair(scanned.tokens)
     if brackets.too_deep is not None:
         token = scanned.tokens[brackets.too_deep]
@@ -64,7 +71,9 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
 
     run = _Run(source, scanned.tokens, brackets, scanned.errors)
     items = run.run() if scanned.is_text else []
-    errors = sorted([*run.errors, *scanned.errors, *run.builders.errors], key=_start)
+    errors = sorted([*run.errors, *scanned.errors], key=_start)
+    errors += [item for item in run.builders.errors if not _touched(item, errors)]
+    errors.sort(key=_start)
     if len(errors) > MAX_ERRORS:
         more = "there are more errors in this file; they are not shown"
         errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
@@ -82,6 +91,13 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
 
 def _start(error: Diagnostic) -> int:
     return error.span.start
+
+
+def _touched(error: Diagnostic, others: list[Diagnostic]) -> bool:
+    """Whether one of other errors, which are in order, stands in the span of an error or beside it:
+    what was read there may not be what was meant."""
+    place = bisect_left(others, error.span.start - 1, key=_start)
+    return place < len(others) and others[place].span.start <= error.span.end + 1
 
 
 class _Run:
@@ -253,7 +269,7 @@ class _Run:
     def is_unclosed(self, begin: int, i: int) -> bool:
         """Whether the file ends or another declaration begins while a body is open."""
         if begin == i - 1 and starts_declaration(self.tokens, begin):
-            return True
+            return self.tokens[begin].text != self.tokens[i].text  # else it stands here twice
         return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
 
     def begins_use(self, i: int) -> bool:

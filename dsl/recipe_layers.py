@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
-from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics import Label, Reporter, did_you_mean, meant
 from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.overrides import OverrideValue, override_source, parse_override
@@ -132,12 +132,19 @@ def _base(
     if name.id not in names:
         if module is None or not module.excuses(name.id):
             recipes = [key for key in names if names[key].declaration.kind == "recipe"]
+            near = nearest(name.id, recipes)
+            places = [names[key].declaration.name_span for key in near]
             reporter.error(
                 "E0810",
                 f"there is no recipe `{name.id}`",
                 name.span,
                 label="unknown recipe",
-                hint=did_you_mean(name.id, recipes),
+                labels=[
+                    Label(place, "declared here")
+                    for place in places
+                    if place.source is name.span.source
+                ],
+                hint=meant(near),
             )
         return None
     target = names[name.id].declaration
@@ -202,7 +209,7 @@ def _layer(body: tuple[Stmt, ...], bound: Mapping[str, Expr], reporter: Reporter
     for statement in body:
         if not isinstance(statement, Group):
             continue
-        name = _phase_name(statement, reporter)
+        name = _phase_name(statement, layer, reporter)
         if name is None:
             continue
         if name in layer.phases:
@@ -223,11 +230,13 @@ def _layer(body: tuple[Stmt, ...], bound: Mapping[str, Expr], reporter: Reporter
     return layer
 
 
-def _phase_name(group: Group, reporter: Reporter) -> str | None:
+def _phase_name(group: Group, layer: Layer, reporter: Reporter) -> str | None:
     """The name of a phase; of a group with another word (reported) where `phase` was meant."""
     if group.kind == "phase" and group.name is not None:
         return group.name
     _wrong_group(group, reporter)
+    if group.kind == "phase":
+        layer.lost.add("phase")
     return group.name if nearest(group.kind, ["phase"]) else None
 
 
@@ -258,7 +267,7 @@ def _settings(
 ) -> None:
     """The settings of a phase (None: of the recipe). A misspelt one counts as the one that was meant,
     so that nothing is reported as missing."""
-    meant: dict[str, Entry] = {}
+    guessed: dict[str, Entry] = {}
     for statement in body:
         if isinstance(statement, Group):
             continue
@@ -274,7 +283,7 @@ def _settings(
         entry = Entry(_substitute(statement.value, bound), statement.name_span, "file")
         if not allowed(name, phase, statement.name_span, reporter):
             layer.lost |= {"optimizer"} if name in _OF_OPTIMIZERS else set()
-            meant.update(dict.fromkeys(nearest(name, SETTINGS, words=True)[:1], entry))
+            guessed.update(dict.fromkeys(nearest(name, SETTINGS, words=True)[:1], entry))
         elif name in entries:
             reporter.error(
                 "E0809",
@@ -285,7 +294,7 @@ def _settings(
             )
         else:
             entries[name] = entry
-    for name, entry in meant.items():
+    for name, entry in guessed.items():
         entries.setdefault(name, entry)
 
 

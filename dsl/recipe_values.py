@@ -197,6 +197,8 @@ class Scope:
     def _phase(self, expr: Name) -> str:
         if expr.id in self.earlier:
             return expr.id
+        if "phase" in self.lost:
+            raise Reported  # it may be the phase that has no name
         later = expr.id in self.phases
         self.reporter.error(
             "E0806",

@@ -8,6 +8,7 @@ from danetc.dsl.brackets import Brackets
 from danetc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from danetc.dsl.habits import answer
 from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.suggestions import nearest
 from danetc.dsl.syntax import DECLARATION_KINDS
 from danetc.dsl.syntax_case import (
     ARITHMETIC,
@@ -192,7 +193,9 @@ def statement(case: Situation) -> Found | None:
     if token.type == "NAME" and case.after.type == "LBRACE":
         message = f"a group has one name: `{case.text(begin, begin + 1)} {{ ... }}`"
         return Found(Diagnostic("E0101", message, case.span(i)), drop=True)
-    if starts_statement(case.tokens, i):
+    if starts_statement(case.tokens, i) and (
+        nearest(first.text, ["phase"]) or first.text == "phase" or _missing_brace(case) is not None
+    ):
         message = f"expected `{{` after `{case.text(begin, begin + 1)}`"
         return Found(Diagnostic("E0101", message, both), insert=("LBRACE", "{"))
     if token.type == "EQUAL":

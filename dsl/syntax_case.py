@@ -88,6 +88,16 @@ class Situation:
             return None
         return around
 
+    def lone_parenthesis(self) -> int | None:
+        """The index of a `)` further on in this line that nothing opens."""
+        for j in range(self.i, len(self.tokens) - 1):
+            kind = self.tokens[j].type
+            if kind in ("LBRACE", "RBRACE", "SEMICOLON") or (j > self.i and self.first_on_line(j)):
+                return None
+            if kind == "RPAR" and j not in self.brackets.partner:
+                return j
+        return None
+
     def line_start(self) -> int | None:
         """The index of a statement that begins on a line of its own and was read as a value."""
         candidates = [self.i - 1, self.i - 2]

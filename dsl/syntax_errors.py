@@ -41,7 +41,8 @@ def _anything(case: Situation) -> Found:
     wanted = _wanted(case)
     message = f"expected {wanted}, found {name_of(case.token)}"
     span = case.span(case.i)
-    if case.i > 0 and (case.first_on_line(case.i) or case.token.type == "$END"):
+    ends = case.first_on_line(case.i) and case.token.type != "LBRACE"
+    if case.i > 0 and (ends or case.token.type == "$END"):
         message = f"expected {wanted} after `{case.before.text}`, found {name_of(case.token)}"
         span = case.span(case.i - 1)
     return Found(Diagnostic("E0101", message, span, hint=PLACES.get(case.token.type)))

@@ -102,10 +102,21 @@ def scan(source: SourceFile) -> Scan:
             last_bad = Span(source, start, end)
             out.errors.append(_bad_characters(last_bad))
 
+    if any(error.code == "E0106" for error in out.errors):
+        _drop_beside_open_strings(out)
     last = out.tokens[-1].end if out.tokens else len(text)
     out.tokens += [Token("RBRACE", "}", last, last)] * len(forms.bodies)
     out.tokens.append(Token("$END", "", last, last))
     return out
+
+
+def _drop_beside_open_strings(out: Scan) -> None:
+    """Drop other errors of lines with a string that is not closed: a quote too many or too few makes
+    a string of what is none."""
+    opened = {error.span.line for error in out.errors if error.code == "E0106"}
+    out.errors[:] = [
+        error for error in out.errors if error.code == "E0106" or error.span.line not in opened
+    ]
 
 
 class _Forms:

@@ -70,21 +70,18 @@ def stray_bracket(case: Situation) -> Found | None:
         )
     if case.before.type not in NAME_LIKE or token.type not in STARTS_VALUE:
         return None
-    for j in range(i, len(case.tokens) - 1):
-        kind = case.tokens[j].type
-        if kind in ("LBRACE", "RBRACE", "SEMICOLON") or (j > i and case.first_on_line(j)):
-            return None
-        if kind == "RPAR" and j not in partner:
-            return Found(
-                Diagnostic(
-                    "E0104",
-                    f"a `(` is missing between `{case.before.text}` and `{token.text}`",
-                    case.span(i),
-                    labels=(Label(case.span(j), "this `)` closes nothing"),),
-                ),
-                resume=j + 1,
-            )
-    return None
+    lone = case.lone_parenthesis()
+    if lone is None:
+        return None
+    return Found(
+        Diagnostic(
+            "E0104",
+            f"a `(` is missing between `{case.before.text}` and `{token.text}`",
+            case.span(i),
+            labels=(Label(case.span(lone), "this `)` closes nothing"),),
+        ),
+        resume=lone + 1,
+    )
 
 
 # Values
@@ -113,6 +110,11 @@ def comma(case: Situation) -> Found | None:
     if token.type == "COMMA" and case.opening() is None and case.in_body and not case.begins:
         if not case.accepts("SEMICOLON"):
             return None
+        lone = case.lone_parenthesis()
+        if lone is not None:
+            labels = (Label(case.span(lone), "this `)` closes nothing"),)
+            message = "there is a `)` too many before this `,`"
+            return Found(Diagnostic("E0104", message, case.span(i), labels=labels), resume=lone + 1)
         message = "`,` stands between arguments, not here"
         if not starts_statement(case.tokens, i + 1):
             return Found(Diagnostic("E0116", message, case.span(i)), drop=True)
@@ -195,6 +197,17 @@ def equals(case: Situation) -> Found | None:
         words = case.tokens[case.begin : i]
         if not any(word.type == "EQUAL" for word in words):
             return None
+        lone = case.lone_parenthesis()
+        if lone is not None:
+            return Found(
+                Diagnostic(
+                    "E0104",
+                    f"a `(` is missing before `{token.text}`",
+                    case.span(i - 1, i),
+                    labels=(Label(case.span(lone), "this `)` closes nothing"),),
+                ),
+                resume=lone + 1,
+            )
         if case.accepts("CMP"):
             hint = "to compare two values write `==`; one statement gives one name its value"
             return Found(

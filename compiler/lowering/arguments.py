@@ -79,6 +79,22 @@ def assign(
     return given
 
 
+def assign_declared(
+    evaluator: Evaluator, args: tuple[s.Arg, ...], declaration: s.Declaration, span: Span
+) -> dict[str, s.Arg]:
+    """The same for a declaration. A parameter that its text was reported to lack is no new error."""
+    kind, id = declaration.kind, declaration.name
+    names = [param.name for param in declaration.params]
+    reporter, text = evaluator.builder.reporter, declaration.span
+    named = [arg.name for arg in args if arg.name is not None]
+    too_many = len(args) - len(named) > len(names)
+    if any(name not in names and reporter.knows_unknown(text, name) for name in named) or (
+        too_many and reporter.knows_any_unknown(text)
+    ):
+        raise Failed
+    return assign(evaluator, args, names, f"{kind} `{id}`", span, id, kind)
+
+
 def assign_special(
     evaluator: Evaluator, id: str, args: tuple[s.Arg, ...], span: Span
 ) -> dict[str, s.Arg]:
@@ -138,9 +154,7 @@ def bind(
 ) -> Bound:
     """A declaration with the arguments of a call; defaults are added when it is used."""
     declaration = bound.declaration
-    names = [param.name for param in declaration.params]
-    what = f"{bound.kind} `{bound.name}`"
-    assigned = assign(evaluator, args, names, what, span, bound.name, bound.kind)
+    assigned = assign_declared(evaluator, args, declaration, span)
     values = dict(bound.args)
     given = dict(bound.given)
     for name, arg in assigned.items():

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias, too_deep
-from danetc.compiler.lowering.environment import Definition, Env
+from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.values import Bound, Poison, Wire, describe
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label, closest, did_you_mean
 from danetc.dsl.habits import answer
+from danetc.dsl.suggestions import nearest
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering
@@ -93,14 +95,19 @@ def report_unused(
     What is read is seen in the text, so that an error in between has no false ones behind it.
     """
     read: set[str] = set()
+    unknown_read = False
     for definition in env.definitions.values():
-        read.update(lowering.names_in(definition.value))
+        names = lowering.names_in(definition.value)
+        read.update(names)
+        unknown_read |= not all(is_known(name, definition.env) for name in names)
     for item in declaration.body or ():
         id = item.name or "" if isinstance(item, s.Group) else item.name
         if id in env.used or id in read or id == "out" or id not in env.definitions:
             continue
-        if declaration.kind == "block" and id in ("in", "i", "n"):
+        if id in PORTS.get(declaration.kind, ()):
             continue  # reported: a block knows them already
+        if unknown_read and id not in settings and not nearest(id, settings):
+            continue  # a name that is reported as unknown may have been meant to be this one
         kind, name, hint = declaration.kind, declaration.name, None
         what = f"nothing uses `{id}` of {kind} `{name}`"
         if id in settings:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
 from danetc.compiler.lowering.blocks import misnamed, self_wired
-from danetc.compiler.lowering.environment import Definition, Env, replace_env
+from danetc.compiler.lowering.environment import PORTS, Definition, Env, replace_env
 from danetc.compiler.lowering.layers import flat_layers, operations
 from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.ops import text
 from danetc.compiler.values import (
     POISON,
@@ -125,6 +126,10 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
     used = {name for part in parts.values() for name in lowering.names_in(part.value)}
     for name, part in parts.items():
         if name not in CONNECTION_PARTS and name not in used:
+            local = (*parts, *PORTS["connection"], *(p.name for p in connection.declaration.params))
+            env = Env(connection.module, "connection", dict.fromkeys(local))
+            if not all(is_known(other, env) for other in used):
+                continue  # what reads it may be what a name, reported as unknown, was meant to be
             raise lowering.builder.fail(
                 "E0308",
                 f"nothing uses `{name}` of connection `{connection.name}`",

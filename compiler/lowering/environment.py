@@ -67,6 +67,14 @@ class Env:
         return [*self.values, *self.definitions]
 
 
+PORTS: Mapping[str, tuple[str, ...]] = {
+    "block": ("in", "i", "n"),
+    "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),
+    "backbone": (),
+}
+"""The names that a body knows without a definition."""
+
+
 def is_op(id: str, kind: str, want: Want) -> bool:
     """Whether a name that is both a declaration and an operation means the operation here."""
     if id not in OPS or not OPS[id].public:

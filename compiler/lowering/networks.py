@@ -135,6 +135,8 @@ def _outputs_of(
         return {"out": POISON}
     wire = source
     for part in ("stem", "stages", "head"):
+        if part in lowering.misspelt:
+            wire = POISON
         if part not in env.definitions:
             continue
         definition = env.definitions[part]

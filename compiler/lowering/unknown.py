@@ -37,10 +37,14 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     """
     if id in ("identity", "none"):
         return evaluator.builder.fail("E0303", f"`{id}` takes no arguments", span)
+    reporter, declaration = evaluator.builder.reporter, env.module.declaration_at(span)
+    if reporter.knows_unknown(declaration, id):
+        return Failed()
     likely, others = _candidates(env, want)
     near = nearest(id, likely, others)
     if env.module.excuses(id) and not _misspelt(evaluator, id, near, env.module):
         return Failed()
+    reporter.note_unknown(declaration, id)
     hint = env.elsewhere.get(id)
     labels: tuple[Label, ...] = ()
     if hint is None and id in env.places:
@@ -56,6 +60,19 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
         places = ((name, _place(name, env)) for name in own)
         labels = tuple(Label(at, f"`{name}` is declared here") for name, at in places if at)
     return evaluator.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)
+
+
+def is_known(id: str, env: Env) -> bool:
+    """Whether a name means something where an environment holds."""
+    return (
+        id in env.values
+        or id in env.definitions
+        or id in CONSTANTS
+        or id in SPECIAL
+        or id in ("spike", "norm", "steps", "identity", "none")
+        or id in env.module.names
+        or (id in OPS and OPS[id].public)
+    )
 
 
 def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
@@ -116,8 +133,12 @@ def _list(names: Sequence[str]) -> str:
 def _misspelt(evaluator: Evaluator, id: str, near: tuple[str, ...], module: Module) -> bool:
     """Whether a name is surely misspelt, though a syntax error has kept others out."""
     # E020x are errors of modules, which may have kept any name out
-    codes = [item.code for item in evaluator.builder.reporter.diagnostics]
-    syntax_alone = not any(code.startswith("E020") for code in codes)
+    found = evaluator.builder.reporter.diagnostics
+    syntax_alone = not any(
+        item.code.startswith("E020")
+        or (item.code.startswith("E01") and item.span.source.line(item.span.line).startswith("use"))
+        for item in found
+    )
     once = len(re.findall(rf"\b{re.escape(id)}\b", module.source.text)) == 1
     return bool(near) and once and syntax_alone and id not in module.lost
 

@@ -247,7 +247,7 @@ ERRORS = {
     "network a { x = y«[»3 }": ("E0103", "`y[` is not closed"),
     "network a { x = f(3)«)» -> z }": ("E0104", "closes nothing"),
     "network a { x = conv «64», k = 3)\n y = 1 }": ("E0104", "`(` is missing between `conv`"),
-    "network a {\n x = f(«{» 3)\n}": ("E0101", "a body cannot stand here"),
+    "network a {\n x = f(«{» 3)\n}": ("E0104", "this `{` opens nothing"),
     "network a {\n x = y\n «{» }": ("E0101", "a body cannot stand here"),
     # words
     "network a { x = «.5» }": ("E0107", "write `0.5`"),
