@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 
-from danetc.compiler.graph import ANALOG, SPIKE, Attribute, Graph, Kind, Node, Stage, Value
-from danetc.compiler.ops import OPS, Context, OpError, infer
+from danetc.compiler.graph import Attribute, Graph, Node, Stage, Value
+from danetc.compiler.infer import Inference
+from danetc.compiler.ops import OPS, OpError
 from danetc.compiler.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics import Label, Reporter
 from danetc.dsl.modules import is_library
@@ -33,10 +34,7 @@ class Builder:
         self.steps = steps
         self.nodes: dict[int, Node] = {}
         self.neurons: dict[str, str] = {}
-        self.spiking: dict[str, Kind] = {}
-        self.stateful: dict[str, bool] = {}
-        self.learns: dict[str, bool] = {}
-        self.context = Context(steps, self.neurons, self.spiking, self.stateful)
+        self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
         self.sites: list[Span] = []
         self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
@@ -136,16 +134,15 @@ class Builder:
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))
         if len(wires) != len(operands):
             return POISON
-        row = OPS[op]
         values = tuple(self.value(wire) for wire in wires)
         attrs = _complete(op, attrs)
         if value is None:
             try:
-                value = infer(row, attrs, values, self.context)
+                value = self.inference.value(op, attrs, tuple(wire.id for wire in wires))
             except OpError as error:
                 self.error("E0501", error.message, span, hint=error.hint)
                 return POISON
-        self._bound(row.name, attrs, values, value, span)
+        self._bound(op, attrs, values, value, span)
         role = role or op
         key = (self.scope, role)
         self._taken[key] += 1
@@ -224,9 +221,6 @@ class Builder:
                 return key
             if known is None:
                 self.neurons[key] = text
-                self.spiking[key] = SPIKE if program.kind == "spike" else ANALOG
-                self.stateful[key] = program.is_stateful
-                self.learns[key] = bool(program.learnables)
                 return key
             number += 1
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import reduce
 from math import prod
+from typing import NamedTuple
 
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import OPS
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron_program import NeuronProgram
 
 
 @dataclass(frozen=True, slots=True)
 class StageFacts:
-    """A stage. ``propagated`` is its row "PV" of Table I: what passes from block to block.
+    """A stage. ``block_reads`` is the kind of what its blocks read, ``block_gives`` of what they give
+    (the row "PV" of Table I), each of all blocks together; ``gives`` is that of the stage's output.
 
-    ``fewest_neurons`` is the least number of spiking neurons on any path from the stem's output to
-    the stage's end.
+    ``fewest_neurons`` is the least number of neurons on any path from the stem's output to the
+    stage's end.
     """
 
     name: str
@@ -23,7 +28,9 @@ class StageFacts:
     rule: str
     blocks: int
     shape: tuple[int, ...]
-    propagated: str
+    block_reads: str
+    block_gives: str
+    gives: str
     fewest_neurons: int
     parameters: int
 
@@ -32,8 +39,10 @@ class StageFacts:
 class Summary:
     """Facts of a network. Operations are counted for one image over all its time steps.
 
-    ``macs`` are multiply-accumulates; ``additions`` stand in their place where the input is spikes
-    (an upper bound: silent inputs cost nothing). A convolution of counts multiplies.
+    ``macs`` are multiply-accumulates; ``additions`` stand in their place where the input is spikes,
+    or spikes of either sign (an upper bound: silent inputs cost nothing). A convolution of other
+    whole numbers multiplies: ``count_macs`` of the ``macs`` do, and could be replaced by at most
+    ``count_additions`` additions, one for each unit of their input.
     """
 
     name: str
@@ -45,6 +54,8 @@ class Summary:
     neuron_layers: int
     macs: int
     additions: int
+    count_macs: int
+    count_additions: int
     stages: tuple[StageFacts, ...]
 
     def as_dict(self) -> dict[str, object]:
@@ -60,14 +71,26 @@ def weights_of(graph: Graph, node: Node) -> int:
     if node.op == "tebn":
         number += graph.steps
     if node.op == "neuron":
-        from danetc.dsl.neuron_program import NeuronProgram
-
-        number += len(NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])]).learnables)
+        number += len(_program(graph, node).learnables)
     return number
 
 
-def is_spiking(node: Node) -> bool:
-    return node.op == "neuron" and node.value.kind.name == "spike"
+def _program(graph: Graph, node: Node) -> NeuronProgram:
+    return NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])])
+
+
+def is_neuron(graph: Graph, node: Node) -> bool:
+    """Whether a node is a layer of neurons: of a declaration with a state or a step function.
+
+    One with neither is an activation function, and a network of those alone has no neurons.
+    """
+    return node.op == "neuron" and _program(graph, node).is_neuron
+
+
+def fires(graph: Graph, node: Node) -> bool:
+    """Whether a node is a layer of neurons with a step function, through which a gradient passes
+    by the slope of what stands in for it."""
+    return node.op == "neuron" and _program(graph, node).has_step
 
 
 def on_main_path(node: Node) -> bool:
@@ -76,13 +99,13 @@ def on_main_path(node: Node) -> bool:
 
 
 def fewest_neurons(
-    graph: Graph, source: int, spiking: Iterable[int] | None = None
+    graph: Graph, source: int, neurons: Iterable[int] | None = None
 ) -> dict[int, int]:
-    """For every node behind ``source`` the least number of spiking neurons on a path to it."""
+    """For every node behind ``source`` the least number of neurons on a path to it."""
     counted = (
-        set(spiking)
-        if spiking is not None
-        else {n.id for n in graph.nodes.values() if is_spiking(n)}
+        set(neurons)
+        if neurons is not None
+        else {n.id for n in graph.nodes.values() if is_neuron(graph, n)}
     )
     fewest = {source: 0}
     for node in graph.nodes.values():
@@ -92,27 +115,39 @@ def fewest_neurons(
     return fewest
 
 
-def operations(graph: Graph) -> tuple[int, int]:
-    """Multiply-accumulates, and the additions that stand for them where the input is spikes."""
-    macs = additions = 0
+class Operations(NamedTuple):
+    """Of one image over all its time steps; see ``Summary``."""
+
+    macs: int
+    additions: int
+    count_macs: int
+    count_additions: int
+
+
+def operations(graph: Graph) -> Operations:
+    """The operations of convolutions and linear layers, by the kinds of their inputs."""
+    macs = additions = count_macs = count_additions = 0
     for node in graph.nodes.values():
         values = tuple(item.value for item in graph.inputs_of(node))
         number = OPS[node.op].macs(node.attrs, values, node.value.shape)
         if not number:
             continue
         number *= graph.steps if values[0].varies else 1
-        if values[0].kind.name == "spike":
+        kind = values[0].kind
+        if kind.needs_additions_alone:
             additions += number
         else:
             macs += number
-    return macs, additions
+            if kind.is_integer:
+                count_macs += number
+                count_additions += number * kind.most
+    return Operations(macs, additions, count_macs, count_additions)
 
 
 def summarise(graph: Graph) -> Summary:
     """All facts of a network, from its graph."""
     fewest = fewest_neurons(graph, graph.stem_output)
-    macs, additions = operations(graph)
-    neurons = [node for node in graph.nodes.values() if is_spiking(node)]
+    neurons = [node for node in graph.nodes.values() if is_neuron(graph, node)]
     stages = []
     for stage in graph.stages:
         depth = len(stage.scope)
@@ -125,7 +160,9 @@ def summarise(graph: Graph) -> Summary:
                 stage.rule,
                 len(stage.blocks),
                 result.value.shape,
-                str(_propagated(graph, [block.output for block in stage.blocks])),
+                _kinds(graph, (block.input for block in stage.blocks)),
+                _kinds(graph, (block.output for block in stage.blocks)),
+                str(result.value.kind),
                 fewest.get(stage.result, 0),
                 sum(weights_of(graph, node) for node in inside),
             )
@@ -138,14 +175,11 @@ def summarise(graph: Graph) -> Summary:
         sum(weights_of(graph, node) for node in graph.nodes.values()),
         sum(on_main_path(node) for node in neurons),
         len(neurons),
-        macs,
-        additions,
+        *operations(graph),
         tuple(stages),
     )
 
 
-def _propagated(graph: Graph, ids: list[int]) -> object:
-    kinds = [graph[id].value.kind for id in ids]
-    if any(not kind.is_integer for kind in kinds):
-        return "analog"
-    return max(kinds, key=lambda kind: kind.bound)
+def _kinds(graph: Graph, ids: Iterable[int]) -> str:
+    """The kind of several values together."""
+    return str(reduce(Kind.__or__, (graph[id].value.kind for id in ids)))

@@ -7,10 +7,11 @@ span of the text it came from. Nodes stand in topological order: inputs come bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
+from danetc.dsl.kinds import Kind
 from danetc.dsl.source import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -18,35 +19,6 @@ if TYPE_CHECKING:
 
 Attribute = Union[bool, int, float, str, None]
 Shape = tuple[int, ...]
-
-EXACT_COUNT = 2**24
-"""The largest integer up to which float32 holds every integer; a larger count is analog."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What an edge carries: spikes (0 or 1), counts (0 .. bound) or real numbers."""
-
-    name: str
-    bound: int = 0
-
-    def __str__(self) -> str:
-        return f"count({self.bound})" if self.name == "count" else self.name
-
-    @property
-    def is_integer(self) -> bool:
-        return self.name != "analog"
-
-
-SPIKE = Kind("spike", 1)
-ANALOG = Kind("analog")
-
-
-def count(bound: int) -> Kind:
-    """Integers from 0 to ``bound``: spikes for 1, analog where float32 could not hold them."""
-    if bound <= 1:
-        return SPIKE
-    return Kind("count", bound) if bound <= EXACT_COUNT else ANALOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,78 +156,6 @@ class Graph:
             for index, operand in enumerate(node.inputs):
                 graph.add_edge(operand, node.id, key=index)
         return graph
-
-
-class Rewriter:
-    """Rebuilds a graph node by node. A pass maps each old node to a node of the new graph."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.nodes: dict[int, Node] = {}
-        self.mapping: dict[int, int] = {}
-        self._next = max(graph.nodes, default=-1) + 1
-        self._names = {
-            (path[:-1], path[-1])
-            for node in graph.nodes.values()
-            for path in (*_scopes(node), (*node.scope, node.name))
-        }
-
-    def keep(
-        self, node: Node, inputs: Iterable[int] | None = None, value: Value | None = None
-    ) -> int:
-        """Take a node over under its own id, with new inputs or value where they are given."""
-        operands = (
-            tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
-        )
-        if operands != node.inputs or value is not None:
-            node = replace(node, inputs=operands, value=value or node.value)
-        self.nodes[node.id] = node
-        self.mapping[node.id] = node.id
-        return node.id
-
-    def new(
-        self,
-        op: str,
-        inputs: tuple[int, ...],
-        attrs: Mapping[str, Attribute],
-        value: Value,
-        like: Node,
-    ) -> int:
-        """Add a node of no old counterpart, in the scope and with the origin of ``like``."""
-        id = self._next
-        self._next += 1
-        name = unique(op, lambda candidate: (like.scope, candidate) in self._names)
-        self._names.add((like.scope, name))
-        self.nodes[id] = Node(id, op, inputs, attrs, value, like.scope, name, like.origin)
-        return id
-
-    def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
-        """The new graph, with outputs and stages led over. A stage that lost a node is dropped."""
-        to = self.mapping
-        stages = tuple(
-            replace(
-                stage,
-                entry=to[stage.entry],
-                result=to[stage.result],
-                blocks=tuple(
-                    replace(b, input=to[b.input], output=to[b.output], join=to[b.join])
-                    for b in stage.blocks
-                ),
-            )
-            for stage in self.graph.stages
-            if all(i in to for i in stage.nodes())
-        )
-        return replace(
-            self.graph,
-            nodes=self.nodes,
-            outputs=outputs or {name: to[id] for name, id in self.graph.outputs.items()},
-            stages=stages,
-            stem_output=to[self.graph.stem_output],
-        )
-
-
-def _scopes(node: Node) -> Iterable[tuple[str, ...]]:
-    return (node.scope[:depth] for depth in range(1, len(node.scope) + 1))
 
 
 def unique(base: str, taken: Callable[[str], bool]) -> str:

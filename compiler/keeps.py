@@ -189,9 +189,6 @@ FUSED: Mapping[str, Keeps] = {
 }
 """Rows that the fused backend changes. What its regions keep, its plan says."""
 
-MAX_BITS = 8
-"""The largest number of bits in which values are packed, as ``runtime.packing`` has it."""
-
 
 def row_of(op: str, fused: bool) -> Keeps:
     """The row of an operation under a backend."""
@@ -200,7 +197,7 @@ def row_of(op: str, fused: bool) -> Keeps:
 
 def packs(node: Node, source: Node) -> bool:
     """Whether the fused backend keeps an operation's input in bits, and nothing else of it."""
-    return node.op in ("conv", "mul") and bool(bits_of(source))
+    return node.op in ("conv", "mul") and bool(source.value.kind.bits)
 
 
 def keeps_parts(node: Node, readers: Iterable[Node]) -> bool:
@@ -211,12 +208,6 @@ def keeps_parts(node: Node, readers: Iterable[Node]) -> bool:
     return node.op == "concat" and all(
         reader.op == "neuron" or not row_of(reader.op, fused=True).inputs for reader in readers
     )
-
-
-def bits_of(node: Node) -> int:
-    """In how many bits a node's value is kept where it is kept in bits; 0: as it is."""
-    bits = node.value.kind.bound.bit_length() if node.value.kind.is_integer else 0
-    return bits if bits <= MAX_BITS else 0
 
 
 def elements(node: Node, batch: int, steps: int) -> int:

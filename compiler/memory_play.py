@@ -11,7 +11,6 @@ from danetc.compiler.keeps import (
     WORD_BYTES,
     Keeps,
     Sizes,
-    bits_of,
     elements,
     keeps_parts,
     packs,
@@ -276,13 +275,13 @@ class Play:
             norms = [self.whole[id] for id in region.norms if id is not None]
             extra = sum(16 * norm.value.shape[0] for norm in norms)
             for source in region.inputs:
-                if bits_of(self.whole[source]):
+                if self.whole[source].value.kind.bits:
                     record.kept.append(self._packed(source))
                 elif segment is None:
                     wanted += self._parts(source)
                 else:
                     wanted.append(source)
-            if segment is not None and bits_of(node) and not self._is_last(node, segment):
+            if segment is not None and node.value.kind.bits and not self._is_last(node, segment):
                 record.kept.append(self._packed(node.id))
         elif self._packs(node):
             record.kept.append(self._packed(node.inputs[0]))
@@ -322,7 +321,7 @@ class Play:
         }
         state = [self.heap.new(RANDOM_STATE, "saved")] if segment in self.segments.random else []
         return state + [
-            self._packed(i) if bits_of(self.whole[i]) else self.heap.save(self.values[i])
+            self._packed(i) if self.whole[i].value.kind.bits else self.heap.save(self.values[i])
             for i in crossing
         ]
 
@@ -332,7 +331,7 @@ class Play:
             return self.heap.hold(self.bits[id])
         count = self.elements[id]
         self.heap.work(WORD_BYTES * count)
-        self.bits[id] = self.heap.new(bits_of(self.whole[id]) * -(-count // 8), "saved")
+        self.bits[id] = self.heap.new(self.whole[id].value.kind.bits * -(-count // 8), "saved")
         return self.bits[id]
 
     # -- back -------------------------------------------------------------------------------------
@@ -378,7 +377,7 @@ class Play:
         again: Sequence[int] = ()
         if self.fused and node.op == "neuron":
             inputs = self.regions[node.id].inputs
-            packed = [i for i in inputs if bits_of(self.whole[i])]
+            packed = [i for i in inputs if self.whole[i].value.kind.bits]
             alone = node.id not in self.segments.of
             joined = [i for i in inputs if alone and i in self.joined]
             again = [i for i in joined if i not in packed]
@@ -463,7 +462,7 @@ class Play:
         last = max(place for place, node in enumerate(members) if self._wants(node))
         values: dict[int, Block] = {}
         for id in {i: None for node in members for i in node.inputs if i not in inside}:
-            if bits_of(self.whole[id]):
+            if self.whole[id].value.kind.bits:
                 words = self.heap.new(self.elements[id])
                 values[id] = self.heap.new(self.elements[id] * self.width)
                 self.heap.drop(words)

@@ -7,15 +7,17 @@ and what it becomes in a model. Rules get the attributes and the values of the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal
 
-from danetc.compiler.graph import ANALOG, SPIKE, Attribute, Kind, Shape, Value, count
+from danetc.compiler import op_kinds as kinds
+from danetc.compiler.graph import Attribute, Shape, Value
+from danetc.compiler.op_kinds import Attrs, Values
+from danetc.dsl import ranges
+from danetc.dsl.kinds import Kind
 
-Attrs = Mapping[str, Attribute]
-Values = tuple[Value, ...]
 REQUIRED: Any = object()
 
 
@@ -72,12 +74,10 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a rule may know beyond its operands: T and the programs of the neurons."""
+    """What emission knows beyond operands: T and the programs of the neurons."""
 
     steps: int
     neurons: Mapping[str, str]
-    spiking: Mapping[str, Kind] = field(default_factory=dict)
-    stateful: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class Op:
     same: Callable[[Attrs], bool] = lambda attrs: (
         False
     )  # gives the numbers it takes, in their order
+    # what it computes of its operands, number by number, where it computes the same everywhere
+    numbers: Callable[[Attrs, Sequence[float]], float] | None = None
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -212,51 +214,6 @@ def _concat_shape(attrs: Attrs, values: Values) -> Shape:
 
 def text(shape: Shape) -> str:
     return " x ".join(str(extent) for extent in shape)
-
-
-# -- kinds ----------------------------------------------------------------------------------------
-
-
-def _analog(attrs: Attrs, values: Values) -> Kind:
-    return ANALOG
-
-
-def _spike(attrs: Attrs, values: Values) -> Kind:
-    return SPIKE
-
-
-def _kept(attrs: Attrs, values: Values) -> Kind:
-    return values[0].kind
-
-
-def _largest(attrs: Attrs, values: Values) -> Kind:
-    if any(not value.kind.is_integer for value in values):
-        return ANALOG
-    return count(max(value.kind.bound for value in values))
-
-
-def _summed(attrs: Attrs, values: Values) -> Kind:
-    if any(not value.kind.is_integer for value in values):
-        return ANALOG
-    return count(sum(value.kind.bound for value in values))
-
-
-def _multiplied(attrs: Attrs, values: Values) -> Kind:
-    if any(not value.kind.is_integer for value in values):
-        return ANALOG
-    return count(prod(value.kind.bound for value in values))
-
-
-def _affine_kind(attrs: Attrs, values: Values) -> Kind:
-    """``factor * x + offset``: the complement of spikes is spikes, whole multiples stay counts."""
-    factor, offset = attrs["factor"], attrs["offset"]
-    assert isinstance(factor, (int, float))
-    assert isinstance(offset, (int, float))
-    kind = values[0].kind
-    if not kind.is_integer or factor != int(factor) or offset != int(offset):
-        return ANALOG
-    ends = (int(offset), int(factor) * kind.bound + int(offset))
-    return count(max(ends)) if min(ends) >= 0 else ANALOG
 
 
 # -- weights and costs ----------------------------------------------------------------------------
@@ -413,85 +370,66 @@ def _table(*rows: Op) -> dict[str, Op]:
 
 
 OPS: Mapping[str, Op] = _table(
-    Op("input", "the network's input", lambda a, v: (), _analog, lambda a, v, o, c: None, operands=(0, 0), public=False),
-    Op("repeat", "a static value at each of T steps", _same, _kept, _timed("per_step", steps=True), time="creates", public=False),
+    Op("input", "the network's input", lambda a, v: (), kinds.analog, lambda a, v, o, c: None, operands=(0, 0), public=False),
+    Op("repeat", "a static value at each of T steps", _same, kinds.kept, _timed("per_step", steps=True), time="creates", public=False, numbers=lambda a, x: x[0]),
     # weighted layers
-    Op("conv", "2-D convolution, no bias", _conv_shape, _analog, _emit_conv,
+    Op("conv", "2-D convolution, no bias", _conv_shape, kinds.analog, _emit_conv,
        (_int("width"), _int("kernel", 3, high=4096), _int("stride", 1, high=4096), _int("padding", None, 0, 4096),
         _int("groups", 1), Parameter("bias", bool, False), _int("dilation", 1, high=4096)),
        weights=_conv_weights, macs=_conv_macs),
-    Op("linear", "fully connected, flattens its input", _linear_shape, _analog, _emit_linear,
+    Op("linear", "fully connected, flattens its input", _linear_shape, kinds.analog, _emit_linear,
        (_int("width"), Parameter("bias", bool, True)), weights=_linear_weights,
        macs=lambda a, v, s: v[0].shape[0] * s[0]),
     # norms
-    Op("batchnorm", "batch norm over T and N together, or per step", _same, _analog, _emit_batchnorm,
+    Op("batchnorm", "batch norm over T and N together, or per step", _same, kinds.analog, _emit_batchnorm,
        (_INIT, Parameter("per_step", bool, False)), weights=_affine_weights),
-    Op("tebn", "temporal effective batch norm", _same, _analog, _emit_tebn, (_INIT,), time="per_step", weights=_affine_weights),
-    Op("groupnorm", "group norm", _grouped, _analog,
+    Op("tebn", "temporal effective batch norm", _same, kinds.analog, _emit_tebn, (_INIT,), time="per_step", weights=_affine_weights),
+    Op("groupnorm", "group norm", _grouped, kinds.analog,
        lambda a, v, o, c: Module("torch.nn.GroupNorm", (a["groups"], o.shape[0])),
        (_int("groups", 32), _INIT), weights=_affine_weights),
-    Op("tdbn", "batch norm whose weight starts at alpha * V_th", _same, _analog, lambda a, v, o, c: None,
+    Op("tdbn", "batch norm whose weight starts at alpha * V_th", _same, kinds.analog, lambda a, v, o, c: None,
        (Parameter("alpha", float, 1.0, 0.0, 1e3),), weights=_affine_weights),
     # neurons
-    Op("neuron", "a spiking neuron", _same, _spike, _emit_neuron, time="neuron", public=False),
+    Op("neuron", "a spiking neuron, or an activation", _same, kinds.analog, _emit_neuron, time="neuron", public=False),
     # joins
-    Op("add", "sum, folded from the left", _joined, _summed, _function("operator.add", fold=True), operands=(2, None), public=False),
-    Op("sub", "difference", _joined, _analog, _function("operator.sub", fold=True), operands=(2, 2), public=False),
-    Op("mul", "product", _joined, _multiplied, _function("operator.mul", fold=True), operands=(2, None), public=False),
-    Op("div", "quotient", _joined, _analog, _function("operator.truediv", fold=True), operands=(2, 2), public=False),
-    Op("maximum", "elementwise maximum", _joined, _largest, _function("torch.maximum", fold=True), operands=(2, None), public=False),
-    Op("minimum", "elementwise minimum", _joined, _largest, _function("torch.minimum", fold=True), operands=(2, None), public=False),
-    Op("affine", "factor * x + offset", _same, _affine_kind, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False,
-       same=lambda a: (a["factor"], a["offset"]) == (1, 0)),
-    Op("concat", "channels side by side", _concat_shape, _largest,
+    Op("add", "sum, folded from the left", _joined, kinds.folded(ranges.add), _function("operator.add", fold=True), operands=(2, None), public=False,
+       numbers=lambda a, x: sum(x)),
+    Op("sub", "difference", _joined, kinds.folded(ranges.subtract), _function("operator.sub", fold=True), operands=(2, 2), public=False,
+       numbers=lambda a, x: x[0] - x[1]),
+    Op("mul", "product", _joined, kinds.folded(ranges.multiply), _function("operator.mul", fold=True), operands=(2, None), public=False,
+       numbers=lambda a, x: prod(x)),
+    Op("div", "quotient", _joined, kinds.analog, _function("operator.truediv", fold=True), operands=(2, 2), public=False),
+    Op("maximum", "elementwise maximum", _joined, kinds.folded(ranges.larger), _function("torch.maximum", fold=True), operands=(2, None), public=False,
+       numbers=lambda a, x: max(x)),
+    Op("minimum", "elementwise minimum", _joined, kinds.folded(ranges.smaller), _function("torch.minimum", fold=True), operands=(2, None), public=False,
+       numbers=lambda a, x: min(x)),
+    Op("affine", "factor * x + offset", _same, kinds.scaled, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False,
+       same=lambda a: (a["factor"], a["offset"]) == (1, 0),
+       numbers=lambda a, x: kinds.number(a, "factor") * x[0] + kinds.number(a, "offset")),
+    Op("concat", "channels side by side", _concat_shape, kinds.either,
        _emit_concat, operands=(2, None), public=False),
     # pooling and shapes
-    Op("maxpool", "max pooling", _pool_shape, _kept, lambda a, v, o, c: _emit_pool(a, "torch.nn.MaxPool2d"), _POOL, same=_window_of_one),
-    Op("avgpool", "average pooling; global without a kernel", _pool_shape, _analog, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL, same=_window_of_one),
-    Op("global_avgpool", "average over height and width", lambda a, v: (_map(v, "avgpool")[0], 1, 1), _analog,
+    Op("maxpool", "max pooling", _pool_shape, kinds.kept, lambda a, v, o, c: _emit_pool(a, "torch.nn.MaxPool2d"), _POOL, same=_window_of_one),
+    Op("avgpool", "average pooling; global without a kernel", _pool_shape, kinds.averaged, lambda a, v, o, c: _emit_pool(a, "torch.nn.AvgPool2d"), _POOL, same=_window_of_one),
+    Op("global_avgpool", "average over height and width", lambda a, v: (_map(v, "avgpool")[0], 1, 1), kinds.averaged_map,
        lambda a, v, o, c: Module("torch.nn.AdaptiveAvgPool2d", (1,)), public=False),
-    Op("upsample", "nearest neighbour", lambda a, v: (_map(v, "upsample")[0], *(n * whole(a, "scale") for n in v[0].shape[1:])), _kept,
+    Op("upsample", "nearest neighbour", lambda a, v: (_map(v, "upsample")[0], *(n * whole(a, "scale") for n in v[0].shape[1:])), kinds.kept,
        lambda a, v, o, c: Module("torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": a["scale"]}), (_int("scale", 2, high=64),), same=lambda a: a["scale"] == 1),
-    Op("flatten", "a map as a vector", lambda a, v: (prod(v[0].shape),), _kept,
+    Op("flatten", "a map as a vector", lambda a, v: (prod(v[0].shape),), kinds.kept,
        lambda a, v, o, c: Function("torch.flatten", kwargs={"start_dim": -len(v[0].shape)}, layout="any"), same=lambda a: True),
     # functions of real values
-    Op("sigmoid", "logistic function", _same, _analog, _function("torch.sigmoid", layout="any")),
-    Op("tanh", "hyperbolic tangent", _same, _analog, _function("torch.tanh", layout="any")),
-    Op("softplus", "smooth rectifier", _same, _analog, _function("torch.nn.functional.softplus", layout="any")),
+    Op("sigmoid", "logistic function", _same, kinds.analog, _function("torch.sigmoid", layout="any")),
+    Op("tanh", "hyperbolic tangent", _same, kinds.analog, _function("torch.tanh", layout="any")),
+    Op("softplus", "smooth rectifier", _same, kinds.analog, _function("torch.nn.functional.softplus", layout="any")),
     # regularisation: analog in training, so analog here
-    Op("dropout", "dropout", _same, _analog, lambda a, v, o, c: Module("torch.nn.Dropout", (a["p"],), layout="any"),
+    Op("dropout", "dropout", _same, kinds.analog, lambda a, v, o, c: Module("torch.nn.Dropout", (a["p"],), layout="any"),
        (Parameter("p", float, 0.5, 0.0, 0.999),), random=True, same=_never_drops),
-    Op("droppath", "drops a sample's branch at all its steps", _same, _analog,
+    Op("droppath", "drops a sample's branch at all its steps", _same, kinds.analog,
        lambda a, v, o, c: Module("danetc.runtime.time.DropPath", (a["p"], len(o.shape)), layout="seq"),
        (Parameter("p", float, 0.1, 0.0, 0.999),), random=True, same=_never_drops),
     # time
-    Op("mean_over_time", "mean over the time steps", _same, _analog, _timed("mean_over_time", steps=False), time="reduces"),
-    Op("poisson", "rate code: spikes with probability x", _same, _spike, _timed("poisson", steps=True), time="creates", random=True, gradient=False),
-    Op("latency", "one spike, the earlier the larger x", _same, _spike, _timed("latency", "tau", steps=True),
+    Op("mean_over_time", "mean over the time steps", _same, kinds.analog, _timed("mean_over_time", steps=False), time="reduces"),
+    Op("poisson", "rate code: spikes with probability x", _same, kinds.spike, _timed("poisson", steps=True), time="creates", random=True, gradient=False),
+    Op("latency", "one spike, the earlier the larger x", _same, kinds.spike, _timed("latency", "tau", steps=True),
        (Parameter("tau", float, 6.0, 1e-3, 1e6),), time="creates", gradient=False),
 )  # fmt: skip
-
-
-def infer(op: Op, attrs: Attrs, values: Values, context: Context) -> Value:
-    """The value an operation gives. Raises OpError where it cannot be applied.
-
-    Every join takes static and varying operands together, and what is static is then the same at
-    each step: its result varies where one of them does.
-    """
-    shape = op.shape(attrs, values)
-    kind = op.kind(attrs, values)
-    varies = any(value.varies for value in values)
-    match op.time:
-        case "creates":
-            varies = True
-        case "reduces":
-            varies = False
-        case "neuron":
-            key = str(attrs["neuron"])
-            kind = context.spiking[key]
-            varies = varies or context.stateful[key]
-        case "per_step":
-            varies = True
-        case "pointwise":
-            varies = varies or bool(attrs.get("per_step"))
-    return Value(shape, kind, varies)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.at_start import at_start, in_branch, last_norm, with_zeros
-from danetc.compiler.facts import is_spiking, weights_of
+from danetc.compiler.facts import fires, weights_of
 from danetc.compiler.graph import Block, Graph, Node, Stage
 from danetc.compiler.segment import SegmentError, segment
 
@@ -156,7 +156,7 @@ def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None
         node = graph[node.inputs[0]]
     if not found:
         return None
-    if len(found) > 1 or not is_spiking(found[0]):
+    if len(found) > 1 or not fires(graph, found[0]):
         modules = " -> ".join(item.op for item in reversed(found))
         raise NotApplicable(
             f"after the join of block {i} stands {modules}, not a spiking neuron alone"
@@ -191,7 +191,7 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
         if node.id not in ways:
             continue
         fewest, most = ways[node.id]
-        own = int(is_spiking(node))
+        own = int(fires(graph, node))
         for operand in node.inputs:
             low, high = ways.get(operand, (fewest + own, most + own))
             ways[operand] = min(low, fewest + own), max(high, most + own)
@@ -234,7 +234,7 @@ def plan_variance(graph: Graph, stage: Stage) -> VariancePlan:
     squares: list[float] = []
     entries: list[float] = []
     for i, block in _fed(stage):
-        if not any(is_spiking(graph[user]) for user in users[block.input]):
+        if not any(fires(graph, graph[user]) for user in users[block.input]):
             readers = sorted({graph[user].op for user in users[block.input]} - {"add"})
             raise NotApplicable(
                 f"no neuron reads what is passed to block {i} (it goes to {' and '.join(readers)})"

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node
-from danetc.compiler.ops import OPS, Context, OpError, infer
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.infer import Inference
+from danetc.compiler.ops import OPS, OpError
 
 
 class SegmentError(ValueError):
@@ -54,14 +54,8 @@ def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
 
 def resized(graph: Graph, height: int, width: int) -> Graph | None:
     """The network with the same weights for images of another size, or None where there is none."""
-    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
-    context = Context(
-        graph.steps,
-        graph.neurons,
-        {key: SPIKE if program.kind == "spike" else ANALOG for key, program in programs.items()},
-        {key: program.is_stateful for key, program in programs.items()},
-    )
     nodes: dict[int, Node] = {}
+    inference = Inference.of(graph, nodes)
     for node in graph.nodes.values():
         if node.op == "input":
             if len(node.value.shape) != 3:
@@ -71,7 +65,7 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
             continue
         row, values = OPS[node.op], tuple(nodes[i].value for i in node.inputs)
         try:
-            value = infer(row, node.attrs, values, context)
+            value = inference.value(node.op, node.attrs, node.inputs)
         except OpError:
             return None
         before = tuple(item.value for item in graph.inputs_of(node))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node
-from danetc.compiler.ops import OPS, Context, OpError, infer
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.infer import Inference
+from danetc.compiler.ops import OPS, OpError
 from danetc.compiler.rule_values import StageValues
 from danetc.dsl.diagnostics import Diagnostic, Label, SpecError
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
@@ -91,20 +92,12 @@ def _operands(graph: Graph) -> Iterator[Broken]:
 
 def _values(graph: Graph) -> Iterator[Broken]:
     """Shape, kind and variation of every node follow from its operands."""
-    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
-    context = Context(
-        graph.steps,
-        graph.neurons,
-        {key: SPIKE if program.kind == "spike" else ANALOG for key, program in programs.items()},
-        {key: program.is_stateful for key, program in programs.items()},
-    )
+    inference = Inference.of(graph)
     for node in graph.nodes.values():
         if node.op == "input":
             continue
         try:
-            value = infer(
-                OPS[node.op], node.attrs, tuple(i.value for i in graph.inputs_of(node)), context
-            )
+            value = inference.value(node.op, node.attrs, node.inputs)
         except (OpError, KeyError) as error:
             yield Broken(node.origin, node.path, f"{node.op} cannot be applied: {error}")
             continue

@@ -223,7 +223,8 @@ def _check_gradients(plan: GradientPlan) -> GradientCheck:
     generator = torch.Generator().manual_seed(0)
     size = (1, IMAGES, *value.shape)
     if value.kind.is_integer:
-        x = torch.randint(0, value.kind.bound + 1, size, generator=generator).double()
+        units = torch.randint(value.kind.low, value.kind.high + 1, size, generator=generator)
+        x = units.double() * value.kind.unit
     else:
         x = torch.randn(size, generator=generator, dtype=torch.float64)
     return check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)

@@ -16,7 +16,10 @@ def print_summary(summary: Summary) -> None:
     """Print a network's facts: a table of its stages, then the figures of the whole."""
     echo(f"{summary.name}, T = {summary.steps}")
     echo()
-    heads = ("stage", "connection", "rule", "blocks", "C x H x W", "passes on", "neurons", "params")
+    heads = (
+        "stage", "connection", "rule", "blocks", "C x H x W", "block reads", "block gives",
+        "stage gives", "neurons", "params",
+    )  # fmt: skip
     rows = [
         (
             stage.name.removeprefix("stages."),
@@ -24,14 +27,17 @@ def print_summary(summary: Summary) -> None:
             stage.rule,
             str(stage.blocks),
             _size(stage.shape),
-            stage.propagated,
+            stage.block_reads,
+            stage.block_gives,
+            stage.gives,
             str(stage.fewest_neurons),
             f"{stage.parameters:,}",
         )
         for stage in summary.stages
     ]
     if rows:
-        print_table(heads, rows, right={3, 6, 7})
+        print_table(heads, rows, right={3, 8, 9})
+        echo("0 .. n: whole numbers; spike: 0 or 1; of all blocks of a stage together")
         echo("neurons: the fewest on any path from the stem's output to the stage's end")
         echo()
     gives = ", ".join(f"{name} {_size(shape)}" for name, shape in summary.outputs.items())
@@ -41,10 +47,19 @@ def print_summary(summary: Summary) -> None:
         ("gives", gives),
         ("parameters", f"{summary.parameters:,}"),
         ("neurons", f"{main} layers on the main path, {every} in all"),
-        ("per image", f"{summary.macs:,} multiply-accumulates"),
+        ("per image", f"{summary.macs:,} multiply-accumulates{_of_counts(summary)}"),
         ("", f"{summary.additions:,} additions, where the input is spikes"),
     ):
         echo(f"{what:<11} {value}".rstrip())
+
+
+def _of_counts(summary: Summary) -> str:
+    if not summary.count_macs:
+        return ""
+    return (
+        f", {summary.count_macs:,} of them by whole numbers "
+        f"(or {summary.count_additions:,} additions at most)"
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from danetc.dsl.opcodes import NO_GRADIENT, OPCODES, Operand
-from danetc.dsl.ssa import MAX_OPS, Op, is_spike
+from danetc.dsl.ssa import MAX_OPS, Op
 
 INPUT = "x"
 NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
@@ -84,19 +83,14 @@ class NeuronProgram:
         return next((op.args[0] for op in self.ops if op.opcode == "heaviside"), None)
 
     @property
-    def kind(self) -> Literal["spike", "analog"]:
-        """Whether the output is always 0 or 1."""
-        held = {state.name for state in self.states if state.init in (0.0, 1.0)}
-        while True:  # start from all states that may be binary, drop those that do not stay so
-            spikes = set(held)
-            for op in self.ops:
-                if is_spike(op, spikes):
-                    spikes.add(op.name)
-            steps = zip(self.states, self.next_states, strict=True)
-            kept = {s.name for s, after in steps if s.name in held and _binary(after, spikes)}
-            if kept == held:
-                return "spike" if _binary(self.output, spikes) else "analog"
-            held = kept
+    def has_step(self) -> bool:
+        """Whether it fires: real numbers become whole ones in it, by heaviside or round."""
+        return any(OPCODES[op.opcode].step for op in self.ops)
+
+    @property
+    def is_neuron(self) -> bool:
+        """Whether it is a neuron, with states or a step, and not an activation function."""
+        return self.is_stateful or self.has_step
 
     def scalars(self) -> frozenset[str]:
         """The values that are one number for the whole layer: made of learnables alone."""
@@ -149,10 +143,6 @@ class NeuronProgram:
     def parse(text: str) -> NeuronProgram:
         """The program that ``text`` holds. Raises ValueError where it is not one."""
         return _parse(text)
-
-
-def _binary(value: Operand, spikes: set[str]) -> bool:
-    return value in (0.0, 1.0) if isinstance(value, float) else value in spikes
 
 
 def _operand_text(value: Operand) -> str:

@@ -1,7 +1,7 @@
 """THE table of a neuron's operations. A new function of equations is one row.
 
-A row has all that anything asks of an operation: its derivative, its constant value, its torch
-expression, what it gives, and how equations call it where they may.
+A row has all that anything asks of an operation: its derivative, its range, its constant value, its
+torch expression, and how equations call it where they may.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
+
+from danetc.dsl import ranges
+from danetc.dsl.ranges import REAL, Range, rising
 
 Operand: TypeAlias = str | float
 """A constant, or the name of a value."""
@@ -36,24 +39,27 @@ class OpInfo:
 
     In ``text`` the fields ``{0}``, ``{1}``, ... are operands and ``{like}`` is the tensor whose
     dtype the result takes. ``derivative`` has no default: an operation that passes no gradient says
-    so. ``value`` computes it of constants; an operation without one is not folded. ``gives`` is
-    "number", "condition" (boolean) or "spike" (0 or 1). ``takes`` are the fewest and the most values
-    that equations call it with, under its name; without it equations cannot call it.
-    ``conditions`` are the operands that are conditions; all others are numbers. Where it is not
-    ``smooth`` the derivative is not that of its value but a choice, and surrogates cannot use it.
+    so. ``range`` says which numbers it gives of those its operands may be; a condition is 0 or 1.
+    ``value`` computes it of constants; an operation without one is not folded. ``takes`` are the
+    fewest and the most values that equations call it with, under its name; without it equations
+    cannot call it. ``conditions`` are the operands that are conditions; all others are numbers.
+    Where it is not ``smooth`` the derivative is not that of its value but a choice, and surrogates
+    cannot use it. A ``step`` gives whole numbers of real ones: what has one, or a state, is a neuron.
     """
 
     arity: int
     text: str
     derivative: Pull | Literal["no gradient"]
+    range: Callable[..., Range]
     value: Callable[..., float | bool] | None = None
-    gives: Literal["number", "condition", "spike"] = "number"
+    gives: Literal["number", "condition"] = "number"
     takes: tuple[int, int | None] | None = None
     conditions: tuple[int, ...] = ()
     smooth: bool = True
+    step: bool = False
 
 
-class ConstantError(Exception):
+class ConstantError(ArithmeticError):
     """A constant part of an equation has no finite value."""
 
 
@@ -146,56 +152,57 @@ _ONE = (1, 1)
 _SEVERAL = (2, None)
 
 OPCODES: Mapping[str, OpInfo] = {
-    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), lambda a, b: a + b),
-    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), lambda a, b: a - b),
-    "mul": OpInfo(2, "{0} * {1}", _mul, lambda a, b: a * b),
-    "div": OpInfo(2, "{0} / {1}", _div, _divide),
-    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), lambda a: -a),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), math.exp, takes=_ONE),
-    "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),), _log, takes=_ONE),
-    "sqrt": OpInfo(1, "torch.sqrt({0})",
-                   lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),), _sqrt, takes=_ONE),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), abs, takes=_ONE),
-    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: float((a > 0) - (a < 0))),
-    "sigmoid": OpInfo(1, "torch.sigmoid({0})",
-                      _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))), _sigmoid, takes=_ONE),
-    "tanh": OpInfo(1, "torch.tanh({0})",
-                   _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))), math.tanh, takes=_ONE),
-    "softplus": OpInfo(1, "torch.nn.functional.softplus({0})",
-                       _by(lambda to, a, y: to.emit("sigmoid", a)), _softplus),
-    "relu": OpInfo(1, "torch.relu({0})",
-                   lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
-                   lambda a: max(a, 0.0)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), max, takes=_SEVERAL),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), min, takes=_SEVERAL),
-    "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)",
-                        _by(lambda to, a, y: to.emit("surrogate", a)), lambda a: float(a >= 0), "spike", _ONE, smooth=False),
+    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b),
+    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b),
+    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b),
+    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide),
+    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE),
+    "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE),
+    "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE),
+    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: Range(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
+    "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
+                      rising(_sigmoid, 0.0, 1.0), _sigmoid, takes=_ONE),
+    "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE),
+    "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
+                       rising(_softplus, 0.0, math.inf), _softplus),
+    "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
+                   lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL),
+    "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
+                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True),
     # halves go to even; gradients pass as they are (a straight-through estimator)
-    "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), lambda a: float(round(a)), takes=_ONE, smooth=False),
-    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, takes=_ONE, smooth=False),
-    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, lambda a, b: a < b, "condition"),
-    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: a <= b, "condition"),
-    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: a > b, "condition"),
-    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: a >= b, "condition"),
-    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, lambda a, b: a == b, "condition"),
-    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: a != b, "condition"),
-    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1)),
-    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1)),
-    "not": OpInfo(1, "~{0}", NO_GRADIENT, lambda a: not a, "condition", conditions=(0,)),
+    "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, lambda a: float(round(a)),
+                    takes=_ONE, smooth=False, step=True),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False),
+    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition"),
+    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition"),
+    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition"),
+    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(a, b)), lambda a, b: a >= b, "condition"),
+    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, ranges.equal, lambda a, b: a == b, "condition"),
+    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.equal(a, b)), lambda a, b: a != b, "condition"),
+    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, ranges.smaller, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1)),
+    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1)),
+    "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,)),
     # a condition as 0 or 1
-    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, float, "spike", conditions=(0,)),
+    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,)),
     # a scalar in the type of the layer's input
-    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), float),
-    "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where,
+    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float),
+    "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where, ranges.either,
                     lambda condition, a, b: a if condition else b, conditions=(0,)),
 }  # fmt: skip
 """The operations of a neuron program."""
 
 GRADIENT_OPCODES: Mapping[str, OpInfo] = {
     # the surrogate's derivative, a function of its own
-    "surrogate": OpInfo(1, "surrogate({0})", _once),
+    "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
     # a gradient summed to the scalar it belongs to
-    "total": OpInfo(2, "total({0}, {1})", _once),
+    "total": OpInfo(2, "total({0}, {1})", _once, lambda a, b: REAL),
 }
 """Operations that only generated backward passes use."""
 

@@ -8,11 +8,12 @@ it never reorders arithmetic, so numbers stay those of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from danetc.dsl.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
+from danetc.dsl.ranges import REAL, Range, constant
 
 
 class TooManyOperations(ValueError):
@@ -47,7 +48,7 @@ class Builder:
         self.inputs = tuple(inputs)
         self.max_ops = max_ops
         self._scalars = set(scalars)
-        self._spikes: set[str] = set()  # known to be 0 or 1 whatever the states are
+        self._ranges: dict[Operand, Range] = {}  # whatever inputs and states are
         self._known: dict[tuple[str, tuple[object, ...]], str] = {}
 
     def add_scalar(self, name: str) -> None:
@@ -144,7 +145,7 @@ class Builder:
                 raise ConstantError("division by zero")
             case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
                 return a
-            case ["mul", a, 0.0] | ["mul", 0.0, a] if a in self._spikes:  # finite for certain
+            case ["mul", a, 0.0] | ["mul", 0.0, a] if self._is_finite(a):
                 return 0.0
             case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
                 return self.by_name[a].args[0]
@@ -167,9 +168,18 @@ class Builder:
         self._known[key] = name
         if opcode == "total" or all(self.is_scalar(arg) for arg in args):
             self._scalars.add(name)
-        if is_spike(op, self._spikes):
-            self._spikes.add(name)
+        self._ranges[name] = ALL_OPCODES[opcode].range(*map(self._range, args))
         return name
+
+    def _is_finite(self, value: Operand) -> bool:
+        """Whether a value is one of finitely many whatever inputs and states are."""
+        found = self._range(value)
+        return found.unit > 0 and found.is_bounded
+
+    def _range(self, value: Operand | bool) -> Range:
+        if isinstance(value, (bool, float)):
+            return constant(float(value))
+        return self._ranges.get(value, REAL)
 
     def label(self, value: Operand | bool, name: str) -> None:
         """Keep the name that the text gives to a value; the first one stays."""
@@ -201,20 +211,3 @@ def needed(ops: Sequence[Op], outputs: Iterable[Operand]) -> tuple[Op, ...]:
             kept.append(op)
             wanted.update(op.args)
     return tuple(reversed(kept))
-
-
-def is_spike(op: Op, spikes: Collection[Operand]) -> bool:
-    """Whether an operation gives 0 or 1, where ``spikes`` are the values known to do so."""
-
-    def binary(value: Operand) -> bool:
-        return value in (0.0, 1.0) if isinstance(value, float) else value in spikes
-
-    match op.opcode:
-        case "mul" | "max" | "min" | "relu" | "abs" | "detach":
-            return all(binary(arg) for arg in op.args)
-        case "where":
-            return all(binary(arg) for arg in op.args[1:])
-        case "sub":
-            return op.args[0] == 1.0 and binary(op.args[1])
-        case opcode:
-            return ALL_OPCODES[opcode].gives == "spike"

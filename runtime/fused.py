@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.norm import StaticBatchNorm2d
 from danetc.runtime.ops import is_timeless
@@ -46,7 +47,7 @@ class _Plan:
     kernel: RegionKernel
     terms: tuple[Term, ...]
     steps: int
-    bits: tuple[int, ...]
+    kinds: tuple[Kind, ...]
     modes: tuple[str, ...]
     last: bool
     timeless: bool
@@ -59,13 +60,13 @@ def _plan(
     normed: tuple[bool, ...],
     static: tuple[bool, ...],
     steps: int,
-    bits: tuple[int, ...],
+    kinds: tuple[Kind, ...],
     modes: tuple[str, ...],
     last: bool,
     timeless: bool,
 ) -> _Plan:
     terms = tuple(map(Term, normed, static))
-    return _Plan(make(program, terms, steps), terms, steps, bits, modes, last, timeless)
+    return _Plan(make(program, terms, steps), terms, steps, kinds, modes, last, timeless)
 
 
 class _Call:
@@ -118,7 +119,7 @@ class _Region(torch.autograd.Function):
         inputs, params = tensors[:count], tensors[count + 2 * norms :]
         out = call.run(inputs, params)
         ctx.plan = plan
-        ctx.kept = [Kept(x, bits) for x, bits in zip(inputs, plan.bits, strict=True)]
+        ctx.kept = [Kept(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
         # A segment that is to run again keeps its own inputs, not what those were joined of.
         whole = tape() is not None
         kept: list[Tensor] = []
@@ -216,8 +217,8 @@ class FusedNeuron(Neuron):
 
     Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
     goes through, or None. The norms stand elsewhere in the model, where the spec has them, and are
-    not registered again here. ``bits`` says in how many bits each input can be kept (0: as it is),
-    ``output_bits`` the same of the output. Run again by ``recompute``, it gives the output that it
+    not registered again here. ``kinds`` says what is known of each input, which may be kept in bits,
+    ``output_kind`` the same of the output. Run again by ``recompute``, it gives the output that it
     noted and takes no statistics anew.
 
     Where torch.compile, torch.export or fx trace the model, norms, sum and neuron are called one by
@@ -230,15 +231,15 @@ class FusedNeuron(Neuron):
         steps: int,
         rank: int,
         norms: Sequence[Norm | None],
-        bits: Sequence[int],
-        output_bits: int = 0,
+        kinds: Sequence[Kind],
+        output_kind: Kind = ANALOG,
     ) -> None:
         super().__init__(program, steps, rank)
         self._make: Callable[[str, tuple[Term, ...], int], RegionKernel] = region_kernel
         self._norms = tuple(norms)
         self._normed = tuple(norm is not None for norm in norms)
-        self._bits = tuple(bits)
-        self._output_bits = output_bits
+        self._kinds = tuple(kinds)
+        self._output_kind = output_kind
 
     def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
         """Go through ``new(norm)`` in place of each norm."""
@@ -263,7 +264,7 @@ class FusedNeuron(Neuron):
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
         out: Tensor = _Region.apply(call, *tensors) if wanted else call.run(inputs, params)
         if notes is not None and not notes.replaying:
-            notes.write(Note(affines, Output.of(out, self._output_bits)))
+            notes.write(Note(affines, Output.of(out, self._output_kind)))
         return out
 
     def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
@@ -277,7 +278,7 @@ class FusedNeuron(Neuron):
             self._normed,
             static,
             lengths.pop() if lengths else 1 if timeless else self.steps,
-            self._bits,
+            self._kinds,
             tuple([_mode(norm) for norm in self._norms if norm is not None]),
             any(is_last(x) for x in inputs),
             timeless,

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx
 
+from danetc.dsl.kinds import ANALOG
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.fused import FusedNeuron, columns, flat_view
 from danetc.runtime.kernel import kernel, wide
@@ -36,7 +37,7 @@ class InferenceNeuron(FusedNeuron):
         added: bool = False,
     ) -> None:
         norms = [None] * added + [*norms]
-        super().__init__(program, steps, rank, norms, [0] * len(norms))
+        super().__init__(program, steps, rank, norms, [ANALOG] * len(norms))
         self._owned = owned
         self._added = added
         if added:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from danetc.dsl.kinds import Kind
 from danetc.runtime.leaf import Leaf
 from danetc.runtime.ops import aligned
 from danetc.runtime.packing import Kept, note_parts
@@ -23,9 +24,9 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
-        bits, *options = options
+        kind, *options = options
         ctx.options = options
-        ctx.kept = kept = Kept(x, bits)
+        ctx.kept = kept = Kept(x, kind)
         ctx.has_bias = bias is not None
         # Torch's own keeps the input even of a frozen layer.
         ctx.save_for_backward(kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
@@ -47,11 +48,12 @@ class _Conv(torch.autograd.Function):
 
 
 class PackedConv2d(Leaf, nn.Conv2d):
-    """A convolution of spikes or counts: for its weights' gradient it keeps ``bits`` a value."""
+    """A convolution of spikes or counts, ``low`` to ``high`` times ``unit``: for its weights'
+    gradient it keeps them in bits."""
 
-    def __init__(self, *args: Any, bits: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, low: int, high: int, unit: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.bits = bits
+        self.kind = Kind(low, high, unit)
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
@@ -63,14 +65,14 @@ class PackedConv2d(Leaf, nn.Conv2d):
         if dtype is not None:
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        options = (self.bits, self.stride, self.padding, self.dilation, self.groups)
+        options = (self.kind, self.stride, self.padding, self.dilation, self.groups)
         out: Tensor = _Conv.apply(x, weight, bias, options)
         return out
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. Whole
-    numbers of up to 8 bits stay exact in it."""
+    """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. What is kept
+    in bits is exact in it."""
     device = x.device.type
     if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
         return None
@@ -179,8 +181,8 @@ class _Product(torch.autograd.Function):
     """A product that keeps whole-numbered factors in bits."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, bits: tuple[int, int]) -> Tensor:
-        ctx.kept = Kept(a, bits[0]), Kept(b, bits[1])
+    def forward(ctx: Any, a: Tensor, b: Tensor, kinds: tuple[Kind, Kind]) -> Tensor:
+        ctx.kept = Kept(a, kinds[0]), Kept(b, kinds[1])
         # Each is kept for the other's gradient.
         wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
         ctx.save_for_backward(
@@ -198,10 +200,15 @@ class _Product(torch.autograd.Function):
         return None if b is None else grad * b, None if a is None else grad * a, None
 
 
-def product(a: Tensor, b: Tensor, bits_a: int, bits_b: int) -> Tensor:
-    """a * b of equal shapes, of which ``bits`` a value are kept (0: as they are)."""
+def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
+    """a * b of equal shapes, kept in bits where their kinds are, of which ``kinds`` has the three
+    numbers each."""
     plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
     if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
         return a * b
-    out: Tensor = _Product.apply(a, b, (bits_a, bits_b))
+    out: Tensor = _Product.apply(a, b, (_kind(*kinds[:3]), _kind(*kinds[3:])))
     return out
+
+
+def _kind(low: float, high: float, unit: float) -> Kind:
+    return Kind(int(low), int(high), unit)

@@ -1,7 +1,8 @@
 """Spikes and counts in as few bits as they need, without loss.
 
 What a layer keeps for its backward pass is most of a training step's memory. A spike is one bit and
-a count up to ``bound`` is ``bit_length(bound)`` bits: 1/32 of a float32 and a few times that.
+a value of ``low .. high`` units is ``bit_length(high - low)`` bits: 1/32 of a float32 and a few times
+that. What is packed is how many units a value lies above ``low``.
 
 A number's bits lie in fields of 4, 2 and 1 bits, its lowest first. The values are read as eight
 streams along memory; a field of w bits of eight numbers, one of each stream, is w bytes.
@@ -17,52 +18,48 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from danetc.dsl.kinds import MAX_BITS, Kind
 from danetc.runtime import upcoming
 from danetc.runtime.compiled import Compiled
 from danetc.runtime.kernel import HALF
 from danetc.runtime.torch_internals import base, version
 
-MAX_BITS = 8
 _STREAMS = 8
 
 
-def bits_for(bound: int) -> int:
-    """Bits that a whole number from 0 to ``bound`` takes; 0 where packing would not pay."""
-    bits = bound.bit_length()
-    return bits if 1 <= bits <= MAX_BITS else 0
-
-
-def pack(x: Tensor, bits: int) -> Tensor:
-    """Whole numbers 0 .. 2**bits - 1 (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
+def pack(x: Tensor, kind: Kind) -> Tensor:
+    """Values of a kind (in any dtype) as a uint8 tensor [bits, ceil(n / 8)]."""
     values = x.detach().reshape(-1)
     rest = -values.numel() % _STREAMS
     if rest:
         values = torch.cat([values, values.new_zeros(rest)])
     if not values.numel():
-        return values.new_empty(bits, 0, dtype=torch.uint8)
+        return values.new_empty(kind.bits, 0, dtype=torch.uint8)
     streams = values.view(_STREAMS, 1, 1, -1)  # as kernels take it
     rows = []
-    for width, shift in _fields(bits):
-        (field,) = _run(_packing(width), streams, _power(-shift, x.device))
+    for width, shift in _fields(kind.bits):
+        weight = 2.0**-shift
+        factor, start = (_number(v * weight, x.device) for v in (1 / kind.unit, kind.low))
+        (field,) = _run(_packing(width), streams, factor, start)
         rows.append(field)
     packed = rows[0] if len(rows) == 1 else torch.cat(rows)
-    return packed.view(bits, -1)
+    return packed.view(kind.bits, -1)
 
 
-def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def unpack(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, kind: Kind) -> Tensor:
     """The values that ``pack`` got, in ``shape`` and ``dtype``."""
     count = math.prod(shape)
     if not count:
         return packed.new_empty(shape, dtype=dtype)
-    bits = packed.shape[0]
-    rows = packed.view(bits, 1, 1, -1)
+    rows = packed.view(kind.bits, 1, 1, -1)
     values, row = None, 0
-    for width, shift in _fields(bits):
-        field = rows if width == bits else rows[row : row + width]
+    for width, shift in _fields(kind.bits):
+        field = rows if width == kind.bits else rows[row : row + width]
+        weight = _number(kind.unit * 2.0**shift, packed.device)
         if values is None:
-            (values,) = _run(_unpacking(width, dtype, first=True), field)
+            start = _number(kind.low * kind.unit, packed.device)
+            (values,) = _run(_unpacking(width, dtype, first=True), field, weight, start)
         else:
-            weight = _power(shift, packed.device)
             (values,) = _run(_unpacking(width, dtype, first=False), values, field, weight)
         row += width
     assert values is not None
@@ -86,17 +83,17 @@ def _run(kernel: Compiled, *args: Tensor) -> Sequence[Tensor]:
     return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
 
 
-def _power(exponent: int, device: torch.device) -> Tensor:
-    """A power of 2 as an argument, so that fields of one width share a kernel, wherever they lie."""
+def _number(value: float, device: torch.device) -> Tensor:
+    """A number as an argument, so that all fields of one width share a kernel."""
     if upcoming.notes is not None:  # one without a value may come of it, which must not be kept
-        return torch.tensor(2.0**exponent, device=device)
-    return _kept_power(exponent, device)
+        return torch.tensor(value, device=device)
+    return _kept_number(value, device)
 
 
-@lru_cache(maxsize=64)
-def _kept_power(exponent: int, device: torch.device) -> Tensor:
+@lru_cache(maxsize=256)
+def _kept_number(value: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(2.0**exponent, device=device)
+        return torch.tensor(value, device=device)
 
 
 def _lowest(x: Tensor, width: int, real: bool) -> Tensor:
@@ -122,29 +119,30 @@ def _raised(x: Tensor, places: int) -> Tensor:
 
 @lru_cache(maxsize=MAX_BITS)
 def _packing(width: int) -> Compiled:
-    """The kernel ``(values [8, 1, 1, M], 1 / weight) -> bytes [width, 1, 1, M]`` of a field, whose
-    lowest bit has that weight.
+    """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [width, 1, 1, M]`` of a field: the
+    lowest bits of ``factor * value - start`` before the point.
     """
     numbers = 8 // width  # in a byte
 
-    def function(x: Tensor, inverse: Tensor) -> tuple[Tensor]:
-        parts = _lowest(x.to(torch.float32) * inverse, width, x.dtype in HALF).unbind(0)
+    def function(x: Tensor, factor: Tensor, start: Tensor) -> tuple[Tensor]:
+        units = x.to(torch.float32) * factor - start
+        parts = _lowest(units, width, x.dtype in HALF).unbind(0)
         rows = []
-        for start in range(0, _STREAMS, numbers):
-            row = parts[start]
+        for first in range(0, _STREAMS, numbers):
+            row = parts[first]
             for place in range(1, numbers):
-                row = row + _raised(parts[start + place], place * width)
+                row = row + _raised(parts[first + place], place * width)
             rows.append(row.to(torch.uint8))
         return (torch.stack(rows),)
 
     name = f"packing in fields of {width} bits"
-    return Compiled(function, name, (True,), name)
+    return Compiled(function, name, (True,), f"{name}: factor * x - start")
 
 
 @lru_cache(maxsize=64)
 def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
-    """The kernel ``bytes [width, 1, 1, M] -> values [8, 1, 1, M]`` of a number's first field; of
-    another ``(values so far, bytes, weight) -> values``.
+    """The kernel ``(bytes [width, 1, 1, M], weight, start) -> values [8, 1, 1, M]`` of a number's
+    first field; of another ``(values so far, bytes, weight) -> values``.
     """
     numbers = 8 // width
 
@@ -155,8 +153,9 @@ def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
                 parts.append(_lowest(_raised(row, -place * width), width, dtype in HALF))
         return parts
 
-    def begin(rows: Tensor) -> tuple[Tensor]:
-        return (torch.stack([part.to(dtype) for part in field(rows)]),)
+    def begin(rows: Tensor, weight: Tensor, start: Tensor) -> tuple[Tensor]:
+        parts = [(part.to(torch.float32) * weight + start).to(dtype) for part in field(rows)]
+        return (torch.stack(parts),)
 
     def add(values: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor]:
         parts = [
@@ -167,7 +166,7 @@ def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
 
     name = f"unpacking fields of {width} bits to {dtype}"
     if first:
-        return Compiled(begin, name, (True,), name)
+        return Compiled(begin, name, (True,), f"{name}: weight * x + start")
     return Compiled(add, f"{name} of numbers", (True, True), f"{name} of numbers")
 
 
@@ -175,7 +174,7 @@ class _Known(NamedTuple):
     """A tensor's values in bits, as long as its version is the same."""
 
     packed: Tensor
-    bits: int
+    kind: Kind
     version: int
 
 
@@ -218,19 +217,20 @@ class Kept:
     as it is may be kept as those: ``split`` and ``join`` take ``count`` tensors.
     """
 
-    __slots__ = ("axis", "bits", "count", "dtype", "order", "shape")
+    __slots__ = ("axis", "count", "dtype", "kind", "order", "packs", "shape")
 
-    def __init__(self, x: Tensor, bits: int) -> None:
-        self.bits = bits
+    def __init__(self, x: Tensor, kind: Kind) -> None:
+        self.kind = kind
+        self.packs = bool(kind.bits)
         self.shape = x.shape
         self.dtype = x.dtype
-        self.order = _order(x) if bits else None
+        self.order = _order(x) if self.packs else None
         self.axis = 0
         self.count = 1
 
     def split(self, x: Tensor) -> list[Tensor]:
         """What to keep of ``x``: its parts, or what ``keep`` says."""
-        parts = None if self.bits or torch.compiler.is_compiling() else _parts_of(x)
+        parts = None if self.packs or torch.compiler.is_compiling() else _parts_of(x)
         if parts is None:
             return [self.keep(x)]
         self.axis, self.count = parts.axis, len(parts.tensors)
@@ -244,39 +244,39 @@ class Kept:
 
     def keep(self, x: Tensor) -> Tensor:
         """What to keep of ``x``."""
-        if not self.bits:
+        if not self.packs:
             return x
         ordered = x if self.order is None else x.permute(self.order)
         if torch.compiler.is_compiling():
-            return pack(ordered, self.bits)
+            return pack(ordered, self.kind)
         packed = self.known(x)
         if packed is None:
-            packed = pack(ordered, self.bits)
+            packed = pack(ordered, self.kind)
             self.remember(x, packed)
         return packed
 
     def known(self, x: Tensor) -> Tensor | None:
         """The bits of ``x`` where somebody keeps them already."""
         known: _Known | None = getattr(_owner(x), _KNOWN, None)
-        if known is not None and known.bits == self.bits and known.version == version(x):
+        if known is not None and known.kind == self.kind and known.version == version(x):
             return known.packed
         return None
 
     def remember(self, x: Tensor, packed: Tensor) -> None:
         """Have all who keep ``x`` from now on share these bits of it."""
         if (now := version(x)) is not None:
-            setattr(_owner(x), _KNOWN, _Known(packed, self.bits, now))
+            setattr(_owner(x), _KNOWN, _Known(packed, self.kind, now))
 
     def restore(self, kept: Tensor) -> Tensor:
         """``x`` again, of what was kept of it."""
-        if not self.bits:
+        if not self.packs:
             return kept
         if self.order is None:
-            x = unpack(kept, self.shape, self.dtype)
+            x = unpack(kept, self.shape, self.dtype, self.kind)
         else:
             places = [self.order.index(axis) for axis in range(len(self.order))]
             shape = [self.shape[axis] for axis in self.order]
-            x = unpack(kept, shape, self.dtype).permute(places)
+            x = unpack(kept, shape, self.dtype, self.kind).permute(places)
         if not torch.compiler.is_compiling():
             self.remember(x, kept)
         return x

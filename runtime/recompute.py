@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.model import Scope
 from danetc.runtime.packing import Kept
 from danetc.runtime.statistics import Affine
@@ -33,8 +34,8 @@ from danetc.runtime.torch_internals import constant
 
 SEGMENT = "segment"
 """The key in a node's meta that holds the ``Segment`` it belongs to."""
-BITS = "bits"
-"""The key in a node's meta that says in how many bits its value can be kept; 0: as it is."""
+KIND = "kind"
+"""The key in a node's meta that says what is known of its value, which may be kept in bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,15 @@ class Output:
 
     __slots__ = ("_fresh", "_kept", "_packed")
 
-    def __init__(self, x: Tensor, bits: int) -> None:
-        self._kept = Kept(x, bits)
+    def __init__(self, x: Tensor, kind: Kind) -> None:
+        self._kept = Kept(x, kind)
         self._fresh: Tensor | None = x  # not detached: its bits are remembered with it
         self._packed: Tensor | None = None
 
     @staticmethod
-    def of(x: Tensor, bits: int) -> Output | None:
-        """None where ``x`` is not whole-numbered: it is computed again."""
-        return Output(x, bits) if bits else None
+    def of(x: Tensor, kind: Kind) -> Output | None:
+        """None where ``x`` is not kept in bits: it is computed again."""
+        return Output(x, kind) if kind.bits else None
 
     def settle(self, force: bool) -> None:
         """Let go of the values themselves, once their bits are there."""
@@ -163,12 +164,12 @@ class _Frame:
     """One forward pass through a segment: what it needs to run again."""
 
     def __init__(
-        self, run: Run, inputs: Sequence[Any], bits: Sequence[int], modules: Sequence[nn.Module]
+        self, run: Run, inputs: Sequence[Any], kinds: Sequence[Kind], modules: Sequence[nn.Module]
     ) -> None:
         self.run = run
         self.modules = modules
         self.weights = {p.data_ptr() for module in modules for p in module.parameters()}
-        self.inputs = [_keep(value, width) for value, width in zip(inputs, bits, strict=True)]
+        self.inputs = [_keep(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
         self.tape = Tape()
         self.sizes: list[tuple[torch.Size, torch.dtype]] = []
         self.found: dict[int, Tensor] = {}
@@ -265,17 +266,17 @@ def _not_asked(held: Any) -> Tensor:
     raise AssertionError("nothing goes back through the second run of a segment")
 
 
-def _keep(value: Any, bits: int) -> Callable[[], Any]:
-    """Keep an input of a segment, in bits where it is whole-numbered, and give it back."""
+def _keep(value: Any, kind: Kind) -> Callable[[], Any]:
+    """Keep an input of a segment, in bits where its kind says so, and give it back."""
     if not isinstance(value, Tensor):
         return lambda: value
     needs = value.requires_grad
-    kept = Kept(value, bits)
-    held = kept.keep(value if bits else value.detach())
+    kept = Kept(value, kind)
+    held = kept.keep(value if kept.packs else value.detach())
 
     def restore() -> Tensor:
         x = kept.restore(held).detach()
-        if bits:
+        if kept.packs:
             kept.remember(x, held)
         return x.requires_grad_(needs)
 
@@ -301,15 +302,15 @@ def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
 def recomputed(
     run: Run,
     inputs: Sequence[Any],
-    bits: Sequence[int],
+    kinds: Sequence[Kind],
     modules: Sequence[nn.Module],
     random: bool,
 ) -> tuple[Any, ...]:
-    """``run(inputs)``, keeping the inputs alone: each in ``bits`` a value, 0 as it is.
+    """``run(inputs)``, keeping the inputs alone, in bits where their ``kinds`` are kept so.
 
     ``modules`` are those that it calls.
     """
-    frame = _Frame(run, inputs, bits, modules)
+    frame = _Frame(run, inputs, kinds, modules)
     if random:
         frame.note_random(inputs)
     with _with_tape(frame.tape), saved_tensors_hooks(frame.pack, frame.unpack):
@@ -328,7 +329,7 @@ class _Piece:
         reads = {source: None for node in nodes for source in node.all_input_nodes}
         self.inputs = tuple(source for source in reads if source not in members)
         self.outputs = tuple(n for n in nodes if any(user not in members for user in n.users))
-        self.bits = tuple(int(source.meta.get(BITS, 0)) for source in self.inputs)
+        self.kinds: tuple[Kind, ...] = tuple(s.meta.get(KIND, ANALOG) for s in self.inputs)
         # Values that nobody reads after a node, to be forgotten there.
         last: dict[fx.Node, fx.Node] = {}
         for node in nodes:
@@ -455,7 +456,7 @@ class Recomputed(Scope):
         return recomputed(
             lambda given: piece.run(self, given),
             values,
-            piece.bits,
+            piece.kinds,
             modules,
             piece.segment.random,
         )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron_kinds import ranges_of
 from danetc.dsl.neuron_program import INPUT, NEXT, NeuronProgram
 from danetc.dsl.opcodes import OPCODES, Operand
+from danetc.dsl.ranges import constant
 from danetc.dsl.ssa import Op
 
 _UNNAMED = re.compile(r"_\d+")  # what the compiler named
@@ -38,8 +41,8 @@ class Equation:
     name: str
     text: str
     reads: tuple[Read, ...]
-    spike: bool
-    fires: bool  # made by heaviside
+    kind: Kind
+    fires: bool  # made by a step function
 
     def at(self, step: int) -> str:
         """The right side at a time step."""
@@ -100,6 +103,7 @@ class _Reader:
         self.ops: dict[Operand, Op] = {op.name: op for op in program.ops}
         self.states = {state.name for state in program.states}
         self.constant = program.scalars()
+        self.ranges = ranges_of(program)
         self.names = {
             after: state.name
             for state, after in zip(program.states, program.next_states, strict=True)
@@ -121,21 +125,9 @@ class _Reader:
             name,
             text,
             tuple(merged.values()),
-            self._spike(value),
-            self._opcode(value) == "heaviside",
+            Kind.of(constant(value) if isinstance(value, float) else self.ranges[value]),
+            op is not None and OPCODES[op.opcode].step,
         )
-
-    def _opcode(self, value: Operand) -> str:
-        op = self.ops.get(value)
-        return op.opcode if op is not None else ""
-
-    def _spike(self, value: Operand) -> bool:
-        op = self.ops.get(value)
-        if op is None:
-            return False
-        if op.opcode in ("detach", "cast"):
-            return self._spike(op.args[0])
-        return OPCODES[op.opcode].gives == "spike"
 
     def expression(
         self, value: Operand, *, top: bool = False, detached: bool = False

@@ -18,13 +18,8 @@ _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
 
 
 def wider(one: Value, other: Value) -> Value:
-    """Of two values that share a wire the one that takes more to hold."""
-    rank = {"spike": 0, "count": 1, "analog": 2}
-
-    def need(value: Value) -> tuple[int, int, bool]:
-        return (rank[value.kind.name], value.kind.bound, value.varies)
-
-    return max(one, other, key=need)
+    """What is known of two values that share a wire."""
+    return replace(one, kind=one.kind | other.kind, varies=one.varies or other.varies)
 
 
 class StageLane:

@@ -19,16 +19,11 @@ from danetc.compiler.draw.sheet import (
     stacked,
 )
 from danetc.compiler.draw.theme import Role
-from danetc.compiler.draw.words import clean, kind_look, size
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, count
+from danetc.compiler.draw.words import LOOKS, clean, size
+from danetc.compiler.graph import Graph
 
 _GAP = 14.0
 _LINE = 34.0
-_KINDS = (
-    (kind_look(SPIKE), "spike (0 or 1)"),
-    (kind_look(count(2)), "count (whole numbers)"),
-    (kind_look(ANALOG), "analog (real numbers)"),
-)
 
 
 def network_facts(graph: Graph) -> str:
@@ -49,7 +44,7 @@ def _legend(body: Sheet, page: float) -> Sheet:
     """Samples with their meaning, in as many lines as they need."""
     items: list[tuple[Look | Box, str]] = []
     drawn = {(wire.look.colour, wire.look.dash) for wire in body.wires}
-    items += [(look, text) for look, text in _KINDS if (look.colour, look.dash) in drawn]
+    items += [(look, text) for look, text in LOOKS if (look.colour, look.dash) in drawn]
     if ("quiet", "dotted") in drawn:
         items.append((Look("quiet", "dotted", 1.6), "detached: no gradient"))
     if any(wire.look.hollow for wire in body.wires):

@@ -24,7 +24,9 @@ from danetc.compiler.draw.sheet import (
     stacked,
 )
 from danetc.compiler.draw.words import clean, kind_look
-from danetc.compiler.graph import ANALOG, SPIKE, Graph
+from danetc.compiler.graph import Graph
+from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.neuron_kinds import ranges_of
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
 
 _MOST_NEURONS = 4
@@ -77,7 +79,9 @@ class _Unrolled:
         self.steps = list(range(1, steps + 1)) if steps <= 3 else [1, 2, steps]
         if not self.states:
             self.steps = self.steps[:1]
-        self.spikes = {equation.name for equation in self.equations if equation.spike}
+        self.kinds = {equation.name: equation.kind for equation in self.equations}
+        ranges = ranges_of(program)
+        self.kinds |= {name: Kind.of(ranges[name]) for name in self.states}
 
     def flows(self) -> list[Flow]:
         return [self._step(step) for step in self.steps]
@@ -90,7 +94,7 @@ class _Unrolled:
         return f"{self.prefix}{name}given{step}"
 
     def _look(self, name: str) -> Look:
-        return kind_look(SPIKE if name in self.spikes else ANALOG)
+        return kind_look(self.kinds.get(name, ANALOG))
 
     def _step(self, step: int) -> Flow:
         boxes: list[Box] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from danetc.compiler.draw.sheet import Look
-from danetc.compiler.graph import Attribute, Graph, Kind, Node, Shape, Stage, Value
+from danetc.compiler.graph import Attribute, Graph, Node, Shape, Stage, Value
+from danetc.dsl.kinds import SPIKE, Kind
 from danetc.dsl.source import Span
 from danetc.dsl.visible import visible
 
@@ -20,8 +21,18 @@ _SIGNS = {
     "minimum": "min",
 }
 NORMS = ("batchnorm", "tebn", "groupnorm")
-_KINDS = {"spike": Look("spike", "dashed", 1.3), "count": Look("count", "solid", 2.8)}
+_LOOKS = {SPIKE: Look("spike", "dashed", 1.3), Kind(-1, 1, 1.0): Look("spike", "dotted", 1.6)}
+_COUNT = Look("count", "solid", 2.8)
+_SCALED = Look("count", "dashed", 2.8)
 _ANALOG = Look("analog", "solid", 1.1)
+LOOKS = (
+    (_LOOKS[SPIKE], "spike (0 or 1)"),
+    (_LOOKS[Kind(-1, 1, 1.0)], "signed spike (-1, 0 or 1)"),
+    (_COUNT, "count (whole numbers)"),
+    (_SCALED, "count (multiples of 1/2, 1/4, ...)"),
+    (_ANALOG, "analog (real numbers)"),
+)
+"""How kinds look, and what they are called."""
 
 
 def clean(text: str, longest: int = _LONGEST) -> str:
@@ -42,7 +53,9 @@ def look(value: Value) -> Look:
 
 
 def kind_look(kind: Kind) -> Look:
-    return _KINDS.get(kind.name, _ANALOG)
+    if not kind.is_integer:
+        return _ANALOG
+    return _LOOKS.get(kind, _COUNT if kind.unit >= 1 else _SCALED)
 
 
 def size(shape: Shape) -> str:
@@ -112,7 +125,7 @@ def origin(span: Span) -> str:
 
 
 def value_words(value: Value) -> str:
-    return f"{size(value.shape)} {value.kind}{'' if value.varies else ', the same at each step'}"
+    return f"{size(value.shape)}, {value.kind}{'' if value.varies else ', the same at each step'}"
 
 
 def tooltip(node: Node) -> str:

@@ -29,8 +29,7 @@ from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segment
 from danetc.compiler.passes.regions import Plan, Region, plan_regions
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.model import Group, Model, Scope, Signature
-from danetc.runtime.packing import bits_for
-from danetc.runtime.recompute import BITS, SEGMENT, Recomputed, Segment
+from danetc.runtime.recompute import KIND, SEGMENT, Recomputed, Segment
 
 __all__ = ["Model", "emit", "resolve"]
 
@@ -176,11 +175,6 @@ class Emitter:
         """What runs a region of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
-    def bits(self, id: int) -> int:
-        """In how many bits a value can be kept; 0: as it is."""
-        kind = self.whole[id].value.kind
-        return bits_for(kind.bound) if kind.is_integer else 0
-
     def segment(self, unit: Node | ScopeTree) -> Segment | None:
         """The segment that all of a unit belongs to."""
         members = unit.members if isinstance(unit, ScopeTree) else [unit.id]
@@ -228,7 +222,7 @@ class Emitter:
         body.segment = None
         body.give(outputs)
         for id, value in (*body.flat.items(), *body.seq.items()):
-            value.meta[BITS] = self.bits(id)
+            value.meta[KIND] = self.whole[id].value.kind
         root = nn.Module()
         self._register(root, self.holders[tree.path], scopes)
         return body, root
@@ -263,10 +257,10 @@ class FusedEmitter(Emitter):
 
         assert isinstance(call, Module)
         norms = [self.modules[id] if id is not None else None for id in region.norms]
-        bits = [self.bits(id) for id in region.inputs]
-        output = self.bits(region.neuron)
+        kinds = [self.whole[id].value.kind for id in region.inputs]
+        output = self.whole[region.neuron].value.kind
         program, steps, rank = call.args
-        return FusedNeuron(program, steps, rank, norms, bits, output)  # type: ignore[arg-type]
+        return FusedNeuron(program, steps, rank, norms, kinds, output)  # type: ignore[arg-type]
 
 
 def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
@@ -278,25 +272,20 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
         name = call.target.rpartition(".")[2]
         return replace(call, target=f"danetc.runtime.packed.Packed{name}")
-    bits = _bits(inputs[0])
-    if call.target != "torch.nn.Conv2d" or not bits:
+    kind = inputs[0].value.kind
+    if call.target != "torch.nn.Conv2d" or not kind.bits:
         return call
-    kwargs = {**call.kwargs, "bits": bits}
+    kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
     return replace(call, target="danetc.runtime.packed.PackedConv2d", kwargs=kwargs)
 
 
 def _packed_product(call: Function, a: Node, b: Node) -> Function:
     alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
-    bits = _bits(a), _bits(b)
-    if not alike or not any(bits):
+    kinds = a.value.kind, b.value.kind
+    if not alike or not any(kind.bits for kind in kinds):
         return call
-    return replace(call, target="danetc.runtime.packed.product", args=bits)
-
-
-def _bits(node: Node) -> int:
-    """In how many bits the value of a node can be kept; 0: as it is."""
-    kind = node.value.kind
-    return bits_for(kind.bound) if kind.is_integer else 0
+    numbers = tuple(number for kind in kinds for number in (kind.low, kind.high, kind.unit))
+    return replace(call, target="danetc.runtime.packed.product", args=numbers)
 
 
 def _makes_time(graph: Graph) -> bool:

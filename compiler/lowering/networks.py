@@ -7,7 +7,7 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from danetc.compiler.builder import MAX_STEPS, Builder
@@ -200,7 +200,6 @@ def lower(
             if name not in parameters:
                 override(name, value, env, builder, parameters)
         builder.steps = _steps(env, lowering)
-        builder.context = replace(builder.context, steps=builder.steps)
         graph = build_network(lowering, chain, declaration)
     except Failed:
         return None

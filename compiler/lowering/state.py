@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danetc.compiler.builder import Builder
-from danetc.compiler.graph import ANALOG, Stage, Value, count
+from danetc.compiler.graph import Stage, Value
 from danetc.compiler.lowering.blocks import apply_block
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.layers import apply_neuron, apply_operation
@@ -24,6 +24,7 @@ from danetc.compiler.values import (
     describe,
 )
 from danetc.dsl import syntax as s
+from danetc.dsl.kinds import ANALOG, count
 from danetc.dsl.modules import is_library
 from danetc.dsl.source import Span
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Rewriter
+from danetc.compiler.graph import Graph
+from danetc.compiler.rewriter import Rewriter
 
 
 @dataclass(frozen=True)

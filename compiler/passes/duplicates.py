@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Node, Rewriter
+from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import OPS
+from danetc.compiler.rewriter import Rewriter
 from danetc.dsl.neuron_program import NeuronProgram
 
 

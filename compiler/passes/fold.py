@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, Node
-from danetc.compiler.ops import OPS, Context, infer
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.infer import Inference
 
 LAYERS = frozenset({"conv", "linear"})
 NORMS = frozenset({"batchnorm", "tebn", "groupnorm"})
@@ -93,7 +92,7 @@ class _Folder:
 
     def run(self) -> Folding:
         graph = self.graph
-        context = _context(graph)
+        inference = Inference.of(graph, self.nodes)
         self.readers = {id: len(users) for id, users in graph.users().items()}
         for id in graph.outputs.values():
             self.readers[id] += 1
@@ -101,10 +100,10 @@ class _Folder:
             inputs = tuple(self.to[i] for i in node.inputs)
             if node.op in IDENTITIES:
                 self._pass_on(node, inputs[0])
-            elif not (node.op == "batchnorm" and self._fold(node, inputs[0], context)):
+            elif not (node.op == "batchnorm" and self._fold(node, inputs[0], inference)):
                 if node.op in NORMS:
                     self.kept.append(node.id)
-                self.nodes[node.id] = self._with(node, inputs, context)
+                self.nodes[node.id] = self._with(node, inputs, inference)
                 self.to[node.id] = node.id
         new = replace(
             graph,
@@ -121,14 +120,14 @@ class _Folder:
         self.to[node.id] = source
         self.readers[source] += self.readers[node.id] - 1
 
-    def _with(self, node: Node, inputs: tuple[int, ...], context: Context) -> Node:
+    def _with(self, node: Node, inputs: tuple[int, ...], inference: Inference) -> Node:
         """A node with new inputs, and what is known of its value now."""
         if node.op == "input":
             return node
-        values = tuple(self.nodes[i].value for i in inputs)
-        return replace(node, inputs=inputs, value=infer(OPS[node.op], node.attrs, values, context))
+        value = inference.value(node.op, node.attrs, inputs)
+        return replace(node, inputs=inputs, value=value)
 
-    def _fold(self, norm: Node, source: int, context: Context) -> bool:
+    def _fold(self, norm: Node, source: int, inference: Inference) -> bool:
         """Take a norm into the layers before it, if there are any; whether that was done."""
         if norm.attrs["per_step"]:
             return False
@@ -144,7 +143,7 @@ class _Folder:
         if terms.other is None:
             self.folded.append(norm.id)
         else:
-            self._move(norm, terms, context)
+            self._move(norm, terms, inference)
             self.moved.append(norm.id)
         self._pass_on(norm, source)
         return True
@@ -172,24 +171,14 @@ class _Folder:
             result = replace(result, layers=(*result.layers, *part.layers))
         return result
 
-    def _move(self, norm: Node, terms: _Terms, context: Context) -> None:
+    def _move(self, norm: Node, terms: _Terms, inference: Inference) -> None:
         """Put a norm onto an operand of the sum that it stood behind."""
         assert terms.other is not None
         inner = self.nodes[terms.way[0]]
         inputs = list(inner.inputs)
-        self.nodes[norm.id] = self._with(norm, (inputs[terms.other],), context)
+        self.nodes[norm.id] = self._with(norm, (inputs[terms.other],), inference)
         self.readers[norm.id] = 1
         inputs[terms.other] = norm.id
         self.nodes[inner.id] = replace(inner, inputs=tuple(inputs))
         for id in terms.way:  # they come behind the norm now
             self.nodes[id] = self.nodes.pop(id)
-
-
-def _context(graph: Graph) -> Context:
-    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
-    return Context(
-        graph.steps,
-        graph.neurons,
-        {key: SPIKE if program.kind == "spike" else ANALOG for key, program in programs.items()},
-        {key: program.is_stateful for key, program in programs.items()},
-    )

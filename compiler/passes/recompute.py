@@ -137,7 +137,7 @@ def _filled(sizes: list[int], room: int) -> list[int]:
 def _elements(node: Node, graph: Graph) -> int:
     """Elements of an analog value at all its steps; none of what is kept in bits."""
     steps = graph.steps if node.value.varies else 1
-    return 0 if node.value.kind.is_integer else steps * prod(node.value.shape)
+    return 0 if node.value.kind.bits else steps * prod(node.value.shape)
 
 
 def _made(nodes: list[Node], graph: Graph) -> int:
@@ -153,7 +153,7 @@ def _entering(nodes: list[Node], graph: Graph) -> set[int]:
         id = waiting.pop()
         if graph[id].op == "concat":
             waiting += graph[id].inputs
-        elif id not in inside and not graph[id].value.kind.is_integer:
+        elif id not in inside and not graph[id].value.kind.bits:
             found.add(id)
     return found
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Rewriter, Value
-from danetc.compiler.ops import OPS, infer
-from danetc.compiler.ops import Context as OpContext
+from danetc.compiler.graph import Graph
+from danetc.compiler.rewriter import Rewriter
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,6 @@ class RunningSums:
     order_kept = True
 
     def apply(self, graph: Graph) -> Graph:
-        row = OPS["add"]
-        context = OpContext(graph.steps, graph.neurons)
         rewriter = Rewriter(graph)
         prefixes: dict[tuple[int, int], int] = {}
         for node in graph.nodes.values():
@@ -38,11 +35,7 @@ class RunningSums:
                     total = known
                     continue
                 key = (total, operand)
-                if last:
-                    total = rewriter.keep(node, key)
-                else:
-                    values: tuple[Value, ...] = tuple(rewriter.nodes[i].value for i in key)
-                    total = rewriter.new("add", key, {}, infer(row, {}, values, context), node)
+                total = rewriter.keep(node, key) if last else rewriter.new("add", key, {}, node)
                 prefixes[key] = total
             rewriter.mapping[node.id] = total
         return rewriter.finish()

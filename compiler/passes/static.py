@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Node, Rewriter
-from danetc.compiler.ops import OPS, infer
-from danetc.compiler.ops import Context as OpContext
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ops import OPS
+from danetc.compiler.rewriter import Rewriter
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,6 @@ class HoistStatic:
     order_kept = False
 
     def apply(self, graph: Graph) -> Graph:
-        programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
-        context = OpContext(
-            graph.steps,
-            graph.neurons,
-            {},
-            {key: program.is_stateful for key, program in programs.items()},
-        )
         rewriter = Rewriter(graph)
         static: set[int] = set()  # old nodes whose new node holds one copy where the old held T
         repeated: dict[int, int] = {}
@@ -43,9 +35,7 @@ class HoistStatic:
             if old not in static:
                 return new
             if new not in repeated:
-                node = rewriter.nodes[new]
-                value = infer(OPS["repeat"], {}, (node.value,), context)
-                repeated[new] = rewriter.new("repeat", (new,), {}, value, node)
+                repeated[new] = rewriter.new("repeat", (new,), {}, rewriter.nodes[new])
             return repeated[new]
 
         for node in graph.nodes.values():
@@ -53,13 +43,12 @@ class HoistStatic:
                 rewriter.mapping[node.id] = rewriter.mapping[node.inputs[0]]
                 static.add(node.id)
             else:
-                self._move(node, context, rewriter, static, at_each_step)
+                self._move(node, rewriter, static, at_each_step)
         return rewriter.finish({name: at_each_step(id) for name, id in graph.outputs.items()})
 
     @staticmethod
     def _move(
         node: Node,
-        context: OpContext,
         rewriter: Rewriter,
         static: set[int],
         at_each_step: Callable[[int], int],
@@ -69,11 +58,10 @@ class HoistStatic:
         constant = bool(reads) and not any(value.varies for value in reads)
         timeless = row.time == "pointwise" and not node.attrs.get("per_step") and not row.random
         if row.time == "neuron":
-            timeless = not context.stateful[str(node.attrs["neuron"])]
+            timeless = not rewriter.inference.program(node.attrs).is_stateful
         if constant and timeless and node.value.varies:
             inputs = tuple(rewriter.mapping[i] for i in node.inputs)
-            value = type(node.value)(node.value.shape, node.value.kind, False)
-            rewriter.keep(node, inputs, value)
+            rewriter.keep(node, inputs)
             static.add(node.id)
             return
         joins = len(node.inputs) > 1

@@ -11,6 +11,7 @@ from danetc.compiler.warnings.forms import Form, Held, bounds, held
 from danetc.compiler.warnings.network import Network
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics import Label
+from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.opcodes import OPCODES, ConstantError
 
@@ -84,7 +85,8 @@ def _constant_output(network: Network, node: Node) -> float | None:
         return None
     graph = network.lowered.graph
     steps = None if graph.input.attrs["events"] else graph.steps
-    return _constant(graph.neurons[str(node.attrs["neuron"])], 0.0, float(kind.bound), steps)
+    x = kind.range
+    return _constant(graph.neurons[str(node.attrs["neuron"])], x.low, x.high, steps)
 
 
 @lru_cache(maxsize=1024)
@@ -131,8 +133,9 @@ def _always_the_same(network: Network) -> Iterator[Finding]:
         if value is None:
             continue
         source, name = network.source(node), network.program(node).name
-        largest = source.value.kind.bound
-        reads = "spikes" if largest == 1 else f"counts of at most {largest}"
+        kind = source.value.kind
+        counts = f"counts of at most {kind.high}"
+        reads = "spikes" if kind == SPIKE else counts if kind == count(kind.high) else str(kind)
         steps = network.lowered.graph.steps
         within = f" within {steps} step{'' if steps == 1 else 's'}"
         what = f"cannot fire{within}" if value == 0 else f"gives {value:g} at every step"

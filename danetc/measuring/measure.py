@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.facts import is_spiking, on_main_path, summarise
+from danetc.compiler.facts import is_neuron, on_main_path, summarise
 from danetc.compiler.graph import Block, Graph, Node
 from danetc.compiler.ops import OPS
 from danetc.errors import UserError
@@ -96,20 +96,21 @@ def layout_of(graph: Graph) -> Layout:
                     _module(node.scope, node.name),
                     on_main_path(node),
                     node.id in joined,
-                    is_spiking(node),
+                    is_neuron(graph, node),
+                    node.value.kind,
                     _stage_of(graph, node),
                 )
             )
         values = tuple(item.value for item in graph.inputs_of(node))
         if values and OPS[node.op].macs(node.attrs, values, node.value.shape):
             name = _module(node.scope, node.name)
-            weights.append(WeightLayer(name, on_main_path(node), values[0].kind.name))
+            weights.append(WeightLayer(name, on_main_path(node), values[0].kind))
     stages = tuple(
         StageLayout(
             ".".join(stage.scope),
             stage.connection,
             stage.rule,
-            facts.propagated,
+            facts.block_gives,
             tuple(_output(graph, block) for block in stage.blocks),
         )
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)

@@ -161,8 +161,10 @@ def _neurons(measures: Measures, layout: Layout) -> Table | None:
     potentials, inputs = _by_layer(measures.potential), _by_layer(measures.input)
     norms = {} if measures.gradients is None else {n.layer: n for n in measures.gradients.neurons}
     if measures.firing_rate is not None:
+        plain = all(each.kind == "spike" for each in measures.firing_rate.layers)
         columns += [
             ("rate", rates, lambda each: f"{each.rate:.4f}"),
+            *([] if plain else [("active", rates, lambda each: f"{each.active:.1%}")]),
             ("silent", rates, lambda each: f"{each.silent:.1%}"),
         ]
     if measures.gradient_stability is not None:
@@ -234,10 +236,10 @@ def _weights(measures: Measures, layout: Layout) -> Table | None:
 
 
 def _stages(measures: Measures) -> Table | None:
-    """A row a stage: what its blocks pass on."""
+    """A row a stage: what its blocks give."""
     if measures.values is None or not measures.values.stages:
         return None
-    heads = ("connection", "rule", "passes on", "least", "most", "first block", "last block")
+    heads = ("connection", "rule", "block gives", "least", "most", "first block", "last block")
     table = _table("values from block to block", "stage", heads)
     for stage in measures.values.stages:
         ends = [

@@ -108,14 +108,17 @@ def stages(run: Run) -> Table:
             stage.rule,
             str(stage.blocks),
             "×".join(map(str, stage.shape)),
-            stage.propagated,
+            stage.block_reads,
+            stage.block_gives,
             span,
+            stage.gives,
             str(stage.fewest_neurons),
             f"{stage.parameters:,}",
         )
         rows.append(Row(stage.name, cells))
     heads = (
-        "stage", "connection", "rule", "blocks", "C×H×W", "passes on", "measured range",
+        "stage", "connection", "rule", "blocks", "C×H×W", "block reads", "block gives", "measured",
+        "stage gives",
         "fewest neurons", "parameters",
     )  # fmt: skip
     return Table(f"Stages of {run.label}", heads, tuple(rows))

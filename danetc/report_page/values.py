@@ -53,7 +53,7 @@ class Measure:
 
 MEASURES = (
     Measure(
-        "firing", "firing rate", "the share of neurons and time steps that spike",
+        "firing", "firing rate", "spikes of a neuron at a time step",
         "firing_rate", "layers", "rate", "arithmetic",
     ),
     Measure(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from danetc.dsl.kinds import Kind
+
 
 @dataclass(frozen=True, slots=True)
 class NeuronLayer:
@@ -17,23 +19,25 @@ class NeuronLayer:
 
     ``name`` is the module's qualified name. ``main`` says that it stands on the main path (stem,
     branches, interblock modules, head) and not in a shortcut, ``interblock`` that it stands behind
-    the addition that joins a block, ``spiking`` that it gives nothing but 0 and 1.
+    the addition that joins a block, ``fires`` that it is one of neurons with a state or a step
+    function and no activation function. ``kind`` is that of what it gives.
     """
 
     name: str
     main: bool
     interblock: bool
-    spiking: bool
+    fires: bool
+    kind: Kind
     stage: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class WeightLayer:
-    """A convolution or linear layer. ``kind`` of its input is ``spike``, ``count`` or ``analog``."""
+    """A convolution or linear layer. ``kind`` is that of its input."""
 
     name: str
     main: bool
-    kind: str
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class BlockOutput:
 
 @dataclass(frozen=True, slots=True)
 class StageLayout:
-    """A stage and the outputs of its blocks. ``kind`` is what the compiler knows of them."""
+    """A stage and the outputs of its blocks. ``kind`` is theirs, as it is written."""
 
     name: str
     connection: str

@@ -21,8 +21,9 @@ class LayerOperations:
     """One image at all time steps.
 
     ``dense`` are the multiply-accumulates if no input were left out; ``active`` is the share of
-    inputs that are not 0, ``mean`` the mean input. Spikes make ``active * dense`` additions, analog
-    values ``dense`` multiply-accumulates, counts what the energy model says.
+    inputs that are not 0, ``mean`` the mean input, ``units`` that of its absolute value in the unit
+    of its kind (0 for analog values). Spikes, of either sign, make ``active * dense`` additions,
+    analog values ``dense`` multiply-accumulates, other whole numbers what the energy model says.
     """
 
     layer: str
@@ -30,6 +31,7 @@ class LayerOperations:
     dense: float
     active: float
     mean: float
+    units: float
     additions: float
     macs: float
 
@@ -59,6 +61,7 @@ class OperationCount(Observer):
         self._images = 0
         self._active: dict[str, int] = {}
         self._sums: dict[str, float] = {}
+        self._sizes: dict[str, float] = {}
         self._inputs: dict[str, int] = {}
         self._macs: dict[str, int] = {}
 
@@ -69,6 +72,9 @@ class OperationCount(Observer):
         name = layer.name
         self._active[name] = self._active.get(name, 0) + int(x.ne(0).sum())
         self._sums[name] = self._sums.get(name, 0.0) + float(x.double().sum())
+        if layer.kind.is_integer:
+            size = float(x.double().abs().sum()) / layer.kind.unit
+            self._sizes[name] = self._sizes.get(name, 0.0) + size
         self._inputs[name] = self._inputs.get(name, 0) + x.numel()
         self._macs[name] = self._macs.get(name, 0) + macs
 
@@ -91,14 +97,17 @@ class OperationCount(Observer):
     def _layer(self, layer: WeightLayer) -> LayerOperations:
         count = self._inputs[layer.name]
         active, mean = self._active[layer.name] / count, self._sums[layer.name] / count
+        units = self._sizes.get(layer.name, 0.0) / count
         dense = self._macs[layer.name] / self._images
         additions = macs = 0.0
-        if layer.kind == "spike":
+        if layer.kind.needs_additions_alone:
             additions = active * dense
-        elif layer.kind == "analog":
+        elif not layer.kind.is_integer:
             macs = dense
         elif self._model.counts == "macs":
             macs = active * dense
         else:
-            additions = mean * dense
-        return LayerOperations(layer.name, layer.kind, dense, active, mean, additions, macs)
+            additions = units * dense
+        return LayerOperations(
+            layer.name, str(layer.kind), dense, active, mean, units, additions, macs
+        )

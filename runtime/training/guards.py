@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.neuron_kinds import output_kind
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.recipe import Phase
 from danetc.runtime.model import Scope
 from danetc.runtime.neuron import Neuron
@@ -78,18 +80,23 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """Firing rates of a sample of images: the mean of a layer's output over T, N and neurons."""
+    """Firing rates of a sample of images: a layer's spikes, averaged over T, N and neurons.
+
+    A neuron that gives other whole numbers than 0 and 1 gives so many spikes at once.
+    """
 
     rates: Mapping[str, float]
     silent: tuple[str, ...]  # no neuron spikes at any step for any image
-    saturated: tuple[str, ...]  # every neuron spikes at every step for every image
+    saturated: tuple[str, ...]  # every neuron gives the same at every step for every image
 
     def warnings(self) -> tuple[str, ...]:
         """One line for each kind of dead layer."""
         found = []
+        most = {self.rates[layer] for layer in self.saturated}
+        same = f"with a firing rate of {most.pop():g}" if len(most) == 1 else "that never changes"
         for layers, what in (
             (self.silent, "with a firing rate of 0: nothing behind learns from it"),
-            (self.saturated, "with a firing rate of 1: what comes of it says nothing"),
+            (self.saturated, f"{same}: what comes of it says nothing"),
         ):
             if layers:
                 shown = ", ".join(layers[:4]) + (", ..." if len(layers) > 4 else "")
@@ -99,12 +106,20 @@ class Firing:
 
 
 class FiringProbe:
-    """Watches the neurons of a model during the passes under ``watching``."""
+    """Watches the neurons of a model during the passes under ``watching``.
+
+    Activation functions do not fire, nor do neurons that give real numbers.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = {
-            name: module for name, module in model.named_modules() if isinstance(module, Neuron)
-        }
+        self._layers: dict[str, Neuron] = {}
+        self._units: dict[str, float] = {}
+        for name, module in model.named_modules():
+            if isinstance(module, Neuron):
+                program = NeuronProgram.parse(module.program)
+                kind = output_kind(program)
+                if program.is_neuron and kind.is_integer:
+                    self._layers[name], self._units[name] = module, kind.unit
         self._seen: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     @contextmanager
@@ -125,14 +140,15 @@ class FiringProbe:
         return Firing(
             {name: mean for name, (_, mean, _) in values.items()},
             tuple(name for name, (low, _, high) in values.items() if low == high == 0.0),
-            tuple(name for name, (low, _, high) in values.items() if low == high == 1.0),
+            tuple(name for name, (low, _, high) in values.items() if low == high != 0.0),
         )
 
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: Any) -> None:
             if isinstance(output, Tensor):
                 low, high = torch.aminmax(output)
-                self._seen[name] = low, output.mean(dtype=torch.float32), high
+                spikes = output.abs().mean(dtype=torch.float32) / self._units[name]
+                self._seen[name] = low, spikes, high
 
         return hook
 

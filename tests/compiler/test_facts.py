@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from functools import cache
 
 import networkx
@@ -53,11 +53,11 @@ FEWEST = {
 """The fewest spiking neurons from the stem's output to the end of each stage."""
 
 SEW_COUNTS = {
-    18: ["count(3)", "count(3)", "count(3)", "count(3)"],
-    34: ["count(4)", "count(5)", "count(7)", "count(4)"],
-    50: ["count(4)", "count(5)", "count(7)", "count(4)"],
-    101: ["count(4)", "count(5)", "count(24)", "count(4)"],
-    152: ["count(4)", "count(9)", "count(37)", "count(4)"],
+    18: [3, 3, 3, 3],
+    34: [4, 5, 7, 4],
+    50: [4, 5, 7, 4],
+    101: [4, 5, 24, 4],
+    152: [4, 9, 37, 4],
 }
 """A stage of n blocks gives at most n + 1 spikes to a place: the projection's too. In R18 and R34
 the first stage adds n to the stem's."""
@@ -129,7 +129,8 @@ def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
 
     def cost(_: int, target: int, edges: object) -> int:
         node = net[target]
-        return int(node.op == "neuron" and node.value.kind.name == "spike")
+        program = net.neurons[str(node.attrs["neuron"])] if node.op == "neuron" else ""
+        return int("; state " in program or " = heaviside " in program)
 
     lengths = networkx.single_source_dijkstra_path_length(flow, net.stem_output, weight=cost)
     assert fewest_neurons(net, net.stem_output) == lengths
@@ -146,13 +147,13 @@ def test_the_main_path_has_a_neuron_less_than_the_network_has_layers(
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_what_passes_between_blocks_is_table_1s_row(depth: int) -> None:
     def kinds(family: str) -> list[str]:
-        return [stage.propagated for stage in summary(f"{family}_r{depth}").stages]
+        return [stage.block_gives for stage in summary(f"{family}_r{depth}").stages]
 
     for family in ("origin", "tdbn", "baa", "danet_c", "danet_d"):
         assert kinds(family) == ["spike"] * 4
     for family in ("danet_a", "danet_b"):
         assert kinds(family) == ["analog"] * 4
-    assert kinds("sew") == SEW_COUNTS[depth]
+    assert kinds("sew") == [f"0 .. {most}" for most in SEW_COUNTS[depth]]
 
 
 # -- operations -----------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_operations_are_those_of_torchvision(ours: str, theirs: str) -> None:
         reference = getattr(torchvision.models, theirs)(weights=None)
     expected = hooked_macs(reference.eval(), 224)
     analog = graph_of(check_file(ours), settings={"neuron": "ReLU", "steps": 1})
-    assert operations(analog) == (expected, 0)
+    assert operations(analog) == (expected, 0, 0, 0)
     if theirs == "resnet50":
         assert round(expected / 1e9, 2) == 4.09
 
@@ -198,27 +199,137 @@ def test_convolutions_of_spikes_are_additions_at_every_step() -> None:
     once, steps = graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}), 4
     stem = 64 * 3 * 49 * 112 * 112
     head = 512 * 1000
-    total, _ = operations(once)
-    assert operations(graph("origin_r18")) == (stem + head, steps * (total - stem - head))
+    total = operations(once).macs
+    assert operations(graph("origin_r18")) == (stem + head, steps * (total - stem - head), 0, 0)
 
 
 def test_a_convolution_of_counts_multiplies() -> None:
     """In SEW the first convolution of a block reads counts, the second spikes."""
     net = graph_of(check_file("sew_r18"), settings={"steps": 1})
-    macs, additions = operations(net)
+    found = operations(net)
     both = operations(graph_of(check_file("origin_r18"), settings={"neuron": "ReLU", "steps": 1}))
-    assert macs + additions == sum(both)
-    counted = sum(_reads(net, "count"))
+    assert found.macs + found.additions == both.macs
+    counted = dict(_reads_counts(net))
     stem_and_head = 64 * 3 * 49 * 112 * 112 + 512 * 1000
-    assert counted > 0
-    assert macs == stem_and_head + counted
+    assert set(counted) == {2, 3}
+    assert found.macs == stem_and_head + found.count_macs
+    assert found.count_macs == sum(counted.values())
+    assert found.count_additions == sum(most * number for most, number in counted.items())
 
 
-def _reads(net: Graph, kind: str) -> Iterator[int]:
-    """Multiply-accumulates of convolutions that read values of a kind, from shapes alone."""
+def _reads_counts(net: Graph) -> Counter[int]:
+    """Multiply-accumulates of convolutions by the largest number of what they read, from shapes."""
+    found: Counter[int] = Counter()
     for node in net.nodes.values():
         source = net[node.inputs[0]].value if node.inputs else None
-        if node.op == "conv" and source is not None and source.kind.name == kind:
+        if node.op == "conv" and source is not None and source.kind.high > 1:
             channels, height, width = node.value.shape
             window = source.shape[0] * int(node.attrs["kernel"] or 0) ** 2
-            yield channels * height * width * window
+            found[source.kind.high] += channels * height * width * window
+    return found
+
+
+# -- kinds ----------------------------------------------------------------------------------------
+
+
+def stage_kinds(stages: str, more: str = "", stem: str = "conv(4) -> norm -> spike") -> list[str]:
+    """What the blocks of a stage read and give, and what the stage gives."""
+    checked = check_text(
+        f"""use std
+        {more}
+        network n {{
+          input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = LIF
+          stem = {stem}; stages = {stages}; head = spike -> avgpool -> mean_over_time -> linear(5)
+        }}"""
+    )
+    (stage,) = summarise(graph_of(checked)).stages
+    return [stage.block_reads, stage.block_gives, stage.gives]
+
+
+@pytest.mark.parametrize(
+    ("stages", "kinds"),
+    [
+        ("stage(basic(4), 5) via origin by chain", ["spike", "spike", "spike"]),
+        ("stage(basic(4), 5) via origin by densely_additive", ["0 .. 4", "spike", "spike"]),
+        ("stage(basic(4), 5) via origin by densely_additive_all", ["0 .. 4", "spike", "0 .. 5"]),
+        ("stage(basic(4), 5) via sew by chain", ["0 .. 5", "0 .. 6", "0 .. 6"]),
+        ("stage(basic(4), 3) via sew by densely_additive", ["0 .. 5", "0 .. 6", "0 .. 6"]),
+        ("stage(basic(4), 3) via sew_iand by chain", ["spike", "spike", "spike"]),
+        ("stage(basic(4), 3) via pa_a by chain", ["analog", "analog", "analog"]),
+        (
+            "stage(dense(2), 3) via dense_layer by densely_concatenated",
+            ["analog", "analog", "analog"],
+        ),
+        ("stage(basic(4), 3) via baa by mean", ["0 .. 3 of 1/2", "spike", "spike"]),
+    ],
+)
+def test_what_blocks_read_and_give_and_what_the_stage_gives(stages: str, kinds: list[str]) -> None:
+    """In SEW block i of a dense stage reads the sum of i outputs: 2, then 2 + 3, of the stem's 1."""
+    mean = "rule mean { in[i] = (sum(out[0 .. i-1]) + out[i-1]) / 2; result = out[n-1] }"
+    assert stage_kinds(stages, mean) == kinds
+
+
+@pytest.mark.parametrize("family", ["danet_c", "danet_d"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_danets_blocks_read_counts(family: str, depth: int) -> None:
+    """Block i reads the sum of all i blocks before it; the opening one what the stage does."""
+    for stage in summary(f"{family}_r{depth}").stages:
+        most = stage.blocks - 1
+        assert stage.block_reads == (f"0 .. {most}" if most > 1 else "spike")
+        assert (stage.block_gives, stage.gives) == ("spike", "spike")
+    listing = {"stages": f"resnet{depth} via origin by densely_additive_all"}
+    if family == "danet_c":
+        for stage in summarise(graph_of(check_file(f"danet_c_r{depth}"), settings=listing)).stages:
+            assert (stage.block_gives, stage.gives) == ("spike", f"0 .. {stage.blocks}")
+
+
+LEAKY = "state u = 0.0; v = 0.5 * u + x; "
+OF_NEURONS = {
+    LEAKY + "s = heaviside(v - 0.5) + heaviside(v - 1); u = v - s": "0 .. 2",
+    LEAKY + "h = heaviside(v - 0.5); s = 2 * h; u = v - s": "0 .. 1 of 2",
+    LEAKY + "s = round(min(max(v, 0), 4)); u = v - s": "0 .. 4",
+    LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s": "-1 .. 1",
+    "state d = 0.0; h = heaviside(x); s = d; d = h": "spike",
+    LEAKY + "s = round(tanh(v)); u = v - s": "-1 .. 1",
+    LEAKY + "s = v; u = v": "analog",
+}
+
+
+@pytest.mark.parametrize("body", OF_NEURONS)
+def test_neurons_that_give_more_than_0_and_1_are_neurons(body: str) -> None:
+    """They are counted, and what reads them adds or multiplies as they say."""
+    text = f"""use std
+    neuron own {{ {body} }}
+    network n {{
+      input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = own
+      stem = conv(4) -> norm -> spike
+      stages = stage(basic(4), 2) via origin
+      head = avgpool -> mean_over_time -> linear(5)
+    }}"""
+    found = summarise(graph_of(check_text(text)))
+    kind = OF_NEURONS[body]
+    assert (found.neurons_on_main_path, found.neuron_layers) == (5, 5)
+    assert found.stages[0].fewest_neurons == 2
+    assert [found.stages[0].block_reads, found.stages[0].block_gives, found.stages[0].gives] == [
+        kind
+    ] * 3
+    stem_and_head, others = 64 * 27 * 4 + 4 * 5, 3 * 4 * 64 * 36 * 4
+    most = {"0 .. 2": 2, "0 .. 4": 4}.get(kind, 0)
+    adds = kind in ("spike", "-1 .. 1", "0 .. 1 of 2")
+    assert found.additions == (others if adds else 0)
+    assert found.macs == stem_and_head + (0 if adds else others)
+    assert (found.count_macs, found.count_additions) == (others if most else 0, most * others)
+
+
+def test_a_network_of_activations_has_no_neurons() -> None:
+    found = summarise(graph_of(check_file("danet_c_r18"), settings={"neuron": "ReLU"}))
+    assert (found.neurons_on_main_path, found.neuron_layers, found.additions) == (0, 0, 0)
+    assert all(stage.fewest_neurons == 0 for stage in found.stages)
+
+
+def test_the_join_of_two_spikes_where_they_differ_gives_spikes() -> None:
+    xor = """connection xor {
+      each = conv -> norm -> spike; projection = conv -> norm -> spike
+      out = branch + shortcut - 2 * branch * shortcut
+    }"""
+    assert stage_kinds("stage(basic(4), 4) via xor", xor) == ["spike", "spike", "spike"]

@@ -144,7 +144,8 @@ def test_two_addends_that_are_no_convolutions_keep_the_norm() -> None:
     x, y = net.spike(0, "x"), net.spike(0, "y", "PLIF")
     conv = net("conv", x, name="conv", width=3)
     for operands in ((conv, x, y), (x, conv, x)):
-        net.nodes = {id: node for id, node in net.nodes.items() if id <= conv}
+        for id in [id for id in net.nodes if id > conv]:
+            del net.nodes[id]
         norm = net("batchnorm", net("add", *operands), name="norm")
         folding = plan_folding(net.finish(norm, y))
         verify(folding.graph)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, Kind, Value
-from danetc.compiler.keeps import FUSED, KEEPS, MAX_BITS, bits_of
+from danetc.compiler.graph import Graph
+from danetc.compiler.keeps import FUSED, KEEPS
 from danetc.compiler.memory import (
     POLICIES,
     TooLittleMemory,
@@ -25,7 +24,6 @@ from danetc.compiler.ops import OPS
 from danetc.compiler.passes.recompute import block_of, plan_segments
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.program import check_file, check_text, graph_of
-from danetc.runtime import packing
 from danetc.runtime.memory import peak_bytes, saved_bytes
 from tests.differential import helpers
 from tests.differential.networks import VARIETY
@@ -43,17 +41,6 @@ def network(spec: str, image: int = 32, steps: int = 4, width: int = 64) -> Grap
 def test_every_operation_says_what_it_keeps() -> None:
     assert set(KEEPS) == set(OPS)
     assert set(FUSED) <= set(OPS)
-    assert MAX_BITS == packing.MAX_BITS
-
-
-@pytest.mark.parametrize(
-    ("kind", "bits"), [(ANALOG, 0), (SPIKE, 1), (Kind("count", 5), 3), (Kind("count", 300), 0)]
-)
-def test_bits_of_a_value(kind: Kind, bits: int) -> None:
-    node = next(n for n in network("sew_r18").nodes.values() if n.op == "neuron")
-    value = Value(node.value.shape, kind, True)
-    assert bits_of(replace(node, value=value)) == bits
-    assert packing.bits_for(kind.bound) == bits or not kind.is_integer
 
 
 # -- predicted and measured -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.at_start import at_start, first_output
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.facts import fewest_neurons, is_spiking, weights_of
+from danetc.compiler.facts import fewest_neurons, fires, weights_of
 from danetc.compiler.graph import Graph
 from danetc.compiler.propositions import (
     NotApplicable,
@@ -212,7 +212,7 @@ def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str)
     flow = networkx.DiGraph()
     for node in graph.nodes.values():  # backwards: a step to what a node reads passes through it
         for operand in node.inputs:
-            flow.add_edge(node.id, operand, weight=int(is_spiking(node)))
+            flow.add_edge(node.id, operand, weight=int(fires(graph, node)))
     (output,) = graph.outputs.values()
     fewest = networkx.single_source_dijkstra_path_length(flow, output)
     for _, _, data in flow.edges(data=True):
@@ -221,7 +221,7 @@ def test_surrogate_factors_are_shortest_and_longest_paths_of_networkx(name: str)
     found = surrogate_factors(graph)
     assert set(found) == {n.id for n in graph.nodes.values() if weights_of(graph, n)}
     for id, factors in found.items():
-        own = int(is_spiking(graph[id]))
+        own = int(fires(graph, graph[id]))
         assert factors.fewest == fewest[id] + own
         assert factors.most == own - most[id]
 
@@ -232,7 +232,7 @@ def test_the_first_layer_of_a_stage_has_the_factors_of_the_paths_to_its_end() ->
         graph = shipped(name)
         (output,) = graph.outputs.values()
         stem = next(n for n in graph.nodes.values() if n.path == "stem.norm")
-        behind = is_spiking(graph[graph.stem_output]) or name != "danet_a_r50"
+        behind = fires(graph, graph[graph.stem_output]) or name != "danet_a_r50"
         expected = fewest_neurons(graph, graph.stem_output)[output] + behind
         assert surrogate_factors(graph)[stem.id].fewest == expected
 

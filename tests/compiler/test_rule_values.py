@@ -10,10 +10,11 @@ from functools import reduce
 import pytest
 
 from danetc.compiler import check_text
-from danetc.compiler.graph import Form, Graph, Node, Rewriter
+from danetc.compiler.graph import Form, Graph, Node
 from danetc.compiler.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.propositions import NotApplicable, plan_chain, plan_dense
+from danetc.compiler.rewriter import Rewriter
 from danetc.compiler.rule_values import StageValues
 from danetc.compiler.verify import InvariantError, verify
 
@@ -81,7 +82,7 @@ def swap(rewriter: Rewriter, node: Node, inputs: tuple[int, ...]) -> int | None:
 def double(rewriter: Rewriter, node: Node, inputs: tuple[int, ...]) -> int | None:
     """``2 * x`` is ``x + x``."""
     if node.op == "affine" and node.attrs == {"factor": 2.0, "offset": 0.0}:
-        return rewriter.new("add", inputs * 2, {}, node.value, node)
+        return rewriter.new("add", inputs * 2, {}, node)
     return None
 
 

@@ -73,6 +73,12 @@ INTEGER = """neuron integer_LIF(most = 4) {
   s = round(min(max(v, 0), most))
   u = v - s
 }"""
+SIGNED = """neuron signed {
+  state u = 0.0
+  v = 0.5 * u + x
+  s = (heaviside(v - 0.7) - heaviside(-v - 0.7)) / 2
+  u = v - s
+}"""
 MIXED = (
     "tiny[0] via pa_a with (neuron = PLIF) -> spike "
     "-> tiny[1] via origin by densely_additive with (neuron = IF, norm = batchnorm(init = 0.5))"
@@ -132,6 +138,7 @@ VARIETY = {
     ),
     "mixed": small(MIXED, stem="conv(4) -> norm"),
     "integer": small(settings="neuron = integer_LIF", more=INTEGER),
+    "signed": small("tiny via sew", settings="neuron = signed", more=SIGNED),
     "readout": small(head="avgpool -> linear(5) -> readout(tau = 2.0)"),
     "every_step": small(head="avgpool -> linear(5)"),
     "analog": small(settings="neuron = ReLU"),

@@ -154,32 +154,6 @@ def test_what_the_output_does_not_need_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        ("s = heaviside(x)", "spike"),
-        ("h = heaviside(x); s = 1 - h", "spike"),
-        ("h = heaviside(x); s = h * (1 - heaviside(x - 2))", "spike"),
-        ("h = heaviside(x); s = max(h, heaviside(-x - 2))", "spike"),
-        ("h = heaviside(x); s = h if x > 3 else 1 - h", "spike"),
-        ("h = heaviside(x); s = detach(h) + h * 0", "spike"),
-        ("s = (x > 1) * heaviside(x)", "spike"),
-        ("state u = 0.0; s = u; u = heaviside(x)", "spike"),
-        ("state u = 0.0; state w = 1.0; s = u; u = w; w = heaviside(x) * u", "spike"),
-        ("state u = 0.5; s = u; u = heaviside(x)", "analog"),
-        ("state u = 0.0; s = heaviside(x) * u; u = u + 1", "analog"),
-        ("s = max(x, 0)", "analog"),
-        ("s = heaviside(x) + heaviside(x - 1)", "analog"),
-        ("s = heaviside(x) * 2", "analog"),
-        ("s = heaviside(x) - 1", "analog"),
-        ("s = heaviside(x) if x > 3 else 0.5", "analog"),
-        ("state u = 0.0; u = u + x; s = u", "analog"),
-    ],
-)
-def test_kind(body: str, kind: str) -> None:
-    assert program(f"neuron n {{ {body} }}").kind == kind
-
-
-@pytest.mark.parametrize(
     ("learn", "raw"),
     [
         (Learn(2.0), 2.0),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
+from danetc.dsl.kinds import ANALOG
 from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
@@ -49,7 +50,7 @@ def layer(program: Any, backend: str, channels: int = 3) -> Callable[[Tensor], T
     """A norm of given statistics and the neuron behind it, of one backend."""
     norm = nn.BatchNorm2d(channels).eval()
     if backend == "fused":
-        fused = FusedNeuron(program.text(), 4, 3, [norm], [0])
+        fused = FusedNeuron(program.text(), 4, 3, [norm], [ANALOG])
         fused.norm = norm  # type: ignore[assignment]
         return fused
     neuron = Neuron(program.text(), 4, 3)
@@ -177,7 +178,7 @@ def test_without_spikes_the_gradients_are_close(backend: str, dtype: torch.dtype
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_a_convolution_of_spikes_is_torchs(dtype: torch.dtype) -> None:
-    conv = PackedConv2d(3, 4, 3, padding=1, bits=3)
+    conv = PackedConv2d(3, 4, 3, padding=1, low=0, high=7, unit=1.0)
     plain = nn.Conv2d(3, 4, 3, padding=1)
     plain.load_state_dict(conv.state_dict())
     counts = torch.randint(0, 8, (2, 3, 6, 6)).float()

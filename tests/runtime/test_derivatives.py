@@ -16,10 +16,11 @@ from torch import Tensor
 from danetc.compiler.builder import Builder
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.facts import weights_of
-from danetc.compiler.graph import ANALOG, Attribute, Value
+from danetc.compiler.graph import Attribute, Value
 from danetc.compiler.ops import OPS, REQUIRED, Op
 from danetc.compiler.values import Poison, Wire
 from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
 from danetc.dsl.opcodes import NO_GRADIENT, OPCODES, OpInfo
 from danetc.dsl.source import NOWHERE

@@ -343,7 +343,7 @@ def test_a_product_of_spikes_keeps_bits() -> None:
         return value
 
     with saved_tensors_hooks(note, lambda value: value):
-        y = product(a, b, 1, 1)
+        y = product(a, b, 0, 1, 1.0, 0, 1, 1.0)
     assert saved == [torch.uint8] * 2
     y.backward(torch.full_like(y, 3.0))
     assert torch.equal(y, a * b)
@@ -385,7 +385,7 @@ def test_nothing_is_kept_where_no_gradient_is_wanted(
 
 
 def test_frozen_weights_keep_no_input() -> None:
-    conv = PackedConv2d(2, 3, 3, bits=1)
+    conv = PackedConv2d(2, 3, 3, low=0, high=1, unit=1.0)
     x = torch.ones(1, 2, 5, 5, requires_grad=True)
     before = {t.data_ptr() for t in kept(conv, x)}
     assert before

@@ -25,7 +25,7 @@ from danetc.compiler.program import check_text, graph_of
 from danetc.runtime import compiled, recompute
 from danetc.runtime.memory import peak_bytes, saved_bytes
 from danetc.runtime.model import Model
-from danetc.runtime.recompute import BITS, SEGMENT, Recomputed
+from danetc.runtime.recompute import KIND, SEGMENT, Recomputed
 
 MIB = 2**20
 NETWORK = """
@@ -289,8 +289,8 @@ def test_every_block_and_the_stem_are_segments() -> None:
 def test_counts_enter_a_segment_in_bits() -> None:
     model = emit(network("origin", "densely_additive", 4), memory="recompute")
     blocks = model.stages[0].blocks
-    bits = [node.meta[BITS] for node in blocks.graph.nodes if node.name.startswith("add")]
-    assert bits == [2, 2]  # counts up to 2 and 3
+    kinds = [node.meta[KIND] for node in blocks.graph.nodes if node.name.startswith("add")]
+    assert [(kind.high, kind.bits) for kind in kinds] == [(2, 2), (3, 2)]
 
 
 def test_batch_norms_move_once_a_step() -> None:

@@ -18,6 +18,8 @@ from danetc.dsl.kernel_text import (
     round_class,
     surrogate_class,
 )
+from danetc.dsl.kinds import ANALOG, SPIKE
+from danetc.dsl.neuron_kinds import output_kind
 from danetc.runtime.neuron import Neuron
 
 T, SHAPE = 4, (3, 2, 5, 4)
@@ -161,7 +163,7 @@ def test_adaptive_threshold(compiled: Any, detach: bool) -> None:
             return torch.stack(out)
 
     program = compiled("ALIF", tau_adaptation=5.0, v_threshold=0.5, detach_reset=detach)
-    assert program.kind == "spike"
+    assert output_kind(program) == SPIKE
     assert_same(Neuron(program.text(), T, 3), Reference(), inputs())
 
 
@@ -209,7 +211,7 @@ def test_bounds_hold(compiled: Any, bound: Learn) -> None:
 
 def test_relu_is_torch(compiled: Any) -> None:
     program = compiled("ReLU")
-    assert program.kind == "analog"
+    assert output_kind(program) == ANALOG
     x = inputs()
     x[0, 0] = 0.0  # the kink too
     assert_same(Neuron(program.text(), T, 3), nn.ReLU(), x)

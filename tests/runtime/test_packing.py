@@ -1,4 +1,4 @@
-"""Packing is exact: every bound, size, dtype and layout."""
+"""Packing is exact: every bound, sign, unit, size, dtype and layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danetc.runtime.packing import MAX_BITS, Kept, bits_for, note_parts, pack, unpack
+from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
+from danetc.runtime.packing import Kept, note_parts, pack, unpack
 from tests.generating import examples
 
 DTYPES = (
@@ -29,16 +30,33 @@ def whole(
 
 @pytest.mark.parametrize("bound", range(1, 256))
 def test_every_value_of_every_bound(bound: int) -> None:
-    bits = bits_for(bound)
+    kind, bits = count(bound), count(bound).bits
     assert 2 ** (bits - 1) <= bound < 2**bits
     values = torch.arange(bound + 1)
     for dtype in DTYPES:
         x = values.to(dtype)
         assert torch.equal(x.long(), values), "the dtype itself holds the values"
-        packed = pack(x, bits)
+        packed = pack(x, kind)
         assert packed.dtype == torch.uint8
         assert packed.shape == (bits, (bound + 8) // 8)
-        assert torch.equal(unpack(packed, x.shape, dtype), x)
+        assert torch.equal(unpack(packed, x.shape, dtype, kind), x)
+
+
+REALS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+OTHERS = (
+    Kind(-1, 1, 1.0), Kind(-255, 0, 1.0), Kind(-128, 127, 1.0), Kind(1, 2, 1.0), Kind(100, 256, 1.0),
+    Kind(0, 4, 0.25), Kind(-3, 5, 0.5), Kind(0, 1, 2.0), Kind(-2, 200, 2.0**-10), Kind(-7, 9, 64.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS, ids=str)
+def test_every_value_of_other_kinds(kind: Kind) -> None:
+    units = torch.arange(kind.low, kind.high + 1)
+    assert 1 <= kind.bits == (kind.high - kind.low).bit_length()
+    for dtype in REALS:
+        x = (units.double() * kind.unit).to(dtype)
+        assert torch.equal(x.double(), units.double() * kind.unit), "the dtype holds the values"
+        assert torch.equal(unpack(pack(x, kind), x.shape, dtype, kind), x)
 
 
 @given(
@@ -49,16 +67,33 @@ def test_every_value_of_every_bound(bound: int) -> None:
 @examples(200)
 def test_any_values(values: list[int], extra: int, dtype: torch.dtype) -> None:
     bits = min(MAX_BITS, max([1, *(value.bit_length() for value in values)]) + extra)
+    kind = count(2**bits - 1)
     x = torch.tensor(values, dtype=torch.int64).to(dtype)
-    packed = pack(x, bits)
+    packed = pack(x, kind)
     assert packed.numel() == bits * -(-len(values) // 8)
-    assert torch.equal(unpack(packed, x.shape, dtype), x)
+    assert torch.equal(unpack(packed, x.shape, dtype, kind), x)
 
 
 def test_no_packing_where_it_would_not_pay() -> None:
-    assert bits_for(0) == 0
-    assert bits_for(255) == MAX_BITS
-    assert bits_for(256) == 0
+    assert ANALOG.bits == 0
+    assert count(0).bits == 0
+    assert count(255).bits == Kind(-1, 254, 0.5).bits == MAX_BITS
+    assert count(256).bits == Kind(-128, 128, 1.0).bits == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Kind(1000, 1001, 1.0), Kind(0, 1, 2.0**-20), Kind(0, 1, 2.0**20), Kind(0, 1, 2.0**-140)],
+)
+def test_no_packing_of_what_some_precision_does_not_have(kind: Kind) -> None:
+    assert kind.bits == 0
+    held = [
+        bool((x.to(dtype).double() == x).all() and (x.to(dtype) != 0).any())
+        for dtype in (torch.float16, torch.bfloat16)
+        for x in [torch.arange(kind.low, kind.high + 1).double() * kind.unit]
+    ]
+    normal = torch.finfo(torch.float32).tiny <= kind.unit
+    assert not all(held) or not normal or kind.unit < torch.finfo(torch.float16).tiny
 
 
 @pytest.mark.parametrize("bound", [1, 5, 255])
@@ -73,41 +108,41 @@ def test_any_layout(bound: int) -> None:
         x[:, :, :, ::2],
         x[0, :1].expand(3, -1, -1, -1),
     ):
-        kept = Kept(form, bits_for(bound))
+        kept = Kept(form, count(bound))
         assert torch.equal(kept.restore(kept.keep(form)), form)
 
 
 def test_channels_last_stays_channels_last() -> None:
     x = whole(1, 2, 3, 4, 5).to(memory_format=torch.channels_last)
-    kept = Kept(x, 1)
+    kept = Kept(x, SPIKE)
     assert kept.restore(kept.keep(x)).stride() == x.stride()
 
 
 def test_kept_as_it_is_without_bits() -> None:
     x = torch.randn(3)
-    kept = Kept(x, 0)
+    kept = Kept(x, ANALOG)
     assert kept.restore(kept.keep(x)) is x
 
 
 def test_packed_once_for_all_views() -> None:
     """A neuron's output is packed for the convolution and for the region that reads it."""
     x = whole(1, 2, 3, 4)
-    first = Kept(x, 1).keep(x)
+    first = Kept(x, SPIKE).keep(x)
     flat = x.flatten(0, 1)
-    assert Kept(flat, 1).keep(flat) is first
+    assert Kept(flat, SPIKE).keep(flat) is first
     part = x[1:]
-    other = Kept(part, 1).keep(part)
+    other = Kept(part, SPIKE).keep(part)
     assert other is not first
-    assert torch.equal(unpack(other, part.shape, part.dtype), part)
+    assert torch.equal(unpack(other, part.shape, part.dtype, SPIKE), part)
 
 
 def test_packed_again_after_a_change() -> None:
     x = whole(1, 2, 3)
-    first = Kept(x, 1).keep(x)
+    first = Kept(x, SPIKE).keep(x)
     x.fill_(1)
-    second = Kept(x, 1).keep(x)
+    second = Kept(x, SPIKE).keep(x)
     assert second is not first
-    assert unpack(second, x.shape, x.dtype).eq(1).all()
+    assert unpack(second, x.shape, x.dtype, SPIKE).eq(1).all()
 
 
 def test_what_is_joined_is_kept_as_its_parts() -> None:
@@ -118,17 +153,17 @@ def test_what_is_joined_is_kept_as_its_parts() -> None:
     abc = torch.cat([ab, c], -3)
     note_parts(abc, [ab, c], -3)
     for x in (abc, abc.flatten(0, 1)):
-        kept = Kept(x, 0)
+        kept = Kept(x, ANALOG)
         parts = kept.split(x)
         assert [part.data_ptr() for part in parts] == [t.data_ptr() for t in (a, b, c)]
         assert torch.equal(kept.join(parts), x)
         assert kept.join(parts).shape == x.shape
-    part = Kept(abc[:1], 0)
+    part = Kept(abc[:1], ANALOG)
     assert len(part.split(abc[:1])) == 1
     abc += 1
-    kept = Kept(abc, 0)
+    kept = Kept(abc, ANALOG)
     (alone,) = kept.split(abc)
     assert kept.join([alone]) is abc
     ab.zero_()
-    kept = Kept(ab, 1)
+    kept = Kept(ab, SPIKE)
     assert torch.equal(kept.join(kept.split(ab)), ab)

@@ -15,7 +15,8 @@ from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import kind_look
-from danetc.compiler.graph import ANALOG, SPIKE, Graph, count
+from danetc.compiler.graph import Graph
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from tests.compiler.draw.pictures import SVG, groups, read, texts
 from tests.compiler.emit.small import resnet
 
@@ -59,9 +60,11 @@ def test_unknown_levels_and_formats(small: Graph) -> None:
 
 
 def test_kinds_differ_without_colour() -> None:
-    looks = [kind_look(kind) for kind in (SPIKE, count(3), ANALOG)]
-    assert len({(look.dash, look.pen) for look in looks}) == 3
-    spike, counts, analog = looks
+    kinds = (SPIKE, count(3), ANALOG, Kind(-1, 1, 1.0), Kind(0, 4, 0.25))
+    spike, counts, analog, signed, scaled = looks = [kind_look(kind) for kind in kinds]
+    assert len({(look.dash, look.pen) for look in looks}) == 5
+    assert counts == kind_look(Kind(0, 1, 2.0)) != scaled
+    assert spike.dash != signed.dash != analog.dash
     assert spike.dash != analog.dash == counts.dash
     assert counts.pen > 2 * analog.pen
 
@@ -88,10 +91,10 @@ def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
     assert (
         conv
-        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4 analog · std/blocks.danet:4"
+        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet:4"
     )
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
-    assert "stages.1.blocks.0.spike: 32×4×4 spike" in told
+    assert "stages.1.blocks.0.spike: 32×4×4, spike" in told
     assert not [text for text in told if text.startswith("/") or ":/" in text]
     root = read(draw(small, "op"))
     for kind in ("node", "edge"):  # every layer and every wire of the network has one

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from danetc.compiler.graph import ANALOG, SPIKE, Attribute, Graph, Kind, Node, Value
-from danetc.compiler.ops import OPS, Context, infer
+from danetc.compiler.graph import Attribute, Graph, Node, Value
+from danetc.compiler.infer import Inference
+from danetc.dsl.kinds import ANALOG
 
 SIGMOID = (
     "surrogate sigmoid; _1 = mul 4.0 x; _2 = sigmoid _1; _3 = sub 1.0 _2; _4 = mul _2 _3; "
@@ -21,7 +22,6 @@ PROGRAMS = {
     f"u_next = mul v _5; next u = u_next; out s; {SIGMOID}",
     "ReLU": "neuron ReLU; s = relu x; out s",
 }
-KINDS: dict[str, Kind] = {"IF": SPIKE, "PLIF": SPIKE, "ReLU": ANALOG}
 DEFAULTS: dict[str, dict[str, Attribute]] = {
     "conv": {"kernel": 3, "stride": 1, "groups": 1, "bias": False, "dilation": 1},
     "linear": {"bias": True},
@@ -45,19 +45,17 @@ class Net:
     ) -> None:
         self.neuron = neuron
         self.scope: tuple[str, ...] = ()
-        self.context = Context(
-            steps, PROGRAMS, KINDS, {key: "state " in text for key, text in PROGRAMS.items()}
-        )
+        self.steps = steps
         entry = Node(0, "input", (), {}, Value(shape, ANALOG, varies), (), "in")
         self.nodes = {0: entry}
+        self.inference = Inference(PROGRAMS, self.nodes)
 
     def __call__(self, op: str, *inputs: int, name: str = "", **attrs: Attribute) -> int:
         attrs = {**DEFAULTS.get(op, {}), **attrs}
         if op == "conv":
             attrs.setdefault("padding", int(attrs["kernel"] or 0) // 2)
-        values = tuple(self.nodes[i].value for i in inputs)
         id = len(self.nodes)
-        value = infer(OPS[op], attrs, values, self.context)
+        value = self.inference.value(op, attrs, inputs)
         self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op)
         return id
 
@@ -72,7 +70,7 @@ class Net:
 
     def finish(self, *outputs: int, name: str = "net") -> Graph:
         named = {f"out{index}" if index else "out": id for index, id in enumerate(outputs)}
-        return Graph(name, self.context.steps, self.nodes, named, (), PROGRAMS)
+        return Graph(name, self.steps, self.nodes, named, (), PROGRAMS)
 
 
 def stem(net: Net, x: int, width: int) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from danetc.compiler.graph import (
-    ANALOG,
-    SPIKE,
     Attribute,
     Block,
     Form,
@@ -15,7 +13,8 @@ from danetc.compiler.graph import (
     Stage,
     Value,
 )
-from danetc.compiler.ops import OPS, Context, infer
+from danetc.compiler.infer import Inference
+from danetc.dsl.kinds import ANALOG
 from danetc.dsl.source import SourceFile, Span
 
 SOURCE = SourceFile("specs/small.danet", "network small {\n  head = avgpool\n}\n")
@@ -43,8 +42,6 @@ class Builder:
     def __call__(
         self, op: str, *inputs: int, name: str, origin: Span = HERE, **attrs: Attribute
     ) -> int:
-        spiking = {"IF": SPIKE}
-        context = Context(self.steps, {"IF": self.program}, spiking, {"IF": True})
         if op == "conv":
             defaults: dict[str, Attribute] = {"kernel": 3, "stride": 1, "padding": None}
             attrs = {**defaults, "groups": 1, "bias": False, "dilation": 1, **attrs}
@@ -52,7 +49,7 @@ class Builder:
                 attrs["padding"] = int(attrs["kernel"] or 0) // 2
         if op == "batchnorm":
             attrs = {"init": 1.0, "per_step": False, **attrs}
-        value = infer(OPS[op], attrs, tuple(self.nodes[i].value for i in inputs), context)
+        value = Inference({"IF": self.program}, self.nodes).value(op, attrs, inputs)
         id = len(self.nodes)
         self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name, origin)
         return id

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danetc.compiler.emit.text import write
-from danetc.compiler.graph import ANALOG, SPIKE, Block, Graph, Kind, Node, Stage, Value
+from danetc.compiler.graph import Block, Graph, Node, Stage, Value
 from danetc.compiler.ops import OPS
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind
+from danetc.dsl.ranges import Range
 from danetc.dsl.source import NOWHERE, SourceFile, Span
 from tests.compiler.emit.small import resnet
 from tests.generating import examples
@@ -59,7 +61,16 @@ names = st.one_of(
 floats = st.floats(allow_nan=False)
 attributes = st.one_of(st.booleans(), st.integers(), floats, names, st.none())
 kinds = st.one_of(
-    st.just(SPIKE), st.just(ANALOG), st.builds(lambda n: Kind("count", n), st.integers(2, 2**24))
+    st.just(SPIKE),
+    st.just(ANALOG),
+    st.builds(
+        lambda low, size, power: Kind.of(
+            Range(low * 2.0**power, (low + size) * 2.0**power, 2.0**power)
+        ),
+        st.integers(-(2**23), 2**23),
+        st.integers(1, 2**23),
+        st.integers(-60, 60),
+    ),
 )
 values = st.builds(
     Value, st.lists(st.integers(1, 2**20), max_size=3).map(tuple), kinds, st.booleans()
@@ -152,7 +163,7 @@ def changed(value: Any) -> list[Any]:
         case None:
             return [0]
         case Kind():
-            return [SPIKE if value != SPIKE else ANALOG, Kind("count", 77)]
+            return [SPIKE if value != SPIKE else ANALOG, Kind(0, 77, 1.0), Kind(-1, 1, 0.5)]
         case tuple():
             others = [
                 (*value[:at], other, *value[at + 1 :])

@@ -61,5 +61,5 @@ def test_what_blocks_pass_on() -> None:
         for name in ("danet_c_r18", "sew_r18", "danet_a_r18")
     }
     assert kinds["danet_c_r18"] == ["spike"] * 4
-    assert kinds["sew_r18"] == ["count(3)"] + ["count(3)"] * 3
+    assert kinds["sew_r18"] == ["0 .. 3"] * 4
     assert kinds["danet_a_r18"] == ["analog"] * 4

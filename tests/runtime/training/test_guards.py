@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 import danetc
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.fx import emit
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
@@ -140,6 +142,40 @@ def test_firing_rates_are_means_of_spikes() -> None:
     assert len(rates) == 3
     for name, value in spikes.items():
         assert rates[name] == pytest.approx(value.mean().item())
+
+
+@pytest.mark.parametrize(
+    ("body", "unit"),
+    [
+        ("state u = 0; v = u + x; s = round(min(max(4 * v, 0), 4)) / 4; u = v - s", 0.25),
+        ("state u = 0; v = u + x; s = heaviside(v - 0.1) - heaviside(-v - 0.1); u = v - s", 1.0),
+        ("state u = 0; u = 0.5 * u + x; s = u", None),
+        ("s = max(x, 0)", None),
+    ],
+)
+def test_a_firing_rate_counts_units_of_either_sign(body: str, unit: float | None) -> None:
+    """Neither neurons that give real numbers nor activation functions have one."""
+    model = emit(
+        graph_of(
+            check_text(
+                f"""use std
+                neuron own {{ {body} }}
+                network n {{
+                  input = image(1, 8, 8); steps = 2; neuron = own; surrogate = atan
+                  out = in -> conv(4) -> norm -> spike -> avgpool -> linear(3)
+                }}"""
+            )
+        )
+    )
+    given: list[torch.Tensor] = []
+    (neuron,) = (module for module in model.modules() if isinstance(module, Neuron))
+    neuron.register_forward_hook(lambda module, inputs, output: given.append(output))
+    probe = FiringProbe(model)
+    with probe.watching(), torch.no_grad():
+        model(torch.randn(5, 1, 8, 8))
+    expected = [] if unit is None else [given[0].abs().mean().item() / unit]
+    assert list(probe.firing().rates.values()) == pytest.approx(expected)
+    assert unit is None or 0 < expected[0] < 4
 
 
 @pytest.mark.parametrize(("bias", "rate"), [(-100.0, 0), (100.0, 1)])

@@ -1,0 +1,98 @@
+"""What is known of each value of a graph: shape, kind and variation over time, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from danetc.compiler.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ops import OPS
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron_kinds import output_kind
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.ranges import Range, Table, Tables
+
+
+class Inference:
+    """Infers the values of nodes from those of their operands.
+
+    ``nodes`` may grow; a node in it keeps its id, operation and operands. ``neurons`` are the
+    programs of its neurons, as ``Graph`` has them, and may grow too.
+    """
+
+    def __init__(self, neurons: Mapping[str, str], nodes: Mapping[int, Node]) -> None:
+        self.neurons = neurons
+        self.nodes = nodes
+        self._programs: dict[str, NeuronProgram] = {}
+        self._tables = Tables()
+        self._known: dict[int, Table | None] = {}
+
+    @staticmethod
+    def of(graph: Graph, nodes: Mapping[int, Node] | None = None) -> Inference:
+        """For a graph, or for nodes that are to replace its own."""
+        return Inference(graph.neurons, graph.nodes if nodes is None else nodes)
+
+    def program(self, attrs: Mapping[str, Attribute]) -> NeuronProgram:
+        """The program of a neuron by its attributes."""
+        key = str(attrs["neuron"])
+        if key not in self._programs:
+            self._programs[key] = NeuronProgram.parse(self.neurons[key])
+        return self._programs[key]
+
+    def value(self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]) -> Value:
+        """The value an operation gives. Raises OpError where it cannot be applied.
+
+        Every join takes static and varying operands together, and what is static is then the same
+        at each step: its result varies where one of them does.
+        """
+        row, values = OPS[op], tuple(self.nodes[id].value for id in inputs)
+        shape = row.shape(attrs, values)
+        kind = self._kind(op, attrs, inputs, values)
+        varies = any(value.varies for value in values)
+        match row.time:
+            case "creates" | "per_step":
+                varies = True
+            case "reduces":
+                varies = False
+            case "neuron":
+                varies = varies or self.program(attrs).is_stateful
+            case "pointwise":
+                varies = varies or bool(attrs.get("per_step"))
+        return Value(shape, kind, varies)
+
+    def _kind(
+        self,
+        op: str,
+        attrs: Mapping[str, Attribute],
+        inputs: tuple[int, ...],
+        values: tuple[Value, ...],
+    ) -> Kind:
+        row = OPS[op]
+        if row.time == "neuron":
+            return output_kind(self.program(attrs), values[0].kind)
+        found = self._computed(op, attrs, inputs)
+        return row.kind(attrs, values) if found is None else Kind.of(found[1])
+
+    def _computed(
+        self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
+    ) -> tuple[Table, Range] | None:
+        """An operation on few numbers, case by case; None where there are many, or it is no such."""
+        numbers = OPS[op].numbers
+        if numbers is None or any(not self.nodes[id].value.kind.is_integer for id in inputs):
+            return None
+        return self._tables.apply(
+            lambda *operands: numbers(attrs, operands), [self._table(id) for id in inputs]
+        )
+
+    def _table(self, id: int) -> Table | None:
+        """A node's value as a function of values that it is computed of number by number."""
+        waiting = [id]
+        while waiting:
+            node = self.nodes[waiting[-1]]
+            whole = node.value.kind.is_integer and OPS[node.op].numbers is not None
+            missing = [i for i in node.inputs if i not in self._known] if whole else []
+            if node.id not in self._known and not missing:
+                found = self._computed(node.op, node.attrs, node.inputs) if whole else None
+                own = self._tables.source(node.id, node.value.kind.range)
+                self._known[node.id] = own if found is None else found[0]
+            waiting = waiting[:-1] if node.id in self._known else [*waiting, *missing]
+        return self._known[id]

@@ -1,0 +1,118 @@
+"""Kinds: what is known of the numbers on an edge of a network.
+
+A kind is a range of whole numbers times a power of two, or ``analog``: spikes are 0 .. 1, ternary
+spikes -1 .. 1, sums of spikes 0 .. n, averages of four spikes 0 .. 4 of 1/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from danetc.dsl.ranges import EXACT, REAL, Range
+
+MAX_BITS = 8
+"""The largest number of bits in which values are packed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What a floating-point type has exactly: whole numbers up to ``whole``, and powers of two
+    from ``least`` to below ``most``."""
+
+    whole: int
+    least: float
+    most: float
+
+
+PRECISIONS = {
+    "float32": Precision(2**24, 2.0**-126, 2.0**127),
+    "float16": Precision(2**11, 2.0**-14, 2.0**15),
+    "bfloat16": Precision(2**8, 2.0**-126, 2.0**127),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The whole numbers from ``low`` to ``high``, each times ``unit``; any numbers if that is 0."""
+
+    low: int = 0
+    high: int = 0
+    unit: float = 0.0
+
+    @staticmethod
+    def of(values: Range) -> Kind:
+        """The kind of a range: analog where float32 does not have all of its numbers."""
+        if not values.unit or not values.is_bounded:
+            return ANALOG
+        kind = Kind(round(values.low / values.unit), round(values.high / values.unit), values.unit)
+        return kind if kind.is_exact("float32") else ANALOG
+
+    @property
+    def range(self) -> Range:
+        if not self.is_integer:
+            return REAL
+        return Range(self.low * self.unit, self.high * self.unit, self.unit)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it has a unit, that is, holds finitely many numbers."""
+        return self.unit > 0
+
+    @property
+    def most(self) -> int:
+        """The largest absolute value, in units."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def needs_additions_alone(self) -> bool:
+        """Whether a product with it is the other factor, its negative or 0, but for the unit."""
+        return self.is_integer and self.most <= 1
+
+    @property
+    def bits(self) -> int:
+        """In how many bits a number of it is kept; 0 where it is kept as it is.
+
+        Every precision must have its numbers exactly, or they would not come back.
+        """
+        return _bits(self)
+
+    def is_exact(self, dtype: str) -> bool:
+        """Whether a floating-point type has all of its numbers exactly."""
+        known = PRECISIONS[dtype]
+        return (
+            self.is_integer
+            and self.most <= known.whole
+            and known.least <= self.unit
+            and self.unit * self.most <= known.most
+        )
+
+    def __or__(self, other: Kind) -> Kind:
+        """The smallest kind that holds both."""
+        return Kind.of(self.range | other.range)
+
+    def __str__(self) -> str:
+        if not self.is_integer:
+            return "analog"
+        if self == SPIKE:
+            return "spike"
+        of = "" if self.unit == 1 else f" of {Fraction(self.unit)}"
+        return f"{self.low} .. {self.high}{of}"
+
+
+@lru_cache(maxsize=1024)
+def _bits(kind: Kind) -> int:
+    if not all(map(kind.is_exact, PRECISIONS)):
+        return 0
+    bits = (kind.high - kind.low).bit_length()
+    return bits if bits <= MAX_BITS else 0
+
+
+ANALOG = Kind()
+SPIKE = Kind(0, 1, 1.0)
+
+
+def count(bound: int) -> Kind:
+    """The whole numbers from 0 to ``bound``."""
+    return Kind.of(Range(0.0, float(bound), 1.0)) if bound <= EXACT else ANALOG

@@ -1,0 +1,372 @@
+"""Which numbers a value may be: intervals of real numbers, or of the multiples of a power of two.
+
+What is said here holds of the floating-point numbers that a network computes, in float32 and
+above: a multiple of a unit is exact as long as it is small enough, and the ends of other intervals
+are moved outwards by more than an operation rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+EXACT = 2.0**24
+"""The largest multiple of a unit up to which float32 has every one."""
+MOST_CASES = 64
+"""Of so many cases at most a function of few values is looked at in each."""
+
+_FAR = 2.0**100  # nobody means such numbers; their products stay finite
+_ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by little more
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers from ``low`` to ``high``: of them, where ``unit`` is not 0, its multiples alone.
+
+    The unit is a power of two. Where an end lies beyond what float32 has exactly it is infinite.
+    """
+
+    low: float
+    high: float
+    unit: float = 0.0
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it holds one number, and that exactly."""
+        return self.low == self.high and self.unit > 0
+
+    @property
+    def is_bounded(self) -> bool:
+        return -math.inf < self.low and self.high < math.inf
+
+    @property
+    def size(self) -> float:
+        """How many numbers it holds."""
+        return (self.high - self.low) / self.unit + 1 if self.unit else math.inf
+
+    def numbers(self) -> list[float]:
+        """All that it holds. It must be finite."""
+        return [self.low + i * self.unit for i in range(int(self.size))]
+
+    def __or__(self, other: Range) -> Range:
+        """The smallest range that holds both."""
+        return _grid(min(self.low, other.low), max(self.high, other.high), _common(self, other))
+
+    def holds(self, other: Range) -> bool:
+        """Whether all of another range lies in it."""
+        return self | other == self
+
+
+REAL = Range(-math.inf, math.inf)
+"""Any number."""
+BIT = Range(0.0, 1.0, 1.0)
+"""0 or 1."""
+
+
+def constant(value: float) -> Range:
+    """The range of one number as float32 has it."""
+    unit = _unit(value)
+    if unit:
+        return Range(value, value, unit)
+    return _rounded(value, value)
+
+
+def hull(values: Iterable[float]) -> Range | None:
+    """The smallest range of a few numbers; None where float32 does not have each exactly."""
+    result: Range | None = None
+    for value in values:
+        unit = _unit(value)
+        if not unit:
+            return None
+        one = Range(value, value, unit)
+        result = one if result is None else result | one
+    return result if result is not None and result.unit and result.is_bounded else None
+
+
+def _unit(value: float) -> float:
+    """The largest power of two of which a number is a small multiple, 0 where there is none."""
+    if value == 0:
+        return 1.0
+    if not 1 / _FAR < abs(value) < _FAR:
+        return 0.0
+    numerator, denominator = value.as_integer_ratio()
+    odd = numerator // (numerator & -numerator)
+    return (numerator & -numerator) / denominator if abs(odd) <= EXACT else 0.0
+
+
+def _common(a: Range, b: Range) -> float:
+    """The unit of two ranges together."""
+    if not (a.unit and b.unit):
+        return 0.0
+    if a.low == a.high == 0:
+        return b.unit
+    if b.low == b.high == 0:
+        return a.unit
+    return min(a.unit, b.unit)
+
+
+def _grid(low: float, high: float, unit: float) -> Range:
+    """A range of multiples; without end where float32 begins to skip some of them."""
+    if not unit:
+        return Range(low, high)
+    if not 1 / _FAR < unit < _FAR:
+        return _rounded(low, high)
+    if low == high:
+        return Range(low, high, _unit(low) or unit)
+    most = EXACT * unit
+    return Range(
+        low if abs(low) <= most else -math.inf, high if abs(high) <= most else math.inf, unit
+    )
+
+
+def _rounded(low: float, high: float) -> Range:
+    """Ends of what arithmetic gives, which rounds: no number goes past one that float32 has."""
+    loose = _outwards(low, high)
+    return Range(low if _unit(low) else loose.low, high if _unit(high) else loose.high)
+
+
+def _outwards(low: float, high: float) -> Range:
+    """Ends moved outwards by more than they can be wrong; 0 stays, as no rounding goes past it."""
+    if math.isinf(low) and math.isinf(high):
+        return REAL
+    low -= abs(low) * _ROUNDING if math.isfinite(low) else 0.0
+    high += abs(high) * _ROUNDING if math.isfinite(high) else 0.0
+    low = 0.0 if 0 < low < 1 / _FAR else low  # numbers as small as that may become 0
+    high = 0.0 if -1 / _FAR < high < 0 else high
+    return Range(low if low > -_FAR else -math.inf, high if high < _FAR else math.inf)
+
+
+def _arithmetic(low: float, high: float, unit: float) -> Range:
+    return _grid(low, high, unit) if unit else _rounded(low, high)
+
+
+# -- operations -----------------------------------------------------------------------------------
+
+
+def add(a: Range, b: Range) -> Range:
+    return _arithmetic(a.low + b.low, a.high + b.high, _common(a, b))
+
+
+def negative(a: Range) -> Range:
+    return Range(-a.high, -a.low, a.unit)
+
+
+def subtract(a: Range, b: Range) -> Range:
+    return add(a, negative(b))
+
+
+def multiply(a: Range, b: Range) -> Range:
+    """Its ends are products of ends."""
+    corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    return _arithmetic(min(corners), max(corners), a.unit * b.unit)
+
+
+def _times(x: float, y: float) -> float:
+    return 0.0 if x == 0 or y == 0 else x * y  # what is infinite stands for what is large
+
+
+def divide(a: Range, b: Range) -> Range:
+    if b.is_constant and b.low and abs(math.frexp(b.low)[0]) == 0.5:
+        return multiply(a, constant(1 / b.low))
+    if b.low <= 0 <= b.high:
+        return REAL
+    corners = [0.0 if math.isinf(y) else x / y for x in (a.low, a.high) for y in (b.low, b.high)]
+    return _rounded(min(corners), max(corners))
+
+
+def larger(a: Range, b: Range) -> Range:
+    if a.high <= b.low:
+        return b
+    if b.high <= a.low:
+        return a
+    return _grid(max(a.low, b.low), max(a.high, b.high), _common(a, b))
+
+
+def smaller(a: Range, b: Range) -> Range:
+    return negative(larger(negative(a), negative(b)))
+
+
+def absolute(a: Range) -> Range:
+    return larger(larger(a, negative(a)), constant(0.0)) if a.low < 0 else a
+
+
+def nearest(a: Range) -> Range:
+    """``round``: halves go to even."""
+    if a.unit >= 1:
+        return a
+    low, high = (end if math.isinf(end) else float(round(end)) for end in (a.low, a.high))
+    return _grid(low, high, 1.0)
+
+
+def at_least_zero(a: Range) -> Range:
+    """``heaviside``: 1 at 0 and above."""
+    return _decided(a.low >= 0, a.high < 0)
+
+
+def less(a: Range, b: Range) -> Range:
+    """``a < b`` as 0 or 1."""
+    return _decided(a.high < b.low, a.low >= b.high)
+
+
+def equal(a: Range, b: Range) -> Range:
+    same = a.is_constant and b.is_constant and a.low == b.low
+    return _decided(same, a.high < b.low or b.high < a.low)
+
+
+def opposite(a: Range) -> Range:
+    """``not``, and 1 - a."""
+    return subtract(constant(1.0), a)
+
+
+def either(condition: Range, then: Range, otherwise: Range) -> Range:
+    """``then if condition else otherwise``."""
+    if condition.is_constant:
+        return then if condition.low else otherwise
+    return then | otherwise
+
+
+def _decided(yes: bool, no: bool) -> Range:
+    return constant(1.0) if yes else constant(0.0) if no else BIT
+
+
+def rising(
+    function: Callable[[float], float], least: float, most: float
+) -> Callable[[Range], Range]:
+    """The rule of a function that never falls, with its values at the two infinities.
+
+    Machines compute such functions with errors of their own.
+    """
+
+    def rule(a: Range) -> Range:
+        return _outwards(at(a.low), at(a.high))
+
+    def at(end: float) -> float:
+        if math.isinf(end):
+            return most if end > 0 else least
+        try:
+            return function(end)
+        except OverflowError:
+            return most
+        except ValueError:
+            return least
+
+    return rule
+
+
+# -- functions of few values, case by case --------------------------------------------------------
+
+Source: TypeAlias = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A value as a function of others: its number in each combination of theirs, in order."""
+
+    sources: tuple[Source, ...]
+    cases: tuple[float, ...]
+
+
+class Tables:
+    """Values that take few numbers, and what is computed of them.
+
+    Where a value appears more than once in an equation, the ends of its range say less than can be
+    known: ``a + b - 2 * a * b`` of spikes is 0 or 1, and by its ends -2 .. 2.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Source, list[float]] = {}
+
+    def source(self, name: Source, values: Range) -> Table | None:
+        """A value that does not follow from others; None where it takes too many numbers."""
+        if values.size > MOST_CASES:
+            return None
+        numbers = self._numbers[name] = values.numbers()
+        return Table((name,), tuple(numbers))
+
+    def apply(
+        self, function: Callable[..., float], operands: Sequence[Table | float | None]
+    ) -> tuple[Table, Range] | None:
+        """What a function makes of values, and the range of that; None where it is not known."""
+        names: dict[Source, None] = {}
+        for operand in operands:
+            if operand is None:
+                return None
+            if isinstance(operand, Table):
+                names |= dict.fromkeys(operand.sources)
+        if not names or math.prod(len(self._numbers[name]) for name in names) > MOST_CASES:
+            return None
+        columns = [self._column(operand, tuple(names)) for operand in operands]
+        try:
+            cases = tuple(float(function(*numbers)) for numbers in zip(*columns, strict=True))
+        except (ArithmeticError, ValueError):
+            return None
+        found = hull(cases)
+        return None if found is None else (Table(tuple(names), cases), found)
+
+    def _column(self, operand: Table | float | None, names: tuple[Source, ...]) -> list[float]:
+        """An operand's number in each combination of the numbers of ``names``."""
+        choices = [range(len(self._numbers[name])) for name in names]
+        if not isinstance(operand, Table):
+            assert operand is not None
+            return [operand] * math.prod(map(len, choices))
+        if operand.sources == names:
+            return list(operand.cases)
+        places = [names.index(name) for name in operand.sources]
+        sizes = [len(self._numbers[name]) for name in operand.sources]
+        column = []
+        for combination in product(*choices):
+            at = 0
+            for place, size in zip(places, sizes, strict=True):
+                at = at * size + combination[place]
+            column.append(operand.cases[at])
+        return column
+
+
+_TURNS = 40
+"""So many steps at most are looked at: what moves on after them may become any number."""
+_MOVES = 3
+"""A range that moves more often than so is taken to move on."""
+
+
+def widened(before: Range, after: Range) -> Range:
+    """What a range that grows from step to step ends in: whatever moves goes on without end."""
+    return Range(
+        before.low if after.low >= before.low else -math.inf,
+        before.high if after.high <= before.high else math.inf,
+        before.unit if after.unit == before.unit else 0.0,
+    )
+
+
+def fixpoint(
+    start: Mapping[str, Range], step: Callable[[Mapping[str, Range]], Mapping[str, Range]]
+) -> Mapping[str, Range]:
+    """Ranges of states that hold at every step.
+
+    ``start`` are those before the first step; ``step`` gives them after a step from those before.
+    """
+    states = dict(start)
+    moves = dict.fromkeys(start, 0)
+    for _ in range(_TURNS):
+        moved = False
+        for name, after in step(states).items():
+            merged = states[name] | after
+            if merged == states[name]:
+                continue
+            moved = True
+            moves[name] += 1
+            if moves[name] > _MOVES:
+                merged = widened(states[name], merged)
+            states[name] = merged
+        if not moved:
+            break
+    else:
+        return dict.fromkeys(start, REAL)
+    for _ in range(_MOVES):  # what went too far and is held back by the equations
+        back = {name: start[name] | after for name, after in step(states).items()}
+        if back == states or not all(states[name].holds(back[name]) for name in states):
+            break
+        states = back
+    return states

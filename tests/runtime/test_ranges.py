@@ -1,0 +1,283 @@
+"""Claimed ranges against the numbers that torch computes in float32.
+
+The tests walk the table of a neuron's operations: a new row is tested by being there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from danetc.dsl import ranges
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.equations import compile_neuron
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
+from danetc.dsl.neuron_kinds import output_kind, ranges_of
+from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.opcodes import OPCODES
+from danetc.dsl.parser import parse
+from danetc.dsl.ranges import BIT, REAL, Range
+from danetc.dsl.source import SourceFile
+from danetc.runtime.kernel import kernel
+from tests.generating import examples
+
+# -- single operations ----------------------------------------------------------------------------
+
+GRIDS = (
+    BIT, Range(-1, 1, 1), Range(0, 4, 1), Range(0, 1, 0.25), Range(-3, 5, 0.5), Range(2, 6, 2),
+    *(ranges.constant(value) for value in (0.0, 1.0, -2.0, 0.5, 3.0)),
+)  # fmt: skip
+REALS = (
+    REAL, Range(0, math.inf), Range(-math.inf, 0), Range(0, math.inf, 1), Range(-1, 1), Range(0.1, 0.3),
+    Range(2.5, 7), Range(-7, -1e-3), ranges.constant(0.1), ranges.constant(-2.3),
+)  # fmt: skip
+LOOSE = ("div", "sign", "eq", "ne", "exp", "log", "sqrt", "sigmoid", "tanh", "softplus")
+"""Operations that give multiples of a power of two by chance alone, or whose range is no hull."""
+
+
+def members(values: Range) -> list[float]:
+    """Numbers of a range as float32 has them: all, or its ends and some between."""
+    if values.unit and values.is_bounded:
+        return values.numbers()
+    low, high = max(values.low, -1e6), min(values.high, 1e6)
+    draw = random.Random(0)
+    found = [low, high, 0.0, 1.0, -1.0, 0.5, 1e-30, *(draw.uniform(low, high) for _ in range(20))]
+    found += [draw.gauss(0, 1) for _ in range(20)]
+    if values.unit:
+        found = [round(value / values.unit) * values.unit for value in found]
+    singles = torch.tensor(found, dtype=torch.float32).tolist()
+    return [value for value in singles if values.low <= value <= values.high] or [
+        float(torch.tensor(values.low, dtype=torch.float32))
+    ]
+
+
+def computed(opcode: str, operands: tuple[Range, ...]) -> list[float]:
+    """What an operation's torch expression gives for members of the operands, each with each."""
+    info = OPCODES[opcode]
+    rows = list(product(*map(members, operands)))
+    columns = [torch.tensor(column, dtype=torch.float32) for column in zip(*rows, strict=True)]
+    args = [x.bool() if i in info.conditions else x for i, x in enumerate(columns)]
+    names = [f"x{i}" for i in range(len(args))]
+    scope = {"torch": torch, "like": columns[0], **dict(zip(names, args, strict=True))}
+    result: Tensor = eval(info.text.format(*names, like="like"), scope)
+    return [value for value in result.float().tolist() if math.isfinite(value)]
+
+
+def operands_of(opcode: str, choices: tuple[Range, ...]) -> list[tuple[Range, ...]]:
+    info = OPCODES[opcode]
+    return list(product(*((BIT,) if i in info.conditions else choices for i in range(info.arity))))
+
+
+@pytest.mark.parametrize("opcode", OPCODES)
+def test_no_operation_leaves_its_range(opcode: str) -> None:
+    for operands in operands_of(opcode, (*GRIDS, *REALS)):
+        claimed = OPCODES[opcode].range(*operands)
+        for value in computed(opcode, operands):
+            assert claimed.low <= value <= claimed.high, (operands, claimed, value)
+            assert not claimed.unit or (value / claimed.unit).is_integer(), (
+                operands,
+                claimed,
+                value,
+            )
+
+
+@pytest.mark.parametrize("opcode", [name for name in OPCODES if name not in LOOSE])
+def test_ranges_of_multiples_are_no_wider_than_needed(opcode: str) -> None:
+    for operands in operands_of(opcode, GRIDS):
+        claimed = OPCODES[opcode].range(*operands)
+        assert claimed == ranges.hull(computed(opcode, operands)), operands
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [(1.0, 1.0), (-6.0, 2.0), (0.75, 0.25), (0.1, 0.0), (2.0**24 + 1, 0.0), (2.0**60, 2.0**60)],
+)
+def test_units_of_constants(value: float, unit: float) -> None:
+    assert ranges.constant(value).unit == unit
+
+
+# -- neurons --------------------------------------------------------------------------------------
+
+SURROGATE = "surrogate s { y = sigmoid(x) }"
+
+
+def compiled(body: str) -> NeuronProgram:
+    reporter = Reporter()
+    text = f"neuron n {{ {body} }}\n{SURROGATE}"
+    neuron, surrogate = parse(SourceFile("test", text), reporter).declarations
+    program = compile_neuron(neuron, {}, surrogate, {}, reporter)
+    reporter.raise_if_errors()
+    assert program is not None
+    return program
+
+
+LEAKY = "state u = 0.0; v = 0.5 * u + x; "
+KINDS = {
+    "s = heaviside(x)": "spike",
+    "h = heaviside(x); s = 1 - h": "spike",
+    "h = heaviside(x); s = h * (1 - heaviside(x - 2))": "spike",
+    "h = heaviside(x); s = max(h, heaviside(-x - 2))": "spike",
+    "h = heaviside(x); s = h if x > 3 else 1 - h": "spike",
+    "h = heaviside(x); s = detach(h) + h * 0": "spike",
+    "s = (x > 1) * heaviside(x)": "spike",
+    "state w = 0.5; s = w; w = heaviside(x)": "0 .. 2 of 1/2",
+    "s = heaviside(x) if x < 3 else 0.5": "0 .. 2 of 1/2",
+    # more than 0 and 1
+    "s = heaviside(x) + heaviside(x - 1)": "0 .. 2",
+    "s = 2 * heaviside(x)": "0 .. 1 of 2",
+    "s = heaviside(x) - 1": "-1 .. 0",
+    "s = 2 * heaviside(x) - 1": "-1 .. 1",
+    LEAKY + "s = round(min(max(v, 0), 4)); u = v - s": "0 .. 4",
+    LEAKY + "s = round(min(max(v, 0), 4)) / 4; u = v - s": "0 .. 4 of 1/4",
+    LEAKY + "s = round(4 * sigmoid(v)); u = v - s": "0 .. 4",
+    LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s": "-1 .. 1",
+    "a = heaviside(x); b = heaviside(x - 1); s = a + b - 2 * a * b": "spike",
+    # held by states
+    "state d = 0.0; h = heaviside(x); s = d; d = h": "spike",
+    "state d = 0.0; state e = 0.0; h = heaviside(x); s = e; e = d; d = h": "spike",
+    "state w = 0.0; state v = 1.0; s = w; w = v; v = heaviside(x) * w": "spike",
+    "state c = 0.0; h = heaviside(x); c = min(c + h, 8); s = c": "0 .. 8",
+    "state c = 0.0; h = heaviside(x); c = 0 if c > 2 else c + h; s = c": "0 .. 3",
+    "state a = 0.0; h = heaviside(x); a = a + h - 2 * a * h; s = a": "spike",
+    # real
+    "s = max(x, 0)": "analog",
+    "s = 0.3 * heaviside(x)": "analog",
+    "s = heaviside(x) / 3": "analog",
+    "s = learn(1.0) * heaviside(x)": "analog",
+    "state c = 0.0; h = heaviside(x); c = c + h; s = c": "analog",
+    "state c = 0.0; s = heaviside(x) * c; c = c + 1": "analog",
+    "state u = 0.0; u = u + x; s = u": "analog",
+}
+
+
+@pytest.mark.parametrize("body", KINDS)
+def test_kinds_of_neurons(body: str) -> None:
+    assert str(output_kind(compiled(body))) == KINDS[body]
+
+
+@pytest.mark.parametrize(
+    ("body", "x", "kind"),
+    [
+        ("s = max(x, 0)", Kind(-2, 3, 0.5), "0 .. 3 of 1/2"),
+        ("state d = 0.0; s = d; d = x", count(5), "0 .. 5"),
+        ("s = x * heaviside(x - 2)", count(3), "0 .. 3"),
+        ("s = heaviside(x - 2)", SPIKE, "0 .. 0"),
+        ("state u = 0.0; v = u + x; s = heaviside(v - 3); u = v * (1 - s)", SPIKE, "spike"),
+        ("s = 0.1 * x", SPIKE, "analog"),
+    ],
+)
+def test_kinds_of_what_takes_whole_numbers(body: str, x: Kind, kind: str) -> None:
+    assert str(output_kind(compiled(body), x)) == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "neuron"),
+    [
+        ("s = heaviside(x)", True), ("s = round(x)", True), ("state u = 0.0; u = u + x; s = u", True),
+        ("s = max(x, 0)", False), ("s = x * sigmoid(x)", False), ("s = x if x > 0 else 0.1 * x", False),
+    ],
+)  # fmt: skip
+def test_what_has_a_state_or_a_step_is_a_neuron(body: str, neuron: bool) -> None:
+    assert compiled(body).is_neuron == neuron
+
+
+# -- neurons as they run --------------------------------------------------------------------------
+
+
+def seen(program: NeuronProgram, x: Kind, steps: int = 8) -> dict[str, Tensor]:
+    """All outputs of many neurons over some steps, and all that their states were."""
+    step = kernel(program.text())
+    generator = torch.Generator().manual_seed(0)
+    states = step.initial_states(torch.zeros(500))
+    outputs, history = [], [torch.stack(states)] if states else []
+    for _ in range(steps):
+        if x == ANALOG:
+            drive = 2 * torch.randn(500, generator=generator)
+        else:
+            drive = x.unit * torch.randint(x.low, x.high + 1, (500,), generator=generator)
+        params = [torch.tensor(item.raw) for item in program.learnables]
+        out, *states = step.step(drive.float(), *states, *params)
+        outputs.append(out.expand(500))
+        if states:
+            history.append(torch.stack(states))
+    found = {"output": torch.stack(outputs)}
+    for place, state in enumerate(program.states):
+        found[state.name] = torch.stack([each[place] for each in history])
+    return found
+
+
+def assert_claimed(program: NeuronProgram, x: Kind = ANALOG) -> dict[str, Tensor]:
+    claims = ranges_of(program, x)
+    found = seen(program, x)
+    for name, values in found.items():
+        claimed = claims[program.output if name == "output" else name]
+        assert claimed.low <= values.min(), (program.text(), name, claimed)
+        assert values.max() <= claimed.high, (program.text(), name, claimed)
+        if claimed.unit:
+            units = values.double() / claimed.unit
+            assert torch.equal(units, units.round()), (program.text(), name, claimed)
+    return found
+
+
+@pytest.mark.parametrize("body", KINDS)
+def test_neurons_give_what_they_are_said_to_give(body: str) -> None:
+    """And no less, where that is a range: each end is reached."""
+    program = compiled(body)
+    kind = output_kind(program)
+    values = assert_claimed(program)["output"]
+    if kind.is_integer:
+        assert (values.min(), values.max()) == (kind.low * kind.unit, kind.high * kind.unit)
+
+
+LEAVES = ("h", "g", "r", "a", "b", "x", "v")
+NUMBERS = ("1", "2", "0.5", "3", "0.3", "-1")
+
+
+def combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    other = inner | st.sampled_from(NUMBERS)
+    return st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), other),
+        st.builds("({} / {})".format, inner, st.sampled_from(("2", "4", "3", "(1 + h)"))),
+        st.builds("{}({}, {})".format, st.sampled_from(("min", "max")), inner, other),
+        st.builds(
+            "{}({})".format, st.sampled_from(("round", "heaviside", "abs", "tanh", "-")), inner
+        ),
+        st.builds("({} if {} > {} else {})".format, inner, inner, other, inner),
+    )
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> str:
+    def expression(*names: str) -> str:
+        return draw(st.recursive(st.sampled_from(names), combined, max_leaves=6))
+
+    return "; ".join(
+        (
+            "state a = 0", "state b = 1", "h = heaviside(x)", "g = heaviside(x - 1)",
+            f"v = {expression('x', 'a', 'b', 'h')}", "r = round(min(max(v, 0), 3))",
+            f"s = {expression(*LEAVES)} + 0 * x", f"a = {expression('h', 'g', 'r', 'a', 'b')}",
+            f"b = {expression('h', 'r', 's', 'b')}",
+        )
+    )  # fmt: skip
+
+
+@examples(60)
+@given(bodies(), st.sampled_from([ANALOG, SPIKE, count(3), Kind(-1, 1, 1.0), Kind(-2, 3, 0.5)]))
+def test_generated_neurons_give_what_they_are_said_to_give(body: str, x: Kind) -> None:
+    reporter = Reporter()
+    neuron, surrogate = parse(
+        SourceFile("test", f"neuron n {{ {body} }}\n{SURROGATE}"), reporter
+    ).declarations
+    program = compile_neuron(neuron, {}, surrogate, {}, reporter)
+    assume(program is not None)
+    assert program is not None
+    found = seen(program, x)
+    assume(all(values.abs().max() < 1e30 for values in found.values()))
+    assert_claimed(program, x)
