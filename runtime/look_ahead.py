@@ -106,13 +106,8 @@ class _Fakes:
     def module(self, real: Any) -> Any:
         """A copy of a module, equal but for its tensors; what it refers to is copied with it."""
         if real not in self._modules:
-            kind: Any = type(real)
-            twin = self._modules[real] = kind.__new__(kind)
-            twin.__dict__.update(real.__dict__)
-            for name in ("_parameters", "_buffers"):  # where it does not, all of this fails
-                own = real.__dict__[name]
-                twin.__dict__[name] = {k: v if v is None else self.of(v) for k, v in own.items()}
-            twin.__dict__["_modules"] = {k: self.module(v) for k, v in real.named_children()}
+            twin = self._modules[real] = internals.blank(real)
+            internals.fill(twin, real, self.of, self.module)
             if hasattr(twin, "replace_norms"):
                 twin.replace_norms(self.module)
         return self._modules[real]

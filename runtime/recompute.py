@@ -423,7 +423,10 @@ class Recomputed(Scope):
         return self._run(inputs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
-        """What a plain call comes to, and where torch.compile begins: it does not see the above."""
+        """What a plain call comes to, and where torch.compile begins: it does not see the above.
+
+        (A torch that calls it otherwise compiles the same, without the notice.)
+        """
         if torch.compiler.is_compiling() and torch.is_grad_enabled():
             _notice_plain("torch.export" if torch.compiler.is_exporting() else "torch.compile")
         return super()._call_impl(*args, **kwargs)

@@ -206,6 +206,30 @@ def base(x: Tensor) -> Tensor | None:
     return x._base if has(Use.SHARED_BITS) else None
 
 
+# -- modules ---------------------------------------------------------------------------------------
+
+
+def blank(module: nn.Module) -> Any:
+    """A module of the same class without anything in it."""
+    kind: Any = type(module)
+    return kind.__new__(kind)
+
+
+def fill(
+    twin: Any,
+    module: nn.Module,
+    tensor: Callable[[Tensor], Tensor],
+    child: Callable[[nn.Module], nn.Module],
+) -> None:
+    """Have ``twin`` be as ``module``, with other parameters, buffers and children. (``module`` may be
+    in use in other threads, so nothing of it is touched.)"""
+    twin.__dict__.update(module.__dict__)
+    for name in ("_parameters", "_buffers"):
+        own = module.__dict__[name]
+        twin.__dict__[name] = {k: v if v is None else tensor(v) for k, v in own.items()}
+    twin.__dict__["_modules"] = {k: child(v) for k, v in module.named_children()}
+
+
 # -- measuring -------------------------------------------------------------------------------------
 
 

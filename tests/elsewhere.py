@@ -8,6 +8,7 @@ in the current folder, which must be empty.
 
 from __future__ import annotations
 
+import importlib
 import io
 import multiprocessing
 import os
@@ -19,17 +20,6 @@ from collections.abc import Callable, Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
-
-# Libraries have their own ways on each system, so they come first.
-import filelock  # noqa: F401
-import PIL.Image
-import platformdirs  # noqa: F401
-import psutil
-import sklearn.datasets  # noqa: F401
-import torch
-import torch.utils.data
-import torchvision.datasets
-import torchvision.transforms.v2  # noqa: F401
 
 MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty")
 FUNCTIONS = (
@@ -75,6 +65,8 @@ def in_use(path: str | os.PathLike[str]) -> Iterator[str]:
     """Files of this process at a path, or below it, that are open or mapped into memory. (Those that
     filelock removes are left to it: it does so on POSIX alone.)"""
     there = os.path.abspath(path)
+    import psutil
+
     found = [each.path for each in psutil.Process().open_files()]
     maps = Path("/proc/self/maps")  # of Linux
     if maps.is_file() and there in (text := maps.read_text(encoding="utf-8")):
@@ -119,6 +111,15 @@ def open_file(path: Any, *_: Any) -> Exception | None:
     return None
 
 
+def import_libraries() -> None:
+    """Those that have their own ways on each system, before POSIX goes."""
+    for name in (
+        "filelock", "platformdirs", "sklearn.datasets", "torch.utils.data", "torchvision.datasets",
+        "torchvision.transforms.v2",
+    ):  # fmt: skip
+        importlib.import_module(name)
+
+
 def hide_posix() -> None:
     sys.meta_path.insert(0, Gone())
     for name in MODULES:
@@ -141,6 +142,8 @@ def hide_posix() -> None:
 
 
 def make_images() -> None:
+    import PIL.Image
+
     for split in ("train", "val"):
         for name, level in (("dark", 40), ("light", 200)):
             folder = Path("images", split, name)
@@ -151,6 +154,7 @@ def make_images() -> None:
 
 def main() -> None:
     make_images()
+    import_libraries()
     hide_posix()
     Path("small.danet").write_text(f"# caf\u00e9 \u2192\n{SPEC}", encoding="utf-8")
     from danetc.main import main as danetc
@@ -183,5 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()
