@@ -244,7 +244,7 @@ def _compiled(
         )
     if place is not None:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             run.save(path=str(place))
         except Exception as error:  # the kernel is there all the same, but will be traced again
             internals.notice(

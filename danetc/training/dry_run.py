@@ -72,18 +72,18 @@ def dry_run(
         if world.first:
             planned(record)
         world.from_first(None)  # all begin at once
-        whole = Bound(seconds)
+        whole, over = Bound(seconds), f"the {seconds:g} s for timing were over"
         phases: list[Record] = []
         for index, described in enumerate(record["phases"]):
-            reason = world.from_first(_too_large(described["memory"], world))
+            reason = over if whole.over else _too_large(described["memory"], world)
+            reason = world.from_first(reason)
             if reason:
                 phases.append({**described, "not_timed": reason})
                 continue
             bound = Bound(whole.left / (len(record["phases"]) - index))
 
             def leave(found: Record, index: int = index, described: Record = described) -> NoReturn:
-                over = {"not_timed": f"the {seconds:g} s for timing were over"}
-                rest = [{**each, **over} for each in record["phases"][index + 1 :]]
+                rest = [{**each, "not_timed": over} for each in record["phases"][index + 1 :]]
                 known = _with_whole_phase(plan, plan.recipe.phases[index], described, found)
                 now = [*phases, {**described, **known}, *rest]
                 if world.first:

@@ -18,6 +18,7 @@ from danetc.runtime import compiled
 from danetc.runtime.training.observer import StepReport
 from danetc.training.chart import chart
 from danetc.training.timed_steps import TIMED, Bound, Compiling, Stopwatch
+from danetc.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
 
 from .conftest import SMALL, Run
@@ -144,34 +145,60 @@ def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> N
     assert "is fast there" not in result.err + result.out
 
 
-@pytest.mark.parametrize("forward", [True, False])
-def test_it_ends_in_the_middle_of_a_first_step(
-    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: bool
-) -> None:
-    """Before its first layer, and in its backward pass, which is the second to ask."""
-    (tmp_path / "a.danet").write_text(SMALL + QUICK)
-    reached: list[str] = []
+def over_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have time be over when a phase's model is made, before its first layer."""
+    plain = Trial.model
+
+    def model(trial: Trial, phase: Any) -> Any:
+        monkeypatch.setattr(Bound, "over", True)
+        return plain(trial, phase)
+
+    monkeypatch.setattr(Trial, "model", model)
+
+
+def over_with_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have time be over when the backward pass begins. What comes behind that is not reached."""
     plain = torch.Tensor.backward
 
     def backward(*args: Any, **kwargs: Any) -> None:
-        reached.append("backward")
         monkeypatch.setattr(Bound, "over", True)
         plain(*args, **kwargs)
-        reached.append("optimizer")
+        pytest.fail("the backward pass was waited for")
 
     monkeypatch.setattr(torch.Tensor, "backward", backward)
-    monkeypatch.setattr(Bound, "over", forward)
-    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
+
+
+@pytest.mark.parametrize("then", [over_with_the_model, over_with_the_loss])
+def test_it_ends_in_the_middle_of_a_first_step(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: Any
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    then(monkeypatch)
+    command = ("train", "a.danet", "--data", "digits", "--dry-run")
+    result = danetc(*command, "--json")
     assert result.status == 0
     record = json.loads(result.out)
     (phase,) = record["phases"]
-    assert reached == ([] if forward else ["backward"])
     assert phase["timed_steps"] == 0
     assert phase["not_timed"] == "no step was over in the 60 s for it, and none was timed"
     assert record["seconds"] is None
-    shown = danetc("train", "a.danet", "--data", "digits", "--dry-run")
+    monkeypatch.setattr(Bound, "over", False)
+    shown = danetc(*command)
     assert "phase train is not timed: no step was over" in shown.out
     assert "the whole training" not in shown.out
+
+
+def test_no_phase_begins_when_time_is_over(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one uses up all of it: its model is made, and then it is over."""
+    (tmp_path / "a.danet").write_text(SMALL + PHASES)
+    over_with_the_model(monkeypatch)
+    result = danetc("train", "a.danet", "--data", "digits", "--dry-run", "--json")
+    assert result.status == 0
+    first, second = json.loads(result.out)["phases"]
+    assert first["not_timed"].startswith("no step was over")
+    assert second["not_timed"] == "the 60 s for timing were over"
 
 
 def test_it_says_how_many_steps_it_timed(
