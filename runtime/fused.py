@@ -193,12 +193,12 @@ def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
     otherwise.
     """
     lead = x.shape[: 1 if term.static else 2]
-    channels = x.shape[len(lead)]
+    channels, length = x.shape[len(lead)], x.shape[len(lead) + 1 :].numel()
     if last:
-        return x.movedim(len(lead), -1).reshape(*lead, -1, channels).contiguous()
+        return x.movedim(len(lead), -1).reshape(*lead, length, channels).contiguous()
     if x.is_contiguous():
-        return x.view(*lead, channels, -1)  # the common case, and each call counts
-    return x.reshape(*lead, channels, -1).contiguous()
+        return x.view(*lead, channels, length)  # the common case, and each call counts
+    return x.reshape(*lead, channels, length).contiguous()
 
 
 def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:

@@ -9,8 +9,7 @@ out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,7 @@ from danetc.runtime.norm import (
     TemporalEffectiveBatchNorm2d,
 )
 from danetc.runtime.pickling import Packed, pack, unpack
+from danetc.runtime.signature import Signature
 from danetc.runtime.upcoming import call_of
 
 if TYPE_CHECKING:
@@ -115,35 +115,6 @@ def _blank(kind: type[Scope], name: str) -> Scope:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What a model takes and gives. Shapes are those of one sample at one step.
-
-    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T, and
-    ``fixed`` that this must be ``steps``, because what is behind a mean over time runs that long.
-    """
-
-    steps: int
-    input: tuple[int, ...]
-    outputs: Mapping[str, tuple[int, ...]]
-    sequence: bool = False
-    fixed: bool = False
-
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError where ``x`` is neither [N, ...] nor [T, N, ...] of the input's rank."""
-        rank = len(self.input)
-        sizes = ", ".join(str(extent) for extent in self.input)
-        wanted = [f"[T, N, {sizes}]"] if self.sequence else [f"[N, {sizes}]", f"[T, N, {sizes}]"]
-        ranks = (rank + 2,) if self.sequence else (rank + 1, rank + 2)
-        if x.dim() not in ranks or x.shape[-rank] != self.input[0]:
-            raise ValueError(f"the model takes {' or '.join(wanted)}, not {list(x.shape)}")
-        if self.fixed and x.dim() == rank + 2 and x.shape[0] != self.steps:
-            raise ValueError(
-                f"the model takes sequences of {self.steps} time steps, not of {x.shape[0]}: what "
-                "it has behind a mean over time runs that long"
-            )
-
-
 class Model(Scope):
     """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames).
 
@@ -175,12 +146,13 @@ class Model(Scope):
         return super().__deepcopy__(memo)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Proxies of fx and the symbolic values of dynamo pass: only a real tensor is looked at.
-        if args and type(args[0]) is Tensor:
-            self.signature.check(args[0])
-            if not torch.compiler.is_compiling():
-                with call_of(self, args):
-                    return super().__call__(*args, **kwargs)
+        given = (*args, *kwargs.values())
+        if len(given) == 1:  # a call with more or less is Python's to refuse
+            self.signature.check(given[0], self)
+        # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
+        if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
+            with call_of(self, args):
+                return super().__call__(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
     def _repr_svg_(self) -> str | None:
@@ -194,9 +166,7 @@ class Model(Scope):
         for the T frames where the head is linear after its mean over time; an operation that
         averages over time inside the network sees one step only.
         """
-        if x.dim() != len(self.signature.input) + 1:
-            sizes = ", ".join(str(extent) for extent in self.signature.input)
-            raise ValueError(f"stream takes one frame [N, {sizes}], not {list(x.shape)}")
+        self.signature.check(x, self, frame=True)
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
         result = _Step(self, "", before, after).run(x.unsqueeze(0))

@@ -28,8 +28,9 @@ from danetc.compiler.ops import OPS, Context, Function, Module
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segments
 from danetc.compiler.passes.regions import Plan, Region, plan_regions
 from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
-from danetc.runtime.model import Group, Model, Scope, Signature
+from danetc.runtime.model import Group, Model, Scope
 from danetc.runtime.recompute import KIND, SEGMENT, Recomputed, Segment
+from danetc.runtime.signature import Signature
 
 __all__ = ["Model", "emit", "resolve"]
 
@@ -159,7 +160,7 @@ class Emitter:
             source.value.shape,
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
-            _makes_time(graph),
+            _why_fixed(graph),
         )
         return self.kind(root, body.graph, signature, graph, _svg)
 
@@ -288,18 +289,19 @@ def _packed_product(call: Function, a: Node, b: Node) -> Function:
     return replace(call, target="danetc.runtime.packed.product", args=numbers)
 
 
-def _makes_time(graph: Graph) -> bool:
-    """Whether something varies again that is made of means over time alone: it has T steps, however
-    long the input is."""
-    timeless: set[int] = set()
+def _why_fixed(graph: Graph) -> str:
+    """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
+    timeless: set[int] = set()  # made of means over time alone
     for node in graph.nodes.values():
+        if OPS[node.op].time == "per_step" or node.attrs.get("per_step"):
+            return f"{node.path} has parameters for each of them"
         if OPS[node.op].time == "reduces":
             timeless.add(node.id)
         elif node.inputs and timeless.issuperset(node.inputs):
             if node.value.varies:
-                return True
+                return f"{node.path}, behind a mean over time, runs that long"
             timeless.add(node.id)
-    return False
+    return ""
 
 
 def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:

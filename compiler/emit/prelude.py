@@ -23,6 +23,24 @@ def frames(layer: Callable[[Tensor], Tensor], x: Tensor, rank: int = 3) -> Tenso
     return y
 
 
+def check_input(model: nn.Module, x: Tensor, size: tuple[int, ...], sequence: bool = False) -> None:
+    """Raise an error that says what the model takes, where x is something else."""
+    if torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy):
+        return
+    sizes = ", ".join(map(str, size))
+    forms = [] if sequence else [f"[N, {sizes}]"]
+    takes = f"the model takes {' or '.join([*forms, f'[T, N, {sizes}]'])}"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{takes}, a tensor, not a {type(x).__name__}")
+    ranks = range(len(size) + (2 if sequence else 1), len(size) + 3)
+    if x.dim() not in ranks or x.shape[-len(size) :] != size:
+        raise ValueError(f"{takes}, not {list(x.shape)}")
+    dtype = next((p.dtype for p in model.parameters()), x.dtype)
+    mixed = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    if not x.is_floating_point() or (x.dtype != dtype and not mixed):
+        raise ValueError(f"the model takes {dtype}, as its weights are, not {x.dtype}")
+
+
 class Chain(nn.Sequential):
     """Modules under their names, one after the other."""
 

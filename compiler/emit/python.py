@@ -138,6 +138,12 @@ class _Emitter:
         lengths = {access(path): length for path, length in lists.items()}
         body = Body(self.graph, self.calls, self._function, access, lengths)
         parameters, forward = body.write(units, flows, inputs, outputs)
+        if not tree.path:
+            self.used.add("check_input")
+            source = self.graph.input.value
+            sequence = ", sequence=True" if source.varies else ""
+            size = repr(tuple(source.shape))
+            forward = [f"check_input(self, {parameters[0]}, {size}{sequence})", *forward]
         several = f"tuple[{', '.join(['Tensor'] * len(outputs))}]"
         result = {0: "None", 1: "Tensor"}.get(len(outputs), several)
         typed = "".join(f", {name}: Tensor" for name in parameters)

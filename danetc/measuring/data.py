@@ -13,8 +13,9 @@ from danetc.dsl.recipe_values import Item
 from danetc.errors import UserError
 from danetc.options import Setting
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
-from danetc.runtime.model import Model, Signature
+from danetc.runtime.model import Model
 from danetc.runtime.seeds import epoch_order
+from danetc.runtime.signature import Signature
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.trained import Trained, open_trained
 from danetc.training.plan import find_recipe

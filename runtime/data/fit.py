@@ -7,8 +7,8 @@ from danetc.runtime.data.batches import size
 from danetc.runtime.data.channels import COLOUR, GREY
 from danetc.runtime.data.source import DataSet, Source, Split
 from danetc.runtime.errors import DataError, UnreadableError
-from danetc.runtime.model import Signature
 from danetc.runtime.seeds import kept_random_state
+from danetc.runtime.signature import Signature
 
 PROBES = 8  # samples of each split that are looked at, evenly spread
 

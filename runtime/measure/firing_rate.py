@@ -83,8 +83,6 @@ class FiringRate(Observer):
             return
         self._spikes[name] = _sum(self._spikes[name], sums)
         self._count[name] = _sum(self._count[name], counts)
-        if self._fired[name].shape != fired.shape:
-            raise ValueError("neurons are counted over images of one size, and these differ")
         self._fired[name] |= fired
 
     def result(self) -> FiringRates:

@@ -125,6 +125,8 @@ def measure(
     with _as_it_was(model), torch.random.fork_rng(enabled=True):
         _set_mode(model, options.statistics)
         for x, labels in batches:
+            if not (isinstance(x, Tensor) and isinstance(labels, Tensor)):
+                raise MeasureError(f"batch {count + 1} is no pair of tensors: images, labels")
             x, labels = x.to(device), labels.to(device)
             for observer in observers:
                 observer.batch(len(labels))

@@ -12,7 +12,7 @@ from danetc.dsl.recipe import Phase
 from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
 from danetc.runtime.errors import DataError
-from danetc.runtime.model import Signature
+from danetc.runtime.signature import Signature
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import Settings

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from danetc.dsl.recipe import Item
-from danetc.runtime.model import Signature
+from danetc.runtime.signature import Signature
 from danetc.runtime.training.errors import TrainingError
 
 Loss = Callable[[Tensor, Tensor], Tensor]

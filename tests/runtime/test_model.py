@@ -78,11 +78,11 @@ def test_sequences_of_another_length() -> None:
     for op, taken in (("tanh", True), ("ReLU", True), ("spike", False), ("tebn", False)):
         model = emit(graph_of(check_text(text.replace("OP", op)))).double()
         assert model(frames[:2])[0].shape[0] == 2
-        assert model.signature.fixed is not taken
+        assert bool(model.signature.fixed) is not taken
         if taken:
             assert model(frames)[0].shape[0] == 3
         else:
-            with pytest.raises(ValueError, match="sequences of 2 time steps, not of 3"):
+            with pytest.raises(ValueError, match="sequences of T = 2 time steps, not of 3"):
                 model(frames)
 
 
@@ -218,24 +218,6 @@ def test_functional_call() -> None:
     assert torch.equal(y, model(x))
     (grad,) = torch.autograd.grad(y.square().sum(), x)
     assert bool(grad.abs().sum() > 0)
-
-
-# -- input ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "shape", [(3, 8, 8), (2, 1, 8, 8), (1, 2, 2, 3, 8, 8), (4, 3), (2, 3, 4, 8, 8)]
-)
-def test_input_of_another_rank_or_width_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not \["):
-        emit(resnet())(torch.zeros(shape))
-
-
-def test_a_network_for_sequences_takes_sequences_alone() -> None:
-    model = emit(resnet(varies=True))
-    assert model(torch.zeros(2, 2, 3, 8, 8)).shape == (2, 5)
-    with pytest.raises(ValueError, match=r"takes \[T, N, 3, 8, 8\], not \[2, 3, 8, 8\]"):
-        model(torch.zeros(2, 3, 8, 8))
 
 
 # -- streaming ------------------------------------------------------------------------------------

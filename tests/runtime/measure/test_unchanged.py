@@ -21,7 +21,7 @@ from danetc.runtime.measure.stability import Stability
 from danetc.runtime.measure.values import Values
 from danetc.runtime.model import Model
 
-from .conftest import batch, build, layout
+from .conftest import DENSE, SPEC, batch, build, layout
 
 
 @pytest.fixture(autouse=True)
@@ -129,12 +129,15 @@ def test_what_cannot_be_measured() -> None:
         UserError, match=r"batch 2 of \[4, 5, 6, 6\]: the model takes \[N, 2, 6, 6\]"
     ):
         measure(build(), [batch(), (torch.rand(4, 5, 6, 6), batch()[1])])
-    with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):
-        measure(
-            build(steps=1), [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=Options("batch")
-        )
-    with pytest.raises(UserError, match="images of one size"):
+    with pytest.raises(
+        UserError, match=r"batch 2 of \[4, 2, 8, 8\]: the model takes \[N, 2, 6, 6\]"
+    ):
         measure(build(), [batch(), (torch.rand(4, 2, 8, 8), batch()[1])])
+    with pytest.raises(UserError, match=r"batch 1 is no pair of tensors: images, labels"):
+        measure(build(), [(batch()[0].numpy(), batch()[1])])
+    tiny = danetc.build(text=SPEC.format(steps=1, wiring=DENSE).replace("6, 6", "1, 1"))
+    with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):
+        measure(tiny, [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=Options("batch"))
     broken = build()
     with torch.no_grad():
         broken.stem.conv.weight.fill_(float("nan"))

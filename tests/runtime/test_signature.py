@@ -1,0 +1,226 @@
+"""What a model says to an input that it does not take, and that it takes all others."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.inference import fold
+from danetc.compiler.emit.python import emit_python
+from danetc.runtime import compiled
+from danetc.runtime.model import Model
+from tests.differential.helpers import text
+from tests.differential.networks import small
+
+STATIC = text(small("tiny via sew"))
+EVENTS = text(small("tiny via sew", input="events(2, 8, 8)"))
+TIMED = text(small("tiny via sew", settings="neuron = LIF; norm = tebn"))
+BOTH = r"the model takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not "
+FRAME = r"the model takes one frame \[N, 3, 8, 8\], not "
+
+SHAPES: list[tuple[tuple[int, ...], str]] = [
+    ((2, 3, 6, 6), r"\[2, 3, 6, 6\]; for these set the network's input to image\(3, 6, 6\)$"),
+    ((2, 3, 8, 9), r"\[2, 3, 8, 9\]; .* image\(3, 8, 9\)$"),
+    ((2, 1, 8, 8), r"\[2, 1, 8, 8\]; .* image\(1, 8, 8\)$"),
+    ((3, 8, 8), r"\[3, 8, 8\]$"),
+    ((2, 8, 8, 3), r"\[2, 8, 8, 3\]"),
+    ((1, 2, 2, 3, 8, 8), r"\[1, 2, 2, 3, 8, 8\]$"),
+    ((4, 3), r"\[4, 3\]$"),
+    ((), r"\[\]$"),
+]
+ONES = torch.ones(2, 3, 8, 8)
+VALUES: list[tuple[Any, type[Exception], str]] = [
+    (ONES.numpy(), TypeError, r"an array of numpy \[2, 3, 8, 8\]; torch.from_numpy\(x\) makes"),
+    (ONES.tolist(), TypeError, "an object of type list"),
+    (None, TypeError, "an object of type NoneType"),
+    ([ONES], TypeError, "an object of type list"),
+    (
+        ONES.to(torch.uint8),
+        ValueError,
+        r"takes float32, as its weights are, not uint8; bytes .*/ 255",
+    ),
+    (
+        ONES.double(),
+        ValueError,
+        r"not float64; take x.to\(torch.float32\), or model.to\(torch.float64\)",
+    ),
+    (ONES.long(), ValueError, r"not int64; take x.to\(torch.float32\)$"),
+    (ONES.bool(), ValueError, "not bool"),
+    (ONES.half(), ValueError, "not float16"),
+    (ONES.to(torch.complex64), ValueError, "not complex64"),
+    (ONES.to("meta"), ValueError, r"weights are on cpu, the input is on meta: .* x.to\('cpu'\)"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "COMPILE", False)
+
+
+@pytest.fixture(scope="module", params=["eager", "fused", "recompute", "folded"])
+def model(request: pytest.FixtureRequest) -> Model:
+    if request.param == "folded":
+        return fold(emit(STATIC))
+    if request.param == "recompute":
+        return emit(STATIC, 0, "fused", "recompute")
+    return emit(STATIC, 0, request.param)
+
+
+def ours(model: nn.Module, x: Any, kind: type[Exception], message: str, stream: bool) -> None:
+    """The error says what was expected, and no operation was asked for it."""
+    with pytest.raises(kind, match=message) as caught:
+        model.stream(x) if stream else model(x)  # type: ignore[operator]
+    assert caught.traceback[-1].path.name == "signature.py"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("shape", "message"), SHAPES)
+def test_shapes(model: Model, shape: tuple[int, ...], message: str, stream: bool) -> None:
+    ours(model, torch.zeros(shape), ValueError, (FRAME if stream else BOTH) + message, stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("value", "kind", "message"), VALUES)
+def test_values(
+    model: Model, value: Any, kind: type[Exception], message: str, stream: bool
+) -> None:
+    ours(model, value, kind, message, stream)
+    if not stream:
+        with pytest.raises(kind, match=message):
+            model(x=value)
+
+
+def test_a_network_for_sequences_takes_sequences_alone() -> None:
+    model = emit(EVENTS)
+    assert model(torch.zeros(2, 2, 2, 8, 8)).shape == (2, 5)
+    taken = r"the model takes \[T, N, 2, 8, 8\], not "
+    ours(model, torch.zeros(2, 2, 8, 8), ValueError, taken + r"\[2, 2, 8, 8\]$", False)
+    larger = taken + r"\[2, 2, 2, 9, 9\]; .* events\(2, 9, 9\)$"
+    ours(model, torch.zeros(2, 2, 2, 9, 9), ValueError, larger, False)
+    assert model.stream(torch.zeros(2, 2, 8, 8))[0].shape == (2, 5)
+
+
+def test_sequences_have_any_length_where_nothing_depends_on_it() -> None:
+    model, timed = emit(STATIC), emit(TIMED)
+    for length in (1, 2, 3, 5):
+        x = torch.rand(length, 2, 3, 8, 8)
+        assert model(x).shape == (2, 5)
+        if length == 3:
+            assert timed(x).shape == (2, 5)
+        else:
+            ours(
+                timed,
+                x,
+                ValueError,
+                rf"takes sequences of T = 3 .*, not of {length}: .*norm",
+                False,
+            )
+    ours(model, torch.rand(0, 2, 3, 8, 8), ValueError, "one time step or more, not T = 0", False)
+
+
+def test_all_that_fits_is_taken(model: Model) -> None:
+    x = torch.rand(2, 3, 8, 8)
+    expected = model.eval()(x)
+    with torch.no_grad():
+        for same in (
+            nn.Parameter(x),
+            x.to(memory_format=torch.channels_last),
+            x.flip(3).flip(3),
+            x.as_subclass(Image),
+        ):
+            torch.testing.assert_close(model(same).as_subclass(Tensor), expected.detach())
+        assert model(x[:0]).shape == (0, 5)
+        assert model(x=x).shape == (2, 5)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16):
+                assert model(x.to(dtype)).shape == (2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours(model, x.double(), ValueError, "not float64", False)
+
+
+class Image(Tensor):
+    """As torchvision's tv_tensors."""
+
+
+def test_the_type_of_the_weights_is_that_of_the_input() -> None:
+    model = emit(STATIC).double()
+    assert model(torch.rand(2, 3, 8, 8).double()).dtype == torch.float64
+    ours(model, torch.rand(2, 3, 8, 8), ValueError, "takes float64, as its weights are", False)
+    bare = danetc.build(
+        text=(
+            "use std\nnetwork bare { input = image(3, 8, 8); steps = 2; neuron = IF\n"
+            "surrogate = atan; head = spike -> avgpool -> mean_over_time }"
+        ),
+        backend="eager",
+    )
+    assert not list(bare.parameters())
+    for dtype in (torch.float32, torch.float64):
+        assert bare(torch.rand(2, 3, 8, 8).to(dtype)).dtype == dtype
+    ours(bare, torch.ones(2, 3, 8, 8).long(), ValueError, "takes float32", False)
+
+
+def test_hooks_may_prepare_the_input() -> None:
+    """As FSDP's and accelerate's do, which move it to the device that they compute on."""
+    model = emit(STATIC)
+    handle = model.register_forward_pre_hook(lambda module, args: (args[0].float() / 255,))
+    x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    assert model(x).shape == (2, 5)
+    handle.remove()
+    ours(model, x, ValueError, "not uint8", False)
+
+
+def test_wrong_numbers_of_arguments_are_left_to_python() -> None:
+    model = emit(STATIC)
+    for arguments in ((), (ONES, ONES)):
+        with pytest.raises(TypeError, match="forward"):
+            model(*arguments)
+
+
+# -- model.py --------------------------------------------------------------------------------------
+
+
+def written(graph: Any) -> nn.Module:
+    module = ModuleType("written_model")
+    exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
+    model: nn.Module = module.__dict__["build"]()
+    return model
+
+
+@pytest.mark.parametrize(("shape", "message"), SHAPES)
+def test_model_py_says_so_too(shape: tuple[int, ...], message: str) -> None:
+    shown = message.partition(";")[0].removesuffix("$")
+    with pytest.raises(ValueError, match=BOTH + shown):
+        written(STATIC)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("value", "kind", "message"), VALUES[:-1])  # torch says it of devices
+def test_model_py_wants_tensors_of_its_own_type(
+    value: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match="the model takes"):
+        written(STATIC)(value)
+
+
+def test_model_py_takes_what_the_model_takes() -> None:
+    model = written(STATIC).eval()
+    for length in (1, 3, 4):
+        assert model(torch.rand(length, 2, 3, 8, 8)).shape == (2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(ONES.bfloat16()).shape == (2, 5)
+    assert model.double()(ONES.double()).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"takes \[T, N, 2, 8, 8\], not \[2, 2, 8, 8\]"):
+        written(EVENTS)(torch.zeros(2, 2, 8, 8))
+    batch = torch.export.Dim("batch", min=2)
+    with torch.no_grad():
+        program = torch.export.export(model.float(), (ONES,), dynamic_shapes=({0: batch},))
+    more = torch.rand(5, 3, 8, 8)
+    torch.testing.assert_close(program.module()(more), model(more))
+    with pytest.raises(TypeError, match="a tensor, not a ndarray"):
+        model(np.ones((2, 3, 8, 8), np.float32))
