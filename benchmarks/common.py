@@ -78,9 +78,10 @@ def options(
     )
 
 
-def network(spec: str, steps: int) -> Graph:
-    """The graph of a shipped spec for T steps."""
-    return graph_of(check_file(spec), settings={"steps": steps})
+def network(spec: str, at: Options, steps: int | None = None) -> Graph:
+    """The graph of a shipped spec for images of the size and T steps of a measurement."""
+    settings = {"steps": at.steps if steps is None else steps, "image": at.image}
+    return graph_of(check_file(spec), settings=settings)
 
 
 def entries(
@@ -90,7 +91,7 @@ def entries(
 
     Ours carry the network's name, others theirs, so that networks with one counterpart share it.
     """
-    found, _ = contestants(graph, Conditions.of(graph, at.batch, at.image), backends)
+    found, _ = contestants(graph, Conditions.of(graph, at.batch), backends)
     return {name.replace("danetc", f"danetc {graph.name}"): entry for name, entry in found.items()}
 
 

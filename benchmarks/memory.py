@@ -18,7 +18,6 @@ from danetc.benchmark import Conditions
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.compiler.memory import POLICIES, predict
-from danetc.compiler.program import check_file, graph_of
 from danetc.runtime.bench import TrainingStep, race, ratio
 from danetc.runtime.memory import peak_bytes, saved_bytes
 
@@ -34,25 +33,20 @@ def step_of(graph: Graph, policy: str, at: Conditions) -> TrainingStep:
     return TrainingStep(emit(graph, backend="fused", memory=policy), x, labels)
 
 
-def sized(spec: str, steps: int, image: int) -> Graph:
-    """The network for images of this size: a prediction goes by its graph."""
-    return graph_of(check_file(spec), settings={"steps": steps, "image": image})
-
-
 def main() -> int:
     at = options("memory", __doc__, rounds=(7, 3))
     rows: list[Row] = []
     raw: dict[str, object] = {}
     for depth in (18,) if at.quick else (18, 50):
-        found = entries(network(f"sew_r{depth}", at.steps), at)
+        found = entries(network(f"sew_r{depth}", at), at)
         ann = named(found, ANN)
         progress(f"saved bytes: {ann}")
         base = saved_bytes(found[ann].make().loss)
         raw[ann] = {"saved": base}
         for connection in CONNECTIONS:
             spec = f"{connection}_r{depth}"
-            graph = sized(spec, at.steps, at.image)
-            conditions = Conditions.of(graph, at.batch, at.image)
+            graph = network(spec, at)
+            conditions = Conditions.of(graph, at.batch)
             steps = {policy: step_of(graph, policy, conditions) for policy in POLICIES}
             progress(f"time: {spec}")
             samples = race(steps, steps["none"].device, at.rounds)
@@ -74,8 +68,8 @@ def main() -> int:
             }
     for spec in () if at.quick else OTHERS:
         progress(f"peak: {spec}")
-        graph = sized(spec, at.steps, at.image)
-        conditions = Conditions.of(graph, at.batch, at.image)
+        graph = network(spec, at)
+        conditions = Conditions.of(graph, at.batch)
         peaks = {policy: peak_after_one(step_of(graph, policy, conditions)) for policy in POLICIES}
         foretold = predicted(graph, at.batch)
         rows.append(error(spec, foretold, peaks))

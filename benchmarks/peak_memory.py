@@ -34,7 +34,7 @@ def main() -> int:
             measured: dict[str, Alone] = {}
             for connection in CONNECTIONS[: 2 if at.quick else None]:
                 spec = f"{connection}_r{depth}"
-                found = entries(network(spec, at.steps), at)
+                found = entries(network(spec, at), at)
                 ann = named(found, ANN)
                 for name, label in ((ann, ann), ("danetc fused", f"{spec} fused")):
                     if label in measured:

@@ -25,7 +25,7 @@ def main() -> int:
     raw = {}
     for depth in (18,) if at.quick else (18, 50):
         found: dict[str, Contestant] = {}
-        graphs = {name: network(f"{name}_r{depth}", at.steps) for name in MOST}
+        graphs = {name: network(f"{name}_r{depth}", at) for name in MOST}
         for graph in graphs.values():
             found |= entries(graph, at, ("eager", "fused") if depth == 18 else ("fused",))
         held = each_step(found, lambda step: saved_bytes(step.loss), "saved bytes")

@@ -66,7 +66,7 @@ def in_time(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, An
     """One network with T = 1, 2, 4, 8."""
     found = {}
     for steps in TIMES:
-        graph = network("sew_r18", steps)
+        graph = network("sew_r18", at, steps)
         found[f"T = {steps}"] = entries(graph, at)[ours(graph)]
     figures = measure(found, at)
     for key, what in (("time", "time"), ("saved", "saved bytes"), ("peak", "peak bytes")):
@@ -82,7 +82,7 @@ def in_depth(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, A
     depths = (50, 101, 152) if at.quick else DEPTHS
     curves: dict[tuple[str, str], list[float]] = {}
     for depth in depths:
-        graphs = [network(f"{name}_r{depth}", at.steps) for name in CONNECTIONS]
+        graphs = [network(f"{name}_r{depth}", at) for name in CONNECTIONS]
         found: dict[str, Contestant] = {}
         for graph in graphs:
             found |= {

@@ -38,7 +38,7 @@ def main() -> int:
     raw: dict[str, object] = {}
     for depth in DEPTHS:
         extra = ("origin",) if depth == 18 else ()
-        graphs = [network(f"{name}_r{depth}", at.steps) for name in (*CONNECTIONS, *extra)]
+        graphs = [network(f"{name}_r{depth}", at) for name in (*CONNECTIONS, *extra)]
         found: dict[str, Contestant] = {}
         own = {}
         for graph in graphs:

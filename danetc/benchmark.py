@@ -56,12 +56,10 @@ class Conditions:
     seed: int = 0
 
     @staticmethod
-    def of(graph: Graph, images: int, image: int | None = None) -> Conditions:
-        """The network's own size of images, or ``image`` x ``image``; a GPU where there is one."""
-        size = graph.input.value.shape
-        if image is not None:
-            size = (size[0], image, image)
-        return Conditions(images, size, "cuda" if torch.cuda.is_available() else "cpu")
+    def of(graph: Graph, images: int) -> Conditions:
+        """The network's own size of images; a GPU where there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return Conditions(images, graph.input.value.shape, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +79,6 @@ def contestants(
     torchvision's network has no time, so it gets T x N images where ours gets N. A budget of
     ``memory`` chooses the policy of each of our backends; one that nothing of it fits is left out.
     """
-    if isinstance(memory, int) and graph.input.value.shape != conditions.size:
-        size = " x ".join(map(str, graph.input.value.shape))
-        raise UserError(
-            f"what a step of {graph.name} needs is predicted for its own images of {size}; give it "
-            "a parameter `image` for their size, leave --image out, or name a memory policy"
-        )
     found: dict[str, Contestant] = {}
     notes: list[str] = []
     images, steps = conditions.images, graph.steps

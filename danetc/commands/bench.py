@@ -107,7 +107,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     compiled = _compiled(spec, network, settings, image)
-    conditions = Conditions.of(compiled.graph, batch, image)
+    conditions = Conditions.of(compiled.graph, batch)
     if alone is not None:
         _measure_alone(compiled, conditions, backends, memory, alone)
         return
@@ -171,9 +171,8 @@ def command(
 def _compiled(
     spec: str, network: str | None, settings: dict[str, Setting], image: int | None
 ) -> Compiled:
-    """The network for images of this size, where it has a parameter for it.
-
-    One without runs on any size unless its head is made for one, which is an error.
+    """The network for images of this size. Raises SpecError, and UserError where it has no parameter
+    for that.
     """
     from danetc.api import compile_spec
     from danetc.dsl.diagnostics import SpecError
@@ -185,18 +184,10 @@ def _compiled(
     except SpecError as error:
         if {item.code for item in error.diagnostics} != {NO_SUCH_PARAMETER}:
             raise
-    compiled = compile_spec(spec, network=network, settings=settings)
-    graph = compiled.graph
-    for node in graph.nodes.values():
-        if node.op == "flatten" and any(
-            size > 1 for size in graph.inputs_of(node)[0].value.shape[1:]
-        ):
-            size = " x ".join(map(str, graph.input.value.shape))
-            raise UserError(
-                f"{graph.name} is made for images of {size}; give it a parameter `image` "
-                "for its size, or leave --image out"
-            )
-    return compiled
+        raise UserError(
+            f"{spec} has no parameter `image` for the size of its images: give it one, or set its "
+            f"input, as in --set 'input=image(3, {image}, {image})'"
+        ) from error
 
 
 def _measure_alone(

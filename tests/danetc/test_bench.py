@@ -94,16 +94,12 @@ def test_an_image_size_without_a_parameter_for_it(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:
     result = danetc("bench", small, "--image", "12", "--backends", "eager", *QUICK)
+    assert result.status == 1
+    assert "small.danet has no parameter `image` for the size of its images" in result.err
+    other = "input=image(1, 12, 12)"
+    result = danetc("bench", small, "--set", other, "--backends", "eager", *QUICK)
     assert result.status == 0, result.err
     assert "1 x 12 x 12" in result.out
-
-
-def test_a_head_made_for_one_size(danetc: Run, small: Path) -> None:
-    text = small.read_text(encoding="utf-8")
-    small.write_text(text.replace("avgpool -> mean_over_time", "mean_over_time -> flatten"))
-    result = danetc("bench", small, "--image", "12", "--backends", "eager", *QUICK)
-    assert result.status == 1
-    assert "small is made for images of 1 x 8 x 8; give it a parameter `image`" in result.err
 
 
 @pytest.mark.parametrize(
