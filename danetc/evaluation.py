@@ -20,6 +20,7 @@ from danetc.errors import UserError
 from danetc.exporting import open_checkpoint, with_steps
 from danetc.measuring.data import open_set
 from danetc.runtime.data import DataError, Prepared, Split
+from danetc.runtime.machine import usable_cores
 from danetc.runtime.model import Model, to_channels_last
 from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.errors import TrainingError
@@ -289,7 +290,7 @@ def _threads(recorded: int | None) -> int:
     said another number.
     """
     own = torch.get_num_threads()
-    if recorded is None or "OMP_NUM_THREADS" in os.environ or recorded > (os.cpu_count() or 1):
+    if recorded is None or "OMP_NUM_THREADS" in os.environ or recorded > usable_cores():
         return own
     return recorded
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.errors import UserError
 from danetc.report_page import Run, make_page, open_runs
 from danetc.report_page.highlight import pieces
 from danetc.report_page.topology import colours
@@ -356,9 +355,14 @@ def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:
     assert "has no stages of blocks" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
-def test_graphviz_that_fails_is_told(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphviz_that_fails_costs_the_picture(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from danetc.compiler.draw import engine
 
     monkeypatch.setattr(engine, "program", lambda system=False: "/nowhere/dot")
-    with pytest.raises(UserError, match="could not be drawn"):
-        make_page(open_runs([built]))
+    notes: list[str] = []
+    page = make_page(open_runs([built]), notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("the picture could not be drawn: ")
+    assert "the picture could not be drawn: " in page

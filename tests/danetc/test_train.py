@@ -87,9 +87,9 @@ def test_more_workers_than_cores_are_told(
     danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("train", quick, "--data", "digits", "-q", "--set", "recipe.workers=2")
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr("danetc.training.plan.usable_cores", lambda: 2)
     assert danetc(*arguments, "-o", "a").err == ""
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr("danetc.training.plan.usable_cores", lambda: 1)
     told = danetc(*arguments, "-o", "b").err
     assert told.startswith("note: the recipe has 2 workers read data, and this process may use 1 ")
     assert "--set recipe.workers=1" in told

@@ -27,6 +27,7 @@ from danetc.runtime.data import (
     open_data,
     with_channels,
 )
+from danetc.runtime.machine import usable_cores
 from danetc.runtime.seeds import epoch_order, sample_seed
 
 from .conftest import MakeFolder
@@ -99,7 +100,7 @@ def test_workers_change_no_bit_in_any_epoch(source: Source, workers: int) -> Non
 
 def test_torch_does_not_count_cores_a_second_time(source: Source) -> None:
     """The plan of a training tells where there are more workers than cores."""
-    workers = 4 * len(os.sched_getaffinity(0))
+    workers = 4 * usable_cores()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Batches(source, RANDOM, batch=16, seed=5, train=True, workers=workers)
