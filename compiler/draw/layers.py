@@ -24,6 +24,7 @@ from danetc.compiler.draw.words import (
     interblock,
     layer_parts,
     look,
+    neurons,
     sign,
     tooltip,
     wire_tooltip,
@@ -122,10 +123,10 @@ def _curve(text: str) -> tuple[tuple[Point, ...], Point | None]:
 # -- operations -----------------------------------------------------------------------------------
 
 
-def op_box(key: str, node: Node, between: bool, *, tall: bool = False) -> Box:
+def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = False) -> Box:
     """An operation: joins are circles, neurons rounded and heavy, interblock ones doubly framed.
 
-    ``tall`` puts a layer's size under its name.
+    ``fires`` says that it is a layer of neurons, ``between`` of interblock ones. ``tall`` puts a layer's size under its name.
     """
     joins = sign(node)
     if joins is not None:
@@ -139,7 +140,7 @@ def op_box(key: str, node: Node, between: bool, *, tall: bool = False) -> Box:
     if len(rows) > 1:
         rows = tuple((replace(row[0], wide=True),) for row in rows)
     box = Box(key, rows, tooltip=tooltip(node))
-    if node.op == "neuron":
+    if fires:
         box = replace(
             box,
             rows=tuple((replace(row[0], bold=True),) for row in rows),
@@ -171,7 +172,7 @@ def op_flow(
     """
     nodes = list(nodes)
     own = {node.id for node in nodes}
-    between = interblock(graph)
+    fires, between = neurons(graph), interblock(graph)
     tall = direction == "LR"
     boxes: dict[str, Box] = {}
     lines: dict[Line, None] = {}
@@ -189,7 +190,7 @@ def op_flow(
             told = wire_tooltip(source.path, source.value) + twice
             lines[Line(tail, f"{prefix}{node.id}", look(source.value), told)] = None
         boxes[f"{prefix}{node.id}"] = op_box(
-            f"{prefix}{node.id}", node, node.id in between, tall=tall
+            f"{prefix}{node.id}", node, node.id in fires, node.id in between, tall=tall
         )
     for id in outputs:
         key = f"{prefix}out"

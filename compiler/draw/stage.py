@@ -12,7 +12,17 @@ from danetc.compiler.draw.rows import Unit, box_unit, in_rows
 from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, Sheet, caption, fitted
 from danetc.compiler.draw.theme import Role
 from danetc.compiler.draw.units import Parts, parts, runs
-from danetc.compiler.draw.words import clean, interblock, layer, sign, size, tooltip, value_words
+from danetc.compiler.draw.words import (
+    clean,
+    interblock,
+    layer,
+    neurons,
+    sign,
+    size,
+    tooltip,
+    value_words,
+)
+from danetc.compiler.facts import is_neuron
 from danetc.compiler.graph import Block, Graph, Node
 
 _MOST_WHOLE = 6  # a stage of up to so many blocks is drawn whole
@@ -22,14 +32,15 @@ _MOST_SHOWN = 8  # and no stage shows more than this
 def stage_level(graph: Graph) -> Sheet:
     """Blocks, and what feeds each of them."""
     of = parts(graph)
-    between = interblock(graph)
+    fires, between = neurons(graph), interblock(graph)
     units = {name: box_unit(glue_box(of, name)) for name in of.glue}
     for number, stage in enumerate(graph.stages):
         groups = groups_of(of, number)
         stops = {}
         for index in (group[0] for group in groups if len(group) == 1):
             nodes = of.blocks[number, index]
-            box = block_box(graph, f"s{number}b{index}", index, stage.blocks[index], nodes, between)
+            key, block = f"s{number}b{index}", stage.blocks[index]
+            box = block_box(graph, key, index, block, nodes, fires, between)
             stops[index] = box_stop(box)
         units[f"s{number}"] = StageLane(of, number, groups).unit(stops)
     return with_header(graph.name, network_facts(graph), assembled(of, units))
@@ -53,23 +64,29 @@ def glue_box(of: Parts, name: str) -> Box:
         return fitted(Box(name, rows, tooltip=tooltip(nodes[0])))
     title = of.title(name)
     head: Rows = ((Cell(title, bold=True, wide=True),),) if title else ()
-    rows = tuple((_cell(node, wide=True),) for node in nodes)
+    rows = tuple((_cell(node, is_neuron(of.graph, node), wide=True),) for node in nodes)
     told = "\n".join(map(tooltip, nodes))
     return fitted(Box(name, head + rows, tooltip=told))
 
 
-def _cell(node: Node, *, wide: bool = False) -> Cell:
-    if node.op == "neuron":
+def _cell(node: Node, fires: bool, *, wide: bool = False) -> Cell:
+    if fires:
         return Cell(layer(node), bold=True, fill="neuron", wide=wide)
     return Cell(layer(node), wide=wide)
 
 
 def block_box(
-    graph: Graph, key: str, index: int, block: Block, nodes: Sequence[Node], between: set[int]
+    graph: Graph,
+    key: str,
+    index: int,
+    block: Block,
+    nodes: Sequence[Node],
+    fires: set[int],
+    between: set[int],
 ) -> Box:
     """A block as a box: a line for each of its weighted layers, and one for what joins them.
 
-    ``between`` are the interblock neurons of the graph.
+    ``fires`` are the layers of neurons of the graph, ``between`` the interblock ones.
     """
     after: list[Node] = []
     at = graph[block.output]
@@ -81,7 +98,7 @@ def block_box(
     apart = {node.id for node in after} | ({join.id} if joins else set())
     inner = [node for node in nodes if node.id not in apart]
     rows: list[tuple[Cell, ...]] = [(Cell(f"block {index}", bold=True, wide=True),)]
-    rows += layer_rows(inner, len(block.scope))
+    rows += layer_rows(inner, len(block.scope), fires)
     if joins or after:
         marked = any(node.id in between for node in after)
         fill: Role = "interblock" if marked else "none"
@@ -92,7 +109,7 @@ def block_box(
     return fitted(Box(key, tuple(rows), shape="round", tooltip="\n".join(told)))
 
 
-def layer_rows(nodes: Iterable[Node], depth: int) -> list[tuple[Cell, ...]]:
+def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple[Cell, ...]]:
     """Lines of layers. A scope's line starts again where its first operation comes again."""
     rows: list[tuple[str, list[Node]]] = []
     for node in nodes:
@@ -113,7 +130,8 @@ def layer_rows(nodes: Iterable[Node], depth: int) -> list[tuple[Cell, ...]]:
         label = clean(scope, 16) if scope not in (before, "branch") else ""
         before = scope
         if _is_regular(line):
-            cells = (*[Cell("")] * (lead - _weighted(line)), *map(_cell, line))
+            drawn = [_cell(node, node.id in fires) for node in line]
+            cells = (*[Cell("")] * (lead - _weighted(line)), *drawn)
             found.append((Cell(label, ink="quiet", size=SMALL), *cells) if named else cells)
         else:
             words = " · ".join(map(layer, line))

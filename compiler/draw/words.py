@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from danetc.compiler.draw.sheet import Look
+from danetc.compiler.facts import is_neuron
 from danetc.compiler.graph import Attribute, Graph, Node, Shape, Stage, Value
 from danetc.dsl.kinds import SPIKE, Kind
 from danetc.dsl.source import Span
@@ -150,6 +151,11 @@ def numbers(indices: Sequence[int]) -> str:
     return ", ".join(map(str, indices))
 
 
+def neurons(graph: Graph) -> set[int]:
+    """The layers of neurons; activation functions are drawn as other layers are."""
+    return {node.id for node in graph.nodes.values() if is_neuron(graph, node)}
+
+
 def interblock(graph: Graph) -> set[int]:
     """The neurons that stand between a block's addition and its end, in any stage."""
     found: set[int] = set()
@@ -159,7 +165,7 @@ def interblock(graph: Graph) -> set[int]:
             if sign(graph[block.join]) is None:
                 continue  # nothing is joined
             while at.id != block.join and at.inputs:
-                if at.op == "neuron":
+                if is_neuron(graph, at):
                     found.add(at.id)
                 at = graph[at.inputs[0]]
     return found

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from danetc.commands import draw as command
-from danetc.compiler import check_file, graph_of
+from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
-from danetc.compiler.draw.words import kind_look
+from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.graph import Graph
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from tests.compiler.draw.pictures import SVG, groups, read, texts
@@ -213,3 +213,40 @@ def test_torch_is_not_imported() -> None:
         "assert not {'torch', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+LEAKY = "state u = 0.0; v = 0.5 * u + x; "
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (LEAKY + "s = heaviside(v - 1); u = v - s", "spike (0 or 1)"),
+        (
+            LEAKY + "s = heaviside(v - 1) - heaviside(-v - 1); u = v - s",
+            "signed spike (-1, 0 or 1)",
+        ),
+        (LEAKY + "s = round(min(max(v, 0), 4)); u = v - s", "count (whole numbers)"),
+        (
+            LEAKY + "s = round(min(max(v, 0), 4)) / 4; u = v - s",
+            "count (multiples of 1/2, 1/4, ...)",
+        ),
+        ("s = max(x, 0)", None),
+    ],
+)
+@pytest.mark.parametrize("level", ["network", "stage", "op"])
+def test_neurons_are_drawn_as_what_they_are(body: str, what: str | None, level: str) -> None:
+    """And what they give as what it is; an activation function is a layer like others."""
+    text = f"""use std
+    neuron own {{ {body} }}
+    network n {{
+      input = image(3, 8, 8); steps = 3; surrogate = atan; neuron = own
+      stem = conv(4) -> norm -> spike
+      stages = stage(basic(4), 2) via origin
+      head = maxpool(2) -> mean_over_time -> linear(5)
+    }}"""
+    shown = {area.text for area in texts(read(draw(graph_of(check_text(text)), level)))}
+    kinds = {words for _, words in LOOKS} & shown
+    if level != "network":  # which shows the kinds between stages alone
+        assert kinds == {what, "analog (real numbers)"} - {None}
+    assert bool({"neuron", "interblock neuron", "interblock neurons"} & shown) == (what is not None)
