@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given
+import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.draw import LEVELS, draw
 from danetc.compiler.draw.op import op_level
 from danetc.compiler.draw.stage import stage_level
-from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.printer import print_program
 from tests.compiler.draw.test_edges import check_feeds
 from tests.compiler.draw.test_legible import problems
-from tests.compiler.test_generated import programs
-from tests.generating import examples
+from tests.fuzzing.generate import spec
+
+PARTS, CASES = 4, 4
 
 
-@examples(12)
-@given(programs())
-def test_generated_networks(program: s.Program) -> None:
-    try:
-        graph = graph_of(check_text(print_program(program)))
-    except SpecError:
-        assume(False)
-    for level in LEVELS:
-        assert problems(draw(graph, level)) == [], level
-    check_feeds(graph, stage_level(graph))
-    check_feeds(graph, op_level(graph))
+@pytest.mark.parametrize("part", range(PARTS))
+def test_generated_networks(part: int) -> None:
+    seen, number = 0, 1000 * part
+    while seen < CASES:
+        number += 1
+        try:
+            checked = check_text(spec(number))
+        except SpecError:
+            continue
+        graph = graph_of(checked, checked.networks[0])
+        if len(graph.nodes) > 80 or not graph.stages or not graph.neurons:
+            continue
+        seen += 1
+        for level in LEVELS:
+            assert problems(draw(graph, level)) == [], (number, level)
+        check_feeds(graph, stage_level(graph))
+        check_feeds(graph, op_level(graph))

@@ -1,0 +1,341 @@
+"""One network: what a model of it does, against the reference interpreter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler import Checked, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.graph import Graph
+from danetc.runtime import compiled as compiler
+from danetc.runtime.model import Model
+from danetc.runtime.neuron import Neuron
+from danetc.runtime.time import DropPath
+from tests.reference.network import Network, Weights
+from tests.reference.tape import Array, Var, gradients
+
+NEAR = 1e-5
+"""A membrane potential closer to its threshold than this may spike or not, by roundings alone."""
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Of outputs, gradients and buffers, in parts of the largest entry of each."""
+NOISE = {torch.float64: 1e-13, torch.float32: 1e-6}
+"""What a rounding may be at most: where the interpreter with such a noise is as far away from the
+one without as a model is, roundings have decided, and nothing can be said."""
+BATCH = 3
+MAX_ELEMENTS, MAX_NODES = 300_000, 600
+
+
+class Mismatch(AssertionError):
+    """A model does something else than the interpreter."""
+
+
+class TooLarge(Exception):
+    """The interpreter would take long."""
+
+
+@dataclass
+class Case:
+    """What came of networks: comparisons by their form, and those set aside.
+
+    ``near`` had a membrane potential near its threshold, in ``unstable`` ones roundings decided, in
+    ``infinite`` ones a number was not finite.
+    """
+
+    compared: Counter[str] = field(default_factory=Counter)
+    near: int = 0
+    unstable: int = 0
+    infinite: int = 0
+    trained: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one run: outputs, gradients, buffers, what neurons and what all layers gave."""
+
+    outputs: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+    buffers: Mapping[str, Array]
+    neurons: Mapping[str, Array]
+    layers: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Subject:
+    """A network of a checked spec with weights, its models, and an input."""
+
+    def __init__(self, checked: Checked, network: str, seed: int, dtype: torch.dtype) -> None:
+        self.checked, self.network, self.seed, self.dtype = checked, network, seed, dtype
+        self.graph = graph_of(checked, network)
+        elements = sum(prod(node.value.shape) for node in self.graph.nodes.values())
+        elements *= BATCH * self.graph.steps
+        if elements > MAX_ELEMENTS or len(self.graph.nodes) > MAX_NODES:
+            raise TooLarge(f"{len(self.graph.nodes)} nodes, {elements} elements")
+        self.model = emit(self.graph, seed).to(dtype)
+        self.x = self.input(seed)
+        self._check_starts()
+        _shake(self.model, seed)
+        for number in range(1, 4):  # norms that have seen something
+            self.model.train()(self.input(seed + number))
+        self.state = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def input(self, seed: int, steps: int | None = None) -> Tensor:
+        """An image, or frames of events: whole numbers where the network says so."""
+        generator = torch.Generator().manual_seed(seed)
+        value = self.graph.input.value
+        varies = value.varies or steps is not None
+        shape = (*((steps or self.graph.steps,) if varies else ()), BATCH, *value.shape)
+        if value.kind.is_integer:
+            whole = torch.randint(value.kind.low, value.kind.high + 1, shape, generator=generator)
+            return (whole * value.kind.unit).to(self.dtype)
+        return torch.rand(shape, generator=generator, dtype=self.dtype)
+
+    def emitted(self, backend: str, memory: str = "none") -> Model:
+        """Another model of the same network, with the same weights."""
+        return emit(self.graph, self.seed, backend, memory).to(self.dtype)
+
+    def check(
+        self, model: nn.Module, training: bool, what: str, case: Case, x: Tensor | None = None
+    ) -> None:
+        """Run a model, forward and back, and compare. Raises Mismatch."""
+        x = self.x if x is None else x
+        model.load_state_dict(self.state)
+        model.train(training)
+        seen, drawn = self.run(model, x)
+        what = f"{what}, {'training' if training else 'evaluation'}"
+        if not all(
+            np.isfinite(v).all() for part in (seen.outputs, seen.gradients) for v in part.values()
+        ):
+            case.infinite += 1
+            return
+        expected, near = self.expected(x, drawn, training)
+        if near < NEAR:
+            case.near += 1
+            return
+        try:
+            self.compare(seen, expected, what)
+        except Mismatch:
+            other, _ = self.expected(x, drawn, training, NOISE[self.dtype])
+            if not self.is_unstable(seen, expected, other):
+                raise
+            case.unstable += 1
+            return
+        check_kinds(self.graph, seen, what)
+        case.compared[what] += 1
+
+    def check_same_bits(self, one: nn.Module, other: nn.Module) -> None:
+        """Two models do the same in training, bit for bit. Raises Mismatch."""
+        runs = []
+        for model in (one, other):
+            model.load_state_dict(self.state)
+            runs.append(self.run(model.train(), self.x)[0])
+        for part in PARTS:
+            for name, value in getattr(runs[0], part).items():
+                if not np.array_equal(value, getattr(runs[1], part)[name], equal_nan=True):
+                    raise Mismatch(f"recompute: {part}: {name} has other bits")
+
+    def expected(
+        self, x: Tensor, drawn: Mapping[str, Array], training: bool, noise: float = 0.0
+    ) -> tuple[Seen, float]:
+        """What the interpreter gives, and how near a neuron was to its threshold."""
+        state = {name: array(value) for name, value in self.state.items()}
+        weights = Weights(state, *modules(self.model))
+        source = Var(array(x))
+        run = Network(weights, source, training=training, drawn=drawn, noise=noise)
+        result = run.run(self.checked.declaration(self.network), self.checked.module)
+        buffers = {n: state[n] for n, _ in self.model.named_buffers() if not n.endswith(COUNTER)}
+        names = [name for name, _ in self.model.named_parameters()]
+        unused = {*names, *buffers} - weights.used.keys()
+        if unused:
+            raise Mismatch(f"the interpreter has no use for {', '.join(sorted(unused))}")
+        seeds = {
+            place: (y, projection(name, y.shape))
+            for place, (name, y) in enumerate(result.outputs.items())
+        }
+        found = gradients(seeds, [*(weights.used[name] for name in names), source], noise)
+        expected = Seen(
+            {name: y.data for name, y in result.outputs.items()},
+            dict(zip((*names, "the input"), found, strict=True)),
+            {**buffers, **result.buffers},
+            result.values,
+        )
+        return expected, result.near
+
+    def _check_starts(self) -> None:
+        """Norms and what neurons learn start where the spec says."""
+        self.model.eval()
+        self.state = self.model.state_dict()
+        _, drawn = self.run(self.model, self.x)
+        state = {name: array(value) for name, value in self.state.items()}
+        weights = Weights(state, *modules(self.model))
+        run = Network(weights, Var(array(self.x)), training=False, drawn=drawn)
+        run.run(self.checked.declaration(self.network), self.checked.module)
+        for name, start in weights.starts.items():
+            if not np.allclose(state[name], start, rtol=1e-6, atol=1e-6):
+                raise Mismatch(f"{name} starts at {state[name].flat[0]}, not at {start}")
+
+    def run(self, model: nn.Module, x: Tensor) -> tuple[Seen, dict[str, Array]]:
+        """A forward and a backward pass, and what was drawn at random in it."""
+        x = x.detach().clone().requires_grad_()
+        neurons: dict[str, Array] = {}
+        drawn: dict[str, Array] = {}
+        layers: dict[str, Array] = {}
+        hooks = []
+        for name, module in model.named_modules():
+            if not [*module.children()]:
+                hooks.append(module.register_forward_hook(_keep(layers, name)))
+            if isinstance(module, Neuron):
+                hooks.append(module.register_forward_hook(_keep(neurons, name)))
+            elif isinstance(module, nn.Dropout | DropPath):
+                hooks.append(module.register_forward_pre_hook(_factors(drawn, name)))
+        poisson = [node for node in self.graph.nodes.values() if node.op == "poisson"]
+        if poisson:  # an encoder of the input: it is the first to draw
+            torch.manual_seed(self.seed)
+            shape = (self.graph.steps, BATCH, *poisson[0].value.shape)
+            drawn["poisson"] = array(torch.rand_like(torch.empty(shape, dtype=self.dtype)))
+        torch.manual_seed(self.seed)
+        model.zero_grad()
+        result = model(x)
+        for hook in hooks:
+            hook.remove()
+        given = result if isinstance(result, tuple) else (result,)
+        outputs = dict(zip(self.graph.outputs, given, strict=True))
+        loss = torch.zeros(())
+        for name, y in outputs.items():
+            loss = loss + (y * torch.from_numpy(projection(name, y.shape)).to(y.dtype)).sum()
+        if loss.requires_grad:
+            loss.backward()
+        grads = {name: _gradient(value) for name, value in model.named_parameters()}
+        grads["the input"] = _gradient(x)
+        buffers = {n: array(v) for n, v in model.named_buffers() if not n.endswith(COUNTER)}
+        found = {name: array(y) for name, y in outputs.items()}
+        return Seen(found, grads, buffers, neurons, layers), drawn
+
+    def compare(self, seen: Seen, expected: Seen, what: str) -> None:
+        for part in PARTS:
+            mine, other = getattr(seen, part), getattr(expected, part)
+            floor = 1e-3 * max(
+                (float(np.abs(v).max(initial=0)) for v in other.values()), default=0.0
+            )
+            for name, value in mine.items():
+                if name not in other and part == "neurons" and what.startswith("passes"):
+                    continue  # a pass has merged it with an equal one
+                if name not in other:
+                    raise Mismatch(f"{what}: {part}: the interpreter has no {name}")
+                wanted = _like(other[name], value) if part == "neurons" else other[name]
+                if value.shape != wanted.shape:
+                    raise Mismatch(f"{what}: {part}: {name} is {value.shape}, not {wanted.shape}")
+                scale = max(floor, float(np.abs(wanted).max(initial=0)), 1e-12)
+                gap = float(np.abs(value - wanted).max(initial=0))
+                if not gap <= TOLERANCE[self.dtype] * scale:
+                    raise Mismatch(f"{what}: {part}: {name} differs by {gap:.3g} of {scale:.3g}")
+
+    def is_unstable(self, seen: Seen, expected: Seen, other: Seen) -> bool:
+        """Whether roundings decided: a noise like theirs moves the interpreter as far."""
+        for part in PARTS:
+            for name, value in getattr(seen, part).items():
+                wanted, moved = (getattr(item, part).get(name) for item in (expected, other))
+                if wanted is None and part == "neurons":
+                    continue
+                if wanted is None or value.shape != wanted.shape:
+                    return False
+                gap = np.abs(value - wanted).max(initial=0)
+                noise = np.abs(moved - wanted).max(initial=0)
+                if gap > 10 * noise and gap > TOLERANCE[self.dtype] * np.abs(wanted).max(initial=0):
+                    return False
+        return True
+
+
+COUNTER = "num_batches_tracked"
+PARTS = ("outputs", "neurons", "buffers", "gradients")
+
+
+def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
+    """What layers and the network give lies in the range that the compiler says."""
+    values = {node.path: node.value.kind for node in graph.nodes.values()}
+    values |= {name: graph[id].value.kind for name, id in graph.outputs.items()}
+    for name, value in (*seen.layers.items(), *seen.outputs.items()):
+        kind = values.get(name)
+        if kind is None or not kind.is_integer:
+            continue
+        units = value / kind.unit
+        if not (
+            np.all(units == np.round(units))
+            and units.min() >= kind.low
+            and units.max() <= kind.high
+        ):
+            raise Mismatch(f"{what}: {name} gives {value.min():g} .. {value.max():g}, not {kind}")
+
+
+def modules(model: nn.Module) -> tuple[list[str], list[str]]:
+    """The paths of layers, and of the scopes that hold them."""
+    layers: list[str] = []
+    scopes: list[str] = []
+    for name, module in model.named_modules():
+        (scopes if [*module.children()] else layers).append(name)
+    return layers, scopes
+
+
+@torch.no_grad()
+def _shake(model: nn.Module, seed: int) -> None:
+    """Move all that starts at 0 or 1 (norms, biases, learnables), and let more neurons fire."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.dim() < 3:
+            noise = torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(0.6 * noise - 0.1)
+
+
+@contextmanager
+def compiling(really: bool) -> Iterator[None]:
+    before, compiler.COMPILE = compiler.COMPILE, really
+    try:
+        yield
+    finally:
+        compiler.COMPILE = before
+
+
+def _keep(into: dict[str, Array], name: str) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        if isinstance(output, Tensor):  # a scope without layers may give several
+            into[name] = array(output)
+
+    return hook
+
+
+def _factors(into: dict[str, Array], name: str) -> Callable[..., None]:
+    """What each element is about to be multiplied by: the same is drawn once more, of ones."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        state = torch.get_rng_state()
+        into[name] = array(module.forward(torch.ones_like(inputs[0])))
+        torch.set_rng_state(state)
+
+    return hook
+
+
+def projection(name: str, shape: tuple[int, ...]) -> Array:
+    """Fixed weights of an output, so that no symmetry of a network hides an error."""
+    return np.random.default_rng(len(name)).standard_normal(tuple(shape))
+
+
+def _like(wanted: Array, value: Array) -> Array:
+    """One step of a value that is the same at all, where the model has one."""
+    if value.shape == wanted.shape:
+        return wanted
+    return wanted[: value.shape[0]] if value.ndim == wanted.ndim else wanted[0]
+
+
+def array(value: Tensor) -> Array:
+    return value.detach().double().numpy().copy()
+
+
+def _gradient(value: Tensor) -> Array:
+    return array(torch.zeros_like(value) if value.grad is None else value.grad)

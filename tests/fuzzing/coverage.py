@@ -1,0 +1,123 @@
+"""What of the language a spec uses: rows that follow from the language's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from danetc.compiler import Checked
+from danetc.compiler.graph import Graph
+from danetc.compiler.lowering.environment import MATH, SPECIAL
+from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.ops import OPS
+from danetc.dsl import syntax as s
+from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.recipe_schema import ITEMS, SETTINGS
+
+_NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By", "With")
+_OPERATORS = ("+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "and", "or", "not", "negation")
+_PARTS = ("each", "last", "projection", "identity", "out")
+_JOINS = ("sum", "concat", "max", "min")
+_PLACES = {
+    "network": ("network", "block", "connection", "backbone", "parameters"),
+    "equations": ("neuron", "surrogate"),
+}
+
+
+def rows() -> dict[str, int]:
+    """Every row, with how often it was used (0)."""
+    names: list[str] = []
+    # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too.
+    names += [f"operation {name}" for name in OPS if name not in ("input", "tdbn")]
+    names += [f"function of equations {name}" for name in FUNCTIONS]
+    names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
+    names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
+    names += [f"variant of a {kind}" for kind in ("network", "recipe")]
+    names += [f"alias of a {kind}" for kind in ("block", "neuron")]
+    names += [f"setting of a network {name}" for name in NETWORK_SETTINGS if name != "recipe"]
+    names += [f"with {name}" for name in ("neuron", "surrogate", "norm")]
+    names += [f"part of a connection {name}" for name in _PARTS]
+    names += [f"join of a rule {name}" for name in _JOINS]
+    names += [f"expression {name}" for name in _NODES]
+    names += [f"operator {op} of {place}" for place in _PLACES for op in _OPERATORS]
+    names += ["operator + of rules", "operator * of rules", "operator / of rules"]
+    names += ["state", "block that wires itself", "block of weights", "several outputs"]
+    names += [f"recipe setting {key}" for key in SETTINGS]
+    names += [f"recipe {family} {name}" for family, items in ITEMS.items() for name in items]
+    names += [
+        f"recipe {family} {item.name} {argument.name}"
+        for family, items in ITEMS.items()
+        for item in items.values()
+        for argument in item.arguments
+    ]
+    return dict.fromkeys(dict.fromkeys(names), 0)
+
+
+def used(checked: Checked, graphs: list[Graph]) -> set[str]:
+    """The rows that a spec's own text and its networks use."""
+    found = {f"operation {node.op}" for graph in graphs for node in graph.nodes.values()}
+    if any(len(graph.outputs) > 1 for graph in graphs):
+        found.add("several outputs")
+    for declaration in checked.module.program.declarations:
+        found.update(_declared(declaration))
+    return found
+
+
+def _declared(item: s.Declaration) -> Iterator[str]:
+    kind = item.kind
+    yield f"declaration of a {kind}"
+    if item.value is not None and item.body is not None:
+        yield f"variant of a {kind}"
+    if kind == "block":
+        yield "block that wires itself" if item.body is not None else "block of weights"
+    if (
+        kind in ("block", "neuron")
+        and item.value is not None
+        and not isinstance(item.value, s.Flow)
+    ):
+        yield f"alias of a {kind}"
+    for line in item.body or ():
+        if isinstance(line, s.State):
+            yield "state"
+        elif isinstance(line, s.Group):
+            yield from (f"recipe setting {inner.name}" for inner in line.body)
+        elif kind == "network":
+            yield f"setting of a network {line.name}"
+        elif kind == "connection":
+            yield f"part of a connection {line.name}"
+        elif kind == "recipe":
+            yield f"recipe setting {line.name}"
+    for node in s.walk(item):
+        yield from _node(kind, node)
+
+
+def _node(kind: str, node: s.Node) -> Iterator[str]:
+    yield f"expression {type(node).__name__}"
+    place = (
+        "equations" if kind in _PLACES["equations"] else "rules" if kind == "rule" else "network"
+    )
+    match node:
+        case s.Call(s.Name(name), args):
+            if kind == "recipe":
+                yield from _item(name, args)
+            elif place == "equations":
+                yield f"function of equations {name}"
+            elif kind == "rule":
+                yield f"join of a rule {name}"
+            yield f"function of numbers {name}"
+        case s.Name(name) if kind == "recipe":
+            yield from _item(name, ())
+        case s.Binary(op):
+            yield f"operator {op} of {place}"
+            yield f"operator {op} of network"
+        case s.Unary(op):
+            yield f"operator {'negation' if op == '-' else op} of {place}"
+            yield f"operator {'negation' if op == '-' else op} of network"
+        case s.With(_, settings):
+            yield from (f"with {arg.name}" for arg in settings)
+
+
+def _item(name: str, args: tuple[s.Arg, ...]) -> Iterator[str]:
+    for family, items in ITEMS.items():
+        if name in items:
+            yield f"recipe {family} {name}"
+            yield from (f"recipe {family} {name} {arg.name}" for arg in args if arg.name)

@@ -1,0 +1,158 @@
+"""A network in every form that it has, each compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import danetc
+from danetc.compiler import Checked, check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.graph import Graph
+from danetc.compiler.passes import PIPELINE
+from danetc.compiler.resolved import resolved_spec
+from danetc.runtime.model import Model
+from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
+from tests.fuzzing.dice import Dice
+
+FORMS = (
+    "passes",
+    "spikingjelly",
+    "recompute",
+    "fused recompute",
+    "python",
+    "folded",
+    "stream",
+    "resolved",
+    "sequence",
+)
+"""What a network is besides an eager and a fused model. Each case takes one of them."""
+
+
+def check_network(checked: Checked, network: str, seed: int, case: Case) -> Subject:
+    """Compare one network in training and in evaluation on the eager and the fused backend, whose
+    kernels run uncompiled, and in one form more. Raises Mismatch, TooLarge, what a model raises.
+    """
+    subject = Subject(checked, network, seed, torch.float64)
+    with compiling(False):
+        fused = subject.emitted("fused")
+        for training in (False, True):
+            subject.check(subject.model, training, "eager", case)
+            subject.check(fused, training, "fused", case)
+        form = Dice(seed).choice(FORMS)
+        _check_form(subject, form, fused, case)
+    return subject
+
+
+def check_compiled(checked: Checked, network: str, seed: int, case: Case) -> None:
+    """Compare one network on the fused backend as people run it: compiled, in float32."""
+    subject = Subject(checked, network, seed, torch.float32)
+    fused = subject.emitted("fused")
+    with compiling(True):
+        for training in (False, True):
+            subject.check(fused, training, "compiled", case)
+
+
+def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
+    """One of the other forms of a network."""
+    graph = subject.graph
+    ops = {node.op for node in graph.nodes.values()}
+    match form:
+        case "passes":
+            some = tuple(Dice(subject.seed).some(PIPELINE, len(PIPELINE) - 1))
+            written = graph_of(subject.checked, subject.network, passes=some)
+            model = emit(written, subject.seed).to(subject.dtype)
+            for training in (False, True):
+                subject.check(model, training, form, case)
+        case "spikingjelly":
+            subject.check(subject.emitted("spikingjelly"), True, form, case)
+        case "recompute" | "fused recompute":
+            backend = "fused" if "fused" in form else "eager"
+            model = subject.emitted(backend, "recompute")
+            subject.check(model, True, form, case)
+            subject.check_same_bits(model, subject.emitted(backend))
+        case "python" if "poisson" not in ops:
+            module = ModuleType("standalone")
+            exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
+            model = module.build().to(subject.dtype)
+            random = ops & {"dropout", "droppath"}
+            for training in (False,) if random else (False, True):
+                subject.check(model, training, form, case)
+        case "folded":
+            fused.load_state_dict(subject.state)
+            folded = danetc.fold(fused.eval())
+            with torch.no_grad():
+                _check_outputs(subject, folded, form, case)
+        case "stream" if not ops & {"mean_over_time", "poisson", "latency"}:
+            subject.model.load_state_dict(subject.state)
+            with torch.no_grad():
+                _check_outputs(subject, _streamed(subject.model.eval(), graph), form, case)
+        case "resolved":
+            again = check_text(resolved_spec(subject.checked, subject.network))
+            if essence(graph_of(again, subject.network)) != essence(graph):
+                raise Mismatch("the resolved spec is another network")
+            case.compared[form] += 1
+        case "sequence" if not graph.input.value.varies and not ops & {
+            "poisson",
+            "latency",
+            "tebn",
+        }:
+            if any(node.attrs.get("per_step") for node in graph.nodes.values()):
+                return
+            if subject.model.signature.fixed:
+                return
+            frames = subject.input(subject.seed + 7, steps=graph.steps + 1)
+            subject.check(subject.model, True, form, case, frames)
+            subject.check(fused, False, f"fused {form}", case, frames)
+
+
+def essence(graph: Graph) -> object:
+    """A graph without the places that it comes from."""
+    nodes = [(i, n.op, n.inputs, n.path, dict(n.attrs), n.value) for i, n in graph.nodes.items()]
+    return graph.steps, dict(graph.outputs), nodes, graph.stages
+
+
+def _check_outputs(subject: Subject, run: Callable[[Tensor], Any], what: str, case: Case) -> None:
+    """Compare outputs in evaluation."""
+    torch.manual_seed(subject.seed)
+    found = run(subject.x)
+    _, drawn = subject.run(subject.model.eval(), subject.x)
+    expected, near = subject.expected(subject.x, drawn, training=False)
+    if near < NEAR:
+        case.near += 1
+        return
+    given = found if isinstance(found, tuple) else (found,)
+    outputs = dict(zip(subject.graph.outputs, map(array, given), strict=True))
+    seen = Seen(outputs, {}, {}, {})
+    try:
+        subject.compare(seen, expected, what)
+    except Mismatch:
+        other, _ = subject.expected(subject.x, drawn, False, NOISE[subject.dtype])
+        if not subject.is_unstable(seen, expected, other):
+            raise
+        case.unstable += 1
+        return
+    case.compared[what] += 1
+
+
+def _streamed(model: Model, graph: Graph) -> Callable[[Tensor], Any]:
+    """All frames one after the other, put together again."""
+
+    def run(x: Tensor) -> Any:
+        frames = x if graph.input.value.varies else [x] * graph.steps
+        states, steps = None, []
+        for frame in frames:
+            found, states = model.stream(frame, states)
+            steps.append(found if isinstance(found, tuple) else (found,))
+        outputs = [
+            torch.stack(column) if graph[id].value.varies else column[-1]
+            for column, id in zip(zip(*steps, strict=True), graph.outputs.values(), strict=True)
+        ]
+        return tuple(outputs) if len(outputs) > 1 else outputs[0]
+
+    return run

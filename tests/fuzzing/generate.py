@@ -1,0 +1,305 @@
+"""Random specs over the whole language, most of which the checker accepts."""
+
+from __future__ import annotations
+
+import re
+
+from danetc.dsl.modules import std_names
+from tests.fuzzing import recipes
+from tests.fuzzing.declarations import Declarations
+from tests.fuzzing.dice import Dice
+from tests.fuzzing.layers import STD_NEURONS, Shape
+
+LINES = [
+    "a",
+    "b",
+    "left",
+    "right",
+    "gate",
+    "conv1",
+    "x1",
+    "training",
+    "norm2",
+    "feat",
+    "class",
+    "state",
+]
+
+
+class Maker(Declarations):
+    """Makes one spec."""
+
+    def stages(self, shape: Shape) -> str:
+        """A backbone with its connection and its rule."""
+        dice = self.dice
+        std = ["basic", "single", "bottleneck", "grouped", "wide", "dense"]
+        own = [self.declare_block() for _ in range(dice.randint(0, 2))]
+        wiring = [name for name in own if self._wires_itself(name)]
+        parts = []
+        for _ in range(dice.choice([1, 1, 2])):
+            block = dice.choice([*own, *own, *std])
+            width = 1 if block in ("grouped", "wide", "bottleneck") else dice.choice([2, 3, 4])
+            args = dice.number(width)
+            args += ", groups = 2, group_width = 64" if block == "grouped" else ""
+            args += f", factor = {dice.number(2)}" if block == "wide" else ""
+            stride = ", stride = 2" if block != "dense" and dice.maybe(0.3) else ""
+            stage = f"stage({block}({args}), {dice.number(dice.randint(1, 3))}{stride})"
+            if block in wiring and dice.maybe(0.6):
+                parts.append(stage)
+                continue
+            connections = [
+                "origin",
+                "sew",
+                "baa",
+                "pa_a",
+                "pa_b",
+                "plain",
+                "ms_conv",
+                "sew_iand",
+                "tdbn",
+            ]
+            if block in wiring:
+                name = self.fresh("joined")
+                self.texts.append(
+                    f"connection {name} {{ projection = conv -> norm; out = {dice.choice(['branch + shortcut', 'branch', '(branch + shortcut) -> spike'])} }}\n"
+                )
+                connection = name
+            elif block == "dense":
+                connection = "dense_layer"
+            else:
+                connection = dice.choice([self.declare_connection(), dice.choice(connections)])
+                connection = connection if connection != "tdbn" or self.threshold else "origin"
+                if connection == "origin" and dice.maybe(0.3):
+                    connection = f"origin(inter = {self.neuron()})"
+            wired = f"{stage} via {connection}"
+            if dice.maybe(0.7):
+                rule = dice.choice(
+                    [
+                        "chain",
+                        "densely_additive",
+                        "densely_additive_all",
+                        self.declare_rule(),
+                        self.declare_rule(),
+                    ]
+                )
+                rule = "densely_concatenated" if block == "dense" else rule
+                wired += f" by {rule}"
+            if dice.maybe(0.4):
+                settings = dice.some(
+                    [
+                        f"neuron = {self.neuron()}",
+                        "norm = groupnorm(groups = 1)",
+                        f"surrogate = {dice.choice(self.surrogates)}",
+                        "norm = batchnorm(init = 0.8)",
+                    ],
+                    2,
+                )
+                settings = (
+                    settings[:1]
+                    if len({s.split()[0] for s in settings}) < len(settings)
+                    else settings
+                )
+                wired += f" with ({', '.join(settings)})" if settings else ""
+            parts.append(wired)
+        if dice.maybe(0.3):
+            parts.insert(
+                1,
+                dice.choice(
+                    [
+                        "spike",
+                        "norm -> spike",
+                        "maxpool(2, padding = 1)",
+                        "transition" if shape.channels > 1 and (shape.size or 0) > 3 else "norm",
+                    ]
+                ),
+            )
+        flow = " -> ".join(f"({p})" if dice.maybe(0.1) else p for p in parts)
+        if dice.maybe(0.15):
+            name = self.fresh("body")
+            self.texts.append(f"backbone {name} = {flow}\n")
+            return name + (dice.choice(["", "[0]", "[0 .. 0]"]) if "stage" in parts[0] else "")
+        return flow
+
+    def _wires_itself(self, name: str) -> bool:
+        text = next((t for t in self.texts if t.startswith(f"block {name}(")), "")
+        if "{" in text:
+            return True
+        other = next(
+            (
+                t
+                for t in self.texts
+                if t.startswith("block")
+                and t.split("(")[0].split()[1] in text.partition("=")[2]
+                and t is not text
+            ),
+            "",
+        )
+        return "stride = stride)" in text and "conv" not in text and "{" in other
+
+    def network(self, name: str) -> str:
+        dice = self.dice
+        channels, size = dice.choice([1, 2, 3]), dice.choice([4, 4, 6, 7, 8])
+        neuron = dice.choice(self.neurons)
+        self.threshold = neuron in STD_NEURONS and neuron not in ("readout", "ReLU")
+        kind = dice.choice(["image"] * 4 + ["events", "events", "poisson", "latency", "prepared"])
+        source = f"image({channels}, {size}, {dice.number(size)})"
+        if kind == "events":
+            source = f"events({channels}, {size}, {size}{dice.choice(['', ', bound = 1', ', bound = 3'])})"
+        elif kind in ("poisson", "latency"):
+            source += f" -> {kind}" + dice.choice(["", "(tau = 3)" if kind == "latency" else ""])
+        elif kind == "prepared":
+            source += " -> avgpool(2)"
+        shape = Shape(channels, size // 2 if kind == "prepared" else size)
+        lines = [
+            f"input = {source}",
+            f"steps = {dice.number(dice.choice([1, 2, 2, 3, 4]))}",
+            f"neuron = {STD_NEURONS.get(neuron, neuron)}",
+            f"surrogate = {dice.choice(self.surrogates)}",
+        ]
+        norms = [
+            "batchnorm",
+            "batchnorm(init = 0.9)",
+            "tebn",
+            "batchnorm(per_step = true)",
+            "groupnorm(groups = 1)",
+            "none",
+        ]
+        norms += ["tdbn", "tdbn(0.9)"] if self.threshold else []
+        if dice.maybe(0.5):
+            lines.append(f"norm = {dice.choice(norms)}")
+        if dice.maybe(0.08):
+            lines.append("zero_init = true")
+        lines += self._dataflow(shape) if dice.maybe(0.4) else self._parts(shape)
+        text = " ".join(lines)
+        params = [f"classes = {dice.randint(2, 5)}"] if "classes" in text else []
+        params += [f"hidden = {dice.randint(2, 4)}"] if "hidden" in text else []
+        given = f"({', '.join(params)})" if params else ""
+        return f"network {name}{given} {{\n  " + "\n  ".join(lines) + "\n}\n"
+
+    def _parts(self, shape: Shape) -> list[str]:
+        dice = self.dice
+        stem, shape = self.flow(shape, 0, 2)
+        conv, shape = self.conv(shape)
+        stem = " -> ".join(step for step in (conv, stem and "norm", "spike") if step)
+        lines = [f"stem = {stem}"]
+        if dice.maybe(0.85):
+            lines.append(f"stages = {self.stages(shape)}")
+        middle = dice.choice(["", "spike -> ", "norm -> spike -> ", "tanh -> "])
+        lines.append(
+            "head = "
+            + dice.choice(
+                [
+                    f"{middle}avgpool -> mean_over_time -> linear(classes)",
+                    f"{middle}avgpool -> linear(classes)",
+                    f"{middle}avgpool -> flatten -> linear(4) -> spike -> linear(classes, bias = false) -> mean_over_time",
+                    f"{middle}mean_over_time -> avgpool -> linear(classes)",
+                    f"{middle}linear(classes) -> readout",
+                    f"{middle}avgpool -> dropout(0.2) -> linear(classes)",
+                    f"{middle}mean_over_time -> norm -> spike -> linear(classes)",
+                    f"{middle}avgpool -> linear(hidden) -> norm -> spike -> linear(classes)",
+                    f"{middle}avgpool -> linear(2 * hidden) -> tebn -> spike(v_threshold = 0.4) -> linear(hidden) -> tanh -> linear(classes)"
+                    if self.threshold
+                    else f"{middle}linear(classes)",
+                ]
+            )
+        )
+        return lines
+
+    def _dataflow(self, shape: Shape) -> list[str]:
+        """Lines that name values and layers, and ``out``."""
+        dice = self.dice
+        names = dice.sample(LINES, 5)
+        lines, used = [], []
+        first, shape = self.conv(shape)
+        lines.append(f"{names[0]} = in -> {first} -> norm -> spike")
+        known = [names[0]]
+        if dice.maybe(0.4):
+            lines.append(f"{names[4]} = {self.flow(shape, 1, 2, keep=True)[0]}")
+            used.append(names[4])
+        for name in names[1 : dice.randint(2, 4)]:
+            flow = self.flow(shape, 1, 3, keep=True)[0]
+            if used and dice.maybe(0.5):
+                flow += f" -> {used[0]}"
+            lines.append(f"{name} = ({self.value(known, 1)}) -> {flow}")
+            known.append(name)
+        if used and not any(used[0] in line.split("=", 1)[1] for line in lines[2:]):
+            lines[-1] += f" -> {used[0]}"
+        joined = " + ".join(known)
+        if dice.maybe(0.2):  # what does not vary beside what does
+            lines.append(f"still = {known[0]} -> mean_over_time")
+            joined += dice.choice(
+                [" + still", " - still", " + (still -> spike)", " + (still -> norm)"]
+            )
+        if dice.maybe(0.15) and shape.size is not None and shape.size % 2 == 0:
+            lines.append(
+                f"down = {known[0]} -> maxpool(2) -> conv({shape.channels}) -> norm -> spike"
+            )
+            joined += " + (down -> upsample(2))"
+        if dice.maybe(0.1):
+            joined += (
+                f" + ({known[0]} -> {dice.choice(['latency(tau = 2)', 'avgpool -> sigmoid'])})"
+            )
+        if dice.maybe(0.4):
+            joined = f"concat({', '.join(known)})" if len(known) > 1 else known[0]
+            if "still" in str(lines):
+                joined = f"concat({joined}, still)"
+            if "down" in str(lines):
+                joined = f"concat({joined}, (down -> upsample))"
+        if dice.maybe(0.6):
+            lines.append(f"body = ({joined}) -> {self.stages(shape)}")
+            joined = "body"
+        classes = f"({joined}) -> avgpool -> {dice.choice(['mean_over_time -> ', '', 'spike -> '])}linear(classes)"
+        if dice.maybe(0.3):
+            extra = dice.choice(
+                [
+                    f"map = {known[0]} -> conv(2, kernel = 1)",
+                    known[-1],
+                    f"{known[0]} -> mean_over_time",
+                    f"inner = {self.value(known, 1)}",
+                ]
+            )
+            lines.append(f"out = outputs(y = {classes}, {extra})")
+        else:
+            lines.append(f"out = {classes}")
+        return lines
+
+    def spec(self) -> str:
+        dice = self.dice
+        for _ in range(dice.choice([0, 1, 1, 2, 2])):
+            self.declare_neuron()
+        for _ in range(dice.choice([0, 1])):
+            self.declare_surrogate()
+        network = self.network("made")
+        variants = ""
+        if dice.maybe(0.2):
+            changes = dice.some(
+                [
+                    f"steps = {dice.randint(1, 3)}",
+                    f"neuron = {self.neuron()}",
+                    f"surrogate = {dice.choice(self.surrogates)}",
+                    "norm = batchnorm",
+                ],
+                2,
+            )
+            given = "(classes = 6)" if "classes" in network.split("{")[0] else ""
+            variants = f"network made_otherwise = made{given} {{ {'; '.join(changes)} }}\n"
+        texts = [*self.texts, network, variants]
+        if dice.maybe(0.7):
+            texts.append(recipes.recipe(dice, self.fresh("trained")))
+        if dice.maybe(0.2):
+            dice.shuffle(texts)
+        use = "use std\n\n"
+        if dice.maybe(0.1):
+            use = f"use std ({', '.join(sorted(self._std_names(''.join(texts))))})\n\n"
+        return use + "".join(texts)
+
+    @staticmethod
+    def _std_names(text: str) -> set[str]:
+        """The names of the standard library in a text, one more where there is none."""
+        words = set(re.findall(r"[A-Za-z_]\w*", text))
+        return (words & std_names()) or {"IF"}
+
+
+def spec(seed: int) -> str:
+    """The text of one spec; the same for the same seed."""
+    return Maker(Dice(seed)).spec()

@@ -1,0 +1,183 @@
+"""Random layers, flows and values of shapes that are kept account of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.fuzzing.dice import Dice
+
+STD_NEURONS = {
+    "IF": "IF",
+    "LIF": "LIF(tau = 1.6)",
+    "PLIF": "PLIF",
+    "IF_soft": "IF_soft(detach_reset = true)",
+    "LIF_soft": "LIF_soft(tau = 3.0, v_threshold = 0.7)",
+    "PLIF_soft": "PLIF_soft(tau = 1.5)",
+    "ALIF": "ALIF(beta = 0.5)",
+    "MSLIF": "MSLIF",
+    "readout": "readout",
+    "ReLU": "ReLU",
+    "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
+}
+SURROGATES = ["sigmoid", "sigmoid(alpha = 3)", "atan", "triangle(0.8)", "rectangle(width = 2)"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Channels, and the height and width of a map; None for a vector."""
+
+    channels: int
+    size: int | None
+
+
+@dataclass
+class Layers:
+    """Makes one spec. ``neurons`` and so on are the names that it has declared."""
+
+    dice: Dice
+    texts: list[str] = field(default_factory=list)
+    neurons: list[str] = field(default_factory=lambda: [*STD_NEURONS])
+    surrogates: list[str] = field(default_factory=lambda: [*SURROGATES])
+    threshold: bool = True  # whether the network's neuron has one, for tdbn
+    count: int = 0
+
+    def declare_layer(self) -> str:
+        raise NotImplementedError
+
+    def fresh(self, base: str) -> str:
+        self.count += 1
+        return f"{base}_{self.count}"
+
+    # -- layers
+
+    def neuron(self) -> str:
+        name = self.dice.choice(self.neurons)
+        return STD_NEURONS.get(name, name)
+
+    def norm(self, channels: int) -> str:
+        dice = self.dice
+        forms = [
+            "norm",
+            "norm",
+            "batchnorm",
+            "batchnorm(init = 0.5)",
+            "batchnorm(per_step = true)",
+            "tebn",
+        ]
+        forms += [
+            f"groupnorm(groups = {dice.choice([g for g in (1, 2, channels) if channels % g == 0])})"
+        ]
+        forms += [f"tdbn({dice.real(0.5, 1)})", "tdbn"] if self.threshold else []
+        return dice.choice(forms)
+
+    def conv(self, shape: Shape, width: int | None = None, keep: bool = False) -> tuple[str, Shape]:
+        dice = self.dice
+        assert shape.size is not None
+        width = width or dice.choice([2, 3, 4])
+        kernel = dice.choice([1, 3, 3, 3, 5])
+        args, size = [dice.number(width)], shape.size
+        if kernel != 3:
+            args.append(f"kernel = {dice.number(kernel)}")
+        if not keep and dice.maybe(0.2) and size > 2:
+            args.append("stride = 2")
+            size = (size - 1) // 2 + 1
+        if dice.maybe(0.15):
+            args.append(f"padding = {kernel // 2}")
+        groups = dice.choice([g for g in (1, 1, 2, 3, 4) if width % g == shape.channels % g == 0])
+        if groups > 1:
+            args.append(f"groups = {groups}")
+        if dice.maybe(0.15) and kernel == 3 and "padding" not in str(args):
+            args.append("dilation = 2")
+        if dice.maybe(0.3):
+            args.append(f"bias = {dice.choice(['true', 'false', '2 > 1'])}")
+        return f"conv({', '.join(args)})", Shape(width, size)
+
+    def layer(self, shape: Shape, keep: bool = False) -> tuple[str, Shape]:
+        """One layer; with ``keep`` one that keeps the shape."""
+        dice, size = self.dice, shape.size
+        if size is None:
+            width = shape.channels if keep else dice.choice([2, 3, 5])
+            forms = [
+                (f"linear({width}{dice.choice(['', ', bias = false'])})", Shape(width, None)),
+                *(
+                    (text, shape)
+                    for text in (self.neuron(), self.norm(shape.channels), "tanh", "flatten")
+                ),
+            ]
+            return dice.choice(forms)
+        same = [
+            self.conv(shape, shape.channels, keep=True)[0],
+            self.norm(shape.channels),
+            self.norm(shape.channels),
+            "spike",
+            "spike",
+            self.neuron(),
+            dice.choice(["tanh", "softplus", "sigmoid"]),
+            dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
+            dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
+            dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),
+        ]
+        if dice.maybe(0.12):
+            same = [
+                f"({self.norm(shape.channels)} if steps {dice.choice(['>', '<=', '=='])} 2 else none)",
+                f"({dice.choice(['spike', 'tanh'])} if {dice.condition()} else identity)",
+                f"{self.declare_layer()}({shape.channels})",
+                f"{self.declare_layer()}(width = {shape.channels})",
+            ]
+        if keep or dice.maybe(0.6):
+            text = dice.choice(same)
+            if text.startswith("spike") and self.threshold and dice.maybe(0.1):
+                text = "spike(v_threshold = 0.6)"
+            if text == "norm" and dice.maybe(0.15):
+                text = "norm(init = 0.7)"
+            return text, shape
+        if size >= 4 and dice.maybe(0.5):
+            text = dice.choice(
+                [
+                    "maxpool(2)",
+                    "avgpool(2)",
+                    "maxpool(3, stride = 2)",
+                    "maxpool(2, stride = 2, padding = 1)",
+                ]
+            )
+            new = {"maxpool(3, stride = 2)": (size - 1) // 2 + 1}.get(text, size // 2)
+            new = size // 2 + 1 if "padding" in text else new
+            return text, Shape(shape.channels, new)
+        if size <= 4 and dice.maybe(0.3):
+            return dice.choice(["upsample", "upsample(2)"]), Shape(shape.channels, 2 * size)
+        return self.conv(shape)
+
+    def flow(self, shape: Shape, least: int, most: int, keep: bool = False) -> tuple[str, Shape]:
+        steps = []
+        for _ in range(self.dice.randint(least, most)):
+            text, shape = self.layer(shape, keep)
+            steps.append(text)
+        return " -> ".join(steps), shape
+
+    def value(self, names: list[str], depth: int = 2) -> str:
+        """Values of one shape, joined."""
+        dice = self.dice
+        if depth == 0 or (len(names) == 1 and dice.maybe(0.3)):
+            return dice.choice(names)
+        a, b = self.value(names, depth - 1), self.value(names, depth - 1)
+        bare = dice.choice(names)
+        return dice.choice(
+            [
+                f"({a} + {b})",
+                f"({a} + {b})",
+                f"({a} - {b})",
+                f"{a} * {b}",
+                f"(1 - {a}) * {b}",
+                f"max({a}, {b})",
+                f"min({a}, {b}, {a})",
+                f"({a} + 0.5)",
+                f"{dice.real(0.3, 2)} * {a}",
+                f"{dice.choice(['2', '3', '1.0', '0.5', '-1'])} * {a}",
+                f"{a} / {dice.choice(['2', '3', '0.5'])}",
+                f"(-{a})",
+                f"({a} - 1)",
+                f"({bare} -> tanh) / (2 + (({b}) -> sigmoid))",
+                f"{a} * (({b}) -> avgpool -> sigmoid)",
+                f"({a} if {dice.condition()} else {b})",
+            ]
+        )

@@ -1,0 +1,108 @@
+"""Recipes with random settings, from the schema's own rows."""
+
+from __future__ import annotations
+
+from math import inf
+
+from danetc.dsl.recipe_schema import (
+    ITEMS,
+    SETTINGS,
+    Argument,
+    BoolType,
+    ChoiceType,
+    FloatType,
+    FlowType,
+    IntType,
+    ItemSpec,
+    ItemType,
+    PhaseType,
+    Setting,
+    Type,
+)
+from tests.fuzzing.dice import Dice
+
+SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 1), "size": (4, 8)}
+
+
+def recipe(dice: Dice, name: str) -> str:
+    """A recipe, perhaps of two phases, perhaps a variant of another one."""
+    if dice.maybe(0.25):
+        lines = _lines(dice, ["phase", "recipe"], required=True)
+        first = _lines(dice, ["phase"], required=False)
+        second = [line for line in _lines(dice, ["phase"], required=False) if "steps" not in line]
+        start = ["start = one"] if dice.maybe(0.8) else ["start = none"]
+        body = [
+            f"phase one {{ {'; '.join(first)} }}",
+            f"phase two {{ {'; '.join(start + second)} }}",
+        ]
+        return f"recipe {name} {{\n  " + "\n  ".join(body + lines) + "\n}\n"
+    lines = _lines(dice, ["phase", "recipe"], required=True)
+    text = f"recipe {name} {{\n  " + "\n  ".join(lines) + "\n}\n"
+    if dice.maybe(0.2):
+        text = text.replace(f"recipe {name}", f"recipe {name}_base")
+        changed = _lines(dice, ["phase", "recipe"], required=False)
+        text += f"recipe {name} = {name}_base {{ {'; '.join(changed)} }}\n"
+    return text
+
+
+def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
+    rows = [row for row in SETTINGS.values() if row.scope in scopes]
+    return [
+        f"{row.key} = {_setting(dice, row)}"
+        for row in rows
+        if (row.required and required)
+        or (not row.required and dice.maybe(0.6 if isinstance(row.type, FlowType) else 0.3))
+    ]
+
+
+def _setting(dice: Dice, row: Setting) -> str:
+    if row.key in SMALL:
+        number = dice.randint(*SMALL[row.key])
+        forms = [str(number)] * 4 + [f"{number + 1} - 1", f"2 * {number} / 2", f"max({number}, 1)"]
+        return dice.choice(forms)
+    if row.key == "warmup":
+        return dice.choice(["0", "1", "0.5"])
+    if row.default is None and not row.required and dice.maybe(0.1):
+        return "none"
+    return _value(dice, row.type)
+
+
+def _value(dice: Dice, kind: Type, name: str = "") -> str:
+    match kind:
+        case IntType(low, high):
+            if name in SMALL:
+                return str(dice.randint(*SMALL[name]))
+            return str(dice.randint(low, min(high, low + 12)))
+        case FloatType(low, high):
+            top = min(high, 1.0 if name != "factor" else 0.9)
+            return f"{dice.uniform(max(low, 0.001), top if high != inf else 2.0) * 0.98:.3f}"
+        case BoolType():
+            return dice.choice(["true", "false"])
+        case ChoiceType(words):
+            return dice.choice(words)
+        case ItemType(family):
+            return _item(dice, dice.choice([*ITEMS[family].values()]))
+        case FlowType(family):
+            steps = dice.some([*ITEMS[family].values()], 5)
+            steps.sort(key=lambda item: item.whole_batch)
+            return " -> ".join(_item(dice, step) for step in steps) or "none"
+        case PhaseType():
+            return "none"
+
+
+def _item(dice: Dice, item: ItemSpec) -> str:
+    args = []
+    if item.many is not None:
+        args += [str(place) for place in sorted(dice.sample([1, 1.5, 2], dice.randint(1, 2)))]
+    for argument in item.arguments:
+        if argument.default is None or dice.maybe(0.6):
+            args.append(f"{argument.name} = {_argument(dice, argument)}")
+    if any("nesterov = true" in arg for arg in args):
+        args = [arg for arg in args if "momentum" not in arg] + ["momentum = 0.8"]
+    return item.name + (f"({', '.join(args)})" if args else "")
+
+
+def _argument(dice: Dice, argument: Argument) -> str:
+    if argument.name == "lr":
+        return dice.choice(["0.01", "0.1 * batch / 256", "0.002"])
+    return _value(dice, argument.type, argument.name)

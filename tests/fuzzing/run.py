@@ -1,0 +1,191 @@
+"""The loop: cases by number, what they used of the language, and what failed."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from danetc.compiler import Checked, check_text
+from danetc.compiler.graph import Graph
+from danetc.dsl.diagnostics import SpecError
+from tests.differential.networks import VARIETY
+from tests.dsl.examples import EXAMPLES
+from tests.fuzzing import generate
+from tests.fuzzing.compare import Case, TooLarge
+from tests.fuzzing.coverage import rows, used
+from tests.fuzzing.dice import Dice
+from tests.fuzzing.forms import check_compiled, check_network
+from tests.fuzzing.mutate import minimised, mutated
+from tests.fuzzing.training import check_training, recipes
+
+COMPILED_EVERY = 200
+"""Kernels take a C++ compiler seconds each: one case of so many runs them compiled."""
+MAX_CHECK_SECONDS = 5.0
+
+
+def corpus() -> list[str]:
+    """Specs that were written by hand."""
+    return [*(f"use std\n{text}" for text in VARIETY.values()), *EXAMPLES]
+
+
+def text_of(number: int) -> str:
+    """The text of a case: half are generated, the others change generated and written ones."""
+    dice = Dice(number)
+    if dice.maybe(0.5):
+        return generate.spec(number)
+    start = generate.spec(number) if dice.maybe(0.6) else dice.choice(corpus())
+    for _ in range(20):  # most changes are refused, which costs little
+        found = mutated(start, dice, dice.choice([1, 1, 2, 3]))
+        if found is not None and _accepted(found):
+            return found
+    return found if found is not None else start
+
+
+def _accepted(text: str) -> bool:
+    try:
+        check_text(text)
+    except SpecError:
+        return False
+    except Exception:  # an internal error: the case shows it
+        return True
+    return True
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that failed: its number, its text, what happened."""
+
+    number: int
+    text: str
+    error: str
+    details: str
+
+
+@dataclass
+class Tally:
+    """What came of many cases."""
+
+    case: Case = field(default_factory=Case)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    covered: dict[str, int] = field(default_factory=rows)
+    failures: list[Failure] = field(default_factory=list)
+
+    def report(self) -> str:
+        """Counts, for people."""
+        least = sorted(self.covered.items(), key=lambda item: item[1])
+        lines = [f"{count:7,} {what}" for what, count in self.outcomes.most_common()]
+        lines += [
+            f"{count:7,} comparisons: {form}" for form, count in sorted(self.case.compared.items())
+        ]
+        lines += [
+            f"{self.case.trained:7,} trainings by a recipe compared",
+            f"{self.case.near:7,} set aside: a membrane potential near its threshold",
+            f"{self.case.unstable:7,} set aside: roundings decided",
+            f"{self.case.infinite:7,} set aside: a number was not finite",
+            f"{len(self.covered):7,} parts of the language, each in {least[0][1]:,} accepted specs at least",
+        ]
+        few = [f"{name} ({count})" for name, count in least if count < 50]
+        if few:
+            lines.append(
+                f"{len(few):7,} of them in fewer than 50: {', '.join(few[:12])}"
+                + (", ..." if len(few) > 12 else "")
+            )
+        return "\n".join(lines)
+
+
+def check_case(number: int, text: str, tally: Tally, *, compiled: bool = False) -> None:
+    """Check a spec, and all of its networks if it is accepted. Raises what goes wrong."""
+    start = time.process_time()
+    try:
+        checked = check_text(text)
+    except SpecError:
+        tally.outcomes["specs refused"] += 1
+        return
+    finally:
+        seconds = time.process_time() - start
+        if seconds > MAX_CHECK_SECONDS:
+            raise AssertionError(f"checking took {seconds:.1f} s")
+    tally.outcomes["specs accepted"] += 1
+    graphs: list[Graph] = []
+    for network in checked.networks:
+        try:
+            graphs.append(_check_network(checked, network, number, tally, compiled))
+        except TooLarge:
+            tally.outcomes["networks too large for the interpreter"] += 1
+    for row in used(checked, graphs):
+        if row in tally.covered:
+            tally.covered[row] += 1
+
+
+def _check_network(
+    checked: Checked, network: str, number: int, tally: Tally, compiled: bool
+) -> Graph:
+    subject = check_network(checked, network, number, tally.case)
+    tally.outcomes["networks compared"] += 1
+    for recipe in recipes(checked)[:1]:
+        subject.model.load_state_dict(subject.state)
+        check_training(checked, network, subject.graph, subject.model, recipe, number, tally.case)
+    if compiled:
+        check_compiled(checked, network, number, tally.case)
+    return subject.graph
+
+
+def attempt(number: int, tally: Tally, text: str | None = None, *, compiled: bool = False) -> None:
+    """One case; a failure is noted."""
+    try:
+        text = text_of(number) if text is None else text
+        check_case(number, text, tally, compiled=compiled)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        tally.failures.append(Failure(number, text or "", what, traceback.format_exc()))
+        tally.outcomes["FAILURES"] += 1
+
+
+def run(
+    seed: int,
+    enough: Callable[[int], bool],
+    tally: Tally,
+    *,
+    compiled_every: int = COMPILED_EVERY,
+    done: Callable[[int, Tally], None] = lambda number, tally: None,
+) -> Tally:
+    """Cases from ``seed`` on until there are ``enough``, which is asked with how many there were."""
+    count = 0
+    while not enough(count):
+        number = seed * 1_000_000 + count
+        compiled = compiled_every > 0 and count % compiled_every == compiled_every - 1
+        attempt(number, tally, compiled=compiled)
+        count += 1
+        done(number, tally)
+    return tally
+
+
+def small(failure: Failure) -> str:
+    """A smaller spec that fails in the same way."""
+    kind = failure.error.partition(":")[0]
+
+    def fails(text: str) -> bool:
+        tally = Tally()
+        attempt(failure.number, tally, text)
+        return bool(tally.failures) and tally.failures[0].error.startswith(kind)
+
+    return minimised(failure.text, fails)
+
+
+def save(failure: Failure, folder: Path) -> Path:
+    """Write a failure as a spec that shows it, with how to see it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"case-{failure.number}.danet"
+    head = [
+        f"case {failure.number}: {failure.error}",
+        f"again: python -m tests.fuzzing --case {failure.number}",
+        f"   or: python -m tests.fuzzing --case {failure.number} --file {path}",
+    ]
+    comment = "".join(f"# {line}\n" for text in head for line in text.splitlines()[:4])
+    path.write_text(f"{comment}\n{small(failure)}", encoding="utf-8")
+    path.with_suffix(".txt").write_text(f"{failure.details}\n\n{failure.text}", encoding="utf-8")
+    return path

@@ -1,0 +1,180 @@
+"""A recipe's training by the engine, held against the interpreter's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from danetc.compiler import Checked
+from danetc.compiler.graph import Graph
+from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
+from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.model import Model
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.settings import Settings
+from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, modules
+from tests.reference.network import Network, Weights
+from tests.reference.tape import Array, Var, gradients
+from tests.reference.training import Optimizer, averaged, clipped, loss, share
+
+TOLERANCE = 1e-7
+"""Of weights and buffers after a few steps, of the largest entry of each."""
+RANDOM = ("dropout", "droppath", "poisson")
+IMAGES, MAX_EPOCHS = 6, 6
+
+
+def recipes(checked: Checked) -> list[Recipe]:
+    """The recipes of a spec that checks."""
+    found = []
+    for declaration in checked.module.program.declarations:
+        if declaration.kind == "recipe":
+            recipe = resolve_recipe(declaration, {}, Reporter(), checked.module)
+            assert recipe is not None
+            found.append(recipe)
+    return found
+
+
+def check_training(
+    checked: Checked,
+    network: str,
+    graph: Graph,
+    model: Model,
+    recipe: Recipe,
+    seed: int,
+    case: Case,
+) -> None:
+    """Train on a set of one batch, so that an epoch is a step; compare weights and the test's loss.
+
+    What a phase says of images is not looked at: they are what they are.
+    """
+    (node,) = (graph[id] for id in graph.outputs.values()) if len(graph.outputs) == 1 else (None,)
+    if (
+        node is None
+        or len(node.value.shape) != 1
+        or any(n.op in RANDOM for n in graph.nodes.values())
+    ):
+        return
+    phase = replace(
+        recipe.phases[0], batch=IMAGES, accumulate=1, augment=(), evaluate=(), precision="float32"
+    )
+    if phase.epochs > MAX_EPOCHS:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    value = graph.input.value
+    shape = (IMAGES, graph.steps, *value.shape) if value.varies else (IMAGES, *value.shape)
+    images = torch.rand(shape, generator=generator)
+    if value.kind.is_integer:
+        whole = torch.randint(value.kind.low, value.kind.high + 1, shape, generator=generator)
+        images = whole * value.kind.unit
+    classes = node.value.shape[0]
+    labels = torch.randint(0, classes, (IMAGES,), generator=generator)
+    start = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    memory = Memory(images, labels)
+    data = DataSet(
+        "made",
+        "made",
+        tuple(map(str, range(classes))),
+        memory,
+        memory,
+        shape[1:],
+        "made",
+        value.varies,
+    )
+    try:
+        fitted = fit(
+            model,
+            data,
+            replace(phase, steps=None),
+            Settings(seed=seed),
+            world=alone(torch.device("cpu")),
+        )
+    except TrainingError as error:
+        told = "tet" in str(error) and not node.value.varies
+        if not told and "no longer finite" not in str(error) and "not finite" not in str(error):
+            raise Mismatch(f"training: {error}") from error
+        return
+    x = images.double().numpy()
+    x = x.swapaxes(0, 1) if value.varies else x
+    seen = {
+        name: value.numpy()
+        for name, value in fitted.model.state_dict().items()
+        if value.is_floating_point()
+    }
+    tested = float(fitted.history[-1]["test_loss"])
+    expected, reference_loss, near = _train(
+        checked, network, model, phase, start, x, labels.numpy()
+    )
+    if near < NEAR:
+        case.near += 1
+        return
+    gaps = _gaps(seen, expected)
+    gaps["the test's loss"] = abs(tested - reference_loss) / max(1.0, abs(reference_loss))
+    if all(gap <= TOLERANCE for gap in gaps.values()):
+        case.trained += 1
+        return
+    moved, moved_loss, _ = _train(
+        checked, network, model, phase, start, x, labels.numpy(), NOISE[torch.float64]
+    )
+    noise = _gaps(moved, expected)
+    noise["the test's loss"] = abs(moved_loss - reference_loss)
+    worst = max(gaps, key=lambda name: gaps[name] / max(noise[name], 1e-300))
+    if gaps[worst] > TOLERANCE and gaps[worst] > 10 * max(noise.values()):
+        raise Mismatch(
+            f"after training, {worst} is off by {gaps[worst]:.3g} of itself ({phase.optimizer.name})"
+        )
+    case.unstable += 1
+
+
+def _gaps(seen: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, float]:
+    """How far apart each tensor is, in parts of its largest entry."""
+    return {
+        name: float(np.abs(value - expected[name]).max(initial=0))
+        / max(float(np.abs(expected[name]).max(initial=0)), 1e-3)
+        for name, value in seen.items()
+    }
+
+
+def _train(
+    checked: Checked,
+    network: str,
+    model: nn.Module,
+    phase: Phase,
+    start: Mapping[str, Array],
+    x: Array,
+    labels: Array,
+    noise: float = 0.0,
+) -> tuple[dict[str, Array], float, float]:
+    """The weights to keep, their loss in evaluation, and how near a spike was to none."""
+    names = [name for name, _ in model.named_parameters()]
+    state = {name: value for name, value in start.items() if value.dtype.kind == "f"}
+    near, mean, optimizer = math.inf, None, None
+    for done in range(phase.epochs):
+        weights = Weights(state, *modules(model))
+        run = Network(weights, Var(x), training=True, noise=noise)
+        result = run.run(checked.declaration(network), checked.module)
+        (output,) = result.outputs.values()
+        total = loss(phase.loss, output, labels)
+        leaves = [weights.used[name] for name in names]
+        found = dict(zip(names, gradients({0: (total, np.ones(()))}, leaves, noise), strict=True))
+        optimizer = optimizer or Optimizer(phase.optimizer, frozenset(weights.multiplied))
+        values = {name: state[name] for name in names}
+        optimizer.step(values, clipped(found, phase.clip), share(phase, done, 1))
+        state = {**state, **result.buffers, **values}
+        near = min(near, result.near)
+        if phase.ema is not None:
+            mean = averaged(mean, state, phase.ema)
+    kept = state if mean is None else mean
+    weights = Weights(kept, *modules(model))
+    result = Network(weights, Var(x), training=False, noise=noise).run(
+        checked.declaration(network), checked.module
+    )
+    (output,) = result.outputs.values()
+    return kept, float(loss(phase.loss, output, labels).data), min(near, result.near)

@@ -1,0 +1,285 @@
+"""Equations of neurons and surrogates, read from their text and evaluated step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from danetc.dsl import syntax as s
+from tests.reference import functions as f
+from tests.reference.tape import Array, Var, as_var, broadcast, gradients, stack
+
+Value = Any
+"""A number or truth value known before the network runs, a Var, or an array of truth values."""
+
+
+@dataclass(frozen=True)
+class Learn:
+    """``learn(start, above = ..., below = ...)``: what is stored is not bounded, its value is."""
+
+    start: float
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def stored(self) -> float:
+        """What is stored at the start."""
+        if self.above is not None and self.below is not None:
+            return math.log((self.start - self.above) / (self.below - self.start))
+        if self.above is not None:
+            return _unsoftened(self.start - self.above)
+        return self.start if self.below is None else _unsoftened(self.below - self.start)
+
+    def value(self, stored: Var) -> Var:
+        if self.above is not None and self.below is not None:
+            return self.above + (self.below - self.above) * f.sigmoid(stored)
+        if self.above is not None:
+            return self.above + f.softplus(stored)
+        return self.below - f.softplus(stored) if self.below is not None else stored
+
+
+def _unsoftened(excess: float) -> float:
+    """Whose softplus it is."""
+    return excess + math.log(-math.expm1(-excess))
+
+
+CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
+_NUMBERS: Mapping[str, Callable[[float], float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "tanh": math.tanh,
+    "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
+    "round": lambda a: float(round(a)),
+    "heaviside": lambda a: float(a >= 0),
+    "detach": lambda a: a,
+}
+_ARRAYS: Mapping[str, Callable[[Var], Var]] = {
+    "exp": f.exp,
+    "log": f.log,
+    "sqrt": f.sqrt,
+    "abs": f.absolute,
+    "tanh": f.tanh,
+    "sigmoid": f.sigmoid,
+    "round": f.rounded,
+    "detach": f.detach,
+}
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+}
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+
+
+@dataclass
+class Equations:
+    """The names of one declaration at one time step, and what its expressions are."""
+
+    names: dict[str, Value]
+    heaviside: Callable[[Var], Var]
+    learn: Callable[[s.Call, Learn], Var]
+    read: set[str] = field(default_factory=set)  # names that were asked for
+
+    def value(self, expr: s.Expr) -> Value:
+        match expr:
+            case s.Number():
+                return float(expr.text)
+            case s.Name(id):
+                self.read.add(id)
+                return self.names[id] if id in self.names else CONSTANTS[id]
+            case s.Unary("-", operand):
+                return -self.number(operand)
+            case s.Unary("not", operand):
+                return _not(self.truth(operand))
+            case s.Binary("and" | "or" as op, left, right):
+                a, b = self.truth(left), self.truth(right)
+                for one, other in ((a, b), (b, a)):
+                    if isinstance(one, bool):
+                        return one if one == (op == "or") else other
+                return a & b if op == "and" else a | b
+            case s.Binary(op, left, right) if op in _ARITHMETIC:
+                return _ARITHMETIC[op](self.number(left), self.number(right))
+            case s.Binary(op, left, right):
+                a, b = self.number(left), self.number(right)
+                return _COMPARISONS[op](_plain(a), _plain(b))
+            case s.IfElse(then, condition, otherwise):
+                known = self.truth(condition)
+                if isinstance(known, bool):
+                    return self.value(then if known else otherwise)
+                return f.where(known, self.number(then), self.number(otherwise))
+            case s.Call(s.Name("learn")):
+                return self.learn(expr, learn_of(expr, lambda arg: self.number(arg)))
+            case s.Call(s.Name(name), args):
+                return _call(name, [self.number(arg.value) for arg in args], self.heaviside)
+        raise AssertionError(expr)
+
+    def number(self, expr: s.Expr) -> Value:
+        """A truth value as 0 or 1."""
+        return as_number(self.value(expr))
+
+    def truth(self, expr: s.Expr) -> Value:
+        """A number as "is not 0"."""
+        value = self.value(expr)
+        if isinstance(value, Var):
+            return value.data != 0
+        return value != 0 if isinstance(value, float) else value
+
+
+def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
+    given = {arg.name or "start": float(number(arg.value)) for arg in call.args}
+    return Learn(given["start"], given.get("above"), given.get("below"))
+
+
+def _plain(value: Value) -> Value:
+    return value.data if isinstance(value, Var) else value
+
+
+def _not(value: Value) -> Value:
+    return not value if isinstance(value, bool) else ~value
+
+
+def _call(name: str, args: list[Value], heaviside: Callable[[Var], Var]) -> Value:
+    if name in ("min", "max"):
+        result = args[0]
+        for arg in args[1:]:
+            result = _extreme(result, arg, name == "min")
+        return result
+    (arg,) = args
+    if isinstance(arg, float):
+        return _NUMBERS[name](arg)
+    return heaviside(arg) if name == "heaviside" else _ARRAYS[name](arg)
+
+
+def _extreme(a: Value, b: Value, least: bool) -> Value:
+    """The smaller or larger of two; how gradients pass at a tie is said by torch."""
+    if isinstance(a, float) and isinstance(b, float):
+        return min(a, b) if least else max(a, b)
+    if isinstance(a, Var) and isinstance(b, Var):
+        return f.minimum(a, b) if least else f.maximum(a, b)
+    value, bound = (a, b) if isinstance(a, Var) else (b, a)
+    return f.relu(value) if bound == 0 and not least else f.bounded(value, bound, least)
+
+
+# -- surrogates -----------------------------------------------------------------------------------
+
+
+def surrogate(body: tuple[s.Stmt, ...], arguments: Mapping[str, Value]) -> Callable[[Array], Array]:
+    """The derivative that stands for heaviside's, from the equations of a surrogate."""
+
+    def slope(at: Array) -> Array:
+        x = Var(at)
+        equations = Equations({**_floats(arguments), "x": x}, _none, _none)
+        for item in body:
+            assert isinstance(item, s.Define)
+            equations.names[item.name] = equations.value(item.value)
+        names = equations.names
+        if "dy" in names:
+            return np.broadcast_to(_plain(as_number(names["dy"])), at.shape)
+        y = as_var(as_number(names["y"]))
+        (result,) = gradients({0: (y, np.ones(y.shape))}, [x])
+        return result
+
+    return slope
+
+
+def as_number(value: Value) -> Value:
+    if isinstance(value, bool):
+        return float(value)
+    return Var(value * 1.0) if isinstance(value, np.ndarray | np.bool_) else value
+
+
+def _none(*_: object) -> Var:
+    raise AssertionError("a surrogate is smooth and learns nothing")
+
+
+def _floats(arguments: Mapping[str, Value]) -> dict[str, Value]:
+    return {
+        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in arguments.items()
+    }
+
+
+# -- neurons --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Neuron:
+    """A layer of neurons: its equations, its parameters, what it learns.
+
+    ``stored`` gives the parameter that stands for the next thing learnt, in the order of the text:
+    parameters of the declaration first. ``near`` is the least distance of a membrane potential from
+    its threshold so far, exact hits left out; ``is_stateful`` says whether the output depends on a
+    state, and so on the time step.
+    """
+
+    body: tuple[s.Stmt, ...]
+    arguments: Mapping[str, Value]
+    slope: Callable[[Array], Array] | None
+    stored: Callable[[Learn], Var]
+    near: float = math.inf
+    is_stateful: bool = False
+    _learnt: dict[int, Var] = field(default_factory=dict)
+
+    def run(self, x: Var) -> Var:
+        """All time steps of [T, N, ...]. States start anew with each call."""
+        values = _floats(self.arguments)
+        parameters = {
+            name: value.value(self.stored(value)) if isinstance(value, Learn) else value
+            for name, value in values.items()
+        }
+        equations = Equations(dict(parameters), self._heaviside, self._learn)
+        states = {
+            item.name: equations.number(item.value)
+            for item in self.body
+            if isinstance(item, s.State)
+        }
+        outputs = []
+        reads: dict[str, set[str]] = {}
+        for t in range(x.shape[0]):
+            equations.names = {**parameters, **states, "x": x[t]}
+            for item in self.body:
+                if isinstance(item, s.Define):
+                    equations.read = reads[item.name] = set()
+                    equations.names[item.name] = equations.value(item.value)
+            states = {name: as_number(equations.names[name]) for name in states}
+            output = as_var(as_number(equations.names["s"]))
+            outputs.append(broadcast(output, x.shape[1:]))
+        self.is_stateful = bool(reached("s", reads) & states.keys())
+        return stack(outputs)
+
+    def _heaviside(self, x: Var) -> Var:
+        assert self.slope is not None
+        distance = np.abs(x.data[x.data != 0])
+        self.near = min(self.near, distance.min(initial=math.inf))
+        return f.heaviside(x, self.slope)
+
+    def _learn(self, call: s.Call, learn: Learn) -> Var:
+        if id(call) not in self._learnt:
+            self._learnt[id(call)] = self.stored(learn)
+        return learn.value(self._learnt[id(call)])
+
+
+def reached(name: str, reads: Mapping[str, set[str]]) -> set[str]:
+    """The names that one is made of, at this step or an earlier one."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += reads.get(name, ())
+    return found

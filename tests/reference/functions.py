@@ -1,0 +1,246 @@
+"""The operations of networks on arrays [T, N, C, H, W] or [T, N, C]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.reference.tape import Array, Var, binary, unary
+
+EPS = 1e-5
+MOMENTUM = 0.1
+
+# -- element by element ---------------------------------------------------------------------------
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))
+
+
+def exp(x: Var) -> Var:
+    value = np.exp(x.data)
+    return unary(x, value, value)
+
+
+def log(x: Var) -> Var:
+    return unary(x, np.log(x.data), 1 / x.data)
+
+
+def sqrt(x: Var) -> Var:
+    value = np.sqrt(x.data)
+    return unary(x, value, 0.5 / value)
+
+
+def absolute(x: Var) -> Var:
+    return unary(x, np.abs(x.data), np.sign(x.data))
+
+
+def sigmoid(x: Var) -> Var:
+    value = _sigmoid(x.data)
+    return unary(x, value, value * (1 - value))
+
+
+def tanh(x: Var) -> Var:
+    value = np.tanh(x.data)
+    return unary(x, value, 1 - value * value)
+
+
+def softplus(x: Var) -> Var:
+    return unary(x, np.logaddexp(0, x.data), _sigmoid(x.data))
+
+
+def relu(x: Var) -> Var:
+    """Its slope at 0 is 0."""
+    return unary(x, np.maximum(x.data, 0), np.where(x.data > 0, 1.0, 0.0))
+
+
+def rounded(x: Var) -> Var:
+    """Halves go to even; gradients pass as they are."""
+    return unary(x, np.rint(x.data), 1.0)
+
+
+def detach(x: Var) -> Var:
+    return Var(x.data)
+
+
+def maximum(a: Var, b: Var) -> Var:
+    """Where the two are equal, each gets half of the gradient."""
+    return binary(
+        a, b, np.maximum, lambda a, b: ((a > b) + 0.5 * (a == b), (a < b) + 0.5 * (a == b))
+    )
+
+
+def minimum(a: Var, b: Var) -> Var:
+    return -maximum(-a, -b)
+
+
+def bounded(x: Var, bound: float, above: bool) -> Var:
+    """``max`` (not ``above``) or ``min`` of a value and a constant; at the bound gradients pass."""
+    if above:
+        return unary(x, np.minimum(x.data, bound), np.where(x.data <= bound, 1.0, 0.0))
+    return unary(x, np.maximum(x.data, bound), np.where(x.data >= bound, 1.0, 0.0))
+
+
+def where(condition: Any, a: Var | float, b: Var | float) -> Var:
+    return binary(
+        a,
+        b,
+        lambda a, b: np.where(condition, a, b),
+        lambda a, b: (condition * 1.0, ~condition * 1.0),
+    )
+
+
+def heaviside(x: Var, slope: Callable[[Array], Array]) -> Var:
+    """1 from 0 on; its derivative is the surrogate's."""
+    return unary(x, np.where(x.data >= 0, 1.0, 0.0), slope(x.data))
+
+
+# -- over channels and pixels ---------------------------------------------------------------------
+
+
+def _padded(x: Array, padding: int, value: float) -> Array:
+    return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(padding, padding)] * 2, constant_values=value)
+
+
+def _windows(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _at(offset: int, count: int, stride: int) -> slice:
+    """The places under one entry of a kernel, for every window."""
+    return slice(offset, offset + stride * (count - 1) + 1, stride)
+
+
+def conv(
+    x: Var, weight: Var, bias: Var | None, stride: int, padding: int, dilation: int, groups: int
+) -> Var:
+    """A cross-correlation: the kernel is not turned round."""
+    t, n, c, height, width = x.shape
+    out, _, kernel, _ = weight.shape
+    rows, columns = (_windows(size, kernel, stride, padding, dilation) for size in (height, width))
+    inside = _padded(x.data, padding, 0.0).reshape(
+        t * n, groups, c // groups, height + 2 * padding, -1
+    )
+    weights = weight.data.reshape(groups, out // groups, c // groups, kernel, kernel)
+    places = [
+        ((i, j), (_at(i * dilation, rows, stride), _at(j * dilation, columns, stride)))
+        for i in range(kernel)
+        for j in range(kernel)
+    ]
+    y = np.zeros((t * n, groups, out // groups, rows, columns))
+    for (i, j), (down, across) in places:
+        y += np.einsum("bgchw,goc->bgohw", inside[..., down, across], weights[..., i, j])
+
+    def by_input(grad: Array) -> Array:
+        grad, result = grad.reshape(y.shape), np.zeros(inside.shape)
+        for (i, j), (down, across) in places:
+            result[..., down, across] += np.einsum("bgohw,goc->bgchw", grad, weights[..., i, j])
+        result = result[..., padding : padding + height, padding : padding + width]
+        return result.reshape(x.shape)
+
+    def by_weight(grad: Array) -> Array:
+        grad, result = grad.reshape(y.shape), np.zeros(weights.shape)
+        for (i, j), (down, across) in places:
+            result[..., i, j] = np.einsum("bgohw,bgchw->goc", grad, inside[..., down, across])
+        return result.reshape(weight.shape)
+
+    made = Var(y.reshape(t, n, out, rows, columns), (x, by_input), (weight, by_weight))
+    return made if bias is None else made + bias.reshape(-1, 1, 1)
+
+
+def linear(x: Var, weight: Var, bias: Var | None) -> Var:
+    made = Var(
+        x.data @ weight.data.T,
+        (x, lambda g: g @ weight.data),
+        (weight, lambda g: np.einsum("tno,tni->oi", g, x.data)),
+    )
+    return made if bias is None else made + bias
+
+
+def maxpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
+    """Of equal entries the first in reading order gets the gradient; padding never wins."""
+    height, width = x.shape[-2:]
+    rows, columns = (_windows(size, kernel, stride, padding) for size in (height, width))
+    inside = _padded(x.data, padding, -np.inf)
+    places = [
+        (_at(i, rows, stride), _at(j, columns, stride))
+        for i in range(kernel)
+        for j in range(kernel)
+    ]
+    entries = np.stack([inside[..., down, across] for down, across in places])
+    first = entries.argmax(0)
+
+    def pull(grad: Array) -> Array:
+        result = np.zeros(inside.shape)
+        for number, (down, across) in enumerate(places):
+            result[..., down, across] += grad * (first == number)
+        return result[..., padding : padding + height, padding : padding + width]
+
+    return Var(entries.max(0), (x, pull))
+
+
+def avgpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
+    """Zeros of the padding are counted."""
+    channels = x.shape[2]
+    weight = Var(np.full((channels, 1, kernel, kernel), 1 / kernel**2))
+    return conv(x, weight, None, stride, padding, 1, channels)
+
+
+def upsample(x: Var, scale: int) -> Var:
+    """Each pixel scale x scale times."""
+    *lead, height, width = x.shape
+    value = x.data.repeat(scale, -1).repeat(scale, -2)
+    return Var(value, (x, lambda g: g.reshape(*lead, height, scale, width, scale).sum((-3, -1))))
+
+
+# -- norms ----------------------------------------------------------------------------------------
+
+
+def _channelwise(value: Var, rank: int) -> Var:
+    """[..., C] so that it meets the channels of [..., C, H, W] or [..., C]."""
+    return value.reshape(*value.shape, *[1] * (rank - 1))
+
+
+def batchnorm(
+    x: Var,
+    weight: Var,
+    bias: Var,
+    running: tuple[Array, Array] | None,
+    axes: tuple[int, ...],
+) -> tuple[Var, tuple[Array, Array]]:
+    """Normalised over ``axes``, with the running statistics where they are given.
+
+    ``weight`` and ``bias`` have the axes that stay and 1 for the others. Gives the value, and mean
+    and variance of the batch in the shape of ``weight``.
+    """
+    if running is not None:
+        mean, variance = (Var(value) for value in running)
+    else:
+        mean = x.mean(axes)
+        variance = ((x - mean) * (x - mean)).mean(axes)
+    y = (x - mean) / sqrt(variance + EPS) * weight + bias
+    return y, (mean.data, variance.data)
+
+
+def groupnorm(x: Var, weight: Var, bias: Var, groups: int) -> Var:
+    """Each group of channels of each sample at each step by itself."""
+    rank = len(x.shape) - 2
+    split = x.reshape(*x.shape[:2], groups, -1)
+    mean = split.mean((-1,))
+    variance = ((split - mean) * (split - mean)).mean((-1,))
+    y = ((split - mean) / sqrt(variance + EPS)).reshape(*x.shape)
+    return y * _channelwise(weight, rank) + _channelwise(bias, rank)
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+def latency(x: Array, tau: float) -> Array:
+    """One spike at step floor(tau * ln(1 / x)), none from T on: [T, N, ...] to the same."""
+    with np.errstate(divide="ignore"):
+        when = np.floor(-tau * np.log(np.clip(x, 0.0, 1.0)))
+    steps = np.arange(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1))
+    return np.where(when == steps, 1.0, 0.0)

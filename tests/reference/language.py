@@ -1,0 +1,311 @@
+"""What the expressions of a spec are: numbers, values of the network, layers, declarations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from danetc.dsl import syntax as s
+from tests.reference.equations import CONSTANTS, learn_of
+from tests.reference.values import (
+    LAYER_LINES,
+    NORMS,
+    NUMBERS,
+    OPERATIONS,
+    Backbone,
+    BlockLayer,
+    Bound,
+    Env,
+    Identity,
+    Named,
+    Op,
+    Sequence,
+    StageOf,
+    Wire,
+    assigned,
+    is_layer,
+    unnamed,
+)
+
+
+class Evaluator:
+    """Evaluates expressions. ``settings`` are the network's, or those of the stage at hand."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.scope: tuple[str, ...] = ()
+
+    def apply(self, layer: Any, wire: Wire) -> Wire:
+        """What a layer makes of a value."""
+        raise NotImplementedError
+
+    def join(self, op: str, left: Any, right: Any) -> Wire:
+        """Two values, or a value and a number, joined by an operator."""
+        raise NotImplementedError
+
+    def function(self, name: str, args: list[Wire]) -> Wire:
+        """``concat``, ``min`` and ``max`` of values."""
+        raise NotImplementedError
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Wire:
+        raise NotImplementedError
+
+    def evaluate(self, expr: s.Expr, env: Env, want: str = "any") -> Any:
+        """``want`` is what an ambiguous name is asked for: a ``layer``, a ``norm``, or ``any``."""
+        match expr:
+            case s.Number():
+                return expr.value
+            case s.String(value):
+                return value
+            case s.Name(id):
+                return self.meaning(id, env, want)
+            case s.Call():
+                return self.call(expr, env, want)
+            case s.Flow(steps):
+                return self.flow(steps, env)
+            case s.IfElse(then, condition, otherwise):
+                return self.evaluate(
+                    then if self.evaluate(condition, env) else otherwise, env, want
+                )
+            case s.Unary("-", operand):
+                value = self.evaluate(operand, env)
+                return self.join("*", value, -1.0) if isinstance(value, Wire) else -value
+            case s.Unary(_, operand):
+                return not self.evaluate(operand, env)
+            case s.Binary("and", left, right):
+                return bool(self.evaluate(left, env)) and bool(self.evaluate(right, env))
+            case s.Binary("or", left, right):
+                return bool(self.evaluate(left, env)) or bool(self.evaluate(right, env))
+            case s.Binary(op, left, right):
+                return self.binary(op, self.evaluate(left, env), self.evaluate(right, env))
+            case s.At(base, (index,)):
+                ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
+                low, high = (int(self.evaluate(end, env)) for end in ends)
+                return self.evaluate(base, env).part(low, high)
+            case s.Via(subject, connection):
+                bound = self.evaluate(connection, env, "connection")
+                return self._backbone(subject, env).with_stages(
+                    lambda stage: replace(stage, connection=bound)
+                )
+            case s.By(subject, rule):
+                bound = self.evaluate(rule, env, "rule")
+                return self._backbone(subject, env).with_stages(
+                    lambda stage: replace(stage, rule=bound)
+                )
+            case s.With(subject, settings):
+                changes = {str(arg.name): self.evaluate(arg.value, env) for arg in settings}
+                changes = {name: unnamed(value) for name, value in changes.items()}
+                return self._backbone(subject, env).with_stages(
+                    lambda stage: replace(stage, settings={**stage.settings, **changes})
+                )
+        raise AssertionError(expr)
+
+    def _backbone(self, subject: s.Expr, env: Env) -> Backbone:
+        value = unnamed(self.evaluate(subject, env))
+        assert isinstance(value, Backbone)
+        return value
+
+    def binary(self, op: str, left: Any, right: Any) -> Any:
+        if isinstance(left, Wire) or isinstance(right, Wire):
+            return self.join(op, left, right)
+        if op == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0:
+            return left // right
+        match op:
+            case "+":
+                return left + right
+            case "-":
+                return left - right
+            case "*":
+                return left * right
+            case "/":
+                return left / right
+            case "==":
+                return left == right
+            case "!=":
+                return left != right
+            case "<":
+                return left < right
+            case "<=":
+                return left <= right
+            case ">":
+                return left > right
+            case ">=":
+                return left >= right
+        raise AssertionError(op)
+
+    # -- names
+
+    def meaning(self, id: str, env: Env, want: str = "any") -> Any:
+        """What a name stands for: of the nearest that has it."""
+        if id in env.values:
+            return env.values[id]
+        if id == "norm" and env.what == "network":
+            return self.settings["norm"]
+        if id in env.definitions:
+            value = self.defined(id, env)
+            return Named(id, value) if want == "layer" and is_layer(value) else value
+        if id in CONSTANTS:
+            return CONSTANTS[id]
+        if id == "spike":
+            return self.settings["neuron"]
+        if id == "norm":
+            return self.settings["norm"]
+        if id == "conv" and env.block_layers:
+            return BlockLayer({})
+        if id == "steps":
+            return self.settings["steps"]
+        if id in ("identity", "none"):
+            return Identity()
+        if id in env.module.names and not self._means_operation(id, env, want):
+            resolved = env.module.names[id]
+            return self.refer(Bound(resolved.declaration, resolved.module))
+        return self.operation(id, (), env)
+
+    def _means_operation(self, id: str, env: Env, want: str) -> bool:
+        """Whether a name that a declaration has too is the operation here (`tdbn`, `sigmoid`)."""
+        if id not in OPERATIONS or id not in env.module.names:
+            return id in OPERATIONS
+        kind = env.module.names[id].declaration.kind
+        if want == "layer":
+            return kind not in ("block", "neuron", "backbone")
+        return want == "norm"
+
+    def defined(self, id: str, env: Env) -> Any:
+        """The value of a line of the body: computed once, its weights called by its name."""
+        if id not in env.cache:
+            expr, own = env.definitions[id]
+            outer, self.scope = self.scope, env.scope if id == "out" else (*env.scope, id)
+            want = id if id in ("neuron", "surrogate", "norm") else "any"
+            want = "layer" if id in LAYER_LINES.get(env.what, ()) else want
+            env.cache[id] = self.evaluate(expr, own, want)
+            self.scope = outer
+        return env.cache[id]
+
+    def refer(self, bound: Bound) -> Any:
+        """A backbone by its name is its stages; what else is declared stays as it is."""
+        if bound.kind != "backbone":
+            return bound
+        assert bound.declaration.value is not None
+        return self.evaluate(bound.declaration.value, self.complete(bound))
+
+    # -- calls
+
+    def call(self, call: s.Call, env: Env, want: str) -> Any:
+        assert isinstance(call.function, s.Name)
+        id, args = call.function.id, call.args
+        own = id in env.values or (id in env.definitions and (id, env.what) != ("norm", "network"))
+        if own:
+            target = env.values[id] if id in env.values else self.defined(id, env)
+            if isinstance(target, Bound):
+                return self.refer(self.bind(target, args, env))
+        elif id == "spike":
+            return self.bind(self.settings["neuron"], args, env)
+        elif id == "norm":
+            norm = self.settings["norm"]
+            return replace(norm, attrs={**norm.attrs, **self._attributes(norm.name, args, env)})
+        elif id == "conv" and env.block_layers and not any(a.name in (None, "width") for a in args):
+            return BlockLayer(self._attributes("conv", args, env))
+        elif id in env.module.names and not self._means_operation(id, env, want):
+            resolved = env.module.names[id]
+            return self.refer(self.bind(Bound(resolved.declaration, resolved.module), args, env))
+        if id in NUMBERS:
+            values = [self.evaluate(arg.value, env) for arg in args]
+            if any(isinstance(value, Wire) for value in values):
+                return self.function(id, values)
+            return NUMBERS[id](*values)
+        match id:
+            case "stage":
+                given = assigned(args, ["block", "blocks", "stride"])
+                stride = self.evaluate(given["stride"], env) if "stride" in given else 1
+                count = int(self.evaluate(given["blocks"], env))
+                return Backbone((StageOf(self.evaluate(given["block"], env), count, int(stride)),))
+            case "channels":
+                (wire,) = (self.evaluate(arg.value, env) for arg in args)
+                return wire.data.shape[2]
+            case "concat":
+                return self.function(id, [self.evaluate(arg.value, env) for arg in args])
+            case "image" | "events":
+                given = assigned(args, ["channels", "height", "width", "bound"])
+                sizes = (given[name] for name in ("channels", "height", "width"))
+                return self.input(id, tuple(int(self.evaluate(size, env)) for size in sizes))
+            case "outputs":
+                return {
+                    arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{place}"):
+                    self.evaluate(arg.value, env)
+                    for place, arg in enumerate(args)
+                }  # fmt: skip
+            case "learn":
+                named = tuple(
+                    replace(arg, name="start" if arg.name == "init" else arg.name) for arg in args
+                )
+                return learn_of(replace(call, args=named), lambda expr: self.evaluate(expr, env))
+        return self.operation(id, args, env)
+
+    def operation(self, id: str, args: tuple[s.Arg, ...], env: Env) -> Op:
+        """An operation with its parameters, those left out by default."""
+        role = "norm" if id in NORMS else id
+        if id == "avgpool" and not args:
+            return Op("global_avgpool", {}, role)
+        return Op(id, {**OPERATIONS[id], **self._attributes(id, args, env)}, role)
+
+    def _attributes(self, id: str, args: tuple[s.Arg, ...], env: Env) -> dict[str, Any]:
+        given = assigned(args, list(OPERATIONS[id]))
+        return {name: self.evaluate(expr, env) for name, expr in given.items()}
+
+    def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env) -> Bound:
+        given = assigned(args, [param.name for param in bound.declaration.params])
+        values = {name: self.evaluate(expr, env) for name, expr in given.items()}
+        return replace(bound, args={**bound.args, **values})
+
+    def complete(self, bound: Bound) -> Env:
+        """The environment of a declaration's own text: its parameters, given or by default.
+
+        A default reads the parameters before it, and names of the file that it stands in.
+        """
+        env = Env(bound.module, bound.kind)
+        for param in bound.declaration.params:
+            if param.name in bound.args:
+                env.values[param.name] = bound.args[param.name]
+            else:
+                assert param.default is not None
+                env.values[param.name] = self.evaluate(param.default, env)
+        return env
+
+    def written_out(self, bound: Bound) -> Bound:
+        """Follow ``kind name = other(...)`` to a declaration with a body; a block may be a flow."""
+        while bound.declaration.body is None:
+            value = bound.declaration.value
+            assert value is not None
+            name = value.function if isinstance(value, s.Call) else value
+            known = bound.module.names.get(name.id) if isinstance(name, s.Name) else None
+            if bound.kind == "block" and (known is None or known.declaration.kind != "block"):
+                return bound
+            target = self.evaluate(value, self.complete(bound))
+            assert isinstance(target, Bound)
+            bound = target
+        return bound
+
+    def flow(self, steps: tuple[s.Expr, ...], env: Env) -> Any:
+        """A value through layers, or layers in order; with stages among them a backbone."""
+        first = self.evaluate(steps[0], env, "layer")
+        if isinstance(first, Wire):
+            wire = first
+            for step in steps[1:]:
+                wire = self.apply(self.layer(step, env), wire)
+            return wire
+        layers = [self._as_layer(first), *(self.layer(step, env) for step in steps[1:])]
+        if any(isinstance(layer, Backbone) for layer in layers):
+            items: list[Any] = []
+            for layer in layers:
+                items += layer.items if isinstance(layer, Backbone) else (layer,)
+            return Backbone(tuple(items))
+        return Sequence(tuple(layers))
+
+    def layer(self, expr: s.Expr, env: Env) -> Any:
+        return self._as_layer(self.evaluate(expr, env, "layer"))
+
+    def _as_layer(self, value: Any) -> Any:
+        """A declaration that cannot be a layer means the operation of its name."""
+        if isinstance(value, Bound) and not is_layer(value):
+            return self.operation(value.declaration.name, (), Env(value.module, "flow"))
+        return value

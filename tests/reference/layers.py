@@ -1,0 +1,348 @@
+"""Operations, norms and neurons as layers, with weights by name."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from tests.reference import functions as f
+from tests.reference.equations import Learn, Neuron, surrogate
+from tests.reference.language import Evaluator
+from tests.reference.tape import Array, Var, as_var, broadcast, concat
+from tests.reference.values import (
+    Backbone,
+    BlockLayer,
+    Bound,
+    Identity,
+    Named,
+    Op,
+    Sequence,
+    Wire,
+)
+
+EXACT = ("maxpool", "upsample", "flatten", "dropout", "droppath", "poisson", "latency")
+"""Operations without roundings."""
+ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
+    "sigmoid": f.sigmoid,
+    "tanh": f.tanh,
+    "softplus": f.softplus,
+}
+
+
+class Weights:
+    """Parameters and buffers by name: those of the layer ``stem.conv`` start with its path.
+
+    ``layers`` are the paths of all layers, with weights or without, ``scopes`` those of what holds
+    layers: a definition, a block, a stage.
+    """
+
+    def __init__(
+        self, state: Mapping[str, Array], layers: Iterable[str], scopes: Iterable[str]
+    ) -> None:
+        # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
+        self.names = {_plain(name): name for name in state}
+        self.layers = {_plain(name): name for name in layers}
+        self.scopes = {_plain(name) for name in scopes}
+        assert len(self.names) == len(state)
+        self.state = state
+        self.used: dict[str, Var] = {}
+        self.multiplied: set[str] = set()  # weights of convolutions and linear layers
+        self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
+        self.numbers: Counter[tuple[tuple[str, ...], str]] = Counter()
+
+    def path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
+        """The path of the next layer of a scope: ``conv`` where it has one, else ``conv1``,
+        ``conv2``, ..., those left out that a scope is called by."""
+        self.numbers[scope, role] += 1
+        if self.numbers[scope, role] == 1 and (*scope, role) in self.layers:
+            return (*scope, role)
+        while (*scope, f"{role}{self.numbers[scope, role]}") in self.scopes:
+            self.numbers[scope, role] += 1
+        return (*scope, f"{role}{self.numbers[scope, role]}")
+
+    def take(
+        self, path: tuple[str, ...], leaf: str, *shape: int, start: float | None = None
+    ) -> Var:
+        name = self.names[(*path, leaf.rstrip("_"))]
+        value = self.state[name]
+        assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
+        if start is not None:
+            self.starts[name] = start
+        return self.used.setdefault(name, Var(value))
+
+    def next_of(self, path: tuple[str, ...], start: float) -> Var:
+        """The next scalar of a layer that was not asked for, in the order in which it has them."""
+        for name in self.state:
+            if _plain(name)[:-1] == path and name not in self.used:
+                return self.take(path, _plain(name)[-1], start=start)
+        raise AssertionError(f"nothing more is learnt by {'.'.join(path)}")
+
+
+def _plain(name: str) -> tuple[str, ...]:
+    return tuple(part.rstrip("_") for part in name.split("."))
+
+
+@dataclass
+class Result:
+    """What a network gives: outputs by name, [T, N, ...] or [N, ...], and what it changed.
+
+    ``near`` is the least distance of a membrane potential from its threshold, exact hits left out;
+    ``values`` has what neurons gave, by their paths.
+    """
+
+    outputs: dict[str, Var] = field(default_factory=dict)
+    buffers: dict[str, Array] = field(default_factory=dict)
+    near: float = math.inf
+    values: dict[str, Array] = field(default_factory=dict)
+
+
+class Layers(Evaluator):
+    """One forward pass. ``x`` is [N, C, H, W], the same at each of the network's steps, or
+    [T, N, C, H, W]. ``drawn`` has what was drawn at random: of an encoder by ``poisson``, and the
+    factors of dropout and drop-path by their paths.
+
+    With ``noise`` what has roundings is changed by so much of itself, at random: what then comes out
+    otherwise was decided by a rounding.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        x: Var,
+        *,
+        training: bool,
+        drawn: Mapping[str, Array] | None = None,
+        noise: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.x = x
+        self.training = training
+        self.steps = 1
+        self.drawn = drawn or {}
+        self.noise = noise
+        self.random = np.random.default_rng(0)
+        self.result = Result()
+        self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self.stages: Counter[tuple[str, ...]] = Counter()
+        self.block_layers: list[Op] = []
+
+    # -- scopes: what weights are called -----------------------------------------------------------
+
+    @contextmanager
+    def within(self, *names: str) -> Iterator[None]:
+        outer, self.scope = self.scope, (*self.scope, *names)
+        yield
+        self.scope = outer
+
+    def fresh(self, name: str) -> str:
+        """``name``, then ``name2``, ``name3``, ... in one scope."""
+        self.taken[self.scope, name] += 1
+        number = self.taken[self.scope, name]
+        return name if number == 1 else f"{name}{number}"
+
+    # -- joins -------------------------------------------------------------------------------------
+
+    def join(self, op: str, left: Any, right: Any) -> Wire:
+        if op == "/" and not isinstance(right, Wire):
+            op, right = "*", 1 / right
+        values = [side.data if isinstance(side, Wire) else float(side) for side in (left, right)]
+        varies = any(side.varies for side in (left, right) if isinstance(side, Wire))
+        a, b = (as_var(value) for value in values)
+        made = {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b}[
+            op
+        ]()
+        return Wire(made, varies) if op in "+-" else self._rounded(Wire(made, varies))
+
+    def function(self, name: str, args: list[Wire]) -> Wire:
+        varies = any(wire.varies for wire in args)
+        values = [wire.data for wire in args]
+        if name == "concat":
+            return Wire(concat(values, 2), varies)
+        return Wire(reduce(f.minimum if name == "min" else f.maximum, values), varies)
+
+    # -- layers ------------------------------------------------------------------------------------
+
+    def apply(self, layer: Any, wire: Wire) -> Wire:
+        match layer:
+            case Identity():
+                return wire
+            case Sequence(steps):
+                for step in steps:
+                    wire = self.apply(step, wire)
+                return wire
+            case Named(name, inner):
+                with self.within(self.fresh(name)):
+                    return self.apply(inner, wire)
+            case BlockLayer(changes):
+                block_layer = self.block_layers[-1]
+                attrs = {**block_layer.attrs, **changes}
+                return self.apply(replace(block_layer, attrs=attrs), wire)
+            case Op(name):
+                made = self.operate(layer, wire)
+                return made if name in EXACT else self._rounded(made)
+            case Backbone():
+                return self.backbone(layer, wire)
+            case Bound(declaration) if declaration.kind == "neuron":
+                return self.neuron(layer, wire)
+            case Bound():
+                block = self.written_out(layer)
+                with self.within(self.fresh(layer.declaration.name)):
+                    return self.self_wired(block, wire, {})
+        raise AssertionError(layer)
+
+    def backbone(self, backbone: Backbone, wire: Wire) -> Wire:
+        raise NotImplementedError
+
+    def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:
+        raise NotImplementedError
+
+    def _rounded(self, wire: Wire) -> Wire:
+        if not self.noise:
+            return wire
+        moved = 1 + self.noise * self.random.standard_normal(wire.data.shape)
+        return Wire(wire.data * Var(moved if wire.varies else moved[:1]), wire.varies)
+
+    def operate(self, op: Op, wire: Wire) -> Wire:
+        """An operation of the table."""
+        attrs = {
+            name: int(value) if isinstance(value, float) and value == int(value) else value
+            for name, value in op.attrs.items()
+        }
+        x, varies = wire.data, wire.varies
+        match op.name:
+            case "conv":
+                return Wire(self._conv(op, attrs, x), varies)
+            case "linear":
+                flat = x.reshape(*x.shape[:2], -1)
+                path = self.weights.path(self.scope, op.role)
+                weight = self.weights.take(path, "weight", attrs["width"], flat.shape[2])
+                self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+                bias = self.weights.take(path, "bias", attrs["width"]) if attrs["bias"] else None
+                return Wire(f.linear(flat, weight, bias), varies)
+            case "tdbn":
+                threshold = self._threshold()
+                norm = Op(
+                    "batchnorm", {"init": attrs["alpha"] * threshold, "per_step": False}, op.role
+                )
+                return self.operate(norm, wire)
+            case "batchnorm" | "tebn" | "groupnorm":
+                return self._norm(op, attrs, wire)
+            case "maxpool" | "avgpool":
+                kernel = attrs["kernel"]
+                stride = kernel if attrs["stride"] is None else attrs["stride"]
+                padding = attrs["padding"]
+                if padding is None:
+                    padding = kernel // 2 if op.name == "maxpool" and kernel % 2 else 0
+                pool = f.maxpool if op.name == "maxpool" else f.avgpool
+                return Wire(pool(x, kernel, stride, padding), varies)
+            case "global_avgpool":
+                return Wire(x.mean((-2, -1)), varies)
+            case "upsample":
+                return Wire(f.upsample(x, attrs["scale"]), varies)
+            case "flatten":
+                return Wire(x.reshape(*x.shape[:2], -1), varies)
+            case "dropout" | "droppath":
+                return self._drop(op, wire)
+            case "mean_over_time":
+                return Wire(broadcast(x.mean((0,)), x.shape), False) if varies else wire
+            case "poisson":
+                rate = np.clip(x.data, 0.0, 1.0)
+                return Wire(Var((self.drawn["poisson"] < rate) * 1.0), True)
+            case "latency":
+                return Wire(Var(f.latency(x.data, attrs["tau"])), True)
+            case name:
+                return Wire(ELEMENTWISE[name](x), varies)
+
+    def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
+        width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
+        dilation, padding = attrs["dilation"], attrs["padding"]
+        if padding is None:
+            padding = dilation * (kernel // 2)
+        path = self.weights.path(self.scope, op.role)
+        weight = self.weights.take(path, "weight", width, x.shape[2] // groups, kernel, kernel)
+        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
+        return f.conv(x, weight, bias, attrs["stride"], padding, dilation, groups)
+
+    def _threshold(self) -> float:
+        neuron = self.written_out(self.settings["neuron"])
+        value = self.complete(neuron).values["v_threshold"]
+        return float(value.start if isinstance(value, Learn) else value)
+
+    def _norm(self, op: Op, attrs: Mapping[str, Any], wire: Wire) -> Wire:
+        """Statistics over T and N together; per step over N; of groups for each sample and step."""
+        x, rank = wire.data, len(wire.data.shape) - 2
+        path, channels = self.weights.path(self.scope, op.role), x.shape[2]
+        pixels = tuple(range(3, 2 + rank))
+        per_step = op.name == "batchnorm" and attrs["per_step"]
+        shape = (x.shape[0], channels) if per_step else (channels,)
+        weight = self.weights.take(path, "weight", *shape, start=float(attrs["init"]))
+        bias = self.weights.take(path, "bias", *shape, start=0.0)
+        if op.name == "groupnorm":
+            return Wire(f.groupnorm(x, weight, bias, attrs["groups"]), wire.varies)
+        wide = (x.shape[0] if per_step else 1, 1, channels, *[1] * (rank - 1))
+        buffers = [self.weights.take(path, f"running_{name}", *shape) for name in ("mean", "var")]
+        known = None
+        if not self.training:
+            known = (buffers[0].data.reshape(wide), buffers[1].data.reshape(wide))
+        y, (mean, variance) = f.batchnorm(
+            x,
+            weight.reshape(*wide),
+            bias.reshape(*wide),
+            known,
+            ((1,) if per_step else (0, 1)) + pixels,
+        )
+        if self.training:
+            names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
+            steps = x.shape[0] if wire.varies else self.steps
+            count = x.data[0].size // channels * (1 if per_step else steps)
+            unbiased = variance * count / max(1, count - 1)
+            for name, old, new in zip(names, buffers, (mean, unbiased), strict=True):
+                moved = (1 - f.MOMENTUM) * old.data + f.MOMENTUM * new.reshape(shape)
+                self.result.buffers[name] = moved
+        if op.name == "tebn":
+            scale = self.weights.take(path, "scale", x.shape[0], start=1.0)
+            y = y * scale.reshape(-1, *[1] * (rank + 1))
+        return Wire(y, wire.varies or per_step or op.name == "tebn")
+
+    def _drop(self, op: Op, wire: Wire) -> Wire:
+        """What is drawn is 0 or 1 / (1 - p); drop-path draws once for a sample and all its steps."""
+        p = op.attrs["p"]
+        if p == 0:
+            return wire
+        path = self.weights.layers[self.weights.path(self.scope, op.role)]
+        if not self.training:
+            return wire
+        factors = self.drawn[path]
+        if factors.size == wire.data.data.size:
+            factors = factors.reshape(wire.data.shape)
+        assert np.all((factors == 0) | np.isclose(factors, 1 / (1 - p), rtol=1e-12)), path
+        if op.name == "droppath":
+            assert np.ptp(factors, axis=(0, *range(2, factors.ndim))).max() == 0, path
+        return Wire(wire.data * Var(factors), wire.varies)
+
+    def neuron(self, bound: Bound, wire: Wire) -> Wire:
+        bound = self.written_out(bound)
+        path = self.weights.path(self.scope, "spike")
+        slope = None
+        if self.settings.get("surrogate") is not None:
+            stand_in = self.written_out(self.settings["surrogate"])
+            slope = surrogate(stand_in.declaration.body or (), self.complete(stand_in).values)
+        layer = Neuron(
+            bound.declaration.body or (),
+            self.complete(bound).values,
+            slope,
+            lambda learn: self.weights.next_of(path, learn.stored),
+        )
+        y = layer.run(wire.data)
+        self.result.near = min(self.result.near, layer.near)
+        self.result.values[self.weights.layers.get(path, "")] = y.data
+        return Wire(y, wire.varies or layer.is_stateful)

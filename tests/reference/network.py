@@ -1,0 +1,304 @@
+"""A network of a checked program, run on numpy arrays with given weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+from danetc.dsl import syntax as s
+from danetc.dsl.modules import Module
+from tests.reference.layers import Layers, Result, Weights
+from tests.reference.tape import broadcast
+from tests.reference.values import (
+    OPERATIONS,
+    Backbone,
+    Bound,
+    Env,
+    Named,
+    Op,
+    Sequence,
+    StageOf,
+    Wire,
+)
+
+WEIGHTED = ("conv", "linear")
+
+
+class Network(Layers):
+    """One forward pass of a network: its lines, stages, rules, connections and blocks."""
+
+    def run(self, declaration: s.Declaration, module: Module) -> Result:
+        """The network of a declaration, of its bases where it is a variant."""
+        env, levels = self._levels(declaration, module)
+        steps = env.definitions.get("steps")
+        self.steps = int(self.evaluate(*steps)) if steps is not None else 1
+        self.settings = {
+            "norm": Op("batchnorm", OPERATIONS["batchnorm"], "norm"),
+            "zero_init": False,
+        }
+        for name in ("surrogate", "neuron", "norm", "zero_init"):
+            if name in env.definitions:
+                value = self.defined(name, env)
+                self.settings[name] = value.layer if isinstance(value, Named) else value
+        self.settings["steps"] = self.steps
+        source = self.evaluate(*env.definitions["input"])
+        env.cache["input"] = source
+        for level in levels:
+            level.values["in"] = source
+        if "out" in env.definitions:
+            found = self.defined("out", env)
+            outputs = found if isinstance(found, dict) else {"out": found}
+        else:
+            wire = source
+            for part in ("stem", "stages", "head"):
+                if part in env.definitions:
+                    wire = self.apply(Named(part, self.defined(part, env)), wire)
+            outputs = {"out": wire}
+        for name, wire in outputs.items():
+            self.result.outputs[name] = wire.data if wire.varies else wire.data[0]
+        return self.result
+
+    def _levels(self, declaration: s.Declaration, module: Module) -> tuple[Env, list[Env]]:
+        """A network and its bases: a line of a variant stands in place of the base's."""
+        definitions: dict[str, tuple[s.Expr, Env]] = {}
+        cache: dict[str, Any] = {}
+        levels: list[Env] = []
+        bound = Bound(declaration, module)
+        while True:
+            env = replace(self.complete(bound), definitions=definitions, cache=cache)
+            levels.append(env)
+            for item in bound.declaration.body or ():
+                assert isinstance(item, s.Define)
+                definitions.setdefault(item.name, (item.value, env))
+            value = bound.declaration.value
+            if value is None:
+                return levels[0], levels
+            name = value.function if isinstance(value, s.Call) else value
+            assert isinstance(name, s.Name)
+            resolved = bound.module.names[name.id]
+            bound = Bound(resolved.declaration, resolved.module)
+            if isinstance(value, s.Call):
+                bound = self.bind(bound, value.args, env)
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Wire:
+        assert self.x.shape[-3:] == shape
+        if len(self.x.shape) == 5:
+            return Wire(self.x, True)
+        assert name == "image"
+        return Wire(broadcast(self.x, (self.steps, *self.x.shape)), True)
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:
+        """A block that says what its ``out`` is."""
+        env = self.complete(block)
+        env.scope = self.scope
+        env.values = {**known, "in": wire, **env.values}
+        for item in block.declaration.body or ():
+            assert isinstance(item, s.Define)
+            env.definitions[item.name] = (item.value, env)
+        result: Wire = self.defined("out", env)
+        return result
+
+    def backbone(self, backbone: Backbone, wire: Wire) -> Wire:
+        if not self.scope:
+            with self.within(self.fresh("stages")):
+                return self.backbone(backbone, wire)
+        for item in backbone.items:
+            if not isinstance(item, StageOf):
+                wire = self.apply(item, wire)
+                continue
+            number = self.stages[self.scope]
+            self.stages[self.scope] += 1
+            outer, self.settings = self.settings, {**self.settings, **item.settings}
+            with self.within(str(number)):
+                wire = self.stage(item, wire)
+            self.settings = outer
+        return wire
+
+    def stage(self, stage: StageOf, entry: Wire) -> Wire:
+        """Blocks, each fed as the rule says; without a rule by the one before."""
+        inputs: list[Wire] = []
+        outputs: list[Wire] = []
+        rule = self.written_out(stage.rule) if stage.rule is not None else None
+        lines: dict[str, s.Define] = {}
+        known: dict[str, Any] = {"n": stage.count}
+        if rule is not None:
+            known = {**self.complete(rule).values, **known}
+            lines = {
+                item.name: item
+                for item in rule.declaration.body or ()
+                if isinstance(item, s.Define)
+            }
+
+        def said(line: s.Define, **values: int) -> Wire:
+            assert rule is not None
+            env = Env(rule.module, "rule", {**known, **values})
+            return self.rule_value(line.value, env, {"in": [entry, *inputs[1:]], "out": outputs})
+
+        for i in range(stage.count):
+            if i == 0:
+                feed = entry
+            elif rule is None:
+                feed = outputs[-1]
+            else:
+                index = lines["in"].index
+                assert isinstance(index, s.Name)
+                feed = said(lines["in"], **{index.id: i})
+            inputs.append(feed)
+            with self.within("blocks", str(i)):
+                outputs.append(self.block(stage, feed, i))
+        return outputs[-1] if rule is None else said(lines["result"])
+
+    def rule_value(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> Wire:
+        """An equation of a rule. Sums fold from the left."""
+        match expr:
+            case s.At():
+                (value,) = self.rule_values(expr, env, ports)
+                return value
+            case s.IfElse(then, condition, otherwise):
+                chosen = then if self.evaluate(condition, env) else otherwise
+                return self.rule_value(chosen, env, ports)
+            case s.Call(s.Name(name), args):
+                values = [v for arg in args for v in self.rule_values(arg.value, env, ports)]
+                if len(values) == 1:
+                    return values[0]
+                if name == "sum":
+                    return reduce(lambda a, b: self.join("+", a, b), values)
+                return self.function(name, values)
+            case s.Binary(op, left, right):
+                sides = [
+                    self.rule_value(side, env, ports)
+                    if _reads_ports(side)
+                    else self.evaluate(side, env)
+                    for side in (left, right)
+                ]
+                return self.join(op, *sides)
+        raise AssertionError(expr)
+
+    def rule_values(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> list[Wire]:
+        match expr:
+            case s.Each(value, variable, low, high, condition):
+                found = []
+                for place in range(int(self.evaluate(low, env)), int(self.evaluate(high, env)) + 1):
+                    inner = replace(env, values={**env.values, variable: place})
+                    if condition is None or self.evaluate(condition, inner):
+                        found.append(self.rule_value(value, inner, ports))
+                return found
+            case s.At(s.Name(port), indices):
+                values = []
+                for index in indices:
+                    ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
+                    first, last = (int(self.evaluate(end, env)) for end in ends)
+                    values += [ports[port][j] for j in range(first, last + 1)]
+                return values
+        return [self.rule_value(expr, env, ports)]
+
+    def block(self, stage: StageOf, wire: Wire, i: int) -> Wire:
+        """Block i of a stage: the stride is the opening one's."""
+        stride = stage.stride if i == 0 else 1
+        block = stage.block
+        names = [param.name for param in block.declaration.params]
+        if "stride" in names and "stride" not in block.args:
+            block = replace(block, args={**block.args, "stride": stride})
+        stride = int(block.args.get("stride", stride))
+        block = self.written_out(block)
+        if stage.connection is None:
+            return self.self_wired(block, wire, {"i": i, "n": stage.count})
+        return self.connected(
+            block, self.written_out(stage.connection), wire, i, stage.count, stride
+        )
+
+    def connected(
+        self, block: Bound, connection: Bound, wire: Wire, i: int, n: int, stride: int
+    ) -> Wire:
+        """A block in its connection."""
+        env = self.complete(connection)
+        env.values |= {"stride": stride, "i": i, "n": n, "in": wire}
+        env.scope, env.block_layers = self.scope, True
+        plain = replace(env, block_layers=False)
+        for item in connection.declaration.body or ():
+            assert isinstance(item, s.Define)
+            around = item.name in ("each", "last", "projection", "identity")
+            env.definitions[item.name] = (item.value, env if around else plain)
+        if block.declaration.body is not None:
+            with self.within("branch"):
+                branch = self.self_wired(block, wire, {"i": i, "n": n})
+            env.values["channels"] = branch.data.shape[2]
+        else:
+            assert block.declaration.value is not None
+            flow = self.evaluate(block.declaration.value, self.complete(block), "layer")
+            layers = list(_flat(flow))
+            env.values["channels"] = int(layers[-1].attrs["width"])
+            branch = self.branch(layers, env, wire)
+        env.values["branch"] = branch
+        lines = [
+            item.value for item in connection.declaration.body or () if isinstance(item, s.Define)
+        ]
+        if any(
+            isinstance(node, s.Name) and node.id == "shortcut"
+            for line in lines
+            for node in s.walk(line)
+        ):
+            env.values["shortcut"] = self.shortcut(env, wire, branch, stride)
+        result: Wire = self.defined("out", plain)
+        return result
+
+    def branch(self, layers: list[Any], env: Env, wire: Wire) -> Wire:
+        """Each weighted layer with ``each`` around it, the last of them with ``last``."""
+        with self.within("branch"):
+            for place, layer in enumerate(layers):
+                if not (isinstance(layer, Op) and layer.name in WEIGHTED):
+                    wire = self.apply(layer, wire)
+                    continue
+                ends = place == len(layers) - 1
+                around = self.defined("last" if ends and "last" in env.definitions else "each", env)
+                self.block_layers.append(layer)
+                before = dict(self.weights.starts)
+                wire = self.apply(around, wire)
+                self.block_layers.pop()
+            if self.settings["zero_init"]:
+                new = [name for name in self.weights.starts if name not in before]
+                self.weights.starts[[name for name in new if name.endswith(".weight")][-1]] = 0.0
+        return wire
+
+    def shortcut(self, env: Env, wire: Wire, branch: Wire, stride: int) -> Wire:
+        """The block's input: through ``projection`` where the shape changes, else ``identity``."""
+        same = wire.data.shape == branch.data.shape
+        name = "identity" if same else "projection"
+        if same and name not in env.definitions:
+            return wire
+        layer = self.defined(name, env)
+        op = "conv" if len(wire.data.shape) == 5 else "linear"
+        attrs = {**OPERATIONS[op], "width": env.values["channels"]}
+        if op == "conv":
+            attrs |= {"kernel": 1, "stride": stride}
+        self.block_layers.append(Op(op, attrs, op))
+        with self.within("shortcut"):
+            wire = self.apply(layer, wire)
+        self.block_layers.pop()
+        return wire
+
+
+def _flat(layer: Any) -> Iterator[Any]:
+    """The layers of a flow, names and parentheses opened."""
+    match layer:
+        case Sequence(steps):
+            for step in steps:
+                yield from _flat(step)
+        case Named(_, inner):
+            yield from _flat(inner)
+        case _:
+            yield layer
+
+
+def _reads_ports(expr: s.Expr) -> bool:
+    return any(
+        isinstance(node, s.At) and isinstance(node.base, s.Name) and node.base.id in ("in", "out")
+        for node in s.walk(expr)
+    )
+
+
+__all__ = ["Network", "Result", "Weights"]

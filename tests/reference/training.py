@@ -1,0 +1,119 @@
+"""What a recipe says of a step: the loss, the learning rate, the optimizer, the mean of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from danetc.dsl.recipe import Item, Phase
+from tests.reference import functions as f
+from tests.reference.tape import Array, Var
+
+# -- losses ---------------------------------------------------------------------------------------
+
+
+def loss(item: Item, output: Var, labels: Array) -> Var:
+    """Of an output [N, classes] or [T, N, classes], a mean over N."""
+    arguments: dict[str, Any] = dict(item.arguments)
+    smoothing = float(arguments["label_smoothing"])
+    if item.name == "cross_entropy":
+        if len(output.shape) == 3:
+            output = output.mean((0,))
+        return _entropy(output, labels, smoothing)
+    distance = output - float(arguments["target"])
+    everywhere = tuple(range(len(output.shape)))
+    weight = float(arguments["weight"])
+    entropy = _entropy(output, labels, smoothing)
+    return (1 - weight) * entropy + weight * (distance * distance).mean(everywhere).reshape()
+
+
+def _entropy(output: Var, labels: Array, smoothing: float) -> Var:
+    """The mean over all but classes; ``smoothing`` of the target is spread over all classes."""
+    classes = output.shape[-1]
+    wanted = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
+    shifted = output - output.data.max(-1, keepdims=True)
+    total = classes * f.exp(shifted).mean((-1,))
+    surprise = Var(wanted) * (f.log(total) - shifted)
+    mean: Var = classes * surprise.mean(tuple(range(len(output.shape)))).reshape()
+    return mean
+
+
+# -- learning rates -------------------------------------------------------------------------------
+
+
+def share(phase: Phase, done: int, steps: int) -> float:
+    """The share of the learning rate of the step after ``done`` others; an epoch has ``steps``."""
+    epoch = done / steps
+    if epoch < phase.warmup:
+        return min(1.0, (done + 1) / steps / phase.warmup)
+    arguments: dict[str, Any] = dict(phase.schedule.arguments)
+    if phase.schedule.name == "constant":
+        return 1.0
+    if phase.schedule.name == "step":
+        passed = [each for each in arguments["epochs"] if each <= epoch]
+        return float(arguments["factor"]) ** len(passed)
+    last, first = phase.epochs - 1 / steps, phase.warmup
+    way = 1.0 if last <= first else min(1.0, (epoch - first) / (last - first))
+    end = float(arguments["end"])
+    return end + (1 - end) * (1 + math.cos(math.pi * way)) / 2
+
+
+# -- optimizers -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Optimizer:
+    """SGD (with ``velocity``) or AdamW (with two moments); ``decaying`` are what decays."""
+
+    item: Item
+    decaying: frozenset[str]
+    velocity: dict[str, Array] = field(default_factory=dict)
+    mean: dict[str, Array] = field(default_factory=dict)
+    square: dict[str, Array] = field(default_factory=dict)
+    steps: int = 0
+
+    def step(self, weights: dict[str, Array], grads: Mapping[str, Array], share: float) -> None:
+        arguments: dict[str, Any] = dict(self.item.arguments)
+        rate = float(arguments["lr"]) * share
+        self.steps += 1
+        for name, grad in grads.items():
+            whole = arguments["decay"] == "all" or name in self.decaying
+            decay = float(arguments["weight_decay"]) if whole else 0.0
+            if self.item.name == "sgd":
+                momentum = float(arguments["momentum"])
+                grad = grad + decay * weights[name]
+                known = self.velocity.get(name)
+                kept = grad if known is None else momentum * known + grad
+                self.velocity[name] = kept
+                direction = grad + momentum * kept if arguments["nesterov"] else kept
+                weights[name] = weights[name] - rate * direction
+                continue
+            beta1, beta2 = float(arguments["beta1"]), float(arguments["beta2"])
+            zero = np.zeros_like(grad)
+            self.mean[name] = beta1 * self.mean.get(name, zero) + (1 - beta1) * grad
+            self.square[name] = beta2 * self.square.get(name, zero) + (1 - beta2) * grad * grad
+            mean = self.mean[name] / (1 - beta1**self.steps)
+            root = np.sqrt(self.square[name] / (1 - beta2**self.steps))
+            weights[name] = weights[name] * (1 - rate * decay) - rate * mean / (root + 1e-8)
+
+
+def clipped(grads: Mapping[str, Array], most: float | None) -> Mapping[str, Array]:
+    """Gradients with a norm of at most so much, all together."""
+    if most is None:
+        return grads
+    norm = math.sqrt(sum(float((grad * grad).sum()) for grad in grads.values()))
+    factor = min(1.0, most / (norm + 1e-6))
+    return {name: grad * factor for name, grad in grads.items()}
+
+
+def averaged(
+    mean: dict[str, Array] | None, weights: Mapping[str, Array], decay: float
+) -> dict[str, Array]:
+    """The running mean of the weights and buffers: the first step's at first."""
+    if mean is None:
+        return dict(weights)
+    return {name: decay * mean[name] + (1 - decay) * value for name, value in weights.items()}

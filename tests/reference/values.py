@@ -1,0 +1,179 @@
+"""What an expression of a spec can be, what names mean, and the table of operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from danetc.dsl import syntax as s
+from danetc.dsl.modules import Module
+from tests.reference.tape import Var
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A value of the network, [T, N, ...]; where it does not vary, all steps are the same."""
+
+    data: Var
+    varies: bool
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operation with its parameters. ``role`` is what its weights are called by."""
+
+    name: str
+    attrs: Mapping[str, Any]
+    role: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``identity`` and ``none``."""
+
+
+@dataclass(frozen=True)
+class BlockLayer:
+    """``conv`` in a connection: the block's next layer, with some parameters changed."""
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    steps: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A layer by the name of a definition, which its weights are called by."""
+
+    name: str
+    layer: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A declaration with arguments."""
+
+    declaration: s.Declaration
+    module: Module
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return self.declaration.kind
+
+
+@dataclass(frozen=True)
+class StageOf:
+    """``stage(block, count, stride = ...)``, and what ``via``, ``by`` and ``with`` say of it."""
+
+    block: Bound
+    count: int
+    stride: int
+    connection: Bound | None = None
+    rule: Bound | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Stages, and layers between them."""
+
+    items: tuple[Any, ...]
+
+    def with_stages(self, change: Callable[[StageOf], StageOf]) -> Backbone:
+        return Backbone(
+            tuple(change(item) if isinstance(item, StageOf) else item for item in self.items)
+        )
+
+    def part(self, low: int, high: int) -> Backbone:
+        """Some stages; a layer goes with the stage behind it, one at the end with the last."""
+        last = sum(isinstance(item, StageOf) for item in self.items) - 1
+        kept, number = [], 0
+        for item in self.items:
+            if low <= min(number, last) <= high:
+                kept.append(item)
+            number += isinstance(item, StageOf)
+        return Backbone(tuple(kept))
+
+
+@dataclass
+class Env:
+    """What names mean where an expression stands.
+
+    ``values`` are parameters and what is known without a definition, ``definitions`` the lines of
+    the body with the environments that they are read in. ``scope`` is where the body's weights are
+    called. ``what`` is the kind of the declaration.
+    """
+
+    module: Module
+    what: str
+    values: dict[str, Any] = field(default_factory=dict)
+    definitions: dict[str, tuple[s.Expr, Env]] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    scope: tuple[str, ...] = ()
+    block_layers: bool = False
+
+
+# -- the table of operations ------------------------------------------------------------------------
+
+OPERATIONS: Mapping[str, Mapping[str, Any]] = {
+    "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1},
+    "linear": {"width": None, "bias": True},
+    "batchnorm": {"init": 1.0, "per_step": False},
+    "tebn": {"init": 1.0},
+    "groupnorm": {"groups": 32, "init": 1.0},
+    "tdbn": {"alpha": 1.0},
+    "maxpool": {"kernel": None, "stride": None, "padding": None},
+    "avgpool": {"kernel": None, "stride": None, "padding": None},
+    "upsample": {"scale": 2},
+    "flatten": {},
+    "sigmoid": {},
+    "tanh": {},
+    "softplus": {},
+    "dropout": {"p": 0.5},
+    "droppath": {"p": 0.1},
+    "mean_over_time": {},
+    "poisson": {},
+    "latency": {"tau": 6.0},
+}  # fmt: skip
+"""The operations by name, with their parameters in order and the defaults of these."""
+
+NORMS = ("batchnorm", "tebn", "groupnorm", "tdbn")
+NUMBERS: Mapping[str, Callable[..., float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "min": min,
+    "max": max,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round": lambda a: math.floor(a + 0.5),
+}
+LAYER_LINES = {
+    "network": ("stem", "head"),
+    "connection": ("each", "last", "projection", "identity"),
+}
+
+
+def assigned(args: tuple[s.Arg, ...], names: list[str]) -> dict[str, s.Expr]:
+    """Arguments by the names of their parameters: those without a name come first, in order."""
+    free = iter(names)
+    return {arg.name if arg.name is not None else next(free): arg.value for arg in args}
+
+
+def is_layer(value: object) -> bool:
+    if isinstance(value, Bound):
+        return value.kind in ("block", "neuron")
+    return isinstance(value, Op | Identity | BlockLayer | Sequence | Named | Backbone)
+
+
+def unnamed(value: Any) -> Any:
+    return value.layer if isinstance(value, Named) else value

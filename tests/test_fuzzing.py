@@ -1,0 +1,193 @@
+"""Generated and changed specs, in every form, against the interpreter: always the same cases.
+
+``make fuzz`` runs others, for a time that is given.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.ops import OPS, REQUIRED
+from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.runtime import kernel
+from danetc.runtime.training import losses, optim
+from tests.differential.networks import VARIETY
+from tests.fuzzing import generate, run
+from tests.fuzzing.compare import Case, Mismatch
+from tests.fuzzing.coverage import rows, used
+from tests.fuzzing.dice import Dice
+from tests.fuzzing.forms import check_network
+from tests.fuzzing.mutate import minimised, mutated, parsed
+from tests.reference.language import OPERATIONS
+
+PARTS, CASES = 20, 8
+"""Seconds of a core for each part, so that they spread over processes."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_models_do_what_the_interpreter_does(part: int) -> None:
+    tally = run.Tally()
+    for number in range(part * CASES, (part + 1) * CASES):
+        run.attempt(number, tally)
+    shown = [f"case {item.number}: {item.error}\n{item.text}" for item in tally.failures]
+    assert not shown, "\n\n".join(shown)
+    assert tally.outcomes["specs accepted"] >= CASES // 2
+    assert sum(tally.case.compared.values()) >= 2 * CASES
+
+
+# -- the cases themselves --------------------------------------------------------------------------
+
+
+def test_the_cases_use_the_whole_language() -> None:
+    """Every operation, function, statement and setting of a recipe, by the tables."""
+    covered, accepted = rows(), 0
+    for number in range(220):
+        try:
+            checked = check_text(generate.spec(number))
+        except SpecError:
+            continue
+        accepted += 1
+        for row in used(checked, [graph_of(checked, name) for name in checked.networks]):
+            if row in covered:
+                covered[row] += 1
+    assert accepted >= 160
+    assert [row for row, count in covered.items() if count == 0] == []
+
+
+def test_a_case_is_the_same_each_time() -> None:
+    assert [run.text_of(number) for number in range(12)] == [run.text_of(n) for n in range(12)]
+    assert len({run.text_of(number) for number in range(12)}) == 12
+
+
+def test_changed_specs_are_other_specs_that_read_back() -> None:
+    for number in range(40):
+        text = generate.spec(number)
+        changed = mutated(text, Dice(number))
+        if changed is not None:
+            assert parsed(changed) is not None, changed
+            assert parsed(changed) != parsed(text)
+
+
+def test_a_failure_is_made_small() -> None:
+    text = "use std\n" + VARIETY["functions"]
+    small = minimised(text, lambda smaller: "softplus" in smaller)
+    assert "softplus" in small
+    assert len(small) < 60, small
+
+
+def test_a_failure_is_kept_with_how_to_see_it_again(tmp_path: Path) -> None:
+    tally = run.Tally()
+    run.attempt(7, tally, "use std\nnetwork n { input = 3 }\n")
+    assert not tally.failures, "a spec that is refused is no failure"
+    failure = run.Failure(7, "network n { out = in }", "KeyError: 1", "Traceback")
+    path = run.save(failure, tmp_path)
+    assert path.read_text().splitlines()[:2] == [
+        "# case 7: KeyError: 1",
+        "# again: python -m tests.fuzzing --case 7",
+    ]
+
+
+# -- what is compared: faults that were put in are found ---------------------------------------------
+
+
+def _last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neuron that forgets its state."""
+    step = kernel.Kernel.initial_states
+    monkeypatch.setattr(
+        kernel.Kernel, "initial_states", lambda self, x: [s + 0.5 for s in step(self, x)]
+    )
+
+
+def _emit(name: str, target: str = "", **kwargs: object) -> Callable[[pytest.MonkeyPatch], None]:
+    """An operation that becomes another call of torch's."""
+    row = OPS[name]
+
+    def changed(*args: Any) -> Any:
+        call: Any = row.emit(*args)
+        return replace(call, target=target or call.target, kwargs={**call.kwargs, **kwargs})
+
+    return lambda monkeypatch: monkeypatch.setitem(OPS, name, replace(row, emit=changed))  # type: ignore[arg-type]
+
+
+FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "a convolution without its bias": (_emit("conv", bias=True), "gated"),
+    "another momentum of norms": (_emit("batchnorm", momentum=0.2), "sew_chain"),
+    "another eps of norms": (_emit("batchnorm", eps=1e-3), "analog"),
+    "a sum for a difference": (_emit("sub", "operator.add"), "functions"),
+    "other first states": (_last_state, "own_neurons"),
+    "another pool": (_emit("maxpool", "torch.nn.AvgPool2d"), "vgg"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault, network = FAULTS[name]
+    checked = check_text(f"use std\n{VARIETY[network]}")
+    fault(monkeypatch)
+    with pytest.raises((Mismatch, KeyError)):
+        check_network(checked, "net", 3, Case())
+
+
+@pytest.mark.parametrize("fault", ["loss", "optimizer", "schedule"])
+def test_a_fault_of_training_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"""use std
+{VARIETY["analog"]}
+recipe r {{ epochs = 3; optimizer = sgd(lr = 0.05, momentum = 0.9); loss = cross_entropy(label_smoothing = 0.2); schedule = cosine }}
+"""
+    clean, tally = run.Tally(), run.Tally()
+    run.attempt(5, clean, text)
+    assert not clean.failures, clean.failures[0].details
+    assert clean.case.trained == 1
+    if fault == "loss":
+        monkeypatch.setattr(losses, "over_time", lambda output: output * 1.01)
+    elif fault == "schedule":
+        monkeypatch.setattr(optim, "schedule", lambda phase, epoch, batch: 1.0)
+    else:
+        made = torch.optim.SGD
+        monkeypatch.setattr(
+            optim.torch.optim,
+            "SGD",
+            lambda groups, **given: made(groups, **{**given, "dampening": 0.1}),
+        )
+    run.attempt(5, tally, text)
+    assert [item.error.startswith("Mismatch: after training") for item in tally.failures] == [True]
+
+
+# -- the interpreter knows the whole language ------------------------------------------------------
+
+
+def test_the_interpreter_has_every_operation_with_its_defaults() -> None:
+    table = {
+        row.name: {p.name: None if p.default is REQUIRED else p.default for p in row.parameters}
+        for row in OPS.values()
+        if row.public
+    }
+    assert {name: dict(parameters) for name, parameters in OPERATIONS.items()} == table
+    assert {name: [*row] for name, row in OPERATIONS.items()} == {
+        n: [*row] for n, row in table.items()
+    }
+
+
+def test_the_page_of_meanings_has_every_operation_and_function() -> None:
+    text = Path(__file__).parents[1].joinpath("docs", "semantics.md").read_text("utf-8")
+    public = [name for name, row in OPS.items() if row.public]
+    assert [name for name in (*public, *FUNCTIONS) if name not in text] == []
