@@ -194,7 +194,7 @@ class Builder:
         if len(self.scope) > MAX_SCOPES:
             raise self.fail(
                 "E0902",
-                f"layers stand in each other more than {MAX_SCOPES} deep",
+                f"layers are nested more than {MAX_SCOPES} deep",
                 span,
                 hint="give a block its parts side by side, and repeat it by a stage",
             )

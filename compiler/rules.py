@@ -56,7 +56,7 @@ class RuleReader:
             missing = "in[i]" if self.feed is None else "result"
             raise fail(
                 "E0607",
-                f"rule `{rule.name}` does not say what `{missing}` is",
+                f"rule `{rule.name}` does not define `{missing}`",
                 rule.name_span,
                 hint=f"add `{missing} = ...`",
             )
@@ -117,7 +117,7 @@ class RuleReader:
                 if len(forms) != 1:
                     raise self.fail(
                         "E0608",
-                        f"{len(forms) or 'no'} values stand where one is needed{self._where()}",
+                        f"{len(forms) or 'no'} values where one is needed{self._where()}",
                         expr.span,
                         hint="put them into `sum(...)` or `concat(...)`",
                     )
@@ -159,7 +159,7 @@ class RuleReader:
                 return self.fail("E0608", message, expr.function.span, hint=hint)
             case s.Flow():
                 message = "a rule holds no layers"
-                hint = "layers stand in a connection or in a block; a rule says what feeds a block"
+                hint = "layers belong in a connection or a block; a rule says what feeds a block"
             case s.Name("in" | "out" as port):
                 message, hint = f"`{port}` needs an index", f"write `{port}[i - 1]`"
             case s.Name(name):
@@ -235,7 +235,7 @@ class RuleReader:
                 "E0603",
                 message,
                 span,
-                hint="a block reads what stands before it: `out[i - 1]`, `out[0 .. i - 1]`, `in[0]`",
+                hint="a block reads what comes before it: `out[i - 1]`, `out[0 .. i - 1]`, `in[0]`",
             )
         if j >= self.n:
             blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"

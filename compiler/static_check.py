@@ -175,7 +175,7 @@ class _Checker:
             ):
                 raise self.lowering.builder.fail(
                     "E0408",
-                    f"block `{declaration.name}` does not say what `out` is",
+                    f"block `{declaration.name}` does not define `out`",
                     declaration.name_span,
                     labels=misnamed(declaration, "out"),
                     hint="add `out = in -> ...`",

@@ -292,7 +292,7 @@ class Lowering:
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name in FUNCTIONS:
-            message = f"`{name}` is a function and stands here without its values"
+            message = f"`{name}` is a function and is used here without its arguments"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
         near = nearest(name, [*self.values, *self.later], words=True)
         labels = tuple(

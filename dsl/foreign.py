@@ -32,10 +32,10 @@ SIGN = "|".join(re.escape(word) for word in sorted(MEANT, key=len, reverse=True)
 DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
 HINTS: Mapping[str, str] = {
     ".": "numbers have a digit on each side of the point; a range is `a .. b`",
-    "'": 'strings stand in double quotes: `"..."`',
-    '"': 'strings stand in double quotes: `"..."`',
+    "'": 'strings are written in double quotes: `"..."`',
+    '"': 'strings are written in double quotes: `"..."`',
     "%": "there is no remainder; indices and widths use `+ - * /`",
-    "\\": "line ends carry no meaning: a value may go on in the next line as it is",
+    "\\": "line ends have no meaning: a value may continue on the next line",
 }
 """What to write for a character that has no place in the language."""
 
@@ -59,7 +59,7 @@ def dotted(word: str) -> tuple[str, str]:
         hint = hint or answer(where, parts[-1])
     if parts[-1] == "danet":
         hint = f'a file is named in quotes: `"{word}"`'
-    return f"a name has no `.` in it: `{word}`", hint or f"a name stands alone: `{parts[-1]}`"
+    return f"a name has no `.` in it: `{word}`", hint or f"write the name alone: `{parts[-1]}`"
 
 
 # Lines of Python

@@ -56,7 +56,7 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         closes = "closes" if token.type == "RBRACE" else "opens"
         span = Span(source, token.start, token.end)
         message = f"this `{token.text}` {closes} nothing"
-        scanned.errors.append(Diagnostic("E0104", message, span, hint="take it away"))
+        scanned.errors.append(Diagnostic("E0104", message, span, hint="remove it"))
     scanned.errors.sort(key=_start)
     brackets = pair(scanned.tokens)
     if brackets.too_deep is not None:

@@ -385,7 +385,8 @@ def describe(kind: Type) -> str:
         case BoolType():
             return "`true` or `false`"
         case ChoiceType(words):
-            return " or ".join(f"`{word}`" for word in words)
+            *some, last = (f"`{word}`" for word in words)
+            return f"{', '.join(some)} or {last}"
         case ItemType("loss"):
             return "a loss"
         case ItemType("optimizer"):

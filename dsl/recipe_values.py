@@ -187,7 +187,7 @@ class Scope:
     def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
         self.reporter.error(
             "E0802",
-            f"{what} takes {describe(kind)}",
+            f"{what} must be {describe(kind)}",
             expr.span,
             label=f"expected {describe(kind)}",
             hint=hint,
@@ -314,7 +314,7 @@ class Scope:
         values: list[tuple[str, Value]],
     ) -> bool:
         if not written:
-            self._bad_argument(spec, "E0805", name.span, f"needs {row.name}: {row.meaning}")
+            self._bad_argument(spec, "E0805", name.span, f"needs its {row.name}: {row.meaning}")
             return False
         numbers = []
         for expr in written:

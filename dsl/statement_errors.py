@@ -39,7 +39,7 @@ def top_of_file(case: Situation) -> Found | None:
     token, i = case.token, case.i
     if token.type == "RBRACE":
         return Found(
-            Diagnostic("E0104", "this `}` closes nothing", case.span(i), hint="take it away"),
+            Diagnostic("E0104", "this `}` closes nothing", case.span(i), hint="remove it"),
             drop=True,
         )
     if starts_statement(case.tokens, i):
@@ -58,7 +58,7 @@ def top_of_file(case: Situation) -> Found | None:
         return Found(
             Diagnostic(
                 "E0114",
-                f"`{token.text}` begins no declaration",
+                f"`{token.text}` does not begin a declaration",
                 case.span(i),
                 hint=hint or f"declarations begin with {kinds}",
             ),
@@ -99,10 +99,10 @@ def _outside(case: Situation, at: int) -> Found:
     return Found(
         Diagnostic(
             "E0115",
-            f"`{what}` stands outside of every declaration",
+            f"`{what}` is outside of every declaration",
             case.span(at),
             labels=tuple(labels),
-            hint="settings stand between the braces of `network name { ... }` and its like",
+            hint="settings go between the braces of a declaration: `network name { ... }`",
         ),
         resume=at + 1,
     )
@@ -200,10 +200,10 @@ def statement(case: Situation) -> Found | None:
         return Found(Diagnostic("E0101", message, both), insert=("LBRACE", "{"))
     if token.type == "EQUAL":
         if first.text == second.text:
-            hint = f"`{first.text}` stands here twice"
+            hint = f"`{first.text}` is written twice"
         else:
             hint = did_you_mean(first.text, ["state"]) or answer("word", first.text) or STATEMENT
-        message = f"two names stand before `=`: `{first.text}` and `{second.text}`"
+        message = f"there are two names before `=`: `{first.text}` and `{second.text}`"
         return Found(Diagnostic("E0111", message, both, hint=hint))
     message = f"a `=` is missing after `{first.text}`"
     return Found(Diagnostic("E0111", message, both, hint=answer("word", first.text) or STATEMENT))
@@ -218,8 +218,8 @@ def _bad_beginning(case: Situation) -> Found:
         message = "a name is missing before this `=`"
         return Found(Diagnostic("E0111", message, case.span(i), hint=STATEMENT))
     if token.type in WANTS_VALUE and case.before.type == "SEMICOLON":
-        message = f"nothing stands before this `{token.text}`"
-        hint = "a value goes on in the next line without `;`"
+        message = f"there is nothing before this `{token.text}`"
+        hint = "a value may continue on the next line, without `;`"
         return Found(Diagnostic("E0111", message, case.span(i), hint=hint))
     message = f"expected `name = value`, found {name_of(token)}"
     known = answer("word", token.text) or PLACES.get(token.type)
@@ -232,7 +232,7 @@ def misplaced_use(case: Situation) -> Found | None:
         return None
     if case.after.type != "STRING" and case.after.type not in NAME_LIKE:
         return None
-    message = "`use` stands at the top of a file, not in a body"
+    message = "`use` is written at the top of a file, not in a body"
     return Found(Diagnostic("E0101", message, case.span(case.i)), resume=case.i + 1)
 
 
@@ -262,7 +262,7 @@ def _reserved(case: Situation) -> Diagnostic:
         "E0113",
         f"`{word}` is a reserved word and cannot be a name",
         case.span(case.i),
-        hint=near or f"take another name, as `{word}_`",
+        hint=near or f"choose another name, such as `{word}_`",
     )
 
 
@@ -295,7 +295,7 @@ def unclosed(
     if found is not None:
         opening, place = found
         brace = Span(source, tokens[opening].start, tokens[opening].end)
-        labels.append(Label(brace, "its `}` stands further to the left: is this one open?"))
+        labels.append(Label(brace, "its `}` is indented less: is this one open?"))
         labels += _line_after(source, tokens[place - 1], tokens[place])
     else:
         labels += _line_after(source, before, token)

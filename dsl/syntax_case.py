@@ -28,10 +28,10 @@ SIGNS = {
     "ELSE": "else", "USE": "use",
 }  # fmt: skip
 PLACES = {
-    "FOR": "`for` stands in an argument, as in `sum(out[i] for i in 0 .. 3)`",
-    "RANGE": "a range stands in square brackets, as in `out[0 .. 3]`, or after `in`",
-    "USE": "`use` stands at the top of a file",
-    "ARROW": "a flow that is an operand stands in parentheses",
+    "FOR": "`for` is written in an argument, as in `sum(out[i] for i in 0 .. 3)`",
+    "RANGE": "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`",
+    "USE": "`use` is written at the top of a file",
+    "ARROW": "put a flow that is an operand in parentheses",
 }
 STATEMENT = "a statement is `name = value`"
 
@@ -146,13 +146,13 @@ def no_operator(case: Situation, right: int) -> Diagnostic:
     in_brackets = case.opening() is not None
     hint: str | None
     if token.text == left.text:
-        hint = f"`{token.text}` stands here twice"
+        hint = f"`{token.text}` is written twice"
     elif token.type == "LPAR":
         hint = "for a product write `*`; only a name can be called"
     elif left.type == "NUMBER":
         hint = f"for a product write `{left.text} * {token.text}`"
     elif in_brackets:
-        hint = "arguments are parted by `,`"
+        hint = "arguments are separated by `,`"
     else:
         hint = "steps are joined by `->`; a new statement begins after `;` or on a new line"
     missing = "an operator or `,`" if in_brackets else "an operator"

@@ -165,9 +165,9 @@ class _Forms:
         indent = foreign.colon_body(self.source.text, start)
         if indent is None:
             return False
-        hint = "bodies stand between `{` and `}`; line ends and indentation carry no meaning"
+        hint = "a body is written between `{` and `}`; line ends and indentation have no meaning"
         span = Span(self.source, start, start + 1)
-        self.out.errors.append(Diagnostic("E0118", "a `:` begins no body", span, hint=hint))
+        self.out.errors.append(Diagnostic("E0118", "a `:` does not begin a body", span, hint=hint))
         self.out.tokens.append(Token("LBRACE", "{", start, start + 1))
         self.bodies.append(indent)
         return True
@@ -200,7 +200,7 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
             code, (message, hint) = "E0107", _bad_number(word)
         case "BAD_STRING":
             meant = ("STRING", f'"{word[1:-1]}"')
-            code, message = "E0106", "a string stands in double quotes"
+            code, message = "E0106", "a string is written in double quotes"
             hint = f'write `"{word[1:-1]}"`'
         case "OPEN_STRING":
             meant = ("STRING", f'{word}"')
@@ -214,7 +214,7 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
             meant = ("NAME", word)
             letter = next(ch for ch in word if not ch.isascii())
             code = "E0105"
-            message = f"`{letter}` ({_describe(letter)}) cannot stand in a name"
+            message = f"`{letter}` ({_describe(letter)}) cannot be part of a name"
             hint = "names are made of the letters a-z and A-Z, digits and `_`"
     out.errors.append(Diagnostic(code, message, span, hint=hint))
     if meant is not None:

@@ -57,7 +57,7 @@ def stray_brace(case: Situation) -> Found | None:
     closing = case.brackets.partner.get(case.i)
     if not is_empty and closing is not None and "\n" not in case.span(case.i, closing).text:
         return None
-    message = "a body cannot stand here"
+    message = "a body cannot be written here"
     return Found(Diagnostic("E0101", message, case.span(case.i)), drop=True)
 
 
@@ -115,22 +115,22 @@ def comma(case: Situation) -> Found | None:
             labels = (Label(case.span(lone), "this `)` closes nothing"),)
             message = "there is a `)` too many before this `,`"
             return Found(Diagnostic("E0104", message, case.span(i), labels=labels), resume=lone + 1)
-        message = "`,` stands between arguments, not here"
+        message = "`,` separates arguments and cannot be written here"
         if not starts_statement(case.tokens, i + 1):
             return Found(Diagnostic("E0116", message, case.span(i)), drop=True)
-        hint = "statements are parted by `;` or stand on lines of their own"
+        hint = "statements are separated by `;` or are on lines of their own"
         return Found(
             Diagnostic("E0116", message, case.span(i), hint=hint), replace=("SEMICOLON", ";")
         )
     if token.type in ("COMMA", "SEMICOLON") and (
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
     ):
-        nothing = f"nothing stands before this `{token.text}`"
-        return Found(Diagnostic("E0116", nothing, case.span(i), hint="take it away"), drop=True)
+        nothing = f"there is nothing before this `{token.text}`"
+        return Found(Diagnostic("E0116", nothing, case.span(i), hint="remove it"), drop=True)
     if before.type == "COMMA" and token.type in ("RPAR", "RSQB"):
         return Found(
             Diagnostic(
-                "E0116", "nothing stands after this `,`", case.span(i - 1), hint="take it away"
+                "E0116", "there is nothing after this `,`", case.span(i - 1), hint="remove it"
             )
         )
     return None
@@ -162,7 +162,7 @@ def missing_value(case: Situation) -> Found | None:
         if token.type in RESERVED:
             hint = f"`{token.text}` is a reserved word: it cannot be a name"
         elif token.type == before.type and token.text == before.text:
-            hint = f"`{token.text}` stands here twice"
+            hint = f"`{token.text}` is written twice"
         elif token.type == "LBRACE":
             hint = "braces hold the body of a declaration or a group, not values"
         elif token.type == "LSQB":
@@ -178,7 +178,7 @@ def missing_value(case: Situation) -> Found | None:
             )
         )
     if before.type == "LPAR" and token.type == "RPAR":
-        message = "nothing stands between these parentheses"
+        message = "there is nothing between these parentheses"
         return Found(Diagnostic("E0119", message, case.span(case.i - 1, case.i)))
     return None
 

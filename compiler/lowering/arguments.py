@@ -116,7 +116,9 @@ def assign_special(
 
 def _no_each(evaluator: Evaluator, arg: s.Arg) -> None:
     if isinstance(arg.value, s.Each):
-        raise evaluator.builder.fail("E0405", "`for` stands in the joins of a rule alone", arg.span)
+        raise evaluator.builder.fail(
+            "E0405", "`for` is allowed only in the joins of a rule", arg.span
+        )
 
 
 def flows_in(arg: s.Arg, args: tuple[s.Arg, ...], span: Span, *, is_value: bool) -> str | None:

@@ -102,7 +102,7 @@ def _as_layer(evaluator: Evaluator, value: Any, span: Span) -> Layer:
         hint = None
         match value:
             case Wire():
-                hint = "only layers stand after `->`; join values by `+` or `concat` first"
+                hint = "only layers can follow `->`; join values by `+` or `concat` first"
             case Bound(kind="connection"):
                 hint = f"a connection wires a backbone: `BACKBONE via {value.name}`"
             case Bound(kind="rule"):
@@ -233,7 +233,7 @@ def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone:
     if low > high:
         raise evaluator.builder.fail(
             "E0409",
-            f"the stages {low} .. {high} are none",
+            f"the range of stages {low} .. {high} is empty",
             index.span,
             hint="a range `a .. b` goes from the lower to the higher, both included",
         )

@@ -56,7 +56,7 @@ def self_wired(
         if "out" not in env.definitions:
             raise lowering.builder.fail(
                 "E0408",
-                f"block `{block.name}` does not say what `out` is",
+                f"block `{block.name}` does not define `out`",
                 block.declaration.name_span,
                 labels=misnamed(block.declaration, "out"),
                 hint="add `out = in -> ...`",

@@ -56,7 +56,7 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
         elif not isinstance(target, Bound):
             hint = "is a `*` missing?" if isinstance(target, (int, float)) else None
             if isinstance(target, Wire):
-                hint = "layers stand behind a value: `a -> b`; or is a `*` missing?"
+                hint = "a layer follows a value: `a -> b`; or is a `*` missing?"
             raise evaluator.builder.fail(
                 "E0402", f"`{id}` is {describe(target)} and takes no arguments", span, hint=hint
             )
@@ -145,7 +145,7 @@ def _joinable(
                 "E0402",
                 f"`{name}` takes values, not {describe(value)}",
                 arg.span,
-                hint="a value starts at `in` or at a name that stands for one",
+                hint="a value starts at `in` or at the name of one",
             )
     return tuple(values)
 
@@ -220,7 +220,7 @@ def _outputs(evaluator: Evaluator, call: s.Call, env: Env) -> Outputs:
                 "E0402",
                 f"an output is a value, not {describe(value)}",
                 arg.value.span,
-                hint="a value starts at `in` or at a name that stands for one",
+                hint="a value starts at `in` or at the name of one",
             )
         name = arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{index}")
         if name in wires:

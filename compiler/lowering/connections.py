@@ -118,7 +118,7 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
     if "out" not in parts:
         raise lowering.builder.fail(
             "E0601",
-            f"connection `{connection.name}` does not say what `out` is",
+            f"connection `{connection.name}` does not define `out`",
             connection.declaration.name_span,
             labels=misnamed(connection.declaration, "out"),
             hint="add `out = branch + shortcut`",
@@ -198,7 +198,7 @@ def _build_branch(
     if "each" not in parts:
         raise lowering.builder.fail(
             "E0606",
-            f"connection `{connection.name}` does not say what stands around each layer",
+            f"connection `{connection.name}` does not say what is around each layer",
             connection.declaration.name_span,
             hint="add `each = conv -> norm -> spike`",
         )

@@ -66,7 +66,7 @@ class Evaluator:
                 return wire_stages(self, subject, env, "by", rule, "rule")
             case s.With(subject, settings):
                 return change_settings(self, subject, settings, env)
-        raise self.builder.fail("E0405", "this cannot stand here", expr.span)
+        raise self.builder.fail("E0405", "this cannot be used here", expr.span)
 
     def bounded(self, value: Any, span: Span) -> Any:
         """A value that is not a number, or is one of a sensible size (E0306)."""
@@ -75,7 +75,7 @@ class Evaluator:
             and not isinstance(value, bool)
             and not abs(value) <= MAX_CONSTANT
         ):
-            raise self.builder.fail("E0306", f"a constant beyond {MAX_CONSTANT:g}", span)
+            raise self.builder.fail("E0306", f"a constant larger than {MAX_CONSTANT:g}", span)
         return value
 
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:

@@ -65,7 +65,7 @@ def _threshold(lowering: Lowering, span: Span) -> float:
             "E0404",
             f"tdbn scales by the neuron's threshold, and `{neuron.name}` has no `v_threshold`",
             span,
-            hint="give the neuron a parameter `v_threshold`, or take another norm",
+            hint="give the neuron a parameter `v_threshold`, or choose another norm",
         )
     return float(getattr(value, "init", value))
 

@@ -168,7 +168,7 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
         examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
         raise evaluator.builder.fail(
             "E0404",
-            f"the network does not say what its {id} is",
+            f"the network does not define its {id}",
             span,
             hint=f"add `{examples.get(id, id)}` to it",
         )
@@ -194,7 +194,7 @@ def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Any:
     if kind in ("network", "recipe"):
         raise evaluator.builder.fail(
             "E0403",
-            f"the {kind} `{bound.name}` cannot stand here",
+            f"the {kind} `{bound.name}` cannot be used here",
             span,
             labels=(Label(bound.declaration.name_span, "declared here"),),
         )

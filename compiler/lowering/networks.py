@@ -65,7 +65,7 @@ def build_network(
             raise Failed
         raise builder.fail(
             "E0404",
-            f"network `{name}` does not say what its input is",
+            f"network `{name}` does not define its input",
             span,
             hint="add `input = image(3, 224, 224)`",
         )
@@ -128,7 +128,7 @@ def _outputs_of(
             return {"out": POISON}
         builder.error(
             "E0404",
-            f"network `{name}` does not say what it computes",
+            f"network `{name}` does not define what it computes",
             span,
             hint="add `stem`, `stages` and `head`, or `out = in -> ...`",
         )

@@ -61,7 +61,7 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
                 hint = (
-                    "`via` wires what stands right before it: put the whole flow in "
+                    "`via` applies to what is right before it: put the whole flow in "
                     "parentheses, `(stage(...) -> stage(...)) via CONNECTION`"
                 )
             raise lowering.builder.fail(

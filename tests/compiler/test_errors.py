@@ -198,9 +198,11 @@ NUMBERS = {
     "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),
     "truth": net("conv(16)", "conv(16, bias = «1»)", "E0304", "true or false"),
     "power": net("conv(16)", "conv(9«**»9)", "E0110", "no power operator"),
-    "large constant": net("conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "beyond 1e+15"),
-    "many digits": net("conv(16)", f"conv(«{'9' * 5000}»)", "E0306", "beyond 1e+15"),
-    "infinite": net("conv(16)", "conv(«1e400»)", "E0306", "beyond 1e+15"),
+    "large constant": net(
+        "conv(16)", f"conv(«{'*'.join(['9'] * 40)}»)", "E0306", "larger than 1e+15"
+    ),
+    "many digits": net("conv(16)", f"conv(«{'9' * 5000}»)", "E0306", "larger than 1e+15"),
+    "infinite": net("conv(16)", "conv(«1e400»)", "E0306", "larger than 1e+15"),
     "by zero": net("conv(16)", "conv(16 / («4 - 4»))", "E0306", "division by zero"),
     "no logarithm": net("conv(16)", "conv(«log(0)»)", "E0306", "`log(0)` has no value"),
     "no root": net("conv(16)", "conv(«sqrt(-4)»)", "E0306", "`sqrt(-4)` has no value"),
@@ -288,19 +290,19 @@ MISSING = {
     "input": Case(
         NET.replace("  input = image(3, 32, 32)\n", "").replace("network n", "network «n»"),
         "E0404",
-        "does not say what its input is",
+        "does not define its input",
         "input = image",
     ),
     "neuron": Case(
         NET.replace("  neuron = IF\n", "").replace("spike", "«spike»"),
         "E0404",
-        "what its neuron is",
+        "does not define its neuron",
         "neuron = IF",
     ),
     "surrogate": Case(
         NET.replace("  surrogate = sigmoid\n", "").replace("IF", "«IF»"),
         "E0404",
-        "what its surrogate is",
+        "does not define its surrogate",
         "surrogate = sigmoid",
     ),
     "everything": Case(
@@ -339,7 +341,7 @@ MISSING = {
     "out of a connection": Case(
         NET.replace("via origin", "via mine") + "connection «mine» { each = conv -> norm }\n",
         "E0601",
-        "what `out` is",
+        "does not define `out`",
         "branch",
     ),
     "each of a connection": Case(
@@ -465,7 +467,7 @@ CONNECTIONS = {
     "stage that is not there": backbone("resnet18[«9»]", "E0409", "has stages 0 .. 3"),
     "stage before the first": backbone("resnet18[«-1»]", "E0409", "no stage -1"),
     "stages beyond the last": backbone("resnet18[2 .. «7»]", "E0409", "no stage 7"),
-    "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "are none", "lower to the higher"),
+    "no stages": backbone("resnet18[«3 .. 1»]", "E0409", "is empty", "lower to the higher"),
     "two indices": backbone("«resnet18[0, 1]»", "E0409", "one index or one range"),
 }
 

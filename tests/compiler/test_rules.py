@@ -198,7 +198,7 @@ WRONG = {
     "in[i] = out[«i / 2»]; result = out[n - 1]": ("E0609", "whole number, not 0.5"),
     'in[i] = out[«"a"»]; result = out[n - 1]': ("E0609", "whole number"),
     "in[i] = out[«IF»]; result = out[n - 1]": ("E0609", "not the neuron `IF`"),
-    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values stand where one"),
+    "in[i] = «out[0 .. i - 1]»; result = out[n - 1]": ("E0608", "2 values where one"),
     "in[i] = «sum(out[j] for j in 0 .. i - 1 if j > 90)»; result = out[n - 1]": (
         "E0608", "`sum` has nothing to take for block 1",
     ),
@@ -246,7 +246,7 @@ def test_both_equations_are_needed() -> None:
             check_text(f"rule mine {{ {body} }}")
         (error,) = caught.value.diagnostics
         assert (error.code, error.span.text) == ("E0607", "mine")
-        assert f"what `{missing}` is" in error.message
+        assert f"does not define `{missing}`" in error.message
 
 
 def test_terms_are_counted_before_they_are_made() -> None:
