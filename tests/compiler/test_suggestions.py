@@ -25,10 +25,12 @@ from danetc.compiler.rules import _JOINS as JOINS
 from danetc.dsl.diagnostics import Reporter, SpecError, did_you_mean
 from danetc.dsl.equation_expr import FUNCTIONS
 from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe_schema import ITEMS, SETTINGS, ChoiceType, FloatType, IntType
 from danetc.dsl.source import SourceFile
 from danetc.dsl.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.syntax import DECLARATION_KINDS, Declaration
+from danetc.main import COMMANDS
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
 _LETTERS = string.ascii_lowercase + "_"
@@ -182,7 +184,7 @@ class Case:
             check_text(self.place.spec(self.wrong))
         except SpecError as error:
             hints = [item.hint or "" for item in error.diagnostics if self.wrong in item.span.text]
-            asked = next((hint for hint in hints if hint.startswith("did you mean")), "")
+            asked = next((hint for hint in hints if hint.startswith(("did you mean", "write"))), "")
             return tuple(re.findall(r"`(.+?)`", asked)) if hints else None
         return None
 
@@ -279,3 +281,27 @@ def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     nearest("x" * 100_000, many, many)
     nearest("name", ["x" * 100_000])
     assert compared == []
+
+
+@pytest.mark.parametrize(
+    "names", [tuple(shipped_specs()), tuple(COMMANDS)], ids=["specs", "commands"]
+)
+def test_names_of_the_command_line(names: tuple[str, ...]) -> None:
+    """The right word is among what is suggested. Of the names of specs many differ in one letter."""
+    choose = random.Random(0)
+    for kinds, share in ((("swap",), 0.98), (("delete", "double", "insert"), 0.99)):
+        found = [
+            (name, item)
+            for name in names
+            for kind in kinds
+            for item in misspellings(name, kind, choose)
+        ]
+        wrong = [
+            case for case in choose.sample(found, min(300, len(found))) if case[1] not in names
+        ]
+        missed = [
+            (name, item)
+            for name, item in wrong
+            if f"`{name}`" not in (did_you_mean(item, names) or "")
+        ]
+        assert 1 - len(missed) / len(wrong) >= share, missed
