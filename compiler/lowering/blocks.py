@@ -95,18 +95,15 @@ def report_unused(
     What is read is seen in the text, so that an error in between has no false ones behind it.
     """
     read: set[str] = set()
-    unknown_read = False
     for definition in env.definitions.values():
-        names = lowering.names_in(definition.value)
-        read.update(names)
-        unknown_read |= not all(is_known(name, definition.env) for name in names)
+        read.update(lowering.names_in(definition.value))
     for item in declaration.body or ():
         id = item.name or "" if isinstance(item, s.Group) else item.name
         if id in env.used or id in read or id == "out" or id not in env.definitions:
             continue
         if id in PORTS.get(declaration.kind, ()):
             continue  # reported: a block knows them already
-        if unknown_read and id not in settings and not nearest(id, settings):
+        if id not in settings and not nearest(id, settings) and _reads_unknown(lowering, env):
             continue  # a name that is reported as unknown may have been meant to be this one
         kind, name, hint = declaration.kind, declaration.name, None
         what = f"nothing uses `{id}` of {kind} `{name}`"
@@ -123,6 +120,15 @@ def report_unused(
             if meant:
                 lowering.misspelt.add(meant)
         lowering.builder.error("E0308", what, item.name_span, hint=hint)
+
+
+def _reads_unknown(lowering: Lowering, env: Env) -> bool:
+    """Whether a definition of a body reads a name that is not known, which is an error of its own."""
+    return not all(
+        is_known(name, definition.env)
+        for definition in env.definitions.values()
+        for name in lowering.names_in(definition.value)
+    )
 
 
 def misnamed(declaration: s.Declaration, wanted: str) -> tuple[Label, ...]:
