@@ -171,7 +171,8 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
         stop = next((u if u in reached else stops[u] for u in behind), node.id)
         stops[node.id] = stop
         operands = tuple(item.value for item in graph.inputs_of(node))
-        if OPS[node.op].weights(node.attrs, operands):
+        learns = node.op == "neuron" and programs[str(node.attrs["neuron"])].learnables
+        if learns or OPS[node.op].weights(node.attrs, operands):
             stopped.setdefault(stop, []).append(node.path)
     for id, paths in stopped.items():
         node = graph[id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -101,11 +102,12 @@ def connected(
     env.values["branch"] = branch
     if isinstance(branch, Poison):
         return Joined(POISON, POISON, ())
-    if any("shortcut" in lowering.names_in(part.value) for part in parts.values()):
+    chosen = _chosen(lowering, parts["out"].value, env)
+    if "shortcut" in _read(lowering, chosen, parts):
         env.values["shortcut"] = _build_shortcut(
             lowering, connection, parts, env, wire, branch, stride, within
         )
-    return _joined(lowering, parts["out"].value, env)
+    return _joined(lowering, chosen, env)
 
 
 def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
@@ -326,10 +328,27 @@ def _used(lowering: Lowering, within: tuple[Span, ...]) -> tuple[Label, ...]:
     return tuple(Label(span, "for a block from here") for span in islice(own, 1))
 
 
-def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
-    """Evaluate ``out`` and tell the join from what follows it."""
+def _chosen(lowering: Lowering, expr: s.Expr, env: Env) -> s.Expr:
+    """What the conditions of ``out`` choose for this block."""
     while isinstance(expr, s.IfElse):
         expr = expr.then if lowering.condition(expr.condition, env) else expr.otherwise
+    return expr
+
+
+def _read(lowering: Lowering, expr: s.Expr, parts: Mapping[str, s.Define]) -> set[str]:
+    """The names that an expression is made of, those of the lines that it names too."""
+    found: set[str] = set()
+    waiting = list(lowering.names_in(expr))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += lowering.names_in(parts[name].value) if name in parts else ()
+    return found
+
+
+def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
+    """Evaluate ``out`` and tell the join from what follows it."""
     plain = replace_env(env, block_conv=False)
     if isinstance(expr, s.Flow):
         join = lowering.evaluate(expr.steps[0], plain, "layer")

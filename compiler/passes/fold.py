@@ -140,12 +140,12 @@ class _Folder:
             if shifts:
                 node = self.nodes[layer]
                 self.nodes[layer] = replace(node, attrs={**node.attrs, "bias": True})
+        self._pass_on(norm, source)
         if terms.other is None:
             self.folded.append(norm.id)
         else:
             self._move(norm, terms, inference)
             self.moved.append(norm.id)
-        self._pass_on(norm, source)
         return True
 
     def _terms(self, id: int, channels: int) -> _Terms | None:

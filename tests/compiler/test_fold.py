@@ -139,6 +139,23 @@ def test_a_norm_moves_onto_the_one_addend_that_is_no_convolution(nested: bool) -
         assert folding.scalings[other] == (Scaling(norm, False),)
 
 
+def test_a_sum_takes_over_the_readers_of_a_norm_that_moved() -> None:
+    """Two read the first norm, so the second one goes no further than its sum."""
+    net = Net()
+    x = net.spike(0, "x")
+    first = net("add", net("conv", x, name="a", width=3), x, name="first")
+    norm = net("batchnorm", first, name="norm")
+    second = net("add", net("conv", norm, name="b", width=3), norm, name="second")
+    graph = net.finish(net.spike(net("batchnorm", second, name="last")), norm)
+    folding = plan_folding(graph)
+    verify(folding.graph)
+    assert names(graph, folding.moved) == ["norm", "last"]
+    assert new(folding.graph, "norm") == ("batchnorm", ["x"])
+    assert new(folding.graph, "first") == ("add", ["a", "norm"])
+    assert new(folding.graph, "last") == ("batchnorm", ["first"])
+    assert new(folding.graph, "second") == ("add", ["b", "last"])
+
+
 def test_two_addends_that_are_no_convolutions_keep_the_norm() -> None:
     net = Net()
     x, y = net.spike(0, "x"), net.spike(0, "y", "PLIF")

@@ -338,6 +338,17 @@ def test_the_networks_norm_with_something_changed() -> None:
         assert node(found, "stem.norm").attrs["init"] == 0.25
 
 
+def test_a_shortcut_is_made_where_the_block_reads_it() -> None:
+    """The last block's `out` is the branch alone: its projection would have no use."""
+    mine = """connection mine {
+      each = conv -> norm; projection = conv -> norm; way = shortcut -> tanh
+      out = branch if i == 0 else branch + way }"""
+    found = graph(spec(stages="stage(basic(4), 2) via mine -> stage(basic(8), 2) via mine") + mine)
+    scopes = {node.scope[1:4] for node in found.nodes.values() if "way" in node.scope}
+    assert scopes == {("0", "blocks", "1"), ("1", "blocks", "1")}
+    assert not [node.path for node in found.nodes.values() if "shortcut" in node.scope]
+
+
 def test_no_node_has_the_name_of_a_scope() -> None:
     """The second norm of `x` would be `norm2`, which is where the layers of `norm2` stand."""
     text = """use std

@@ -253,6 +253,19 @@ network n {
     assert "`a.conv`" in message
 
 
+def test_what_a_neuron_learns_gets_a_gradient_too() -> None:
+    text = """use std
+network n {
+  input = image(3, 8, 8); neuron = PLIF; surrogate = sigmoid
+  a = in -> spike
+  out = in -> conv(channels(a))
+}
+"""
+    ((code, place, message),) = errors(text)
+    assert (code, place) == ("E0504", "spike")
+    assert "`a.spike`" in message
+
+
 def test_a_norm_that_starts_at_zero_after_the_join_silences_the_block() -> None:
     text = spec("chain").replace("via origin", "via mine") + (
         "connection mine {\n  each = conv -> norm -> spike\n  projection = conv -> norm\n"

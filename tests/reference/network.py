@@ -234,17 +234,23 @@ class Network(Layers):
             env.values["channels"] = int(layers[-1].attrs["width"])
             branch = self.branch(layers, env, wire)
         env.values["branch"] = branch
-        lines = [
-            item.value for item in connection.declaration.body or () if isinstance(item, s.Define)
-        ]
-        if any(
-            isinstance(node, s.Name) and node.id == "shortcut"
-            for line in lines
-            for node in s.walk(line)
-        ):
+        if self._mentions(self._chosen(env, plain), "shortcut", env):
             env.values["shortcut"] = self.shortcut(env, wire, branch, stride)
         result: Wire = self.defined("out", plain)
         return result
+
+    def _chosen(self, env: Env, plain: Env) -> s.Expr:
+        """What the conditions of ``out`` choose for this block."""
+        expr, _ = env.definitions["out"]
+        while isinstance(expr, s.IfElse):
+            expr = expr.then if self.evaluate(expr.condition, plain) else expr.otherwise
+        return expr
+
+    def _mentions(self, expr: s.Expr, name: str, env: Env) -> bool:
+        """Whether an expression names something, itself or by the lines that it names."""
+        names = {node.id for node in s.walk(expr) if isinstance(node, s.Name)}
+        lines = [env.definitions[each][0] for each in names & env.definitions.keys()]
+        return name in names or any(self._mentions(line, name, env) for line in lines)
 
     def branch(self, layers: list[Any], env: Env, wire: Wire) -> Wire:
         """Each weighted layer with ``each`` around it, the last of them with ``last``."""
