@@ -262,7 +262,7 @@ network n {
 }
 """
     ((code, place, message),) = errors(text)
-    assert (code, place) == ("E0504", "spike")
+    assert (code, place) == ("E0504", "PLIF")
     assert "`a.spike`" in message
 
 
