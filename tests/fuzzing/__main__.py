@@ -57,6 +57,7 @@ def main() -> int:
         lambda count: time.monotonic() > end,
         tally,
         compiled_every=options.compiled_every,
+        guided=True,
         done=done,
     )
     print(tally.report())

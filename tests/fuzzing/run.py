@@ -26,6 +26,9 @@ COMPILED_EVERY = 200
 """Kernels take a C++ compiler seconds each: one case of so many runs them compiled."""
 MAX_CHECK_SECONDS = 5.0
 
+CANDIDATES = 6
+"""Specs of which a guided run takes the one that uses the least covered parts of the language."""
+
 
 def corpus() -> list[str]:
     """Specs that were written by hand."""
@@ -151,17 +154,37 @@ def run(
     tally: Tally,
     *,
     compiled_every: int = COMPILED_EVERY,
+    guided: bool = False,
     done: Callable[[int, Tally], None] = lambda number, tally: None,
 ) -> Tally:
-    """Cases from ``seed`` on until there are ``enough``, which is asked with how many there were."""
+    """Cases from ``seed`` on until there are ``enough``, which is asked with how many there were.
+
+    ``guided`` runs take those of every few numbers that use what few cases before have used, since
+    checking a spec costs little and comparing its networks much.
+    """
     count = 0
     while not enough(count):
         number = seed * 1_000_000 + count
+        if guided:
+            first = seed * 1_000_000 + count * CANDIDATES
+            number = max(range(first, first + CANDIDATES), key=lambda n: _wanted(n, tally))
         compiled = compiled_every > 0 and count % compiled_every == compiled_every - 1
         attempt(number, tally, compiled=compiled)
         count += 1
         done(number, tally)
     return tally
+
+
+def _wanted(number: int, tally: Tally) -> float:
+    """How much a case uses of what few cases have used. One whose check fails badly comes first."""
+    try:
+        checked = check_text(text_of(number))
+    except SpecError:
+        return 0.0
+    except Exception:
+        return float("inf")
+    parts = used(checked, list(checked.graphs.values()))
+    return sum(1 / (1 + tally.covered[part]) ** 2 for part in parts if part in tally.covered)
 
 
 def small(failure: Failure) -> str:
