@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from danetc.dsl.diagnostics import SpecError, did_you_mean
 from danetc.dsl.visible import visible
 from danetc.errors import UserError
 from danetc.output import echo, echo_usage
-from danetc.runtime.files import explain_os_error
+from danetc.runtime.files import explain_os_error, is_full
 from danetc.spec_messages import Printed, handled_by, show
 
 COMMANDS = {
@@ -108,11 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # The reader (`head`, a pager) has left. Python would complain once more when it flushes
-        # stdout at exit, so stdout leads nowhere from here on.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # the reader (`head`, a pager) has left
+        return _no_output()
+    except OSError as error:
+        return _fail_of_disk(error)
 
 
 def _run(arguments: list[str]) -> int:
@@ -140,7 +140,7 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _fail(explain_os_error(error))
+        return _fail_of_disk(error)
     except Exception as error:
         return _report_bug(error)
     return 0
@@ -183,6 +183,21 @@ def _show_warning(
         return
     text = warnings.formatwarning(message, category, filename, lineno, line)
     echo(text, err=True, nl=False)
+
+
+def _fail_of_disk(error: OSError) -> int:
+    """Each file is named where it is written (``runtime.files``); what has no name is the output."""
+    if error.filename is None and is_full(error):
+        error.filename = "standard output"
+        _no_output()
+    return _fail(explain_os_error(error))
+
+
+def _no_output() -> int:
+    """Have stdout lead nowhere: Python would complain once more when it flushes that at exit."""
+    with suppress(OSError, ValueError):  # where stdout is no file, nothing is flushed either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _fail(message: str) -> int:

@@ -28,7 +28,8 @@ from torch import Tensor
 from danetc.runtime import torch_internals as internals
 from danetc.runtime import upcoming
 from danetc.runtime.announcing import announcer
-from danetc.runtime.kernel_cache import kernel_folder, making_kernels
+from danetc.runtime.files import explain_os_error, is_full
+from danetc.runtime.kernel_cache import VARIABLE, kernel_folder, making_kernels
 from danetc.runtime.look_ahead import look_ahead
 from danetc.runtime.torch_internals import Use
 from danetc.runtime.upcoming import Job
@@ -121,9 +122,18 @@ class Compiled:
             typical = [*_typical(args, self.varying, self.last)]
             run = _direct(_compile(self.function, args, typical, self.text, settings))
         except Exception as error:  # whatever the compiler fails of: the function is there
-            reason = str(error).strip().splitlines() or [""]
-            _notice_failed(self.name, f"{type(error).__name__}: {reason[0]}")
+            _notice_failed(self.name, _reason(error))
         self._runs[self.key(args)] = run
+
+
+def _reason(error: Exception) -> str:
+    """Why a kernel could not be compiled, in a line."""
+    of_disk = getattr(error, "inner_exception", error)  # Inductor wraps what it fails of
+    if isinstance(of_disk, OSError) and is_full(of_disk):
+        of_disk.filename = of_disk.filename or str(kernel_folder())
+        return explain_os_error(of_disk, f"make room, or name another folder with {VARIABLE}")
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 @lru_cache(maxsize=64)
@@ -249,7 +259,7 @@ def _compiled(
         except Exception as error:  # the kernel is there all the same, but will be traced again
             internals.notice(
                 "kernels could not be written to the cache, and the next process makes them again: "
-                f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                f"{_reason(error)}"
             )
     return run  # type: ignore[no-any-return]
 

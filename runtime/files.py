@@ -94,11 +94,16 @@ def flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk takes no more, or a limit of it is reached."""
+    return error.errno in _FULL
+
+
 def explain_os_error(error: OSError, then: str = "make room and try again") -> str:
     """What has happened to which file, and what helps."""
     place = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)
-    if error.errno in _FULL:
+    if is_full(error):
         return f"{place}the disk is full or a limit of it is reached ({why}); {then}"
     return f"{place}{why}"
 

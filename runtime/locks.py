@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from danetc.runtime.files import naming
+
 OWNER = ".owner"
 """Behind the name of a lock, the file that says which process has it."""
 
@@ -39,7 +41,8 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
             held.release()
 
     try:
-        owner.write_text(f"process {os.getpid()}\n", encoding="utf-8")
+        with naming(owner):
+            owner.write_text(f"process {os.getpid()}\n", encoding="utf-8")
         yield release
     finally:
         release()

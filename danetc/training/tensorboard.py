@@ -6,11 +6,13 @@ over each other under the same names. The axis counts the phase's steps.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.runtime.files import explain_os_error
 from danetc.runtime.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ class TensorBoard(Observer):
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
         self._folder, self._note = folder, note
         self._writer: Any = None
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
         self._steps = 1
 
     def begin(self, plan: PhasePlan) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.end()
+        self._hook = threading.excepthook
+        threading.excepthook = self._thread_failed
         done = plan.epoch * plan.steps + plan.step
         self._steps = plan.steps
         try:
@@ -87,6 +92,8 @@ class TensorBoard(Observer):
                 writer.close()
             except OSError as error:
                 self._give_up(error)
+        if self._hook is not None:
+            threading.excepthook, self._hook = self._hook, None
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         if self._writer is None:
@@ -100,4 +107,13 @@ class TensorBoard(Observer):
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        self._note(f"no more curves for TensorBoard in {self._folder}: {error}")
+        if error.filename is None:
+            error.filename = str(self._folder)
+        why = explain_os_error(error, "make room, the run goes on")
+        self._note(f"no more curves for TensorBoard: {why}")
+
+    def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
+        """What ends a thread. What ends TensorBoard's own is raised again by the next ``flush``."""
+        ours = type(failed.thread).__module__.startswith("tensorboard.")
+        if self._hook is not None and not (ours and isinstance(failed.exc_value, OSError)):
+            self._hook(failed)

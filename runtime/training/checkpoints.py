@@ -30,6 +30,7 @@ from danetc.runtime.files import (
     digest,
     explain_os_error,
     flush_folder,
+    naming,
     read_file,
     read_record,
     seal_record,
@@ -204,7 +205,7 @@ class Checkpoints:
         new = self.folder / f".{name}.tmp-{os.getpid()}"
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _write(snapshot, new)
+            _write(snapshot, new, place)
             if name == LAST:
                 self._make_room_for_last(place)
                 new.rename(place)
@@ -233,10 +234,12 @@ class Checkpoints:
 # -- one checkpoint --------------------------------------------------------------------------------
 
 
-def _write(snapshot: Snapshot, folder: Path) -> None:
+def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
+    """Write a checkpoint to a new folder. Errors name its files as they will be in ``place``."""
     from safetensors.torch import save
 
-    folder.mkdir()
+    with naming(place):
+        folder.mkdir()
     files = {}
     for stem, tensors in snapshot.tensors.items():
         data = save(dict(tensors))
@@ -244,7 +247,8 @@ def _write(snapshot: Snapshot, folder: Path) -> None:
             "bytes": len(data),
             "sha256": digest(data),
         }
-        write_flushed(folder / f"{stem}.safetensors", data)
+        with naming(place / f"{stem}.safetensors"):
+            write_flushed(folder / f"{stem}.safetensors", data)
     position = snapshot.position
     record = {
         "format": FORMAT,
@@ -252,7 +256,8 @@ def _write(snapshot: Snapshot, folder: Path) -> None:
         "files": files,
         "state": snapshot.state,
     }
-    write_flushed(folder / STATE, seal_record(record))
+    with naming(place / STATE):
+        write_flushed(folder / STATE, seal_record(record))
     flush_folder(folder)
 
 

@@ -326,7 +326,8 @@ def test_what_lies_beside_a_model_is_checked_as_it_is_read(
 def test_a_checkpoint(tmp_path: Path) -> None:
     """Also where a bit changes no value, as in the E of 1e-05."""
     tensors = {"model": {"weight": torch.randn(5)}, "optimizer": {"step": torch.tensor(3)}}
-    _write(Snapshot(Position(0, 1, 2), tensors, {"lr": [1e-05] * 40}), tmp_path / "last")
+    place = tmp_path / "last"
+    _write(Snapshot(Position(0, 1, 2), tensors, {"lr": [1e-05] * 40}), place, place)
     for name in ("state.json", "model.safetensors", "optimizer.safetensors"):
         each_flip(tmp_path / "last" / name, lambda: read_checkpoint(tmp_path / "last"))
     path = tmp_path / "last" / "state.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,36 @@ def test_a_folder_that_cannot_be_written_ends_the_curves_alone(tmp_path: Path) -
     board.end()
     assert len(notes) == 1
     assert "no more curves" in notes[0]
+
+
+def test_a_full_disk_ends_the_curves_alone_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard writes in a thread of its own, whose traceback nobody needs."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    hook = threading.excepthook
+    notes: list[str] = []
+    board = TensorBoard(tmp_path, notes.append)
+    begin(board, 0, 0)
+    step(board, 1, 1.0)
+
+    def full(self: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    step(board, 2, 1.0)
+    step(board, 3, 1.0)
+    other = threading.Thread(target=lambda: 1 / 0)  # of another thread it is still shown
+    other.start()
+    other.join()
+    board.end()
+    (note,) = notes
+    assert note.startswith(f"no more curves for TensorBoard: {tmp_path}: the disk is full")
+    assert len(shown) == 1
+    assert threading.excepthook is hook
 
 
 def test_where_tensorboard_is_not_installed_it_is_said_once(

@@ -5,7 +5,9 @@ Compiling takes seconds a kernel: two are compiled here, and run at every size.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -237,3 +239,22 @@ def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     monkeypatch.setattr(compiler, "_compile", lambda *args: failing)
     with pytest.raises(ValueError, match="bad argument"):
         Compiled(double, "double", (True,))(torch.ones(1, 2, 3, 4))
+
+
+def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor wraps an error of the system that says no file."""
+
+    class InductorError(RuntimeError):
+        inner_exception = OSError(errno.ENOSPC, "No space left on device")
+
+    def full(*arguments: object) -> None:
+        raise InductorError("OSError: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(compiler, "_compile", full)
+    compiler._failed.cache_clear()
+    kernel = Compiled(lambda x: (x + 1,), "one more", (True,))
+    with pytest.warns(RuntimeWarning, match="one more could not be compiled") as caught:
+        kernel.compile([torch.zeros(2, 2, 2, 2)], {})
+    folder = re.escape(str(compiler.kernel_folder()))
+    assert re.search(f"{folder}: the disk is full .* DANETC_CACHE_DIR", str(caught[0].message))
+    compiler._failed.cache_clear()

@@ -1,0 +1,121 @@
+"""A disk that takes no more: an error that names the file, nothing half written, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from danetc.main import main
+from danetc.runtime.files import explain_os_error, naming, replace_file
+
+from .conftest import SMALL, Run
+from .test_train import QUICK
+
+resource = pytest.importorskip("resource", reason="only POSIX has limits of a file's size")
+
+FULL = "the disk is full or a limit of it is reached"
+
+
+@contextmanager
+def full() -> Iterator[None]:
+    """No file may grow beyond some bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "a.danet").write_text(SMALL + QUICK)
+    train = ["train", str(folder / "a.danet"), "--data", "digits", "--backend", "eager"]
+    assert main([*train, "-q", "-o", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+WRITES = {
+    ("build", "a.danet", "-o", "out"): "out/model.py",
+    ("train", "a.danet", "--data", "digits", "--backend", "eager", "-o", "out"): "out/run.json",
+    ("export", "RUN", "-o", "x.safetensors"): "x.safetensors",
+    ("export", "RUN", "-o", "x.pth"): "x.pth",
+    ("export", "RUN", "-o", "x.pt2"): "x.pt2",
+    ("draw", "a.danet", "-o", "x.svg"): "x.svg",
+    ("draw", "a.danet", "-o", "x.gv"): "x.gv",
+    ("fmt", "bent.danet"): "bent.danet",
+    ("report", "RUN", "-o", "x.html"): "x.html",
+    ("measure", "RUN", "--data", "digits", "--batches", "1", "--only", "firing-rate", "-o", "out"):
+        "out/measures.json",
+    ("eval", "RUN", "--over-time", "-o", "x.svg"): "x.svg",
+    ("compare", "a.danet", "--grid", "steps=1,2", "--data", "digits", "--backend", "eager",
+     "-o", "out"): "out/grid.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", WRITES, ids=lambda command: f"{command[0]} {command[-1]}")
+def test_the_file_is_named(
+    danetc: Run, trained: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    bent = SMALL.replace(" = ", "   =   ")
+    (tmp_path / "bent.danet").write_text(bent)
+    arguments = [str(trained) if word == "RUN" else word for word in command]
+    with full():
+        result = danetc(*arguments)
+    assert result.status == 1
+    last = result.err.splitlines()[-1]
+    assert last == f"danetc: {WRITES[command]}: {FULL} (File too large); make room and try again"
+    assert (tmp_path / "bent.danet").read_text() == bent
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in left} <= {"a.danet", "bent.danet", ".lock", ".lock.owner"}
+    if command[0] in ("build", "draw", "fmt", "report", "eval"):
+        assert danetc(*arguments).status == 0  # when there is room again
+
+
+def test_a_training_goes_on_without_checkpoints_and_says_where_they_should_be(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their folder alone takes no more."""
+    from danetc.runtime.training import checkpoints
+
+    def no_space(path: Path, data: bytes) -> None:
+        with naming(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_flushed", no_space)
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    train = ("train", "a.danet", "--data", "digits", "--backend", "eager", "-q", "-o", "run")
+    result = danetc(*train)
+    assert result.status == 0
+    assert "note: no checkpoint was written: run/checkpoints/last/model.safetensors: " in result.err
+    assert f"{FULL} (No space left on device); make room, the run goes on" in result.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--version"], ["summary", "danet_c_small", "--json"]])
+def test_standard_output_is_named(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "danetc", *arguments],
+            stdout=stream, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"danetc: standard output: {FULL} (No space left on device); make room and try again\n"
+    )
+
+
+def test_other_errors_are_named_too(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"x\.json") as caught:
+        replace_file(tmp_path / "nowhere" / "x.json", b"")
+    assert explain_os_error(caught.value) == (
+        f"{tmp_path / 'nowhere' / 'x.json'}: No such file or directory"
+    )
