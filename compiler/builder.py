@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 
 from danetc.compiler.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.infer import Inference
@@ -15,15 +16,26 @@ from danetc.compiler.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics import Label, Reporter
 from danetc.dsl.modules import is_library
 from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import Span
+from danetc.dsl.source import NOWHERE, Span
+from danetc.dsl.work import current
 
 MAX_NODES = 200_000
-MAX_WORK = 2_000_000
 MAX_SCOPES = 20
 MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
+NODE, COPY, LAYER = 20, 8, 2
+"""Steps of work that an operation takes, one that is a copy, and a layer that is put somewhere."""
+
+
+@dataclass
+class Built:
+    """Nodes that were made one after the other, in a scope, and what they count for."""
+
+    scope: tuple[str, ...]
+    nodes: range = range(0)
+    totals: tuple[int, ...] = ()
 
 
 class Builder:
@@ -31,6 +43,7 @@ class Builder:
 
     def __init__(self, reporter: Reporter, steps: int) -> None:
         self.reporter = reporter
+        self.work = current()
         self.steps = steps
         self.nodes: dict[int, Node] = {}
         self.neurons: dict[str, str] = {}
@@ -38,8 +51,10 @@ class Builder:
         self.scope: tuple[str, ...] = ()
         self.sites: list[Span] = []
         self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
+        self._keys: dict[str, str] = {}  # of neurons' programs, by their texts
+        self._numbers: Counter[str] = Counter()  # of programs by the names of their neurons
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
-        self._operands = self._weights = self._activations = self._work = 0
+        self._operands = self._weights = self._activations = 0
 
     # -- errors -----------------------------------------------------------------------------------
 
@@ -131,6 +146,7 @@ class Builder:
         value: Value | None = None,
     ) -> Wire | Poison:
         """A new node; poison where an operand is, or where the operation reports that it can't be."""
+        self.work.spend(NODE + len(operands), span)
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))
         if len(wires) != len(operands):
             return POISON
@@ -143,23 +159,64 @@ class Builder:
                 self.error("E0501", error.message, span, hint=error.hint)
                 return POISON
         self._bound(op, attrs, values, value, span)
-        role = role or op
-        key = (self.scope, role)
-        self._taken[key] += 1
-        node = Node(
-            len(self.nodes),
-            op,
-            tuple(wire.id for wire in wires),
-            attrs,
-            value,
-            self.scope,
-            role,
-            span,
-        )
+        inputs = tuple(wire.id for wire in wires)
+        node = Node(len(self.nodes), op, inputs, attrs, value, self.scope, role or op, span)
         self.nodes[node.id] = node
         if self.sites and is_library(span.source) and (site := self.own_site()) is not None:
             self.used[node.id] = site
         return Wire(node.id)
+
+    @contextmanager
+    def building(self) -> Iterator[Built]:
+        """Notes the nodes that are made inside, so that they can be copied."""
+        built = Built(self.scope)
+        first, before = len(self.nodes), self._totals()
+        yield built
+        built.nodes = range(first, len(self.nodes))
+        built.totals = tuple(b - a for a, b in zip(before, self._totals(), strict=True))
+
+    def copy(self, built: Built, feed: Wire, new_feed: Wire, sites: Mapping[Span, Span]) -> int:
+        """Make nodes once more, in this scope, reading another value where they read ``feed``.
+
+        That value has the same shape, which is all that an operation may reject. ``sites`` are the
+        uses that led to the first nodes, with those that lead here. Gives by how much the ids are
+        greater than those of the first ones.
+        """
+        nodes, infer = self.nodes, self.inference
+        first, depth = built.nodes.start, len(built.scope)
+        span = nodes[first].origin if built.nodes else NOWHERE
+        self.work.spend(COPY * len(built.nodes), span)
+        shift = len(nodes) - first
+        scopes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for id in built.nodes:
+            old = nodes[id]
+            inputs = tuple(
+                [
+                    i + shift if i >= first else new_feed.id if i == feed.id else i
+                    for i in old.inputs
+                ]
+            )
+            before, now = ([nodes[i].value for i in each] for each in (old.inputs, inputs))
+            value = old.value
+            if before != now or infer.is_computed(old.op, now):
+                value = infer.value(old.op, old.attrs, inputs)
+            scope = scopes.get(old.scope)
+            if scope is None:
+                scope = scopes[old.scope] = (*self.scope, *old.scope[depth:])
+            nodes[id + shift] = Node(
+                id + shift, old.op, inputs, old.attrs, value, scope, old.name, old.origin
+            )
+            if (site := self.used.get(id)) is not None:
+                self.used[id + shift] = sites.get(site, site)
+        operands, weights, activations = built.totals
+        self._operands += operands
+        self._weights += weights
+        self._activations += activations
+        self._check_bounds(span)
+        return shift
+
+    def _totals(self) -> tuple[int, ...]:
+        return self._operands, self._weights, self._activations
 
     def own_site(self) -> Span | None:
         """The innermost use that led here and stands in text of the user's own."""
@@ -179,6 +236,9 @@ class Builder:
         self._operands += len(values)
         self._weights += sum(prod(shape) for shape in OPS[op].weights(attrs, values).values())
         self._activations += prod(value.shape) * (self.steps if value.varies else 1)
+        self._check_bounds(span)
+
+    def _check_bounds(self, span: Span) -> None:
         for number, limit, code, what in (
             (len(self.nodes), MAX_NODES, "E0903", "operations"),
             (self._operands, MAX_OPERANDS, "E0903", "connections between operations"),
@@ -188,9 +248,9 @@ class Builder:
             if number > limit:
                 raise self._too_large(code, limit, what, span)
 
-    def work(self, span: Span) -> None:
+    def count_layer(self, span: Span) -> None:
         """Count a layer that is put somewhere, whether or not it makes a node."""
-        self._work += 1
+        self.work.spend(LAYER, span)
         if len(self.scope) > MAX_SCOPES:
             raise self.fail(
                 "E0902",
@@ -198,8 +258,6 @@ class Builder:
                 span,
                 hint="give a block its parts side by side, and repeat it by a stage",
             )
-        if self._work > MAX_WORK:
-            raise self._too_large("E0903", MAX_WORK, "layers", span)
 
     def foresee(self, nodes: int, span: Span) -> None:
         """End early where so many more nodes would pass the limit."""
@@ -213,16 +271,17 @@ class Builder:
     def neuron_key(self, program: NeuronProgram) -> str:
         """The key under which the graph holds a neuron's program."""
         text = program.text()
-        number = 1
-        while True:
+        key = self._keys.get(text)
+        if key is None:
+            self._numbers[program.name] += 1
+            number = self._numbers[program.name]
             key = program.name if number == 1 else f"{program.name}_{number}"
-            known = self.neurons.get(key)
-            if known == text:
-                return key
-            if known is None:
-                self.neurons[key] = text
-                return key
-            number += 1
+            while key in self.neurons:  # the name of another neuron
+                number = self._numbers[program.name] = number + 1
+                key = f"{program.name}_{number}"
+            self._keys[text] = key
+            self.neurons[key] = text
+        return key
 
     def finish(
         self, name: str, outputs: Mapping[str, int], stages: tuple[Stage, ...], stem: int
@@ -232,16 +291,14 @@ class Builder:
         Numbers count from 1 in the order in which nodes were made. A name that a scope has is left
         out: the two would be one module.
         """
-        scopes = {
-            node.scope[:depth]
-            for node in self.nodes.values()
-            for depth in range(len(node.scope) + 1)
-        }
+        stand = {node.scope for node in self.nodes.values()}
+        scopes = {scope[:depth] for scope in stand for depth in range(len(scope) + 1)}
+        taken = Counter((node.scope, node.name) for node in self.nodes.values())
         counts: Counter[tuple[tuple[str, ...], str]] = Counter()
         nodes = {}
         for node in self.nodes.values():
             place = (node.scope, node.name)
-            if self._taken[place] == 1 and (*node.scope, node.name) not in scopes:
+            if taken[place] == 1 and (*node.scope, node.name) not in scopes:
                 nodes[node.id] = node
                 continue
             counts[place] += 1
@@ -251,8 +308,13 @@ class Builder:
         return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
 
 
-def _complete(op: str, attrs: Mapping[str, Attribute]) -> dict[str, Attribute]:
+_NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
+
+
+def _complete(op: str, attrs: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
     """Attributes with the field's defaults for those that depend on others."""
+    if not OPS[op].parameters and not attrs:
+        return _NO_ATTRIBUTES  # one for all, by which their values are found again
     result = dict(attrs)
     for parameter in OPS[op].parameters:
         result.setdefault(parameter.name, parameter.default)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from danetc.compiler.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ops import OPS
@@ -23,6 +24,7 @@ class Inference:
         self.neurons = neurons
         self.nodes = nodes
         self._programs: dict[str, NeuronProgram] = {}
+        self._values: dict[tuple[object, ...], tuple[Value, object, object]] = {}
         self._tables = Tables()
         self._known: dict[int, Table | None] = {}
 
@@ -44,33 +46,41 @@ class Inference:
         Every join takes static and varying operands together, and what is static is then the same
         at each step: its result varies where one of them does.
         """
-        row, values = OPS[op], tuple(self.nodes[id].value for id in inputs)
+        values = tuple([self.nodes[id].value for id in inputs])
+        key = op, id(attrs), *map(id, values)
+        if key not in self._values:  # with what it is known by, so that nothing else gets its id
+            self._values[key] = self._by_values(op, attrs, values), attrs, values
+        found = self._values[key][0]
+        computed = self._computed(op, attrs, inputs)
+        return found if computed is None else replace(found, kind=Kind.of(computed[1]))
+
+    @staticmethod
+    def is_computed(op: str, values: Sequence[Value]) -> bool:
+        """Whether it matters what whole numbers the operands are computed of, beside their values."""
+        return OPS[op].numbers is not None and all(value.kind.is_integer for value in values)
+
+    def _by_values(
+        self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...]
+    ) -> Value:
+        """What follows from the values of the operands alone."""
+        row = OPS[op]
         shape = row.shape(attrs, values)
-        kind = self._kind(op, attrs, inputs, values)
         varies = any(value.varies for value in values)
+        if row.time == "neuron":
+            program = self.program(attrs)
+            kind = output_kind(program, values[0].kind)
+        else:
+            kind = row.kind(attrs, values)
         match row.time:
             case "creates" | "per_step":
                 varies = True
             case "reduces":
                 varies = False
             case "neuron":
-                varies = varies or self.program(attrs).is_stateful
+                varies = varies or program.is_stateful
             case "pointwise":
                 varies = varies or bool(attrs.get("per_step"))
         return Value(shape, kind, varies)
-
-    def _kind(
-        self,
-        op: str,
-        attrs: Mapping[str, Attribute],
-        inputs: tuple[int, ...],
-        values: tuple[Value, ...],
-    ) -> Kind:
-        row = OPS[op]
-        if row.time == "neuron":
-            return output_kind(self.program(attrs), values[0].kind)
-        found = self._computed(op, attrs, inputs)
-        return row.kind(attrs, values) if found is None else Kind.of(found[1])
 
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
@@ -80,7 +90,7 @@ class Inference:
         if numbers is None or any(not self.nodes[id].value.kind.is_integer for id in inputs):
             return None
         return self._tables.apply(
-            lambda *operands: numbers(attrs, operands), [self._table(id) for id in inputs]
+            lambda *operands: numbers(attrs, operands), (self._table(id) for id in inputs)
         )
 
     def _table(self, id: int) -> Table | None:

@@ -177,6 +177,8 @@ def _joined(attrs: Attrs, values: Values) -> Shape:
     """Equal shapes, or a size of 1 that is repeated (a gate of C x 1 x 1 over a map)."""
     result = values[0].shape
     for value in values[1:]:
+        if value.shape == result:
+            continue
         if len(value.shape) != len(result) or any(
             a != b and 1 not in (a, b) for a, b in zip(result, value.shape, strict=True)
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,22 @@ from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
 from danetc.compiler.verify import verify
-from danetc.dsl.diagnostics import Diagnostic, Label, Reporter, SpecError, did_you_mean
+from danetc.dsl.diagnostics import (
+    Diagnostic,
+    Label,
+    Reporter,
+    SpecError,
+    TooManyErrors,
+    did_you_mean,
+    order,
+)
 from danetc.dsl.modules import Module, is_library, load_module
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration
+from danetc.dsl.work import Exhausted, bounded
+
+MAX_ERRORS = 100
 
 Settings = Mapping[str, Any]
 
@@ -89,21 +100,79 @@ def check_file(path_or_name: str) -> Checked:
 
 
 def check_source(source: SourceFile) -> Checked:
-    """Check a source: every declaration, and every network lowered and verified."""
-    reporter = Reporter()
-    module = load_module(source, reporter)
-    syntax = len(reporter.diagnostics)
-    check_declarations(module, reporter)
-    networks: dict[str, Lowered] = {}
-    for declaration in module.program.declarations:
-        if declaration.kind != "network" or module.own.get(declaration.name) is not declaration:
-            continue
-        lowered = _lowered(declaration, module, {}, reporter)
-        if lowered is not None:
-            networks[declaration.name] = lowered
-    _drop_follow_ups(module, reporter, syntax)
-    reporter.raise_if_errors()
-    return Checked(module, networks)
+    """Check a source: every declaration, and every network lowered and verified.
+
+    Raises ``SpecError``. What is done is bounded (E0906), and so is the number of errors (E0907).
+    """
+    checking = _Checking(source)
+    with bounded():
+        cut = _run_to_bounds(checking.run, lambda: checking.place)
+    if checking.module is not None:
+        _drop_follow_ups(checking.module, checking.reporter, checking.syntax)
+    _raise_errors(checking.reporter, cut)
+    assert checking.module is not None
+    return Checked(checking.module, checking.networks)
+
+
+class _Checking:
+    """A check that is going on. ``place`` is the declaration it has come to."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.place = Span(source, 0, 0)
+        self.reporter = Reporter(most=MAX_ERRORS)
+        self.module: Module | None = None
+        self.networks: dict[str, Lowered] = {}
+        self.syntax = 0  # how many errors there were when all files were read
+
+    def run(self) -> None:
+        self.module = load_module(self.place.source, self.reporter)
+        self.syntax = len(self.reporter.diagnostics)
+        check_declarations(self.module, self.reporter)
+        for declaration in self.module.program.declarations:
+            first = self.module.own.get(declaration.name)
+            if declaration.kind != "network" or first is not declaration:
+                continue
+            self.place = declaration.name_span
+            lowered = _lowered(declaration, self.module, {}, self.reporter)
+            if lowered is not None:
+                self.networks[declaration.name] = lowered
+
+
+def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:
+    """Do some work; what to report where it came to a bound. ``place`` is where it is by then."""
+    try:
+        work()
+    except TooManyErrors:
+        return Diagnostic(
+            "E0907",
+            f"there are more than {MAX_ERRORS} errors; the check ends here",
+            place(),
+            hint="mend these first: the rest may follow from them",
+        )
+    except Exhausted as end:
+        return Diagnostic(
+            "E0906",
+            f"to check this takes more than {end.limit:,} steps",
+            _own_place(end.span, place()),
+            label="the check ends here",
+            hint="have fewer networks in a file, shorter stages and rules, and fewer names that "
+            "stand for others",
+        )
+    return None
+
+
+def _raise_errors(reporter: Reporter, cut: Diagnostic | None) -> None:
+    """Raise SpecError for what was reported, and last for what ended the work early."""
+    found = sorted(reporter.diagnostics, key=order)
+    if cut is not None:
+        found.append(cut)
+    if found:
+        raise SpecError(found)
+
+
+def _own_place(span: Span | None, place: Span) -> Span:
+    """Where the user's own text can be mended."""
+    return place if span is None or is_library(span.source) else span
 
 
 def _lowered(
@@ -140,7 +209,7 @@ def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
     bad = [
         span
         for item in reporter.diagnostics[:syntax]
-        if item.code.startswith("E01")
+        if item.code.startswith("E01") or item.code == "E0902"
         for span in (item.span, *(label.span for label in item.labels))
         if span.source is module.source
     ]
@@ -191,9 +260,16 @@ def lowered_network(
     if not settings:
         return checked.lowered[declaration.name]
     values = read_settings(settings)
-    reporter = Reporter()
-    lowered = _lowered(declaration, checked.module, values, reporter)
-    reporter.raise_if_errors()
+    reporter = Reporter(most=MAX_ERRORS)
+    made: list[Lowered | None] = []
+    with bounded() as work:
+        work.allow(len(checked.module.source.text))
+        cut = _run_to_bounds(
+            lambda: made.append(_lowered(declaration, checked.module, values, reporter)),
+            lambda: declaration.name_span,
+        )
+    _raise_errors(reporter, cut)
+    (lowered,) = made
     assert lowered is not None
     return lowered
 

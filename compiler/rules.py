@@ -16,12 +16,14 @@ from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.dsl.habits import answer
 from danetc.dsl.source import Span
+from danetc.dsl.work import current
 
 Number = int | float
 Constant = Callable[[s.Expr, dict[str, Any]], Any]
 Fail = Callable[..., Failed]
 
-MAX_TERMS = 2_000_000
+TERM = 1  # steps of work for each
+MAX_TERMS = 1_000_000
 """The most values that the equations of one rule may name or try in one stage."""
 
 _JOINS = {"sum": "sum", "concat": "concat", "max": "max", "min": "min"}
@@ -39,6 +41,7 @@ class RuleReader:
         self.n = blocks
         self.constant = constant
         self.fail = fail
+        self.work = current()
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
         self.feed: s.Define | None = None
@@ -101,6 +104,7 @@ class RuleReader:
         return self._form(self.result.value, {"n": self.n})
 
     def _count(self, more: int, span: Span) -> None:
+        """Count terms that are about to be named or tried; the work is counted where they are."""
         self.terms += more
         if self.terms > MAX_TERMS:
             raise self.fail(
@@ -182,6 +186,7 @@ class RuleReader:
             self._count(max(0, high - low + 1), value.span)
             forms = []
             for index in range(low, high + 1):
+                self.work.spend(TERM, value.span)
                 inner = {**env, value.variable: index}
                 if value.condition is None or self._holds(value.condition, inner):
                     forms.append(self._form(value.value, inner))
@@ -211,6 +216,7 @@ class RuleReader:
                 low = high = self._index(index, env)
                 self._check(port, low, index.span)
             self._count(high - low + 1, index.span)
+            self.work.spend(TERM * (high - low + 1), index.span)
             forms.extend((port, j) for j in range(low, high + 1))
         return forms
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
@@ -10,7 +10,7 @@ from danetc.compiler.graph import Attribute
 from danetc.dsl.diagnostics import Label
 from danetc.dsl.equation_expr import Learn
 from danetc.dsl.modules import Module
-from danetc.dsl.source import Span
+from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration
 
 
@@ -33,19 +33,41 @@ class Wire:
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """Where the value of a parameter was written, and where those came from that it is made of."""
+    """Where the value of a parameter was written.
+
+    ``sources`` finds where those came from that it is made of; it is asked where an error needs it.
+    """
 
     span: Span
-    text: str  # "`width` is 64"
-    sources: tuple[Given, ...] = ()
+    name: str
+    value: object
+    sources: Callable[[], tuple[Given, ...]] = tuple
 
-    def labels(self) -> Iterator[Label]:
-        """This place and those behind it, as labels of an error that the value leads to."""
-        yield Label(self.span, self.text)
-        for source in self.sources:
-            yield from source.labels()
+    @property
+    def text(self) -> str:
+        """The value in the words of a label: "`width` is 64"."""
+        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+        return f"`{self.name}` is {f'{self.value:.12g}' if number else describe(self.value)}"
+
+
+def labels_of(values: Iterable[Given], most: int) -> tuple[Label, ...]:
+    """The places of some values and of those behind them, as labels of an error they lead to.
+
+    Each place once, and ``most`` at most: two values may come from the same places by many ways.
+    """
+    found: list[Label] = []
+    seen: set[tuple[SourceFile, int]] = set()
+    waiting = list(values)[::-1]
+    while waiting and len(found) < most:
+        given = waiting.pop()
+        place = given.span.source, given.span.start
+        if place not in seen:
+            seen.add(place)
+            found.append(Label(given.span, given.text))
+            waiting += given.sources()[::-1]
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ on the user's line), and a fault of the compiler elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.graph import Graph, Node
@@ -49,17 +49,15 @@ def _acyclic(graph: Graph) -> Iterator[Broken]:
 
 def _keys(graph: Graph) -> Iterator[Broken]:
     taken: dict[str, int] = {}
-    scopes = {
-        ".".join(node.scope[: depth + 1])
-        for node in graph.nodes.values()
-        for depth in range(len(node.scope))
-    }
+    stand = {node.scope for node in graph.nodes.values()}
+    scopes = {".".join(scope[: depth + 1]) for scope in stand for depth in range(len(scope))}
     for id, node in graph.nodes.items():
         if id != node.id:
             yield Broken(node.origin, node.path, f"is node {node.id} under the key {id}")
-        if taken.setdefault(node.path, id) != id:
-            yield Broken(node.origin, node.path, f"has the name of node {taken[node.path]}")
-        if node.path in scopes:
+        path = node.path
+        if taken.setdefault(path, id) != id:
+            yield Broken(node.origin, path, f"has the name of node {taken[path]}")
+        if path in scopes:
             yield Broken(node.origin, node.path, "has the name of a scope")
 
 
@@ -76,6 +74,11 @@ def _reachable(graph: Graph) -> Iterator[Broken]:
             yield Broken(graph.input.origin, name, "an output that does not depend on the input")
 
 
+_PARAMETERS = {
+    name: frozenset(parameter.name for parameter in row.parameters) for name, row in OPS.items()
+}
+
+
 def _operands(graph: Graph) -> Iterator[Broken]:
     for node in graph.nodes.values():
         row = OPS.get(node.op)
@@ -85,8 +88,8 @@ def _operands(graph: Graph) -> Iterator[Broken]:
         low, high = row.operands
         if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
             yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
-        known = {parameter.name for parameter in row.parameters}
-        if node.op not in ("input", "neuron") and set(node.attrs) != known:
+        known = _PARAMETERS[node.op]
+        if node.op not in ("input", "neuron") and node.attrs.keys() != known:
             yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
 
 
@@ -156,11 +159,16 @@ def _moved(graph: Graph, id: int) -> Node:
 
 def _gradients(graph: Graph) -> Iterator[Broken]:
     """Every parameter has a path to an output along which gradients flow."""
-    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    passing = {
+        key: INPUT in NeuronProgram.parse(text).reaching(gradients=True)
+        for key, text in graph.neurons.items()
+    }
     reached = set(graph.outputs.values())
     for node in reversed(list(graph.nodes.values())):
-        if node.id in reached and _passes_gradient(node, programs):
+        if node.id in reached and _passes_gradient(node, passing):
             reached.update(node.inputs)
+    if len(reached) == len(graph.nodes):
+        return
     users = graph.users()
     stops: dict[int, int] = {}  # for a node without gradient, the node behind which there is one
     stopped: dict[int, list[str]] = {}
@@ -188,9 +196,10 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
             yield Broken(node.origin, node.path, f"no output depends on {what}", "E0504", hint)
 
 
-def _passes_gradient(node: Node, programs: dict[str, NeuronProgram]) -> bool:
+def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
+    """``passing`` are the neurons by their keys: whether gradients reach their input."""
     if node.op == "neuron":
-        return INPUT in programs[str(node.attrs["neuron"])].reaching(gradients=True)
+        return passing[str(node.attrs["neuron"])]
     return OPS[node.op].gradient
 
 

@@ -85,10 +85,36 @@ class Printed:
             raise UserError(DENIED)
 
 
+MAX_OUTPUT = 90_000
+"""Characters of diagnostics that are printed at most; what is more is counted."""
+
+
+def fitting(
+    diagnostics: Sequence[Diagnostic], length: Callable[[Diagnostic], int]
+) -> tuple[Diagnostic, ...]:
+    """As many diagnostics as MAX_OUTPUT holds, errors first, and one that says how many are left out.
+
+    ``length`` is how many characters one of them takes.
+    """
+    total = 0
+    for place, item in enumerate(diagnostics):
+        total += length(item)
+        if total > MAX_OUTPUT:
+            rest = diagnostics[place:]
+            severity = max((each.severity for each in rest), key=["warning", "error"].index)
+            message = f"{counted(rest)} more, not shown: the output ends here"
+            return (
+                *diagnostics[:place],
+                Diagnostic("E0907", message, item.span, severity=severity),
+            )
+    return tuple(diagnostics)
+
+
 def show(diagnostics: Sequence[Diagnostic]) -> None:
     """Print diagnostics to stderr, in colour on a terminal, and how to learn more."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    echo_diagnostics(diagnostics, colour=colour)
+    shown = fitting(diagnostics, lambda item: len(render(item, colour)) + 2)
+    echo_diagnostics(shown, colour=colour)
     code = next((item.code for item in diagnostics if item.severity == "error"), None)
     code = code or diagnostics[0].code
     echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from danetc.dsl.source import Span
@@ -69,11 +70,16 @@ class SpecError(Exception):
         return render_all(self.diagnostics)
 
 
+class TooManyErrors(Exception):
+    """A reporter has as many errors as it takes: what follows is not looked for."""
+
+
 @dataclass
 class Reporter:
-    """Collects diagnostics, each place and code once."""
+    """Collects errors, each place and code once. The one beyond ``most`` raises TooManyErrors."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    most: int | None = None
     _seen: set[tuple[str, int, int, int]] = field(default_factory=set)
     _unknown: set[tuple[int, int, str]] = field(default_factory=set)
 
@@ -99,12 +105,19 @@ class Reporter:
         labels: Iterable[Label] = (),
         hint: str | None = None,
     ) -> None:
-        if len(message) > _MAX_MESSAGE:
-            message = f"{message[: _MAX_MESSAGE // 2]} ... {message[-_MAX_MESSAGE // 2 :]}"
         key = (code, id(span.source), span.start, span.end)
-        if key not in self._seen:
-            self._seen.add(key)
-            self.diagnostics.append(Diagnostic(code, message, span, label, tuple(labels), hint))
+        if key in self._seen:
+            return
+        if self.most is not None and len(self.diagnostics) >= self.most:
+            raise TooManyErrors
+        self._seen.add(key)
+        labels = tuple(
+            Label(item.span, _shortened(item.text)) for item in islice(labels, _MAX_LABELS)
+        )
+        hint = None if hint is None else _shortened(hint)
+        self.diagnostics.append(
+            Diagnostic(code, _shortened(message), span, _shortened(label), labels, hint)
+        )
 
     def raise_if_errors(self) -> None:
         if self.diagnostics:
@@ -146,6 +159,14 @@ _COLOURS = {
 }
 _MAX_LINE = 160
 _MAX_MESSAGE = 400
+_MAX_LABELS = 8
+
+
+def _shortened(text: str) -> str:
+    """A text that may hold any of the user's, with its middle left out where it is long."""
+    if len(text) <= _MAX_MESSAGE:
+        return text
+    return f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"
 
 
 def render_all(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:

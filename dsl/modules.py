@@ -24,6 +24,7 @@ from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, rea
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.suggestions import nearest
 from danetc.dsl.syntax import DECLARATION_KINDS, Declaration, Program, Use
+from danetc.dsl.work import current
 
 MAX_FILES = 200
 MAX_DEPTH = 50
@@ -119,6 +120,8 @@ class _Std:
                 for match in _OPENING.finditer(source.text):
                     span = Span(source, match.start(1), match.end(1))
                     self.places[match.group(1)] = (entry.name, span)
+        spans = {name: span for name, (_, span) in self.places.items()}
+        self.brought = _Brought("std", spans, self.resolve)
 
     def module(self, file: str) -> Module:
         if file not in self._modules:
@@ -178,12 +181,14 @@ class _Loader:
     _modules: dict[str, Module] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
+    _brought_by: dict[tuple[str, SourceFile], _Brought] = field(default_factory=dict)
     _size: int = 0
 
     def module(self, source: SourceFile, location: Location, key: str) -> Module:
         """Parses a file and all that it uses."""
         self._open.setdefault(key, None)
         self._size += len(source.text)
+        current().allow(len(source.text))
         before = len(self.reporter.diagnostics)
         program = parse(source, self.reporter)
         complete = len(self.reporter.diagnostics) == before
@@ -194,17 +199,23 @@ class _Loader:
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
+        whole: dict[int, frozenset[str]] = {}  # the names of what is taken whole, by its identity
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
                 continue  # what it names may not be what was meant
             brought = self._brought(use, location)
+            if id(brought) in whole and use.names is None:
+                brings.append((use, whole[id(brought)]))
+                continue
             if use.names is None:
                 complete = complete and brought.complete
+                current().spend(len(brought.places), use.span)
                 imports = [brought.take(name, use.span) for name in brought.places]
+                whole[id(brought)] = frozenset(brought.places)
             else:
                 known = [item for item in use.names if item.id in brought.places]
                 imports = [brought.take(item.id, item.span) for item in known]
-                lost.update(item.id for item in use.names if item not in known)
+                lost.update(item.id for item in use.names if item.id not in brought.places)
                 if brought.complete:
                     lost.update(self._report_unknown(use, brought))
             brings.append((use, frozenset(item.name for item in imports)))
@@ -279,15 +290,17 @@ class _Loader:
             module = self._file(use, location)
             if module is None:
                 return _Brought(f'"{use.module}"', {}, _never, complete=False)
-            return _Brought(
-                f'"{use.module}"',
-                {name: item.name_span for name, item in module.own.items()},
-                lambda name: Resolved(module.own[name], module),
-                module.complete,
-            )
+            key = (use.module, module.source)
+            if key not in self._brought_by:
+                self._brought_by[key] = _Brought(
+                    f'"{use.module}"',
+                    {name: item.name_span for name, item in module.own.items()},
+                    lambda name: Resolved(module.own[name], module),
+                    module.complete,
+                )
+            return self._brought_by[key]
         if use.module == "std":
-            std = _std()
-            return _Brought("std", {n: span for n, (_, span) in std.places.items()}, std.resolve)
+            return _std().brought
         hint = did_you_mean(use.module, ["std"])
         parent = folder_of(location)
         if parent is not None and (parent / f"{use.module}.danet").is_file():

@@ -237,7 +237,7 @@ def _number(text: str) -> float:
     return value
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=10_000)
 def _parse(text: str) -> NeuronProgram:
     reader = _Reader(text)
     (name,) = reader.expect(_HEAD, "`neuron NAME`")

@@ -8,7 +8,7 @@ are moved outwards by more than an operation rounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
@@ -287,30 +287,39 @@ class Tables:
         return Table((name,), tuple(numbers))
 
     def apply(
-        self, function: Callable[..., float], operands: Sequence[Table | float | None]
+        self, function: Callable[..., float], operands: Iterable[Table | float | None]
     ) -> tuple[Table, Range] | None:
-        """What a function makes of values, and the range of that; None where it is not known."""
+        """What a function makes of values, and the range of that; None where it is not known.
+
+        Of the operands no more are looked at than are needed to know that.
+        """
         names: dict[Source, None] = {}
+        known: list[Table | float] = []
+        cases = 1
         for operand in operands:
             if operand is None:
                 return None
-            if isinstance(operand, Table):
-                names |= dict.fromkeys(operand.sources)
-        if not names or math.prod(len(self._numbers[name]) for name in names) > MOST_CASES:
+            known.append(operand)
+            for name in operand.sources if isinstance(operand, Table) else ():
+                if name not in names:
+                    names[name] = None
+                    cases *= len(self._numbers[name])
+            if cases > MOST_CASES:
+                return None
+        if not names:
             return None
-        columns = [self._column(operand, tuple(names)) for operand in operands]
+        columns = [self._column(operand, tuple(names)) for operand in known]
         try:
-            cases = tuple(float(function(*numbers)) for numbers in zip(*columns, strict=True))
+            results = tuple(float(function(*numbers)) for numbers in zip(*columns, strict=True))
         except (ArithmeticError, ValueError):
             return None
-        found = hull(cases)
-        return None if found is None else (Table(tuple(names), cases), found)
+        found = hull(results)
+        return None if found is None else (Table(tuple(names), results), found)
 
-    def _column(self, operand: Table | float | None, names: tuple[Source, ...]) -> list[float]:
+    def _column(self, operand: Table | float, names: tuple[Source, ...]) -> list[float]:
         """An operand's number in each combination of the numbers of ``names``."""
         choices = [range(len(self._numbers[name])) for name in names]
         if not isinstance(operand, Table):
-            assert operand is not None
             return [operand] * math.prod(map(len, choices))
         if operand.sources == names:
             return list(operand.cases)

@@ -28,11 +28,13 @@ from danetc.dsl.recipe_schema import (
 )
 from danetc.dsl.source import Span
 from danetc.dsl.syntax import Arg, Binary, Call, Expr, Flow, Name, Number, Unary
+from danetc.dsl.work import current
 
 Value = int | float | bool | str | tuple[float, ...]
 
 MAX_DEPTH = 100
 MAX_OPERATIONS = 10_000
+OPERATION = 3  # steps of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +374,7 @@ class Scope:
     def number(self, expr: Expr, what: str, kind: Type, depth: int = 0) -> int | float:
         """The value of a numeric expression, which may name other settings. Raises Reported."""
         self._operations += 1
+        current().spend(OPERATION, expr.span)
         if depth > MAX_DEPTH or self._operations > MAX_OPERATIONS:
             self._too_large(expr)
             raise Reported

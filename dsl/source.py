@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,6 +21,11 @@ class SourceFile:
     @cached_property
     def _line_starts(self) -> list[int]:
         return [0] + [i + 1 for i, ch in enumerate(self.text) if ch == "\n"]
+
+    @cached_property
+    def words(self) -> Counter[str]:
+        """How often each word stands in the text."""
+        return Counter(re.findall(r"\w+", self.text))
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, both counted from 1."""

@@ -14,6 +14,7 @@ from itertools import count
 
 from danetc.dsl.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
 from danetc.dsl.ranges import REAL, Range, constant
+from danetc.dsl.work import current
 
 
 class TooManyOperations(ValueError):
@@ -30,6 +31,7 @@ class Op:
 
 
 MAX_OPS = 1000
+OPERATION = 10  # steps of work
 
 
 class Builder:
@@ -161,6 +163,7 @@ class Builder:
             return self._known[key]
         if len(self.ops) >= self.max_ops:
             raise TooManyOperations
+        current().spend(OPERATION)
         name = f"%{len(self.ops)}"
         op = Op(name, opcode, args)
         self.ops.append(op)

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from danetc.dsl.work import current
+
 MAX_NAME = 64  # longer names are compared with none
 MAX_CANDIDATES = 1_000  # of one pool; the rest is not looked at
 MAX_TIES = 3
@@ -29,15 +31,21 @@ def nearest(
     of these is near, and only for a single edit. With ``words``, a name also means a candidate
     that has all of its words or whose words it has all: ``kernel_size`` means ``kernel``.
 
-    The cost is bounded: at most MAX_CANDIDATES of each pool are compared.
+    The cost is bounded: at most MAX_CANDIDATES of each pool are compared, and in one check no more
+    than ``work`` allows; then nothing is suggested.
     """
     if len(name) > MAX_NAME:
         return ()
     first = _pool(name, likely)
+    if not current().compare(len(first)):
+        return ()
     found = _by_edits(name, first, most=3)
     if not found and words:
         found = _by_words(name, first)
-    return found or _by_edits(name, _pool(name, others), most=1)
+    if found:
+        return found
+    second = _pool(name, others)
+    return _by_edits(name, second, most=1) if current().compare(len(second)) else ()
 
 
 def edits(a: str, b: str, limit: int) -> int:

@@ -41,6 +41,7 @@ def assign(
     ``of`` are what is called and its kind, by which the names of other languages are known.
     """
     given: dict[str, s.Arg] = {}
+    known = frozenset(names)
     position = 0
     for arg in args:
         _no_each(evaluator, arg)
@@ -56,7 +57,7 @@ def assign(
                 )
             name = names[position]
             position += 1
-        elif arg.name not in names:
+        elif arg.name not in known:
             raise evaluator.builder.fail(
                 "E0301",
                 f"{what} has no parameter `{arg.name}`",
@@ -156,6 +157,7 @@ def bind(
 ) -> Bound:
     """A declaration with the arguments of a call; defaults are added when it is used."""
     declaration = bound.declaration
+    evaluator.work.spend(10 + 2 * len(declaration.params), span)
     assigned = assign_declared(evaluator, args, declaration, span)
     values = dict(bound.args)
     given = dict(bound.given)
@@ -196,6 +198,7 @@ def _check_number(
 def complete(evaluator: Evaluator, bound: Bound) -> Env:
     """An environment for a declaration's own text: its parameters, given or by default."""
     declaration = bound.declaration
+    evaluator.work.spend(4 + 4 * len(declaration.params), bound.span)
     given = dict(bound.given)
     places = {param.name: param.name_span for param in declaration.params}
     env = Env(bound.module, declaration.kind, given=given, places=places)

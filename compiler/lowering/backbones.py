@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 MAX_ITEMS = 2_000
+UNFOLDING = 40  # steps of work for each use of a backbone
+ITEM = 3  # steps of work for each stage or layer of a backbone that is changed or handed on
 NORMS = frozenset(ROLES)
 
 
@@ -57,6 +59,7 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
                 f"backbone `{bound.name}` is {describe(value)}, not stages",
                 bound.declaration.value.span,
             )
+        evaluator.work.spend(UNFOLDING + ITEM * len(value.items), span)
         items = tuple(
             replace(item, sites=(span, *item.sites)) if isinstance(item, StageOf) else item
             for item in value.items
@@ -143,6 +146,7 @@ def wire_stages(
         raise evaluator.builder.fail(
             "E0403", f"`{word}` takes a {kind}, not {describe(value)}", by.span
         )
+    evaluator.work.spend(ITEM * len(backbone.items), by.span)
     if any(getattr(stage, kind) is not None for stage in backbone.stages):
         raise evaluator.builder.fail(
             "E0302", f"the {kind} of this backbone is given twice", by.span
@@ -168,6 +172,7 @@ def change_settings(
         changes[arg.name] = check_setting(
             evaluator, arg.name, evaluator.evaluate(arg.value, env, arg.name), arg.value.span
         )
+    evaluator.work.spend(ITEM * len(backbone.items), subject.span)
     stages = [{**stage.settings, **changes} for stage in backbone.stages]
     merged = iter(stages)
     items = tuple(
@@ -237,4 +242,5 @@ def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone:
             index.span,
             hint="a range `a .. b` goes from the lower to the higher, both included",
         )
+    evaluator.work.spend(ITEM * len(backbone.items), expr.span)
     return backbone.part(low, high)

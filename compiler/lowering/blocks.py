@@ -77,6 +77,7 @@ def self_wired(
 
 def _define(lowering: Lowering, declaration: s.Declaration, env: Env) -> None:
     """Add the definitions of a body to its environment."""
+    lowering.work.spend(2 * len(declaration.body or ()), declaration.name_span)
     for item in declaration.body or ():
         if not isinstance(item, s.Define) or item.index is not None:
             raise lowering.builder.fail(

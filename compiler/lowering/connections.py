@@ -112,6 +112,7 @@ def connected(
 
 def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
     """The definitions of a connection by name; ``out`` is one, and none is without use."""
+    lowering.work.spend(5 * len(connection.declaration.body or ()), connection.span)
     parts: dict[str, s.Define] = {}
     for item in connection.declaration.body or ():
         if not isinstance(item, s.Define) or item.index is not None:

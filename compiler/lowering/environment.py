@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from danetc.compiler.ops import OPS
-from danetc.compiler.values import Given, describe
+from danetc.compiler.values import Given
 from danetc.dsl import syntax as s
 from danetc.dsl.modules import Module
 from danetc.dsl.source import Span
@@ -195,12 +195,6 @@ def _argument_wants(call: s.Call) -> list[Want]:
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     return ["number" if numbers else "any"] * len(call.args)
-
-
-def says(name: str, value: Any) -> str:
-    """``name`` is ``value``, in the words of a label."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"`{name}` is {f'{value:.12g}' if number else describe(value)}"
 
 
 def rounded(expr: s.Expr) -> str | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from danetc.compiler.builder import Builder
 from danetc.compiler.lowering.arithmetic import operate
 from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
 from danetc.compiler.lowering.calls import call_value
-from danetc.compiler.lowering.environment import Env, Want, rounded, says
+from danetc.compiler.lowering.environment import Env, Want, certain, rounded
 from danetc.compiler.lowering.names import meaning
-from danetc.compiler.values import Failed, Given, Layer, Poison, Wire, describe
+from danetc.compiler.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label
 from danetc.dsl.source import Span
 
 MAX_CONSTANT = 1e15
+MAX_BLAMED = 8
+EVALUATION = 3  # steps of work that an expression takes, beside what stands in it
 
 
 class Evaluator:
@@ -23,9 +26,11 @@ class Evaluator:
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+        self.work = builder.work
         self.settings: dict[str, Any] = {}
         self.asked: set[str] = set()  # the settings that a layer has read
         self._names: dict[int, tuple[s.Node, tuple[str, ...]]] = {}  # of pieces of the tree, by id
+        self._certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = {}
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
@@ -42,6 +47,7 @@ class Evaluator:
 
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
         """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
+        self.work.spend(EVALUATION, expr.span)
         match expr:
             case s.Number():
                 return self.bounded(expr.value, expr.span)
@@ -110,7 +116,7 @@ class Evaluator:
 
     def blame(self, expr: s.Expr, env: Env) -> tuple[Label, ...]:
         """The places where the parameters and definitions in an expression got their values."""
-        return tuple(label for given in self._given(expr, env) for label in given.labels())
+        return labels_of(self._given(expr, env), MAX_BLAMED)
 
     def _given(self, expr: s.Expr, env: Env) -> tuple[Given, ...]:
         found: dict[str, Given] = {}
@@ -119,8 +125,8 @@ class Evaluator:
                 found[id] = env.given[id]
             elif id in env.definitions and isinstance(env.cache.get(id), (bool, int, float, str)):
                 definition = env.definitions[id]
-                sources = self._given(definition.value, definition.env)
-                found[id] = Given(definition.value.span, says(id, env.cache[id]), sources)
+                behind = partial(self._given, definition.value, definition.env)
+                found[id] = Given(definition.value.span, id, env.cache[id], behind)
         return tuple(found.values())
 
     def names_in(self, node: s.Node) -> tuple[str, ...]:
@@ -131,9 +137,16 @@ class Evaluator:
             known = self._names[id(node)] = (node, tuple(dict.fromkeys(names)))
         return known[1]
 
+    def certain_names(self, expr: s.Expr) -> tuple[str, ...]:
+        """The names in an expression that are read whatever its conditions say, in order."""
+        known = self._certain.get(id(expr))
+        if known is None:
+            known = self._certain[id(expr)] = (expr, tuple(dict.fromkeys(certain(expr))))
+        return known[1]
+
     def source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:
         """Where a parameter got its value, and where that came from."""
-        return Given(expr.span, says(name, value), self._given(expr, env))
+        return Given(expr.span, name, value, partial(self._given, expr, env))
 
     def whole(self, expr: s.Expr, env: Env, what: str, low: int, high: int) -> int:
         """An expression that must be a whole number from ``low`` to ``high`` (E0304, E0305)."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 MAX_LAYERS = 10_000
+COMPILATION = 300  # steps of work that a neuron takes, beside those of its operations
 
 
 def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
@@ -101,6 +102,7 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
                     own.given[name].span if name in own.given else span,
                 )
         found = Reporter()
+        lowering.work.spend(COMPILATION, span)
         program = compile_neuron(
             bound.declaration,
             args,

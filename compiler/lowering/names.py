@@ -14,7 +14,6 @@ from danetc.compiler.lowering.environment import (
     WANTED,
     Env,
     Want,
-    certain,
     is_op,
 )
 from danetc.compiler.lowering.unknown import unknown
@@ -104,20 +103,20 @@ def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Any:
             ),
             hint=hint,
         )
-    for name in _needs(id, env):
+    for name in _needs(evaluator, id, env):
         with suppress(Failed):  # a failure is kept, and met again by what needs it
             _evaluated(evaluator, name, env)
     return _evaluated(evaluator, id, env)
 
 
-def _needs(id: str, env: Env) -> list[str]:
+def _needs(evaluator: Evaluator, id: str, env: Env) -> list[str]:
     """The definitions that one cannot do without, those first that others need.
 
     Evaluated in this order, a long chain of definitions costs no recursion.
     """
     order: list[str] = []
     seen = {id, *env.pending}
-    stack = [(id, certain(env.definitions[id].value))]
+    stack = [(id, iter(evaluator.certain_names(env.definitions[id].value)))]
     while stack:
         name, names = stack[-1]
         found = next(names, None)
@@ -131,7 +130,7 @@ def _needs(id: str, env: Env) -> list[str]:
             and found not in seen
         ):
             seen.add(found)
-            stack.append((found, certain(env.definitions[found].value)))
+            stack.append((found, iter(evaluator.certain_names(env.definitions[found].value))))
     return order[:-1]
 
 

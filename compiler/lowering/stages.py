@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.graph import Block, Form, Stage
@@ -12,6 +13,7 @@ from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import Joined, connected
 from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.repeats import Repeats
 from danetc.compiler.rules import RuleReader
 from danetc.compiler.values import POISON, Backbone, Bound, Poison, StageOf, Wire, describe
 from danetc.dsl import syntax as s
@@ -95,6 +97,7 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
         rule_env = complete(lowering, rule)
         with builder.site(place):
             reader = rule_reader(lowering, rule, rule_env, stage.blocks)
+    repeats = Repeats(lowering, stage)
     scope = builder.scope
     first = len(builder.nodes)
     inputs: list[Wire] = []
@@ -112,7 +115,7 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
         inputs.append(feed)
         with builder.within("blocks", str(i)), builder.site(stage.span):
             block_scope = builder.scope
-            joined = _build_block(lowering, stage, feed, i)
+            joined = repeats.block(feed, i, partial(_build_block, lowering, stage, feed, i))
         if isinstance(joined.output, Poison) or isinstance(joined.join, Poison):
             return POISON
         outputs.append(joined.output)

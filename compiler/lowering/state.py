@@ -7,6 +7,7 @@ from danetc.compiler.graph import Stage, Value
 from danetc.compiler.lowering.blocks import apply_block
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.layers import apply_neuron, apply_operation
+from danetc.compiler.lowering.repeats import Known
 from danetc.compiler.lowering.stages import apply_backbone
 from danetc.compiler.values import (
     POISON,
@@ -39,6 +40,7 @@ class Lowering(Evaluator):
         self.programs: dict[object, str] = {}  # neurons with their arguments to the builder's keys
         self.block_layers: list[OpLayer] = []  # what `conv` in a connection means, innermost last
         self.inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
+        self.known_blocks: dict[object, Known] = {}  # see ``Repeats``
         self.stands: dict[int, Span] = {}  # where `spike` and `norm` stand, by their nodes
         self.resets: dict[int, tuple[Given, ...]] = {}  # see ``Lowered``
 
@@ -52,7 +54,7 @@ class Lowering(Evaluator):
         """What a layer makes of a value; new nodes stand in the builder's scope."""
         if isinstance(wire, Poison):
             return POISON
-        self.builder.work(span)
+        self.builder.count_layer(span)
         match layer:
             case Identity():
                 return wire

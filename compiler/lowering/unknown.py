@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,7 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     if reporter.knows_unknown(declaration, id):
         return Failed()
     likely, others = _candidates(env, want)
+    evaluator.work.spend((len(likely) + len(others)) // 4, span)
     near = nearest(id, likely, others)
     if env.module.excuses(id) and not _misspelt(evaluator, id, near, env.module):
         return Failed()
@@ -139,8 +139,7 @@ def _misspelt(evaluator: Evaluator, id: str, near: tuple[str, ...], module: Modu
         or (item.code.startswith("E01") and item.span.source.line(item.span.line).startswith("use"))
         for item in found
     )
-    once = len(re.findall(rf"\b{re.escape(id)}\b", module.source.text)) == 1
-    return bool(near) and once and syntax_alone and id not in module.lost
+    return bool(near) and module.source.words[id] == 1 and syntax_alone and id not in module.lost
 
 
 def _place(id: str, env: Env) -> Span | None:

@@ -74,6 +74,7 @@ def levels(
                 "E0902", f"variants of variants, more than {MAX_DEPTH} deep", declaration.name_span
             )
         seen.append(declaration)
+        evaluator.work.spend(4 * len(declaration.params) + len(declaration.body or ()))
         for param in declaration.params:
             closed[param.name] = "the value of a parameter that is set from outside reads no other"
         for param in declaration.params:

@@ -7,7 +7,8 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.program import Checked
@@ -20,7 +21,9 @@ from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics import Diagnostic, Reporter, order
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import Recipe, resolve_recipe
+from danetc.dsl.source import Span
 from danetc.dsl.syntax import Declaration
+from danetc.dsl.work import Exhausted, bounded
 
 __all__ = ["TITLES", "warnings_of", "warnings_of_network", "warnings_of_recipe"]
 
@@ -35,15 +38,18 @@ TITLES = {
 def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:
     """All warnings of a file: its declarations, and its networks and recipes as they stand."""
     module, trees = checked.module, Trees(checked.module.program)
-    found = _of_file(File(module), trees)
-    for name, lowered in checked.lowered.items():
-        found += _of_network(lowered, module.own[name], trees)
-    for item in module.own.values():
-        if item.kind == "recipe":
-            recipe = resolve_recipe(item, {}, Reporter(), module)
-            if recipe is not None:
-                found += _of_recipe(recipe, item, trees)
-    return _each_once(found)
+
+    def find() -> Iterator[Diagnostic]:
+        yield from _of_file(File(module), trees)
+        for name, lowered in checked.lowered.items():
+            yield from _of_network(lowered, module.own[name], trees)
+        for item in module.own.values():
+            if item.kind == "recipe":
+                recipe = resolve_recipe(item, {}, Reporter(), module)
+                if recipe is not None:
+                    yield from _of_recipe(recipe, item, trees)
+
+    return _bounded(find(), module)
 
 
 def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic, ...]:
@@ -51,40 +57,57 @@ def warnings_of_network(checked: Checked, lowered: Lowered) -> tuple[Diagnostic,
     module, trees = checked.module, Trees(checked.module.program)
     declaration = module.own[lowered.graph.name]
     named = any(name in module.names for name in lowered.outside)
-    found = _of_file(File(module, named), trees)
-    found += _of_network(lowered, declaration, trees)
-    return _each_once(found)
+    in_file = _of_file(File(module, named), trees)
+    return _bounded(chain(in_file, _of_network(lowered, declaration, trees)), module)
 
 
 def warnings_of_recipe(
     recipe: Recipe, declaration: Declaration, module: Module
 ) -> tuple[Diagnostic, ...]:
     """The warnings of a recipe, settings changed or not."""
-    return _each_once(_of_recipe(recipe, declaration, Trees(module.program)))
+    return _bounded(_of_recipe(recipe, declaration, Trees(module.program)), module)
 
 
-def _of_file(file: File, trees: Trees) -> list[Diagnostic]:
+def _bounded(finding: Iterator[Diagnostic], module: Module) -> tuple[Diagnostic, ...]:
+    """What is found within the bounds of a check; a last warning says where they were met."""
+    found: list[Diagnostic] = []
+    cut: list[Diagnostic] = []
+    with bounded() as work:
+        work.allow(len(module.source.text))
+        try:
+            found.extend(finding)
+        except Exhausted as end:
+            message = f"not all warnings were looked for: it takes more than {end.limit:,} steps"
+            cut.append(Diagnostic("E0906", message, Span(module.source, 0, 0), severity="warning"))
+    return (*_each_once(found), *cut)
+
+
+def _of_file(file: File, trees: Trees) -> Iterator[Diagnostic]:
     return _found(files.RULES, file, trees)
 
 
-def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> list[Diagnostic]:
+def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
     rules = (*layers.RULES, *neurons.RULES)
     return _found(rules, Network(lowered, declaration, trees), trees)
 
 
-def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> list[Diagnostic]:
+def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
     return _found(recipes.RULES, Written(recipe, declaration), trees)
 
 
-def _found(rules: Sequence[Rule[Subject]], subject: Subject, trees: Trees) -> list[Diagnostic]:
-    return [
-        Diagnostic(
-            rule.code, item.message, item.span, item.label, item.labels, item.hint, "warning"
-        )
-        for rule in rules
-        for item in rule.find(subject)
-        if not trees.allows(rule.code, item.span)
-    ]
+def _found(rules: Sequence[Rule[Subject]], subject: Subject, trees: Trees) -> Iterator[Diagnostic]:
+    for rule in rules:
+        for item in rule.find(subject):
+            if not trees.allows(rule.code, item.span):
+                yield Diagnostic(
+                    rule.code,
+                    item.message,
+                    item.span,
+                    item.label,
+                    item.labels,
+                    item.hint,
+                    "warning",
+                )
 
 
 def _each_once(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

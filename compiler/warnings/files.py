@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from danetc.compiler.ops import OPS
 from danetc.compiler.warnings.rule import Finding, Rule
@@ -57,9 +57,13 @@ def _unused_import(file: File) -> Iterator[Finding]:
     def is_recipe(name: str) -> bool:
         return file.module.names[name].declaration.kind == "recipe"
 
+    @cache  # a file may be used many times over
+    def are_used(names: frozenset[str]) -> bool:
+        return not names.isdisjoint(file.readers) or any(map(is_recipe, names))
+
     for use, names in file.module.brought:
         if use.names is None:
-            if use.is_path and not names & file.readers.keys() and not any(map(is_recipe, names)):
+            if use.is_path and not are_used(names):
                 yield Finding(
                     use.span,
                     f"nothing of `{use.module}` is used",

@@ -14,6 +14,7 @@ from itertools import product
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
 from danetc.dsl.opcodes import OPCODES, ConstantError
 from danetc.dsl.ssa import Op
+from danetc.dsl.work import current
 
 MAX_STEPS_OF_SPIKES = 4  # heavisides, of which every combination is looked at
 
@@ -106,6 +107,7 @@ def _apply(op: Op, args: list[Form | bool | None]) -> Form | bool | None:
 
 def _sum(a: Form, b: Form, sign: float) -> Form:
     names = dict.fromkeys((*a.factors, *b.factors))
+    current().spend(1 + len(names))
     factors = {name: a.factor(name) + sign * b.factor(name) for name in names}
     return Form(a.constant + sign * b.constant, {n: f for n, f in factors.items() if f})
 
@@ -132,6 +134,7 @@ def _constant(op: Op, args: list[Form | bool | None]) -> Form | bool | None:
 def bounds(form: Form, of: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
     """The least and the largest value of a form, where ``of`` has those of input and states."""
     low = high = form.constant
+    current().spend(1 + len(form.factors))
     for name, factor in form.factors.items():
         ends = (factor * of[name][0], factor * of[name][1])
         low, high = low + min(ends), high + max(ends)

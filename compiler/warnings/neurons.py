@@ -14,6 +14,7 @@ from danetc.dsl.diagnostics import Label
 from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.opcodes import OPCODES, ConstantError
+from danetc.dsl.work import current
 
 MAX_STEPS = 64
 """Steps that are looked at one by one; for more, or as many as a recording brings, states have to
@@ -234,6 +235,7 @@ def _no_positive_slope(network: Network) -> Iterator[Finding]:
 def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
     """The derivative at a point; None where it has no value there."""
     values: dict[str, float | bool] = {INPUT: x}
+    current().spend(len(surrogate.ops))
     try:
         for op in surrogate.ops:
             value = OPCODES[op.opcode].value

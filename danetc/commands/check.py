@@ -21,7 +21,7 @@ def command(specs: tuple[str, ...], deny_warnings: bool, as_json: bool) -> None:
     --json, prints a list of objects with code, severity, message, path, line, column, end, hint and
     labels (empty if all is well).
     """
-    from danetc.spec_messages import DENIED, counted, show
+    from danetc.spec_messages import DENIED, counted, fitting, show
 
     found: dict[tuple[str, str, int, int], Diagnostic] = {}
     for spec in specs:
@@ -36,7 +36,8 @@ def command(specs: tuple[str, ...], deny_warnings: bool, as_json: bool) -> None:
     errors = [item for item in found.values() if item.severity == "error"]
     denied = bool(found) and not errors and deny_warnings
     if as_json:
-        echo(json_text([diagnostic.as_dict() for diagnostic in found.values()], nan=True))
+        shown = fitting(tuple(found.values()), lambda item: len(json_text([item.as_dict()])))
+        echo(json_text([diagnostic.as_dict() for diagnostic in shown]))
     elif found:
         show(tuple(found.values()))
     if denied and not as_json:

@@ -746,7 +746,7 @@ DEEP = {
 def test_depth_costs_an_error_at_most(name: str) -> None:
     begin = time.process_time()
     codes = {error.code for error in errors(DEEP[name])}
-    assert codes <= {"E0902", "E0903"}
+    assert codes <= {"E0902", "E0903", "E0907"}
     assert time.process_time() - begin < 10
 
 

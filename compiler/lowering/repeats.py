@@ -1,0 +1,105 @@
+"""Blocks that are like an earlier one: copied node by node, not worked out again.
+
+A stage of 10,000 blocks is said in one line, and all but its first blocks come out alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from danetc.compiler.lowering.arguments import follow_alias
+from danetc.compiler.lowering.connections import Joined
+from danetc.compiler.values import Bound, StageOf, Wire
+from danetc.dsl.source import Span
+
+if TYPE_CHECKING:
+    from danetc.compiler.builder import Built
+    from danetc.compiler.lowering.state import Lowering
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A block that was worked out: its nodes, its input, and the uses that led to it.
+
+    ``settings`` are those it was built with; they are kept so that no others get their ids.
+    """
+
+    built: Built
+    feed: Wire
+    joined: Joined
+    sites: tuple[Span, ...]
+    settings: tuple[object, ...]
+
+
+class Repeats:
+    """The blocks of a stage, built from those of the network that are like them.
+
+    A block comes out alike where its declaration, its connection, their arguments, the settings,
+    the shape of the value that feeds it and its stride are the same; kinds are inferred anew. One
+    that reads its index, or that is given more than numbers, is worked out each time.
+    """
+
+    def __init__(self, lowering: Lowering, stage: StageOf) -> None:
+        self.lowering = lowering
+        self.stage = stage
+        used = [bound for bound in (stage.block, stage.connection) if bound is not None]
+        self._parts: tuple[object, ...] | None = None
+        if not any(_differs(lowering, bound) for bound in used):
+            self._parts = (stage.blocks, *(_part(bound) for bound in used))
+
+    def block(self, feed: Wire, i: int, make: Callable[[], Joined]) -> Joined:
+        """Block i in the builder's scope: a copy, or what ``make`` makes."""
+        if self._parts is None:
+            return make()
+        lowering, builder = self.lowering, self.lowering.builder
+        settings = tuple(lowering.settings.values())
+        stride = self.stage.stride if i == 0 else 1
+        value = builder.value(feed)
+        key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
+        known = lowering.known_blocks.get(key)
+        if known is not None and len(known.sites) == len(builder.sites):
+            return self._copied(known, feed)
+        stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
+        with builder.building() as built:
+            joined = make()
+        inner = len(lowering.stages) > stages  # stages inside of a block are not copied
+        if not inner and errors == len(builder.reporter.diagnostics):
+            lowering.known_blocks[key] = Known(built, feed, joined, tuple(builder.sites), settings)
+        return joined
+
+    def _copied(self, known: Known, feed: Wire) -> Joined:
+        lowering, nodes = self.lowering, known.built.nodes
+        sites = dict(zip(known.sites, lowering.builder.sites, strict=True))
+        shift = lowering.builder.copy(known.built, known.feed, feed, sites)
+        for id in nodes:
+            if id in lowering.stands:
+                place = lowering.stands[id]
+                lowering.stands[id + shift] = sites.get(place, place)
+            if id in lowering.resets:
+                lowering.resets[id + shift] = lowering.resets[id]
+
+        def moved(wire: object) -> Wire:
+            assert isinstance(wire, Wire)
+            if wire == known.feed:
+                return feed
+            return Wire(wire.id + shift) if wire.id in nodes else wire
+
+        joined = known.joined
+        return Joined(moved(joined.output), moved(joined.join), joined.after)
+
+
+def _part(bound: Bound) -> tuple[object, ...]:
+    """What a block or a connection depends on (`1` is not `true`)."""
+    args = sorted((name, type(value).__name__, value) for name, value in bound.args.items())
+    return id(bound.declaration), *args
+
+
+def _differs(lowering: Lowering, bound: Bound) -> bool:
+    """Whether a block or connection may come out otherwise from one block of a stage to the next."""
+    declarations = bound.declaration, follow_alias(lowering, bound).declaration
+    reads_index = any("i" in lowering.names_in(declaration) for declaration in declarations)
+    return reads_index or any(
+        not isinstance(value, (bool, int, float, str)) for value in bound.args.values()
+    )

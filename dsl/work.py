@@ -1,0 +1,74 @@
+"""How much a check may do, so that a spec costs what it says and not what it can be made to ask for.
+
+What is done is counted in steps of about a microsecond, wherever a short text can ask for much: values
+of expressions, operations of networks, terms of rules, names that are taken from other files. Beside
+it stands how often names may be compared to suggest one. The counts of a check depend on nothing but
+the text, so that a spec is accepted or refused alike on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from math import inf
+
+from danetc.dsl.source import Span
+
+BASE = 1_800_000
+PER_CHARACTER = 2
+MAX_COMPARISONS = 30_000
+
+
+class Exhausted(Exception):
+    """A check has done as much as it may. ``span`` is what it was about to work out, if known."""
+
+    def __init__(self, limit: float, span: Span | None) -> None:
+        super().__init__(limit, span)
+        self.limit, self.span = limit, span
+
+
+@dataclass
+class Work:
+    """What has been done so far, and what may be."""
+
+    limit: float = inf
+    steps: int = 0
+    comparisons: float = inf
+
+    def spend(self, steps: int, span: Span | None = None) -> None:
+        """Count what is about to be done. Raises Exhausted."""
+        self.steps += steps
+        if self.steps > self.limit:
+            raise Exhausted(self.limit, span)
+
+    def allow(self, characters: int) -> None:
+        """A text of so many characters was read: what it says may be worked out."""
+        self.limit += PER_CHARACTER * characters
+
+    def compare(self, names: int) -> bool:
+        """Whether a name may be compared with so many others, which is counted."""
+        self.comparisons -= names
+        return self.comparisons >= 0
+
+
+_current: ContextVar[Work | None] = ContextVar("_current", default=None)
+
+
+def current() -> Work:
+    """The work of the check that is going on; without one, nothing is bounded."""
+    return _current.get() or Work()
+
+
+@contextmanager
+def bounded() -> Iterator[Work]:
+    """A check. What is counted inside is added to the check around it, if there is one."""
+    outer = current()
+    inner = Work(BASE, 0, MAX_COMPARISONS)
+    token = _current.set(inner)
+    try:
+        yield inner
+    finally:
+        _current.reset(token)
+        outer.steps += inner.steps

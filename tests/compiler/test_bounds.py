@@ -1,0 +1,202 @@
+"""What a check may cost: every spec of ``tests/adversarial.py`` is checked or refused within bounds.
+
+The bounds are counts, which are the same on every machine; ``benchmarks/adversarial.py`` times them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from danetc.compiler.lowering.repeats import Repeats
+from danetc.compiler.program import MAX_ERRORS, Checked, check_file, check_text
+from danetc.compiler.warnings import warnings_of
+from danetc.dsl import work
+from danetc.dsl.diagnostics import Reporter, SpecError, TooManyErrors
+from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.suggestions import nearest
+from danetc.main import main
+from danetc.spec_messages import MAX_OUTPUT
+from tests.adversarial import SPECS, network, staged
+
+PART = 40
+SIZE = 100_000 // PART  # a part of what the benchmark checks, with that part of the bound
+MOST_OUTPUT = 100_000
+
+
+@pytest.fixture
+def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "BASE", work.BASE // PART)
+
+
+@pytest.mark.usefixtures("scaled")
+@pytest.mark.parametrize("name", SPECS)
+def test_a_check_stays_within_its_bounds(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = SPECS[name](SIZE)
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    with work.bounded() as spent:
+        status = main(["check", "main.danet"])
+    out, err = capsys.readouterr()
+    assert status in (0, 1)
+    assert "internal error" not in err
+    assert len(out) + len(err) < MOST_OUTPUT
+    characters = sum(map(len, files.values()))
+    # twice, since warnings have a bound of their own; the last step may be one of many
+    assert spent.steps < 2 * (work.BASE + 3 * work.PER_CHARACTER * characters) + 50_000
+    assert err.count("\nerror[") <= MAX_ERRORS + 2
+
+
+ACCEPTED = [
+    "a_long_flow", "a_long_concatenation", "values_that_double", "a_long_chain_of_values",
+    "a_long_chain_backwards", "a_network_of_10000_blocks", "a_dense_network_of_10000_blocks",
+    "a_network_of_10000_lines", "many_networks", "many_small_networks", "many_outputs",
+    "many_neurons", "neurons_of_long_equations", "neurons_whose_gradients_grow", "chains_of_states",
+    "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
+    "the_library_used_often",
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("scaled")
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_says_much_may_cost_much(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long files and deep networks are no attack."""
+    monkeypatch.chdir(tmp_path)
+    for file, text in SPECS[name](SIZE).items():
+        (tmp_path / file).write_text(text)
+    check_file("main.danet")
+
+
+@pytest.mark.parametrize("name", ["a_network_of_10000_blocks", "a_network_of_10000_lines"])
+def test_steps_grow_with_what_a_spec_says(name: str) -> None:
+    def steps(size: int) -> int:
+        with work.bounded() as spent:
+            check_text(SPECS[name](size)["main.danet"])
+        return spent.steps
+
+    small, large = steps(2_500), steps(5_000)
+    assert large < 2.1 * small
+
+
+def test_a_check_that_comes_to_its_bound_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "BASE", 1000)
+    text = "use std\n" + staged("stage(basic(4), 50) via origin")
+    with pytest.raises(SpecError) as caught:
+        check_text(text)
+    (error,) = caught.value.diagnostics
+    assert error.code == "E0906"
+    assert f"{1000 + work.PER_CHARACTER * len(text):,} steps" in error.message
+    assert error.span.source.text == text
+
+
+def test_a_check_ends_with_its_most_errors() -> None:
+    with pytest.raises(SpecError) as caught:
+        check_text(SPECS["unknown_names_in_one_line"](SIZE)["main.danet"])
+    errors = caught.value.diagnostics
+    assert [error.code for error in errors] == ["E0210"] * MAX_ERRORS + ["E0907"]
+
+
+def test_a_reporter_takes_so_many_errors() -> None:
+    reporter = Reporter(most=2)
+    span = Span(SourceFile("a", "abc"), 0, 1)
+    reporter.error("E0101", "one", span)
+    reporter.error("E0101", "one", span)
+    reporter.error("E0102", "two", span)
+    with pytest.raises(TooManyErrors):
+        reporter.error("E0103", "three", span)
+
+
+def test_what_is_left_out_of_the_output_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(f"{'long' * 80}_{number} = 1" for number in range(MAX_ERRORS + 1))
+    names = ["a.danet", "b.danet", "c.danet"]
+    for name in names:
+        (tmp_path / name).write_text(f"use std\n{network(f'{lines}; out = in')}")
+    main(["check", "--json", *names])
+    out = capsys.readouterr().out
+    *shown, last = json.loads(out)
+    assert len(out) < MAX_OUTPUT + 1000
+    assert last["code"] == "E0907"
+    total = len(names) * (MAX_ERRORS + 1)
+    assert f"{total - len(shown)} errors more, not shown" in last["message"]
+    main(["check", *names])
+    err = capsys.readouterr().err
+    assert len(err) < MAX_OUTPUT + 1000
+    assert "errors more, not shown" in err
+    assert f"\n{total} errors; " in err
+
+
+def test_names_are_compared_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "MAX_COMPARISONS", 1000)
+    known = [f"name_{number}" for number in range(100)]
+    with work.bounded():
+        often = work.MAX_COMPARISONS // len(known)
+        assert all(nearest("nmae_7", known) for _ in range(often))
+        assert nearest("nmae_7", known) == ()
+    assert nearest("nmae_7", known)
+
+
+# -- blocks that are copied ------------------------------------------------------------------------
+
+WIRINGS = [
+    f"stage({block}, 5) via {connection} by {rule}"
+    for connection, block in [
+        ("origin", "basic(4)"), ("sew", "basic(4)"), ("sew_iand", "bottleneck(1)"),
+        ("pa_b", "bottleneck(2)"), ("ms", "basic(4)"),
+    ]
+    for rule in ("chain", "densely_additive", "densely_additive_all")
+]  # fmt: skip
+WIRINGS += [
+    "stage(dense(4), 5) via dense_layer by densely_concatenated",
+    "(stage(basic(4), 3) -> stage(basic(8), 3, stride = 2) -> stage(basic(8), 3)) via origin",
+    "stage(basic(4), 3) via origin -> stage(basic(4), 3) via origin with (neuron = LIF)",
+    "stage(by_index, 4)",
+    "stage(with_drops(0.2), 4) via origin",
+]
+BLOCKS = """
+block by_index { out = in -> conv(4 if i == 0 else 4, kernel = 2 * i + 1) -> norm -> spike }
+block with_drops(p) = conv(4) -> dropout(p) -> conv(4)
+"""
+
+
+SHIPPED = ["danet_c_r34", "sew_r18", "ms_resnet18", "spiking_densenet121", "danet_a_dense_r34"]
+
+
+@pytest.mark.parametrize("text", [*WIRINGS, *SHIPPED])
+def test_a_copied_block_is_as_if_it_had_been_worked_out(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked() -> Checked:
+        if text in SHIPPED:
+            return check_file(text)
+        return check_text(f"use std\n{BLOCKS}{staged(text)}")
+
+    copied = checked()
+    monkeypatch.setattr(Repeats, "block", lambda self, feed, i, make: make())
+    for name, worked_out in checked().lowered.items():
+        graph = worked_out.graph
+        other = copied.lowered[name]
+        assert other.graph == graph
+        places = [str(node.origin) for node in graph.nodes.values()]
+        assert [str(node.origin) for node in other.graph.nodes.values()] == places
+        for notes in ("used", "stands"):
+            now, then = getattr(other, notes), getattr(worked_out, notes)
+            assert {id: str(span) for id, span in now.items()} == {
+                id: str(span) for id, span in then.items()
+            }
+        assert other.resets.keys() == worked_out.resets.keys()
+    assert [str(item) for item in warnings_of(copied)] == [
+        str(item) for item in warnings_of(checked())
+    ]
