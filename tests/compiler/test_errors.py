@@ -111,6 +111,9 @@ NAMES = {
     ),
     "setting": net("steps", "«setps»", "E0308", "`setps` is not a setting", "`steps`"),
     "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "nothing uses it"),
+    "unused definition of a flow": Case(
+        FLOW.replace("OUT", "«extra» = conv(3)\n  out = b -> avgpool"), "E0308", "nothing uses it"
+    ),
     "stem beside out": Case(
         NET.replace("head =", "out = in ->")
         .replace("stem", "«stem»")
