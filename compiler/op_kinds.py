@@ -29,8 +29,14 @@ def kept(attrs: Attrs, values: Values) -> Kind:
 
 
 def folded(join: Callable[[Range, Range], Range]) -> Rule:
-    """The rule of a join of any number of operands, from the left."""
-    return lambda attrs, values: Kind.of(reduce(join, (value.kind.range for value in values)))
+    """The rule of a join of any number of operands, from the left. One that is real makes it so."""
+
+    def rule(attrs: Attrs, values: Values) -> Kind:
+        if not all(value.kind.is_integer for value in values):
+            return ANALOG
+        return Kind.of(reduce(join, (value.kind.range for value in values)))
+
+    return rule
 
 
 def either(attrs: Attrs, values: Values) -> Kind:

@@ -32,6 +32,7 @@ class StageValues:
         self._nodes: dict[int, int] = {}
         for id in (stage.entry, *(block.output for block in stage.blocks)):
             self._nodes[id] = self._number("node", id)
+        self._outputs = [self._nodes[block.output] for block in stage.blocks]
 
     def node(self, id: int) -> int:
         """The value of a node."""
@@ -50,18 +51,26 @@ class StageValues:
 
     def form(self, form: Form) -> int:
         """The value that a rule's equation says."""
-        match form:
-            case ("in", 0):
-                return self.node(self.stage.entry)
-            case ("in", int(j)):
-                return self.node(self.stage.blocks[j].input)
-            case ("out", int(j)):
-                return self.node(self.stage.blocks[j].output)
-            case ("scale", float(factor), inner):
+        match form[0]:
+            case "out" | "in":
+                return self._port(form)
+            case "scale":
+                _, factor, inner = form
                 return self._scaled(factor, self.form(inner))  # type: ignore[arg-type]
-            case (str(join), *parts):
-                return self._folded(join, [self.form(part) for part in parts])  # type: ignore[arg-type]
-        raise AssertionError(form)
+            case join:
+                values = [
+                    self._port(part) if part[0] in ("out", "in") else self.form(part)  # type: ignore[index, arg-type]
+                    for part in form[1:]
+                ]
+                return self._folded(str(join), values)
+
+    def _port(self, form: Form) -> int:
+        """The value of ``in[j]`` or ``out[j]``. Most of a large stage's forms are these."""
+        port, j = form
+        assert isinstance(j, int)
+        if port == "out":
+            return self._outputs[j]
+        return self.node(self.stage.blocks[j].input) if j else self._nodes[self.stage.entry]
 
     def _number(self, *key: object) -> int:
         if key not in self._numbers:

@@ -31,7 +31,7 @@ class Op:
 
 
 MAX_OPS = 1000
-OPERATION = 10  # steps of work
+OPERATION = 15  # steps of work
 
 
 class Builder:

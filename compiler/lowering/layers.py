@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 MAX_LAYERS = 10_000
-COMPILATION = 300  # steps of work that a neuron takes, beside those of its operations
+COMPILATION = 400  # steps of work that a neuron takes, beside those of its operations
 
 
 def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:

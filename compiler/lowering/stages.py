@@ -158,23 +158,32 @@ def _build_form(
 ) -> Wire | Poison:
     """The nodes of a rule's form."""
     match form:
-        case ("in", 0):
-            return entry
-        case ("in", int(j)):
-            return inputs[j]
-        case ("out", int(j)):
-            return outputs[j]
+        case ("in" | "out", int()):
+            return _port(form, entry, inputs, outputs)
         case ("scale", factor, inner):
             wire = _build_form(lowering, inner, entry, inputs, outputs, span)  # type: ignore[arg-type]
             return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
         case (join, *parts):
             ops = {"sum": "add", "concat": "concat", "max": "maximum", "min": "minimum"}
             wires = tuple(
-                _build_form(lowering, part, entry, inputs, outputs, span)  # type: ignore[arg-type]
-                for part in parts
+                [
+                    _port(part, entry, inputs, outputs)  # type: ignore[arg-type]
+                    if part[0] in ("in", "out")  # type: ignore[index]
+                    else _build_form(lowering, part, entry, inputs, outputs, span)  # type: ignore[arg-type]
+                    for part in parts
+                ]
             )
             return lowering.builder.add(ops[str(join)], wires, {}, span)
     raise AssertionError(form)
+
+
+def _port(form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire]) -> Wire:
+    """What stands at ``in[j]`` or ``out[j]``. Most of a large stage's forms are these."""
+    port, j = form
+    assert isinstance(j, int)
+    if port == "out":
+        return outputs[j]
+    return inputs[j] if j else entry
 
 
 def _build_block(lowering: Lowering, stage: StageOf, wire: Wire, i: int) -> Joined:
