@@ -23,6 +23,7 @@ from danetc.dsl.diagnostics import (
     order,
 )
 from danetc.dsl.modules import Module, is_library, load_module
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration
@@ -122,6 +123,7 @@ class _Checking:
         self.reporter = Reporter(most=MAX_ERRORS)
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
+        self.compiled: dict[object, NeuronProgram] = {}
         self.syntax = 0  # how many errors there were when all files were read
 
     def run(self) -> None:
@@ -133,7 +135,7 @@ class _Checking:
             if declaration.kind != "network" or first is not declaration:
                 continue
             self.place = declaration.name_span
-            lowered = _lowered(declaration, self.module, {}, self.reporter)
+            lowered = _lowered(declaration, self.module, {}, self.reporter, self.compiled)
             if lowered is not None:
                 self.networks[declaration.name] = lowered
 
@@ -176,9 +178,13 @@ def _own_place(span: Span | None, place: Span) -> Span:
 
 
 def _lowered(
-    declaration: Declaration, module: Module, settings: Settings, reporter: Reporter
+    declaration: Declaration,
+    module: Module,
+    settings: Settings,
+    reporter: Reporter,
+    compiled: dict[object, NeuronProgram] | None = None,
 ) -> Lowered | None:
-    lowered = lower(declaration, module, settings, reporter)
+    lowered = lower(declaration, module, settings, reporter, compiled)
     if lowered is None:
         return None
     try:

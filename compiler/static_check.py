@@ -34,6 +34,7 @@ from danetc.dsl.equations import compile_neuron, compile_surrogate
 from danetc.dsl.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe import resolve_recipe
+from danetc.dsl.work import Exhausted
 
 VALUES: Mapping[str, Want] = {"block": "layer"}
 """What a declaration ``KIND name = value`` asks for, where that is not another of its kind."""
@@ -50,6 +51,8 @@ def check_declarations(module: Module, reporter: Reporter) -> None:
             checker.check(declaration)
         except Failed:
             continue
+        except Exhausted as end:
+            raise Exhausted(end.limit, end.span or declaration.name_span) from None
         except RecursionError:
             reporter.error("E0902", TOO_NESTED, declaration.name_span, hint=FLATTEN)
 

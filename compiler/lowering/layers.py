@@ -26,6 +26,7 @@ from danetc.compiler.values import (
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.equations import Learn, compile_neuron
 from danetc.dsl.modules import is_library
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 if TYPE_CHECKING:
@@ -94,37 +95,9 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
         tuple(sorted(surrogate_args.items())),
     )
     if key not in lowering.programs:
-        for name, value in args.items():
-            if not isinstance(value, (bool, int, float, Learn)):
-                raise lowering.builder.fail(
-                    "E0304",
-                    f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",
-                    own.given[name].span if name in own.given else span,
-                )
-        found = Reporter()
-        lowering.work.spend(COMPILATION, span)
-        program = compile_neuron(
-            bound.declaration,
-            args,
-            surrogate.declaration if surrogate is not None else None,
-            surrogate_args,
-            found,
-            argument_spans=_places(lowering, own),
-            surrogate_spans=_places(lowering, stand_in),
-        )
-        with lowering.builder.site(span):
-            for item in found.diagnostics:
-                lowering.builder.error(
-                    item.code,
-                    item.message,
-                    item.span,
-                    label=item.label,
-                    labels=item.labels,
-                    hint=item.hint,
-                )
-        if program is None:
-            raise Failed
-        lowering.programs[key] = lowering.builder.neuron_key(program)
+        if key not in lowering.compiled:
+            lowering.compiled[key] = _compiled(lowering, bound, own, surrogate, stand_in, span)
+        lowering.programs[key] = lowering.builder.neuron_key(lowering.compiled[key])
     made = lowering.builder.add(
         "neuron", (wire,), {"neuron": lowering.programs[key]}, span, "spike"
     )
@@ -132,6 +105,43 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     if at is None and isinstance(made, Wire) and (reset := _reset_settings(lowering, bound, own)):
         lowering.resets[made.id] = reset
     return made
+
+
+def _compiled(
+    lowering: Lowering, bound: Bound, own: Env, surrogate: Bound | None, stand_in: Env, span: Span
+) -> NeuronProgram:
+    """The program of a neuron, whose parameters are in ``own``, those of its surrogate in ``stand_in``."""
+    for name, value in own.values.items():
+        if not isinstance(value, (bool, int, float, Learn)):
+            raise lowering.builder.fail(
+                "E0304",
+                f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",
+                own.given[name].span if name in own.given else span,
+            )
+    found = Reporter()
+    lowering.work.spend(COMPILATION, span)
+    program = compile_neuron(
+        bound.declaration,
+        own.values,
+        surrogate.declaration if surrogate is not None else None,
+        stand_in.values,
+        found,
+        argument_spans=_places(lowering, own),
+        surrogate_spans=_places(lowering, stand_in),
+    )
+    with lowering.builder.site(span):
+        for item in found.diagnostics:
+            lowering.builder.error(
+                item.code,
+                item.message,
+                item.span,
+                label=item.label,
+                labels=item.labels,
+                hint=item.hint,
+            )
+    if program is None:
+        raise Failed
+    return program
 
 
 def _reset_settings(lowering: Lowering, bound: Bound, own: Env) -> tuple[Given, ...]:

@@ -33,6 +33,7 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 TOO_NESTED = "what this is made of is nested too deeply"
@@ -183,13 +184,15 @@ def lower(
     module: Module,
     settings: Mapping[str, Any],
     reporter: Reporter,
+    compiled: dict[object, NeuronProgram] | None = None,
 ) -> Lowered | None:
     """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
 
-    Returns None where errors were reported.
+    ``compiled`` is shared by the networks of a check, which have neurons in common. Returns None
+    where errors were reported.
     """
     builder = Builder(reporter, 1)
-    lowering = Lowering(builder)
+    lowering = Lowering(builder, compiled)
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:

@@ -27,17 +27,26 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.kinds import ANALOG, count
 from danetc.dsl.modules import is_library
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 
 class Lowering(Evaluator):
-    """Lowers one network. Use ``lower``."""
+    """Lowers one network. Use ``lower``.
 
-    def __init__(self, builder: Builder) -> None:
+    ``compiled`` are the programs of neurons that networks of the same modules have needed so far.
+    """
+
+    def __init__(
+        self, builder: Builder, compiled: dict[object, NeuronProgram] | None = None
+    ) -> None:
         super().__init__(builder)
+        self.compiled = {} if compiled is None else compiled
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # how many stages a scope has so far
-        self.programs: dict[object, str] = {}  # neurons with their arguments to the builder's keys
+        self.programs: dict[
+            object, str
+        ] = {}  # the builder's keys of those that this one has needed
         self.block_layers: list[OpLayer] = []  # what `conv` in a connection means, innermost last
         self.inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
         self.known_blocks: dict[object, Known] = {}  # see ``Repeats``

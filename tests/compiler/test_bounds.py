@@ -59,8 +59,7 @@ ACCEPTED = [
     "a_long_flow", "a_long_concatenation", "values_that_double", "a_long_chain_of_values",
     "a_long_chain_backwards", "a_network_of_10000_blocks", "a_dense_network_of_10000_blocks",
     "a_network_of_10000_lines", "many_networks", "many_small_networks", "many_outputs",
-    "many_neurons", "neurons_of_long_equations", "neurons_whose_gradients_grow", "chains_of_states",
-    "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
+    "many_neurons", "many_recipes", "a_recipe_of_many_phases", "files_that_use_all_others", "one_file_used_often",
     "the_library_used_often",
 ]  # fmt: skip
 
