@@ -98,14 +98,18 @@ def report_unused(
     read: set[str] = set()
     for definition in env.definitions.values():
         read.update(lowering.names_in(definition.value))
+    reads_unknown: bool | None = None  # looked up where it matters
     for item in declaration.body or ():
         id = item.name or "" if isinstance(item, s.Group) else item.name
         if id in env.used or id in read or id == "out" or id not in env.definitions:
             continue
         if id in PORTS.get(declaration.kind, ()):
             continue  # reported: a block knows them already
-        if id not in settings and not nearest(id, settings) and _reads_unknown(lowering, env):
-            continue  # a name that is reported as unknown may have been meant to be this one
+        if id not in settings and not nearest(id, settings):
+            if reads_unknown is None:
+                reads_unknown = _reads_unknown(lowering, env, declaration)
+            if reads_unknown:
+                continue  # a name that is reported as unknown may have been meant to be this one
         kind, name, hint = declaration.kind, declaration.name, None
         what = f"nothing uses `{id}` of {kind} `{name}`"
         if id in settings:
@@ -123,10 +127,11 @@ def report_unused(
         lowering.builder.error("E0308", what, item.name_span, hint=hint)
 
 
-def _reads_unknown(lowering: Lowering, env: Env) -> bool:
+def _reads_unknown(lowering: Lowering, env: Env, declaration: s.Declaration) -> bool:
     """Whether a definition of a body reads a name that is not known, which is an error of its own."""
+    ports = PORTS.get(declaration.kind, ("in",))
     return not all(
-        is_known(name, definition.env)
+        name in ports or is_known(name, definition.env)
         for definition in env.definitions.values()
         for name in lowering.names_in(definition.value)
     )
