@@ -159,10 +159,8 @@ def _moved(graph: Graph, id: int) -> Node:
 
 def _gradients(graph: Graph) -> Iterator[Broken]:
     """Every parameter has a path to an output along which gradients flow."""
-    passing = {
-        key: INPUT in NeuronProgram.parse(text).reaching(gradients=True)
-        for key, text in graph.neurons.items()
-    }
+    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    passing = {key: INPUT in item.reaching(gradients=True) for key, item in programs.items()}
     reached = set(graph.outputs.values())
     for node in reversed(list(graph.nodes.values())):
         if node.id in reached and _passes_gradient(node, passing):
