@@ -208,7 +208,7 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
         ({"evaluate": "os.system(1)"}, "`evaluate` is wrong: "),
         ({"evaluate": "flip(8)"}, "`evaluate` is wrong: `evaluate` cannot be `flip`"),
         ({"evaluate": ["center_crop(8)"]}, "`evaluate` is ['center_crop(8)']"),
-        ({"precision": "float8"}, "`precision` is wrong: `precision` takes"),
+        ({"precision": "float8"}, "`precision` is wrong: `precision` must be"),
         ({"batch": 0}, "`batch` is 0"),
         ({"processes": 10**9}, "`processes` is 1000000000"),
         ({"processes": True}, "`processes` is True"),
