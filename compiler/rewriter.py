@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from danetc.compiler.graph import Attribute, Graph, Node, unique
 from danetc.compiler.infer import Inference
+from danetc.compiler.ops import OPS
 
 
 class Rewriter:
     """Rebuilds a graph node by node. A pass maps each old node to a node of the new graph.
 
-    Values are inferred anew: what a pass puts before a node may say more about it.
+    Values behind a change are inferred anew: what a pass puts before a node may say more about it.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -20,6 +21,7 @@ class Rewriter:
         self.nodes: dict[int, Node] = {}
         self.mapping: dict[int, int] = {}
         self.inference = Inference.of(graph, self.nodes)
+        self._changed: set[int] = set()  # nodes of which more, or something else, may be known
         self._next = max(graph.nodes, default=-1) + 1
         self._names = {
             (path[:-1], path[-1])
@@ -32,8 +34,10 @@ class Rewriter:
         operands = (
             tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
         )
-        value = self.inference.value(node.op, node.attrs, operands) if operands else node.value
-        if operands != node.inputs or value != node.value:
+        if operands != node.inputs or not self._changed.isdisjoint(operands):
+            value = self.inference.value(node.op, node.attrs, operands)
+            if value != node.value or OPS[node.op].numbers is not None:
+                self._changed.add(node.id)
             node = replace(node, inputs=operands, value=value)
         self.nodes[node.id] = node
         self.mapping[node.id] = node.id
@@ -52,6 +56,7 @@ class Rewriter:
         name = unique(op, lambda candidate: (like.scope, candidate) in self._names)
         self._names.add((like.scope, name))
         value = self.inference.value(op, attrs, inputs)
+        self._changed.add(id)
         self.nodes[id] = Node(id, op, inputs, attrs, value, like.scope, name, like.origin)
         return id
 
