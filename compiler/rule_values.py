@@ -30,9 +30,10 @@ class StageValues:
         self._numbers: dict[tuple[object, ...], int] = {}
         self._keys: list[tuple[object, ...]] = []
         self._nodes: dict[int, int] = {}
-        for id in (stage.entry, *(block.output for block in stage.blocks)):
+        made = (block.output for block in stage.blocks if block.output != block.input)
+        for id in (stage.entry, *made):  # a block that gives what it reads makes no value
             self._nodes[id] = self._number("node", id)
-        self._outputs = [self._nodes[block.output] for block in stage.blocks]
+        self._outputs = [self.node(block.output) for block in stage.blocks]
 
     def node(self, id: int) -> int:
         """The value of a node."""

@@ -139,6 +139,18 @@ def test_a_norm_after_a_join_may_not_go() -> None:
         verify(drop.apply(graph), after="testing")
 
 
+def test_blocks_that_give_what_they_read() -> None:
+    """Their outputs are what the rule feeds them with, and so on."""
+    feed, result = "1 * sum(out[0 .. i-1])", "sum(out[0 .. n-1])"
+    text = SPEC.format(feed=feed, result=result, connection="sew").replace("via sew", "")
+    text = text.replace("basic(4)", "still") + "block still { out = in }\n"
+    graph = check_text(text).graphs["n"]
+    assert {block.output == block.input for block in graph.stages[0].blocks} == {True}
+    verify(Rewrite(drop_what_does_nothing).apply(graph), after="testing")
+    with pytest.raises(InvariantError, match="rule's equation"):
+        verify(Rewrite(one_less).apply(graph), after="testing")
+
+
 # -- what changes a value is caught ----------------------------------------------------------------
 
 
