@@ -69,9 +69,6 @@ def test_train_eval_measure_and_report(
         ("eval", "run"),
         ("export", "run", "-o", "w.pth"),
         ("measure", "run", "--data", "digits", "--only", "firing-rate", "--batches", 1),
-        ("summary", "a.danet"),
-        ("prove", "a.danet"),
-        ("train", "a.danet", "--data", "digits", "-o", "run", "--backend", "eager", "-q"),
     ):
         assert danetc(*command).status == 0, command
     report = danetc("report", "run", "-o", "a.html")

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.api import compile_spec
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.text import write
 from danetc.compiler.graph import Graph
 from danetc.compiler.ops import OPS
+from danetc.compiler.resolved import resolved_spec
 from tests.differential.helpers import (
     all_zero,
     assert_same,
@@ -71,7 +72,7 @@ def test_the_written_model_is_the_graph_module(name: str) -> None:
 def test_the_resolved_spec_is_the_same_model(name: str) -> None:
     """As ``danetc.load`` makes it from spec.danet."""
     graph = text(VARIETY[name])
-    again = compile_spec(text=compile_spec(text=f"use std\n{VARIETY[name]}").resolved).graph
+    again = graph_of(check_text(resolved_spec(check_text(f"use std\n{VARIETY[name]}"))))
     assert again == graph
     assert write(again, origins=False) == write(graph, origins=False)
     model, copy = built(graph), built(again)

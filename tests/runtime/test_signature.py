@@ -19,9 +19,9 @@ from danetc.runtime.model import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
-STATIC = text(small("tiny via sew"))
-EVENTS = text(small("tiny via sew", input="events(2, 8, 8)"))
-TIMED = text(small("tiny via sew", settings="neuron = LIF; norm = tebn"))
+STATIC = text(small("stage(basic(4), 1) via sew"))
+EVENTS = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8)"))
+TIMED = text(small("stage(basic(4), 1) via sew", settings="neuron = LIF; norm = tebn"))
 BOTH = r"the model takes \[N, 3, 8, 8\] or \[T, N, 3, 8, 8\], not "
 FRAME = r"the model takes one frame \[N, 3, 8, 8\], not "
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.resolved import resolved_spec
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module, load_module
 from danetc.dsl.parser import parse
@@ -100,3 +102,13 @@ def test_the_rule_is_what_sets_danet_c_and_d_apart_from_their_bases() -> None:
 
 def _names(name: str) -> set[str]:
     return {node.id for node in walk(load(name).own[name]) if isinstance(node, Name)}
+
+
+@pytest.mark.parametrize(
+    "name", [each for each in shipped_specs() if "_r" not in each or "_r18" in each]
+)
+def test_the_resolved_spec_is_the_same_network(name: str) -> None:
+    """Node for node and name for name: ``danetc.load`` takes the network from it."""
+    checked = check_file(name)
+    resolved = check_text(resolved_spec(checked), "spec.danet")
+    assert graph_of(resolved, name) == graph_of(checked)
