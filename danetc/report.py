@@ -37,7 +37,9 @@ def print_summary(summary: Summary) -> None:
     ]
     if rows:
         print_table(heads, rows, right={3, 8, 9})
-        echo("0 .. n: whole numbers; spike: 0 or 1; of all blocks of a stage together")
+        echo(
+            "spike: 0 or 1; 0 .. n: whole numbers (of 1/4: times 1/4); a block's: of all blocks of the stage"
+        )
         echo("neurons: the fewest on any path from the stem's output to the stage's end")
         echo()
     gives = ", ".join(f"{name} {_size(shape)}" for name, shape in summary.outputs.items())

@@ -58,8 +58,8 @@ def command(
 ) -> None:
     """Print what follows from a network's topology.
 
-    Stage by stage: what its values are (spikes, counts, reals), the fewest neurons between the
-    stem and its end, parameters, and operations per image. With --batch, also the predicted peak of
+    Stage by stage: what its blocks read and give and what it gives (spikes, whole numbers, reals),
+    the fewest neurons between the stem and its end, and parameters; operations per image. With --batch, also the predicted peak of
     a training step's tensors on a CPU.
     """
     from danetc.api import compile_spec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_build_writes_everything_and_prints_the_summary(
     assert directory.stat().st_mode == (tmp_path / "new").stat().st_mode
     modes = {path.stat().st_mode for path in directory.iterdir()}
     assert modes == {(tmp_path / "new" / "file").stat().st_mode}
+
+
+def test_the_summary_says_what_blocks_read_and_give_and_what_the_stage_gives(danetc: Run) -> None:
+    """DANet-C's blocks read sums of spikes; in Listing 1's reading the stage gives one too."""
+    stages = "stages=resnet34 via origin by densely_additive_all"
+    for settings, last in (([], "spike"), (["--set", stages], "0 .. 3")):
+        text = danetc("summary", "danet_c_r34", *settings).out.splitlines()
+        heads = re.split(r"  +", text[2])
+        row = dict(zip(heads, re.split(r"  +", text[4]), strict=True))
+        kinds = [row[head] for head in ("block reads", "block gives", "stage gives")]
+        assert kinds == ["0 .. 2", "spike", last]
+        record = json.loads(danetc("summary", "danet_c_r34", *settings, "--json").out)["stages"][0]
+        assert kinds == [record[key] for key in ("block_reads", "block_gives", "gives")]
 
 
 def test_json_prints_what_summary_json_holds(danetc: Run, small: Path, tmp_path: Path) -> None:
