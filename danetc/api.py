@@ -90,7 +90,7 @@ def load(
     *,
     backend: str = "fused",
     memory: str | None = None,
-    allow_changed: Collection[str] = (),
+    allow_changed: str | Collection[str] = (),
 ) -> Model:
     """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
 
@@ -104,6 +104,8 @@ def load(
     """
     from danetc.model_directory import open_directory
 
+    if isinstance(allow_changed, str):
+        allow_changed = (allow_changed,)
     return open_directory(directory, allow_changed).model(backend, memory)
 
 

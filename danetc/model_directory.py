@@ -95,8 +95,7 @@ def model_files(
 ) -> dict[str, bytes]:
     """The files of a model directory but for the weights, by name; the summary is the last.
 
-    ``memory`` is the policy that ``read_model_directory`` goes by, and how it was chosen. ``note``
-    is told where there is no picture, and why.
+    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` is told where there is no picture, and why.
     """
     from danetc import __version__
     from danetc.api import draw, network_of
@@ -218,7 +217,7 @@ class Directory:
         try:
             load_weights(model, self.path / WEIGHTS, changed=WEIGHTS in self.allow_changed)
         except DamagedError as error:
-            raise damaged(error) from error
+            raise damaged(error, needed=True) from error
         except CheckpointError as error:
             raise UserError(str(error)) from error
         return model
@@ -243,7 +242,7 @@ def open_directory(
             if name not in allow_changed and digest(data) != known:
                 raise DamagedError(path / name, "it is not as it was written (SHA-256)")
         except DamagedError as error:
-            raise damaged(error) from error
+            raise damaged(error, needed=name == SPEC) from error
     return found
 
 

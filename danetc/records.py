@@ -37,12 +37,16 @@ def epochs_in(path: Path, allow_changed: Collection[str] = ()) -> list[dict[str,
     return epochs
 
 
-def damaged(error: DamagedError) -> UserError:
-    """A damaged file as an error that says how a changed one is admitted."""
+def damaged(error: DamagedError, *, needed: bool = True) -> UserError:
+    """A damaged file as an error that says how a changed one is admitted; and a missing one, unless
+    it is ``needed``.
+    """
     name = error.path.name
-    if not error.path.is_file():
+    there = error.path.is_file()
+    if needed and not there:
         return UserError(str(error))
+    done = "changed" if there else "removed"
     return UserError(
-        f"{error}; if somebody has changed it on purpose, say so with --allow-changed {name} "
+        f"{error}; if somebody has {done} it on purpose, say so with --allow-changed {name} "
         f"(in Python allow_changed=[{name!r}])"
     )

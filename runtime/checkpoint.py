@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from danetc.dsl.files import open_regular
-from danetc.runtime.files import DamagedError, check_tensors, replace_file, seal_tensors
+from danetc.runtime.files import DamagedError, check_tensors, opened, replace_file, seal_tensors
 
 
 class CheckpointError(ValueError):
@@ -47,10 +46,8 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     if not changed:
         check_tensors(path)
     try:
-        open_regular(path).close()
-        state = load_file(path)
-    except OSError as error:
-        raise DamagedError(path, f"it cannot be read ({error.strerror})") from error
+        with opened(path):  # by its name alone the library would say less of what is wrong
+            state = load_file(path)
     except SafetensorError as error:
         raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
     wanted = model.state_dict()

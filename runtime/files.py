@@ -145,7 +145,7 @@ def check_tensors(path: Path, *, foreign: bool = False) -> None:
 
     With ``foreign`` a file passes that says nowhere that danetc has written it.
     """
-    with _opened(path) as stream:
+    with opened(path) as stream:
         start = stream.read(4096)
         head = start[8:].startswith(TENSORS_HEAD)
         if not foreign or head or WRITTEN_BY.encode() in start:
@@ -176,8 +176,8 @@ def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> No
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A file. Raises DamagedError where it is missing, no file, or cannot be read."""
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file, open for reading. Raises DamagedError where it is missing, no file, or cannot be read."""
     try:
         with open_regular(path) as stream:
             yield stream
@@ -189,7 +189,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises DamagedError where it is missing, no file, or cannot be read."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         return stream.read()
 
 

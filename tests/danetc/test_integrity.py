@@ -238,6 +238,21 @@ def test_files_changed_on_purpose_are_admitted_by_name(
         assert danetc(*command, *flags).status == 0
 
 
+def test_files_removed_on_purpose_are_admitted_unless_they_are_needed(
+    written: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "out"
+    shutil.copytree(written, directory)
+    (directory / "topology.svg").unlink()
+    with pytest.raises(package.UserError, match=r"removed it .* --allow-changed topology\.svg"):
+        package.load(directory, backend="eager")
+    package.load(directory, backend="eager", allow_changed="topology.svg")
+    for name in ("weights.safetensors", "spec.danet"):
+        (directory / name).unlink()
+        with pytest.raises(package.UserError, match=f"{name} is damaged: it is missing$"):
+            package.load(directory, backend="eager", allow_changed=["topology.svg", name])
+
+
 def test_a_spec_changed_on_purpose_is_taken_and_its_errors_are_shown(
     danetc: Run, written: Path, tmp_path: Path
 ) -> None:
