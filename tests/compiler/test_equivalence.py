@@ -25,7 +25,7 @@ from danetc.compiler.graph import Graph, Node
 from danetc.dsl.diagnostics import SpecError
 from danetc.dsl.printer import print_program
 from danetc.runtime.agreement import agreement
-from tests.compiler.test_generated import programs
+from tests.compiler.drawn import programs
 from tests.generating import examples
 
 DEPTHS = (18, 34, 50, 101, 152)
