@@ -15,6 +15,7 @@ from danetc.compiler.equivalence import (
 from danetc.compiler.graph import Graph, Node
 from danetc.compiler.ops import OPS
 from danetc.compiler.segment import resized, smallest_map
+from danetc.dsl.kinds import ANALOG, Kind
 
 if TYPE_CHECKING:
     from danetc.runtime.agreement import Agreement
@@ -173,11 +174,17 @@ def _in_numbers(left: Graph, right: Graph, seed: int, tick: Callable[[str], obje
         }
         value = small.input.value
         size = (*((small.steps,) if value.varies else ()), IMAGES, *value.shape)
-        numbers = Numbers(by, agreement(mine, twin, pairs, size, seed))
+        kinds = [graph.input.value.kind for graph in (small, other)]
+        narrow = min((kind for kind in kinds if kind.is_integer), key=_most, default=ANALOG)
+        numbers = Numbers(by, agreement(mine, twin, pairs, size, seed, narrow))
         if not numbers.agreement.same:
             break
     assert numbers is not None
     return numbers
+
+
+def _most(kind: Kind) -> int:
+    return kind.most
 
 
 def _sizes(left: Graph, right: Graph) -> Iterator[tuple[Graph, Graph]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from danetc.compiler.facts import summarise
@@ -19,6 +19,7 @@ from danetc.compiler.propositions import (
     surrogate_factors,
 )
 from danetc.compiler.segment import resized
+from danetc.dsl.kinds import ANALOG
 
 if TYPE_CHECKING:
     from danetc.runtime.propositions import GradientCheck, VarianceCheck
@@ -217,16 +218,12 @@ def _check_gradients(plan: GradientPlan) -> GradientCheck:
 
     from danetc.compiler.emit.fx import emit
     from danetc.runtime.propositions import check_gradients
+    from danetc.runtime.signature import random_input
 
     graph = _smaller(plan.graph, GRADIENT_SIZE)
     value = graph.input.value
     generator = torch.Generator().manual_seed(0)
-    size = (1, IMAGES, *value.shape)
-    if value.kind.is_integer:
-        units = torch.randint(value.kind.low, value.kind.high + 1, size, generator=generator)
-        x = units.double() * value.kind.unit
-    else:
-        x = torch.randn(size, generator=generator, dtype=torch.float64)
+    x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
     return check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)
 
 
@@ -271,7 +268,10 @@ def _check_variances(plan: VariancePlan) -> VarianceCheck:
     from danetc.runtime.propositions import check_variances
 
     graph = _smaller(plan.graph, VARIANCE_SIZE)
-    shape = graph.input.value.shape
+    source = graph.input  # the proposition is of real numbers, also where spikes enter the stage
+    entry = replace(source, value=replace(source.value, kind=ANALOG))
+    graph = replace(graph, nodes={**graph.nodes, source.id: entry})
+    shape = source.value.shape
     seeds = min(32, max(1, CHANNELS // shape[0]))
     models = [lambda seed=seed: emit(graph, seed) for seed in range(seeds)]
     size = (1, VARIANCE_IMAGES, *shape)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.neuron import Neuron
+from danetc.runtime.signature import random_input
 from danetc.runtime.time import DropPath
 
 TOLERANCE = 1e-9
@@ -46,8 +48,10 @@ def agreement(
     pairs: Mapping[str, str],
     size: tuple[int, ...],
     seed: int = 0,
+    kind: Kind = ANALOG,
 ) -> Agreement:
-    """Compare one training step of two models on random input of ``size`` ([N, ...] or [T, N, ...]).
+    """Compare one training step of two models on random input of ``size`` ([N, ...] or [T, N, ...])
+    and ``kind``.
 
     ``pairs`` leads from the left model's parameters to the right one's. Both models are changed:
     they become float64, parameters of norms and neurons are moved off their first values, and the
@@ -62,7 +66,7 @@ def agreement(
     generator = torch.Generator().manual_seed(seed)
     _move(left, generator)
     _copy(left, right, pairs)
-    x = torch.randn(size, generator=generator, dtype=torch.float64)
+    x = random_input(kind, size, generator, torch.float64)
     silent: list[str] = []
     with _watched(left, silent):
         mine = _step(left, x, seed)

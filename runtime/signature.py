@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+
+from danetc.dsl.kinds import ANALOG, Kind
+from danetc.runtime.errors import DataError
 
 _AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
 """What an operation under autocast brings to its own type."""
@@ -17,7 +20,8 @@ class Signature:
     """What a model takes and gives. Shapes are those of one sample at one step.
 
     ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T. Where
-    that must be ``steps``, ``fixed`` says why; else it is empty.
+    that must be ``steps``, ``fixed`` says why; else it is empty. ``kind`` is what the spec says of
+    the input's numbers, and what layers may keep in bits because of it.
     """
 
     steps: int
@@ -25,6 +29,7 @@ class Signature:
     outputs: Mapping[str, tuple[int, ...]]
     sequence: bool = False
     fixed: str = ""
+    kind: Kind = ANALOG
 
     def check(self, x: object, model: nn.Module, *, frame: bool = False) -> None:
         """Raise TypeError or ValueError, which say what was expected, for an input that is none.
@@ -48,6 +53,7 @@ class Signature:
                     f"the model's weights are on {weight.device}, the input is on {x.device}: move "
                     f"one of them, as in x.to({str(weight.device)!r})"
                 )
+        self._check_numbers(x)
 
     def _wanted(self, frame: bool) -> str:
         sizes = ", ".join(str(extent) for extent in self.input)
@@ -75,6 +81,30 @@ class Signature:
                 f"the model takes sequences of T = {self.steps} time steps, not of {x.shape[0]}: "
                 f"{self.fixed}"
             )
+
+    def _check_numbers(self, x: Tensor) -> None:
+        """What the spec promises of the input must hold: what is kept in bits comes back as that."""
+        real = type(x) is Tensor and x.device.type != "meta"
+        if not self.kind.is_integer or not real or not x.numel():
+            return
+        units = x.detach() / self.kind.unit
+        wrong = (units != units.round()) | (units < self.kind.low) | (units > self.kind.high)
+        if wrong.any():
+            raise DataError(
+                f"the spec says `bound = {self.kind.high}` of its input, whole numbers from 0 to "
+                f"{self.kind.high}, and this one holds {float(x[wrong][0]):g}; give another bound, "
+                "or none"
+            )
+
+
+def random_input(
+    kind: Kind, size: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Random numbers of a kind; normal ones, where it is analog."""
+    if not kind.is_integer:
+        return torch.randn(tuple(size), generator=generator, dtype=dtype)
+    units = torch.randint(kind.low, kind.high + 1, tuple(size), generator=generator)
+    return units.to(dtype) * kind.unit
 
 
 def _check_type(x: Tensor, weight: Tensor | None) -> None:

@@ -161,6 +161,7 @@ class Emitter:
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
             source.value.varies,
             _why_fixed(graph),
+            source.value.kind,
         )
         return self.kind(root, body.graph, signature, graph, _svg)
 

@@ -224,3 +224,35 @@ def test_model_py_takes_what_the_model_takes() -> None:
     torch.testing.assert_close(program.module()(more), model(more))
     with pytest.raises(TypeError, match="a tensor, not a ndarray"):
         model(np.ones((2, 3, 8, 8), np.float32))
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+BOUNDED = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8, bound = 2)"))
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize(
+    ("value", "held"), [(3.0, "3"), (-1.0, "-1"), (0.5, "0.5"), (float("nan"), "nan")]
+)
+def test_what_the_spec_promises_of_the_input_is_held(backend: str, value: float, held: str) -> None:
+    """Frames are kept in two bits here, and would come back as other numbers."""
+    model = emit(BOUNDED, 0, backend)
+    x = torch.randint(0, 3, (3, 2, 2, 8, 8)).float()
+    assert model(x).isfinite().all()
+    x[1, 0, 1, 2, 3] = value
+    with pytest.raises(ValueError, match=rf"`bound = 2` of its input.* holds {held}; give another"):
+        model(x)
+
+
+def test_gradients_of_bounded_frames_are_the_same_in_bits() -> None:
+    """The first convolution keeps its input in bits, and takes its weights' gradient from them."""
+    x = torch.randint(0, 3, (3, 2, 2, 8, 8)).double()
+    gradients = []
+    for backend in ("eager", "fused"):
+        model = emit(BOUNDED, 0, backend).double()
+        model(x).square().sum().backward()
+        gradients.append(model.get_parameter("stem.conv.weight").grad)
+    assert gradients[0] is not None
+    assert gradients[0].any()
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
