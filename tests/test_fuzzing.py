@@ -191,3 +191,18 @@ def test_the_page_of_meanings_has_every_operation_and_function() -> None:
     text = Path(__file__).parents[1].joinpath("docs", "semantics.md").read_text("utf-8")
     public = [name for name, row in OPS.items() if row.public]
     assert [name for name in (*public, *FUNCTIONS) if name not in text] == []
+
+
+def test_a_state_is_a_value_at_the_first_step_too() -> None:
+    """`min(u, x)` is a tie where x is 0: half of the gradient goes each way. Found by `make fuzz`."""
+    text = """use std
+neuron least { state u = 0; a = min(u, x); s = heaviside(a); u = 1 + a }
+network net {
+  input = image(2, 5, 5); steps = 2; neuron = IF; surrogate = sigmoid(alpha = 4)
+  first = in -> conv(4) -> norm -> spike
+  out = (first -> least) -> conv(3) -> avgpool -> mean_over_time -> linear(3)
+}
+"""
+    case = Case()
+    check_network(check_text(text), "net", 3, case)
+    assert case.compared["eager, training"] == 1

@@ -242,8 +242,8 @@ class Neuron:
             for name, value in values.items()
         }
         equations = Equations(dict(parameters), self._heaviside, self._learn)
-        states = {
-            item.name: equations.number(item.value)
+        states = {  # values from the first step on, not numbers: `min(u, x)` is of two values
+            item.name: as_var(equations.number(item.value))
             for item in self.body
             if isinstance(item, s.State)
         }
@@ -255,7 +255,7 @@ class Neuron:
                 if isinstance(item, s.Define):
                     equations.read = reads[item.name] = set()
                     equations.names[item.name] = equations.value(item.value)
-            states = {name: as_number(equations.names[name]) for name in states}
+            states = {name: as_var(as_number(equations.names[name])) for name in states}
             output = as_var(as_number(equations.names["s"]))
             outputs.append(broadcast(output, x.shape[1:]))
         self.is_stateful = bool(reached("s", reads) & states.keys())
