@@ -76,6 +76,11 @@ _OPS: Mapping[str, Callable[..., Tensor]] = {
     "not": torch.logical_not,
     "where": torch.where,
 }
+_CLAMPS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "max": lambda x, bound: torch.clamp(x, min=bound),
+    "min": lambda x, bound: torch.clamp(x, max=bound),
+}
+"""Of a value and a constant: where they are equal, all of a gradient passes."""
 
 
 def first_step(program: str, x: Tensor) -> Tensor:
@@ -107,6 +112,9 @@ def _run(
 ) -> dict[Any, Tensor]:
     values: dict[Any, Tensor] = dict(inputs)
     for op in ops:
+        if op.opcode in _CLAMPS and isinstance(op.args[1], float):
+            values[op.name] = _CLAMPS[op.opcode](values[op.args[0]], op.args[1])
+            continue
         args = [torch.full_like(like, a) if isinstance(a, float) else values[a] for a in op.args]
         if op.opcode == "heaviside":
             assert surrogate is not None

@@ -82,18 +82,23 @@ def test_no_packing_where_it_would_not_pay() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [Kind(1000, 1001, 1.0), Kind(0, 1, 2.0**-20), Kind(0, 1, 2.0**20), Kind(0, 1, 2.0**-140)],
+    ("kind", "dtype"),
+    [
+        (Kind(1000, 1001, 1.0), torch.bfloat16),
+        (Kind(-300, 0, 1.0), torch.bfloat16),
+        (Kind(0, 4000, 1.0), torch.float16),
+        (Kind(0, 1, 2.0**20), torch.float16),
+        (Kind(0, 1, 2.0**-20), torch.float16),
+        (Kind(0, 1, 2.0**-140), torch.float32),
+    ],
 )
-def test_no_packing_of_what_some_precision_does_not_have(kind: Kind) -> None:
+def test_no_packing_of_what_a_precision_does_not_have(kind: Kind, dtype: torch.dtype) -> None:
+    """Or has as numbers alone that some machines take for 0."""
     assert kind.bits == 0
-    held = [
-        bool((x.to(dtype).double() == x).all() and (x.to(dtype) != 0).any())
-        for dtype in (torch.float16, torch.bfloat16)
-        for x in [torch.arange(kind.low, kind.high + 1).double() * kind.unit]
-    ]
-    normal = torch.finfo(torch.float32).tiny <= kind.unit
-    assert not all(held) or not normal or kind.unit < torch.finfo(torch.float16).tiny
+    assert not kind.is_exact(str(dtype).removeprefix("torch."))
+    exact = torch.arange(kind.low, kind.high + 1).double() * kind.unit
+    there = exact.to(dtype).double()
+    assert (there != exact).any() or there[there > 0].min() < torch.finfo(dtype).tiny
 
 
 @pytest.mark.parametrize("bound", [1, 5, 255])
