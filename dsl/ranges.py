@@ -174,7 +174,7 @@ def divide(a: Range, b: Range) -> Range:
     if b.low <= 0 <= b.high:
         return REAL
     corners = [0.0 if math.isinf(y) else x / y for x in (a.low, a.high) for y in (b.low, b.high)]
-    return _rounded(min(corners), max(corners))
+    return _outwards(min(corners), max(corners))  # a GPU's quotients may be off in their last bits
 
 
 def larger(a: Range, b: Range) -> Range:
