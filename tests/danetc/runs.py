@@ -65,12 +65,12 @@ def harmful(folder: Path) -> Path:
     save_record(record, run / "run.json")
     epochs = [
         {"phase": SCRIPT, "train_loss": loss, "test_loss": SCRIPT, "test_accuracy": 0.5}
-        for loss in (1.0, float("nan"), 0.5)
+        for loss in (1.0, 1e308, -0.5)
     ]
     save_record({"epochs": epochs}, run / "training.json")
     layers = [
         {"layer": layer, "rate": rate, "silent": 0.0}
-        for layer, rate in ((SCRIPT, 0.5), ("stem.spike", 0.25), (HARM, float("inf")))
+        for layer, rate in ((SCRIPT, 0.5), ("stem.spike", 0.25), (HARM, 1e308))
     ]
     entry = {
         "label": HARM, "source": str(run), "trained": True, "network": "tiny", "images": SCRIPT,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from danetc.runtime.files import save_record
+from danetc.runtime.training.evaluation import Evaluation
 from tests.danetc import runs
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ EPOCHS = [
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with real measures and curves of our own."""
     run = runs.built(tmp_path_factory.mktemp("runs"), "tiny")
-    save_record({"epochs": EPOCHS}, run / "training.json")
+    tested = Evaluation(steps=2).as_dict()
+    save_record({"epochs": EPOCHS, "evaluation": tested}, run / "training.json")
     save_record({"settings": {"seed": 3}, "facts": {"danetc": "x"}}, run / "run.json")
     runs.do("report", run, "--data", "digits", "-o", run.parent / "first.html")
     return run
