@@ -23,8 +23,11 @@ class SpecWarning(UserWarning):
     """Something in a spec that builds and is seldom meant: ``diagnostic`` says what and where."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(render(diagnostic))
+        super().__init__(diagnostic)  # made again from its arguments by pickle and other processes
         self.diagnostic = diagnostic
+
+    def __str__(self) -> str:
+        return render(self.diagnostic)
 
 
 Handler: TypeAlias = Callable[[Sequence[Diagnostic]], None]

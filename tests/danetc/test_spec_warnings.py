@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -165,6 +166,8 @@ def test_build_gives_python_warnings(leaky: Path) -> None:
     (warning,) = [item for item in caught if issubclass(item.category, danetc.SpecWarning)]
     assert warning.filename == __file__
     assert isinstance(warning.message, danetc.SpecWarning)
+    again = pickle.loads(pickle.dumps(warning.message))
+    assert (str(again), again.diagnostic) == (str(warning.message), warning.message.diagnostic)
     assert warning.message.diagnostic.code == "W0301"
     assert "warning[W0301]" in str(warning.message)
     with warnings.catch_warnings():
