@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
-from types import MappingProxyType
 
 from danetc.compiler.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.infer import Inference
@@ -308,7 +307,7 @@ class Builder:
         return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
 
 
-_NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
+_NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # models hold graphs, and pickle takes no view of one
 
 
 def _complete(op: str, attrs: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
