@@ -12,15 +12,20 @@ from danetc.compiler.ops import OPS
 from danetc.dsl import syntax as s
 from danetc.dsl.equation_expr import FUNCTIONS
 from danetc.dsl.recipe_schema import ITEMS, SETTINGS
+from danetc.dsl.recipe_values import _FUNCTIONS
 
 _NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By", "With")
 _OPERATORS = ("+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "and", "or", "not", "negation")
 _PARTS = ("each", "last", "projection", "identity", "out")
 _JOINS = ("sum", "concat", "max", "min")
 _PLACES = {
-    "network": ("network", "block", "connection", "backbone", "parameters"),
-    "equations": ("neuron", "surrogate"),
+    "network": _OPERATORS,
+    "equations": _OPERATORS,
+    "rules": ("+", "*", "/", "-", "==", "or"),
+    "recipes": ("+", "-", "*", "/"),
 }
+"""Where expressions stand, and the operators that are asked for there."""
+_PLACE_OF = {"neuron": "equations", "surrogate": "equations", "rule": "rules", "recipe": "recipes"}
 
 
 def rows() -> dict[str, int]:
@@ -30,6 +35,7 @@ def rows() -> dict[str, int]:
     names += [f"operation {name}" for name in OPS if name not in ("input", "tdbn")]
     names += [f"function of equations {name}" for name in FUNCTIONS]
     names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
+    names += [f"function of recipes {name}" for name in _FUNCTIONS]
     names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
     names += [f"variant of a {kind}" for kind in ("network", "recipe")]
     names += [f"alias of a {kind}" for kind in ("block", "neuron")]
@@ -38,8 +44,7 @@ def rows() -> dict[str, int]:
     names += [f"part of a connection {name}" for name in _PARTS]
     names += [f"join of a rule {name}" for name in _JOINS]
     names += [f"expression {name}" for name in _NODES]
-    names += [f"operator {op} of {place}" for place in _PLACES for op in _OPERATORS]
-    names += ["operator + of rules", "operator * of rules", "operator / of rules"]
+    names += [f"operator {op} of {place}" for place, ops in _PLACES.items() for op in ops]
     names += ["state", "block that wires itself", "block of weights", "several outputs"]
     names += [f"recipe setting {key}" for key in SETTINGS]
     names += [f"recipe {family} {name}" for family, items in ITEMS.items() for name in items]
@@ -92,26 +97,24 @@ def _declared(item: s.Declaration) -> Iterator[str]:
 
 def _node(kind: str, node: s.Node) -> Iterator[str]:
     yield f"expression {type(node).__name__}"
-    place = (
-        "equations" if kind in _PLACES["equations"] else "rules" if kind == "rule" else "network"
-    )
+    place = _PLACE_OF.get(kind, "network")
     match node:
         case s.Call(s.Name(name), args):
             if kind == "recipe":
+                yield f"function of recipes {name}"
                 yield from _item(name, args)
             elif place == "equations":
                 yield f"function of equations {name}"
             elif kind == "rule":
                 yield f"join of a rule {name}"
-            yield f"function of numbers {name}"
+            else:
+                yield f"function of numbers {name}"
         case s.Name(name) if kind == "recipe":
             yield from _item(name, ())
         case s.Binary(op):
             yield f"operator {op} of {place}"
-            yield f"operator {op} of network"
         case s.Unary(op):
             yield f"operator {'negation' if op == '-' else op} of {place}"
-            yield f"operator {'negation' if op == '-' else op} of network"
         case s.With(_, settings):
             yield from (f"with {arg.name}" for arg in settings)
 

@@ -58,7 +58,16 @@ def _lines(dice: Dice, scopes: list[str], *, required: bool) -> list[str]:
 def _setting(dice: Dice, row: Setting) -> str:
     if row.key in SMALL:
         number = dice.randint(*SMALL[row.key])
-        forms = [str(number)] * 4 + [f"{number + 1} - 1", f"2 * {number} / 2", f"max({number}, 1)"]
+        plus, root = f"{number - 1} + 1", f"sqrt({number * number})"
+        forms = [
+            str(number),
+            plus,
+            str(number),
+            root,
+            f"{number + 1} - 1",
+            f"2 * {number} / 2",
+            f"max({number}, min(1, 2))",
+        ]
         return dice.choice(forms)
     if row.key == "warmup":
         return dice.choice(["0", "1", "0.5"])
