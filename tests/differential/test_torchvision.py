@@ -41,7 +41,7 @@ def test_analog_networks_are_those_of_torchvision(ours: str, theirs: str) -> Non
     model = built(spec(ours, neuron="ReLU", steps=1, classes=10, image=size))
     names = with_weights_of(model, reference)
     # the training step fills the buffers that evaluation reads
-    for training, x in ((True, randn(2, 3, size, size)), (False, randn(1, 3, 32, 32))):
+    for training, x in ((True, randn(2, 3, size, size)), (False, randn(1, 3, size, size))):
         model.train(training)
         reference.train(training)
         assert_same(
