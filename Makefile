@@ -63,7 +63,7 @@ wheel: $(WHEEL)/.installed
 # Every benchmark, whether or not one misses its bound; the status says whether one did.
 bench: $(VENV)/.test
 	status=0; \
-	for benchmark in check_speed build_speed scaling; do \
+	for benchmark in check_speed build_speed scaling adversarial; do \
 		$(BIN)/python benchmarks/$$benchmark.py || status=1; done; \
 	for benchmark in $(QUICK); do \
 		$(BIN)/python benchmarks/$$benchmark.py --quick || status=1; done; \

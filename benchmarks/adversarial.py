@@ -1,8 +1,8 @@
 """CPU seconds of ``danetc check`` on small specs that ask for much, each in a process of its own.
 
-``python benchmarks/adversarial.py [PART OF A NAME]``: the specs of ``tests/adversarial.py``. Each is
-to be checked or refused within LIMIT seconds of CPU, with at most MOST_OUTPUT bytes of output, as
-text and as JSON.
+``python benchmarks/adversarial.py [PART OF A NAME]``: the specs of ``tests/adversarial.py``;
+``--wild [COUNT]``: specs put together at random. Each is to be checked or refused within LIMIT seconds
+of CPU, with at most MOST_OUTPUT bytes of output.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.adversarial import SPECS
+from tests.adversarial import SPECS, wild
 
 ROOT = Path(__file__).parents[1]
 SIZE = 100_000
@@ -37,13 +38,13 @@ class Result:
     output: bytes
 
 
-def measure(files: Mapping[str, str], *options: str) -> Result:
+def measure(files: Mapping[str, str]) -> Result:
     """Check a spec of several files in a new folder."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, "-m", "danetc", "check", *options, "main.danet"],
+            [sys.executable, "-m", "danetc", "check", "main.danet"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -59,26 +60,30 @@ def measure(files: Mapping[str, str], *options: str) -> Result:
 
 
 def main() -> int:
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    wanted = sys.argv[1:] or [""]
+    if wanted[0] == "--wild":
+        count = int(wanted[1]) if len(wanted) > 1 else 200
+        makers = {f"wild {seed}": partial(wild, seed) for seed in range(count)}
+    else:
+        makers = {name: make for name, make in SPECS.items() if wanted[0] in name}
     worst = 0.0
     missed = []
-    for name, make in SPECS.items():
-        if wanted not in name:
-            continue
-        text = measure(make(SIZE))
-        size = len(text.output)
-        first = re.search(rb"error\[(E\d+)\]: (.{0,60})", text.output)
+    for name, make in makers.items():
+        result = measure(make(SIZE))
+        size = len(result.output)
+        first = re.search(rb"error\[(E\d+)\]: (.{0,60})", result.output)
         says = b" ".join(first.groups()).decode(errors="replace") if first else ""
-        worst = max(worst, text.seconds)
-        bad = text.seconds > LIMIT or size > MOST_OUTPUT or text.status not in (0, 1)
+        worst = max(worst, result.seconds)
+        broken = b"internal error" in result.output or result.status not in (0, 1)
+        bad = result.seconds > LIMIT or size > MOST_OUTPUT or broken
         if bad:
             missed.append(name)
         print(
-            f"{'!' if bad else ' '} {name:40} {text.seconds:6.2f} s {text.megabytes:5.0f} MB "
-            f"{size:7} B  status {text.status}  {says}",
+            f"{'!' if bad else ' '} {name:40} {result.seconds:6.2f} s {result.megabytes:5.0f} MB "
+            f"{size:7} B  status {result.status}  {says}",
             flush=True,
         )
-    print(f"longest {worst:.2f} s (limit {LIMIT:g} s); {len(missed)} of {len(SPECS)} miss a limit")
+    print(f"longest {worst:.2f} s (limit {LIMIT:g} s); {len(missed)} of {len(makers)} miss a limit")
     return int(bool(missed))
 
 

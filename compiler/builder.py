@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from danetc.compiler.graph import Attribute, Graph, Node, Stage, Value
@@ -24,7 +24,7 @@ MAX_OPERANDS = 4_000_000
 MAX_WEIGHTS = 20_000_000_000
 MAX_ACTIVATIONS = 100_000_000_000
 MAX_STEPS = 4096
-NODE, COPY, LAYER = 20, 8, 2
+NODE, COPY, LAYER = 22, 8, 2
 """Steps of work that an operation takes, one that is a copy, and a layer that is put somewhere."""
 
 
@@ -195,10 +195,7 @@ class Builder:
                     for i in old.inputs
                 ]
             )
-            before, now = ([nodes[i].value for i in each] for each in (old.inputs, inputs))
-            value = old.value
-            if before != now or infer.is_computed(old.op, now):
-                value = infer.value(old.op, old.attrs, inputs)
+            value = infer.value(old.op, old.attrs, inputs)
             scope = scopes.get(old.scope)
             if scope is None:
                 scope = scopes[old.scope] = (*self.scope, *old.scope[depth:])
@@ -292,18 +289,21 @@ class Builder:
         """
         stand = {node.scope for node in self.nodes.values()}
         scopes = {scope[:depth] for scope in stand for depth in range(len(scope) + 1)}
-        taken = Counter((node.scope, node.name) for node in self.nodes.values())
-        counts: Counter[tuple[tuple[str, ...], str]] = Counter()
+        inner = {(scope[:-1], scope[-1]) for scope in scopes if scope}
+        places = [(node.scope, node.name) for node in self.nodes.values()]
+        taken, counts = Counter(places), Counter[tuple[tuple[str, ...], str]]()
         nodes = {}
-        for node in self.nodes.values():
-            place = (node.scope, node.name)
-            if taken[place] == 1 and (*node.scope, node.name) not in scopes:
+        for place, node in zip(places, self.nodes.values(), strict=True):
+            if taken[place] == 1 and place not in inner:
                 nodes[node.id] = node
                 continue
             counts[place] += 1
-            while (*node.scope, f"{node.name}{counts[place]}") in scopes:
+            while (node.scope, f"{node.name}{counts[place]}") in inner:
                 counts[place] += 1
-            nodes[node.id] = replace(node, name=f"{node.name}{counts[place]}")
+            own = f"{node.name}{counts[place]}"
+            nodes[node.id] = Node(
+                node.id, node.op, node.inputs, node.attrs, node.value, node.scope, own, node.origin
+            )
         return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
 
 

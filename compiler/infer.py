@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from danetc.compiler.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ops import OPS
@@ -11,6 +11,20 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron_kinds import output_kind
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.ranges import Range, Table, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from an operation's attributes and from the values of its operands.
+
+    Where it ``is_computed``, it matters too what whole numbers these are computed of. It is known
+    by the identities of attributes and operands, which are kept so that nothing else gets them.
+    """
+
+    value: Value
+    is_computed: bool
+    attrs: Mapping[str, Attribute]
+    operands: tuple[Value, ...]
 
 
 class Inference:
@@ -24,7 +38,8 @@ class Inference:
         self.neurons = neurons
         self.nodes = nodes
         self._programs: dict[str, NeuronProgram] = {}
-        self._values: dict[tuple[object, ...], tuple[Value, object, object]] = {}
+        self._values: dict[tuple[object, ...], _Known] = {}
+        self._equal: dict[Value, Value] = {}
         self._tables = Tables()
         self._known: dict[int, Table | None] = {}
 
@@ -46,22 +61,26 @@ class Inference:
         Every join takes static and varying operands together, and what is static is then the same
         at each step: its result varies where one of them does.
         """
-        values = tuple([self.nodes[id].value for id in inputs])
+        nodes = self.nodes
+        values = [nodes[id].value for id in inputs]
         key = op, id(attrs), *map(id, values)
-        if key not in self._values:  # with what it is known by, so that nothing else gets its id
-            self._values[key] = self._by_values(op, attrs, values), attrs, values
-        found = self._values[key][0]
+        known = self._values.get(key)
+        if known is None:
+            known = self._values[key] = self._by_values(op, attrs, tuple(values))
+        if not known.is_computed:
+            return known.value
         computed = self._computed(op, attrs, inputs)
-        return found if computed is None else replace(found, kind=Kind.of(computed[1]))
+        if computed is None:
+            return known.value
+        return self._shared(replace(known.value, kind=Kind.of(computed[1])))
 
-    @staticmethod
-    def is_computed(op: str, values: Sequence[Value]) -> bool:
-        """Whether it matters what whole numbers the operands are computed of, beside their values."""
-        return OPS[op].numbers is not None and all(value.kind.is_integer for value in values)
+    def _shared(self, value: Value) -> Value:
+        """One object for all equal values, so that they are known by it."""
+        return self._equal.setdefault(value, value)
 
     def _by_values(
         self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...]
-    ) -> Value:
+    ) -> _Known:
         """What follows from the values of the operands alone."""
         row = OPS[op]
         shape = row.shape(attrs, values)
@@ -80,15 +99,15 @@ class Inference:
                 varies = varies or program.is_stateful
             case "pointwise":
                 varies = varies or bool(attrs.get("per_step"))
-        return Value(shape, kind, varies)
+        whole = row.numbers is not None and all(value.kind.is_integer for value in values)
+        return _Known(self._shared(Value(shape, kind, varies)), whole, attrs, values)
 
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
     ) -> tuple[Table, Range] | None:
-        """An operation on few numbers, case by case; None where there are many, or it is no such."""
+        """An operation on whole numbers, case by case; None where there are many."""
         numbers = OPS[op].numbers
-        if numbers is None or any(not self.nodes[id].value.kind.is_integer for id in inputs):
-            return None
+        assert numbers is not None
         return self._tables.apply(
             lambda *operands: numbers(attrs, operands), (self._table(id) for id in inputs)
         )
@@ -98,7 +117,9 @@ class Inference:
         waiting = [id]
         while waiting:
             node = self.nodes[waiting[-1]]
-            whole = node.value.kind.is_integer and OPS[node.op].numbers is not None
+            whole = OPS[node.op].numbers is not None and all(
+                self.nodes[i].value.kind.is_integer for i in (node.id, *node.inputs)
+            )
             missing = [i for i in node.inputs if i not in self._known] if whole else []
             if node.id not in self._known and not missing:
                 found = self._computed(node.op, node.attrs, node.inputs) if whole else None

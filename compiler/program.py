@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from danetc.compiler.graph import Graph
+from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.static_check import check_declarations
@@ -23,7 +24,6 @@ from danetc.dsl.diagnostics import (
     order,
 )
 from danetc.dsl.modules import Module, is_library, load_module
-from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration
@@ -123,7 +123,7 @@ class _Checking:
         self.reporter = Reporter(most=MAX_ERRORS)
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
-        self.compiled: dict[object, NeuronProgram] = {}
+        self.shared = Shared()
         self.syntax = 0  # how many errors there were when all files were read
 
     def run(self) -> None:
@@ -135,7 +135,7 @@ class _Checking:
             if declaration.kind != "network" or first is not declaration:
                 continue
             self.place = declaration.name_span
-            lowered = _lowered(declaration, self.module, {}, self.reporter, self.compiled)
+            lowered = _lowered(declaration, self.module, {}, self.reporter, self.shared)
             if lowered is not None:
                 self.networks[declaration.name] = lowered
 
@@ -182,9 +182,9 @@ def _lowered(
     module: Module,
     settings: Settings,
     reporter: Reporter,
-    compiled: dict[object, NeuronProgram] | None = None,
+    shared: Shared | None = None,
 ) -> Lowered | None:
-    lowered = lower(declaration, module, settings, reporter, compiled)
+    lowered = lower(declaration, module, settings, reporter, shared)
     if lowered is None:
         return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,23 +15,36 @@ from danetc.compiler.lowering.names import meaning
 from danetc.compiler.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Label
+from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 MAX_CONSTANT = 1e15
 MAX_BLAMED = 8
-EVALUATION = 3  # steps of work that an expression takes, beside what stands in it
+EVALUATION = 4  # steps of work that an expression takes, beside what stands in it
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the networks of a check have in common, worked out for the first that needs it.
+
+    ``names`` and ``certain`` hold the names in pieces of the tree, by the identity of the piece,
+    which is kept so that no other gets it; ``programs`` the neurons, by declarations and arguments.
+    """
+
+    names: dict[int, tuple[s.Node, tuple[str, ...]]] = field(default_factory=dict)
+    certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = field(default_factory=dict)
+    programs: dict[object, NeuronProgram] = field(default_factory=dict)
 
 
 class Evaluator:
     """Evaluates expressions. Lowering fills in what layers do to wires (``apply``)."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
         self.builder = builder
+        self.shared = Shared() if shared is None else shared
         self.work = builder.work
         self.settings: dict[str, Any] = {}
         self.asked: set[str] = set()  # the settings that a layer has read
-        self._names: dict[int, tuple[s.Node, tuple[str, ...]]] = {}  # of pieces of the tree, by id
-        self._certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = {}
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
@@ -131,17 +145,17 @@ class Evaluator:
 
     def names_in(self, node: s.Node) -> tuple[str, ...]:
         """The names in a piece of the tree, each once, in order. Read once for all its blocks."""
-        known = self._names.get(id(node))
+        known = self.shared.names.get(id(node))
         if known is None:
             names = (item.id for item in s.walk(node) if isinstance(item, s.Name))
-            known = self._names[id(node)] = (node, tuple(dict.fromkeys(names)))
+            known = self.shared.names[id(node)] = (node, tuple(dict.fromkeys(names)))
         return known[1]
 
     def certain_names(self, expr: s.Expr) -> tuple[str, ...]:
         """The names in an expression that are read whatever its conditions say, in order."""
-        known = self._certain.get(id(expr))
+        known = self.shared.certain.get(id(expr))
         if known is None:
-            known = self._certain[id(expr)] = (expr, tuple(dict.fromkeys(certain(expr))))
+            known = self.shared.certain[id(expr)] = (expr, tuple(dict.fromkeys(certain(expr))))
         return known[1]
 
     def source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:

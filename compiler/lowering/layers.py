@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 MAX_LAYERS = 10_000
-COMPILATION = 400  # steps of work that a neuron takes, beside those of its operations
+COMPILATION = 600  # steps of work that a neuron takes, beside those of its operations
 
 
 def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
@@ -95,9 +95,10 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
         tuple(sorted(surrogate_args.items())),
     )
     if key not in lowering.programs:
-        if key not in lowering.compiled:
-            lowering.compiled[key] = _compiled(lowering, bound, own, surrogate, stand_in, span)
-        lowering.programs[key] = lowering.builder.neuron_key(lowering.compiled[key])
+        programs = lowering.shared.programs
+        if key not in programs:
+            programs[key] = _compiled(lowering, bound, own, surrogate, stand_in, span)
+        lowering.programs[key] = lowering.builder.neuron_key(programs[key])
     made = lowering.builder.add(
         "neuron", (wire,), {"neuron": lowering.programs[key]}, span, "spike"
     )

@@ -15,6 +15,7 @@ from danetc.compiler.graph import Graph
 from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.variants import SETTINGS, Level, levels, override
@@ -33,7 +34,6 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module
-from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 TOO_NESTED = "what this is made of is nested too deeply"
@@ -184,15 +184,14 @@ def lower(
     module: Module,
     settings: Mapping[str, Any],
     reporter: Reporter,
-    compiled: dict[object, NeuronProgram] | None = None,
+    shared: Shared | None = None,
 ) -> Lowered | None:
     """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
 
-    ``compiled`` is shared by the networks of a check, which have neurons in common. Returns None
-    where errors were reported.
+    ``shared`` is one for the networks of a check. Returns None where errors were reported.
     """
     builder = Builder(reporter, 1)
-    lowering = Lowering(builder, compiled)
+    lowering = Lowering(builder, shared)
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danetc.compiler.builder import Builder
 from danetc.compiler.graph import Stage, Value
 from danetc.compiler.lowering.blocks import apply_block
-from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.evaluator import Evaluator, Shared
 from danetc.compiler.lowering.layers import apply_neuron, apply_operation
 from danetc.compiler.lowering.repeats import Known
 from danetc.compiler.lowering.stages import apply_backbone
@@ -27,21 +27,14 @@ from danetc.compiler.values import (
 from danetc.dsl import syntax as s
 from danetc.dsl.kinds import ANALOG, count
 from danetc.dsl.modules import is_library
-from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import Span
 
 
 class Lowering(Evaluator):
-    """Lowers one network. Use ``lower``.
+    """Lowers one network. Use ``lower``."""
 
-    ``compiled`` are the programs of neurons that networks of the same modules have needed so far.
-    """
-
-    def __init__(
-        self, builder: Builder, compiled: dict[object, NeuronProgram] | None = None
-    ) -> None:
-        super().__init__(builder)
-        self.compiled = {} if compiled is None else compiled
+    def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
+        super().__init__(builder, shared)
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # how many stages a scope has so far
         self.programs: dict[
