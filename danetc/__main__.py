@@ -2,6 +2,6 @@
 
 import sys
 
-from danetc.main import main
+from danetc.main import process
 
-sys.exit(main())
+sys.exit(process())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Union
+from functools import cache
+from typing import Any, Union
 
 from danetc.dsl.source import NOWHERE, Span
 
@@ -265,10 +266,15 @@ class Program:
 Node = Union[Expr, Arg, Stmt, Param, Declaration, UseName, Use, Program]
 
 
+@cache
+def _fields(node: type[Any]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(node))
+
+
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below a node, in the order of the text."""
-    for item in fields(node):
-        value = getattr(node, item.name)
+    for name in _fields(type(node)):
+        value = getattr(node, name)
         for child in value if isinstance(value, tuple) else (value,):
             if hasattr(child, "span") and not isinstance(child, Comment):
                 yield child

@@ -21,7 +21,7 @@ MAX_STEPS = 64
 settle by then."""
 
 _MARGIN = 1e-6  # what float32 may add up to something else
-_POINTS = [sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1)]
+_POINTS = [0.0, *(sign * 10.0**power for power in range(-3, 3) for sign in (-1, 1))]
 _POINTS += [sign * step / 4 for step in range(1, 13) for sign in (-1, 1)]
 
 
@@ -220,7 +220,8 @@ def _no_positive_slope(network: Network) -> Iterator[Finding]:
         if surrogate is None or surrogate in seen:
             continue
         seen.add(surrogate)
-        slopes = [slope for x in (0.0, *_POINTS) if (slope := _slope(surrogate, x)) is not None]
+        current().spend(len(surrogate.ops) * len(_POINTS))
+        slopes = _slopes(surrogate)
         if slopes and max(slopes) <= 0:
             below = min(slopes) < 0
             yield Finding(
@@ -232,10 +233,16 @@ def _no_positive_slope(network: Network) -> Iterator[Finding]:
             )
 
 
+@lru_cache(256)
+def _slopes(surrogate: SurrogateProgram) -> tuple[float, ...]:
+    """The derivative at the threshold and around it, where it has a value."""
+    found = (_slope(surrogate, x) for x in _POINTS)
+    return tuple(slope for slope in found if slope is not None)
+
+
 def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
     """The derivative at a point; None where it has no value there."""
     values: dict[str, float | bool] = {INPUT: x}
-    current().spend(len(surrogate.ops))
     try:
         for op in surrogate.ops:
             value = OPCODES[op.opcode].value
