@@ -273,7 +273,8 @@ def _fields(node: type[Any]) -> tuple[str, ...]:
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below a node, in the order of the text."""
-    for name in _fields(type(node)):
+    kind: type[Any] = type(node)
+    for name in _fields(kind):
         value = getattr(node, name)
         for child in value if isinstance(value, tuple) else (value,):
             if hasattr(child, "span") and not isinstance(child, Comment):
