@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any, Union
+from typing import Union, get_args
 
 from danetc.dsl.source import NOWHERE, Span
 
@@ -264,17 +263,12 @@ class Program:
 
 
 Node = Union[Expr, Arg, Stmt, Param, Declaration, UseName, Use, Program]
-
-
-@cache
-def _fields(node: type[Any]) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(node))
+_FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in get_args(Node)}
 
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below a node, in the order of the text."""
-    kind: type[Any] = type(node)
-    for name in _fields(kind):
+    for name in _FIELDS[type(node)]:
         value = getattr(node, name)
         for child in value if isinstance(value, tuple) else (value,):
             if hasattr(child, "span") and not isinstance(child, Comment):
