@@ -69,7 +69,8 @@ def build(
     gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
 
     What is suspicious in the spec is a Python warning, ``danetc.SpecWarning``. Raises SpecError for
-    what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there, for what is no policy or size, and where nothing fits into a size.
+    what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there,
+    for what is no policy or size, and where nothing fits into a size.
     """
     from danetc.memory import choose, parse_memory
 

@@ -29,8 +29,9 @@ from danetc.runtime.training.losses import chosen_output, make_loss, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
+from danetc.text import Note
 from danetc.trained import Trained
-from danetc.training.plan import Note, default_backend
+from danetc.training.plan import default_backend
 
 PER_STEP = ("tebn",)
 Tick = Callable[[int], None]

@@ -180,7 +180,11 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 def _write_any_text() -> None:
     """Have standard output take every character: as UTF-8 where a file or a program is to have it,
-    as files are read here too; on a terminal that lacks one, as its number."""
+    as files are read here too; on a terminal that lacks one, as its number. A process that was
+    started without one (``>&-``, a program without a console) writes to nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             chosen = stream.isatty() or "PYTHONIOENCODING" in os.environ

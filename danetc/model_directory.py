@@ -21,7 +21,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,11 @@ from danetc.runtime.files import (
     write_flushed,
 )
 from danetc.runtime.locks import OWNER
+from danetc.text import Note
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
     from danetc.compiler.emit.fx import Model
-
-Note = Callable[[str], None]
 
 FORMAT = 1
 """Written into summary.json; raised when an older danetc could no longer read a directory."""
@@ -51,6 +50,8 @@ MODEL, WEIGHTS, PICTURE = "model.py", "weights.safetensors", "topology.svg"
 SUMMARY, SPEC, TRAINING = "summary.json", "spec.danet", "training.json"
 RUN, TRIALS, LOCK = "run.json", "trials.json", ".lock"
 LOCKS = frozenset({LOCK, LOCK + OWNER})
+MEASURES = "measures.json"
+"""What `danetc measure` found, of one or several networks."""
 GRID = "grid.json"
 """The cells of the last `danetc compare` in a folder, and what became of their runs."""
 _OURS = {MODEL, WEIGHTS, PICTURE, SUMMARY, SPEC, "__pycache__"}
@@ -95,7 +96,8 @@ def model_files(
 ) -> dict[str, bytes]:
     """The files of a model directory but for the weights, by name; the summary is the last.
 
-    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` is told where there is no picture, and why.
+    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` is told
+    where there is no picture, and why.
     """
     from danetc import __version__
     from danetc.api import draw, network_of

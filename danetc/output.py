@@ -8,7 +8,8 @@ control sequences. Tables and bars go through ``danetc.console``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TextIO
 
 import click
@@ -37,8 +38,18 @@ def echo_usage(error: click.ClickException) -> None:
     echo(f"Error: {error.format_message()}", err=True)
 
 
-def json_text(value: Any, *, indent: int | None = 2, nan: bool = False) -> str:
-    """JSON of printable ASCII alone. Raises ValueError for numbers that JSON has not, without ``nan``."""
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """JSON of printable ASCII alone; null for the numbers that JSON has not, NaN and infinity."""
     separators = (",", ":") if indent is None else None
-    text = json.dumps(value, indent=indent, separators=separators, allow_nan=nan)
+    text = json.dumps(_finite(value), indent=indent, separators=separators, allow_nan=False)
     return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from danetc.dsl.source import SourceFile
 from danetc.errors import UserError
@@ -12,6 +14,10 @@ from danetc.runtime.files import replace_file
 
 MAX_BYTES = 1_000_000
 """The same limit as for spec files: more is something else, given by mistake."""
+
+
+Note: TypeAlias = Callable[[str], None]
+"""Tells the user something beside the result, as ``note`` does."""
 
 
 def note(text: str) -> None:

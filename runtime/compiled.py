@@ -71,6 +71,7 @@ class Compiled:
         self.text = text
         self.last = last
         self._runs: dict[tuple[object, ...], Run] = {}
+        self._called: set[tuple[object, ...]] = set()
 
     def __call__(self, *args: Tensor) -> Sequence[Tensor]:
         if not COMPILE:
@@ -78,15 +79,15 @@ class Compiled:
         notes = upcoming.notes
         if notes is not None and any(isinstance(x, notes.fake) for x in args):
             return notes.run(self, args)
-        device = args[0].device
-        run = self._runs.get(self.key(args))
-        if run is None:
-            run = self._made(args)
-            if device.type == "cuda":
-                with making_kernels():  # at its first call, Triton tries what is fastest
-                    return run(*args)
-        if device.type == "cuda" and max(x.numel() for x in args) >= _MAX_INDEX:
+        on_gpu = args[0].device.type == "cuda"
+        if on_gpu and max(x.numel() for x in args) >= _MAX_INDEX:
             return self.function(*args)
+        key = self.key(args)
+        run = self._runs.get(key) or self._made(args)
+        if on_gpu and key not in self._called:
+            self._called.add(key)
+            with making_kernels():  # at its first call, Triton tries what is fastest
+                return run(*args)
         return run(*args)
 
     def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ TENSORS_HEAD = b'{"__metadata__":{"sha256":"'
 """How a sealed safetensors file begins after the 8 bytes of its header's length."""
 WRITTEN_BY = '"written_by":"danetc"'
 """What stands in the header of a safetensors file of ours, so that a damaged digest is missed."""
+_WAITS = (0.01, 0.1, 1.0) if os.name == "nt" else ()
+"""Seconds to wait for whoever reads a file that is to be replaced, which Windows refuses then."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -67,10 +70,21 @@ def replace_file(path: Path, data: bytes) -> None:
             write_flushed(temporary, data)
             if target.exists():
                 temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-            os.replace(temporary, target)
+            _replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _replace(new: Path, target: Path) -> None:
+    for wait in _WAITS:
+        try:
+            os.replace(new, target)
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    os.replace(new, target)
 
 
 def write_flushed(path: Path, data: bytes) -> None:

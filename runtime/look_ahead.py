@@ -39,6 +39,7 @@ def look_ahead() -> list[Job] | None:
         return None
     forward, backward = looked
     if call.model.training:
+        _later = []
         return forward + backward
     _later = backward
     return forward

@@ -122,7 +122,8 @@ class Model(Scope):
     where the network has several outputs.
 
     ``topology`` is the compiler's graph the model was emitted from, of which ``draw`` makes a
-    picture; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model share them.
+    picture; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model
+    share them.
     """
 
     def __init__(

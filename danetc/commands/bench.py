@@ -163,7 +163,7 @@ def command(
 
         plot_report(report, plot)
     if as_json:
-        echo(json_text(report.as_dict(), nan=True))
+        echo(json_text(report.as_dict()))
     else:
         print_report(report)
 
@@ -205,7 +205,7 @@ def _measure_alone(
     found, _ = contestants(compiled.graph, conditions, backends, memory)
     if name not in found:
         raise UserError(f"{name} takes no part; there are {', '.join(found)}")
-    echo(json_text(asdict(alone(found[name].make())), indent=None, nan=True))
+    echo(json_text(asdict(alone(found[name].make())), indent=None))
 
 
 def print_report(report: Report) -> None:

@@ -85,7 +85,7 @@ def command(
         directory, compiled, model, seed=seed, init=matched, memory=noted, note=note
     )
     if as_json:
-        echo(json_text(record, nan=True))
+        echo(json_text(record))
         return
     from danetc.report import print_summary
 

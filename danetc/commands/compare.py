@@ -19,6 +19,7 @@ from danetc.options import (
     training_options,
 )
 from danetc.output import echo, json_text
+from danetc.text import note
 
 if TYPE_CHECKING:
     from danetc.grid.cells import Axis
@@ -217,7 +218,7 @@ def _report(
             if draw(comparison, place, x):
                 echo(f"figure: {place}", err=True)
     else:
-        echo("note: there are no figures: pip install 'danetc[plot]'", err=True)
+        note("there are no figures: pip install 'danetc[plot]'")
     match form:
         case "json":
             echo(json_text(comparison.as_dict()))

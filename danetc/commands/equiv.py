@@ -74,7 +74,7 @@ def command(
     else:
         verdict = equivalence(*graphs, numbers=numbers)
     if as_json:
-        echo(json_text(verdict.as_dict(), nan=True))
+        echo(json_text(verdict.as_dict()))
     else:
         print_verdict(verdict)
     if verdict.word == "different":

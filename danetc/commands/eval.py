@@ -23,6 +23,7 @@ from danetc.options import (
     subset_seed_option,
 )
 from danetc.output import echo, json_text
+from danetc.text import note
 
 if TYPE_CHECKING:
     from danetc.evaluation import Evaluator, Figures
@@ -137,11 +138,11 @@ def command(
     conditions: list[str] = []
     for trained, text in zip(opened, texts, strict=True):
         if trained.evaluation is None:
-            _note(f"{trained.path} holds no training: its weights are taken as they are")
-        each = Evaluator(trained, Asked(data=text, **how), _note)
+            note(f"{trained.path} holds no training: its weights are taken as they are")
+        each = Evaluator(trained, Asked(data=text, **how), note)
         figures, line = _evaluate(each, steps, over_time, silent=as_json)
         for notice in each.notices:
-            _note(notice)
+            note(notice)
         conditions += _conditions(each)
         results.append(
             {
@@ -234,7 +235,7 @@ def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[s
     for result in results:
         for item in (result["results"] + result["over_time"])[:1]:
             if item["skipped"]:
-                _note(f"{item['skipped']} images of {result['directory']} could not be read")
+                note(f"{item['skipped']} images of {result['directory']} could not be read")
 
 
 def _cells(item: dict[str, Any]) -> tuple[str, ...]:
@@ -267,7 +268,3 @@ def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
                 lines[name] = steps, [100 * item["top1"] for item in items]
     plot_lines(output, [(results[0]["network"], "time steps T", "top-1 accuracy [%]", lines)])
     echo(f"wrote {output}", err=True)
-
-
-def _note(text: str) -> None:
-    echo(f"note: {text}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 
@@ -10,7 +9,8 @@ import click
 
 from danetc.dsl.diagnostics import did_you_mean
 from danetc.errors import UserError
-from danetc.output import echo
+from danetc.options import json_option
+from danetc.output import echo, json_text
 
 LISTS = ("operations", "std", "settings")
 
@@ -18,7 +18,7 @@ LISTS = ("operations", "std", "settings")
 @click.command("explain")
 @click.argument("code", required=False)
 @click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(code: str | None, show_list: bool, as_json: bool) -> None:
     """Explain the code of an error (E0301) or warning (W0101), with a wrong and a mended example.
 
@@ -33,7 +33,7 @@ def command(code: str | None, show_list: bool, as_json: bool) -> None:
         titles = {known: page(known).splitlines()[0].removeprefix("# ") for known in codes()}
         if as_json:
             pairs = ({"code": known, "title": text[7:]} for known, text in titles.items())
-            echo(json.dumps(list(pairs), indent=2))
+            echo(json_text(list(pairs)))
         else:
             echo("\n".join(titles.values()))
         return
@@ -45,7 +45,7 @@ def command(code: str | None, show_list: bool, as_json: bool) -> None:
         close = did_you_mean(code, codes()) or did_you_mean(code, LISTS)
         raise UserError(f"there is no code {code}; {close or '`danetc explain --list` has all'}")
     if as_json:
-        echo(json.dumps({"code": code, "page": page(code)}, indent=2))
+        echo(json_text({"code": code, "page": page(code)}))
     elif sys.stdout.isatty():
         from rich.markdown import Markdown
 
@@ -61,7 +61,7 @@ def _show_words(topic: str, as_json: bool) -> None:
 
     words = list(TOPICS[topic]())
     if as_json:
-        echo(json.dumps([asdict(word) for word in words], indent=2))
+        echo(json_text([asdict(word) for word in words]))
         return
     group = ""
     for word in words:

@@ -61,7 +61,7 @@ def command(
         allow_changed=allow_changed,
     )
     if as_json:
-        echo(json_text(exported.as_dict(), nan=True))
+        echo(json_text(exported.as_dict()))
     else:
         echo(_told(exported, directory))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
+from danetc.model_directory import MEASURES
 from danetc.options import (
     Setting,
     allow_changed_option,
@@ -24,6 +25,7 @@ from danetc.options import (
 )
 from danetc.output import echo
 from danetc.runtime.files import save_record, seal_record
+from danetc.text import note
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe_values import Item
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from danetc.runtime.data import Prepared, Split
     from danetc.runtime.measure import Measures, Options
     from danetc.runtime.measure.plots import Entry
-
-MEASURES_JSON = "measures.json"
 
 
 def _measures(
@@ -152,9 +152,9 @@ def command(
 
     A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
     shipped NAME) is built anew and untrained. Images are prepared as in the tests of the RUN's
-    training, or as the recipe does that `train` would take for the FILE. Of several the figures show all together, and a
-    last table has a row for each, as in the paper's Tables IV and V; --format gives that table alone
-    in another form.
+    training, or as the recipe does that `train` would take for the FILE. Of several the figures show
+    all together, and a last table has a row for each, as in the paper's Tables IV and V; --format
+    gives that table alone in another form.
 
     Firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer of
     neurons; gradient norms in a spatial and a temporal part; what blocks pass on; operations and
@@ -187,7 +187,7 @@ def command(
     opened = [open_subject(each, network, settings, seed, allow_changed) for each in subjects]
     for subject in opened:
         for notice in subject.notices:
-            _note(notice)
+            note(notice)
     entries: list[Entry] = []
     records: list[dict[str, object]] = []
     for label, subject in zip(_labels(opened), opened, strict=True):
@@ -195,7 +195,7 @@ def command(
         if chosen == "batch":
             if batch < 2:
                 raise UserError("norms need more than one image for statistics of the batch")
-            _note(f"{label}: norms go by the statistics of each batch")
+            note(f"{label}: norms go by the statistics of each batch")
         options = Options(chosen, time, layers, energy, seed, subject.output)  # type: ignore[arg-type]
         images = open_set(
             data,
@@ -209,9 +209,9 @@ def command(
         )
         unlike = unlike_training(images, subject)
         for notice in images.data.notices:
-            _note(f"{label}: {notice}")
+            note(f"{label}: {notice}")
         if unlike:
-            _note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
+            note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
         silent = form == "json"
         entry = _measure(
             label, subject, images, split, batch, batches, only, options, silent=silent
@@ -287,9 +287,7 @@ def _measure(
             tick=tick,
         )
     if measures.images < batch * batches:
-        _note(
-            f"{label}: the data set has {measures.images} images in this split, all were measured"
-        )
+        note(f"{label}: the data set has {measures.images} images in this split, all were measured")
     graph = subject.model.topology
     assert isinstance(graph, Graph)
     return Entry(label, layout_of(graph), measures)
@@ -315,18 +313,14 @@ def _headline(label: str, measures: Measures, data: str, split: str) -> str:
     )
 
 
-def _note(text: str) -> None:
-    echo(f"note: {text}", err=True)
-
-
 def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
     """measures.json, and the figures where they can be drawn."""
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
 
-    save_record(record, output / MEASURES_JSON)
-    written = [output / MEASURES_JSON]
+    save_record(record, output / MEASURES)
+    written = [output / MEASURES]
     if can_plot():
         written += draw_all(entries, output)
     else:
-        _note(f"there are no figures: {WITHOUT}")
+        note(f"there are no figures: {WITHOUT}")
     echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)

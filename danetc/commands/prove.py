@@ -50,7 +50,7 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
     else:
         proof = prove(graph)
     if as_json:
-        echo(json_text(proof.as_dict(), nan=True))
+        echo(json_text(proof.as_dict()))
     else:
         print_proof(proof)
     if not proof.holds:

@@ -82,13 +82,12 @@ def command(
         ],
     }
     if as_json:
-        echo(json_text(record, nan=True))
+        echo(json_text(record))
         return
     if bare := sum(run.measures is None for run in runs):
-        echo(
-            f"note: runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
-            "--data measures them",
-            err=True,
+        note(
+            f"runs without measures.json, whose pictures have no colours: {bare} of {len(runs)}; "
+            "--data measures them"
         )
     for run in runs:
         for told in run.notes:

@@ -59,8 +59,8 @@ def command(
     """Print what follows from a network's topology.
 
     Stage by stage: what its blocks read and give and what it gives (spikes, whole numbers, reals),
-    the fewest neurons between the stem and its end, and parameters; operations per image. With --batch, also the predicted peak of
-    a training step's tensors on a CPU.
+    the fewest neurons between the stem and its end, and parameters; operations per image. With
+    --batch, also the predicted peak of a training step's tensors on a CPU.
     """
     from danetc.api import compile_spec
     from danetc.memory import DTYPES, predictions
@@ -73,7 +73,7 @@ def command(
         record = compiled.summary.as_dict()
         if batch is not None:
             record = {**record, "memory": [plan.as_dict() for plan in plans]}
-        echo(json_text(record, nan=True))
+        echo(json_text(record))
         return
     from danetc.report import print_summary
 

@@ -24,6 +24,7 @@ from danetc.options import (
     training_options,
 )
 from danetc.output import echo, json_text
+from danetc.text import note
 
 if TYPE_CHECKING:
     from danetc.training.plan import Request
@@ -124,7 +125,7 @@ def command(
     if not first_rank():
         return
     if as_json:
-        echo(json_text(record, nan=True))
+        echo(json_text(record))
     else:
         if not quiet:
             print_training(record)
@@ -195,9 +196,7 @@ def _dry_run(request: Request, seconds: float, *, quiet: bool, as_json: bool) ->
         if not as_json:
             print_plan(record)
         if not quiet:
-            echo(
-                f"note: {TIMED} steps of each phase are timed, for {seconds:g} s at most", err=True
-            )
+            note(f"{TIMED} steps of each phase are timed, for {seconds:g} s at most")
 
     def show(record: dict[str, Any]) -> None:
         if as_json:
@@ -209,7 +208,7 @@ def _dry_run(request: Request, seconds: float, *, quiet: bool, as_json: bool) ->
         with announced_by(Silent() if quiet or as_json else announcer()):
             record = dry_run(
                 request,
-                note=lambda text: echo(f"note: {text}", err=True),
+                note=note,
                 planned=planned,
                 late=show,
                 seconds=seconds,

@@ -23,6 +23,7 @@ from danetc.runtime.announcing import Silent, announced_by, announcer
 from danetc.runtime.files import save_record
 from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
+from danetc.text import note
 from danetc.training.directory import locked
 from danetc.training.progress import show_time
 
@@ -56,11 +57,7 @@ def checked_runs(
         file=sys.stderr,
         hidden=quiet or not sys.stderr.isatty(),
     ) as bar:
-        return check_cells(cells, _note, lambda cell: bar.update(1))
-
-
-def _note(text: str) -> None:
-    echo(f"note: {text}", err=True)
+        return check_cells(cells, note, lambda cell: bar.update(1))
 
 
 def compare(
@@ -155,7 +152,7 @@ def foretell(runs: Sequence[Run], *, seconds: float, quiet: bool, as_json: bool)
             timed.append((0.0, None))
             continue
         if not quiet:
-            echo(f"note: timing steps of {cell.name}, {number} of {len(cells)}", err=True)
+            note(f"timing steps of {cell.name}, {number} of {len(cells)}")
         with announced_by(Silent() if quiet or as_json else announcer()):
             whole, reason = _time(todo[0], seconds)
         total = sum(todo[0].facts.epochs)

@@ -19,8 +19,9 @@ from danetc.runtime.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import chosen_output
+from danetc.text import Note
 from danetc.training.directory import compare, read_run, state_of
-from danetc.training.plan import Note, Plan, make_plan, with_steps
+from danetc.training.plan import Plan, make_plan, with_steps
 
 if TYPE_CHECKING:
     from danetc.runtime.model import Model

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from danetc.model_directory import RUN, WEIGHTS
-from danetc.output import echo
-from danetc.report_page.runs import MEASURES, MEASURES_FORMAT, Run, with_measures
+from danetc.model_directory import MEASURES, RUN, WEIGHTS
+from danetc.report_page.runs import MEASURES_FORMAT, Run, with_measures
 from danetc.runtime.files import save_record
+from danetc.text import note
 
 BATCH, BATCHES = 64, 4  # as `danetc measure` without options
 SPLIT: Literal["test"] = "test"
@@ -31,10 +31,10 @@ def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
     images = open_set(data, subject.model.signature, subject.trained, output=subject.output)
     unlike = unlike_training(images, subject)
     for notice in (*subject.notices, *images.data.notices):
-        echo(f"note: {run.label}: {notice}", err=True)
+        note(f"{run.label}: {notice}")
     if unlike:
         told = "; ".join(unlike)
-        echo(f"note: {run.label}: unlike the tests of the training: {told}", err=True)
+        note(f"{run.label}: unlike the tests of the training: {told}")
     options = Options(subject.statistics, "sum", "main", seed=0, output=subject.output)
     with image_bar(run.label, min(BATCH * BATCHES, len(images.data.test))) as tick:
         found = measure(
@@ -60,5 +60,5 @@ def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
     if (run.path / RUN).is_file():
         save_record(record, run.path / MEASURES)
         return with_measures(run)
-    echo(f"note: measures are not kept in {run.path}, which holds no run", err=True)
+    note(f"measures are not kept in {run.path}, which holds no run")
     return with_measures(run, [(run.path / WEIGHTS, entry, f"{data} ({SPLIT})")])

@@ -10,10 +10,10 @@ from typing import Any
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
 from danetc.labels import told_apart
-from danetc.model_directory import GRID, RUN, TRAINING, WEIGHTS, open_directory
+from danetc.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
 from danetc.records import epochs_in, record_if_any, record_in
+from danetc.trained import trials_in
 
-MEASURES, TRIALS = "measures.json", "trials.json"
 MEASURES_FORMAT = 1
 
 
@@ -66,12 +66,7 @@ def open_runs(
 def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
     if (path / GRID).is_file():
         return _of_grid(path, allow_changed)
-    if not (path / TRIALS).is_file():
-        return [path]
-    trials = sorted(path.glob("seed-*"), key=lambda each: (len(each.name), each.name))
-    if not trials:
-        raise UserError(f"{path} holds no trial yet")
-    return trials
+    return trials_in(path, allow_changed)
 
 
 def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from danetc.api import Compiled
     from danetc.runtime.training.checkpoints import Snapshot
-    from danetc.training.plan import Note
+    from danetc.text import Note
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"

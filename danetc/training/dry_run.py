@@ -24,8 +24,9 @@ from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.text import Note
 from danetc.training.directory import state_of
-from danetc.training.plan import Note, Plan, Request, with_steps
+from danetc.training.plan import Plan, Request, with_steps
 from danetc.training.timed_steps import (
     TIMED,
     WARM,

@@ -23,13 +23,13 @@ from danetc.runtime.data import DataSet, Policy, open_data
 from danetc.runtime.machine import usable_cores
 from danetc.runtime.training.distributed import Parallel
 from danetc.spec_messages import warn
+from danetc.text import Note
 from danetc.training.repeat import check_repetition
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
 
 PREFIX = "recipe."
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,9 @@ class Request:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
     ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
-    under other settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec itself, in place of what ``spec`` names.
-    ``repeated`` is the record in the run.json that this repeats.
+    under other settings; ``allow_changed`` are files of a run that were changed on purpose.
+    ``text`` is the spec itself, in place of what ``spec`` names. ``repeated`` is the record in the
+    run.json that this repeats.
     """
 
     spec: str

@@ -15,6 +15,7 @@ from danetc.console import VisibleConsole
 from danetc.output import echo
 from danetc.runtime.announcing import announced_on
 from danetc.runtime.training.observer import Observer
+from danetc.text import note
 
 if TYPE_CHECKING:
     from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
@@ -126,7 +127,7 @@ class TrainingProgress(Observer):
     def note(self, text: str) -> None:
         """Say something on standard error, above the bar where there is one."""
         if self._bar.disable:
-            echo(f"note: {text}", err=True)
+            note(text)
         else:
             self._bar.console.print(f"note: {text}", soft_wrap=True)
 

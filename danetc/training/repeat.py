@@ -13,7 +13,8 @@ from danetc.model_directory import RUN, TRIALS
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
-    from danetc.training.plan import Note, Plan, Request
+    from danetc.text import Note
+    from danetc.training.plan import Plan, Request
 
 Record = Mapping[str, Any]
 

@@ -28,8 +28,9 @@ from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
+from danetc.text import Note
 from danetc.training.directory import RunDirectory, opened, refuse_run
-from danetc.training.plan import Note, Plan, Request, make_plan, with_steps
+from danetc.training.plan import Plan, Request, make_plan, with_steps
 from danetc.training.provenance import MACHINE, facts
 from danetc.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 

@@ -17,9 +17,9 @@ from danetc.runtime.sources.request import Request
 def open_source(request: Request) -> DataSet:
     """``NAME:DIR``, a data set of ``SETS`` in DIR, or else ``DIR`` with frames in files.
 
-    A recording's events are counted in ``request.frames`` frames of equally many events [T, 2, H, W]; they
-    are kept in DIR, in SpikingJelly's layout, and taken from there the next time. Raises
-    DataError.
+    A recording's events are counted in ``request.frames`` frames of equally many events
+    [T, 2, H, W]; they are kept in DIR, in SpikingJelly's layout, and taken from there the next time.
+    Raises DataError.
     """
     named = named_set(request.argument)
     return open_events(request) if named is None else _open_set(request, *named)

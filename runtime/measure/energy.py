@@ -10,9 +10,9 @@ from typing import Literal
 class EnergyModel:
     """Picojoules of an addition and of a multiply-accumulate, in float32.
 
-    ``counts`` says what an input of whole numbers other than 0 and 1 (a sum of spikes) costs: ``macs`` takes a
-    multiply-accumulate for each weight that a count other than 0 meets, ``additions`` as many
-    additions as the count says (its spikes arrive one by one).
+    ``counts`` says what an input of whole numbers other than 0 and 1 (a sum of spikes) costs:
+    ``macs`` takes a multiply-accumulate for each weight that a count other than 0 meets,
+    ``additions`` as many additions as the count says (its spikes arrive one by one).
     """
 
     name: str

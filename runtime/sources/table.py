@@ -123,7 +123,8 @@ def look_at(text: str) -> None:
         row.look(Request(name, argument))
     except DataError:
         raise
-    except (OSError, ValueError) as error:  # a name that is too long or has a zero byte, no access
+    except (OSError, ValueError, RuntimeError) as error:
+        # A name that is too long or has a zero byte, no access; `~somebody` who is not there.
         shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise DataError(f"`{shown}`: {getattr(error, 'strerror', None) or error}") from error
 

@@ -1,7 +1,8 @@
 """Checkpoints on disk: whole or not there, checked before they are believed, never unpickled.
 
 A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each and
-its own (``danetc.runtime.files``). It is written beside its place, flushed to the disk, and moved there by a rename:
+its own (``danetc.runtime.files``). It is written beside its place, flushed to the disk, and moved
+there by a rename:
 
 ======================= ============================================================
 ``last``                the newest

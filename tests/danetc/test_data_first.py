@@ -57,6 +57,7 @@ def test_every_command_looks_at_the_data_first(tmp_path: Path) -> None:
         "digits.npz": "there is no data set `digits.npz`; did you mean `digits`? Data sets are digit",
         "digist": "there is no data set `digist`; did you mean `digits`?",
         "folder:missing": "there is no folder missing",
+        "folder:~nobody-at-all/x": "`folder:~nobody-at-all/x`: Could not determine home directory",
         "": "no data set is named. Data sets are digits, fashion-mnist:DIR",
     }
     # None of these have the file or the run that they are about, which is of no interest yet.

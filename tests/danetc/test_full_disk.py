@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,3 +117,22 @@ def test_other_errors_are_named_too(tmp_path: Path) -> None:
     assert explain_os_error(caught.value) == (
         f"{tmp_path / 'nowhere' / 'x.json'}: No such file or directory"
     )
+
+
+def test_a_file_that_somebody_reads_is_replaced_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses it while the file is open."""
+    refused = [PermissionError(errno.EACCES, "in use"), None]
+    replace = os.replace
+
+    def once(*places: Path) -> None:
+        if (error := refused.pop(0)) is not None:
+            raise error
+        replace(*places)
+
+    monkeypatch.setattr("danetc.runtime.files._WAITS", (0.0,))
+    monkeypatch.setattr("danetc.runtime.files.os.replace", once)
+    replace_file(tmp_path / "x.json", b"new")
+    assert (tmp_path / "x.json").read_bytes() == b"new"
+    assert not refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from danetc import main as program
 from danetc.main import COMMANDS, main
+from danetc.output import json_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,3 +180,19 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.stderr.close()
     assert process.wait() in (0, 1)
     assert err == b""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
+    for arguments, status in (("--version", 0), ("check no-such-spec", 1)):
+        done = subprocess.run(
+            f'"{sys.executable}" -m danetc {arguments} {closed}',
+            shell=True, cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == status
+        assert "Traceback" not in done.stderr
+
+
+def test_json_has_null_for_what_is_no_number() -> None:
+    found = json_text({"a": (inf, -inf, [nan, 1.5])}, indent=None)
+    assert found == '{"a":[null,null,[null,1.5]]}'

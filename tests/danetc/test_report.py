@@ -166,9 +166,10 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:
-    for seed in (10, 9):
-        shutil.copytree(built, tmp_path / "t" / f"seed-{seed}")
-    (tmp_path / "t" / "trials.json").write_text("{}")
+    for name in ("seed-9", "seed-10", "seed-9.before-1"):  # the last was moved aside
+        shutil.copytree(built, tmp_path / "t" / name)
+    trials = [{"directory": name} for name in ("seed-9", "seed-10")]
+    save_record({"trials": trials}, tmp_path / "t" / "trials.json")
     assert [run.label for run in open_runs([tmp_path / "t"])] == ["seed-9", "seed-10"]
     run = tmp_path / "t" / "seed-9"
     entry = {"network": "other", "source": str(run)}

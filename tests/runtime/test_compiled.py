@@ -11,6 +11,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,42 @@ def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> N
     folder = re.escape(str(compiler.kernel_folder()))
     assert re.search(f"{folder}: the disk is full .* DANETC_CACHE_DIR", str(caught[0].message))
     compiler._failed.cache_clear()
+
+
+class OnGpu:
+    """What a kernel for a GPU looks at of its argument."""
+
+    device, dtype = torch.device("cuda"), torch.float32
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def numel(self) -> int:
+        return self.size
+
+    def dim(self) -> int:
+        return 1
+
+
+def test_a_kernel_for_a_gpu_is_first_called_where_it_may_be_tuned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that was made along with another; and never on more than 32 bits can count."""
+    entered: list[str] = []
+
+    @contextmanager
+    def making() -> Iterator[dict[str, Any]]:
+        entered.append("making")
+        yield {}
+
+    monkeypatch.setattr(compiler, "making_kernels", making)
+    monkeypatch.setattr(compiler, "_MAX_INDEX", 8)
+    kernel = Compiled(lambda *args: ["function"], "a test", (True,))  # type: ignore[list-item]
+    small, large = OnGpu(7), OnGpu(8)
+    assert kernel(large) == ["function"]  # type: ignore[arg-type, comparison-overlap]
+    assert not entered
+    kernel._runs[kernel.key([small])] = lambda *args: ["kernel"]  # type: ignore[list-item]
+    assert [kernel(each) for each in (small, small, large)] == [  # type: ignore[arg-type, comparison-overlap]
+        ["kernel"], ["kernel"], ["function"],
+    ]  # fmt: skip
+    assert entered == ["making"]
