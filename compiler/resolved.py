@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from danetc.compiler.program import Checked, read_settings
+from danetc.compiler.warnings.trees import Trees
 from danetc.dsl import syntax as s
+from danetc.dsl.diagnostics import Reporter
 from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.parser import parse
 from danetc.dsl.printer import format_source
+from danetc.dsl.source import SourceFile, Span
 
 ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "network", "recipe")
 
@@ -20,7 +25,8 @@ def resolved_spec(
     """The text of a network, its bases and all declarations they use, settings written in.
 
     Names that two files give to different declarations are told apart by a number. A base stays
-    whole, with the lines that a variant changes, since a file's networks are all networks.
+    whole, with the lines that a variant changes, since a file's networks are all networks. Of the
+    comments those are kept that allow warnings.
     """
     root = checked.declaration(network)
     exprs = {
@@ -37,7 +43,41 @@ def resolved_spec(
     collector.name_all(root)
     declarations = collector.declarations()
     declarations.sort(key=lambda declaration: ORDER.index(declaration.kind))
-    return format_source(s.Program(tuple(declarations)))
+    return _printed(declarations, Trees(checked.module.program))
+
+
+def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
+    """The text of declarations, with the comments that allow warnings above their statements."""
+    text = format_source(s.Program(tuple(declarations)))
+    comments = [
+        [comment.text for comment in trees.allowing(Span(item.span.source, at, at))]
+        for item in _statements(declarations)
+        for at in (item.span.start,)
+    ]
+    if not any(comments):
+        return text
+    above: dict[int, list[str]] = defaultdict(list)
+    for item, texts in zip(_statements(_read(text).declarations), comments, strict=True):
+        above[item.span.line] += texts
+    lines = enumerate(text.splitlines(), 1)
+    commented = "\n".join(each for number, line in lines for each in (*above[number], line))
+    return format_source(_read(commented))
+
+
+def _read(text: str) -> s.Program:
+    """The tree of a text that was printed from one."""
+    reporter = Reporter()
+    program = parse(SourceFile("spec.danet", text), reporter)
+    reporter.raise_if_errors()
+    return program
+
+
+def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declaration | s.Stmt]:
+    """Declarations and the statements of their bodies, in order."""
+    for item in items:
+        yield item
+        if isinstance(item, s.Declaration | s.Group):
+            yield from _statements(item.body or ())
 
 
 class _Collector:

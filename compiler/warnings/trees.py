@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Reporter
@@ -14,13 +16,23 @@ from danetc.dsl.source import SourceFile, Span
 _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 
 
+@dataclass(frozen=True, slots=True)
+class _Allowing:
+    """A comment that allows warnings. ``alone``: nothing else stands on its line."""
+
+    comment: s.Comment
+    line: int
+    alone: bool
+    codes: frozenset[str]
+
+
 class Trees:
     """The trees of the sources that are asked about, each read once."""
 
     def __init__(self, program: s.Program) -> None:
         self._programs: dict[SourceFile, s.Program] = {program.span.source: program}
         self._calls: dict[SourceFile, dict[tuple[int, int], s.Call]] = {}
-        self._comments: dict[SourceFile, dict[str, list[tuple[int, bool]]]] = {}
+        self._comments: dict[SourceFile, list[_Allowing]] = {}
 
     def program(self, source: SourceFile) -> s.Program:
         """The tree of a source that was read without errors before."""
@@ -42,25 +54,35 @@ class Trees:
 
         It stands on one of the statement's lines, or on a line of its own right above.
         """
-        allowed = self._allowed(span.source)
-        if code not in allowed:
-            return False
-        first, last = _lines(self.program(span.source), span)
-        return any(
-            first <= line <= last or (alone and line == first - 1) for line, alone in allowed[code]
-        )
+        return any(code in item.codes for item in self._at(span))
 
-    def _allowed(self, source: SourceFile) -> dict[str, list[tuple[int, bool]]]:
-        """The lines of the comments that allow each code; whether nothing else stands there."""
+    def allowing(self, span: Span) -> list[s.Comment]:
+        """The comments at the statement of a span that allow warnings."""
+        return [item.comment for item in self._at(span)]
+
+    def _at(self, span: Span) -> Iterator[_Allowing]:
+        known = self._allowing(span.source)
+        if not known:
+            return
+        first, last = _lines(self.program(span.source), span)
+        for item in known[bisect_left(known, first - 1, key=attrgetter("line")) :]:
+            if item.line > last:
+                return
+            if item.alone or item.line >= first:
+                yield item
+
+    def _allowing(self, source: SourceFile) -> list[_Allowing]:
+        """Those of a source, in order."""
         if source not in self._comments:
-            found = self._comments[source] = {}
+            found = self._comments[source] = []
             comments = self.program(source).comments if "allow" in source.text else ()
             for comment in comments:
                 match = _ALLOW.match(comment.text)
-                for code in match[1].replace(",", " ").split() if match is not None else ():
+                if match is not None:
                     line = comment.span.line
                     alone = not source.line(line)[: comment.span.column - 1].strip()
-                    found.setdefault(code, []).append((line, alone))
+                    codes = frozenset(match[1].replace(",", " ").split())
+                    found.append(_Allowing(comment, line, alone, codes))
         return self._comments[source]
 
 
@@ -76,6 +98,8 @@ def _lines(program: s.Program, span: Span) -> tuple[int, int]:
             first, last = node.span.line, span.source.position(end)[0]
             if body and body[0].span.line == last > first:
                 last -= 1
+                while last > first and span.source.line(last).lstrip()[:1] in ("", "#"):
+                    last -= 1  # what stands above the first statement belongs to that
     return first, last
 
 

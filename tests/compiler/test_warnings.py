@@ -539,9 +539,29 @@ def test_no_network_of_a_page_is_warned_of(path: Path) -> None:
             assert warned(text) == ()
 
 
-@pytest.mark.parametrize("name", ["danet_c_small", "own_connection", "own_neuron", "own_rule"])
+@pytest.mark.parametrize(
+    "name", ["danet_c_small", "ms_resnet104", "own_connection", "own_neuron", "own_rule"]
+)
 def test_a_network_in_one_file_is_not_warned_of_more(name: str) -> None:
     assert warned(resolved_spec(check_file(name))) == ()
+
+
+def test_a_network_in_one_file_keeps_the_comments_that_allow_warnings() -> None:
+    block = (
+        "# of no warning\n# allow W0103: a table has it\nblock b(width, unread = 1) {\n"
+        "  # allow W0206: two are meant\n  out = in -> conv(width) -> norm -> norm -> spike\n}\n"
+    )
+    text = net(("stem = conv(16) -> norm -> spike", "stem = b(16)"), after=f"\n{block}")
+    assert warned(text) == ()
+    resolved = resolved_spec(check_text(text))
+    assert warned(resolved) == ()
+    kept = [line.strip() for line in resolved.splitlines() if "#" in line]
+    assert kept == ["# allow W0103: a table has it", "# allow W0206: two are meant"]
+
+
+def test_a_comment_above_a_first_statement_is_not_that_of_the_head() -> None:
+    text = "block b(width, unread = 1) {\n  # allow W0103\n  out = in -> conv(width)\n}\n"
+    assert [item.code for item in warned(text)] == ["W0103"]
 
 
 # -- settings, used files --------------------------------------------------------------------------
