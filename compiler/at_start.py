@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
+from math import isfinite, prod
 
 from danetc.compiler.graph import Block, Graph, Node
 from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.opcodes import OPCODES, ConstantError
+from danetc.dsl.opcodes import ConstantError
+from danetc.dsl.ssa import evaluate
 
 Known = int | float
 """The id of the node that a value is the same as (an int), or the number it has everywhere (a
@@ -112,9 +113,8 @@ def first_output(text: str, x: float) -> float:
     values: dict[str, float | bool] = {INPUT: x}
     values |= {state.name: state.init for state in program.states}
     values |= {item.parameter: item.raw for item in program.learnables}
-    for op in program.ops:
-        args = [arg if isinstance(arg, float) else values[arg] for arg in op.args]
-        value = OPCODES[op.opcode].value
-        assert value is not None
-        values[op.name] = value(*args)
-    return float(values[program.output] if isinstance(program.output, str) else program.output)
+    output = program.output
+    result = float(evaluate(program.ops, values)[output] if isinstance(output, str) else output)
+    if not isfinite(result):
+        raise ConstantError(f"an output of {result:g}")
+    return result

@@ -97,15 +97,19 @@ class Stage:
         out of it: what a proposition is about does not depend on the order of a sum.
         """
         total: dict[Form, float] = {}
+        inputs: dict[int, float] = {}  # those of blocks, the last of which is led back first: once
         waiting: list[tuple[object, float]] = [(form, 1.0)]
-        while waiting:
+        while waiting or inputs:
+            if not waiting:
+                last = max(inputs)
+                waiting.append((self.blocks[last].feed, inputs.pop(last)))
             part, weight = waiting.pop()
             match part:
                 case ("in", 0) | ("out", int()):
                     leaf: Form = (*part,)
                     total[leaf] = total.get(leaf, 0.0) + weight
                 case ("in", int(j)):
-                    waiting.append((self.blocks[j].feed, weight))
+                    inputs[j] = inputs.get(j, 0.0) + weight
                 case ("scale", float(factor), inner):
                     waiting.append((inner, factor * weight))
                 case ("sum", *parts):

@@ -51,7 +51,7 @@ def _step(program: NeuronProgram, x: Kind, states: Mapping[str, Range]) -> Mappi
         operands = [constant(a) if isinstance(a, float) else ranges[a] for a in op.args]
         ranges[op.name] = info.range(*operands)
         found = None
-        if info.value is not None:
+        if info.value is not None and not info.rounds:
             args = [a if isinstance(a, float) else known[a] for a in op.args]
             found = tables.apply(info.value, args)
         if found is not None:

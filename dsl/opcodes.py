@@ -45,6 +45,7 @@ class OpInfo:
     cannot call it. ``conditions`` are the operands that are conditions; all others are numbers.
     Where it is not ``smooth`` the derivative is not that of its value but a choice, and surrogates
     cannot use it. A ``step`` gives whole numbers of real ones: what has one, or a state, is a neuron.
+    Machines compute one that ``rounds`` with errors of their own, even where its value is exact.
     """
 
     arity: int
@@ -57,6 +58,7 @@ class OpInfo:
     conditions: tuple[int, ...] = ()
     smooth: bool = True
     step: bool = False
+    rounds: bool = False
 
 
 class ConstantError(ArithmeticError):
@@ -90,6 +92,10 @@ def _sigmoid(a: float) -> float:
 
 def _softplus(a: float) -> float:
     return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
+
+
+def _round(a: float) -> float:
+    return float(round(a)) if math.isfinite(a) else a
 
 
 # -- derivatives: torch's own, also at a kink -----------------------------------------------------
@@ -155,21 +161,21 @@ OPCODES: Mapping[str, OpInfo] = {
     "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b),
     "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b),
     "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b),
-    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide),
+    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True),
     "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
-                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
-                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True),
     "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE),
     "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: Range(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
-                      rising(_sigmoid, 0.0, 1.0), _sigmoid, takes=_ONE),
+                      rising(_sigmoid, 0.0, 1.0), _sigmoid, takes=_ONE, rounds=True),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
-                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
-                       rising(_softplus, 0.0, math.inf), _softplus),
+                       rising(_softplus, 0.0, math.inf), _softplus, rounds=True),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
                    lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0)),
     "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL),
@@ -177,7 +183,7 @@ OPCODES: Mapping[str, OpInfo] = {
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
                         ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True),
     # halves go to even; gradients pass as they are (a straight-through estimator)
-    "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, lambda a: float(round(a)),
+    "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
                     takes=_ONE, smooth=False, step=True),
     "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False),
     "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition"),

@@ -8,7 +8,7 @@ it never reorders arithmetic, so numbers stay those of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -203,6 +203,19 @@ class Builder:
             for op in ops
         )
         return renamed, tuple(names.get(value, value) for value in outputs)
+
+
+def evaluate(ops: Iterable[Op], values: Mapping[str, float | bool]) -> dict[str, float | bool]:
+    """The values of operations, from those of the inputs, which they stand beside.
+
+    Raises ConstantError or OverflowError where one has none.
+    """
+    found = dict(values)
+    for op in ops:
+        value = OPCODES[op.opcode].value
+        assert value is not None
+        found[op.name] = value(*(arg if isinstance(arg, float) else found[arg] for arg in op.args))
+    return found
 
 
 def needed(ops: Sequence[Op], outputs: Iterable[Operand]) -> tuple[Op, ...]:

@@ -13,7 +13,8 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics import Label
 from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.opcodes import OPCODES, ConstantError
+from danetc.dsl.opcodes import ConstantError
+from danetc.dsl.ssa import evaluate
 from danetc.dsl.work import current
 
 MAX_STEPS = 64
@@ -242,12 +243,8 @@ def _slopes(surrogate: SurrogateProgram) -> tuple[float, ...]:
 
 def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
     """The derivative at a point; None where it has no value there."""
-    values: dict[str, float | bool] = {INPUT: x}
     try:
-        for op in surrogate.ops:
-            value = OPCODES[op.opcode].value
-            assert value is not None
-            values[op.name] = value(*(a if isinstance(a, float) else values[a] for a in op.args))
+        values = evaluate(surrogate.ops, {INPUT: x})
     except (ConstantError, OverflowError):
         return None
     end = surrogate.derivative

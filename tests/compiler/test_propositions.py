@@ -19,6 +19,8 @@ from danetc.compiler.propositions import (
     surrogate_factors,
 )
 from danetc.compiler.segment import SegmentError, resized, segment, smallest_map
+from danetc.compiler.warnings import warnings_of
+from danetc.dsl.opcodes import ConstantError
 from danetc.runtime.neuron import Neuron
 
 PLANS = {"1": plan_chain, "3": plan_variance, "4": plan_dense}
@@ -199,6 +201,43 @@ def test_first_outputs_are_those_of_the_neuron(neuron: str) -> None:
     layer = Neuron(text, 1, 1).double()
     expected = layer(torch.tensor([[inputs]], dtype=torch.float64)).flatten().tolist()
     assert [first_output(text, x) for x in inputs] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("after", ["e - e", "round(e - e)", "round(e)"])
+def test_a_first_output_that_is_no_finite_number_is_none(after: str) -> None:
+    checked = check_text(
+        f"""use std
+        neuron far {{
+          state u = 1000000000000000.0; a = u * u; b = a * a; c = b * b; d = c * c; e = d * d
+          v = u + x; u = v; s = heaviside(v - 1) + {after}
+        }}
+        network n {{
+          input = image(3, 8, 8); steps = 2; neuron = far; surrogate = atan
+          stem = conv(4) -> spike; head = avgpool -> linear(2)
+        }}"""
+    )
+    (text,) = graph_of(checked).neurons.values()
+    with pytest.raises(ConstantError):
+        first_output(text, 0.0)
+    assert warnings_of(checked) == ()
+
+
+def test_terms_of_a_rule_that_names_each_input_twice_are_few() -> None:
+    """Each input is led back once: 2^60 ways lead from the last block to the first."""
+    checked = check_text(
+        """use std
+        rule twice {
+          in[i] = out[0] if i == 1 else 0.5 * in[i - 1] + 0.5 * in[i - 1] + out[i - 1]
+          result = out[n - 1]
+        }
+        network n {
+          input = image(3, 8, 8); steps = 1; neuron = IF; surrogate = atan
+          stem = conv(4) -> spike; stages = stage(basic(4), 60) via origin by twice
+          head = avgpool -> linear(2)
+        }"""
+    )
+    (stage,) = checked.graphs["n"].stages
+    assert stage.terms(stage.blocks[59].feed) == {("out", j): 1.0 for j in range(59)}
 
 
 # -- surrogate factors -----------------------------------------------------------------------------
