@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -12,7 +12,7 @@ from danetc.compiler.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.infer import Inference
 from danetc.compiler.ops import OPS, OpError
 from danetc.compiler.values import POISON, Failed, Poison, Wire
-from danetc.dsl.diagnostics import Label, Reporter
+from danetc.dsl.diagnostics import Diagnostic, Label, Reporter
 from danetc.dsl.modules import is_library
 from danetc.dsl.neuron_program import NeuronProgram
 from danetc.dsl.source import NOWHERE, Span
@@ -85,6 +85,18 @@ class Builder:
                 places.add((item.span.start, item.span.source))
                 labels = (*labels, item)
         self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
+
+    def report(self, found: Iterable[Diagnostic]) -> None:
+        """Report errors that another reporter has taken."""
+        for item in found:
+            self.error(
+                item.code,
+                item.message,
+                item.span,
+                label=item.label,
+                labels=item.labels,
+                hint=item.hint,
+            )
 
     def fail(
         self,

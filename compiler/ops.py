@@ -97,9 +97,8 @@ class Op:
     random: bool = False  # draws random numbers in training
     gradient: bool = True  # gradients flow through it; a neuron's equations say whether through it
     public: bool = True  # can be written in a spec
-    same: Callable[[Attrs], bool] = lambda attrs: (
-        False
-    )  # gives the numbers it takes, in their order
+    # whether it gives the numbers that it takes, in their order
+    same: Callable[[Attrs], bool] = lambda attrs: False
     # what it computes of its operands, number by number, where it computes the same everywhere
     numbers: Callable[[Attrs, Sequence[float]], float] | None = None
 
@@ -325,9 +324,8 @@ def _emit_affine(attrs: Attrs, values: Values, value: Value, context: Context) -
 
 
 def _emit_concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
-    alike = (
-        len({operand.varies for operand in values}) == 1
-    )  # else static ones are the same at each step
+    alike = len({operand.varies for operand in values}) == 1
+    # else the static ones are the same at each step
     target = "torch.cat" if alike else "torch.ops.danetc.concat"
     return Function(target, kwargs={"dim": -len(value.shape)}, as_list=True)
 

@@ -210,7 +210,7 @@ class _Checker:
         bound = Bound(declaration, self.module, {}, declaration.name_span)
         short, long = (self._read(bound, env, blocks) for blocks in RULE_SIZES)
         if long:  # a rule may be meant for stages longer than the short one
-            self._report(short or long)
+            self.lowering.builder.report(short or long)
 
     def _read(self, rule: Bound, env: Env, blocks: int) -> list[Diagnostic]:
         """What is wrong with a rule in a stage of so many blocks."""
@@ -223,17 +223,6 @@ class _Checker:
         except Failed:
             pass
         return found.diagnostics
-
-    def _report(self, found: list[Diagnostic]) -> None:
-        for item in found:
-            self.reporter.error(
-                item.code,
-                item.message,
-                item.span,
-                label=item.label,
-                labels=item.labels,
-                hint=item.hint,
-            )
 
     def _equations(self, declaration: s.Declaration) -> None:
         values = self._defaults(declaration)

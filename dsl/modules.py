@@ -162,7 +162,7 @@ class _Import:
     lookup: Callable[[], Resolved]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Brought:
     """What one `use` can bring: names, where each is declared, and how to get it."""
 
@@ -199,19 +199,19 @@ class _Loader:
         taken: dict[str, _Import] = {}
         lost: set[str] = set()
         brings: list[tuple[Use, frozenset[str]]] = []
-        whole: dict[int, frozenset[str]] = {}  # the names of what is taken whole, by its identity
+        whole: dict[_Brought, frozenset[str]] = {}  # the names of what is taken whole
         for use in program.uses:
             if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
                 continue  # what it names may not be what was meant
             brought = self._brought(use, location)
-            if id(brought) in whole and use.names is None:
-                brings.append((use, whole[id(brought)]))
+            if brought in whole and use.names is None:
+                brings.append((use, whole[brought]))
                 continue
             if use.names is None:
                 complete = complete and brought.complete
                 current().spend(len(brought.places), use.span)
                 imports = [brought.take(name, use.span) for name in brought.places]
-                whole[id(brought)] = frozenset(brought.places)
+                whole[brought] = frozenset(brought.places)
             else:
                 known = [item for item in use.names if item.id in brought.places]
                 imports = [brought.take(item.id, item.span) for item in known]

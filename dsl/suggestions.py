@@ -1,8 +1,8 @@
 """Which known names are near a name that is not known.
 
-Names are compared without regard to case and to ``_``, ``-`` and ``.``, by optimal string alignment: a letter too many,
-a letter too few, another letter and two neighbours swapped are one edit each (Damerau, 1964; no
-part is edited twice). Few edits are allowed, so that nothing is suggested where nothing is near:
+Names are compared without regard to case and to ``_``, ``-`` and ``.``, by optimal string
+alignment: a letter too many, a letter too few, another letter and two neighbours swapped are one
+edit each (Damerau, 1964; no part is edited twice). Few edits are allowed, so that nothing is suggested where nothing is near:
 ``mean`` is not ``learn``. This is our own, so that ``check`` needs nothing compiled.
 """
 

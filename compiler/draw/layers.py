@@ -126,7 +126,8 @@ def _curve(text: str) -> tuple[tuple[Point, ...], Point | None]:
 def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = False) -> Box:
     """An operation: joins are circles, neurons rounded and heavy, interblock ones doubly framed.
 
-    ``fires`` says that it is a layer of neurons, ``between`` of interblock ones. ``tall`` puts a layer's size under its name.
+    ``fires`` says that it is a layer of neurons, ``between`` of interblock ones. ``tall`` puts a
+    layer's size under its name.
     """
     joins = sign(node)
     if joins is not None:

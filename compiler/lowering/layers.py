@@ -131,15 +131,7 @@ def _compiled(
         surrogate_spans=_places(lowering, stand_in),
     )
     with lowering.builder.site(span):
-        for item in found.diagnostics:
-            lowering.builder.error(
-                item.code,
-                item.message,
-                item.span,
-                label=item.label,
-                labels=item.labels,
-                hint=item.hint,
-            )
+        lowering.builder.report(found.diagnostics)
     if program is None:
         raise Failed
     return program

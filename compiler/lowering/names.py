@@ -52,7 +52,7 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
         return standing(evaluator, "norm", span)
     if id == "conv" and env.block_conv:
         return BlockConv({}, span)
-    if id in ("steps",) and id in evaluator.settings:
+    if id == "steps" and id in evaluator.settings:
         return evaluator.settings[id]
     if id in ("identity", "none"):
         return Identity(span)

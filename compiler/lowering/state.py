@@ -37,9 +37,7 @@ class Lowering(Evaluator):
         super().__init__(builder, shared)
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # how many stages a scope has so far
-        self.programs: dict[
-            object, str
-        ] = {}  # the builder's keys of those that this one has needed
+        self.programs: dict[object, str] = {}  # the builder's keys of the neurons needed so far
         self.block_layers: list[OpLayer] = []  # what `conv` in a connection means, innermost last
         self.inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
         self.known_blocks: dict[object, Known] = {}  # see ``Repeats``
