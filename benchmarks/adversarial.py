@@ -1,6 +1,6 @@
 """CPU seconds of ``danetc check`` on small specs that ask for much, each in a process of its own.
 
-``python benchmarks/adversarial.py [PART OF A NAME]``: the specs of ``tests/adversarial.py``;
+``python benchmarks/adversarial.py [PART OF A NAME]``: the specs of ``tests/adversarial/``;
 ``--wild [COUNT]``: specs put together at random. Each is to be checked or refused within LIMIT seconds
 of CPU, with at most MOST_OUTPUT bytes of output.
 """

@@ -1,4 +1,6 @@
-"""A browser for the tests that need one: Debian's ``chromium``, which ``.ci/run`` installs."""
+"""What tests of several folders share: models that are not compiled, and a browser (Debian's
+``chromium``, which ``.ci/run`` installs).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a failure
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused backend's functions as they are, operation by operation. Compiling them takes longer
+    than what small networks compute, and is tested where it is the point.
+    """
+    monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a check may cost: every spec of ``tests/adversarial.py`` is checked or refused within bounds.
+"""What a check may cost: every spec of ``tests/adversarial/`` is checked or refused within bounds.
 
 The bounds are counts, which are the same on every machine; ``benchmarks/adversarial.py`` times them.
 """

@@ -23,7 +23,8 @@ from danetc.runtime.training.signals import Stopped
 
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder
-from .test_train import _uncompiled  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 NETWORK = """
 use std

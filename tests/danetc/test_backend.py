@@ -18,10 +18,11 @@ from .conftest import SMALL, Run
 
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 @pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "COMPILE", False)
+def _with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
 
 

@@ -18,20 +18,6 @@ from .conftest import Run
 QUICK = ("--rounds", "2", "--batch", "2", "--threads", "1")
 
 
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """No process of its own is started: the command lines of those, and a fixed result."""
-    commands: list[Sequence[str]] = []
-
-    def pretend(command: Sequence[str], what: str) -> Alone:
-        commands.append(command)
-        return Alone(5.0, 3_000_000, 2_000_000)
-
-    monkeypatch.setattr(benchmark, "in_own_process", pretend)
-    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
-    return commands
-
-
 def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
     result = danetc("bench", small, "--backends", "eager", *QUICK, "--json")
     assert result.status == 0, result.err

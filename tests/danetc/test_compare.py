@@ -32,7 +32,8 @@ from danetc.runtime.training.signals import StopRequest
 from danetc.table import Cell, Table, latex, markdown, show
 
 from .conftest import SMALL, Run
-from .test_train import _uncompiled  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 SGD = """
 recipe quick {

@@ -22,7 +22,9 @@ from danetc.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
 
 from .conftest import SMALL, Run
-from .test_train import PHASES, QUICK, _uncompiled  # noqa: F401
+from .test_train import PHASES, QUICK
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 SLOW_START = """
 recipe two {

@@ -18,7 +18,9 @@ from danetc.runtime.checkpoint import save_tensors
 from danetc.runtime.data import open_data
 
 from .conftest import SMALL, Run
-from .test_train import QUICK, _uncompiled  # noqa: F401
+from .test_train import QUICK
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 EVENTS = """
 use std

@@ -11,23 +11,17 @@ import pytest
 import torch
 
 import danetc as package
-from danetc import benchmark
 from danetc.compiler.memory import parse_size, predict, show_size
 from danetc.errors import UserError
 from danetc.memory import parse_memory
-from danetc.runtime import compiled as compiler
-from danetc.runtime.bench import Alone
 from danetc.runtime.recompute import Recomputed
 
 from .conftest import SMALL, Run
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
 TRAIN = ("--data", "digits", "--quiet", "--backend", "fused")
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "COMPILE", False)
 
 
 @pytest.fixture
@@ -225,20 +219,6 @@ def test_the_summary_predicts_each_policy(danetc: Run, small: Path) -> None:
 # -- comparisons -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """No process of its own is started: the command lines of those, and a fixed result."""
-    commands: list[Sequence[str]] = []
-
-    def pretend(command: Sequence[str], what: str) -> Alone:
-        commands.append(command)
-        return Alone(5.0, 3_000_000, 2_000_000)
-
-    monkeypatch.setattr(benchmark, "in_own_process", pretend)
-    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
-    return commands
-
-
 BENCH = ("--batch", "8", "--rounds", "1", "--threads", "1", "--json")
 
 
@@ -276,6 +256,3 @@ def test_a_comparison_leaves_out_what_does_not_fit(
     result = danetc(*options, "--memory", "1kB")
     assert result.status == 1
     assert "small does not fit into 1.00 kB" in result.err
-    result = danetc(*options, "--memory", "1MB", "--image", "12")
-    assert result.status == 1
-    assert "for its own images of 1 x 8 x 8" in result.err

@@ -18,7 +18,9 @@ from danetc.training.report import mean_shares, print_training
 from danetc.training.trials import run
 
 from .conftest import SMALL, Run
-from .test_train import QUICK, _uncompiled, phase  # noqa: F401
+from .test_train import QUICK, phase
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 TIMES = ("seconds", "images_per_second", "share")
 

@@ -15,7 +15,8 @@ from danetc.runtime.files import read_record, save_record
 from danetc.training.provenance import git_state
 
 from .conftest import SMALL, Run
-from .test_train import _uncompiled  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 NETWORK = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
 RECIPE = """

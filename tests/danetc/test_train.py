@@ -21,6 +21,8 @@ from danetc.training.progress import TrainingProgress
 
 from .conftest import SMALL, Run
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
 PHASES = """
 recipe two {
@@ -40,12 +42,6 @@ def phase(text: str) -> Phase:
     reporter.raise_if_errors()
     assert recipe is not None
     return recipe.phases[0]
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling kernels takes longer than these trainings."""
-    monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from danetc.main import COMMANDS, main
 from danetc.runtime.measure.plots import in_figure
 from danetc.table import Cell, Table, show
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
 FORGED = "error: forged"
 INSIDE = EVIL  # of a data set: no name on the command line holds these
@@ -175,14 +177,6 @@ class World:
             "eager",
             *more,
         ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _uncompiled() -> Iterator[None]:
-    """Compiling kernels takes longer than all of this."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("danetc.runtime.compiled.COMPILE", False)
-        yield
 
 
 @pytest.fixture(scope="module")

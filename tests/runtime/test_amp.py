@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.dsl.kinds import ANALOG
-from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
 from danetc.runtime.packed import PackedConv2d
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 HALF = (torch.bfloat16, torch.float16)
 BACKENDS = ("eager", "fused")
@@ -33,11 +34,6 @@ NEURONS = (
 EPSILON = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 LAYERS = "backbone layers = stage(basic(8), 2) -> stage(basic(16), 1, stride = 2)"
 Compile = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "COMPILE", False)
 
 
 def surrogate(name: str) -> str:

@@ -15,12 +15,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
-from danetc.runtime import compiled as compiler
 from danetc.runtime.fused import FusedNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 STEPS, BATCH = 3, 2
 # fmt: off
@@ -37,11 +38,6 @@ NEURONS = {
     "learnt": "neuron = LIF(tau = learn(2.0, above = 1))",
     "ann": "neuron = ReLU",
 }
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "COMPILE", False)
 
 
 def both(graph: Graph) -> tuple[Model, Model]:

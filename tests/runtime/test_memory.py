@@ -22,10 +22,12 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.recompute import plan_segments
 from danetc.compiler.program import check_text, graph_of
-from danetc.runtime import compiled, recompute
+from danetc.runtime import recompute
 from danetc.runtime.memory import peak_bytes, saved_bytes
 from danetc.runtime.model import Model
 from danetc.runtime.recompute import KIND, SEGMENT, Recomputed
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 MIB = 2**20
 NETWORK = """
@@ -84,12 +86,6 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "wild": lambda: network("wild", neuron="PLIF"),
     "ann": lambda: network("baa", neuron="ReLU"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels run operation by operation: this is about what is kept, not about speed."""
-    monkeypatch.setattr(compiled, "COMPILE", False)
 
 
 def images(graph: Graph, batch: int = 2, seed: int = 1) -> Tensor:

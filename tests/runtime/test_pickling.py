@@ -16,20 +16,15 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.graph import Graph
-from danetc.runtime import compiled
 from danetc.runtime.model import Model, Scope
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 SOME = ("dropped", "events", "gated", "poisson", "tebn", "unet")
 """Of those networks some that have what others have not."""
 SHORT = small("stage(basic(4), 2) via origin by densely_additive")
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels are the same whatever model asks for them."""
-    monkeypatch.setattr(compiled, "COMPILE", False)
 
 
 def through_pickle(module: nn.Module) -> nn.Module:

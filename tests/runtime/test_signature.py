@@ -14,10 +14,11 @@ import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
-from danetc.runtime import compiled
 from danetc.runtime.model import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 STATIC = text(small("stage(basic(4), 1) via sew"))
 EVENTS = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8)"))
@@ -57,11 +58,6 @@ VALUES: list[tuple[Any, type[Exception], str]] = [
     (ONES.to(torch.complex64), ValueError, "not complex64"),
     (ONES.to("meta"), ValueError, r"weights are on cpu, the input is on meta: .* x.to\('cpu'\)"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "COMPILE", False)
 
 
 @pytest.fixture(scope="module", params=["eager", "fused", "recompute", "folded"])

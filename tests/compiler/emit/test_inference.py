@@ -14,7 +14,6 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.graph import Graph
 from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
-from danetc.runtime import compiled
 from danetc.runtime.checkpoint import load_weights, save_weights
 from danetc.runtime.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
@@ -91,12 +90,6 @@ def spikes(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     for hook in hooks:
         hook.remove()
     return y, seen
-
-
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same kernels operation by operation: quick for networks of few elements."""
-    monkeypatch.setattr(compiled, "COMPILE", False)
 
 
 def assert_same(folded: nn.Module, model: nn.Module, x: Tensor) -> None:

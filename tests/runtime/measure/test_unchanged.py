@@ -10,7 +10,6 @@ from torch import Tensor
 
 from danetc.errors import UserError
 from danetc.measuring.measure import eager_twin, measure
-from danetc.runtime import compiled
 from danetc.runtime.measure import MeasureError, Options
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.firing_rate import FiringRate
@@ -23,11 +22,7 @@ from danetc.runtime.model import Model
 
 from .conftest import DENSE, SPEC, batch, build, layout
 
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fused backend's functions as they are: compiling them is tested elsewhere, and slow."""
-    monkeypatch.setattr(compiled, "COMPILE", False)
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def all_observers(model: Model) -> list[Observer]:

@@ -1,0 +1,13 @@
+"""Specs that ask for much, each of another shape.
+
+``SPECS`` maps a name to a function that makes the files of a spec, of which ``main.danet`` is the one
+to check: about ``size`` characters, or so much more asked for in fewer. ``wild`` makes one at random.
+"""
+
+from __future__ import annotations
+
+from tests.adversarial import names, networks, others, words  # noqa: F401  (they fill the table)
+from tests.adversarial.parts import SPECS, network, staged
+from tests.adversarial.wild import wild
+
+__all__ = ["SPECS", "network", "staged", "wild"]
