@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from danetc.compiler.graph import Attribute, Graph, Node, Value
+from danetc.compiler.op_kinds import number
 from danetc.compiler.ops import OPS
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron_kinds import output_kind
@@ -106,11 +108,12 @@ class Inference:
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
     ) -> tuple[Table, Range] | None:
         """An operation on whole numbers, case by case; None where there are many."""
-        numbers = OPS[op].numbers
+        row = OPS[op]
+        numbers = row.numbers
         assert numbers is not None
-        return self._tables.apply(
-            lambda *operands: numbers(attrs, operands), (self._table(id) for id in inputs)
-        )
+        constants = [float(number(attrs, parameter.name)) for parameter in row.parameters]
+        operands = chain(constants, (self._table(id) for id in inputs))
+        return self._tables.apply(lambda *values: numbers(values), operands)
 
     def _table(self, id: int) -> Table | None:
         """A node's value as a function of values that it is computed of number by number."""

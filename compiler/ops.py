@@ -99,8 +99,8 @@ class Op:
     public: bool = True  # can be written in a spec
     # whether it gives the numbers that it takes, in their order
     same: Callable[[Attrs], bool] = lambda attrs: False
-    # what it computes of its operands, number by number, where it computes the same everywhere
-    numbers: Callable[[Attrs, Sequence[float]], float] | None = None
+    # what it computes number by number, of its attributes and operands, where that is the same everywhere
+    numbers: Callable[[Sequence[float]], float] | None = None
 
 
 # -- shapes ---------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def _table(*rows: Op) -> dict[str, Op]:
 
 OPS: Mapping[str, Op] = _table(
     Op("input", "the network's input", lambda a, v: (), kinds.analog, lambda a, v, o, c: None, operands=(0, 0), public=False),
-    Op("repeat", "a static value at each of T steps", _same, kinds.kept, _timed("per_step", steps=True), time="creates", public=False, numbers=lambda a, x: x[0]),
+    Op("repeat", "a static value at each of T steps", _same, kinds.kept, _timed("per_step", steps=True), time="creates", public=False, numbers=lambda x: x[0]),
     # weighted layers
     Op("conv", "2-D convolution, no bias", _conv_shape, kinds.analog, _emit_conv,
        (_int("width"), _int("kernel", 3, high=4096), _int("stride", 1, high=4096), _int("padding", None, 0, 4096),
@@ -393,19 +393,19 @@ OPS: Mapping[str, Op] = _table(
     Op("neuron", "a spiking neuron, or an activation", _same, kinds.analog, _emit_neuron, time="neuron", public=False),
     # joins
     Op("add", "sum, folded from the left", _joined, kinds.folded(ranges.add), _function("operator.add", fold=True), operands=(2, None), public=False,
-       numbers=lambda a, x: sum(x)),
+       numbers=sum),
     Op("sub", "difference", _joined, kinds.folded(ranges.subtract), _function("operator.sub", fold=True), operands=(2, 2), public=False,
-       numbers=lambda a, x: x[0] - x[1]),
+       numbers=lambda x: x[0] - x[1]),
     Op("mul", "product", _joined, kinds.folded(ranges.multiply), _function("operator.mul", fold=True), operands=(2, None), public=False,
-       numbers=lambda a, x: prod(x)),
+       numbers=prod),
     Op("div", "quotient", _joined, kinds.analog, _function("operator.truediv", fold=True), operands=(2, 2), public=False),
     Op("maximum", "elementwise maximum", _joined, kinds.folded(ranges.larger), _function("torch.maximum", fold=True), operands=(2, None), public=False,
-       numbers=lambda a, x: max(x)),
+       numbers=max),
     Op("minimum", "elementwise minimum", _joined, kinds.folded(ranges.smaller), _function("torch.minimum", fold=True), operands=(2, None), public=False,
-       numbers=lambda a, x: min(x)),
+       numbers=min),
     Op("affine", "factor * x + offset", _same, kinds.scaled, _emit_affine, (Parameter("factor", float), Parameter("offset", float)), public=False,
        same=lambda a: (a["factor"], a["offset"]) == (1, 0),
-       numbers=lambda a, x: kinds.number(a, "factor") * x[0] + kinds.number(a, "offset")),
+       numbers=lambda x: x[0] * x[2] + x[1]),
     Op("concat", "channels side by side", _concat_shape, kinds.either,
        _emit_concat, operands=(2, None), public=False),
     # pooling and shapes

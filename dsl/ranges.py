@@ -291,13 +291,14 @@ class Tables:
     ) -> tuple[Table, Range] | None:
         """What a function makes of values, and the range of that; None where it is not known.
 
-        Of the operands no more are looked at than are needed to know that.
+        Of the operands no more are looked at than are needed to know that. It is not known with a
+        number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less in float32.
         """
         names: dict[Source, None] = {}
         known: list[Table | float] = []
         cases = 1
         for operand in operands:
-            if operand is None:
+            if operand is None or (isinstance(operand, float) and not _unit(operand)):
                 return None
             known.append(operand)
             for name in operand.sources if isinstance(operand, Table) else ():

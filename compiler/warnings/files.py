@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from danetc.compiler.graph import Attribute
 from danetc.compiler.ops import OPS
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl import syntax as s
@@ -197,14 +198,14 @@ def _idle_equation(file: File) -> Iterator[Finding]:
                 )
 
 
-_IDLE: Mapping[str, tuple[Mapping[str, float], str]] = {
-    "dropout": ({"p": 0}, "drops nothing"),
-    "droppath": ({"p": 0}, "drops nothing"),
-    "maxpool": ({"kernel": 1}, "pools windows of one pixel"),
-    "avgpool": ({"kernel": 1}, "pools windows of one pixel"),
-    "upsample": ({"scale": 1}, "keeps the size"),
+_IDLE: Mapping[str, str] = {
+    "dropout": "drops nothing",
+    "droppath": "drops nothing",
+    "maxpool": "pools windows of one pixel",
+    "avgpool": "pools windows of one pixel",
+    "upsample": "keeps the size",
 }
-"""Layers without effect: all the arguments that they are written with, and what they then do."""
+"""What layers do that are written so as to give what they take (``Op.same``)."""
 
 
 def _idle_layer(file: File) -> Iterator[Finding]:
@@ -218,21 +219,21 @@ def _idle_layer(file: File) -> Iterator[Finding]:
             id = node.function.id
             if id in local or id in file.module.names or id not in _IDLE:
                 continue
-            written, why = _IDLE[id]
-            if _given(node) == written:
-                yield Finding(
-                    node.span, f"`{node.span.text}` changes nothing: it {why}", hint="leave it out"
-                )
+            attrs = _attributes(id, node.args)
+            if attrs is not None and OPS[id].same(attrs):
+                message = f"`{node.span.text}` changes nothing: it {_IDLE[id]}"
+                yield Finding(node.span, message, hint="leave it out")
 
 
-def _given(call: s.Call) -> dict[str, float | None]:
-    """The arguments of an operation's call by name; None for those that are not plain numbers."""
-    assert isinstance(call.function, s.Name)
-    names = [parameter.name for parameter in OPS[call.function.id].parameters]
-    return {
-        arg.name or names[index]: arg.value.value if isinstance(arg.value, s.Number) else None
-        for index, arg in enumerate(call.args)
-    }
+def _attributes(id: str, args: tuple[s.Arg, ...]) -> dict[str, Attribute] | None:
+    """An operation's attributes; None where one is written otherwise than as a number."""
+    parameters = OPS[id].parameters
+    attrs = {parameter.name: parameter.default for parameter in parameters}
+    for index, arg in enumerate(args):
+        if not isinstance(arg.value, s.Number):
+            return None
+        attrs[arg.name or parameters[index].name] = arg.value.value
+    return attrs
 
 
 RULES: tuple[Rule[File], ...] = (

@@ -57,9 +57,13 @@ def _lost_phase(written: Written) -> Iterator[Finding]:
             yield Finding(
                 written.place(phase, "epochs"),
                 f"no phase starts from `{phase.name}`: what it learns is lost",
-                labels=(Label(written.place(later, "epochs"), f"`{later.name}` has new weights"),),
-                hint=f"add `start = {phase.name}` to phase `{later.name}`",
+                labels=(Label(written.place(later, "epochs"), f"`{later.name}` {_begins(later)}"),),
+                hint=f"say `start = {phase.name}` in phase `{later.name}`",
             )
+
+
+def _begins(phase: Phase) -> str:
+    return "has new weights" if phase.start is None else f"starts from `{phase.start}`"
 
 
 def _normalised_apart(written: Written) -> Iterator[Finding]:

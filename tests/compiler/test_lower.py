@@ -255,7 +255,7 @@ def test_kinds_of_layers(layer: str, kind: str) -> None:
     [
         ("a + b", "0 .. 2"), ("a * b", "spike"), ("1 - a", "spike"), ("2 * a", "0 .. 1 of 2"),
         ("concat(a, b)", "spike"), ("concat(2 * a, 1 - b)", "0 .. 2"), ("a - b", "-1 .. 1"),
-        ("a / 2", "0 .. 1 of 1/2"), ("a / 3", "analog"), ("0.75 * a", "0 .. 3 of 1/4"), ("0.1 * a", "analog"),
+        ("a / 2", "0 .. 1 of 1/2"), ("a / 3", "analog"), ("41 * a / 41", "analog"), ("0.75 * a", "0 .. 3 of 1/4"), ("0.1 * a", "analog"),
         ("max(a, b)", "spike"), ("min(a, 2 * b)", "spike"), ("a + b + a", "0 .. 3"),
         ("(a + b) * (a + b)", "0 .. 4"), ("(a - b) * (a - b)", "spike"), ("-a", "-1 .. 0"), ("a + 1", "1 .. 2"),
         ("a + b - 2 * a * b", "spike"), ("a - a", "0 .. 0"), ("(2 * a - 1) * (2 * b - 1)", "-1 .. 1"),

@@ -155,6 +155,11 @@ SUSPICIOUS = {
     "pooling single pixels": Case(
         net(("-> norm -> spike", "-> norm -> spike -> «maxpool(1)»")), "W0106", "one pixel"
     ),
+    "pooling single pixels, in full": Case(
+        net(("-> norm -> spike", "-> norm -> spike -> «avgpool(1, stride = 1, padding = 0)»")),
+        "W0106",
+        "one pixel",
+    ),
     "PyTorch's convolution": Case(
         net(("conv(16)", "conv(16) -> «conv(16, 32, 3)»")), "W0201", "kernel 32", "conv(32, kernel"
     ),
@@ -546,6 +551,12 @@ def test_a_network_in_one_file_is_not_warned_of_more(name: str) -> None:
     assert warned(resolved_spec(check_file(name))) == ()
 
 
+def test_a_phase_that_starts_from_another_has_no_new_weights() -> None:
+    text = SUSPICIOUS["new weights in the last of three phases"].text
+    (found,) = warned(re.sub("[«»]", "", text))
+    assert [label.text for label in found.labels] == ["`c` starts from `a`"]
+
+
 def test_a_network_in_one_file_keeps_the_comments_that_allow_warnings() -> None:
     block = (
         "# of no warning\n# allow W0103: a table has it\nblock b(width, unread = 1) {\n"
@@ -625,8 +636,7 @@ def test_the_rules_name_what_there_is() -> None:
     items = {**ITEMS["augment"], **ITEMS["schedule"]}
     for name, arguments in recipes._IDLE.items():
         assert arguments.keys() <= {argument.name for argument in items[name].arguments}
-    for name, (written, _) in files._IDLE.items():
-        assert written.keys() <= {parameter.name for parameter in OPS[name].parameters}
+    assert files._IDLE.keys() <= {name for name, row in OPS.items() if row.public}
 
 
 # -- neurons that always give the same, against every input there is -------------------------------

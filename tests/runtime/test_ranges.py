@@ -155,6 +155,7 @@ KINDS = {
     "s = sqrt(4 * heaviside(x))": "analog",
     "s = exp(1000 * (heaviside(x) - 1))": "analog",
     "s = heaviside(x) / 2": "0 .. 1 of 1/2",
+    "s = 41 * heaviside(x) * (1 / 41)": "analog",  # 1 in float64, less in float32
     "s = learn(1.0) * heaviside(x)": "analog",
     "state c = 0.0; h = heaviside(x); c = c + h; s = c": "analog",
     "state c = 0.0; s = heaviside(x) * c; c = c + 1": "analog",
