@@ -296,7 +296,7 @@ def _setting(name: str, value: Any, reporter: Reporter) -> Any:
     from danetc.dsl.syntax import Define
 
     before = f"network set {{ {name} = "
-    source = SourceFile("--set", f"{before}{value} }}")
+    source = SourceFile("--set", f"{before}{value}\n}}")  # behind a comment in it too
     program = parse(source, reporter)
     match program.items:
         case (Declaration(body=(Define(name=found, index=None, value=expr),)),) if found == name:

@@ -15,9 +15,6 @@ from danetc.compiler.facts import fires, weights_of
 from danetc.compiler.graph import Block, Graph, Node, Stage
 from danetc.compiler.segment import SegmentError, segment
 
-MAX_CHECKED_SIZE = 6
-"""Height and width of the maps on which gradients are checked: they are products place by place."""
-
 
 class NotApplicable(Exception):
     """A proposition does not apply to a stage. ``str()`` is the reason, read after "because"."""

@@ -128,6 +128,8 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
         )
     used = {name for part in parts.values() for name in lowering.names_in(part.value)}
     for name, part in parts.items():
+        if name in PORTS["connection"]:
+            continue  # reported: a connection knows them already
         if name not in CONNECTION_PARTS and name not in used:
             local = (*parts, *PORTS["connection"], *(p.name for p in connection.declaration.params))
             env = Env(connection.module, "connection", dict.fromkeys(local))

@@ -37,7 +37,8 @@ class Folding:
 
     ``scalings`` has for each layer the norms that it takes, the innermost first. ``folded`` norms
     are gone, ``moved`` ones stand before an addition in place of behind it, ``kept`` ones stand
-    where they stood. All are ids of the old graph.
+    where they stood. All are ids of the old graph. The graph has no stages: what their rules and
+    connections say holds of the network that was trained.
     """
 
     graph: Graph
@@ -45,21 +46,6 @@ class Folding:
     folded: tuple[int, ...]
     moved: tuple[int, ...]
     kept: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class FoldNorms:
-    """The graph without the norms that can be folded, and without dropout.
-
-    Its layers compute the same once they have the weights that ``plan_folding`` tells of. It has no
-    stages: what their rules and connections say holds of the network that was trained.
-    """
-
-    name = "fold-norms"
-    order_kept = False
-
-    def apply(self, graph: Graph) -> Graph:
-        return plan_folding(graph).graph
 
 
 def plan_folding(graph: Graph) -> Folding:

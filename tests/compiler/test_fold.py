@@ -6,7 +6,7 @@ import pytest
 
 from danetc.compiler.graph import Graph
 from danetc.compiler.passes.epilogues import Summed, add_epilogues
-from danetc.compiler.passes.fold import FoldNorms, Scaling, plan_folding
+from danetc.compiler.passes.fold import Scaling, plan_folding
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.verify import verify
 from tests.compiler.emit.graphs import Net
@@ -205,12 +205,6 @@ def test_a_static_norm_onto_a_varying_shortcut_varies() -> None:
     verify(folding.graph)
     assert folding.moved == (norm,)
     assert folding.graph[norm].value.varies
-
-
-def test_the_pass_gives_the_planned_graph() -> None:
-    net = Net()
-    graph = net.finish(net("batchnorm", net("conv", 0, width=4)))
-    assert FoldNorms().apply(graph) == plan_folding(graph).graph
 
 
 # -- additions behind neurons ---------------------------------------------------------------------

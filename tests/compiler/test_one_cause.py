@@ -28,6 +28,10 @@ TEXTS = {
         neuron("v = u + x", "exp = 3", parameters="exp = 2.0"),
         "E0703",
     ),
+    "what a connection knows, defined and not used": (
+        "connection c {\n  i = 2\n  out = branch\n}\n",
+        "E0212",
+    ),
     "an unknown name in two equations": (neuron("v = u + x / w", "r = v / w"), "E0701"),
     "a misspelt parameter of a neuron, and its use": (
         neuron("v = u + x / tau", parameters="tua = 2.0") + network(neuron="N(tau = 3.0)"),

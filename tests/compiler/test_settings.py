@@ -107,6 +107,13 @@ def test_a_variant_reads_its_own_parameters_and_not_those_of_its_base() -> None:
     assert "a parameter of `n`" in found.hint
 
 
+def test_a_setting_may_end_in_a_comment() -> None:
+    plain, commented = (
+        graph_of(check_text(SPEC), "m", {"neuron": value}) for value in ("LIF", "LIF  # leaky")
+    )
+    assert essence(commented) == essence(plain)
+
+
 def test_a_setting_that_reads_itself() -> None:
     found = failure("m", stages="stages")
     assert (found.code, found.span.text) == ("E0211", "stages")
