@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.model_directory import MEASURES
+from danetc.measuring.record import Asked, measure_subject, whole_record
+from danetc.model_directory import MEASURES as FILE
 from danetc.options import (
     Setting,
     allow_changed_option,
@@ -30,8 +31,8 @@ from danetc.text import note
 if TYPE_CHECKING:
     from danetc.dsl.recipe_values import Item
     from danetc.measuring.data import Subject
-    from danetc.runtime.data import Prepared, Split
-    from danetc.runtime.measure import Measures, Options
+    from danetc.runtime.data import Split
+    from danetc.runtime.measure import Measures
     from danetc.runtime.measure.plots import Entry
 
 
@@ -45,10 +46,18 @@ def _measures(
 @click.argument("subjects", metavar="RUN|FILE...", nargs=-1, required=True)
 @data_option("The data set, as for `train`.", required=True)
 @click.option(
-    "--batches", type=click.IntRange(1), default=4, show_default=True, help="How many are measured."
+    "--batches",
+    type=click.IntRange(1),
+    default=Asked.batches,
+    show_default=True,
+    help="How many are measured.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), default=64, show_default=True, help="N, images in a batch."
+    "--batch",
+    type=click.IntRange(1),
+    default=Asked.batch,
+    show_default=True,
+    help="N, images in a batch.",
 )
 @click.option(
     "--split",
@@ -161,9 +170,8 @@ def command(
     energy of an image. Everything is measured on the eager backend, whatever the network was
     trained on; hooks change no number.
     """
-    from danetc.dsl.recipe_text import write_setting
-    from danetc.measuring.data import open_set, open_subject, unlike_training
-    from danetc.measuring.report import WHOLE, facts, overall, print_measures
+    from danetc.measuring.data import open_subject
+    from danetc.measuring.report import WHOLE, overall, print_measures
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
     from danetc.table import show
@@ -184,58 +192,31 @@ def command(
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
     if output is not None:  # before anything is measured, so that nothing is lost
         output.mkdir(parents=True, exist_ok=True)
+    asked = Asked(
+        data=data,
+        split=split,
+        classes=classes,
+        subset_seed=subset_seed,
+        evaluate=evaluate,
+        batch=batch,
+        batches=batches,
+        only=only,
+    )
     opened = [open_subject(each, network, settings, seed, allow_changed) for each in subjects]
     for subject in opened:
         for notice in subject.notices:
             note(notice)
     entries: list[Entry] = []
-    records: list[dict[str, object]] = []
+    records: list[dict[str, Any]] = []
     for label, subject in zip(_labels(opened), opened, strict=True):
         chosen: Any = statistics or subject.statistics
-        if chosen == "batch":
-            if batch < 2:
-                raise UserError("norms need more than one image for statistics of the batch")
-            note(f"{label}: norms go by the statistics of each batch")
+        if chosen == "batch" and batch < 2:
+            raise UserError("norms need more than one image for statistics of the batch")
         options = Options(chosen, time, layers, energy, seed, subject.output)  # type: ignore[arg-type]
-        images = open_set(
-            data,
-            subject.model.signature,
-            subject.trained,
-            classes=classes,
-            subset_seed=subset_seed,
-            evaluate=subject.steps(data) if evaluate is None else evaluate,
-            output=subject.output,
-            split=split,
-        )
-        unlike = unlike_training(images, subject)
-        for notice in images.data.notices:
-            note(f"{label}: {notice}")
-        if unlike:
-            note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
-        silent = form == "json"
-        entry = _measure(
-            label, subject, images, split, batch, batches, only, options, silent=silent
-        )
+        entry, found = measure_subject(label, subject, asked, options, silent=form == "json")
         entries.append(entry)
-        records.append(
-            {
-                "label": label,
-                "source": subject.source,
-                "trained": subject.is_trained,
-                "evaluate": write_setting("evaluate", images.steps),
-                "unlike_training": unlike,
-                **facts(entry),
-                **entry.measures.as_dict(),
-            }
-        )
-    from danetc import __version__
-
-    record = {
-        "format": 1,
-        "danetc": __version__,
-        "data": {"text": data, "split": split, "classes": classes, "subset_seed": subset_seed},
-        "measured": records,
-    }
+        records.append(found)
+    record = whole_record(asked, records)
     if output is not None:
         _write(output, record, entries)
     if form == "json":
@@ -252,45 +233,6 @@ def command(
     if whole and len(entries) > 1:
         echo("all networks")
         show(overall(entries), form, sys.stdout)
-
-
-def _measure(
-    label: str,
-    subject: Subject,
-    images: Prepared,
-    split: Split,
-    batch: int,
-    batches: int,
-    only: tuple[str, ...],
-    options: Options,
-    *,
-    silent: bool,
-) -> Entry:
-    """Measure one network, with a bar on a terminal."""
-    import torch
-
-    from danetc.compiler.graph import Graph
-    from danetc.console import image_bar
-    from danetc.measuring.data import batches_of
-    from danetc.measuring.measure import layout_of, measure
-    from danetc.runtime.measure.plots import Entry
-
-    if torch.cuda.is_available():
-        subject.model.to("cuda")
-    available = len(images.data.split(split))
-    with image_bar(label, min(batch * batches, available), silent=silent) as tick:
-        measures = measure(
-            subject.model,
-            batches_of(images, split=split, batch=batch, count=batches),
-            only=only,
-            options=options,
-            tick=tick,
-        )
-    if measures.images < batch * batches:
-        note(f"{label}: the data set has {measures.images} images in this split, all were measured")
-    graph = subject.model.topology
-    assert isinstance(graph, Graph)
-    return Entry(label, layout_of(graph), measures)
 
 
 def _labels(subjects: list[Subject]) -> list[str]:
@@ -317,8 +259,8 @@ def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> Non
     """measures.json, and the figures where they can be drawn."""
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
 
-    save_record(record, output / MEASURES)
-    written = [output / MEASURES]
+    save_record(record, output / FILE)
+    written = [output / FILE]
     if can_plot():
         written += draw_all(entries, output)
     else:

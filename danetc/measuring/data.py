@@ -16,6 +16,7 @@ from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, o
 from danetc.runtime.model import Model
 from danetc.runtime.seeds import epoch_order
 from danetc.runtime.signature import Signature
+from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
 from danetc.trained import Trained, open_trained
 from danetc.training.plan import find_recipe
@@ -82,15 +83,16 @@ def open_subject(
     seed: int,
     allow_changed: Collection[str] = (),
 ) -> Subject:
-    """The trained model of a run's directory, or an untrained one of a spec.
-
-    Raises SpecError, UserError.
+    """The trained model of a run's directory, or an untrained one of a spec; on a GPU where there is
+    one. Raises SpecError, UserError.
     """
+    device = alone().device
     if not Path(source).is_dir():
         compiled = compile_spec(source, network=network, settings=settings)
         graph = compiled.graph
         notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
-        return Subject(source, emit_model(graph, seed, "eager"), None, (notice,), compiled)
+        model = emit_model(graph, seed, "eager").to(device)
+        return Subject(source, model, None, (notice,), compiled)
     if settings or network is not None:
         raise UserError(
             f"{source} is the directory of a run, whose network is fixed; --set and --network are "
@@ -101,7 +103,7 @@ def open_subject(
     notices: tuple[str, ...] = ()
     if trained.evaluation is None:
         notices = (f"{source} holds no training: its weights are taken as they are",)
-    return Subject(source, model, trained, notices)
+    return Subject(source, model.to(device), trained, notices)
 
 
 def open_set(
@@ -182,6 +184,7 @@ def unlike_training(images: Prepared, subject: Subject) -> list[str]:
         evaluate=images.steps,
         backend="eager",
         precision="float32",
+        device=device_name(next(subject.model.parameters()).device),
         data=images.data.describe(),
     )
     return unlike(now, tested)

@@ -10,11 +10,10 @@ from typing import Any
 from danetc.compiler.graph import Graph
 from danetc.errors import UserError
 from danetc.labels import told_apart
+from danetc.measuring.record import FORMAT
 from danetc.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
 from danetc.records import epochs_in, record_if_any, record_in
 from danetc.trained import trials_in
-
-MEASURES_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
     measured = record.get("measured")
     if not isinstance(measured, list) or not all(isinstance(each, dict) for each in measured):
         raise UserError(f"{path} is damaged, or not written by `danetc measure`")
-    if record.get("format", 0) != MEASURES_FORMAT:
+    if record.get("format", 0) != FORMAT:
         raise UserError(f"{path} was written by another version of danetc; measure again")
     data = record.get("data")
     data = data if isinstance(data, dict) else {}

@@ -9,7 +9,7 @@ tables by far, and the geometric mean per layer compares networks of different d
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import exp, inf, log
+from math import exp, inf, isfinite, log
 from typing import Literal
 
 from torch import Tensor
@@ -33,8 +33,8 @@ class LayerStability:
 
 @dataclass(frozen=True, slots=True)
 class GradientStability:
-    """``overall`` is the product over ``counted`` layers, those of ``over``; where it underflows,
-    ``log10_overall`` does not (None for a product of 0). ``geometric_mean`` is per layer."""
+    """``overall`` is the product over ``counted`` layers, those of ``over``; where that is too
+    small or too large for a number, ``log10_overall`` is not (None for a product of 0). ``geometric_mean`` is per layer."""
 
     time: str
     over: str
@@ -46,7 +46,8 @@ class GradientStability:
     skipped: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+        """JSON data: an ``overall`` too large for a number is null."""
+        return {**asdict(self), "overall": self.overall if isfinite(self.overall) else None}
 
 
 class Stability(Observer):
