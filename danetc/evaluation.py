@@ -97,7 +97,8 @@ class Evaluator:
         self._loss = make_loss(self.conditions.loss)
         if self.conditions.channels_last:
             to_channels_last(self.model)
-        self._opened: Prepared | None = None
+        self._other: Model | None = None  # the network at the T that was asked for last
+        self._opened: tuple[int, Prepared] | None = None  # the T for which, and the data set
         self.notices: list[str] = []
 
     def _conditions(self, backend: str) -> Evaluation:
@@ -130,7 +131,10 @@ class Evaluator:
     @property
     def unlike(self) -> list[str]:
         """What is not as in the training's own test, in words. Empty without a training."""
-        return [] if self.recorded is None else unlike(self.conditions, self.recorded)
+        if self.recorded is None:
+            return []
+        split = ["the training images (was: the test images)"] * (self._asked.split != "test")
+        return split + unlike(self.conditions, self.recorded)
 
     def images(self, steps: int | None = None) -> int:
         """How many images the split has."""
@@ -182,6 +186,8 @@ class Evaluator:
         """The network with another T, its weights the same."""
         if steps == self.steps:
             return self.model.to(self.device)
+        if self._other is not None and self._other.signature.steps == steps:
+            return self._other
         timed = next((n for n in self.graph.nodes.values() if _is_per_step(n)), None)
         if timed is not None:
             raise UserError(
@@ -192,13 +198,16 @@ class Evaluator:
         model.load_state_dict(self.model.state_dict())
         if self.conditions.channels_last:
             to_channels_last(model)
-        return model.to(self.device)
+        self._other = model.to(self.device)
+        return self._other
 
     def _data(self, model: Model) -> Prepared:
         """The data set; recordings of events anew for each T, into which they may be cut."""
-        if self._opened is not None and not self._opened.data.events:
-            return self._opened
-        asked = self._asked
+        asked, steps = self._asked, model.signature.steps
+        if self._opened is not None:
+            known, images = self._opened
+            if known == steps or not images.data.events:
+                return images
         found = open_set(
             asked.data,
             model.signature,
@@ -214,7 +223,7 @@ class Evaluator:
             self.conditions = replace(
                 self.conditions, evaluate=found.steps, data=found.data.describe()
             )
-        self._opened = found
+        self._opened = steps, found
         return found
 
     def _chosen(self, model: Model) -> tuple[Callable[[Any], Tensor], str]:

@@ -217,6 +217,21 @@ def data_option(
     )
 
 
+def spec_options(command: Function) -> Function:
+    """A network of one spec: ``spec``, ``network``, ``settings``; and what its warnings do."""
+    for option in (deny_warnings_option, set_option, network_option, spec_argument):
+        command = option(command)
+    return command
+
+
+PRECISIONS = ("float32", "mixed", "bf16")
+split_option = click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    default="test",
+    show_default=True,
+    help="Which images; never augmented.",
+)
 classes_option = click.option(
     "--classes",
     type=click.IntRange(2),

@@ -15,11 +15,6 @@ class CheckpointError(ValueError):
     """A file of weights is damaged or belongs to another model."""
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's parameters and buffers as safetensors."""
-    save_tensors(model.state_dict(), path)
-
-
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors by name as safetensors."""
     replace_file(path, tensor_file(tensors))

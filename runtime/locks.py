@@ -31,7 +31,8 @@ def locked(lock: Path) -> Iterator[Callable[[], None]]:
     held = FileLock(lock)
     owner = lock.with_name(lock.name + OWNER)
     try:
-        held.acquire(timeout=0)
+        with naming(lock):
+            held.acquire(timeout=0)
     except Timeout:
         raise Held(_text(owner) or "unknown") from None
 
@@ -53,7 +54,8 @@ def alone(lock: Path) -> Iterator[None]:
     """Wait for a lock, and hold it. In a folder that can only be read there is none, and no need."""
     held = FileLock(lock)
     try:
-        held.acquire()
+        with naming(lock):
+            held.acquire()
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -21,13 +21,15 @@ class Kernel(Protocol):
     @property
     def function(self) -> Callable[..., Sequence[Tensor]]: ...
     def key(self, args: Sequence[Tensor]) -> tuple[object, ...]: ...
+    def load(self, args: Sequence[Tensor], settings: dict[str, Any]) -> bool: ...
+    def compile(self, args: Sequence[Tensor], settings: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A kernel to be made for arguments like these, of which the form counts and no value."""
 
-    kernel: Any
+    kernel: Kernel
     args: tuple[Tensor, ...]
 
 

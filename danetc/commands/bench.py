@@ -13,12 +13,9 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     Setting,
-    deny_warnings_option,
     json_option,
     memory_option,
-    network_option,
-    set_option,
-    spec_argument,
+    spec_options,
 )
 from danetc.output import echo, json_text
 
@@ -38,9 +35,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
 
 
 @click.command("bench")
-@spec_argument
-@network_option
-@set_option
+@spec_options
 @click.option(
     "--batch", type=click.IntRange(1), default=4, show_default=True, help="N, images in a batch."
 )
@@ -70,7 +65,6 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
     type=click.Path(path_type=Path),
     help="Draw the ratios too (needs danetc[plot]).",
 )
-@deny_warnings_option
 @json_option
 @click.option("--alone", metavar="NAME", hidden=True, help="Measure one contestant's first steps.")
 def command(

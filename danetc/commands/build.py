@@ -8,21 +8,17 @@ import click
 
 from danetc.options import (
     Setting,
-    deny_warnings_option,
     init_option,
     json_option,
     memory_option,
-    network_option,
     seed_option,
-    set_option,
-    spec_argument,
+    spec_options,
 )
 from danetc.output import echo, json_text
 
 
 @click.command("build")
-@spec_argument
-@network_option
+@spec_options
 @click.option(
     "-o",
     "--output",
@@ -30,7 +26,6 @@ from danetc.output import echo, json_text
     type=click.Path(path_type=Path),
     help="Where to write.  [default: build/NETWORK]",
 )
-@set_option
 @seed_option
 @init_option
 @memory_option
@@ -47,7 +42,6 @@ from danetc.output import echo, json_text
     show_default=True,
     help="The backend that a SIZE of memory is judged for.",
 )
-@deny_warnings_option
 @json_option
 def command(
     spec: str,

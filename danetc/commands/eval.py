@@ -13,6 +13,7 @@ import click
 from danetc.errors import UserError
 from danetc.options import (
     BACKENDS,
+    PRECISIONS,
     allow_changed_option,
     checkpoint_option,
     classes_option,
@@ -20,6 +21,7 @@ from danetc.options import (
     evaluate_option,
     json_option,
     look_at_data,
+    split_option,
     subset_seed_option,
 )
 from danetc.output import echo, json_text
@@ -47,10 +49,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
 @data_option("The data set, as for `train`.  [default: what the run was trained on]")
 @classes_option
 @subset_seed_option
-@click.option(
-    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True,
-    help="Which images; never augmented.",
-)  # fmt: skip
+@split_option
 @click.option(
     "--steps", callback=_steps, metavar="T,T,...", help="Run it at each of these numbers of steps."
 )
@@ -83,7 +82,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
 )
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "mixed", "bf16"]),
+    type=click.Choice(PRECISIONS),
     help="Of the arithmetic.  [default: the training's]",
 )
 @click.option(

@@ -22,6 +22,7 @@ from danetc.options import (
     network_option,
     seed_option,
     set_option,
+    split_option,
     subset_seed_option,
 )
 from danetc.output import echo
@@ -59,13 +60,7 @@ def _measures(
     show_default=True,
     help="N, images in a batch.",
 )
-@click.option(
-    "--split",
-    type=click.Choice(["test", "train"]),
-    default="test",
-    show_default=True,
-    help="Which images; never augmented.",
-)
+@split_option
 @evaluate_option
 @click.option(
     "--only",

@@ -9,11 +9,8 @@ import click
 
 from danetc.options import (
     Setting,
-    deny_warnings_option,
     json_option,
-    network_option,
-    set_option,
-    spec_argument,
+    spec_options,
 )
 from danetc.output import echo, json_text
 
@@ -22,10 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("prove")
-@spec_argument
-@network_option
-@set_option
-@deny_warnings_option
+@spec_options
 @json_option
 def command(spec: str, network: str | None, settings: dict[str, Setting], as_json: bool) -> None:
     """Check the paper's propositions on a network.

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from danetc.options import (
+    PRECISIONS,
     Setting,
-    deny_warnings_option,
     json_option,
-    network_option,
-    set_option,
-    spec_argument,
+    spec_options,
 )
 from danetc.output import echo, json_text
 
@@ -22,9 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("summary")
-@spec_argument
-@network_option
-@set_option
+@spec_options
 @click.option(
     "--batch",
     type=click.IntRange(1),
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "mixed", "bf16"]),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="Of that step, as a recipe names it.",
@@ -45,7 +41,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of that step.",
 )
-@deny_warnings_option
 @json_option
 def command(
     spec: str,

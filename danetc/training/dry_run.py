@@ -41,8 +41,6 @@ from danetc.training.trials import Trial, with_plan
 if TYPE_CHECKING:
     from danetc.dsl.recipe import Phase
 
-SECONDS = 60.0
-"""For which steps are timed, the compilation of their kernels included, unless told otherwise."""
 PATIENCE = 10.0
 """Seconds for which a process that waits for others is given, beyond that, to find them gone."""
 SAMPLES = 256
@@ -57,7 +55,7 @@ def dry_run(
     note: Note,
     planned: Callable[[Record], None],
     late: Callable[[Record], None],
-    seconds: float = SECONDS,
+    seconds: float,
 ) -> Record:
     """The plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
 

@@ -25,7 +25,6 @@ from danetc.runtime.training.heartbeat import Heartbeat, meet
 Result = TypeVar("Result")
 Failure = TypeVar("Failure", bound=Exception)
 Parallel = Literal["ddp", "fsdp"]
-PARALLEL: tuple[Parallel, ...] = ("ddp", "fsdp")
 OF_ONE = "of_one_process"
 """What an error is marked by that other processes may not have met."""
 TIMEOUT = timedelta(minutes=30)

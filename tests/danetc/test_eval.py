@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import danetc as package
+from danetc import evaluation
 from danetc.main import main
 from danetc.runtime.checkpoint import save_tensors
 from danetc.runtime.data import open_data
@@ -140,9 +142,20 @@ def test_a_checkpoint_in_place_of_the_last_weights(
 def test_training_images_too(danetc: Run, trained: Path) -> None:
     (found,) = evaluate(danetc, trained / "seed-0", "--split", "train", "--data", "digits")
     assert found["results"][0]["images"] == 1437
+    assert "the training images (was: the test images)" in found["unlike_training"]
 
 
-def test_recordings_bring_their_own_steps(danetc: Run, tmp_path: Path) -> None:
+def test_recordings_bring_their_own_steps(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    for each in (evaluation.open_set, evaluation.with_steps):
+
+        def counted(*args: Any, of: Any = each, **how: Any) -> Any:
+            calls[of.__name__] += 1
+            return of(*args, **how)
+
+        monkeypatch.setattr(evaluation, each.__name__, counted)
     (tmp_path / "e.danet").write_text(EVENTS)
     assert danetc("build", "e.danet", "-o", "e").status == 0
     (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")
@@ -151,6 +164,7 @@ def test_recordings_bring_their_own_steps(danetc: Run, tmp_path: Path) -> None:
     assert again["results"][0]["loss"] == pytest.approx(found["over_time"][-1]["loss"], abs=1e-6)
     (other,) = evaluate(danetc, "e", "--data", f"{FLASHES}6", "--steps", "6")
     assert other["results"][0]["steps"] == 6
+    assert calls == {"open_set": 3, "with_steps": 1}  # once for each line above
     wrong = danetc("eval", "e", "--data", f"{FLASHES}4", "--steps", "8")
     assert wrong.status == 1
     assert "have T = 4 frames" in wrong.err

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import danetc as package
-from danetc.runtime.checkpoint import save_weights
+from danetc.runtime.checkpoint import save_tensors
 
 from .conftest import SMALL, Run
 
@@ -43,7 +43,7 @@ def stirred(danetc: Run, text: str, directory: Path) -> nn.Module:
         for value in model.state_dict().values():
             if value.is_floating_point():
                 value += 0.2 * torch.rand(value.shape, generator=generator) * value.abs().mean()
-    save_weights(model, directory / "weights.safetensors")
+    save_tensors(model.state_dict(), directory / "weights.safetensors")
     return model.eval()
 
 

@@ -14,7 +14,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.graph import Graph
 from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
-from danetc.runtime.checkpoint import load_weights, save_weights
+from danetc.runtime.checkpoint import load_weights, save_tensors
 from danetc.runtime.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.model import Model
 from danetc.runtime.neuron import Neuron
@@ -352,7 +352,7 @@ def test_copies_and_files(tmp_path: Path) -> None:
     assert isinstance(clone, InferenceModel)
     assert clone.norms == folded.norms
     assert_same(clone, model, x)
-    save_weights(folded, tmp_path / "weights.safetensors")
+    save_tensors(folded.state_dict(), tmp_path / "weights.safetensors")
     other = fold(emit(graph("danet_b"), seed=5).double())
     assert not torch.equal(other(x), folded(x))
     load_weights(other, tmp_path / "weights.safetensors")

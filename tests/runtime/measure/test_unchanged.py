@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import inf
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from danetc.runtime.measure.firing_rate import FiringRate
 from danetc.runtime.measure.membrane_potential import Potential
 from danetc.runtime.measure.neuron_input import Input
 from danetc.runtime.measure.observe import Observer, observed
-from danetc.runtime.measure.stability import Stability
+from danetc.runtime.measure.stability import GradientStability, Stability
 from danetc.runtime.measure.values import Values
 from danetc.runtime.model import Model
 
@@ -143,3 +144,9 @@ def test_what_cannot_be_measured() -> None:
         bad.head.linear.weight.fill_(float("inf"))
     with pytest.raises(UserError, match="loss is not finite"):
         measure(bad, [batch()], only=["gradients"])
+
+
+def test_a_product_too_large_for_a_number_is_json() -> None:
+    """Of hundreds of layers, for instance."""
+    found = GradientStability("sum", "main", (), 900, inf, 400.0, 2.8, ()).as_dict()
+    assert (found["overall"], found["log10_overall"]) == (None, 400.0)
