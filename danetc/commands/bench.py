@@ -152,14 +152,14 @@ def command(
             begin=begin,
             tick=tick,
         )
-    if plot is not None:
-        from danetc.plots import plot_report
-
-        plot_report(report, plot)
     if as_json:
         echo(json_text(report.as_dict()))
     else:
         print_report(report)
+    if plot is not None:
+        from danetc.plots import plot_report
+
+        plot_report(report, plot)
 
 
 def _compiled(

@@ -213,12 +213,6 @@ def _report(
     comparison = read_comparison(output, accuracy, allow_changed)
     table = pivoted(comparison, columns) if columns else flat(comparison)
     across(comparison, x)
-    if can_plot():
-        for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
-            if draw(comparison, place, x):
-                echo(f"figure: {place}", err=True)
-    else:
-        note("there are no figures: pip install 'danetc[plot]'")
     match form:
         case "json":
             echo(json_text(comparison.as_dict()))
@@ -226,4 +220,10 @@ def _report(
             echo(as_csv(comparison), nl=False)
         case _:
             show(table, form, sys.stdout)
+    if can_plot():
+        for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
+            if draw(comparison, place, x):
+                echo(f"figure: {place}", err=True)
+    else:
+        note("there are no figures: pip install 'danetc[plot]'")
     return comparison

@@ -156,12 +156,12 @@ def command(
                 "over_time": [item.as_dict() for item in line],
             }
         )
-    if output is not None:
-        _plot(output, results)
     if as_json:
         echo(json_text({"split": how["split"], "evaluated": results}))
-        return
-    _print(results, how["split"], conditions)
+    else:
+        _print(results, how["split"], conditions)
+    if output is not None:
+        _plot(output, results)
 
 
 def _own_data(trained: Trained) -> str:

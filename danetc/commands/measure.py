@@ -212,22 +212,21 @@ def command(
         entries.append(entry)
         records.append(found)
     record = whole_record(asked, records)
-    if output is not None:
-        _write(output, record, entries)
     if form == "json":
         echo(seal_record(record).decode(), nl=False)  # `report --measures` may read it
-        return
-    if form != "table":
+    elif form != "table":
         show(overall(entries), form, sys.stdout)
-        return
-    for entry, told in zip(entries, records, strict=True):
-        steps = told["evaluate"]
-        echo(_headline(entry.label, entry.measures, data, split))
-        echo("images as they are" if steps == "none" else f"images through {steps}")
-        print_measures(entry.measures, entry.layout)
-    if whole and len(entries) > 1:
-        echo("all networks")
-        show(overall(entries), form, sys.stdout)
+    else:
+        for entry, told in zip(entries, records, strict=True):
+            steps = told["evaluate"]
+            echo(_headline(entry.label, entry.measures, data, split))
+            echo("images as they are" if steps == "none" else f"images through {steps}")
+            print_measures(entry.measures, entry.layout)
+        if whole and len(entries) > 1:
+            echo("all networks")
+            show(overall(entries), form, sys.stdout)
+    if output is not None:  # what is printed stays, where there is no room for files
+        _write(output, record, entries)
 
 
 def _labels(subjects: list[Subject]) -> list[str]:
