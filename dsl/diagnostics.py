@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -196,7 +196,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
             continue  # a file that could not be read has no line to show
         style = severity if number == 0 else "place"
         mark = "^" if number == 0 else "-"
-        lines += _excerpt(place, margin, mark, lambda text, s=style: paint(text, s), paint)
+        lines += _excerpt(place, margin, mark, style, paint)
     if diagnostic.hint:
         lines.append(
             f"{' ' * margin} {paint('=', 'place')} {paint('hint', 'hint')}: {visible(diagnostic.hint)}"
@@ -204,7 +204,10 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _excerpt(place: Label, margin: int, mark: str, accent, paint) -> list[str]:  # type: ignore[no-untyped-def]
+def _excerpt(
+    place: Label, margin: int, mark: str, style: str, paint: Callable[[str, str], str]
+) -> list[str]:
+    """The line of a place, and a line with its marks and its text in a style."""
     span = place.span
     text = span.source.line(span.line)
     first = span.column - 1
@@ -221,5 +224,5 @@ def _excerpt(place: Label, margin: int, mark: str, accent, paint) -> list[str]: 
     bar = paint("|", "place")
     return [
         f"{paint(str(span.line).rjust(margin), 'place')} {bar} {shown}".rstrip(),
-        f"{' ' * margin} {bar} {accent((under + ' ' + visible(place.text)).rstrip())}",
+        f"{' ' * margin} {bar} {paint((under + ' ' + visible(place.text)).rstrip(), style)}",
     ]

@@ -61,7 +61,8 @@ class Module:
         number = bisect_right(self._starts, span.start) - 1
         if span.source is not self.source or number < 0:
             return span
-        return self.program.items[number].span
+        item = self.program.items[number].span
+        return item if span.start < item.end else span
 
     @cached_property
     def _starts(self) -> list[int]:
