@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from danetc.dsl.diagnostics import Diagnostic
-from danetc.dsl.habits import answer
+from danetc.dsl.habits import answer, fold, items
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import DECLARATION_KINDS
 
@@ -57,6 +57,7 @@ def dotted(word: str) -> tuple[str, str]:
     hint = answer("name", parts[0]) if parts[0] == "self" else None
     for where in ("dotted", "name", "equation"):
         hint = hint or answer(where, parts[-1])
+    hint = hint or next((row.answer for row in items() if fold(row.name) == fold(parts[-1])), None)
     if parts[-1] == "danet":
         hint = f'a file is named in quotes: `"{word}"`'
     return f"a name has no `.` in it: `{word}`", hint or f"write the name alone: `{parts[-1]}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -61,6 +61,11 @@ def answer(where: Where, name: str, *of: str) -> str | None:
     """
     rows = (_answers().get((where, item, fold(name))) for item in (*of, ""))
     return next((row for row in rows if row is not None), None)
+
+
+def items() -> Iterator[Habit]:
+    """The rows of optimizers, schedules, losses and steps for images, of any family."""
+    return (row for row in habits() if row.where == "item")
 
 
 def fold(name: str) -> str:

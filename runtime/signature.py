@@ -41,7 +41,8 @@ class Signature:
         if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
             return
         if not isinstance(x, Tensor):
-            raise TypeError(f"the model takes a tensor {self._wanted(frame)}, not {_described(x)}")
+            what = "" if frame else "a tensor "
+            raise TypeError(f"the model takes {what}{self._wanted(frame)}, not {_described(x)}")
         if any(type(extent) is not int for extent in x.shape):
             return  # symbolic, as torch.export has them
         self._check_shape(x, frame)

@@ -77,6 +77,15 @@ def layer(node: Node) -> str:
     return " ".join(part for part in layer_parts(node) if part)
 
 
+def _affine(factor: Attribute, offset: Attribute) -> str:
+    """``2 x``, ``x − 1``, ``2 x + 1``: what does nothing is left out."""
+    product = "x" if factor == 1 else "−x" if factor == -1 else f"{number(factor)} x"
+    if offset == 0:
+        return product
+    below = isinstance(offset, (int, float)) and offset < 0
+    return f"{product} {'−' if below else '+'} {number(offset).lstrip('-')}"
+
+
 def layer_parts(node: Node) -> tuple[str, str]:
     """What a layer is, and its size where it has one."""
     a = node.attrs
@@ -93,7 +102,7 @@ def layer_parts(node: Node) -> tuple[str, str]:
         case "neuron":
             what = str(a["neuron"])
         case "affine":
-            what = f"{number(a['factor'])} x + {number(a['offset'])}"
+            what = _affine(a["factor"], a["offset"])
         case "batchnorm":
             what = "BN per step" if a.get("per_step") else "BN"
         case "tebn":

@@ -213,7 +213,13 @@ def check_setting(evaluator: Evaluator, name: str, value: Any, span: Span) -> An
             hint="did you forget `use std`?",
         )
     if not isinstance(value, Bound) or value.kind != name:
-        raise evaluator.builder.fail("E0403", f"{describe(value)} is not a {name}", span)
+        quoted = isinstance(value, str) and value.isidentifier()
+        raise evaluator.builder.fail(
+            "E0403",
+            f"{describe(value)} is not a {name}",
+            span,
+            hint=f"write the name without quotes: `{value}`" if quoted else None,
+        )
     return value
 
 

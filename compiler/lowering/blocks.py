@@ -85,7 +85,8 @@ def _define(lowering: Lowering, declaration: s.Declaration, env: Env) -> None:
                 f"a {declaration.kind} holds definitions `name = value` alone",
                 item.span,
             )
-        env.definitions[item.name] = Definition(item.value, env, item.name_span)
+        # A second one is an error already, and is not met again as another.
+        env.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
 
 
 def report_unused(
@@ -98,6 +99,9 @@ def report_unused(
     read: set[str] = set()
     for definition in env.definitions.values():
         read.update(lowering.names_in(definition.value))
+    for item in declaration.body or ():  # of two of one name the second counts as well
+        if isinstance(item, s.Define):
+            read.update(lowering.names_in(item.value))
     reads_unknown: bool | None = None  # looked up where it matters
     for item in declaration.body or ():
         id = item.name or "" if isinstance(item, s.Group) else item.name

@@ -11,7 +11,7 @@ from danetc.compiler.lowering.arguments import (
     operation_attributes,
 )
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
-from danetc.compiler.lowering.names import defined, refer, setting_of, standing
+from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.ops import OPS
 from danetc.compiler.values import (
@@ -120,6 +120,7 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Any:
                 f"`{id}` takes numbers here, not {describe(value)}",
                 arg.span,
                 blame=evaluator.blame(arg.value, env),
+                hint=of_values(id) if isinstance(value, Wire) else None,
             )
     try:
         return evaluator.bounded(MATH[id](*values), call.span)

@@ -111,6 +111,7 @@ class Function:
     parameters: tuple[str, ...] | None = None
 
 
+OF_ONE_NUMBER = "of a number"
 _OF_ONE = ("exp", "log", "sqrt", "abs", "floor", "ceil", "round")
 SPECIAL: Mapping[str, Function] = {
     "stage": Function(
@@ -134,7 +135,7 @@ SPECIAL: Mapping[str, Function] = {
         "a number that is trained from a start, strictly within bounds",
         ("init", "above", "below"),
     ),
-    **{name: Function(f"{name}(x)", "of a number") for name in _OF_ONE},
+    **{name: Function(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
     "min": Function("min(a, b, ...)", "the least of numbers, or of values at each place"),
     "max": Function("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
 }

@@ -10,6 +10,7 @@ from danetc.compiler.lowering.backbones import unfold
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     MATH,
+    OF_ONE_NUMBER,
     SPECIAL,
     WANTED,
     Env,
@@ -29,6 +30,7 @@ from danetc.compiler.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics import Label, closest
+from danetc.dsl.equation_expr import FUNCTIONS
 from danetc.dsl.source import Span
 
 if TYPE_CHECKING:
@@ -64,10 +66,20 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     if id in SPECIAL:
         what = "a function of numbers" if id in MATH else "called with arguments"
         hint, labels = _meant(evaluator, id, env)
-        raise evaluator.builder.fail(
-            "E0405", f"`{id}` is {what}", span, hint=hint or f"write `{id}(...)`", labels=labels
-        )
+        if want == "layer":
+            hint = hint or of_values(id)
+        hint = hint or f"write `{SPECIAL[id].usage}`"
+        raise evaluator.builder.fail("E0405", f"`{id}` is {what}", span, hint=hint, labels=labels)
     raise unknown(evaluator, id, env, span, want)
+
+
+def of_values(id: str) -> str | None:
+    """What to write for a function of numbers where it is asked of values; None where it takes them."""
+    if id not in MATH or SPECIAL[id].meaning != OF_ONE_NUMBER:
+        return None
+    if id in FUNCTIONS:
+        return f"of a value it is an activation function: `neuron NAME {{ s = {id}(x) }}`"
+    return f"values have no `{id}`; it is there for numbers, as in `{id}(width / 2)`"
 
 
 def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[Label, ...]]:

@@ -58,7 +58,7 @@ def build_network(
                 lowering.settings[setting] = POISON
         elif setting == "norm":
             lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
-    env.used.update(("recipe", "in", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
+    env.used.update(("in", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
     lowering.settings["steps"] = builder.steps
     report_unused(lowering, env, declaration, SETTINGS)
     if "input" not in env.definitions:

@@ -29,7 +29,6 @@ SETTINGS = (
     "head",
     "out",
     "zero_init",
-    "recipe",
 )
 
 

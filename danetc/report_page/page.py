@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Undefined
 from markupsafe import Markup
 
 from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
@@ -120,8 +120,11 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """What a template writes: texts with their hidden characters written out; then it is escaped."""
-    return visible_lines(value) if isinstance(value, str) and type(value) is not Markup else value
+    """What a template writes: texts with their hidden characters written out; then it is escaped.
+
+    Whatever is no text becomes one here (a path, say); only our own markup stays as it is.
+    """
+    return value if isinstance(value, (Markup, Undefined)) else visible_lines(str(value))
 
 
 def _file(name: str) -> str:

@@ -110,6 +110,13 @@ NAMES = {
         "via origin", "via origin(«inner = LIF»)", "E0301", "`inner`", "`inter`"
     ),
     "setting": net("steps", "«setps»", "E0308", "`setps` is not a setting", "`steps`"),
+    "recipe of a network": net(
+        "steps = 2",
+        "steps = 2\n  «recipe» = digits",
+        "E0308",
+        "not a setting of a network",
+        "--recipe NAME",
+    ),
     "unused definition": net("steps = 2", "«extra» = conv(3)", "E0308", "nothing uses it"),
     "unused definition of a flow": Case(
         FLOW.replace("OUT", "«extra» = conv(3)\n  out = b -> avgpool"), "E0308", "nothing uses it"
@@ -229,6 +236,9 @@ KINDS = {
     "via on a block": net(STAGES, "«basic(16)»", "E0403", "is a block", "stage(basic(...), 1)"),
     "via on a layer": net(STAGES, "«conv(16)»", "E0403", "not the layer `conv`"),
     "neuron": net("= IF", "= «sigmoid»", "E0403", "`sigmoid` is not a neuron"),
+    "a neuron in quotes": net(
+        "= IF", '= «"IF"»', "E0403", "is not a neuron", "write the name without quotes: `IF`"
+    ),
     "surrogate": net("= sigmoid", "= «IF»", "E0403", "not a surrogate"),
     "norm": net("steps = 2", "norm = «IF»", "E0403", "not a norm", "batchnorm"),
     "with another neuron": net(
@@ -270,6 +280,15 @@ KINDS = {
     "comparison of values": flow("out = «a > b»", "E0406", "compares numbers"),
     "divided by a value": flow("out = b + («1 / a»)", "E0406", "cannot be divided"),
     "function as a layer": flow("out = b -> «exp»", "E0405", "a function of numbers"),
+    "function behind an arrow": flow(
+        "out = b -> «abs»", "E0405", "a function of numbers", "`neuron NAME { s = abs(x) }`"
+    ),
+    "function of two behind an arrow": flow(
+        "out = b -> «max»", "E0405", "a function of numbers", "write `max(a, b, ...)`"
+    ),
+    "function of a value": flow(
+        "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"
+    ),
     "for outside of a rule": net("conv(16)", "conv(«j for j in 0 .. 3»)", "E0405", "`for`"),
     "joined before an arrow": flow(
         "out = «a + b» -> conv(3)", "E0109", "parentheses", "(a + b) -> ..."

@@ -66,6 +66,11 @@ TEXTS = {
         "block b { a = in -> conv(8); a = a -> norm; a = a -> spike; out = a }",
         "E0212",
     ),
+    "a name defined twice in a block that is used": (
+        network(stages="stage(b, 1)")
+        + "block b { m = in -> conv(8); a = in -> conv(8); a = a + m; out = a }",
+        "E0212",
+    ),
     "a misspelt stem": (network().replace("stem", "setm"), "E0308"),
     "a misspelt input": (network().replace("input", "inptu"), "E0308"),
     "a misspelt neuron": (network().replace("neuron", "neurn"), "E0308"),

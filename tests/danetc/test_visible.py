@@ -164,6 +164,7 @@ class World:
         shutil.rmtree(self.torn / "val" / f"b{INSIDE}")
         self.data = f"folder:{self.images}"
         self.run = self.root / f"run{EVIL}"
+        self.plain = self.root / f"unmeasured{EVIL}"
 
     def train(self, *more: object) -> list[object]:
         return [
@@ -183,6 +184,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("evil"))
     assert main([str(part) for part in world.train("-o", world.run)]) == 0
+    shutil.copytree(world.run, world.plain)
     yield world
     shutil.rmtree(world.root)
 
@@ -203,7 +205,7 @@ LINES: dict[str, Lines] = {
     "export": lambda w: [["export", w.run, "-o", w.root / f"{EVIL}.pth"], ["export", EVIL, "-o", "x.pth"]],
     "compare": lambda w: [["compare", w.spec, w.wrong, "--data", EVIL, "-o", w.root / "grid"]],
     "measure": lambda w: [["measure", w.run, w.run, "--data", w.data, "--only", "firing-rate", "-o", w.run]],
-    "report": lambda w: [["report", w.run, "-o", w.root / f"{EVIL}.html"], ["report", w.spec]],
+    "report": lambda w: [["report", w.run, "-o", w.root / f"{EVIL}.html"], ["report", w.plain, "-o", w.root / "unmeasured.html"], ["report", w.spec]],
     "bench": lambda w: [["bench", w.spec, "--plot", w.root / f"{EVIL}.pdf"], ["bench", w.wrong]],
 }  # fmt: skip
 

@@ -39,7 +39,7 @@ def rows() -> dict[str, int]:
     names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
     names += [f"variant of a {kind}" for kind in ("network", "recipe")]
     names += [f"alias of a {kind}" for kind in ("block", "neuron")]
-    names += [f"setting of a network {name}" for name in NETWORK_SETTINGS if name != "recipe"]
+    names += [f"setting of a network {name}" for name in NETWORK_SETTINGS]
     names += [f"with {name}" for name in ("neuron", "surrogate", "norm")]
     names += [f"part of a connection {name}" for name in _PARTS]
     names += [f"join of a rule {name}" for name in _JOINS]

@@ -14,6 +14,7 @@ from danetc.compiler.draw.op import op_level
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.stage import stage_level
 from danetc.compiler.draw.units import parts
+from danetc.compiler.draw.words import layer
 from danetc.compiler.graph import Graph
 from danetc.dsl.kinds import SPIKE
 from tests.differential.networks import VARIETY
@@ -282,6 +283,16 @@ network net {
 
 def words(sheet: Sheet) -> dict[str, list[str]]:
     return {box.key: [cell.text for row in box.rows for cell in row] for box in sheet.boxes}
+
+
+def test_factors_and_offsets_are_written_as_they_are_read() -> None:
+    """What does nothing is left out: ``2 x``, not ``2 x + 0``."""
+    own = """connection mine { each = conv -> norm -> spike; projection = conv -> norm -> spike
+      out = branch - 2 * branch * shortcut + (1 - branch) * (shortcut - 0.5) }"""
+    text = R6.format(rule="chain", n=1, connection="mine", stride=1)
+    graph = graph_of(check_text(f"{text}\n{own}"))
+    labels = {layer(node) for node in graph.nodes.values() if node.op == "affine"}
+    assert labels == {"2 x", "x − 0.5", "−x + 1"}
 
 
 def test_blocks_that_are_not_alike_are_not_called_so() -> None:
