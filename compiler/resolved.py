@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from danetc.compiler.program import Checked, read_settings
+from danetc.compiler.program import Checked, check_text, read_settings
+from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl import syntax as s
 from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.modules import Module, Resolved, is_library
 from danetc.dsl.parser import parse
 from danetc.dsl.printer import format_source
 from danetc.dsl.source import SourceFile, Span
@@ -47,21 +48,42 @@ def resolved_spec(
 
 
 def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
-    """The text of declarations, with the comments that allow warnings above their statements."""
+    """The text of declarations, with the comments that allow warnings above their statements.
+
+    What is allowed where the library is used may be a warning of the library's statements, which are
+    now the file's own: there it is allowed too.
+    """
     text = format_source(s.Program(tuple(declarations)))
-    comments = [
-        [comment.text for comment in trees.allowing(Span(item.span.source, at, at))]
-        for item in _statements(declarations)
-        for at in (item.span.start,)
-    ]
-    if not any(comments):
+    statements = list(_statements(declarations))
+    allowing = [list(trees.allowing(_head(item))) for item in statements]
+    reasons = {
+        code: each.comment.text for found in allowing for each in found for code in each.codes
+    }
+    if not reasons:
         return text
-    above: dict[int, list[str]] = defaultdict(list)
-    for item, texts in zip(_statements(_read(text).declarations), comments, strict=True):
-        above[item.span.line] += texts
+    comments = [[each.comment.text for each in found] for found in allowing]
+    checked = check_text(_commented(text, comments))
+    starts = [item.span.start for item in _statements(checked.module.program.declarations)]
+    for item in warnings_of(checked):
+        number = bisect_right(starts, item.span.start) - 1
+        if item.code in reasons and is_library(statements[number].span.source):
+            comments[number].append(reasons[item.code])
+    return _commented(text, comments)
+
+
+def _head(item: s.Declaration | s.Stmt) -> Span:
+    return Span(item.span.source, item.span.start, item.span.start)
+
+
+def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
+    """A text that was printed, with comments above each of its statements."""
+    above: dict[int, Sequence[str]] = {}
+    for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
+        above[item.span.line] = found
     lines = enumerate(text.splitlines(), 1)
-    commented = "\n".join(each for number, line in lines for each in (*above[number], line))
-    return format_source(_read(commented))
+    return format_source(
+        _read("\n".join(each for number, line in lines for each in (*above.get(number, ()), line)))
+    )
 
 
 def _read(text: str) -> s.Program:

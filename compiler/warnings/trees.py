@@ -17,7 +17,7 @@ _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Allowing:
+class Allowing:
     """A comment that allows warnings. ``alone``: nothing else stands on its line."""
 
     comment: s.Comment
@@ -32,7 +32,7 @@ class Trees:
     def __init__(self, program: s.Program) -> None:
         self._programs: dict[SourceFile, s.Program] = {program.span.source: program}
         self._calls: dict[SourceFile, dict[tuple[int, int], s.Call]] = {}
-        self._comments: dict[SourceFile, list[_Allowing]] = {}
+        self._comments: dict[SourceFile, list[Allowing]] = {}
 
     def program(self, source: SourceFile) -> s.Program:
         """The tree of a source that was read without errors before."""
@@ -54,13 +54,10 @@ class Trees:
 
         It stands on one of the statement's lines, or on a line of its own right above.
         """
-        return any(code in item.codes for item in self._at(span))
+        return any(code in item.codes for item in self.allowing(span))
 
-    def allowing(self, span: Span) -> list[s.Comment]:
+    def allowing(self, span: Span) -> Iterator[Allowing]:
         """The comments at the statement of a span that allow warnings."""
-        return [item.comment for item in self._at(span)]
-
-    def _at(self, span: Span) -> Iterator[_Allowing]:
         known = self._allowing(span.source)
         if not known:
             return
@@ -71,7 +68,7 @@ class Trees:
             if item.alone or item.line >= first:
                 yield item
 
-    def _allowing(self, source: SourceFile) -> list[_Allowing]:
+    def _allowing(self, source: SourceFile) -> list[Allowing]:
         """Those of a source, in order."""
         if source not in self._comments:
             found = self._comments[source] = []
@@ -82,7 +79,7 @@ class Trees:
                     line = comment.span.line
                     alone = not source.line(line)[: comment.span.column - 1].strip()
                     codes = frozenset(match[1].replace(",", " ").split())
-                    found.append(_Allowing(comment, line, alone, codes))
+                    found.append(Allowing(comment, line, alone, codes))
         return self._comments[source]
 
 

@@ -575,6 +575,18 @@ def test_a_comment_above_a_first_statement_is_not_that_of_the_head() -> None:
     assert [item.code for item in warned(text)] == ["W0103"]
 
 
+@pytest.mark.parametrize(
+    "title", [title for title, case in SUSPICIOUS.items() if "network n" in case.text]
+)
+def test_what_is_allowed_stays_allowed_in_one_file(title: str) -> None:
+    """Also where the warning is of a statement of the library, which is the file's own there."""
+    text = re.sub("[«»]", "", SUSPICIOUS[title].text)
+    (found,) = warned(text)
+    checked = check_text(above(text, found.span.line, f"# allow {found.code}"))
+    for network in checked.networks:
+        assert warned(resolved_spec(checked, network)) == ()
+
+
 # -- settings, used files --------------------------------------------------------------------------
 
 
