@@ -27,6 +27,8 @@ def note(text: str) -> None:
 
 def read_standard_input() -> SourceFile:
     """The spec on standard input, called ``<stdin>``. Raises UserError for what is no text."""
+    if sys.stdin is None:  # `<&-`
+        raise UserError("there is no standard input to read a spec from")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise UserError(f"standard input holds more than {MAX_BYTES} bytes, too many for a spec")

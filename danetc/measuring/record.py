@@ -87,6 +87,7 @@ def measure_subject(
         "label": label,
         "source": subject.source,
         "trained": subject.is_trained,
+        "data": images.data.describe(),
         "evaluate": write_setting("evaluate", images.steps),
         "unlike_training": unlike,
         **facts(entry),

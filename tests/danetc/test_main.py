@@ -17,6 +17,7 @@ from danetc.main import COMMANDS, main
 from danetc.output import json_text
 
 ROOT = Path(__file__).parents[2]
+closing = pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")
 
 PROBE = """
 import json, sys
@@ -182,6 +183,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert err == b""
 
 
+@closing
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
     for arguments, status in (("--version", 0), ("check no-such-spec", 1)):
@@ -191,6 +193,17 @@ def test_a_process_without_an_output_writes_to_nowhere(closed: str) -> None:
         )  # fmt: skip
         assert done.returncode == status
         assert "Traceback" not in done.stderr
+
+
+@closing
+@pytest.mark.parametrize("command", ["check", "fmt"])
+def test_a_process_without_an_input_has_no_spec_to_read(command: str) -> None:
+    done = subprocess.run(
+        f'"{sys.executable}" -m danetc {command} - <&-',
+        shell=True, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    told = "danetc: there is no standard input to read a spec from\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_json_has_null_for_what_is_no_number() -> None:

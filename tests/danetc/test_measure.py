@@ -56,6 +56,15 @@ def test_json_and_files(danetc: Run, small: Path, tmp_path: Path) -> None:
     assert files == {"measures.json", "firing_rate.svg", "operations.svg"}
 
 
+def test_the_record_says_which_classes_were_drawn(danetc: Run, small: Path) -> None:
+    drawn = ("--classes", "3", "--subset-seed", "5", "--set", "classes=3")
+    done = danetc("measure", small, *QUICK, *drawn, "--only", "firing-rate", "--json")
+    assert done.status == 0, done.err
+    (measured,) = json.loads(done.out)["measured"]
+    assert (measured["data"]["classes"], measured["data"]["subset"]["seed"]) == (3, 5)
+    assert len(measured["data"]["subset"]["indices"]) == 3
+
+
 def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
     trained = danetc(
