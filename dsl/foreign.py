@@ -124,7 +124,7 @@ def _end_of_body(text: str, end: int, indent: int) -> int:
 # Bodies after a colon
 
 _COLON_BODY = re.compile(rf"[ \t]*(?:{'|'.join(DECLARATION_KINDS)}|phase)\b[^\n{{}}=:]*")
-_REST = re.compile(r":[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
+_REST = re.compile(r":[ \t]*(?:(?:#[^\n]*)?(?=\n|\Z)|[A-Za-z_]\w*[ \t]*=(?!=))")
 
 
 def colon_body(text: str, start: int) -> int | None:

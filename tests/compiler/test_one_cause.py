@@ -71,6 +71,11 @@ TEXTS = {
         + "block b { m = in -> conv(8); a = in -> conv(8); a = a + m; out = a }",
         "E0212",
     ),
+    "a body behind a colon on the same line": (
+        "block g(width = 8, stride = 1): out = in -> conv(width, stride = stride)\n"
+        "block h(width): out = in -> g(width)\n  -> spike\n",
+        "E0118 E0118",
+    ),
     "a misspelt stem": (network().replace("stem", "setm"), "E0308"),
     "a misspelt input": (network().replace("input", "inptu"), "E0308"),
     "a misspelt neuron": (network().replace("neuron", "neurn"), "E0308"),
@@ -112,4 +117,4 @@ def test_one_cause_gives_one_error(what: str) -> None:
     text, code = TEXTS[what]
     with pytest.raises(SpecError) as caught:
         check_text(text)
-    assert [item.code for item in caught.value.diagnostics] == [code], str(caught.value)
+    assert " ".join(item.code for item in caught.value.diagnostics) == code, str(caught.value)
