@@ -119,6 +119,17 @@ class Reporter:
             Diagnostic(code, _shortened(message), span, _shortened(label), labels, hint)
         )
 
+    def add(self, found: Diagnostic) -> None:
+        """Take an error that was made elsewhere."""
+        self.error(
+            found.code,
+            found.message,
+            found.span,
+            label=found.label,
+            labels=found.labels,
+            hint=found.hint,
+        )
+
     def raise_if_errors(self) -> None:
         if self.diagnostics:
             raise SpecError(sorted(self.diagnostics, key=order))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.diagnostics import Label, Reporter
 from danetc.dsl.parser import parse
 from danetc.dsl.source import SourceFile, Span
 from danetc.dsl.syntax import Declaration, Expr
@@ -31,8 +31,8 @@ def parse_override(
     inner = Reporter()
     program = parse(SourceFile("--set", _OPENING + text), inner)
     for item in inner.diagnostics:
-        span = _moved(item.span, source, shift)
-        reporter.error(item.code, item.message, span, label=item.label, hint=item.hint)
+        labels = tuple(Label(_moved(each.span, source, shift), each.text) for each in item.labels)
+        reporter.add(replace(item, span=_moved(item.span, source, shift), labels=labels))
     if inner.diagnostics:
         return None
     match program.items:

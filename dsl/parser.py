@@ -78,14 +78,7 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         more = "there are more errors in this file; they are not shown"
         errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
     for error in errors:
-        reporter.error(
-            error.code,
-            error.message,
-            error.span,
-            label=error.label,
-            labels=error.labels,
-            hint=error.hint,
-        )
+        reporter.add(error)
     return replace(nothing, items=tuple(items), comments=tuple(scanned.comments))
 
 

@@ -122,14 +122,7 @@ def resolve_recipe(
     known = [item.span for item in reporter.diagnostics]
     for error in found.diagnostics:
         if complete or not _follows(error, known):
-            reporter.error(
-                error.code,
-                error.message,
-                error.span,
-                label=error.label,
-                labels=error.labels,
-                hint=error.hint,
-            )
+            reporter.add(error)
     return recipe
 
 

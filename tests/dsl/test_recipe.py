@@ -195,6 +195,16 @@ def test_parameters() -> None:
 # -- overrides -------------------------------------------------------------------------------------
 
 
+def test_an_error_in_an_override_has_its_labels() -> None:
+    _, (error,) = resolve(
+        "recipe r { epochs = 3; batch = 8; optimizer = sgd(lr = 1) }", optimizer="sgd lr = 0.1)"
+    )
+    assert (error.code, error.span.text, error.span.source.name) == ("E0104", "lr", "--set")
+    assert [(label.span.text, label.text) for label in error.labels] == [
+        (")", "this `)` closes nothing")
+    ]
+
+
 def test_overrides_by_path() -> None:
     changed = good(
         recipe(TWO),
