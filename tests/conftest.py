@@ -1,21 +1,46 @@
-"""What tests of several folders share: models that are not compiled, and a browser (Debian's
-``chromium``, which ``.ci/run`` installs).
+"""What tests of several folders share: models that are not compiled, no garbage of earlier tests, and
+a browser (Debian's ``chromium``, which ``.ci/run`` installs).
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+GARBAGE = 300 * 2**20
+"""Bytes by which a process may grow until garbage is looked for."""
+
+SIZE = pytest.StashKey[int]()
 REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a failure
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[SIZE] = _size()
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Free the models of tests before. A model of torch.fx and its graph know each other, so that
+    Python finds that it is garbage when there are many more objects, of whatever size: tens of
+    ResNets later, which are gigabytes.
+    """
+    if _size() > item.config.stash[SIZE] + GARBAGE:
+        gc.collect()
+        item.config.stash[SIZE] = _size()
+
+
+def _size() -> int:
+    """Bytes of memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)
 
 
 @pytest.fixture

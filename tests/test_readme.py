@@ -50,14 +50,17 @@ def test_every_command_is_shown(command: str) -> None:
     assert f"danetc {command} " in README
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/paper.md", "results/README.md"]
-)
+LINKS = {
+    page.relative_to(ROOT).as_posix(): found
+    for folder in (ROOT, ROOT / "docs", ROOT / "results")
+    for page in sorted(folder.glob("*.md"))
+    if (found := re.findall(r"\]\((?!https?://)([^)]+)\)", page.read_text(encoding="utf-8")))
+}
+
+
+@pytest.mark.parametrize("page", LINKS)
 def test_everything_that_is_linked_exists(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?://)([^)]+)\)", text)
-    assert targets
-    for target in targets:
+    for target in LINKS[page]:
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
