@@ -21,6 +21,8 @@ FORMATS = ("svg", "png", "pdf", "gv")
 _TIMEOUT = 60.0  # seconds
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
+_SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
+"""What a file of each of Graphviz's formats holds for certain."""
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
@@ -43,14 +45,14 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
         case "gv":
             return to_gv(sheet, colours, name).encode()
         case "svg":
-            text = _run(["-Knop2", "-Tsvg"], to_gv(sheet, colours, name, tooltips=False)).decode()
+            text = _text(_run(["-Knop2"], to_gv(sheet, colours, name, tooltips=False), "svg"))
             return _finished(text, sheet, name, theme).encode()
         case "png":
             longest = max(sheet.width, sheet.height, 1.0)
             dpi = min(_DPI, int(_MOST_PIXELS * 72 / longest))
-            return _run(["-Knop2", "-Tpng", f"-Gdpi={dpi}"], to_gv(sheet, colours, name))
+            return _run(["-Knop2", f"-Gdpi={dpi}"], to_gv(sheet, colours, name), "png")
         case "pdf":
-            return _run(["-Knop2", "-Tpdf"], to_gv(sheet, colours, name), system=True)
+            return _run(["-Knop2"], to_gv(sheet, colours, name), "pdf")
         case _:
             raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
 
@@ -69,12 +71,15 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     texts = list(texts)
     if not texts:
         return []
-    output = _run(["-Kdot", "-Tjson0"], "\n".join(texts)).decode()
+    output = _text(_run(["-Kdot"], "\n".join(texts), "json0"))
     decoder = json.JSONDecoder()
     found: list[dict[str, object]] = []
     at = 0
     while at < len(output.rstrip()):
-        value, at = decoder.raw_decode(output, at)
+        try:
+            value, at = decoder.raw_decode(output, at)
+        except ValueError as error:
+            raise GraphvizError(f"what Graphviz gives is no JSON: {error}") from error
         found.append(value)
         while at < len(output) and output[at] in " \r\n,":
             at += 1
@@ -83,8 +88,9 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     return found
 
 
-def _run(options: list[str], text: str, *, system: bool = False) -> bytes:
-    command = [program(system=system), *options]
+def _run(options: list[str], text: str, form: str) -> bytes:
+    """What the program gives for ``text`` in one of the formats of ``_SIGNS``."""
+    command = [program(system=form == "pdf"), options[0], f"-T{form}", *options[1:]]
     try:
         done = subprocess.run(
             command, input=text.encode("utf-8"), capture_output=True, timeout=_TIMEOUT, check=False
@@ -93,7 +99,16 @@ def _run(options: list[str], text: str, *, system: bool = False) -> bytes:
         raise GraphvizError(f"{command[0]}: {error}") from error
     if done.returncode != 0 or not done.stdout:
         raise GraphvizError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+    if _SIGNS[form] not in done.stdout:
+        raise GraphvizError(f"{command[0]} gives something else than {form}")
     return done.stdout
+
+
+def _text(output: bytes) -> str:
+    try:
+        return output.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise GraphvizError(f"what Graphviz gives is no text: {error}") from error
 
 
 def program(*, system: bool = False) -> str:

@@ -192,6 +192,21 @@ def test_pdf_needs_dot_and_takes_it(small: Graph, monkeypatch: pytest.MonkeyPatc
     assert asked == [["/bin/dot", "-Knop2", "-Tpdf"]]
 
 
+@pytest.mark.parametrize("output", [b"garbage", b"{}", b'{"bb": ', b"\xff<svg"])
+@pytest.mark.parametrize("level", ["network", "stage"])
+def test_a_program_that_gives_something_else_is_reported(
+    output: bytes, level: str, small: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be called ``dot`` and be none: no file is written that is no picture."""
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess(command, 0, output, b"")
+
+    monkeypatch.setattr(engine.subprocess, "run", run)
+    with pytest.raises(DrawError, match=r"something else than|no JSON|no text"):
+        draw(small, level)
+
+
 def test_a_program_that_fails_is_reported(small: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "program", lambda **k: sys.executable)
     with pytest.raises(DrawError, match="failed: "):
