@@ -11,9 +11,9 @@ images, order = images.float().div(16).view(-1, 1, 8, 8), torch.randperm(len(lab
 train, test = order[:1440], order[1440:]
 
 model = danetc.build("danet_c_small", seed=0)
-optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for _ in range(8):
-    for batch in train[torch.randperm(len(train))].split(64):
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+for _ in range(4):
+    for batch in train[torch.randperm(len(train))].split(32):
         loss = torch.nn.functional.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()

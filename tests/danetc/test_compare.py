@@ -138,12 +138,20 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     assert (stopped.state, stopped.errors) == ("0 of 1 runs", {})
     assert (tmp_path / "out" / good / "seed-0" / "checkpoints" / "last").exists()
 
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    result = danetc(*arguments, "--grid", "recipe.optimizer.lr=1000", "-o", "other")
+
+def test_without_a_run_that_ends_well_the_status_is_1(
+    danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(An option that there is not ends a training before torch is imported.)"""
+    (tmp_path / "a.danet").write_text(SMALL + SGD)
+    monkeypatch.setattr("danetc.grid.run.train_arguments", lambda run: ["--no-such-option"])
+    result = danetc(
+        "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
+    )
     assert result.status == 1
     assert "1 of 1 runs failed; logs are in other" in result.err
-    assert "small,recipe.optimizer.lr=1000 seed 0: " in result.err
+    assert "small,steps=2 seed 0: " in result.err
+    assert "no-such-option" in result.err
 
 
 # -- tables and figures, of made-up figures --------------------------------------------------------
