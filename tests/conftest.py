@@ -8,7 +8,7 @@ import gc
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,6 +16,8 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from danetc.runtime.bench import Alone
 
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
@@ -49,6 +51,22 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     than what small networks compute, and is tested where it is the point.
     """
     monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """`bench` starts no process of its own: the command lines of those, and a fixed result."""
+    from danetc.runtime.bench import Alone
+
+    commands: list[Sequence[str]] = []
+
+    def pretend(command: Sequence[str], what: str) -> Alone:
+        commands.append(command)
+        return Alone(5.0, 3_000_000, 2_000_000)
+
+    monkeypatch.setattr("danetc.benchmark.in_own_process", pretend)
+    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
+    return commands
 
 
 @pytest.fixture(scope="module")

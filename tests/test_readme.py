@@ -123,6 +123,7 @@ QUICK: dict[str, list[str]] = {
 """What makes a command short: they run as README has them, with these options added."""
 
 
+@pytest.mark.usefixtures("together")
 def test_the_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

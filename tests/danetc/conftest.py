@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,19 +59,3 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.danet"
     path.write_text(SMALL)
     return path
-
-
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """`bench` starts no process of its own: the command lines of those, and a fixed result."""
-    from danetc.runtime.bench import Alone
-
-    commands: list[Sequence[str]] = []
-
-    def pretend(command: Sequence[str], what: str) -> Alone:
-        commands.append(command)
-        return Alone(5.0, 3_000_000, 2_000_000)
-
-    monkeypatch.setattr("danetc.benchmark.in_own_process", pretend)
-    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
-    return commands

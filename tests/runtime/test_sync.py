@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
@@ -81,7 +81,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(process, (port, str(folder)), nprocs=WORLD)
+    context = mp.get_context("forkserver")  # the server of the trainings, which has imported torch
+    context.set_forkserver_preload(["tests.runtime.training.preloaded"])
+    group = [context.Process(target=process, args=(n, port, str(folder))) for n in range(WORLD)]
+    for each in group:
+        each.start()
+    for each in group:
+        each.join(120)
+    assert [each.exitcode for each in group] == [0] * WORLD
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
