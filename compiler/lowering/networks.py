@@ -18,7 +18,7 @@ from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
-from danetc.compiler.lowering.variants import SETTINGS, Level, levels, override
+from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
 from danetc.compiler.values import (
     POISON,
     Failed,
@@ -199,7 +199,7 @@ def lower(
         env = chain[0].env
         parameters = {param.name for level in chain for param in level.declaration.params}
         for name, value in settings.items():
-            if name not in parameters:
+            if not is_parameter(name, chain):
                 override(name, value, env, builder, parameters)
         builder.steps = _steps(env, lowering)
         graph = build_network(lowering, chain, declaration)

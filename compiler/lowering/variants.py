@@ -49,12 +49,14 @@ def levels(
 ) -> list[Level]:
     """A network and its bases, outermost first, with shared definitions and bound parameters.
 
-    ``settings`` hold what is set from outside, of which the parameters are taken here.
+    ``settings`` hold what is set from outside, of which the parameters are taken here. A name means
+    what the outermost network that has it makes of it: a variant's line stands before a parameter of
+    its base, and what a variant gives its base is made of the variant's own parameters.
     """
     builder = evaluator.builder
     closed: dict[str, str] = {}
     outside = Env(module, "--set", elsewhere=closed)
-    constants: dict[str, Any] = {}
+    claimed: set[str] = set()
     shared = Env(module, "network")
     result: list[Level] = []
     bound = Bound(declaration, module, {}, declaration.name_span)
@@ -76,10 +78,11 @@ def levels(
         evaluator.work.spend(4 * len(declaration.params) + len(declaration.body or ()))
         for param in declaration.params:
             closed[param.name] = "the value of a parameter that is set from outside reads no other"
-        for param in declaration.params:
-            if param.name in settings and param.name not in constants:
-                constants[param.name] = _constant(settings[param.name], outside, evaluator)
-        given = {p.name: constants[p.name] for p in declaration.params if p.name in constants}
+        given = {
+            param.name: _constant(settings[param.name], outside, evaluator)
+            for param in declaration.params
+            if param.name in settings and param.name not in claimed
+        }
         env = complete(evaluator, replace(bound, args={**bound.args, **given}))
         env = replace(
             env,
@@ -103,6 +106,7 @@ def levels(
                     "E0408", "a network holds definitions `name = value` alone", item.span
                 )
             shared.definitions.setdefault(item.name, Definition(item.value, env, item.name_span))
+        claimed.update(_names(declaration))
         value = declaration.value
         if value is None:
             return result
@@ -128,6 +132,19 @@ def levels(
         if isinstance(value, s.Call):
             bound = bind(evaluator, bound, value.args, env, value.span)
         declaration, module = resolved.declaration, resolved.module
+
+
+def _names(declaration: s.Declaration) -> set[str]:
+    """The parameters and the lines of a network."""
+    lines = {item.name for item in declaration.body or () if isinstance(item, s.Define)}
+    return {*lines, *(param.name for param in declaration.params)}
+
+
+def is_parameter(name: str, chain: list[Level]) -> bool:
+    """Whether a name that is set from outside means a parameter: the outermost network that has it,
+    as a parameter or as a line, says so."""
+    owner = next((level for level in chain if name in _names(level.declaration)), None)
+    return owner is not None and any(name == param.name for param in owner.declaration.params)
 
 
 def _constant(value: Any, outside: Env, evaluator: Evaluator) -> Any:

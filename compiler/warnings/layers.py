@@ -148,45 +148,52 @@ def _skipped_pixels(network: Network) -> Iterator[Finding]:
 
 def _bias_before_norm(network: Network) -> Iterator[Finding]:
     graph = network.lowered.graph
-    for node in network.of("conv", "linear"):
-        if not node.attrs["bias"]:
-            continue
-        users = [graph[id] for id in network.users[node.id]]
-        if network.is_output(node) or not users:
-            continue
-        if all(user.op in CHANNEL_NORMS for user in users):
-            yield Finding(
-                network.place(node),
-                f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
-                labels=_beside(network.place(node), network.stands(users[0]), "this norm"),
-                hint="leave it out" if node.op == "conv" else "write `bias = false`",
-            )
+
+    def users(node: Node) -> list[Node]:
+        return [graph[id] for id in network.users[node.id]]
+
+    def without_effect(node: Node) -> bool:
+        read = users(node) if node.attrs["bias"] and not network.is_output(node) else []
+        return bool(read) and all(user.op in CHANNEL_NORMS for user in read)
+
+    for node in network.wherever(without_effect, "conv", "linear"):
+        yield Finding(
+            network.place(node),
+            f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
+            labels=_beside(network.place(node), network.stands(users(node)[0]), "this norm"),
+            hint="leave it out" if node.op == "conv" else "write `bias = false`",
+        )
 
 
 def _norm_behind_norm(network: Network) -> Iterator[Finding]:
     """Where something else reads the first norm too, such as a shortcut, both may be needed."""
-    for node in network.of(*NORMS):
+
+    def undoes(node: Node) -> bool:
         before = network.source(node)
         alone = len(network.users[before.id]) == 1 and not network.is_output(before)
-        if before.op in NORMS and alone:
-            yield Finding(
-                network.stands(node),
-                f"`{node.path}` normalises the output of a norm, `{before.path}`",
-                label="the second undoes the first",
-                labels=_beside(network.stands(node), network.stands(before), "the first"),
-                hint="leave one of them out",
-            )
+        return before.op in NORMS and alone
+
+    for node in network.wherever(undoes, *NORMS):
+        before = network.source(node)
+        yield Finding(
+            network.stands(node),
+            f"`{node.path}` normalises the output of a norm, `{before.path}`",
+            label="the second undoes the first",
+            labels=_beside(network.stands(node), network.stands(before), "the first"),
+            hint="leave one of them out",
+        )
 
 
 def _no_time(network: Network) -> Iterator[Finding]:
-    for node in network.of("mean_over_time"):
-        if not network.source(node).value.varies:
-            yield Finding(
-                network.place(node),
-                f"`{node.path}` takes the mean over time of a value that has no time dimension",
-                label="its output is its input",
-                hint="leave it out",
-            )
+    for node in network.wherever(
+        lambda node: not network.source(node).value.varies, "mean_over_time"
+    ):
+        yield Finding(
+            network.place(node),
+            f"`{node.path}` takes the mean over time of a value that has no time dimension",
+            label="its output is its input",
+            hint="leave it out",
+        )
 
 
 _PRIME = 2**61 - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,17 @@ class Network:
     def of(self, *ops: str) -> Iterator[Node]:
         for op in ops:
             yield from self.by_op.get(op, ())
+
+    def wherever(self, holds: Callable[[Node], bool], *ops: str) -> Iterator[Node]:
+        """The nodes of some operations for which something holds, if it holds for all that the same
+        text has made: what has no effect in one block may have one in the next."""
+        places: dict[tuple[Span, Span], list[Node]] = {}
+        for node in self.of(*ops):
+            stands = self.lowered.stands.get(node.id, node.origin)
+            places.setdefault((stands, self.place(node)), []).append(node)
+        for nodes in places.values():
+            if all(holds(node) for node in nodes):
+                yield from nodes
 
     @cached_property
     def users(self) -> Mapping[int, list[int]]:

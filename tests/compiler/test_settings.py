@@ -156,3 +156,40 @@ def test_a_resolved_spec_carries_nothing_that_a_setting_replaced() -> None:
         "twin",
         "sew",
     }
+
+
+BASES = """use std
+network base(width = 8, steps = 4) {
+  input = image(3, 16, 16)
+  steps = steps
+  neuron = IF
+  surrogate = sigmoid
+  stem = conv(width) -> norm -> spike
+  head = avgpool -> mean_over_time -> linear(10)
+}
+network alike = base
+network fixed = base { steps = 2 }
+network given = base(steps = 3)
+network wider(width = 16) = base(width = 2 * width) { head = avgpool -> linear(width) }
+network wider_fixed = wider { steps = 2 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "steps", "widths"),
+    [
+        ("alike", {"steps": 3, "width": 4}, 3, [4, 10]),
+        ("fixed", {"steps": 3}, 3, [8, 10]),  # a line stands before a base's parameter
+        ("given", {"steps": 5}, 5, [8, 10]),
+        ("wider", {"width": 4, "steps": 5}, 5, [8, 4]),  # the base has twice that
+        ("wider_fixed", {"width": 4, "steps": 1}, 1, [8, 4]),
+    ],
+)
+def test_a_name_is_that_of_the_outermost_network_that_has_it(
+    name: str, setting: dict[str, int], steps: int, widths: list[int]
+) -> None:
+    """``--set steps=3`` had no effect on ``fixed``, and neither had the steps of a recipe's phase."""
+    graph = graph_of(check_text(BASES), name, settings=setting)
+    assert graph.steps == steps
+    layers = [node for node in graph.nodes.values() if node.op in ("conv", "linear")]
+    assert [node.value.shape[0] for node in layers] == widths

@@ -431,6 +431,19 @@ PLAIN = {
     "a learnt value that nothing is divided by": mine(
         "state u = 0.0; v = learn(0.5) * u + x / 2; s = heaviside(v - 1); u = v * (1 - s)"
     ),
+    "a mean that the second block needs": net(
+        ("-> norm -> spike", "-> norm"),
+        ("stages = ", "stages = stage(fires, 2) -> "),
+        after="block fires { m = in -> conv(16) -> mean_over_time\n  out = (in + m) -> spike }\n",
+    ),
+    "a bias that the last block needs": net(
+        ("stages = ", "stages = stage(biased, 2) -> "),
+        after="block biased { out = in -> norm -> spike -> conv(16, bias = true) }\n",
+    ),
+    "a norm that only the second block has behind a norm": net(
+        ("stages = ", "stages = stage(normed, 2) -> "),
+        after="block normed { out = in -> norm -> spike -> conv(16) -> norm }\n",
+    ),
     "a mean of what a neuron makes of a mean": net(
         ("-> linear(classes)", "-> norm -> spike -> mean_over_time -> linear(classes)")
     ),
