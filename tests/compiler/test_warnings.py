@@ -432,7 +432,7 @@ PLAIN = {
         "state u = 0.0; v = learn(0.5) * u + x / 2; s = heaviside(v - 1); u = v * (1 - s)"
     ),
     "a mean that the second block needs": net(
-        ("-> norm -> spike", "-> norm"),
+        ("-> norm -> spike", "-> norm -> spike -> mean_over_time"),
         ("stages = ", "stages = stage(fires, 2) -> "),
         after="block fires { m = in -> conv(16) -> mean_over_time\n  out = (in + m) -> spike }\n",
     ),
