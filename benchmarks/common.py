@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from danetc.benchmark import Conditions, Contestant, contestants
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.graph import Graph
-from danetc.runtime.bench import Sample, middle
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.bench.steps import Sample, middle
+from danetc.tasks.benchmark import Conditions, Contestant, contestants
 
 RESULTS = Path(__file__).parent / "results"
 ANN = "torchvision"

@@ -19,13 +19,13 @@ from typing import Any
 
 from common import Options, Row, each_step, marginal, options, progress, report, seconds
 
-from danetc.benchmark import Conditions, Contestant, contestants
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.running_sums import RunningSums
-from danetc.runtime.bench import middle, race
-from danetc.runtime.memory import saved_bytes
+from danetc.runtime.bench.memory import saved_bytes
+from danetc.runtime.bench.steps import middle, race
+from danetc.tasks.benchmark import Conditions, Contestant, contestants
 
 SPEC = """use std
 network probe(steps = 4) {{

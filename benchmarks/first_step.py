@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import Row, options, progress, report
 
-from danetc.benchmark import in_own_process, this_program
+from danetc.tasks.benchmark import in_own_process, this_program
 
 COLD, WARM = 60.0, 10.0
 

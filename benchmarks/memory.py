@@ -14,12 +14,12 @@ import sys
 import torch
 from common import ANN, Row, entries, named, network, options, progress, report, seconds
 
-from danetc.benchmark import Conditions
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.compiler.memory import POLICIES, predict
-from danetc.runtime.bench import TrainingStep, race, ratio
-from danetc.runtime.memory import peak_bytes, saved_bytes
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.plans.memory import POLICIES, predict
+from danetc.runtime.bench.memory import peak_bytes, saved_bytes
+from danetc.runtime.bench.steps import TrainingStep, race, ratio
+from danetc.tasks.benchmark import Conditions
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")
 OTHERS = ("spiking_densenet121", "ms_resnet18")  # their peak is foretold too

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from common import ANN, Row, entries, named, network, options, progress, report
 
-from danetc.benchmark import in_own_process, this_program
-from danetc.runtime.bench import Alone
+from danetc.runtime.bench.steps import Alone
+from danetc.tasks.benchmark import in_own_process, this_program
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")
 

@@ -29,11 +29,11 @@ from common import (
     seconds,
 )
 
-from danetc.benchmark import Contestant
-from danetc.plots import plot_lines
-from danetc.runtime.bench import TrainingStep, middle, race
+from danetc.output.plots import plot_lines
+from danetc.runtime.bench.memory import peak_bytes, saved_bytes
+from danetc.runtime.bench.steps import TrainingStep, middle, race
 from danetc.runtime.measure.plots import WITHOUT, can_plot
-from danetc.runtime.memory import peak_bytes, saved_bytes
+from danetc.tasks.benchmark import Contestant
 
 TIMES = (1, 2, 4, 8)
 DEPTHS = (18, 34, 50, 101, 152)

@@ -24,8 +24,8 @@ from common import (
     seconds,
 )
 
-from danetc.benchmark import Contestant
-from danetc.runtime.bench import race, ratio
+from danetc.runtime.bench.steps import race, ratio
+from danetc.tasks.benchmark import Contestant
 
 MOST = 1.05
 CONNECTIONS = ("sew", "danet_a", "danet_c")  # danet_a is PA-A

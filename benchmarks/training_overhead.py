@@ -27,7 +27,7 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Observer, StepReport
 from danetc.runtime.training.run import Run
 from danetc.runtime.training.settings import Settings
-from danetc.training.plan import default_backend, find_recipe
+from danetc.tasks.training.plan import default_backend, find_recipe
 
 INTERVAL = 100  # steps
 WAIT, COST = 5.0, 1.0  # per cent

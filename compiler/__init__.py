@@ -1,7 +1,6 @@
 """Checked program to graph, and graph to model, diagram and files."""
 
-from danetc.compiler.lowering.networks import Lowered
-from danetc.compiler.program import (
+from danetc.compiler.frontend.program import (
     Checked,
     check_file,
     check_source,
@@ -9,6 +8,7 @@ from danetc.compiler.program import (
     graph_of,
     lowered_network,
 )
+from danetc.compiler.lowering.networks import Lowered
 
 __all__ = [
     "Checked",

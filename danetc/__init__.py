@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from danetc.api import build, check, load
     from danetc.compiler.emit.inference import fold
-    from danetc.dsl.diagnostics import SpecError
+    from danetc.dsl.diagnostics.diagnostic import SpecError
     from danetc.errors import UserError
-    from danetc.measuring.measure import measure
-    from danetc.spec_messages import SpecWarning
+    from danetc.output.spec_messages import SpecWarning
+    from danetc.tasks.measuring.measure import measure
 
     __version__: str
 
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SpecError": "danetc.dsl.diagnostics",
-    "SpecWarning": "danetc.spec_messages",
+    "SpecError": "danetc.dsl.diagnostics.diagnostic",
+    "SpecWarning": "danetc.output.spec_messages",
     "UserError": "danetc.errors",
     "build": "danetc.api",
     "check": "danetc.api",
     "fold": "danetc.compiler.emit.inference",
     "load": "danetc.api",
-    "measure": "danetc.measuring.measure",
+    "measure": "danetc.tasks.measuring.measure",
 }
 
 

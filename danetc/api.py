@@ -13,15 +13,15 @@ from danetc.compiler.passes import run
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.options import Setting
-from danetc.spec_messages import warn
+from danetc.output.spec_messages import warn
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered
+    from danetc.compiler.analysis.summary import Summary
     from danetc.compiler.draw.theme import Theme
     from danetc.compiler.emit.fx import Model
-    from danetc.compiler.facts import Summary
-    from danetc.compiler.graph import Graph
-    from danetc.dsl.diagnostics import Diagnostic
+    from danetc.compiler.ir.graph import Graph
+    from danetc.dsl.diagnostics.diagnostic import Diagnostic
 
 
 def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
@@ -72,7 +72,7 @@ def build(
     what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there,
     for what is no policy or size, and where nothing fits into a size.
     """
-    from danetc.memory import choose, parse_memory
+    from danetc.tasks.memory import choose, parse_memory
 
     try:
         wanted = parse_memory(memory)
@@ -130,14 +130,16 @@ class Compiled:
 
     @cached_property
     def summary(self) -> Summary:
-        from danetc.compiler.facts import summarise
+        from danetc.compiler.analysis.summary import summarise
 
         return summarise(self.graph)
 
     @cached_property
     def resolved(self) -> str:
         """One spec with everything the network is made of."""
-        from danetc.compiler.resolved import resolved_spec  # late: checking needs no printer
+        from danetc.compiler.frontend.resolved import (
+            resolved_spec,  # late: checking needs no printer
+        )
 
         return resolved_spec(self.checked, self.network, dict(self.settings))
 
@@ -212,7 +214,7 @@ def check_picture(kind: str) -> None:
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:
     """The model of a graph. Raises UserError for a backend or a memory policy that is not there."""
     from danetc.compiler.emit.fx import BACKENDS, emit
-    from danetc.compiler.memory import POLICIES
+    from danetc.compiler.plans.memory import POLICIES
 
     if backend not in BACKENDS:
         raise UserError(f"there is no backend {backend}; there are {', '.join(BACKENDS)}")
@@ -239,7 +241,7 @@ def initialise(
     model = emit_model(graph, seed, backend, memory)
     if init is None:
         return model, None
-    from danetc.runtime.weights import WeightsError, match, read_weights
+    from danetc.runtime.model.weights import WeightsError, match, read_weights
 
     try:
         matched = match(model, read_weights(os.fspath(init)))

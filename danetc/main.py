@@ -16,12 +16,12 @@ from typing import TextIO
 
 import click
 
-from danetc.dsl.diagnostics import SpecError, did_you_mean
-from danetc.dsl.visible import visible
+from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
+from danetc.dsl.diagnostics.visible import visible
 from danetc.errors import UserError
-from danetc.output import echo, echo_usage
-from danetc.runtime.files import explain_os_error, is_full
-from danetc.spec_messages import Printed, handled_by, show
+from danetc.output.echo import echo, echo_usage
+from danetc.output.spec_messages import Printed, handled_by, show
+from danetc.runtime.system.files import explain_os_error, is_full
 
 COMMANDS = {
     "check": "Check specs: every error, and what is seldom meant.",

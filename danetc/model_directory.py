@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
-from danetc.records import damaged, record_in
-from danetc.runtime.files import (
+from danetc.output.text import Note
+from danetc.runtime.system.files import (
     DamagedError,
     digest,
     naming,
@@ -36,8 +36,8 @@ from danetc.runtime.files import (
     seal_record,
     write_flushed,
 )
-from danetc.runtime.locks import OWNER
-from danetc.text import Note
+from danetc.runtime.system.locks import OWNER
+from danetc.tasks.records import damaged, record_in
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
@@ -103,7 +103,7 @@ def model_files(
     from danetc.api import draw, network_of
     from danetc.compiler import check_text
     from danetc.compiler.emit.python import emit_python
-    from danetc.compiler.emit.text import write
+    from danetc.compiler.ir.text import write
 
     graph = compiled.graph
     spec = compiled.resolved
@@ -145,7 +145,7 @@ def write_model_directory(
     All files are written to a temporary directory beside it first, so that a failure leaves the
     older one as it was and nothing else behind. Raises UserError, or OSError with a file's name.
     """
-    from danetc.runtime.checkpoint import tensor_file
+    from danetc.runtime.model.checkpoint import tensor_file
 
     refuse_unless_replaceable(directory)
     target = Path(os.path.realpath(directory))
@@ -212,7 +212,7 @@ class Directory:
     def model(self, backend: str, memory: str | None) -> Model:
         """The network with the weights. Raises SpecError, UserError."""
         from danetc.api import emit_model
-        from danetc.runtime.checkpoint import CheckpointError, load_weights
+        from danetc.runtime.model.checkpoint import CheckpointError, load_weights
 
         graph = self.compiled().graph
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
@@ -277,7 +277,7 @@ def _is_plain(entry: tuple[str, Any]) -> bool:
 
 
 def _policy(noted: object) -> str | None:
-    from danetc.compiler.memory import POLICIES
+    from danetc.compiler.plans.memory import POLICIES
 
     policy = noted.get("policy") if isinstance(noted, dict) else None
     return policy if policy in POLICIES else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe_values import Item
+    from danetc.dsl.recipe.values import Item
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -85,7 +85,7 @@ backend_option = click.option(
 def _memory(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | int | None:
-    from danetc.memory import parse_memory
+    from danetc.tasks.memory import parse_memory
 
     try:
         return None if text is None else parse_memory(text)
@@ -109,7 +109,7 @@ def _steps(
 ) -> tuple[Item, ...] | None:
     if text is None:
         return None
-    from danetc.dsl.recipe_text import read_setting
+    from danetc.dsl.recipe.text import read_setting
 
     found: tuple[Item, ...] = read_setting("evaluate", text, "--evaluate")
     return found
@@ -138,7 +138,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def _deny(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    from danetc.spec_messages import Printed
+    from danetc.output.spec_messages import Printed
 
     printed = context.find_object(Printed)
     if value and printed is not None:
@@ -197,8 +197,8 @@ def missing_data() -> click.MissingParameter:
 def look_at_data(text: str, hint: str = "") -> None:
     """Raise UserError where there are no such data."""
     from danetc.errors import UserError
-    from danetc.runtime.errors import DataError
     from danetc.runtime.sources.table import look_at
+    from danetc.runtime.system.errors import DataError
 
     try:
         look_at(text)
@@ -318,7 +318,7 @@ def form_option(command: Function) -> Function:
 def training_options(command: Function) -> Function:
     """What decides a training, of one network (``train``) as of each cell of a grid (``compare``).
 
-    Beside the spec, its network and the data. ``danetc.grid.run.train_arguments`` hands them on to
+    Beside the spec, its network and the data. ``danetc.tasks.grid.run.train_arguments`` hands them on to
     the process of each run, which has one of the seeds.
     """
     for option in reversed(_TRAINING):  # the last decorator is the first line of --help

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import SPECIAL
-from danetc.compiler.ops import OPS, REQUIRED, Parameter
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module, std_names
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS, Argument
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import DECLARATION_KINDS
+from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS, Argument
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics import Label, Reporter, did_you_mean
-from danetc.dsl.parser import parse
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
-from danetc.dsl.source import SourceFile, Span
-from danetc.dsl.suggestions import nearest
-from danetc.dsl.syntax import DECLARATION_KINDS, Declaration, Program, Use
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
 from danetc.dsl.work import current
 
 MAX_FILES = 200

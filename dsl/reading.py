@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics import Diagnostic, SpecError, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, did_you_mean
 from danetc.dsl.files import open_regular
-from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile, Span
 
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"

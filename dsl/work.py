@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
 
-from danetc.dsl.source import Span
+from danetc.dsl.syntax.source import Span
 
 BASE = 1_700_000
 PER_CHARACTER = 1

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from danetc.runtime.bench import Alone
+    from danetc.runtime.bench.steps import Alone
 
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
@@ -50,13 +50,13 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused backend's functions as they are, operation by operation. Compiling them takes longer
     than what small networks compute, and is tested where it is the point.
     """
-    monkeypatch.setattr("danetc.runtime.compiled.COMPILE", False)
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
 
 
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     """`bench` starts no process of its own: the command lines of those, and a fixed result."""
-    from danetc.runtime.bench import Alone
+    from danetc.runtime.bench.steps import Alone
 
     commands: list[Sequence[str]] = []
 
@@ -64,8 +64,8 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         commands.append(command)
         return Alone(5.0, 3_000_000, 2_000_000)
 
-    monkeypatch.setattr("danetc.benchmark.in_own_process", pretend)
-    monkeypatch.setattr("danetc.runtime.bench.SAMPLE", 0.0)
+    monkeypatch.setattr("danetc.tasks.benchmark.in_own_process", pretend)
+    monkeypatch.setattr("danetc.runtime.bench.steps.SAMPLE", 0.0)
     return commands
 
 

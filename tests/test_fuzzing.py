@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.ops import OPS, REQUIRED
-from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.equation_expr import FUNCTIONS
-from danetc.runtime import kernel
+from danetc.compiler.ir.ops import OPS, REQUIRED
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim
 from tests.differential.networks import VARIETY
 from tests.fuzzing import generate, run

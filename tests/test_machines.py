@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime import locks
-from danetc.runtime.machine import end_by, free_memory, usable_cores
+from danetc.runtime.system import locks
+from danetc.runtime.system.machine import end_by, free_memory, usable_cores
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,7 +61,7 @@ def test_a_signal_reaches_the_handler() -> None:
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from danetc.runtime.locks import locked
+from danetc.runtime.system.locks import locked
 with locked(Path("lock")):
     if hasattr(os, "fork") and not os.fork():
         time.sleep(60)  # as a loader process of a training that is killed

@@ -52,9 +52,9 @@ def test_every_other_file_is_package_data() -> None:
     ("package", "name"),
     [
         ("danetc", "py.typed"),
-        ("danetc.dsl", "danet.lark"),
+        ("danetc.dsl.syntax", "danet.lark"),
         ("danetc.dsl.std", "neurons.danet"),
-        ("danetc.dsl.explain", "E0101.md"),
+        ("danetc.dsl.diagnostics.explain", "E0101.md"),
         ("danetc.specs", "danet_c_r50.danet"),
     ],
 )

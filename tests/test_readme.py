@@ -11,9 +11,9 @@ import pytest
 import danetc
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import compare, to_svg
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
 from danetc.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]

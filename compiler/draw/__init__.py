@@ -36,7 +36,7 @@ from danetc.compiler.draw.op import op_level
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.stage import stage_level
 from danetc.compiler.draw.theme import Theme
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 LEVELS: Mapping[str, Callable[[Graph], Sheet]] = MappingProxyType(
     {

@@ -15,7 +15,7 @@ from danetc.compiler.draw.legend import grid, network_facts, with_header
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, sheet_of, stacked
 from danetc.compiler.draw.units import Parts, parts
 from danetc.compiler.draw.words import clean, size, span_words
-from danetc.compiler.graph import Block, Graph, Node
+from danetc.compiler.ir.graph import Block, Graph, Node
 
 _MOST_WIRINGS = 8
 _ACROSS = 4  # wirings side by side

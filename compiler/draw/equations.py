@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 from danetc.dsl.kinds import Kind
-from danetc.dsl.neuron_kinds import ranges_of
-from danetc.dsl.neuron_program import INPUT, NEXT, NeuronProgram
-from danetc.dsl.opcodes import OPCODES, Operand
+from danetc.dsl.neuron.inference import ranges_of
+from danetc.dsl.neuron.opcodes import OPCODES, Operand
+from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram
+from danetc.dsl.neuron.ssa import Op
 from danetc.dsl.ranges import constant
-from danetc.dsl.ssa import Op
 
 _UNNAMED = re.compile(r"_\d+")  # what the compiler named
 _INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3)}

@@ -11,7 +11,7 @@ from danetc.compiler.draw.rows import Unit
 from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, caption, fitted
 from danetc.compiler.draw.units import Parts, leaves, signature
 from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
-from danetc.compiler.graph import Form, Value
+from danetc.compiler.ir.graph import Form, Value
 
 _MOST_NESTED = 4
 _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}

@@ -29,7 +29,7 @@ from danetc.compiler.draw.words import (
     tooltip,
     wire_tooltip,
 )
-from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 
 Direction = Literal["TB", "LR"]
 

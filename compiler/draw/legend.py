@@ -20,7 +20,7 @@ from danetc.compiler.draw.sheet import (
 )
 from danetc.compiler.draw.theme import Role
 from danetc.compiler.draw.words import LOOKS, clean, size
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 _GAP = 14.0
 _LINE = 34.0

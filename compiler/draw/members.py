@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from danetc.compiler.draw.block import wirings_of
 from danetc.compiler.draw.stage import groups_of
 from danetc.compiler.draw.units import Parts, parts, runs
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 Members = Mapping[str, tuple[int, ...]]
 

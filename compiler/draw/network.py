@@ -8,7 +8,7 @@ from danetc.compiler.draw.sheet import SMALL, Box, Cell, Sheet, fitted
 from danetc.compiler.draw.stage import assembled, glue_box
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip, size
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 _MOST_KINDS = 5  # of blocks that are told apart in a stage
 

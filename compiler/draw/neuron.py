@@ -24,10 +24,10 @@ from danetc.compiler.draw.sheet import (
     stacked,
 )
 from danetc.compiler.draw.words import clean, kind_look
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.dsl.neuron_kinds import ranges_of
-from danetc.dsl.neuron_program import INPUT, NeuronProgram
+from danetc.dsl.neuron.inference import ranges_of
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 _MOST_NEURONS = 4
 _LONGEST = 56

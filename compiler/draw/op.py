@@ -11,7 +11,7 @@ from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption
 from danetc.compiler.draw.stage import assembled, glue_box
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import clean, span_words
-from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 
 
 def op_level(graph: Graph) -> Sheet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.draw.feeds import StageLane
 from danetc.compiler.draw.lanes import box_stop
 from danetc.compiler.draw.legend import network_facts, with_header
@@ -22,8 +23,7 @@ from danetc.compiler.draw.words import (
     tooltip,
     value_words,
 )
-from danetc.compiler.facts import is_neuron
-from danetc.compiler.graph import Block, Graph, Node
+from danetc.compiler.ir.graph import Block, Graph, Node
 
 _MOST_WHOLE = 6  # a stage of up to so many blocks is drawn whole
 _MOST_SHOWN = 8  # and no stage shows more than this

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
-from danetc.compiler.graph import Block, Form, Graph, Node, Stage
+from danetc.compiler.ir.graph import Block, Form, Graph, Node, Stage
 
 _FULL, _LONGEST = (
     8,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.draw.sheet import Look
-from danetc.compiler.facts import is_neuron
-from danetc.compiler.graph import Attribute, Graph, Node, Shape, Stage, Value
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Shape, Stage, Value
+from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.kinds import SPIKE, Kind
-from danetc.dsl.source import Span
-from danetc.dsl.visible import visible
+from danetc.dsl.syntax.source import Span
 
 _LONGEST = 48
 _SIGNS = {

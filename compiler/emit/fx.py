@@ -21,16 +21,16 @@ from torch import fx, nn
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
-from danetc.compiler.graph import Graph, Node, unique
-from danetc.compiler.keeps import keeps_parts
-from danetc.compiler.memory import POLICIES
-from danetc.compiler.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.graph import Graph, Node, unique
+from danetc.compiler.ir.ops import OPS, Context, Function, Module
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments, plan_segments
 from danetc.compiler.passes.regions import Plan, Region, plan_regions
-from danetc.runtime import ops as _registered  # noqa: F401  (registers torch.ops.danetc)
-from danetc.runtime.model import Group, Model, Scope
-from danetc.runtime.recompute import KIND, SEGMENT, Recomputed, Segment
-from danetc.runtime.signature import Signature
+from danetc.compiler.plans.memory import POLICIES
+from danetc.compiler.plans.saved import keeps_parts
+from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
+from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed, Segment
+from danetc.runtime.model.model import Group, Model, Scope
+from danetc.runtime.model.signature import Signature
 
 __all__ = ["Model", "emit", "resolve"]
 
@@ -41,11 +41,11 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
-        "danetc.runtime.packed",
-        "danetc.runtime.neuron",
-        "danetc.runtime.norm",
-        "danetc.runtime.spiking",
-        "danetc.runtime.time",
+        "danetc.runtime.layers.packed",
+        "danetc.runtime.layers.neuron",
+        "danetc.runtime.layers.norm",
+        "danetc.runtime.layers.spikingjelly",
+        "danetc.runtime.layers.time",
     }
 )
 """The modules whose public names a model may call."""
@@ -250,12 +250,12 @@ class FusedEmitter(Emitter):
 
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
-            return replace(call, target="danetc.runtime.packed.joined")
+            return replace(call, target="danetc.runtime.layers.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 
     def neuron(self, region: Region, call: Module | Function) -> nn.Module:
         """The neuron of a region, with the norms that stand before it."""
-        from danetc.runtime.fused import FusedNeuron
+        from danetc.runtime.layers.fused import FusedNeuron
 
         assert isinstance(call, Module)
         norms = [self.modules[id] if id is not None else None for id in region.norms]
@@ -273,12 +273,12 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
         return call
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
         name = call.target.rpartition(".")[2]
-        return replace(call, target=f"danetc.runtime.packed.Packed{name}")
+        return replace(call, target=f"danetc.runtime.layers.packed.Packed{name}")
     kind = inputs[0].value.kind
     if call.target != "torch.nn.Conv2d" or not kind.bits:
         return call
     kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
-    return replace(call, target="danetc.runtime.packed.PackedConv2d", kwargs=kwargs)
+    return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
 
 
 def _packed_product(call: Function, a: Node, b: Node) -> Function:
@@ -287,7 +287,7 @@ def _packed_product(call: Function, a: Node, b: Node) -> Function:
     if not alike or not any(kind.bits for kind in kinds):
         return call
     numbers = tuple(number for kind in kinds for number in (kind.low, kind.high, kind.unit))
-    return replace(call, target="danetc.runtime.packed.product", args=numbers)
+    return replace(call, target="danetc.runtime.layers.packed.product", args=numbers)
 
 
 def _why_fixed(graph: Graph) -> str:

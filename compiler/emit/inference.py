@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import FusedEmitter
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import Function, Module
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import LAYERS, Folding, plan_folding
 from danetc.compiler.passes.regions import Region, plan_regions
-from danetc.compiler.verify import verify
-from danetc.runtime.inference import Folded, InferenceModel, InferenceNeuron
-from danetc.runtime.model import Model
+from danetc.runtime.layers.inference import Folded, InferenceModel, InferenceNeuron
+from danetc.runtime.model.model import Model
 
 
 def fold(model: Model) -> InferenceModel:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import Module
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import Module
 
 
 def construct(module: Module, create: Callable[..., Any]) -> nn.Module:

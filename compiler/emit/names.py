@@ -22,8 +22,8 @@ _TAKEN = """
     topology train training type xpu zero_grad
 """
 RESERVED = frozenset(_TAKEN.split())
-"""Attributes of torch.nn.Module, torch.fx.GraphModule and our models (runtime/model.py,
-runtime/inference.py)."""
+"""Attributes of torch.nn.Module, torch.fx.GraphModule and our models (runtime/model/model.py,
+runtime/layers/inference.py)."""
 
 
 def attribute(name: str) -> str:

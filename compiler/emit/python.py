@@ -25,8 +25,8 @@ from danetc.compiler.emit.python_names import (
 )
 from danetc.compiler.emit.python_parts import Neurons, Prelude
 from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
-from danetc.compiler.graph import Graph, Node, Value
-from danetc.compiler.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.graph import Graph, Node, Value
+from danetc.compiler.ir.ops import OPS, Context, Function, Module
 
 _ALWAYS = ("read_safetensors",)
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
@@ -270,7 +270,7 @@ class _Emitter:
     def _constructor(self, node: Node, call: Module) -> str:
         namespace, _, name = call.target.rpartition(".")
         args = list(call.args)
-        if call.target == "danetc.runtime.neuron.Neuron":
+        if call.target == "danetc.runtime.layers.neuron.Neuron":
             target = self.neurons.name(str(args.pop(0)))
             labels: tuple[str, ...] = ("steps", "rank")
         elif name in self.prelude.source:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from danetc.compiler.emit.python_names import free, literal, singular, variable
 from danetc.compiler.emit.scopes import ScopeTree, Unit
-from danetc.compiler.graph import Graph
-from danetc.compiler.ops import Function, Module
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import Function, Module
 
 _SIGNS = {
     "operator.add": "+",
@@ -17,7 +17,7 @@ _SIGNS = {
     "operator.mul": "*",
     "operator.truediv": "/",
 }
-_AFFINE = "danetc.runtime.time.affine"
+_AFFINE = "danetc.runtime.layers.time.affine"
 _JOIN = re.compile(r"(\w+) = torch\.cat\(\[([\w, ]+)\], dim=(-\d)\)", re.ASCII)
 _CALL = re.compile(r"(\w+) = (self[\w.]*)\[(\d+)\]\((\w+)\)", re.ASCII)
 _INDEXED = re.compile(r"(self(?:\.[A-Za-z_][A-Za-z0-9_]*)+)\[(\d+)\]", re.ASCII)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.graph import Attribute
+from danetc.compiler.ir.graph import Attribute
 
 WIDTH = 88
 _PLAIN = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from importlib.resources import files
 
 from danetc.compiler.emit.python_names import camel, wrapped
-from danetc.dsl.kernel_text import python_class, round_class, surrogate_class, uses
-from danetc.dsl.neuron_program import NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.kernel_text import python_class, round_class, surrogate_class, uses
+from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 
 
 class Prelude:

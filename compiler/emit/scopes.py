@@ -9,7 +9,7 @@ from typing import Union
 
 import networkx
 
-from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 
 
 @dataclass(eq=False, slots=True)

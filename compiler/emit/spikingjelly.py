@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from danetc.compiler.emit.fx import Emitter
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import Function, Module
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.spikingjelly import counterpart
-from danetc.runtime.spiking import require
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import Function, Module
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.spikingjelly import counterpart
+from danetc.runtime.layers.spikingjelly import require
 
-NEURON = "danetc.runtime.spiking.SpikingJellyNeuron"
+NEURON = "danetc.runtime.layers.spikingjelly.SpikingJellyNeuron"
 
 
 class SpikingJellyEmitter(Emitter):

@@ -6,17 +6,17 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.graph import Attribute
+from danetc.compiler.ir.graph import Attribute
+from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
-from danetc.compiler.ops import OPS, REQUIRED, Parameter
-from danetc.compiler.values import Bound, Failed, OpLayer, Poison, Wire, describe, is_layer
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, did_you_mean
-from danetc.dsl.equations import Learn
-from danetc.dsl.habits import answer
+from danetc.compiler.lowering.values import Bound, Failed, OpLayer, Poison, Wire, describe, is_layer
+from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
+from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
-from danetc.dsl.source import Span
-from danetc.dsl.syntax_case import shorten
+from danetc.dsl.neuron.equations import Learn
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.errors.case import shorten
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.environment import Env, Want
-from danetc.compiler.values import POISON, Identity, Poison, Wire, describe, is_layer
-from danetc.dsl import syntax as s
-from danetc.dsl.source import Span
+from danetc.compiler.lowering.values import POISON, Identity, Poison, Wire, describe, is_layer
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator

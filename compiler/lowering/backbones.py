@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.lowering.arguments import MAX_DEPTH, ROLES, complete, operation, too_deep
 from danetc.compiler.lowering.environment import Env, is_op
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     Backbone,
     Bound,
     Failed,
@@ -22,8 +22,8 @@ from danetc.compiler.values import (
     describe,
     is_layer,
 )
-from danetc.dsl import syntax as s
-from danetc.dsl.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator

@@ -9,11 +9,11 @@ from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.unknown import is_known
-from danetc.compiler.values import Bound, Poison, Wire, describe
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, closest, did_you_mean
-from danetc.dsl.habits import answer
-from danetc.dsl.suggestions import nearest
+from danetc.compiler.lowering.values import Bound, Poison, Wire, describe
+from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.syntax import tree as s
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering

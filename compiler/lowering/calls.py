@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import (
     assign_special,
     bind,
@@ -13,8 +14,7 @@ from danetc.compiler.lowering.arguments import (
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
-from danetc.compiler.ops import OPS
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     POISON,
     Backbone,
     BlockConv,
@@ -29,8 +29,8 @@ from danetc.compiler.values import (
     Wire,
     describe,
 )
-from danetc.dsl import syntax as s
-from danetc.dsl.equations import Learn
+from danetc.dsl.neuron.equations import Learn
+from danetc.dsl.syntax import tree as s
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler.ir.ops import text
 from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
 from danetc.compiler.lowering.blocks import misnamed, self_wired
@@ -14,8 +15,7 @@ from danetc.compiler.lowering.environment import PORTS, Definition, Env, replace
 from danetc.compiler.lowering.layers import flat_layers, operations
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.unknown import is_known
-from danetc.compiler.ops import text
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     POISON,
     BlockConv,
     Bound,
@@ -28,11 +28,11 @@ from danetc.compiler.values import (
     describe,
     is_layer,
 )
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label, did_you_mean
-from danetc.dsl.habits import answer
+from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
+from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import is_library
-from danetc.dsl.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering

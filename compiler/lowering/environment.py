@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from danetc.compiler.ops import OPS
-from danetc.compiler.values import Given
-from danetc.dsl import syntax as s
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering.values import Given
 from danetc.dsl.modules import Module
-from danetc.dsl.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 Want = str
 """What is asked for: ``layer``, ``number``, ``norm``, a kind of declaration, or ``any``."""

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from danetc.compiler.builder import Builder
+from danetc.compiler.ir.builder import Builder
 from danetc.compiler.lowering.arithmetic import operate
 from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
 from danetc.compiler.lowering.calls import call_value
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
 from danetc.compiler.lowering.names import meaning
-from danetc.compiler.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import Span
+from danetc.compiler.lowering.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
+from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 MAX_CONSTANT = 1e15
 MAX_BLAMED = 8

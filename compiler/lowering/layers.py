@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
-from danetc.compiler.ops import OPS
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     POISON,
     Bound,
     Failed,
@@ -23,11 +23,11 @@ from danetc.compiler.values import (
     Wire,
     describe,
 )
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equations import Learn, compile_neuron
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import is_library
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import Span
+from danetc.dsl.neuron.equations import Learn, compile_neuron
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import operation
 from danetc.compiler.lowering.backbones import unfold
 from danetc.compiler.lowering.environment import (
@@ -18,8 +19,7 @@ from danetc.compiler.lowering.environment import (
     is_op,
 )
 from danetc.compiler.lowering.unknown import unknown
-from danetc.compiler.ops import OPS
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     BlockConv,
     Bound,
     Failed,
@@ -29,9 +29,9 @@ from danetc.compiler.values import (
     Poison,
     is_layer,
 )
-from danetc.dsl.diagnostics import Label, closest
-from danetc.dsl.equation_expr import FUNCTIONS
-from danetc.dsl.source import Span
+from danetc.dsl.diagnostics.diagnostic import Label, closest
+from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.evaluator import Evaluator

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from danetc.compiler.builder import MAX_STEPS, Builder
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.builder import MAX_STEPS, Builder
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.environment import Env
@@ -20,6 +20,7 @@ from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
 from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     POISON,
     Failed,
     Given,
@@ -31,10 +32,11 @@ from danetc.compiler.values import (
     describe,
     is_layer,
 )
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Reporter
+from danetc.compiler.lowering.variants import SETTINGS, Level, levels, override
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import Module
-from danetc.dsl.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 TOO_NESTED = "what this is made of is nested too deeply"
 FLATTEN = "put fewer definitions, blocks and parentheses into each other"

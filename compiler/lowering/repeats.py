@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from danetc.compiler.lowering.arguments import follow_alias
 from danetc.compiler.lowering.connections import Joined
-from danetc.compiler.values import Bound, StageOf, Wire
-from danetc.dsl.source import Span
+from danetc.compiler.lowering.values import Bound, StageOf, Wire
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
-    from danetc.compiler.builder import Built
+    from danetc.compiler.ir.builder import Built
     from danetc.compiler.lowering.state import Lowering
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from danetc.compiler.graph import Block, Form, Stage
+from danetc.compiler.ir.graph import Block, Form, Stage
+from danetc.compiler.ir.rules import RuleReader
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import Joined, connected
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.repeats import Repeats
-from danetc.compiler.rules import RuleReader
-from danetc.compiler.values import POISON, Backbone, Bound, Poison, StageOf, Wire, describe
-from danetc.dsl import syntax as s
-from danetc.dsl.source import Span
+from danetc.compiler.lowering.values import POISON, Backbone, Bound, Poison, StageOf, Wire, describe
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 if TYPE_CHECKING:
     from danetc.compiler.lowering.state import Lowering

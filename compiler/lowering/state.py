@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from danetc.compiler.builder import Builder
-from danetc.compiler.graph import Stage, Value
+from danetc.compiler.ir.builder import Builder
+from danetc.compiler.ir.graph import Stage, Value
 from danetc.compiler.lowering.blocks import apply_block
 from danetc.compiler.lowering.evaluator import Evaluator, Shared
 from danetc.compiler.lowering.layers import apply_neuron, apply_operation
 from danetc.compiler.lowering.repeats import Known
 from danetc.compiler.lowering.stages import apply_backbone
-from danetc.compiler.values import (
+from danetc.compiler.lowering.values import (
     POISON,
     Backbone,
     BlockConv,
@@ -24,10 +24,10 @@ from danetc.compiler.values import (
     Wire,
     describe,
 )
-from danetc.dsl import syntax as s
 from danetc.dsl.kinds import ANALOG, count
 from danetc.dsl.modules import is_library
-from danetc.dsl.source import Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
 
 
 class Lowering(Evaluator):

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from danetc.compiler.builder import Builder
+from danetc.compiler.ir.builder import Builder
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
 from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.ops import OPS
-from danetc.compiler.values import Bound, Failed
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import did_you_mean
-from danetc.dsl.habits import answer
+from danetc.compiler.lowering.values import Bound, Failed
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
-from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import SourceFile, Span
 
 SETTINGS = (
     "input",

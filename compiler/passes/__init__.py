@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.compiler.passes.static import HoistStatic
-from danetc.compiler.verify import verify
 
 
 class Pass(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph
-from danetc.compiler.rewriter import Rewriter
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.rewriter import Rewriter
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import OPS
-from danetc.compiler.rewriter import Rewriter
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rewriter import Rewriter
+from danetc.dsl.neuron.program import NeuronProgram
 
 
 @dataclass(frozen=True)

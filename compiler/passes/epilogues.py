@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from danetc.compiler.graph import Node
+from danetc.compiler.ir.graph import Node
 from danetc.compiler.passes.regions import Plan
 
 

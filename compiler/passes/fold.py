@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.infer import Inference
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.inference import Inference
 
 LAYERS = frozenset({"conv", "linear"})
 NORMS = frozenset({"batchnorm", "tebn", "groupnorm"})

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import OPS
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 
 Path = tuple[str, ...]
 

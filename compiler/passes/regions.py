@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from danetc.compiler.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 
 
 @dataclass(frozen=True, slots=True)

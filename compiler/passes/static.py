@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import OPS
-from danetc.compiler.rewriter import Rewriter
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rewriter import Rewriter
 
 
 @dataclass(frozen=True)

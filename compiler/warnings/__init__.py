@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
+from danetc.compiler.frontend.program import Checked
 from danetc.compiler.lowering.networks import Lowered
-from danetc.compiler.program import Checked
 from danetc.compiler.warnings import files, layers, neurons, recipes
 from danetc.compiler.warnings.files import File
 from danetc.compiler.warnings.network import Network
 from danetc.compiler.warnings.recipes import Written
 from danetc.compiler.warnings.rule import Rule, Subject
 from danetc.compiler.warnings.trees import Trees
-from danetc.dsl.diagnostics import Diagnostic, Reporter, order
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe import Recipe, resolve_recipe
-from danetc.dsl.source import Span
-from danetc.dsl.syntax import Declaration
+from danetc.dsl.recipe.recipe import Recipe, resolve_recipe
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import Exhausted, bounded
 
 __all__ = ["TITLES", "warnings_of", "warnings_of_network", "warnings_of_recipe"]

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from danetc.compiler.graph import Attribute
-from danetc.compiler.ops import OPS
+from danetc.compiler.ir.graph import Attribute
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.warnings.rule import Finding, Rule
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Label
+from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.syntax import tree as s
 
 ASKED_FOR = ("network", "recipe")
 """The kinds of declarations that the command line names."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.opcodes import OPCODES, ConstantError
-from danetc.dsl.ssa import Op
+from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.ssa import Op
 from danetc.dsl.work import current
 
 MAX_STEPS_OF_SPIKES = 4  # heavisides, of which every combination is looked at

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from danetc.compiler.graph import Node
-from danetc.compiler.ops import OPS, text, whole
+from danetc.compiler.ir.graph import Node
+from danetc.compiler.ir.ops import OPS, text, whole
 from danetc.compiler.warnings.network import Network
 from danetc.compiler.warnings.rule import Finding, Rule
-from danetc.dsl.diagnostics import Label
-from danetc.dsl.source import Span
-from danetc.dsl.syntax import Call, Name
+from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Call, Name
 
 WINDOWS = ("conv", "maxpool", "avgpool")
 CHANNEL_NORMS = ("batchnorm", "tebn")

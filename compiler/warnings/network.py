@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from danetc.compiler.graph import Node
+from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.modules import is_library
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.source import Span
-from danetc.dsl.syntax import Call, Declaration
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Call, Declaration
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from danetc.compiler.at_start import first_output
-from danetc.compiler.graph import Node
+from danetc.compiler.analysis.initial_values import first_output
+from danetc.compiler.ir.graph import Node
 from danetc.compiler.warnings.forms import Form, Held, bounds, held
 from danetc.compiler.warnings.network import Network
 from danetc.compiler.warnings.rule import Finding, Rule
-from danetc.dsl.diagnostics import Label
+from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.kinds import SPIKE, count
-from danetc.dsl.neuron_program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.opcodes import ConstantError
-from danetc.dsl.ssa import evaluate
+from danetc.dsl.neuron.opcodes import ConstantError
+from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.work import current
 
 MAX_STEPS = 64

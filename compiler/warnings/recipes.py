@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from danetc.compiler.warnings.rule import Finding, Rule
-from danetc.dsl.diagnostics import Label
+from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import is_library
-from danetc.dsl.recipe import Origin, Phase, Recipe
-from danetc.dsl.recipe_values import Item
-from danetc.dsl.source import Span
-from danetc.dsl.syntax import Declaration
+from danetc.dsl.recipe.recipe import Origin, Phase, Recipe
+from danetc.dsl.recipe.values import Item
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Declaration
 
 LARGEST_RATE: Mapping[str, float] = {"sgd": 30.0, "adamw": 1.0}
 """Above these learning rates no network trains: AdamW changes each weight by about its rate at each

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from danetc.dsl.diagnostics import Label
-from danetc.dsl.source import Span
+from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.syntax.source import Span
 
 Subject = TypeVar("Subject", contravariant=True)
 

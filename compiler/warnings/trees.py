@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile, Span
 
 _ALLOW = re.compile(r"#+ *allow +(W\d{4}(?:[, ]+W\d{4})*)(?!\w)")
 

@@ -17,11 +17,11 @@ from danetc.options import (
     memory_option,
     spec_options,
 )
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.api import Compiled
-    from danetc.benchmark import Conditions, Report
+    from danetc.tasks.benchmark import Conditions, Report
 
 BACKENDS = "eager,fused,spikingjelly"
 NO_SUCH_PARAMETER = "E0309"
@@ -89,14 +89,14 @@ def command(
     its own for each, which starts without compiled kernels.
     """
     if plot is not None:
-        from danetc.plots import check_plot
+        from danetc.output.plots import check_plot
 
         check_plot(plot)
     # A thread that waits for others is no CPU time. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from danetc.benchmark import Conditions, compare, this_program
+    from danetc.tasks.benchmark import Conditions, compare, this_program
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -120,8 +120,8 @@ def command(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from danetc.console import VisibleConsole
-    from danetc.runtime.announcing import announced_on
+    from danetc.output.console import VisibleConsole
+    from danetc.runtime.kernels.announcing import announced_on
 
     with (
         Progress(
@@ -157,7 +157,7 @@ def command(
     else:
         print_report(report)
     if plot is not None:
-        from danetc.plots import plot_report
+        from danetc.output.plots import plot_report
 
         plot_report(report, plot)
 
@@ -169,7 +169,7 @@ def _compiled(
     for that.
     """
     from danetc.api import compile_spec
-    from danetc.dsl.diagnostics import SpecError
+    from danetc.dsl.diagnostics.diagnostic import SpecError
 
     if image is None:
         return compile_spec(spec, network=network, settings=settings)
@@ -193,8 +193,8 @@ def _measure_alone(
 ) -> None:
     from dataclasses import asdict
 
-    from danetc.benchmark import contestants
-    from danetc.runtime.bench import alone
+    from danetc.runtime.bench.steps import alone
+    from danetc.tasks.benchmark import contestants
 
     found, _ = contestants(compiled.graph, conditions, backends, memory)
     if name not in found:
@@ -204,8 +204,8 @@ def _measure_alone(
 
 def print_report(report: Report) -> None:
     """Print the table of a comparison."""
-    from danetc.report import print_table
-    from danetc.runtime.bench import middle
+    from danetc.output.summary import print_table
+    from danetc.runtime.bench.steps import middle
 
     conditions = report.conditions
     size = " x ".join(map(str, conditions.size))

@@ -14,7 +14,7 @@ from danetc.options import (
     seed_option,
     spec_options,
 )
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 
 @click.command("build")
@@ -65,9 +65,9 @@ def command(
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
     from danetc.api import compile_spec, initialise
-    from danetc.memory import choose
     from danetc.model_directory import refuse_unless_replaceable, write_model_directory
-    from danetc.text import note
+    from danetc.output.text import note
+    from danetc.tasks.memory import choose
 
     compiled = compile_spec(spec, network=network, settings=settings)
     directory = output if output is not None else Path("build") / compiled.graph.name
@@ -81,7 +81,7 @@ def command(
     if as_json:
         echo(json_text(record))
         return
-    from danetc.report import print_summary
+    from danetc.output.summary import print_summary
 
     print_summary(compiled.summary)
     if matched is not None:

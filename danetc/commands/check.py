@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
 from danetc.options import json_option
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 
 @click.command("check")
@@ -21,7 +21,7 @@ def command(specs: tuple[str, ...], deny_warnings: bool, as_json: bool) -> None:
     --json, prints a list of objects with code, severity, message, path, line, column, end, hint and
     labels (empty if all is well).
     """
-    from danetc.spec_messages import DENIED, counted, fitting, show
+    from danetc.output.spec_messages import DENIED, counted, fitting, show
 
     found: dict[tuple[str, str, int, int], Diagnostic] = {}
     for spec in specs:
@@ -55,7 +55,7 @@ def _check(spec: str) -> tuple[Diagnostic, ...]:
     from danetc.compiler.warnings import warnings_of
 
     if spec == "-":
-        from danetc.text import read_standard_input
+        from danetc.output.text import read_standard_input
 
         source = read_standard_input()
         return warnings_of(compiler.check_text(source.text, name=source.name))

@@ -18,16 +18,16 @@ from danetc.options import (
     quiet_option,
     training_options,
 )
-from danetc.output import echo, json_text
-from danetc.text import note
+from danetc.output.echo import echo, json_text
+from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.grid.cells import Axis
-    from danetc.grid.report import Comparison
+    from danetc.tasks.grid.cells import Axis
+    from danetc.tasks.grid.report import Comparison
 
 
 def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
-    from danetc.grid.cells import parse_axis
+    from danetc.tasks.grid.cells import parse_axis
 
     try:
         return [parse_axis(text) for text in texts]
@@ -152,7 +152,7 @@ def command(
     form = "json" if as_json else form
     for place in (plot, training_plot):
         if place is not None:
-            from danetc.plots import check_plot
+            from danetc.output.plots import check_plot
 
             check_plot(place)
     plots = (plot or output / "accuracy.svg", training_plot or output / "training.svg")
@@ -167,8 +167,8 @@ def command(
         raise missing_data()
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
-    from danetc.grid.comparison import checked_runs, compare, foretell
-    from danetc.training.plan import Request
+    from danetc.tasks.grid.comparison import checked_runs, compare, foretell
+    from danetc.tasks.training.plan import Request
 
     base = Request(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
@@ -204,11 +204,11 @@ def _report(
     allow_changed: tuple[str, ...],
 ) -> Comparison:
     """Print the table, and draw the figures where that can be done."""
-    from danetc.grid.plot import across, draw_comparison, draw_training
-    from danetc.grid.report import read_comparison
-    from danetc.grid.table import as_csv, flat, pivoted
+    from danetc.output.table import show
     from danetc.runtime.measure.plots import can_plot
-    from danetc.table import show
+    from danetc.tasks.grid.plot import across, draw_comparison, draw_training
+    from danetc.tasks.grid.report import read_comparison
+    from danetc.tasks.grid.table import as_csv, flat, pivoted
 
     comparison = read_comparison(output, accuracy, allow_changed)
     table = pivoted(comparison, columns) if columns else flat(comparison)

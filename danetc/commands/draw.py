@@ -65,7 +65,7 @@ def command(
     """
     from danetc.api import check_picture, compile_spec, picture
     from danetc.errors import UserError
-    from danetc.runtime.files import replace_file
+    from danetc.runtime.system.files import replace_file
 
     kind = output.suffix.lower().removeprefix(".")
     if kind not in FORMATS:

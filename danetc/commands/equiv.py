@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from danetc.options import Setting, deny_warnings_option, json_option, set_option
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.compiler.graph import Graph, Node
-    from danetc.equivalence import Verdict
+    from danetc.compiler.ir.graph import Graph, Node
+    from danetc.tasks.equivalence import Verdict
 
 SHOWN = 10
 
@@ -56,7 +56,7 @@ def command(
     says so), 2 for wrong usage.
     """
     from danetc.api import compile_spec
-    from danetc.equivalence import equivalence
+    from danetc.tasks.equivalence import equivalence
 
     if len(networks) > 2:
         raise click.UsageError("-n is given once for both specs, or twice")
@@ -67,7 +67,7 @@ def command(
 
     graphs = graph(left, first), graph(right, second)
     if sys.stderr.isatty():
-        from danetc.console import VisibleConsole
+        from danetc.output.console import VisibleConsole
 
         with VisibleConsole(sys.stderr).status("comparing the graphs") as status:
             verdict = equivalence(*graphs, numbers=numbers, tick=status.update)

@@ -24,12 +24,12 @@ from danetc.options import (
     split_option,
     subset_seed_option,
 )
-from danetc.output import echo, json_text
-from danetc.text import note
+from danetc.output.echo import echo, json_text
+from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.evaluation import Evaluator, Figures
-    from danetc.trained import Trained
+    from danetc.tasks.evaluation import Evaluator, Figures
+    from danetc.tasks.trained import Trained
 
 
 def _steps(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -117,12 +117,12 @@ def command(
     printed. With --steps the network is run at other numbers of time steps than its own; with
     --over-time the mean output of the first T steps is taken for each T.
     """
-    from danetc.trained import open_trained, trials_in
+    from danetc.tasks.trained import open_trained, trials_in
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None:
-        from danetc.plots import check_plot
+        from danetc.output.plots import check_plot
 
         check_plot(output)
         if not over_time and len(steps) < 2:
@@ -131,7 +131,7 @@ def command(
     opened = [open_trained(place, allow_changed) for place in places]
     texts = [data or _own_data(trained) for trained in opened]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
-    from danetc.evaluation import Asked, Evaluator
+    from danetc.tasks.evaluation import Asked, Evaluator
 
     results: list[dict[str, Any]] = []
     conditions: list[str] = []
@@ -194,7 +194,7 @@ def _evaluate(
     each: Evaluator, steps: Sequence[int], over_time: bool, *, silent: bool
 ) -> tuple[list[Figures], list[Figures]]:
     """At each T, and at every T up to the largest from one run."""
-    from danetc.console import image_bar
+    from danetc.output.console import image_bar
 
     alone = steps or (() if over_time else (each.steps,))
     line: list[Figures] = []
@@ -212,7 +212,7 @@ def _evaluate(
 
 
 def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[str]) -> None:
-    from danetc.report import print_table
+    from danetc.output.summary import print_table
 
     first = results[0]
     count = max(item["images"] for item in first["results"] + first["over_time"])
@@ -255,7 +255,7 @@ def _summary(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str,
 
 
 def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
-    from danetc.plots import plot_lines
+    from danetc.output.plots import plot_lines
 
     lines = {}
     for result in results:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import click
 
-from danetc.dsl.diagnostics import did_you_mean
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.options import json_option
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 LISTS = ("operations", "std", "settings")
 
@@ -25,7 +25,7 @@ def command(code: str | None, show_list: bool, as_json: bool) -> None:
     Instead of a CODE, `operations` lists the operations and functions of specs, `std` the
     standard library, and `settings` the settings of recipes.
     """
-    from danetc.dsl.explain import codes, page
+    from danetc.dsl.diagnostics.explain import codes, page
 
     if show_list == (code is not None):
         raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
@@ -49,7 +49,7 @@ def command(code: str | None, show_list: bool, as_json: bool) -> None:
     elif sys.stdout.isatty():
         from rich.markdown import Markdown
 
-        from danetc.console import VisibleConsole
+        from danetc.output.console import VisibleConsole
 
         VisibleConsole(sys.stdout).print(Markdown(page(code)))
     else:

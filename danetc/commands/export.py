@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.options import allow_changed_option, checkpoint_option, json_option
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.exporting import Exported
+    from danetc.tasks.exporting import Exported
 
 
 @click.command("export")
@@ -50,7 +50,7 @@ def command(
     model.py, which needs torch alone: `model.load("FILE.safetensors")`. A .pt2 is the whole
     network, for `torch.export.load`, and needs no danetc either.
     """
-    from danetc.exporting import export
+    from danetc.tasks.exporting import export
 
     exported = export(
         directory,

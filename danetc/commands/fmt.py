@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from danetc.dsl.diagnostics import Reporter, SpecError
-from danetc.output import echo
-from danetc.text import read_standard_input, replace_text
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
+from danetc.output.echo import echo
+from danetc.output.text import read_standard_input, replace_text
 
 
 @click.command("fmt")
@@ -21,9 +21,9 @@ def command(files: tuple[str, ...], check: bool, diff: bool) -> None:
 
     `-` formats standard input to standard output. A file with a syntax error is left as it is.
     """
-    from danetc.dsl.parser import parse
-    from danetc.dsl.printer import format_source
     from danetc.dsl.reading import read_source
+    from danetc.dsl.syntax.parser import parse
+    from danetc.dsl.syntax.printer import format_source
 
     if "-" in files and len(files) > 1:
         raise click.UsageError("`-` cannot stand beside files")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danetc.errors import UserError
-from danetc.measuring.record import Asked, measure_subject, whole_record
 from danetc.model_directory import MEASURES as FILE
 from danetc.options import (
     Setting,
@@ -25,16 +24,17 @@ from danetc.options import (
     split_option,
     subset_seed_option,
 )
-from danetc.output import echo
-from danetc.runtime.files import save_record, seal_record
-from danetc.text import note
+from danetc.output.echo import echo
+from danetc.output.text import note
+from danetc.runtime.system.files import save_record, seal_record
+from danetc.tasks.measuring.record import Asked, measure_subject, whole_record
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe_values import Item
-    from danetc.measuring.data import Subject
+    from danetc.dsl.recipe.values import Item
     from danetc.runtime.data import Split
     from danetc.runtime.measure import Measures
     from danetc.runtime.measure.plots import Entry
+    from danetc.tasks.measuring.data import Subject
 
 
 def _measures(
@@ -165,15 +165,15 @@ def command(
     energy of an image. Everything is measured on the eager backend, whatever the network was
     trained on; hooks change no number.
     """
-    from danetc.measuring.data import open_subject
-    from danetc.measuring.report import WHOLE, overall, print_measures
+    from danetc.output.table import show
     from danetc.runtime.measure import MEASURES, EnergyModel, Options
     from danetc.runtime.measure.energy import HOROWITZ_45NM
-    from danetc.table import show
+    from danetc.tasks.measuring.data import open_subject
+    from danetc.tasks.measuring.report import WHOLE, overall, print_measures
 
     for name in only:
         if name not in MEASURES:
-            from danetc.dsl.diagnostics import did_you_mean
+            from danetc.dsl.diagnostics.diagnostic import did_you_mean
 
             hint = did_you_mean(name, MEASURES) or f"there are {', '.join(MEASURES)}"
             raise click.UsageError(f"there is no measure {name}; {hint}")
@@ -230,8 +230,8 @@ def command(
 
 
 def _labels(subjects: list[Subject]) -> list[str]:
-    from danetc.compiler.graph import Graph
-    from danetc.labels import told_apart
+    from danetc.compiler.ir.graph import Graph
+    from danetc.output.labels import told_apart
 
     names = []
     for subject in subjects:

@@ -12,10 +12,10 @@ from danetc.options import (
     json_option,
     spec_options,
 )
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.proofs import Proof
+    from danetc.tasks.proofs import Proof
 
 
 @click.command("prove")
@@ -33,11 +33,11 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
     Exits with 1 where a check fails, or the spec is wrong.
     """
     from danetc.api import compile_spec
-    from danetc.proofs import prove
+    from danetc.tasks.proofs import prove
 
     graph = compile_spec(spec, network=network, settings=settings).lowered.graph
     if sys.stderr.isatty():
-        from danetc.console import VisibleConsole
+        from danetc.output.console import VisibleConsole
 
         with VisibleConsole(sys.stderr).status("") as status:
             proof = prove(graph, status.update)
@@ -53,7 +53,7 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
 
 def print_proof(proof: Proof) -> None:
     """Print the findings, proposition by proposition."""
-    from danetc.proofs import TITLES
+    from danetc.tasks.proofs import TITLES
 
     echo(f"{proof.network}, T = {proof.steps}")
     if proof.steps != 1:

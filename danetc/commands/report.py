@@ -8,7 +8,7 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import allow_changed_option, data_option, json_option
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 
 @click.command("report")
@@ -50,8 +50,8 @@ def command(
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data
     they are taken now where they are missing, and kept there.
     """
-    from danetc.report_page import make_page, open_runs
-    from danetc.text import note, replace_text
+    from danetc.output.report_page import make_page, open_runs
+    from danetc.output.text import note, replace_text
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"the page's name ends in .html: {output}")
@@ -61,7 +61,7 @@ def command(
         raise UserError(f"{output}: there is no folder {output.parent}")
     runs = open_runs(paths, measures, allow_changed)
     if data is not None:
-        from danetc.report_page.measuring import measured
+        from danetc.output.report_page.measuring import measured
 
         runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
     page = make_page(runs, note)

@@ -13,10 +13,10 @@ from danetc.options import (
     json_option,
     spec_options,
 )
-from danetc.output import echo, json_text
+from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.compiler.memory import MemoryPlan
+    from danetc.compiler.plans.memory import MemoryPlan
 
 
 @click.command("summary")
@@ -58,7 +58,7 @@ def command(
     --batch, also the predicted peak of a training step's tensors on a CPU.
     """
     from danetc.api import compile_spec
-    from danetc.memory import DTYPES, predictions
+    from danetc.tasks.memory import DTYPES, predictions
 
     compiled = compile_spec(spec, network=network, settings=settings)
     plans: list[MemoryPlan] = []
@@ -70,7 +70,7 @@ def command(
             record = {**record, "memory": [plan.as_dict() for plan in plans]}
         echo(json_text(record))
         return
-    from danetc.report import print_summary
+    from danetc.output.summary import print_summary
 
     print_summary(compiled.summary)
     if plans:
@@ -79,8 +79,8 @@ def command(
 
 def _print_memory(plans: Sequence[MemoryPlan], optimizer: str) -> None:
     """Print the predictions, one a line."""
-    from danetc.compiler.memory import show_size
-    from danetc.report import print_table
+    from danetc.compiler.plans.memory import show_size
+    from danetc.output.summary import print_table
 
     echo()
     heads = ("backend", "policy", "peak", "weights", "optimizer", "gradients", "saved", "other")

@@ -23,11 +23,11 @@ from danetc.options import (
     quiet_option,
     training_options,
 )
-from danetc.output import echo, json_text
-from danetc.text import note
+from danetc.output.echo import echo, json_text
+from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.training.plan import Request
+    from danetc.tasks.training.plan import Request
 
 
 @click.command("train")
@@ -99,10 +99,10 @@ def command(
     path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
     training.json is printed.
     """
-    from danetc.training.plan import Request
-    from danetc.training.progress import TrainingProgress
-    from danetc.training.report import print_training, result
-    from danetc.training.trials import run
+    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.report import print_training, result
+    from danetc.tasks.training.trials import run
 
     if checkpoint_every is not None:
         settings = {**settings, "recipe.checkpoint_every": checkpoint_every}
@@ -148,7 +148,7 @@ def _repeated(context: click.Context, again: Path) -> Request:
     """The request of an earlier run. Options that would make it another one are refused."""
     from click.core import ParameterSource
 
-    from danetc.training.repeat import request_of
+    from danetc.tasks.training.repeat import request_of
 
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -186,11 +186,11 @@ def _endings() -> Iterator[None]:
 
 def _dry_run(request: Request, seconds: float, *, quiet: bool, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
-    from danetc.runtime.announcing import Silent, announced_by, announcer
+    from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
     from danetc.runtime.training.signals import Stopped
-    from danetc.training.dry_run import dry_run
-    from danetc.training.dry_run_report import print_plan, print_time
-    from danetc.training.timed_steps import TIMED
+    from danetc.tasks.training.dry_run import dry_run
+    from danetc.tasks.training.dry_run_report import print_plan, print_time
+    from danetc.tasks.training.timed_steps import TIMED
 
     def planned(record: dict[str, Any]) -> None:
         if not as_json:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from danetc.runtime.augment import ImageTransform
+from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.source import Memory, Source
-from danetc.runtime.errors import DataError, UnreadableError
-from danetc.runtime.seeds import epoch_order, kept_random_state, sample_seed
-from danetc.runtime.torch_internals import end_workers
+from danetc.runtime.kernels.torch_internals import end_workers
+from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.system.seeds import epoch_order, kept_random_state, sample_seed
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.errors import DataError
 from danetc.runtime.sources.published import Kind, cifar_place
 from danetc.runtime.sources.request import Request
+from danetc.runtime.system.errors import DataError
 
 PIXELS = 3 * 32 * 32
 

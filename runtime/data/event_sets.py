@@ -7,11 +7,11 @@ from typing import Any
 
 from danetc.runtime.data.events import frame_folders, open_events
 from danetc.runtime.data.source import DataSet
-from danetc.runtime.errors import DataError
-from danetc.runtime.locks import alone
 from danetc.runtime.sources.folders import RECORDINGS, ClassFolders, class_table
 from danetc.runtime.sources.recordings import SETS, Set, named_set, set_folder
 from danetc.runtime.sources.request import Request
+from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.locks import alone
 
 
 def open_source(request: Request) -> DataSet:

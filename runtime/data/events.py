@@ -18,10 +18,10 @@ from danetc.runtime.data.folders import (
     files_fingerprint,
 )
 from danetc.runtime.data.source import DataSet, Files, Strings
-from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
 from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 KEY = "frames"  # of an npz file; SpikingJelly's name, too
 

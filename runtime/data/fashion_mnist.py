@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.errors import DataError
 from danetc.runtime.sources.published import fashion_mnist_files
 from danetc.runtime.sources.request import Request
+from danetc.runtime.system.errors import DataError
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from danetc.runtime.augment import ImageTransform
+from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import size
 from danetc.runtime.data.channels import COLOUR, GREY
 from danetc.runtime.data.source import DataSet, Source, Split
-from danetc.runtime.errors import DataError, UnreadableError
-from danetc.runtime.seeds import kept_random_state
-from danetc.runtime.signature import Signature
+from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.errors import DataError, UnreadableError
+from danetc.runtime.system.seeds import kept_random_state
 
 PROBES = 8  # samples of each split that are looked at, evenly spread
 

@@ -11,10 +11,10 @@ from danetc.dsl.files import open_regular
 from danetc.runtime.data.folders import class_files, files_fingerprint
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files
-from danetc.runtime.errors import UnreadableError
 from danetc.runtime.sources.folders import IMAGES as WHAT
 from danetc.runtime.sources.folders import class_folders
 from danetc.runtime.sources.request import Request
+from danetc.runtime.system.errors import UnreadableError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.data.source import Strings, facts_fingerprint
-from danetc.runtime.errors import DataError
 from danetc.runtime.sources.folders import EXTENSIONS, without_files
+from danetc.runtime.system.errors import DataError
 
 _SIZED = 1000  # files whose sizes go into the fingerprint: asking for a million takes minutes
 

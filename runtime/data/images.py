@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danetc.runtime.errors import UnreadableError
+from danetc.runtime.system.errors import UnreadableError
 
 # What Pillow raises on bytes that are no image, or only the beginning of one.
 DECODING = (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from danetc.dsl.recipe import Item
-from danetc.runtime.augment import ImageTransform, image_transform
+from danetc.dsl.recipe.recipe import Item
+from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Batches
 from danetc.runtime.data.source import DataSet, Source, Split
 

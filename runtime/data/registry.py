@@ -14,10 +14,10 @@ from danetc.runtime.data.source import (
     Subset,
     facts_fingerprint,
 )
-from danetc.runtime.errors import DataError
-from danetc.runtime.seeds import derive
 from danetc.runtime.sources.request import Policy, Request
 from danetc.runtime.sources.table import find
+from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.seeds import derive
 
 
 def open_data(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.seeds import derive
 from danetc.runtime.sources.request import Request
 from danetc.runtime.sources.synthetic import Options, parse_options
+from danetc.runtime.system.seeds import derive
 
 FIELDS = 4
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files, Strings, facts_fingerprint
-from danetc.runtime.errors import DataError, UnreadableError
 from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
 from danetc.runtime.sources.request import Policy, Request
 from danetc.runtime.sources.shards import shards
+from danetc.runtime.system.errors import DataError, UnreadableError
 
 _LABELS = ("cls", "cls.txt")
 _MAX_CLASSES = 1_000_000

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.kinds import SPIKE
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.observe import Observer
-from danetc.runtime.neuron import Neuron
 
 
 @dataclass(frozen=True, slots=True)

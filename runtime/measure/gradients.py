@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernel import kernel, wide
+from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.kernels.operators import is_static, is_timeless
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.observe import MeasureError, neuron_of
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.ops import is_static, is_timeless
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

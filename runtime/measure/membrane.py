@@ -15,18 +15,18 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from danetc.dsl.neuron_program import (
+from danetc.dsl.neuron.opcodes import Operand
+from danetc.dsl.neuron.program import (
     INPUT,
     NeuronProgram,
     NeuronState,
     SurrogateProgram,
     unique,
 )
-from danetc.dsl.opcodes import Operand
-from danetc.dsl.ssa import Op
-from danetc.runtime.kernel import Kernel, kernel, spread, wide
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.ops import is_static, is_timeless
+from danetc.dsl.neuron.ssa import Op
+from danetc.runtime.kernels.neuron import Kernel, kernel, spread, wide
+from danetc.runtime.kernels.operators import is_static, is_timeless
+from danetc.runtime.layers.neuron import Neuron
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, Membrane, instrument
 from danetc.runtime.measure.observe import Observer
-from danetc.runtime.neuron import Neuron
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer, WeightLayer
 from danetc.runtime.measure.membrane import Instant, Instrument, instrument
-from danetc.runtime.neuron import Neuron
 
 
 class MeasureError(ValueError):

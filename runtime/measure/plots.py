@@ -15,11 +15,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from danetc.dsl.visible import visible
-from danetc.runtime.files import replace_file
+from danetc.dsl.diagnostics.visible import visible
 from danetc.runtime.measure.density import densities
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.run import Measures
+from danetc.runtime.system.files import replace_file
 
 WITHOUT = "drawing needs matplotlib: pip install 'danetc[plot]'"
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.measure.energy import HOROWITZ_45NM, EnergyModel
 from danetc.runtime.measure.firing_rate import FiringRate, FiringRates
 from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
@@ -20,8 +21,7 @@ from danetc.runtime.measure.observe import MeasureError, Observer, observed
 from danetc.runtime.measure.operations import OperationCount, Operations
 from danetc.runtime.measure.stability import GradientStability, Layers, Stability, Time
 from danetc.runtime.measure.values import PropagatedValues, Values
-from danetc.runtime.model import Model
-from danetc.runtime.norm import StepBatchNorm2d
+from danetc.runtime.model.model import Model
 
 MEASURES: Mapping[str, str] = {
     "firing-rate": "mean spikes of each neuron layer",

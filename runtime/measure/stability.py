@@ -14,10 +14,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, NoMembrane, instrument
 from danetc.runtime.measure.observe import Observer
-from danetc.runtime.neuron import Neuron
 
 Time = Literal["sum", "mean"]
 Layers = Literal["main", "all"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from danetc.dsl.diagnostics import closest, did_you_mean
-from danetc.runtime.errors import DataError
+from danetc.dsl.diagnostics.diagnostic import closest, did_you_mean
+from danetc.runtime.system.errors import DataError
 
 IMAGES, RECORDINGS = "images", "recordings"
 EXTENSIONS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from danetc.runtime.errors import DataError
 from danetc.runtime.sources.folders import existing
+from danetc.runtime.system.errors import DataError
 
 FILES = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte",

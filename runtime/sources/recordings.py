@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics import did_you_mean
-from danetc.runtime.errors import DataError
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.folders import existing
+from danetc.runtime.system.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from danetc.runtime.errors import DataError
 from danetc.runtime.sources.folders import near
+from danetc.runtime.system.errors import DataError
 
 USAGE = "webdataset:DIR or webdataset:'/data/{train,val}-{000..009}.tar'"
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)

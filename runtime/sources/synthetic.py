@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
-from danetc.dsl.diagnostics import did_you_mean
-from danetc.runtime.errors import DataError
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.runtime.system.errors import DataError
 
 MAX_BYTES = 8 << 30
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from danetc.dsl.diagnostics import did_you_mean
-from danetc.runtime.errors import DataError
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder
 from danetc.runtime.sources.request import Request
 from danetc.runtime.sources.shards import shards
 from danetc.runtime.sources.synthetic import parse_options
+from danetc.runtime.system.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)

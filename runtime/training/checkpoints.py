@@ -1,7 +1,7 @@
 """Checkpoints on disk: whole or not there, checked before they are believed, never unpickled.
 
 A checkpoint is a folder of safetensors and a ``state.json`` with the size and SHA-256 of each and
-its own (``danetc.runtime.files``). It is written beside its place, flushed to the disk, and moved
+its own (``danetc.runtime.system.files``). It is written beside its place, flushed to the disk, and moved
 there by a rename:
 
 ======================= ============================================================
@@ -26,7 +26,7 @@ from typing import Any
 
 from torch import Tensor
 
-from danetc.runtime.files import (
+from danetc.runtime.system.files import (
     DamagedError,
     digest,
     explain_os_error,

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from danetc.runtime.torch_internals import waited
+from danetc.runtime.kernels.torch_internals import waited
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
 
@@ -237,7 +237,7 @@ def _fully_shard(model: nn.Module, world: World) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    from danetc.runtime.model import Group
+    from danetc.runtime.model.model import Group
 
     if world.size == 1:
         raise TrainingError("fsdp shares a model among processes; start several with torchrun")

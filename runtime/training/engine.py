@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from danetc.dsl.recipe import Phase
+from danetc.dsl.recipe.recipe import Phase
 from danetc.runtime.data import DataSet, loader_death
-from danetc.runtime.errors import DataError
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
+from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
 from danetc.runtime.training.errors import TrainingError

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.recipe_text import plain, read_setting, write_setting
-from danetc.dsl.recipe_values import Item
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.recipe.text import plain, read_setting, write_setting
+from danetc.dsl.recipe.values import Item
 
 DEFAULT_LOSS = Item("cross_entropy", (("label_smoothing", 0.0),))
 _RECIPE = ("evaluate", "loss", "precision")

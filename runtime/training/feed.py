@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.dsl.recipe import Phase
-from danetc.runtime.augment import BatchTransform, batch_transform, image_transform
+from danetc.dsl.recipe.recipe import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
-from danetc.runtime.errors import DataError
-from danetc.runtime.signature import Signature
+from danetc.runtime.data.augment import BatchTransform, batch_transform, image_transform
+from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import Settings

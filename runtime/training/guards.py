@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from danetc.dsl.neuron_kinds import output_kind
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.recipe import Phase
-from danetc.runtime.model import Scope
-from danetc.runtime.neuron import Neuron
+from danetc.dsl.neuron.inference import output_kind
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.recipe.recipe import Phase
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.model import Scope
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch.distributed.rendezvous import rendezvous
 
-from danetc.dsl.visible import visible_lines
+from danetc.dsl.diagnostics.visible import visible_lines
 
 BEAT = 1.0
 """Seconds between two signs of life."""

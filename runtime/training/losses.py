@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from danetc.dsl.recipe import Item
-from danetc.runtime.signature import Signature
+from danetc.dsl.recipe.recipe import Item
+from danetc.runtime.model.signature import Signature
 from danetc.runtime.training.errors import TrainingError
 
 Loss = Callable[[Tensor, Tensor], Tensor]

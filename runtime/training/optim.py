@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from danetc.dsl.recipe import Item, Phase
+from danetc.dsl.recipe.recipe import Item, Phase
 
 
 def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from danetc.dsl.recipe import Phase
+from danetc.dsl.recipe.recipe import Phase
 from danetc.runtime.data import Batch, DataSet
-from danetc.runtime.model import Model
-from danetc.runtime.sync import convert_sync
+from danetc.runtime.layers.sync import convert_sync
+from danetc.runtime.model.model import Model
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import (
     World,

@@ -8,7 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from danetc.runtime.machine import end_by
+from danetc.runtime.system.machine import end_by
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from danetc.dsl import syntax as s
+from danetc.dsl.syntax import tree as s
 
 
 def _call(function: str, *args: s.Expr, **named: s.Expr) -> s.Call:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from danetc.compiler.frontend.program import MAX_ERRORS, Checked, check_file, check_text
 from danetc.compiler.lowering.repeats import Repeats
-from danetc.compiler.program import MAX_ERRORS, Checked, check_file, check_text
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl import work
-from danetc.dsl.diagnostics import Reporter, SpecError, TooManyErrors
-from danetc.dsl.source import SourceFile, Span
-from danetc.dsl.suggestions import nearest
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, TooManyErrors
+from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.main import main
-from danetc.spec_messages import MAX_OUTPUT
+from danetc.output.spec_messages import MAX_OUTPUT
 from tests.adversarial import SPECS, network, staged, wild
 
 PART = 40

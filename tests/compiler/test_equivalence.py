@@ -12,19 +12,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.emit.fx import emit
-from danetc.compiler.emit.names import attribute
-from danetc.compiler.equivalence import (
+from danetc.compiler.analysis.equivalence import (
     Different,
     Same,
     compare_graphs,
     weights_by_name_or_order,
 )
-from danetc.compiler.equivalence.programs import program_form
-from danetc.compiler.graph import Graph, Node
-from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.printer import print_program
-from danetc.runtime.agreement import agreement
+from danetc.compiler.analysis.equivalence.programs import program_form
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.syntax.printer import print_program
+from danetc.runtime.checks.agreement import agreement
 from tests.compiler.drawn import programs
 from tests.generating import examples
 

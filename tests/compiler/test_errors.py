@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from danetc.compiler import check_text, graph_of
-from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
 from danetc.dsl.modules import is_library
 
 NET = """use std

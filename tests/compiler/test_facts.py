@@ -12,9 +12,9 @@ import torchvision
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.analysis.summary import Summary, fewest_neurons, operations, summarise
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.facts import Summary, fewest_neurons, operations, summarise
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 DEPTHS = (18, 34, 50, 101, 152)
 TABLE_6 = (11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import Scaling, plan_folding
 from danetc.compiler.passes.regions import plan_regions
-from danetc.compiler.verify import verify
 from tests.compiler.emit.graphs import Net
 
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from danetc.compiler import check_text
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rules import _JOINS as JOINS
 from danetc.compiler.lowering.connections import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import CONSTANTS, SPECIAL
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.ops import OPS
-from danetc.compiler.rules import _JOINS as JOINS
-from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.equation_expr import FUNCTIONS
-from danetc.dsl.habits import Habit, answer, fold, habits
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.modules import std_names
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS, ChoiceType
-from danetc.dsl.syntax import DECLARATION_KINDS
+from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS, ChoiceType
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.main import COMMANDS
 
 from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe

@@ -8,9 +8,9 @@ from itertools import product
 import pytest
 
 from danetc.compiler import Checked, check_text, graph_of
-from danetc.compiler.facts import is_neuron
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.ops import OPS
+from danetc.compiler.analysis.summary import is_neuron
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.dsl.modules import is_library
 from tests.dsl.examples import EXAMPLES

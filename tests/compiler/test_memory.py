@@ -10,9 +10,12 @@ import torch
 from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.compiler.keeps import FUSED, KEEPS
-from danetc.compiler.memory import (
+from danetc.compiler.frontend.program import check_file, check_text, graph_of
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.recompute import block_of, plan_segments
+from danetc.compiler.passes.regions import plan_regions
+from danetc.compiler.plans.memory import (
     POLICIES,
     TooLittleMemory,
     choose_policy,
@@ -20,11 +23,8 @@ from danetc.compiler.memory import (
     predict,
     show_size,
 )
-from danetc.compiler.ops import OPS
-from danetc.compiler.passes.recompute import block_of, plan_segments
-from danetc.compiler.passes.regions import plan_regions
-from danetc.compiler.program import check_file, check_text, graph_of
-from danetc.runtime.memory import peak_bytes, saved_bytes
+from danetc.compiler.plans.saved import FUSED, KEEPS
+from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from tests.differential import helpers
 from tests.differential.networks import VARIETY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from danetc.compiler import check_text
-from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.diagnostics.diagnostic import SpecError
 
 from .test_suggestions import network, recipe
 

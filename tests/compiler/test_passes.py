@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.compiler.passes.static import HoistStatic
-from danetc.compiler.verify import verify
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
 from tests.differential.networks import VARIETY, small
 

@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.at_start import at_start, first_output
-from danetc.compiler.emit.fx import emit
-from danetc.compiler.facts import fewest_neurons, fires, weights_of
-from danetc.compiler.graph import Graph
-from danetc.compiler.propositions import (
+from danetc.compiler.analysis.initial_values import at_start, first_output
+from danetc.compiler.analysis.propositions import (
     NotApplicable,
     plan_chain,
     plan_dense,
     plan_variance,
     surrogate_factors,
 )
-from danetc.compiler.segment import SegmentError, resized, segment, smallest_map
+from danetc.compiler.analysis.summary import fewest_neurons, fires, weights_of
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.segment import SegmentError, resized, segment, smallest_map
 from danetc.compiler.warnings import warnings_of
-from danetc.dsl.opcodes import ConstantError
-from danetc.runtime.neuron import Neuron
+from danetc.dsl.neuron.opcodes import ConstantError
+from danetc.runtime.layers.neuron import Neuron
 
 PLANS = {"1": plan_chain, "3": plan_variance, "4": plan_dense}
 

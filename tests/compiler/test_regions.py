@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from danetc.compiler.graph import Graph
-from danetc.compiler.keeps import keeps_parts
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.regions import Plan, plan_regions
+from danetc.compiler.plans.saved import keeps_parts
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small
 

@@ -10,13 +10,13 @@ from functools import reduce
 import pytest
 
 from danetc.compiler import check_text
-from danetc.compiler.graph import Form, Graph, Node
-from danetc.compiler.ops import OPS
+from danetc.compiler.analysis.propositions import NotApplicable, plan_chain, plan_dense
+from danetc.compiler.ir.graph import Form, Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rewriter import Rewriter
+from danetc.compiler.ir.rule_values import StageValues
+from danetc.compiler.ir.verify import InvariantError, verify
 from danetc.compiler.passes import PIPELINE
-from danetc.compiler.propositions import NotApplicable, plan_chain, plan_dense
-from danetc.compiler.rewriter import Rewriter
-from danetc.compiler.rule_values import StageValues
-from danetc.compiler.verify import InvariantError, verify
 
 SPEC = """use std
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from danetc.compiler import check_text
-from danetc.compiler.graph import Form, Graph, Stage
-from danetc.compiler.rules import MAX_TERMS
-from danetc.dsl.diagnostics import SpecError
+from danetc.compiler.ir.graph import Form, Graph, Stage
+from danetc.compiler.ir.rules import MAX_TERMS
+from danetc.dsl.diagnostics.diagnostic import SpecError
 
 BLOCKS = 5
 SPEC = """use std

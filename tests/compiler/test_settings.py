@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.graph import Graph
-from danetc.compiler.resolved import resolved_spec
-from danetc.dsl.diagnostics import Diagnostic, SpecError
+from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
 
 SPEC = """use std
 

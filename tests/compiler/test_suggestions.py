@@ -16,20 +16,20 @@ from dataclasses import dataclass
 import pytest
 
 from danetc.compiler import check_text
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rules import _JOINS as JOINS
 from danetc.compiler.lowering.arguments import ROLES
 from danetc.compiler.lowering.connections import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import MATH
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.ops import OPS
-from danetc.compiler.rules import _JOINS as JOINS
-from danetc.dsl.diagnostics import Reporter, SpecError, did_you_mean
-from danetc.dsl.equation_expr import FUNCTIONS
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
+from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.neuron.expressions import FUNCTIONS
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS, ChoiceType, FloatType, IntType
-from danetc.dsl.source import SourceFile
-from danetc.dsl.suggestions import MAX_CANDIDATES, edits, nearest
-from danetc.dsl.syntax import DECLARATION_KINDS, Declaration
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS, ChoiceType, FloatType, IntType
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from danetc.main import COMMANDS
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
@@ -265,7 +265,7 @@ def test_several_that_are_equally_near_are_named() -> None:
 
 
 def test_the_work_for_one_name_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from danetc.dsl import suggestions
+    from danetc.dsl.diagnostics import suggestions
 
     compared: list[str] = []
 

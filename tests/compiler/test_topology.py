@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.facts import summarise
-from danetc.compiler.topology import TopologyError, restaged, settable
+from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.frontend.topology import TopologyError, restaged, settable
 
 MIXED = """\
 use std
@@ -101,7 +101,7 @@ def test_the_resolved_text_is_the_same_in_every_process() -> None:
     """Python gives sets of names another order in each process; a run that goes on compares it."""
     program = (
         "import sys; from danetc.compiler import check_text; "
-        "from danetc.compiler.resolved import resolved_spec;"
+        "from danetc.compiler.frontend.resolved import resolved_spec;"
         "print(resolved_spec(check_text(sys.argv[1]), 'variant', {'stages': sys.argv[2]}))"
     )
     texts = {

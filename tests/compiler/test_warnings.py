@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of, lowered_network
-from danetc.compiler.ops import OPS
-from danetc.compiler.resolved import resolved_spec
+from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.warnings import TITLES, files, recipes, warnings_of, warnings_of_network
 from danetc.compiler.warnings.neurons import _constant
-from danetc.dsl.diagnostics import Diagnostic, Reporter
-from danetc.dsl.explain import examples
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.diagnostics.explain import examples
 from danetc.dsl.modules import is_library
-from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.opcodes import OPCODES
-from danetc.dsl.parser import parse
-from danetc.dsl.printer import format_source
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe_schema import ITEMS
-from danetc.dsl.source import SourceFile
+from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
+from danetc.dsl.syntax.source import SourceFile
 
 ROOT = Path(__file__).parents[2]
 NET = """use std

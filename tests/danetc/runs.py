@@ -6,7 +6,7 @@ from pathlib import Path
 
 import danetc
 from danetc.main import main
-from danetc.runtime.files import digest, read_record, save_record
+from danetc.runtime.system.files import digest, read_record, save_record
 
 NETWORK = """\
 use std

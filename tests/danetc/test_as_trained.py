@@ -257,7 +257,7 @@ def test_between_two_phases_the_directory_is_of_the_first(
     danetc: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before the second phase has weights."""
-    from danetc.training import trials
+    from danetc.tasks.training import trials
 
     fit = trials.fit
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import danetc as package
 from danetc.errors import UserError
-from danetc.runtime import compiled as compiler
-from danetc.runtime.fused import FusedNeuron
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.layers.fused import FusedNeuron
 
 from .conftest import SMALL, Run
 

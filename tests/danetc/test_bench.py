@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from danetc import benchmark
 from danetc.errors import UserError
-from danetc.runtime.bench import Alone
+from danetc.runtime.bench.steps import Alone
+from danetc.tasks import benchmark
 
 from .conftest import Run
 

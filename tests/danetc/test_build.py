@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
-from danetc.runtime.checkpoint import save_tensors
-from danetc.runtime.files import read_record, save_record
+from danetc.runtime.model.checkpoint import save_tensors
+from danetc.runtime.system.files import read_record, save_record
 
 from .conftest import SMALL, Run
 

@@ -16,8 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from danetc.grid.plot import across, data_name, draw_comparison, draw_training
-from danetc.grid.report import (
+from danetc.model_directory import GRID
+from danetc.output.table import Cell, Table, latex, markdown, show
+from danetc.runtime.system.files import save_record
+from danetc.runtime.training.signals import StopRequest
+from danetc.tasks.grid.plot import across, data_name, draw_comparison, draw_training
+from danetc.tasks.grid.report import (
     CURVES,
     Comparison,
     Row,
@@ -25,11 +29,7 @@ from danetc.grid.report import (
     read_comparison,
     wiring,
 )
-from danetc.grid.table import flat, pivoted
-from danetc.model_directory import GRID
-from danetc.runtime.files import save_record
-from danetc.runtime.training.signals import StopRequest
-from danetc.table import Cell, Table, latex, markdown, show
+from danetc.tasks.grid.table import flat, pivoted
 
 from .conftest import SMALL, Run
 
@@ -122,7 +122,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
                 self.signal = signal.SIGTERM
             return self.signal is not None
 
-    monkeypatch.setattr("danetc.grid.comparison.StopRequest", Stop)
+    monkeypatch.setattr("danetc.tasks.grid.comparison.StopRequest", Stop)
     arguments = ("compare", "a.danet", "--data", "digits", "--seeds", "1", "--backend", "eager")
     grid = ("--grid", "recipe.optimizer.lr=1000,0.01", "--set", "recipe.epochs=1000")
     result = danetc(*arguments, *grid, "-o", "out")
@@ -144,7 +144,7 @@ def test_without_a_run_that_ends_well_the_status_is_1(
 ) -> None:
     """(An option that there is not ends a training before torch is imported.)"""
     (tmp_path / "a.danet").write_text(SMALL + SGD)
-    monkeypatch.setattr("danetc.grid.run.train_arguments", lambda run: ["--no-such-option"])
+    monkeypatch.setattr("danetc.tasks.grid.run.train_arguments", lambda run: ["--no-such-option"])
     result = danetc(
         "compare", "a.danet", "--data", "digits", "--seeds", "1", "--grid", "steps=2", "-o", "other"
     )
@@ -308,7 +308,9 @@ def texts_and_lines(draw: Any, found: Comparison, x: str | None) -> tuple[list[s
     """Titles of the panels from left to right and down, and the y values of the lines in each."""
     figures: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("danetc.grid.plot.save_figure", lambda figure, path: figures.append(figure))
+        patch.setattr(
+            "danetc.tasks.grid.plot.save_figure", lambda figure, path: figures.append(figure)
+        )
         assert draw(found, Path("unused.svg"), x)
     axes = figures[0].axes
     return [each.get_title() for each in axes], [

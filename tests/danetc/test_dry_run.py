@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.runtime import compiled
+from danetc.runtime.kernels import compiled
 from danetc.runtime.training.observer import StepReport
-from danetc.training.chart import chart
-from danetc.training.timed_steps import TIMED, Bound, Compiling, Stopwatch
-from danetc.training.trials import Trial
+from danetc.tasks.training.chart import chart
+from danetc.tasks.training.timed_steps import TIMED, Bound, Compiling, Stopwatch
+from danetc.tasks.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
 
 from .conftest import SMALL, Run
@@ -75,7 +75,7 @@ def test_a_signal_ends_it_at_once(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)  # a step that takes long
 
-    monkeypatch.setattr("danetc.training.dry_run.fit", fit)
+    monkeypatch.setattr("danetc.tasks.training.dry_run.fit", fit)
     # A job in the background begins with SIGINT ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -130,7 +130,7 @@ def test_what_cannot_be_trained_is_said_by_the_plan(
 def test_what_would_not_fit_is_planned_but_not_tried(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.dry_run.free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.tasks.training.dry_run.free_memory", lambda: 1000)
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
     assert result.status == 0
@@ -207,7 +207,9 @@ def test_it_says_how_many_steps_it_timed(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK.replace("300", "100"))
-    monkeypatch.setattr("danetc.training.timed_steps.LONG", 1e9)  # later steps are not interrupted
+    monkeypatch.setattr(
+        "danetc.tasks.training.timed_steps.LONG", 1e9
+    )  # later steps are not interrupted
     steps = 0
 
     class Watch(Stopwatch):
@@ -218,7 +220,7 @@ def test_it_says_how_many_steps_it_timed(
                 monkeypatch.setattr(Bound, "over", True)
             super().step(report)
 
-    monkeypatch.setattr("danetc.training.dry_run.Stopwatch", Watch)
+    monkeypatch.setattr("danetc.tasks.training.dry_run.Stopwatch", Watch)
     command = ["train", "a.danet", "--data", "digits", "--dry-run", "--dry-run-seconds", "30"]
     result = danetc(*command)
     assert result.status == 0

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import danetc as package
-from danetc import evaluation
 from danetc.main import main
-from danetc.runtime.checkpoint import save_tensors
 from danetc.runtime.data import open_data
+from danetc.runtime.model.checkpoint import save_tensors
+from danetc.tasks import evaluation
 
 from .conftest import SMALL, Run
 from .test_train import QUICK

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import danetc as package
-from danetc.runtime.checkpoint import save_tensors
+from danetc.runtime.model.checkpoint import save_tensors
 
 from .conftest import SMALL, Run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from danetc.main import main
-from danetc.runtime.files import explain_os_error, naming, replace_file
+from danetc.runtime.system.files import explain_os_error, naming, replace_file
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
@@ -133,8 +133,8 @@ def test_a_file_that_somebody_reads_is_replaced_a_moment_later(
             raise error
         replace(*places)
 
-    monkeypatch.setattr("danetc.runtime.files._WAITS", (0.0,))
-    monkeypatch.setattr("danetc.runtime.files.os.replace", once)
+    monkeypatch.setattr("danetc.runtime.system.files._WAITS", (0.0,))
+    monkeypatch.setattr("danetc.runtime.system.files.os.replace", once)
     replace_file(tmp_path / "x.json", b"new")
     assert (tmp_path / "x.json").read_bytes() == b"new"
     assert not refused

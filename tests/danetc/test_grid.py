@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import danetc as package
-from danetc.grid.cells import cell_name, find_networks, make_cells, parse_axis
-from danetc.training.plan import Request
+from danetc.tasks.grid.cells import cell_name, find_networks, make_cells, parse_axis
+from danetc.tasks.training.plan import Request
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
@@ -176,7 +176,7 @@ def test_a_dry_run_tells_cells_cost_and_time(
     text = danetc(*arguments, *grid)
     assert "2 cells, 6 runs, 30 epochs x T in all" in text.out
     assert "3 new" in text.out
-    monkeypatch.setattr("danetc.training.dry_run.free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.tasks.training.dry_run.free_memory", lambda: 1000)
     untimed = danetc(*arguments, *grid)
     assert untimed.status == 0
     assert "phase train: not timed: a step is predicted to need" in untimed.out

@@ -16,20 +16,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
-from danetc.grid.report import read_comparison
 from danetc.main import main
 from danetc.model_directory import open_directory
-from danetc.records import epochs_in
-from danetc.report_page.runs import MEASURES, open_runs
-from danetc.runtime import checkpoint
-from danetc.runtime.checkpoint import load_weights, tensor_file
-from danetc.runtime.files import DamagedError, read_record, save_record
-from danetc.runtime.model import Model
+from danetc.output.report_page.runs import MEASURES, open_runs
+from danetc.runtime.model import checkpoint
+from danetc.runtime.model.checkpoint import load_weights, tensor_file
+from danetc.runtime.model.model import Model
+from danetc.runtime.model.weights import WeightsError, read_weights
+from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.runtime.training.errors import CheckpointError
-from danetc.runtime.weights import WeightsError, read_weights
-from danetc.trained import trials_in
-from danetc.training.directory import read_run
+from danetc.tasks.grid.report import read_comparison
+from danetc.tasks.records import epochs_in
+from danetc.tasks.trained import trials_in
+from danetc.tasks.training.directory import read_run
 
 from .conftest import SMALL, Run
 

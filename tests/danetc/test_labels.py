@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.labels import told_apart
+from danetc.output.labels import told_apart
 
 
 @pytest.mark.parametrize(

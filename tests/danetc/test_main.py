@@ -14,7 +14,7 @@ import pytest
 
 from danetc import main as program
 from danetc.main import COMMANDS, main
-from danetc.output import json_text
+from danetc.output.echo import json_text
 
 ROOT = Path(__file__).parents[2]
 closing = pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime.files import save_record
+from danetc.runtime.system.files import save_record
 
 from .conftest import Run
 
@@ -87,9 +87,9 @@ def test_a_run_is_measured_with_its_weights(danetc: Run, small: Path, tmp_path: 
     assert measured["trained"] is True
     assert measured["statistics"] == "running"
     import danetc as package
-    from danetc.measuring.measure import measure
     from danetc.runtime.data import open_data
-    from danetc.runtime.seeds import epoch_order
+    from danetc.runtime.system.seeds import epoch_order
+    from danetc.tasks.measuring.measure import measure
 
     test = open_data("digits").test
     order = epoch_order(len(test), 0, 0)[:32]

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.compiler.memory import parse_size, predict, show_size
+from danetc.compiler.plans.memory import parse_size, predict, show_size
 from danetc.errors import UserError
-from danetc.memory import parse_memory
-from danetc.runtime.recompute import Recomputed
+from danetc.runtime.layers.recompute import Recomputed
+from danetc.tasks.memory import parse_memory
 
 from .conftest import SMALL, Run
 
@@ -89,7 +89,7 @@ def test_training_takes_the_cheapest_policy_that_fits(
 def test_a_policy_by_name_trains(
     danetc: Run, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from danetc.training import trials
+    from danetc.tasks.training import trials
 
     made = []
     plain = trials.initialise

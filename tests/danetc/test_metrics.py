@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
-from danetc.training.metrics import metrics_csv
-from danetc.training.plan import Request
-from danetc.training.progress import TrainingProgress
-from danetc.training.report import mean_shares, print_training
-from danetc.training.trials import run
+from danetc.tasks.training.metrics import metrics_csv
+from danetc.tasks.training.plan import Request
+from danetc.tasks.training.progress import TrainingProgress
+from danetc.tasks.training.report import mean_shares, print_training
+from danetc.tasks.training.trials import run
 
 from .conftest import SMALL, Run
 from .test_train import QUICK, phase

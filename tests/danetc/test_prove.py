@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from danetc.proofs import TITLES
+from danetc.tasks.proofs import TITLES
 from tests.danetc.conftest import SMALL, Result, Run
 from tests.danetc.test_main import modules_after
 

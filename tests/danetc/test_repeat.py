@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.runtime.files import read_record, save_record
-from danetc.training.provenance import git_state
+from danetc.runtime.system.files import read_record, save_record
+from danetc.tasks.training.provenance import git_state
 
 from .conftest import SMALL, Run
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.report_page import Run, make_page, open_runs
-from danetc.report_page.highlight import pieces
-from danetc.report_page.topology import colours
-from danetc.report_page.values import MEASURES, Scale, of_nodes, scale_of
-from danetc.runtime.files import read_record, save_record
+from danetc.output.report_page import Run, make_page, open_runs
+from danetc.output.report_page.highlight import pieces
+from danetc.output.report_page.topology import colours
+from danetc.output.report_page.values import MEASURES, Scale, of_nodes, scale_of
+from danetc.runtime.system.files import read_record, save_record
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_main import modules_after
@@ -123,7 +123,7 @@ def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -
 def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None:
     status, modules = modules_after("report", str(built), "-o", str(tmp_path / "a.html"))
     assert status == 0
-    assert "danetc.report_page.page" in modules
+    assert "danetc.output.report_page.page" in modules
     assert "torch" not in modules
 
 
@@ -314,7 +314,9 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
-    css = (Path(__file__).parents[2] / "danetc/report_page/page.css").read_text(encoding="utf-8")
+    css = (Path(__file__).parents[2] / "danetc/output/report_page/page.css").read_text(
+        encoding="utf-8"
+    )
     blocks = re.findall(r":root[^{]*\{([^}]*)\}", css)
     of = dict(re.findall(r"--([\w-]+):\s*(#\w{6})", blocks[dark] + colours(dark)))
     heats = [of[f"heat-{i}"] for i in range(7)]

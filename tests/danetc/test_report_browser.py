@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from danetc.runtime.files import save_record
+from danetc.runtime.system.files import save_record
 from danetc.runtime.training.evaluation import Evaluation
 from tests.danetc import runs
 

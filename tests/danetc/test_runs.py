@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import danetc as package
-from danetc.runtime.files import read_record, save_record
+from danetc.runtime.system.files import read_record, save_record
 
 from .conftest import SMALL, Run
 
@@ -227,7 +227,7 @@ def test_a_record_that_was_changed_on_purpose_is_taken(
 def test_two_processes_do_not_train_in_one_place(danetc: Run, quick: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = (
-        "import sys, pathlib; from danetc.training.directory import locked\n"
+        "import sys, pathlib; from danetc.tasks.training.directory import locked\n"
         "with locked(pathlib.Path('run')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 
 import danetc
 from danetc.main import COMMANDS, main
-from danetc.spec_messages import Printed
+from danetc.output.spec_messages import Printed
 
 from .conftest import SMALL, Run
 

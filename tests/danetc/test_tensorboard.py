@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
-from danetc.training.tensorboard import POINTS, TensorBoard
+from danetc.tasks.training.tensorboard import POINTS, TensorBoard
 
 from .conftest import Run
 from .test_train import phase
@@ -122,7 +122,7 @@ def test_a_full_disk_ends_the_curves_alone_and_says_where(
 def test_where_tensorboard_is_not_installed_it_is_said_once(
     danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.training.trials.available", lambda: False)
+    monkeypatch.setattr("danetc.tasks.training.trials.available", lambda: False)
     result = danetc(
         "train", small, "--data", "synthetic:size=8,channels=1,count=20", "--recipe", "digits",
         "--set", "recipe.epochs=1", "--set", "recipe.warmup=0", "--seeds", "2", "--backend", "eager",

@@ -158,7 +158,9 @@ def test_explain_prints_a_page(danetc: Run) -> None:
 
 def test_explain_list_has_every_page(danetc: Run) -> None:
     lines = danetc("explain", "--list").out.splitlines()
-    pages = {path.stem for path in (Path(__file__).parents[2] / "dsl/explain").glob("*.md")}
+    pages = {
+        path.stem for path in (Path(__file__).parents[2] / "dsl/diagnostics/explain").glob("*.md")
+    }
     assert {line.split(":")[0] for line in lines} == pages
 
 

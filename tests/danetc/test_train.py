@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe import Phase, resolve_recipe
-from danetc.dsl.source import SourceFile
+from danetc.dsl.recipe.recipe import Phase, resolve_recipe
+from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import open_data
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
-from danetc.training.progress import TrainingProgress
+from danetc.tasks.training.progress import TrainingProgress
 
 from .conftest import SMALL, Run
 
@@ -83,9 +83,9 @@ def test_more_workers_than_cores_are_told(
     danetc: Run, quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("train", quick, "--data", "digits", "-q", "--set", "recipe.workers=2")
-    monkeypatch.setattr("danetc.training.plan.usable_cores", lambda: 2)
+    monkeypatch.setattr("danetc.tasks.training.plan.usable_cores", lambda: 2)
     assert danetc(*arguments, "-o", "a").err == ""
-    monkeypatch.setattr("danetc.training.plan.usable_cores", lambda: 1)
+    monkeypatch.setattr("danetc.tasks.training.plan.usable_cores", lambda: 1)
     told = danetc(*arguments, "-o", "b").err
     assert told.startswith("note: the recipe has 2 workers read data, and this process may use 1 ")
     assert "--set recipe.workers=1" in told

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danetc.console import VisibleConsole
-from danetc.dsl.diagnostics import Diagnostic, Label, render
-from danetc.dsl.source import SourceFile, Span
-from danetc.dsl.visible import HIDDEN, visible
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, render
+from danetc.dsl.diagnostics.visible import HIDDEN, visible
+from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.main import COMMANDS, main
+from danetc.output.console import VisibleConsole
+from danetc.output.table import Cell, Table, show
 from danetc.runtime.measure.plots import in_figure
-from danetc.table import Cell, Table, show
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
@@ -129,7 +129,9 @@ def test_nothing_prints_by_another_way() -> None:
             continue
         text = path.read_text()
         for way in ("click.echo(", "click.secho(", " print(", " Console(", "ensure_ascii=False"):
-            assert way not in text, f"{path} has {way}...): use danetc.output or danetc.console"
+            assert way not in text, (
+                f"{path} has {way}...): use danetc.output.echo or danetc.output.console"
+            )
 
 
 # -- every command ---------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.weights import match
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.model import Model
+from danetc.runtime.model.weights import match
 
 
 def spec(name: str, passes: tuple[Pass, ...] = PIPELINE, **settings: Any) -> Graph:

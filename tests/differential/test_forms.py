@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.python import emit_python
-from danetc.compiler.emit.text import write
-from danetc.compiler.graph import Graph
-from danetc.compiler.ops import OPS
-from danetc.compiler.resolved import resolved_spec
+from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.text import write
 from tests.differential.helpers import (
     all_zero,
     assert_same,

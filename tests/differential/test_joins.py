@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.ops import OPS
+from danetc.compiler.ir.ops import OPS
 from tests.differential.helpers import assert_same, built, observe, randn, text
 from tests.differential.networks import small
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.facts import summarise
-from danetc.compiler.graph import Graph, Node
-from danetc.compiler.segment import resized
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.segment import resized
 from tests.differential.helpers import spec, text
 from tests.differential.networks import VARIETY, small
 

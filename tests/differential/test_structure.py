@@ -8,8 +8,8 @@ import pytest
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph, Node
-from danetc.dsl.diagnostics import SpecError
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import built, observe, randn, text
 from tests.differential.networks import ANALOG_STEM, small
 

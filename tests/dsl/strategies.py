@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from danetc.dsl import syntax
-from danetc.dsl.syntax import DECLARATION_KINDS
-from danetc.dsl.tokens import JOINERS
-from danetc.dsl.visible import HIDDEN
+from danetc.dsl.diagnostics.visible import HIDDEN
+from danetc.dsl.syntax import tree as syntax
+from danetc.dsl.syntax.tokens import JOINERS
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
 RESERVED = ("use", "via", "by", "with", "if", "else", "for", "and", "or", "not")
 WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that are names where they may be

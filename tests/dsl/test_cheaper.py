@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.dsl import kernel_text
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equations import NeuronProgram, compile_neuron
-from danetc.dsl.kernel_text import kernel_source
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
-from danetc.dsl.ssa import needed
-from danetc.runtime.kernel import spread, total
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron import kernel_text
+from danetc.dsl.neuron.equations import NeuronProgram, compile_neuron
+from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.ssa import needed
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.runtime.kernels.neuron import spread, total
 
 NEURONS = {
     "hard": "state u = 0.0; v = u + x; s = heaviside(v - 1.0); u = v * (1 - s)",

@@ -6,19 +6,19 @@ import math
 
 import pytest
 
-from danetc.dsl.derivative import differentiate
-from danetc.dsl.diagnostics import Diagnostic, Reporter
-from danetc.dsl.equations import (
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.neuron.derivative import differentiate
+from danetc.dsl.neuron.equations import (
     Learn,
     NeuronProgram,
     SurrogateProgram,
     compile_neuron,
     compile_surrogate,
 )
-from danetc.dsl.kernel_text import kernel_source
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import Declaration, Number
+from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import Declaration, Number
 
 Argument = float | bool | Learn
 SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"

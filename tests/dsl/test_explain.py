@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from danetc.compiler.program import Checked, check_text, graph_of
+from danetc.compiler.frontend.program import Checked, check_text, graph_of
 from danetc.compiler.warnings import TITLES, warnings_of
-from danetc.dsl.diagnostics import SpecError
-from danetc.dsl.explain import codes, examples, page
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.diagnostics.explain import codes, examples, page
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = re.compile(

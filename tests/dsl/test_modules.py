@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from danetc.dsl import modules
-from danetc.dsl.diagnostics import Diagnostic, Reporter, render
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.modules import Module, load_module
-from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax.source import SourceFile
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"
 

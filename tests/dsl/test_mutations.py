@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from danetc.compiler.program import check_source
-from danetc.dsl.diagnostics import Diagnostic, SpecError, render_all
-from danetc.dsl.source import SourceFile
-from danetc.dsl.tokens import NAME_LIKE, Token, scan
+from danetc.compiler.frontend.program import check_source
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError, render_all
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tokens import NAME_LIKE, Token, scan
 from tests.dsl.examples import EXAMPLES
 
 _ROOT = Path(__file__).parents[2]

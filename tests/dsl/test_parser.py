@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lark import Lark
 
-from danetc.dsl import syntax
-from danetc.dsl.diagnostics import Diagnostic, Reporter
-from danetc.dsl.grammar import dump, grammar_text, make_table, table
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import (
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.syntax import tree as syntax
+from danetc.dsl.syntax.grammar import dump, grammar_text, make_table, table
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tokens import scan
+from danetc.dsl.syntax.tree import (
     Arg,
     At,
     Binary,
@@ -41,7 +42,6 @@ from danetc.dsl.syntax import (
     Via,
     With,
 )
-from danetc.dsl.tokens import scan
 from tests.dsl.examples import EXAMPLES
 from tests.generating import examples
 
@@ -452,7 +452,7 @@ def test_a_megabyte_of_junk_is_read_in_no_time() -> None:
 
 def test_the_stored_table_is_that_of_the_grammar() -> None:
     made = make_table(grammar_text())
-    assert made == table(), "run `python -m danetc.dsl.grammar` after a change of danet.lark"
+    assert made == table(), "run `python -m danetc.dsl.syntax.grammar` after a change of danet.lark"
     assert dump(made) == dump(table())
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.parser import parse
-from danetc.dsl.printer import format_source, print_expr, print_program
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import Define, Expr, Program
-from danetc.dsl.tokens import scan
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source, print_expr, print_program
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tokens import scan
+from danetc.dsl.syntax.tree import Define, Expr, Program
 from tests.dsl.examples import EXAMPLES
 from tests.dsl.strategies import expressions, programs
 from tests.generating import examples

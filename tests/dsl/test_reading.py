@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from danetc.dsl.diagnostics import Diagnostic, Reporter, SpecError, render, render_all
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, render, render_all
 from danetc.dsl.modules import load_module, std_names
 from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
-from danetc.dsl.source import SourceFile
+from danetc.dsl.syntax.source import SourceFile
 
 
 def failing(path: Path) -> Diagnostic:

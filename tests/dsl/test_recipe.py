@@ -9,12 +9,12 @@ from importlib.resources import files
 
 import pytest
 
-from danetc.dsl.diagnostics import Diagnostic, Reporter, render
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.modules import load_module
-from danetc.dsl.overrides import OverrideValue
-from danetc.dsl.recipe import Item, Recipe, resolve_recipe
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS
-from danetc.dsl.source import SourceFile
+from danetc.dsl.recipe.recipe import Item, Recipe, resolve_recipe
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS
+from danetc.dsl.syntax.overrides import OverrideValue
+from danetc.dsl.syntax.source import SourceFile
 
 BASE = "epochs = 50\n optimizer = sgd(lr = 0.1)\n"
 TWO = """
@@ -471,14 +471,14 @@ def test_every_recipe_of_the_library_is_right() -> None:
 
 PAGES = sorted(
     entry.name
-    for entry in files("danetc.dsl.explain").iterdir()
+    for entry in files("danetc.dsl.diagnostics.explain").iterdir()
     if re.fullmatch(r"E(020[1-7]|08\d\d|0901)\.md", entry.name)
 )
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages(page: str) -> None:
-    text = files("danetc.dsl.explain").joinpath(page).read_text("utf-8")
+    text = files("danetc.dsl.diagnostics.explain").joinpath(page).read_text("utf-8")
     wrong, mended = re.findall(r"^```danet\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     code = page.removesuffix(".md")
     assert text.startswith(f"# {code}: ")

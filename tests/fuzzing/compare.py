@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from danetc.compiler import Checked, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.runtime import compiled as compiler
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.time import DropPath
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.time import DropPath
+from danetc.runtime.model.model import Model
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from danetc.compiler import Checked
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.compiler.ops import OPS
-from danetc.dsl import syntax as s
-from danetc.dsl.equation_expr import FUNCTIONS
-from danetc.dsl.recipe_schema import ITEMS, SETTINGS
-from danetc.dsl.recipe_values import _FUNCTIONS
+from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS
+from danetc.dsl.recipe.values import _FUNCTIONS
+from danetc.dsl.syntax import tree as s
 
 _NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By", "With")
 _OPERATORS = ("+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "and", "or", "not", "negation")

@@ -13,10 +13,10 @@ import danetc
 from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
-from danetc.compiler.graph import Graph
+from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
-from danetc.compiler.resolved import resolved_spec
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from danetc.dsl import syntax as s
-from danetc.dsl.diagnostics import Reporter, SpecError
-from danetc.dsl.parser import parse
-from danetc.dsl.printer import print_program
-from danetc.dsl.source import SourceFile
+from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import print_program
+from danetc.dsl.syntax.source import SourceFile
 from tests.fuzzing.dice import Dice
 
 Path = tuple[tuple[str, int | None], ...]

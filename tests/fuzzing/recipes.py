@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from danetc.dsl.recipe_schema import (
+from danetc.dsl.recipe.schema import (
     ITEMS,
     SETTINGS,
     Argument,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from danetc.compiler import Checked, check_text
-from danetc.compiler.graph import Graph
-from danetc.dsl.diagnostics import SpecError
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.networks import VARIETY
 from tests.dsl.examples import EXAMPLES
 from tests.fuzzing import generate

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from danetc.compiler import Checked
-from danetc.compiler.graph import Graph
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
 from danetc.runtime.data import DataSet, Memory
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl import syntax as s
+from danetc.dsl.syntax import tree as s
 from tests.reference import functions as f
 from tests.reference.tape import Array, Var, as_var, broadcast, gradients, stack
 

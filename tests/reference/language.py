@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from danetc.dsl import syntax as s
+from danetc.dsl.syntax import tree as s
 from tests.reference.equations import CONSTANTS, learn_of
 from tests.reference.values import (
     LAYER_LINES,

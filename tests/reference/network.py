@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from danetc.dsl import syntax as s
 from danetc.dsl.modules import Module
+from danetc.dsl.syntax import tree as s
 from tests.reference.layers import Layers, Result, Weights
 from tests.reference.tape import broadcast
 from tests.reference.values import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.recipe import Item, Phase
+from danetc.dsl.recipe.recipe import Item, Phase
 from tests.reference import functions as f
 from tests.reference.tape import Array, Var
 

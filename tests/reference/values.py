@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from danetc.dsl import syntax as s
 from danetc.dsl.modules import Module
+from danetc.dsl.syntax import tree as s
 from tests.reference.tape import Var
 
 # -- values ---------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from importlib.resources import files
 
 import pytest
 
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equations import Learn, NeuronProgram, compile_neuron
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import Declaration, Number
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron.equations import Learn, NeuronProgram, compile_neuron
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import Declaration, Number
 
 SIGMOID = "surrogate sigmoid(alpha = 4.0) { y = 1 / (1 + exp(-alpha * x)) }"
 Compile = Callable[..., NeuronProgram]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.agreement import agreement
-from danetc.runtime.neuron import Neuron
+from danetc.runtime.checks.agreement import agreement
+from danetc.runtime.layers.neuron import Neuron
 
 PROGRAM = (
     "neuron n; state u = 0.0; v = add u x; m = sub v 0.5; s = heaviside m; k = sub 1.0 s; "

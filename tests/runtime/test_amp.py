@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.dsl.kinds import ANALOG
-from danetc.runtime.fused import FusedNeuron
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.packed import PackedConv2d
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.packed import PackedConv2d
+from danetc.runtime.model.model import Model
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
 

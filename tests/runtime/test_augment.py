@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from danetc.dsl.recipe import Item
-from danetc.dsl.recipe_schema import ITEMS
-from danetc.runtime.augment import batch_transform, image_transform
+from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.schema import ITEMS
 from danetc.runtime.data import DataError
+from danetc.runtime.data.augment import batch_transform, image_transform
 
 REFERENCE: dict[str, tuple[dict[str, Any], Any]] = {
     "random_resized_crop": (

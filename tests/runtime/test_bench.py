@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.bench import (
+from danetc.runtime.bench.steps import (
     WARM_UP,
     Sample,
     TrainingStep,

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
-from danetc.runtime import compiled as compiler
-from danetc.runtime import torch_internals as internals
-from danetc.runtime.compiled import Compiled, missing_compiler
-from danetc.runtime.region import Term, region_kernel
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.compiled import Compiled, missing_compiler
+from danetc.runtime.kernels.fusion_group import Term, region_kernel
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.runtime.counterparts import (
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.weights import match
+from danetc.tasks.counterparts import (
     Counterpart,
     NoCounterpart,
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.weights import match
 
 STEM = "conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)"
 HEAD = "avgpool -> mean_over_time -> linear(10)"

@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.compiler.builder import Builder
+from danetc.compiler.analysis.summary import weights_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.facts import weights_of
-from danetc.compiler.graph import Attribute, Value
-from danetc.compiler.ops import OPS, REQUIRED, Op
-from danetc.compiler.values import Poison, Wire
-from danetc.dsl.diagnostics import Reporter
+from danetc.compiler.ir.builder import Builder
+from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.ops import OPS, REQUIRED, Op
+from danetc.compiler.lowering.values import Poison, Wire
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG
-from danetc.dsl.neuron_program import INPUT, NeuronProgram
-from danetc.dsl.opcodes import NO_GRADIENT, OPCODES, OpInfo
-from danetc.dsl.source import NOWHERE
-from danetc.runtime.kernel import kernel
-from danetc.runtime.reference import first_step
+from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.syntax.source import NOWHERE
+from danetc.runtime.checks.reference import first_step
+from danetc.runtime.kernels.neuron import kernel
 
 STEP = 1e-6
 

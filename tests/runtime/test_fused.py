@@ -14,10 +14,10 @@ from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.runtime.fused import FusedNeuron
-from danetc.runtime.model import Model
-from danetc.runtime.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
+from danetc.runtime.model.model import Model
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
 
@@ -370,7 +370,7 @@ def test_nothing_is_kept_where_no_gradient_is_wanted(
     def forbidden(*args: object) -> None:
         raise AssertionError("packed without need")
 
-    monkeypatch.setattr("danetc.runtime.packing.pack", forbidden)
+    monkeypatch.setattr("danetc.runtime.kernels.bit_packing.pack", forbidden)
     for training in (True, False):
         eager.train(training)
         fused.train(training)

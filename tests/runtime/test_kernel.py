@@ -9,14 +9,24 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equations import NeuronProgram, compile_neuron
-from danetc.dsl.kernel_text import python_class, round_class, surrogate_class
-from danetc.dsl.parser import parse
-from danetc.dsl.source import SourceFile
-from danetc.dsl.syntax import Binary, Call, Declaration, Expr, IfElse, Name, Number, State, Unary
-from danetc.runtime.kernel import kernel
-from danetc.runtime.neuron import Neuron
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron.equations import NeuronProgram, compile_neuron
+from danetc.dsl.neuron.kernel_text import python_class, round_class, surrogate_class
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import (
+    Binary,
+    Call,
+    Declaration,
+    Expr,
+    IfElse,
+    Name,
+    Number,
+    State,
+    Unary,
+)
+from danetc.runtime.kernels.neuron import kernel
+from danetc.runtime.layers.neuron import Neuron
 from tests.generating import examples
 
 SURROGATE = "surrogate sigmoid { y = 1 / (1 + exp(-3 * x)) }"

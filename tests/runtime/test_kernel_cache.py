@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime import kernel_cache, torch_internals
-from danetc.runtime.kernel_cache import NotPrivate, kernel_folder, making_kernels, private_folder
+from danetc.runtime.kernels import cache as kernel_cache
+from danetc.runtime.kernels import torch_internals
+from danetc.runtime.kernels.cache import NotPrivate, kernel_folder, making_kernels, private_folder
 
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
 needs_root = pytest.mark.skipif(
@@ -175,7 +176,7 @@ def test_two_users_on_one_machine(shared: Path) -> None:
 def test_a_folder_that_does_not_last_goes_with_the_process(tmp_path: Path) -> None:
     program = (
         "import warnings; warnings.simplefilter('ignore');"
-        "from danetc.runtime.kernel_cache import kernel_folder;"
+        "from danetc.runtime.kernels.cache import kernel_folder;"
         "folder = kernel_folder(); (folder / 'kernel').touch(); print(folder)"
     )
     (tmp_path / "file").touch()

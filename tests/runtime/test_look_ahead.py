@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.runtime import announcing, fused, inference, packing, region, statistics
-from danetc.runtime import compiled as compiler
-from danetc.runtime.announcing import OnStandardError, announced_by, words
-from danetc.runtime.model import Model
+from danetc.runtime.kernels import announcing
+from danetc.runtime.kernels import bit_packing as packing
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels import fusion_group as region
+from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
+from danetc.runtime.layers import fused, inference, statistics
+from danetc.runtime.model.model import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -156,7 +159,7 @@ def test_hooks_see_one_call(news: News) -> None:
 def test_where_it_is_not_known_kernels_are_counted_one_by_one(
     news: News, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danetc.runtime.look_ahead._look", lambda call: 1 / 0)
+    monkeypatch.setattr("danetc.runtime.kernels.look_ahead._look", lambda call: 1 / 0)
     model()(x()).sum().backward()
     assert len(news.totals) > 8
     assert set(news.totals) == {None}

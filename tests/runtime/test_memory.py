@@ -19,13 +19,13 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
+from danetc.compiler.frontend.program import check_text, graph_of
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import plan_segments
-from danetc.compiler.program import check_text, graph_of
-from danetc.runtime import recompute
-from danetc.runtime.memory import peak_bytes, saved_bytes
-from danetc.runtime.model import Model
-from danetc.runtime.recompute import KIND, SEGMENT, Recomputed
+from danetc.runtime.bench.memory import peak_bytes, saved_bytes
+from danetc.runtime.layers import recompute
+from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed
+from danetc.runtime.model.model import Model
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 

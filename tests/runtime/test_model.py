@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.runtime.model import STEP, Model, Scope
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.model.model import STEP, Model, Scope
 from tests.compiler.emit.graphs import Net, block, head, resnet, stem
 
 NEURONS = ["IF", "PLIF", "ReLU"]

@@ -11,18 +11,18 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from danetc.dsl.equations import Learn
-from danetc.dsl.kernel_text import (
+from danetc.dsl.kinds import ANALOG, SPIKE
+from danetc.dsl.neuron.equations import Learn
+from danetc.dsl.neuron.inference import output_kind
+from danetc.dsl.neuron.kernel_text import (
     MODULE_ATTRIBUTES,
     python_class,
     round_class,
     surrogate_class,
 )
-from danetc.dsl.kinds import ANALOG, SPIKE
-from danetc.dsl.neuron_kinds import output_kind
-from danetc.runtime.kernel import kernel
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.reference import first_step, slope
+from danetc.runtime.checks.reference import first_step, slope
+from danetc.runtime.kernels.neuron import kernel
+from danetc.runtime.layers.neuron import Neuron
 
 T, SHAPE = 4, (3, 2, 5, 4)
 

@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import layer as sj
 from torch import Tensor, nn
 
-from danetc.runtime.norm import (
+from danetc.runtime.layers.norm import (
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.norm import (
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.norm import (
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
-from danetc.runtime.time import DropPath, affine
+from danetc.runtime.layers.time import DropPath, affine
 
 STEPS = 3
 ops = torch.ops.danetc

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
-from danetc.runtime.packing import Kept, note_parts, pack, unpack
+from danetc.runtime.kernels.bit_packing import Kept, note_parts, pack, unpack
 from tests.generating import examples
 
 DTYPES = (

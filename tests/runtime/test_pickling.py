@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.compiler.graph import Graph
-from danetc.runtime.model import Model, Scope
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.model.model import Model, Scope
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 

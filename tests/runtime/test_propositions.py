@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.propositions import check_gradients, check_variances
-from danetc.runtime.reference import first_step, slope
+from danetc.runtime.checks.propositions import check_gradients, check_variances
+from danetc.runtime.checks.reference import first_step, slope
+from danetc.runtime.layers.neuron import Neuron
 
 NEURONS = [
     "IF", "IF(v_threshold = 0.5, detach_reset = true)", "LIF", "LIF(tau = 4.0, v_rest = 0.1)", "PLIF",

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from danetc.dsl import ranges
-from danetc.dsl.diagnostics import Reporter
-from danetc.dsl.equations import compile_neuron
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
-from danetc.dsl.neuron_kinds import output_kind, ranges_of
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.dsl.opcodes import OPCODES
-from danetc.dsl.parser import parse
+from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.inference import output_kind, ranges_of
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.ranges import BIT, REAL, Range
-from danetc.dsl.source import SourceFile
-from danetc.runtime.kernel import kernel
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.runtime.kernels.neuron import kernel
 from tests.generating import examples
 
 # -- single operations ----------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.dsl.equations import Learn, NeuronProgram
-from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
-from danetc.dsl.spikingjelly import Counterpart, counterpart, surrogate_counterpart
-from danetc.runtime.neuron import Neuron
-from danetc.runtime.spiking import SpikingJellyNeuron
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.neuron.equations import Learn, NeuronProgram
+from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
+from danetc.dsl.neuron.spikingjelly import Counterpart, counterpart, surrogate_counterpart
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from tests.runtime.conftest import Compile
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"

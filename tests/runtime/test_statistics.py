@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from danetc.runtime import compiled as compiler
-from danetc.runtime import statistics
-from danetc.runtime.compiled import missing_compiler
-from danetc.runtime.norm import StaticBatchNorm2d
-from danetc.runtime.statistics import affine, norm_backward
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels.compiled import missing_compiler
+from danetc.runtime.layers import statistics
+from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.statistics import affine, norm_backward
 
 pytestmark = pytest.mark.skipif(
     missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"

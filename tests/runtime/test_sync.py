@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
-from danetc.runtime import compiled as compiler
-from danetc.runtime.fused import FusedNeuron
-from danetc.runtime.sync import convert_sync, is_synchronised
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.layers.fused import FusedNeuron
+from danetc.runtime.layers.sync import convert_sync, is_synchronised
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
 

@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 
 import danetc
-from danetc import benchmark
 from danetc.compiler.emit.fx import emit
-from danetc.runtime import compiled as compiler
-from danetc.runtime import fused
-from danetc.runtime import torch_internals as internals
-from danetc.runtime.bench import Alone
-from danetc.runtime.compiled import Compiled, missing_compiler
-from danetc.runtime.memory import saved_bytes
-from danetc.runtime.region import region_kernel
-from danetc.runtime.torch_internals import TABLE, MissingInternal, Use
+from danetc.runtime.bench.memory import saved_bytes
+from danetc.runtime.bench.steps import Alone
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels.compiled import Compiled, missing_compiler
+from danetc.runtime.kernels.fusion_group import region_kernel
+from danetc.runtime.kernels.torch_internals import TABLE, MissingInternal, Use
+from danetc.runtime.layers import fused
 from danetc.runtime.training.distributed import communication
-from danetc.training.plan import default_backend
+from danetc.tasks import benchmark
+from danetc.tasks.training.plan import default_backend
 from tests.differential.helpers import randn, text
 from tests.differential.networks import small
 
-HOME = "runtime/torch_internals.py"
+HOME = "runtime/kernels/torch_internals.py"
 ROWS = sorted(TABLE)
 
 

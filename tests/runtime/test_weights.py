@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.graph import Graph
-from danetc.runtime.model import Model
-from danetc.runtime.weights import WeightsError, match, read_weights
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.model.model import Model
+from danetc.runtime.model.weights import WeightsError, match, read_weights
 from tests.compiler.emit.graphs import Net, block, head, resnet
 
 WIDTHS = (64, 128, 256, 512)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.resolved import resolved_spec
-from danetc.dsl.diagnostics import Reporter
+from danetc.compiler.frontend.resolved import resolved_spec
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import Module, load_module
-from danetc.dsl.parser import parse
-from danetc.dsl.printer import format_source
 from danetc.dsl.reading import read_source, shipped_specs
-from danetc.dsl.syntax import Call, Declaration, Name, walk
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
+from danetc.dsl.syntax.tree import Call, Declaration, Name, walk
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = [

@@ -15,7 +15,7 @@ from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.stage import stage_level
 from danetc.compiler.draw.units import parts
 from danetc.compiler.draw.words import layer
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.dsl.kinds import SPIKE
 from tests.differential.networks import VARIETY
 

@@ -15,7 +15,7 @@ from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, draw, engine
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from tests.compiler.draw.pictures import SVG, groups, read, texts
 from tests.compiler.emit.small import resnet

@@ -8,7 +8,7 @@ from danetc.compiler import check_text, graph_of
 from danetc.compiler.draw import LEVELS, draw
 from danetc.compiler.draw.op import op_level
 from danetc.compiler.draw.stage import stage_level
-from danetc.dsl.diagnostics import SpecError
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.compiler.draw.test_edges import check_feeds
 from tests.compiler.draw.test_legible import problems
 from tests.fuzzing.generate import spec

@@ -16,7 +16,7 @@ from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison
 from danetc.compiler.draw.equations import equations, scalars
 from danetc.compiler.draw.sheet import Sheet
-from danetc.dsl.neuron_program import NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram
 
 GOLDENS = Path(__file__).parent / "goldens"
 

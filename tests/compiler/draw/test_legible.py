@@ -11,7 +11,7 @@ from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS, DrawError, compare, draw
 from danetc.compiler.draw.metrics import text_width
 from danetc.compiler.draw.theme import DARK, LIGHT, Palette
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from tests.compiler.draw.pictures import (
     SVG,
     Area,

@@ -8,7 +8,7 @@ import pytest
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import draw, members
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 
 NAMES = ("danet_c_small", "danet_c_r152", "ms_resnet18")
 

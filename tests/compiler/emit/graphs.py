@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from danetc.compiler.graph import Attribute, Graph, Node, Value
-from danetc.compiler.infer import Inference
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.inference import Inference
 from danetc.dsl.kinds import ANALOG
 
 SIGMOID = (

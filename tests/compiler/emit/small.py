@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from danetc.compiler.graph import (
+from danetc.compiler.ir.graph import (
     Attribute,
     Block,
     Form,
@@ -13,9 +13,9 @@ from danetc.compiler.graph import (
     Stage,
     Value,
 )
-from danetc.compiler.infer import Inference
+from danetc.compiler.ir.inference import Inference
 from danetc.dsl.kinds import ANALOG
-from danetc.dsl.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile, Span
 
 SOURCE = SourceFile("specs/small.danet", "network small {\n  head = avgpool\n}\n")
 HERE = Span(SOURCE, 18, 32)

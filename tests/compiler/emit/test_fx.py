@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
-from danetc.compiler.graph import Attribute, Graph
-from danetc.compiler.ops import OPS
-from danetc.runtime.model import Model
+from danetc.compiler.ir.graph import Attribute, Graph
+from danetc.compiler.ir.ops import OPS
+from danetc.runtime.model.model import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
-from danetc.compiler.graph import Graph
-from danetc.dsl.kernel_text import MODULE_ATTRIBUTES
-from danetc.runtime.checkpoint import load_weights, save_tensors
-from danetc.runtime.inference import InferenceModel, InferenceNeuron
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
+from danetc.runtime.layers.inference import InferenceModel, InferenceNeuron
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.checkpoint import load_weights, save_tensors
+from danetc.runtime.model.model import Model
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
-from danetc.compiler.graph import Graph
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.running_sums import RunningSums
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danetc.compiler.emit.text import write
-from danetc.compiler.graph import Block, Graph, Node, Stage, Value
-from danetc.compiler.ops import OPS
+from danetc.compiler.ir.graph import Block, Graph, Node, Stage, Value
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.text import write
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.ranges import Range
-from danetc.dsl.source import NOWHERE, SourceFile, Span
+from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
 from tests.compiler.emit.small import resnet
 from tests.generating import examples
 
@@ -204,7 +204,7 @@ def test_floats_are_exact(value: float) -> None:
 
 def test_neither_torch_nor_networkx_is_imported() -> None:
     code = (
-        "import sys, danetc.compiler.emit.text; "
+        "import sys, danetc.compiler.ir.text; "
         "assert not {'torch', 'networkx'} & set(sys.modules), 'heavy imports'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

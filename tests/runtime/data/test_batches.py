@@ -15,8 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from danetc.dsl.recipe import Item
-from danetc.runtime.augment import image_transform
+from danetc.dsl.recipe.recipe import Item
 from danetc.runtime.data import (
     Batch,
     Batches,
@@ -27,8 +26,9 @@ from danetc.runtime.data import (
     open_data,
     with_channels,
 )
-from danetc.runtime.machine import usable_cores
-from danetc.runtime.seeds import epoch_order, sample_seed
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.system.seeds import epoch_order, sample_seed
 
 from .conftest import MakeFolder
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from danetc.runtime.augment import image_transform
 from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
+from danetc.runtime.data.augment import image_transform
 from danetc.runtime.data.event_sets import SETS
 
 from .conftest import MakeEvents, pixels

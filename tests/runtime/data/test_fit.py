@@ -10,10 +10,10 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from danetc.dsl.recipe import Item
-from danetc.runtime.augment import image_transform
+from danetc.dsl.recipe.recipe import Item
 from danetc.runtime.data import DataError, DataSet, Memory, check_fit, open_data, with_channels
-from danetc.runtime.signature import Signature
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.model.signature import Signature
 
 from .conftest import MakeEvents, MakeFolder
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as F
 
-from danetc.runtime.augment import image_transform
 from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
+from danetc.runtime.data.augment import image_transform
 
 from .conftest import MakeFolder, pixels
 

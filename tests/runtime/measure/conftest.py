@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import danetc
-from danetc.compiler.graph import Graph
-from danetc.measuring.measure import layout_of
+from danetc.compiler.ir.graph import Graph
 from danetc.runtime.measure import Layout
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import layout_of
 
 SPEC = """\
 use std

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
-from danetc.measuring.measure import measure
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure import EnergyModel, Options
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import measure
 
 NEURONS = {
     "0 .. 4 of 1/4": "state u = 0; v = u + x; s = round(min(max(4 * v, 0), 4)) / 4; u = v - s",

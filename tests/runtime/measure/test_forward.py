@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.measuring.measure import measure
 from danetc.runtime.measure import EnergyModel, Measures, Options
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import DENSE, SEW, batch, build
 from .plain import THRESHOLD, Plain, slope
@@ -181,7 +181,7 @@ def test_operations_and_energy(wiring: str, counts: str) -> None:
 
 def test_dense_operations_are_those_of_the_summary(wiring: str) -> None:
     """The compiler's count, from shapes alone, of what the hooks count at work."""
-    from danetc.compiler.facts import summarise
+    from danetc.compiler.analysis.summary import summarise
 
     model = build(wiring).double()
     found = measure(model, BATCHES, only=["operations"]).operations

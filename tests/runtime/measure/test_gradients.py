@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from danetc.measuring.measure import measure
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import SEW, batch, build, layout
 from .plain import TAU, THRESHOLD, Layer, Plain, slope

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.compiler.graph import Graph
-from danetc.measuring.measure import layout_of
+from danetc.compiler.ir.graph import Graph
+from danetc.tasks.measuring.measure import layout_of
 
 
 def graph(name: str) -> Graph:
@@ -40,8 +40,8 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
     from torch import nn
 
     import danetc
-    from danetc.runtime.model import Model
-    from danetc.runtime.neuron import Neuron
+    from danetc.runtime.layers.neuron import Neuron
+    from danetc.runtime.model.model import Model
 
     model: Model = danetc.build(name, set={"steps": 1})
     assert isinstance(model.topology, Graph)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import danetc
-from danetc.compiler.graph import Graph
-from danetc.dsl.neuron_program import NeuronProgram
-from danetc.measuring.measure import measure
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
-from danetc.runtime.model import Model
-from danetc.runtime.neuron import Neuron
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import measure
 
 from .plain import slope
 

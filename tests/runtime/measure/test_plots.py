@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from danetc.measuring.measure import measure
 from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import DENSE, SEW, batch, build, layout
 

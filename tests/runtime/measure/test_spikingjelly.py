@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danetc.measuring.measure import measure
+from danetc.tasks.measuring.measure import measure
 
 from .conftest import batch, build
 

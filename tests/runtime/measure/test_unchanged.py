@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from danetc.errors import UserError
-from danetc.measuring.measure import eager_twin, measure
 from danetc.runtime.measure import MeasureError, Options
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.firing_rate import FiringRate
@@ -19,7 +18,8 @@ from danetc.runtime.measure.neuron_input import Input
 from danetc.runtime.measure.observe import Observer, observed
 from danetc.runtime.measure.stability import GradientStability, Stability
 from danetc.runtime.measure.values import Values
-from danetc.runtime.model import Model
+from danetc.runtime.model.model import Model
+from danetc.tasks.measuring.measure import eager_twin, measure
 
 from .conftest import DENSE, SPEC, batch, build, layout
 

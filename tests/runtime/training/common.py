@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import danetc
-from danetc.dsl.diagnostics import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe import Phase, Recipe, resolve_recipe
-from danetc.dsl.source import SourceFile
+from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
+from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import DataSet, Memory, open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit

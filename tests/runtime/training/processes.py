@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 import danetc
 from danetc.runtime.data import DataSet, Memory, Policy, Source
-from danetc.runtime.errors import DataError, UnreadableError
+from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit

@@ -113,8 +113,8 @@ def test_a_plain_loop_gives_the_same_weights(few: DataSet) -> None:
     """SGD with momentum and cosine, in float64, against a loop written here."""
     body = "epochs = 2; batch = 40; optimizer = sgd(lr = 0.1, momentum = 0.9); schedule = cosine"
     done = run(small().double(), few, phase(body + "; clip = 0.5"))
-    from danetc.runtime.augment import image_transform
     from danetc.runtime.data import Batches, derive
+    from danetc.runtime.data.augment import image_transform
 
     seed = derive("phase", 3, 0)
     batches = Batches(few.train, image_transform(()), batch=40, seed=seed, train=True)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from danetc.dsl.recipe import Item
-from danetc.runtime.norm import StepBatchNorm2d
+from danetc.dsl.recipe.recipe import Item
+from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import make_loss
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at, schedule

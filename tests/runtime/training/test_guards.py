@@ -17,7 +17,7 @@ import danetc
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.data import DataSet, Memory
-from danetc.runtime.neuron import Neuron
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit

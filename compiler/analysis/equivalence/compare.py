@@ -1,0 +1,252 @@
+"""Whether two graphs are one network: equal, with what corresponds, or where they first differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from danetc.compiler.analysis.equivalence.form import Forms, Palette, Settings, has_weights
+from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, same_outputs, tagged
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.dead import RemoveDead
+from danetc.dsl.neuron.program import NeuronProgram
+
+MAX_TERMS_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Two graphs are one network.
+
+    ``weights`` pairs the nodes that have weights, or draw random numbers, by id; ``nodes`` all
+    others that correspond. ``to_the_bit`` says that forward results are the same bit for bit where
+    both run as written; else additions stand in another order, and results are the same to
+    rounding.
+    """
+
+    weights: tuple[tuple[int, int], ...]
+    nodes: tuple[tuple[int, int], ...]
+    to_the_bit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """Two graphs are not known to be one network.
+
+    ``left`` and ``right`` are the first nodes, in the order of each graph, that have no counterpart
+    in the other (None where a graph has none). ``comparable`` is False where no numbers can tell
+    more: other inputs, outputs or time steps.
+    """
+
+    reason: str
+    left: Node | None = None
+    right: Node | None = None
+    comparable: bool = True
+    only_starts: bool = False
+
+
+def compare_graphs(left: Graph, right: Graph) -> Same | Different:
+    """Compare two networks as graphs, whatever their nodes are called and in whatever order.
+
+    The graphs are best taken as written (``graph_of(..., passes=())``): what a pass moves over time
+    counts as a difference.
+    """
+    outside = _outside(left, right)
+    if outside is not None:
+        return Different(outside, left.input, right.input, comparable=False)
+    left, right = RemoveDead().apply(left), RemoveDead().apply(right)
+    if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
+        (mine,), (other,) = left.outputs, right.outputs.values()
+        right = replace(right, outputs={mine: other})
+    result = _compare(left, right, Settings())
+    if isinstance(result, Different):
+        alike = _compare(left, right, Settings(starts=False))
+        if isinstance(alike, Same):
+            return replace(result, only_starts=True)
+    return result
+
+
+def _outside(left: Graph, right: Graph) -> str | None:
+    """A difference that can be seen without looking inside."""
+    a, b = left.input, right.input
+    if a.value.shape != b.value.shape:
+        return f"they take other inputs: {_size(a.value.shape)} and {_size(b.value.shape)}"
+    if a.value.varies != b.value.varies or a.attrs != b.attrs:
+        return "one takes an image and the other a sequence of frames"
+    if left.steps != right.steps:
+        return f"they run for other times: T = {left.steps} and T = {right.steps}"
+    mine, other = (
+        {name: graph[id].value for name, id in graph.outputs.items()} for graph in (left, right)
+    )
+    if len(mine) == len(other) == 1:
+        other = dict(zip(mine, other.values(), strict=True))
+    if set(mine) != set(other):
+        return f"their outputs have other names: {', '.join(mine)} and {', '.join(other)}"
+    for name, value in mine.items():
+        if value.shape != other[name].shape:
+            return f"they give other outputs: {_size(value.shape)} and {_size(other[name].shape)}"
+        if value.varies != other[name].varies:
+            return f"one gives `{name}` at each time step, the other once"
+    return None
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _compare(left: Graph, right: Graph, settings: Settings) -> Same | Different:
+    palette = Palette()
+    untold = Forms(left, palette, settings, {}), Forms(right, palette, settings, {})
+    if not same_outputs(*untold):
+        return _first_difference(*untold)
+    sides = Side(left, palette, settings), Side(right, palette, settings)
+    matching = match(*sides)
+    if matching.left or matching.right:
+        return _unpaired(left, right, matching.left, matching.right)
+    told = tagged(*sides, matching.pairs, settings)
+    if not same_outputs(*told):  # the pairing does not hold, so nothing is proved
+        return _first_difference(*told)
+    exact = tagged(*sides, matching.pairs, replace(settings, exact=True))
+    to_the_bit = same_outputs(*exact)
+    return Same(tuple(matching.pairs.items()), tuple(_others(*told, matching.pairs)), to_the_bit)
+
+
+def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    """Nodes without weights that have the same value: sums too."""
+    found: dict[int, int] = {}
+    for id, number in right.values.items():
+        found.setdefault(number, id)
+    for id, number in left.values.items():
+        if id not in pairs and number in found:
+            yield id, found[number]
+
+
+# -- where they differ ----------------------------------------------------------------------------
+
+
+def _first_difference(left: Forms, right: Forms) -> Different:
+    """The first nodes whose values the other graph does not have."""
+    mine, other = _first_without(left, right), _first_without(right, left)
+    if mine is None and other is None:
+        name = next(
+            name
+            for name, id in left.graph.outputs.items()
+            if left.values[id] != right.values[right.graph.outputs[name]]
+        )
+        mine, other = (forms.graph[forms.graph.outputs[name]] for forms in (left, right))
+    return Different(_tell(left.graph, mine, right.graph, other), mine, other)
+
+
+def _first_without(forms: Forms, than: Forms) -> Node | None:
+    known = set(than.values.values())
+    users = forms.graph.users()
+    outputs = set(forms.graph.outputs.values())
+    for node in forms.graph.nodes.values():
+        if not forms.is_part(node) or forms.values[node.id] in known:
+            continue
+        within = {forms.graph[user].op for user in users[node.id]} == {node.op}
+        if node.op in JOINS and within and node.id not in outputs:
+            continue  # a part of the join that reads it
+        return node
+    return None
+
+
+def _unpaired(
+    left: Graph, right: Graph, mine: tuple[int, ...], other: tuple[int, ...]
+) -> Different:
+    a = left[mine[0]] if mine else None
+    b = right[other[0]] if other else None
+    if a is None or b is None:
+        graph, node = (left, a) if a is not None else (right, b)
+        assert node is not None
+        reason = f"{graph.name} has one more such layer: `{node.path}`, a {node.op}"
+        return Different(reason, a, b)
+    return Different(f"`{a.path}` and `{b.path}` are read by other operations", a, b)
+
+
+def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
+    """What tells two nodes apart."""
+    if a is None or b is None:
+        graph, node = (left, a) if a is not None else (right, b)
+        assert node is not None
+        return f"only {graph.name} has `{node.path}`, a {node.op}"
+    if a.op != b.op:
+        return f"{_a(a.op)} stands where the other has {_a(b.op)}"
+    if a.op == "neuron":
+        if left.neurons[str(a.attrs["neuron"])] != right.neurons[str(b.attrs["neuron"])]:
+            return "neurons with other equations, parameters or surrogates"
+    else:
+        changed = [name for name in a.attrs if a.attrs[name] != b.attrs.get(name)]
+        if changed:
+            parts = (f"{name} {a.attrs[name]} and {b.attrs.get(name)}" for name in changed)
+            return f"{_a(a.op)} with {', '.join(parts)}"
+    mine, other = (
+        [_terms(graph, i) for i in node.inputs] for graph, node in ((left, a), (right, b))
+    )
+    if a.op == "add" or mine == other:
+        mine, other = [_terms(left, a.id)], [_terms(right, b.id)]
+    apart = next(((x, y) for x, y in zip(mine, other, strict=False) if x != y), None)
+    if apart is None:
+        return f"the same {a.op} of other values"
+    return f"{_a(a.op)} that reads {_sum(apart[0])}, and one that reads {_sum(apart[1])}"
+
+
+def _a(op: str) -> str:
+    return f"{'an' if op[0] in 'aeiou' else 'a'} {op}"
+
+
+def _terms(graph: Graph, id: int) -> list[str]:
+    """The terms of a sum by their paths, as far as they are shown."""
+    waiting: list[int] = [id]
+    found: list[str] = []
+    while waiting and len(found) <= MAX_TERMS_SHOWN:
+        node = graph[waiting.pop()]
+        if node.op == "add":
+            waiting += reversed(node.inputs)
+        else:
+            found.append(node.path)
+    return found
+
+
+def _sum(terms: list[str]) -> str:
+    shown = [f"`{term}`" for term in terms[:MAX_TERMS_SHOWN]]
+    return " + ".join([*shown, "..."] if len(terms) > MAX_TERMS_SHOWN else shown)
+
+
+# -- weights that may be the same -----------------------------------------------------------------
+
+
+def weights_by_name_or_order(
+    left: Graph, right: Graph
+) -> tuple[Literal["name", "order"], tuple[tuple[int, int], ...]] | None:
+    """Pairs of nodes whose weights have the same shapes and first values, for a test by numbers.
+
+    By the nodes' names where both graphs have the same ones, else by their order. None where
+    neither fits.
+    """
+    mine, other = ([n for n in g.nodes.values() if has_weights(g, n)] for g in (left, right))
+    if len(mine) != len(other):
+        return None
+    named = {node.path: node for node in other}
+    by_name = [(a, named[a.path]) for a in mine if a.path in named]
+    if len(by_name) == len(mine) and _fit(left, right, by_name):
+        return "name", tuple((a.id, b.id) for a, b in by_name)
+    by_order = list(zip(mine, other, strict=True))
+    if _fit(left, right, by_order):
+        return "order", tuple((a.id, b.id) for a, b in by_order)
+    return None
+
+
+def _fit(left: Graph, right: Graph, pairs: list[tuple[Node, Node]]) -> bool:
+    return all(_weights(left, a) == _weights(right, b) for a, b in pairs)
+
+
+def _weights(graph: Graph, node: Node) -> object:
+    if node.op == "neuron":
+        program = NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])])
+        return [(item.raw, item.above, item.below) for item in program.learnables]
+    values = tuple(item.value for item in graph.inputs_of(node))
+    kept = {name: node.attrs.get(name) for name in ("init", "per_step")}
+    return node.op, OPS[node.op].weights(node.attrs, values), kept

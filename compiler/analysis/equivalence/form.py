@@ -1,0 +1,191 @@
+"""Values of a graph in a form that names, the order of nodes and the writing of sums leave alone.
+
+Every value gets a number. A sum's number is the sum of its terms' numbers, a multiple's the
+multiple, so that ``(a + b) + c``, ``c + (a + b)``, ``a - (-b) + c`` and a chain of residual
+additions have one number however they are written, in linear time: no sum is ever expanded. The
+number of any other operation is drawn at random for what it is and what it reads. Numbers are
+residues modulo a prime of 127 bits: two values that are not the same share one with a probability
+of about 1e-38.
+
+In the ``exact`` form additions keep their order from the left, and only ``a + b = b + a`` is used:
+values with one number are then the same bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from math import frexp
+from random import Random
+
+from danetc.compiler.analysis.equivalence.programs import program_form
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.dsl.neuron.program import NeuronProgram
+
+PRIME = 2**127 - 1
+SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
+LINEAR = frozenset({"add", "sub", "affine"})
+FOLDED = frozenset({"maximum", "minimum"})
+"""What commutes and is folded from the left, and may not be bracketed otherwise: where operands are
+equal, as spikes often are, the gradient is halved at each step."""
+
+
+class Palette:
+    """Random numbers for keys, the same for the same key. Graphs that are compared share one."""
+
+    def __init__(self) -> None:
+        self._random = Random(20240701)
+        self._numbers: dict[Hashable, int] = {}
+
+    def __call__(self, *key: Hashable) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self._random.randrange(1, PRIME)
+        return number
+
+
+def residue(value: object) -> int:
+    """A float as a residue: exact, with products and sums of reals going over into those."""
+    assert isinstance(value, (int, float))
+    mantissa, exponent = frexp(value)
+    return int(mantissa * 2**53) * pow(2, exponent - 53, PRIME) % PRIME
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a form tells apart. ``starts``: what weights start from; ``exact``: rounding."""
+
+    starts: bool = True
+    exact: bool = False
+
+
+def has_weights(graph: Graph, node: Node) -> bool:
+    """Whether an operation has parameters of its own."""
+    if node.op == "neuron":
+        return bool(NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])]).learnables)
+    values = tuple(item.value for item in graph.inputs_of(node))
+    return bool(OPS[node.op].weights(node.attrs, values))
+
+
+def has_own(graph: Graph, node: Node) -> bool:
+    """Whether two such nodes differ though all about them is the same: weights, random draws."""
+    return OPS[node.op].random or has_weights(graph, node)
+
+
+def passes_on(node: Node, source: Node) -> bool:
+    """Whether a node gives what it reads: dropout of nothing, pooling of single pixels."""
+    attrs = node.attrs
+    match node.op:
+        case "dropout" | "droppath":
+            return attrs["p"] == 0
+        case "maxpool" | "avgpool":
+            return (attrs["kernel"], attrs["stride"], attrs["padding"]) == (1, 1, 0)
+        case "upsample":
+            return attrs["scale"] == 1
+        case "flatten":
+            return len(source.value.shape) == 1
+        case "global_avgpool":
+            return source.value.shape == node.value.shape
+        case _:
+            return False
+
+
+def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
+    """What an operation is, without what it reads: name, attributes, shapes."""
+    shapes = tuple(item.value.shape for item in graph.inputs_of(node))
+    if node.op == "neuron":
+        return ("neuron", program_form(graph.neurons[str(node.attrs["neuron"])]), shapes)
+    if node.op == "avgpool" and not settings.exact and _is_global(node, shapes[0]):
+        return ("global_avgpool", (), shapes)
+    skipped = set() if settings.starts else {"init"}
+    attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k not in skipped))
+    return (node.op, attrs, node.value.shape if node.op == "input" else shapes)
+
+
+def _is_global(node: Node, shape: tuple[int, ...]) -> bool:
+    return (node.attrs["kernel"],) * 2 == shape[1:] and node.attrs["padding"] == 0
+
+
+class Forms:
+    """The number of every value of a graph, ``values``, and the operation that made it.
+
+    ``tags`` are numbers of nodes that have weights: nodes are alike only if their tags are.
+    ``makers`` has the first node of each number that is no sum, ``merged`` the node that stands for
+    each node.
+    """
+
+    def __init__(
+        self, graph: Graph, palette: Palette, settings: Settings, tags: Mapping[int, int]
+    ) -> None:
+        self.graph = graph
+        self.palette = palette
+        self.settings = settings
+        self.values: dict[int, int] = {}
+        self.makers: dict[int, int] = {}
+        self.passed: set[int] = set()
+        self._products: dict[int, int] = {}
+        self._sides: dict[int, tuple[int, int]] = {}
+        for node in graph.nodes.values():
+            self.values[node.id] = self._value(node, tags.get(node.id, 0)) % PRIME
+            if not self.is_linear(node) and node.id not in self.passed:
+                self.makers.setdefault(self.values[node.id], node.id)
+
+    def is_linear(self, node: Node) -> bool:
+        return node.op in LINEAR and not self.settings.exact
+
+    def is_part(self, node: Node) -> bool:
+        """Whether a node is an operation by itself, and no way of writing another one."""
+        return not self.is_linear(node) and node.id not in self.passed
+
+    def _value(self, node: Node, tag: int) -> int:
+        reads = [self.values[i] for i in node.inputs]
+        if reads and passes_on(node, self.graph[node.inputs[0]]):
+            self.passed.add(node.id)
+            return reads[0]
+        if node.op in FOLDED or (node.op in ("add", "mul") and self.settings.exact):
+            return self._fold(node, reads)
+        match node.op:
+            case "add":
+                return sum(reads)
+            case "sub" if not self.settings.exact:
+                return reads[0] - reads[1]
+            case "affine" if not self.settings.exact:
+                offset = residue(node.attrs["offset"]) * self.palette("one")
+                return residue(node.attrs["factor"]) * reads[0] + offset
+            case "mul":
+                return self._product(node, reads)
+            case "concat":
+                return self._concat(node, reads)
+        return self.palette(label(self.graph, node, self.settings), tuple(reads), tag)
+
+    def _fold(self, node: Node, reads: list[int]) -> int:
+        """Two by two from the left, each pair in any order. The larger of equals is each of them."""
+        total = reads[0]
+        for item in reads[1:]:
+            if total != item or node.op not in FOLDED:
+                total = self.palette(node.op, min(total, item), max(total, item))
+        if total == reads[0]:
+            self.passed.add(node.id)
+        return total
+
+    def _product(self, node: Node, reads: list[int]) -> int:
+        """Products of products are one product."""
+        total = 1
+        for operand, number in zip(node.inputs, reads, strict=True):
+            own = self._products.get(operand)
+            total = total * (own if own is not None else self.palette("factor", number)) % PRIME
+        self._products[node.id] = total
+        return self.palette("mul", total)
+
+    def _concat(self, node: Node, reads: list[int]) -> int:
+        """Concatenations of concatenations are one: a polynomial in ``SIDE``, over the channels."""
+        total, channels = 0, 0
+        for item, number in zip(self.graph.inputs_of(node), reads, strict=True):
+            width = item.value.shape[0]
+            own = self._sides.get(item.id)
+            part = own[0] if own is not None else self.palette("part", number, width)
+            total = (total + part * pow(SIDE, channels, PRIME)) % PRIME
+            channels += width
+        self._sides[node.id] = total, channels
+        return self.palette("concat", total)

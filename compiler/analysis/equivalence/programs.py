@@ -1,0 +1,93 @@
+"""Neurons in a form that their names and the order of their text leave alone.
+
+``v = u + x`` and ``p = x + q`` are one equation. What commutes exactly in floating point is put
+into one order and nothing is regrouped, so two programs of one form give the same numbers, forward
+and backward. Two that are written further apart have different forms though they may compute the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+
+from danetc.dsl.neuron.opcodes import Operand
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.ssa import Op
+
+_COMMUTES = frozenset({"add", "mul", "max", "min", "eq", "ne", "and", "or"})
+
+
+@lru_cache(maxsize=512)
+def program_form(text: str) -> str:
+    """The form of a neuron's program, its surrogate included, as a digest.
+
+    States and learnables are known by what they start from and by where they are used.
+    """
+    program = NeuronProgram.parse(text)
+    starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
+    for item in program.learnables:
+        starts[item.parameter] = _digest("learn", repr((item.raw, item.above, item.below)))
+    after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
+    colours = {INPUT: _digest("x"), **starts}
+    for _ in range(len(after) + 1):  # a state is known by what becomes of it, too
+        values = _values(program.ops, colours)
+        more = {name: _digest(colours[name], _of(values, after[name])) for name in after}
+        colours |= more
+    order = _in_order_of_use(program, after, colours)
+    for position, name in enumerate(order):  # two that are alike so far are still two
+        colours[name] = _digest(str(position), starts[name])
+    values = _values(program.ops, colours)
+    parts = [_of(values, program.output)]
+    parts += [_of(values, after[name]) for name in order if name in after]
+    if program.surrogate is not None:
+        slope = program.surrogate
+        parts += ["surrogate", _of(_values(slope.ops, {INPUT: _digest("x")}), slope.derivative)]
+    return _digest(*parts)
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _of(values: Mapping[str, str], operand: Operand) -> str:
+    return _digest(repr(operand)) if isinstance(operand, float) else values[operand]
+
+
+def _arguments(op: Op, values: Mapping[str, str]) -> list[Operand]:
+    """The operands, in an order of their own where the operation has none."""
+    args = list(op.args)
+    return sorted(args, key=lambda arg: _of(values, arg)) if op.opcode in _COMMUTES else args
+
+
+def _values(ops: Sequence[Op], inputs: Mapping[str, str]) -> dict[str, str]:
+    """A digest of every value."""
+    values = dict(inputs)
+    for op in ops:
+        args = (_of(values, arg) for arg in _arguments(op, values))
+        values[op.name] = _digest(op.opcode, *args)
+    return values
+
+
+def _in_order_of_use(
+    program: NeuronProgram, after: Mapping[str, Operand], colours: Mapping[str, str]
+) -> list[str]:
+    """States and learnables as a walk from the output meets them, then from those states on."""
+    values = _values(program.ops, colours)
+    ops = {op.name: op for op in program.ops}
+    order: list[str] = []
+    seen: set[Operand] = set()
+    waiting: list[Operand] = [program.output]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, float) or value in seen:
+            continue
+        seen.add(value)
+        if value in ops:
+            waiting += reversed(_arguments(ops[value], values))
+        elif value != INPUT:
+            order.append(value)
+            if value in after:
+                waiting.insert(0, after[value])
+    return order

@@ -1,0 +1,278 @@
+"""The paper's propositions as facts of a graph: where they apply, and what they predict.
+
+What the graph alone says is said here; what needs numbers (``danetc.runtime.checks.propositions``) is
+planned here. Each plan is per stage; where a proposition does not apply there is a reason.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from danetc.compiler.analysis.initial_values import at_start, in_branch, last_norm, with_zeros
+from danetc.compiler.analysis.summary import fires, weights_of
+from danetc.compiler.ir.graph import Block, Graph, Node, Stage
+from danetc.compiler.ir.segment import SegmentError, segment
+
+
+class NotApplicable(Exception):
+    """A proposition does not apply to a stage. ``str()`` is the reason, read after "because"."""
+
+
+# -- Propositions 1 and 4: gradients between blocks that start as the identity ---------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GradientPlan:
+    """A stage's blocks from the first one's output on, with the last norm of each branch at 0.
+
+    ``graph`` takes the output O^0 of block 0 and gives, for each block i from 1 on, what its
+    interblock neuron reads (``drive1``, ...) and its own output (``out1``, ...). ``programs`` are
+    those neurons, None where nothing stands after the join. ``dense`` says that block i is fed by
+    the sum of all before it; else it is fed by the last one.
+    """
+
+    graph: Graph
+    programs: tuple[str | None, ...]
+    dense: bool
+
+    @property
+    def neurons(self) -> int:
+        """Interblock neurons between the first and the last block."""
+        return sum(program is not None for program in self.programs)
+
+
+def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
+    """Proposition 1 for a stage. Raises NotApplicable.
+
+    On a chain of blocks that start as the identity, dO^{l+k}/dO^l is the product of the surrogate
+    derivatives of the k interblock neurons (Eq. 3), and 1 where there are none.
+    """
+    for i, block in enumerate(stage.blocks[1:], 1):
+        if stage.terms(block.feed) != {("out", i - 1): 1.0}:
+            hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
+            raise NotApplicable(
+                f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the block "
+                f"before it{hint}"
+            )
+    return _plan(graph, stage, dense=False)
+
+
+def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
+    """Proposition 4 for a stage. Raises NotApplicable.
+
+    Where block i is fed by the sum of all blocks before it, dO^{l+k}/dO^l =
+    g_{l+k} * prod over i = l+1 .. l+k-1 of (1 + g_i), which is at least g_{l+k}.
+    """
+    if not _is_dense(stage):
+        i, block = next((i, b) for i, b in _fed(stage) if not _is_sum_of_all(stage, i))
+        raise NotApplicable(
+            f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the sum of all "
+            "blocks before it"
+        )
+    return _plan(graph, stage, dense=True)
+
+
+def _fed(stage: Stage) -> Iterator[tuple[int, Block]]:
+    return enumerate(stage.blocks[1:], 1)
+
+
+def _is_dense(stage: Stage) -> bool:
+    return all(_is_sum_of_all(stage, i) for i, _ in _fed(stage))
+
+
+def _is_sum_of_all(stage: Stage, i: int) -> bool:
+    return stage.terms(stage.blocks[i].feed) == {("out", j): 1.0 for j in range(i)}
+
+
+def _form(form: object) -> str:
+    """A form as people read it, cut where it is long."""
+    match form:
+        case ("in" | "out" as port, int(j)):
+            return f"{port}[{j}]"
+        case ("scale", float(factor), inner):
+            return f"{factor:g} * {_form(inner)}"
+        case (str(join), *parts):
+            shown = ", ".join(map(_form, parts[:3]))
+            return f"{join}({shown}{', ...' if len(parts) > 3 else ''})"
+        case _:
+            raise AssertionError(form)
+
+
+def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
+    if len(stage.blocks) < 2:
+        raise NotApplicable("the stage has one block")
+    norms = {_zeroed(graph, stage, i, block) for i, block in _fed(stage)}
+    start = with_zeros(replace(graph, steps=1), norms)
+    known = at_start(start)
+    outputs: dict[str, int] = {}
+    programs: list[str | None] = []
+    for i, block in _fed(stage):
+        if known[block.join] != known[block.input]:
+            what = known[block.join]
+            gives = f"gives {what:g}" if isinstance(what, float) else "is not its input"
+            raise NotApplicable(
+                f"block {i} is not the identity where its branch gives 0: before its interblock "
+                f"modules it {gives}"
+            )
+        neuron = _interblock(graph, stage, i, block)
+        if neuron is not None:
+            outputs[f"drive{i}"] = neuron.inputs[0]
+        outputs[f"out{i}"] = block.output
+        programs.append(None if neuron is None else graph.neurons[str(neuron.attrs["neuron"])])
+    try:
+        part = segment(start, stage.blocks[0].output, outputs)
+    except SegmentError as error:
+        raise NotApplicable(str(error)) from error
+    return GradientPlan(part, tuple(programs), dense)
+
+
+def _zeroed(graph: Graph, stage: Stage, i: int, block: Block) -> int:
+    """The norm that makes a block start as its shortcut."""
+    norm = last_norm(graph, block)
+    if norm is None:
+        raise NotApplicable(f"block {i} has no norm that could start at 0")
+    if not in_branch(block, norm) and block.after:
+        raise NotApplicable(
+            f"the last norm of a block stands after the addition (`{norm.path}`), where starting it "
+            "at 0 silences the block: `zero_init` is an error for connection "
+            f"{stage.connection}"
+        )
+    return norm.id
+
+
+def _interblock(graph: Graph, stage: Stage, i: int, block: Block) -> Node | None:
+    """The one spiking neuron after a block's join, or None where nothing stands there."""
+    found: list[Node] = []
+    node = graph[block.output]
+    while node.id != block.join:
+        if len(node.inputs) != 1:
+            raise NotApplicable(f"after the join of block {i} stands `{node.path}`, a {node.op}")
+        found.append(node)
+        node = graph[node.inputs[0]]
+    if not found:
+        return None
+    if len(found) > 1 or not fires(graph, found[0]):
+        modules = " -> ".join(item.op for item in reversed(found))
+        raise NotApplicable(
+            f"after the join of block {i} stands {modules}, not a spiking neuron alone"
+        )
+    return found[0]
+
+
+# -- Proposition 2: surrogate factors --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The spiking neurons on paths from a layer's weights to the loss, the fewest and the most.
+
+    Every one of them multiplies the gradient by its surrogate derivative (Eqs. 5, 7). A neuron's
+    own weights pass through that neuron.
+    """
+
+    path: str
+    fewest: int
+    most: int
+
+
+def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
+    """For every node with weights the surrogate factors on its ways to the outputs, by id.
+
+    Paths through the layers alone are counted: a path through time has more factors.
+    """
+    ways: dict[int, tuple[int, int]] = dict.fromkeys(graph.outputs.values(), (0, 0))
+    result: dict[int, Factors] = {}
+    for node in reversed(list(graph.nodes.values())):
+        if node.id not in ways:
+            continue
+        fewest, most = ways[node.id]
+        own = int(fires(graph, node))
+        for operand in node.inputs:
+            low, high = ways.get(operand, (fewest + own, most + own))
+            ways[operand] = min(low, fewest + own), max(high, most + own)
+        if weights_of(graph, node):
+            result[node.id] = Factors(node.path, fewest + own, most + own)
+    return dict(reversed(result.items()))
+
+
+# -- Proposition 3: the variance of what blocks read -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VariancePlan:
+    """What the inputs of a stage's blocks are sums of, at initialisation.
+
+    ``squares`` has for each block from 1 on the sum of the squared weights of the norms in its
+    input; ``entry`` the squared factor of the stage's own input in it (0 where the opening block
+    has a projection: the variance starts again there). ``graph`` takes the stage's input and gives
+    ``in1``, ``in2``, ...
+    """
+
+    graph: Graph
+    squares: tuple[float, ...]
+    entry: tuple[float, ...]
+
+    @property
+    def starts_again(self) -> bool:
+        return not any(self.entry)
+
+
+def plan_variance(graph: Graph, stage: Stage) -> VariancePlan:
+    """Proposition 3 for a stage. Raises NotApplicable.
+
+    Where norms are added up (PA-A), the input of block l has the variance of the sum of their
+    squared weights so far.
+    """
+    if len(stage.blocks) < 2:
+        raise NotApplicable("the stage has one block")
+    users = graph.users()
+    squares: list[float] = []
+    entries: list[float] = []
+    for i, block in _fed(stage):
+        if not any(fires(graph, graph[user]) for user in users[block.input]):
+            readers = sorted({graph[user].op for user in users[block.input]} - {"add"})
+            raise NotApplicable(
+                f"no neuron reads what is passed to block {i} (it goes to {' and '.join(readers)})"
+            )
+        square = entry = 0.0
+        for id, factor in _addends(graph, block.input, stage.entry).items():
+            node = graph[id]
+            if id == stage.entry:
+                entry = factor**2
+            elif "init" in node.attrs:
+                square += (factor * float(node.attrs["init"] or 0.0)) ** 2
+            else:
+                raise NotApplicable(
+                    f"block {i} reads a sum with `{node.path}` in it, a {node.op}, not of norms "
+                    "alone"
+                )
+        squares.append(square)
+        entries.append(entry)
+    outputs = {f"in{i}": block.input for i, block in _fed(stage)}
+    try:
+        part = segment(replace(graph, steps=1), stage.entry, outputs)
+    except SegmentError as error:
+        raise NotApplicable(str(error)) from error
+    return VariancePlan(part, tuple(squares), tuple(entries))
+
+
+def _addends(graph: Graph, id: int, entry: int) -> Mapping[int, float]:
+    """The terms of a sum and their factors, looked up through sums and multiples."""
+    terms: defaultdict[int, float] = defaultdict(float)
+    reached = {id: 1.0}
+    for node in reversed(list(graph.nodes.values())):
+        factor = reached.get(node.id)
+        if factor is None:
+            continue
+        if node.id != entry and node.op == "add":
+            factors = [1.0] * len(node.inputs)
+        elif node.id != entry and node.op == "affine" and node.attrs["offset"] == 0.0:
+            factors = [float(node.attrs["factor"] or 0.0)]
+        else:
+            terms[node.id] += factor
+            continue
+        for operand, own in zip(node.inputs, factors, strict=True):
+            reached[operand] = reached.get(operand, 0.0) + own * factor
+    return terms

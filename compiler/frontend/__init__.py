@@ -1,0 +1,1 @@
+"""Files to checked programs, and what changes a program before it is lowered."""

@@ -1,0 +1,307 @@
+"""From a file to checked graphs: parse, resolve, lower, verify. Needs lark, never torch."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from danetc.compiler.frontend.declarations import check_declarations
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.verify import verify
+from danetc.compiler.lowering.evaluator import Shared
+from danetc.compiler.lowering.networks import Lowered, lower
+from danetc.compiler.passes import PIPELINE, Pass, run
+from danetc.dsl.diagnostics.diagnostic import (
+    Diagnostic,
+    Label,
+    Reporter,
+    SpecError,
+    TooManyErrors,
+    did_you_mean,
+    order,
+)
+from danetc.dsl.modules import Module, is_library, load_module
+from danetc.dsl.reading import find_spec, read_source
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import Declaration
+from danetc.dsl.work import Exhausted, bounded
+
+MAX_ERRORS = 100
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file without errors: its module, and the networks that it declares, lowered."""
+
+    module: Module
+    lowered: Mapping[str, Lowered] = field(repr=False)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(self.lowered)
+
+    @cached_property
+    def graphs(self) -> Mapping[str, Graph]:
+        """The networks as they are written, before the passes."""
+        return {name: item.graph for name, item in self.lowered.items()}
+
+    @cached_property
+    def main(self) -> str:
+        """The network meant when none is named: that of the file's name, or the only one."""
+        stem = self.module.source.name.replace("\\", "/").rpartition("/")[2].removesuffix(".danet")
+        if stem in self.graphs:
+            return stem
+        if len(self.graphs) == 1:
+            return next(iter(self.graphs))
+        span = Span(self.module.source, 0, 0)
+        if not self.graphs:
+            raise _error(
+                "E0220", "the file declares no network", span, "add `network NAME { ... }`"
+            )
+        names = ", ".join(self.graphs)
+        raise _error(
+            "E0220", "the file declares several networks", span, f"name one with -n: {names}"
+        )
+
+    def declaration(self, network: str | None = None) -> Declaration:
+        """The declaration of a network, by name or the main one."""
+        name = network or self.main
+        if name not in self.graphs:
+            hint = (
+                did_you_mean(name, self.graphs) or f"it declares {', '.join(self.graphs) or 'none'}"
+            )
+            raise _error(
+                "E0220",
+                f"the file declares no network `{name}`",
+                Span(self.module.source, 0, 0),
+                hint,
+            )
+        return self.module.own[name]
+
+
+def _error(code: str, message: str, span: Span, hint: str | None) -> SpecError:
+    reporter = Reporter()
+    reporter.error(code, message, span, hint=hint)
+    return SpecError(reporter.diagnostics)
+
+
+def check_text(text: str, name: str = "<text>") -> Checked:
+    """Check a spec given as text. Raises ``SpecError`` with all that is wrong in it."""
+    return check_source(SourceFile(name, text))
+
+
+def check_file(path_or_name: str) -> Checked:
+    """Check a file, or a shipped spec by its name. Raises ``SpecError``."""
+    return check_source(read_source(find_spec(path_or_name)))
+
+
+def check_source(source: SourceFile) -> Checked:
+    """Check a source: every declaration, and every network lowered and verified.
+
+    Raises ``SpecError``. What is done is bounded (E0906), and so is the number of errors (E0907).
+    """
+    checking = _Checking(source)
+    with bounded():
+        cut = _run_to_bounds(checking.run, lambda: checking.place)
+    if checking.module is not None:
+        _drop_follow_ups(checking.module, checking.reporter, checking.syntax)
+    _raise_errors(checking.reporter, cut)
+    assert checking.module is not None
+    return Checked(checking.module, checking.networks)
+
+
+class _Checking:
+    """A check that is going on. ``place`` is the declaration it has come to."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.place = Span(source, 0, 0)
+        self.reporter = Reporter(most=MAX_ERRORS)
+        self.module: Module | None = None
+        self.networks: dict[str, Lowered] = {}
+        self.shared = Shared()
+        self.syntax = 0  # how many errors there were when all files were read
+
+    def run(self) -> None:
+        self.module = load_module(self.place.source, self.reporter)
+        self.syntax = len(self.reporter.diagnostics)
+        check_declarations(self.module, self.reporter)
+        for declaration in self.module.program.declarations:
+            first = self.module.own.get(declaration.name)
+            if declaration.kind != "network" or first is not declaration:
+                continue
+            self.place = declaration.name_span
+            lowered = _lowered(declaration, self.module, {}, self.reporter, self.shared)
+            if lowered is not None:
+                self.networks[declaration.name] = lowered
+
+
+def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:
+    """Do some work; what to report where it came to a bound. ``place`` is where it is by then."""
+    try:
+        work()
+    except TooManyErrors:
+        return Diagnostic(
+            "E0907",
+            f"there are more than {MAX_ERRORS} errors; the check ends here",
+            place(),
+            hint="mend these first: the rest may follow from them",
+        )
+    except Exhausted as end:
+        return Diagnostic(
+            "E0906",
+            f"to check this takes more than {end.limit:,} steps",
+            _own_place(end.span, place()),
+            label="the check ends here",
+            hint="have fewer networks in a file, shorter stages and rules, and fewer names that "
+            "stand for others",
+        )
+    return None
+
+
+def _raise_errors(reporter: Reporter, cut: Diagnostic | None) -> None:
+    """Raise SpecError for what was reported, and last for what ended the work early."""
+    found = sorted(reporter.diagnostics, key=order)
+    if cut is not None:
+        found.append(cut)
+    if found:
+        raise SpecError(found)
+
+
+def _own_place(span: Span | None, place: Span) -> Span:
+    """Where the user's own text can be mended."""
+    return place if span is None or is_library(span.source) else span
+
+
+def _lowered(
+    declaration: Declaration,
+    module: Module,
+    settings: Settings,
+    reporter: Reporter,
+    shared: Shared | None = None,
+) -> Lowered | None:
+    lowered = lower(declaration, module, settings, reporter, shared)
+    if lowered is None:
+        return None
+    try:
+        verify(lowered.graph)
+    except SpecError as error:
+        for item in error.diagnostics:
+            _report_broken(item, declaration, reporter)
+        return None
+    return lowered
+
+
+def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporter) -> None:
+    """Report a broken invariant, on the user's own text."""
+    span, labels = item.span, item.labels
+    if is_library(span.source):
+        own = [label.span for label in labels if not is_library(label.span.source)]
+        labels = (Label(span, "this is where it fails"),)
+        span = own[0] if own else declaration.name_span
+    reporter.error(item.code, item.message, span, label=item.label, labels=labels, hint=item.hint)
+
+
+def _drop_follow_ups(module: Module, reporter: Reporter, syntax: int) -> None:
+    """Drop what may follow from syntax errors, which are among the first ``syntax`` of the errors.
+
+    On their lines nothing else is reported, in their declarations nothing but unknown names, and
+    elsewhere nothing about kinds, shapes and connections, which are made of several declarations.
+    """
+    bad = [
+        span
+        for item in reporter.diagnostics[:syntax]
+        if item.code.startswith("E01") or item.code == "E0902"
+        for span in (item.span, *(label.span for label in item.labels))
+        if span.source is module.source
+    ]
+    if not bad:
+        return
+    starts = sorted(item.span.start for item in module.program.items)
+
+    def part(span: Span) -> int:
+        return bisect_right(starts, span.start)
+
+    nameless = [item for item in module.program.declarations if not item.name_span.text]
+    broken = {part(span) for span in [*bad, *(item.span for item in nameless)]}
+    lines = {span.line for span in bad}
+
+    def follows(item: Diagnostic) -> bool:
+        spans = [item.span, *(label.span for label in item.labels)]
+        own = [span for span in spans if span.source is module.source]
+        if any(span.line in lines for span in own) or item.code[:3] in ("E04", "E05", "E06"):
+            return True
+        return item.code != "E0210" and any(part(span) in broken for span in own)
+
+    later = reporter.diagnostics[syntax:]
+    reporter.diagnostics[syntax:] = [item for item in later if not follows(item)]
+
+
+def graph_of(
+    checked: Checked,
+    network: str | None = None,
+    settings: Settings | None = None,
+    passes: tuple[Pass, ...] = PIPELINE,
+) -> Graph:
+    """The graph of a network with settings changed, after the passes.
+
+    ``settings`` maps parameters and settings of the network to numbers, booleans, or text that is
+    read as an expression (``{"neuron": "LIF(tau = 4.0)"}``). Raises ``SpecError``.
+    """
+    return run(lowered_network(checked, network, settings).graph, passes)
+
+
+def lowered_network(
+    checked: Checked, network: str | None = None, settings: Settings | None = None
+) -> Lowered:
+    """A network with settings changed, as it is written: the graph has seen no pass.
+
+    ``settings`` are those of ``graph_of``. Raises ``SpecError``.
+    """
+    declaration = checked.declaration(network)
+    if not settings:
+        return checked.lowered[declaration.name]
+    values = read_settings(settings)
+    reporter = Reporter(most=MAX_ERRORS)
+    made: list[Lowered | None] = []
+    with bounded() as work:
+        work.allow(len(checked.module.source.text))
+        cut = _run_to_bounds(
+            lambda: made.append(_lowered(declaration, checked.module, values, reporter)),
+            lambda: declaration.name_span,
+        )
+    _raise_errors(reporter, cut)
+    (lowered,) = made
+    assert lowered is not None
+    return lowered
+
+
+def read_settings(settings: Settings) -> dict[str, Any]:
+    """Settings with their texts read as expressions. Raises ``SpecError``."""
+    reporter = Reporter()
+    values = {name: _setting(name, value, reporter) for name, value in settings.items()}
+    reporter.raise_if_errors()
+    return values
+
+
+def _setting(name: str, value: Any, reporter: Reporter) -> Any:
+    """A setting's value; text is read as an expression, so that errors in it are shown in it."""
+    if not isinstance(value, str):
+        return value
+    from danetc.dsl.syntax.parser import parse
+    from danetc.dsl.syntax.tree import Define
+
+    before = f"network set {{ {name} = "
+    source = SourceFile("--set", f"{before}{value}\n}}")  # behind a comment in it too
+    program = parse(source, reporter)
+    match program.items:
+        case (Declaration(body=(Define(name=found, index=None, value=expr),)),) if found == name:
+            return expr
+    if not reporter.diagnostics:
+        place = Span(source, len(before), len(before) + len(value))
+        reporter.error("E0101", f"`{name}` is set to one value", place)
+    return value

@@ -1,0 +1,264 @@
+"""A network with everything it is made of, as one spec that needs no other file."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from danetc.compiler.frontend.program import Checked, check_text, read_settings
+from danetc.compiler.warnings import warnings_of
+from danetc.compiler.warnings.trees import Trees
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.modules import Module, Resolved, is_library
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
+from danetc.dsl.syntax.source import SourceFile, Span
+
+ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "network", "recipe")
+
+
+def resolved_spec(
+    checked: Checked, network: str | None = None, settings: Mapping[str, Any] | None = None
+) -> str:
+    """The text of a network, its bases and all declarations they use, settings written in.
+
+    Names that two files give to different declarations are told apart by a number. A base stays
+    whole, with the lines that a variant changes, since a file's networks are all networks. Of the
+    comments those are kept that allow warnings.
+    """
+    root = checked.declaration(network)
+    exprs = {
+        name: literal(value) if isinstance(value, (bool, int, float, str)) else value
+        for name, value in read_settings(settings or {}).items()
+    }
+    known = _parameters(root, checked.module)
+    parameters = {name: expr for name, expr in exprs.items() if name in known}
+    lines = {name: expr for name, expr in exprs.items() if name not in known}
+    collector = _Collector(checked.module, parameters)
+    collector.add(root, checked.module, lines)
+    for expr in parameters.values():
+        collector.follow(expr, checked.module, set())
+    collector.name_all(root)
+    declarations = collector.declarations()
+    declarations.sort(key=lambda declaration: ORDER.index(declaration.kind))
+    return _printed(declarations, Trees(checked.module.program))
+
+
+def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:
+    """The text of declarations, with the comments that allow warnings above their statements.
+
+    What is allowed where the library is used may be a warning of the library's statements, which are
+    now the file's own: there it is allowed too.
+    """
+    text = format_source(s.Program(tuple(declarations)))
+    statements = list(_statements(declarations))
+    allowing = [list(trees.allowing(_head(item))) for item in statements]
+    reasons = {
+        code: each.comment.text for found in allowing for each in found for code in each.codes
+    }
+    if not reasons:
+        return text
+    comments = [[each.comment.text for each in found] for found in allowing]
+    checked = check_text(_commented(text, comments))
+    starts = [item.span.start for item in _statements(checked.module.program.declarations)]
+    for item in warnings_of(checked):
+        number = bisect_right(starts, item.span.start) - 1
+        if item.code in reasons and is_library(statements[number].span.source):
+            comments[number].append(reasons[item.code])
+    return _commented(text, comments)
+
+
+def _head(item: s.Declaration | s.Stmt) -> Span:
+    return Span(item.span.source, item.span.start, item.span.start)
+
+
+def _commented(text: str, comments: Sequence[Sequence[str]]) -> str:
+    """A text that was printed, with comments above each of its statements."""
+    above: dict[int, Sequence[str]] = {}
+    for item, found in zip(_statements(_read(text).declarations), comments, strict=True):
+        above[item.span.line] = found
+    lines = enumerate(text.splitlines(), 1)
+    return format_source(
+        _read("\n".join(each for number, line in lines for each in (*above.get(number, ()), line)))
+    )
+
+
+def _read(text: str) -> s.Program:
+    """The tree of a text that was printed from one."""
+    reporter = Reporter()
+    program = parse(SourceFile("spec.danet", text), reporter)
+    reporter.raise_if_errors()
+    return program
+
+
+def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declaration | s.Stmt]:
+    """Declarations and the statements of their bodies, in order."""
+    for item in items:
+        yield item
+        if isinstance(item, s.Declaration | s.Group):
+            yield from _statements(item.body or ())
+
+
+class _Collector:
+    """The declarations that a network reaches, each once, with the names they will have.
+
+    ``parameters`` are values from outside, whose names ``module`` knows.
+    """
+
+    def __init__(self, module: Module, parameters: Mapping[str, s.Expr]) -> None:
+        self.module = module
+        self.parameters = parameters
+        self.found: dict[int, Resolved] = {}
+        self.names: dict[int, str] = {}
+
+    def add(
+        self, declaration: s.Declaration, module: Module, lines: Mapping[str, s.Expr] | None = None
+    ) -> None:
+        """Take a declaration, ``lines`` of its body changed, and all that it names."""
+        key = id(declaration)
+        if key in self.found:
+            return
+        if declaration.kind == "network":
+            declaration = _with_lines(declaration, lines or {})
+            declaration = _without_values(declaration, module, self.parameters.keys())
+        self.found[key] = Resolved(declaration, module)
+        self.follow(declaration, module, _local_names(declaration))
+
+    def follow(self, node: Any, module: Module, local: set[str]) -> None:
+        """Take the declarations that a piece of a module's tree names."""
+        for name in _global_names(node, local):
+            resolved = module.names.get(name)
+            if resolved is not None:
+                self.add(resolved.declaration, resolved.module)
+
+    def name_all(self, root: s.Declaration) -> None:
+        """Give the root its own name, and every other declaration one that is free."""
+        taken = {root.name}
+        self.names[id(root)] = root.name
+        for key, resolved in self.found.items():
+            if key in self.names:
+                continue
+            name = base = resolved.declaration.name
+            number = 2
+            while name in taken:
+                name, number = f"{base}_{number}", number + 1
+            taken.add(name)
+            self.names[key] = name
+
+    def new_name(self, name: str, module: Module) -> str:
+        resolved = module.names.get(name)
+        return self.names.get(id(resolved.declaration), name) if resolved is not None else name
+
+    def renamed(self, node: Any, module: Module, local: set[str]) -> Any:
+        """The same tree with the names of declarations as they are in the new file."""
+        if isinstance(node, s.Name):
+            return node if node.id in local else replace(node, id=self.new_name(node.id, module))
+        if isinstance(node, tuple):
+            return tuple(self.renamed(item, module, local) for item in node)
+        if not is_dataclass(node) or not hasattr(node, "span"):
+            return node
+        changes = {
+            field.name: self.renamed(getattr(node, field.name), module, local)
+            for field in fields(node)
+            if field.name not in ("span", "name_span")
+        }
+        return replace(node, **changes)  # type: ignore[type-var]
+
+    def declarations(self) -> list[s.Declaration]:
+        """All that were taken, under their new names, with the parameters set from outside."""
+        outside = {
+            name: self.renamed(expr, self.module, set()) for name, expr in self.parameters.items()
+        }
+        result = []
+        for key, resolved in self.found.items():
+            declaration = self.renamed(
+                resolved.declaration, resolved.module, _local_names(resolved.declaration)
+            )
+            if declaration.kind == "network":
+                params = tuple(
+                    replace(param, default=outside[param.name]) if param.name in outside else param
+                    for param in declaration.params
+                )
+                declaration = replace(declaration, params=params)
+            result.append(replace(declaration, name=self.names[key]))
+        return result
+
+
+def _local_names(declaration: s.Declaration) -> set[str]:
+    """Names that a declaration's own text gives a meaning to."""
+    local = {param.name for param in declaration.params}
+    local |= {item.name for item in declaration.body or () if not isinstance(item, s.Group)}
+    if declaration.kind == "network":
+        # Settings share their names with nothing else (`norm = ...`), and a parameter whose default
+        # or a setting whose value has its own name means the declaration.
+        local -= {param.name for param in declaration.params if _is_name(param.default, param.name)}
+    return local
+
+
+def _is_name(expr: s.Expr | None, name: str) -> bool:
+    return isinstance(expr, s.Name) and expr.id == name
+
+
+def _global_names(node: Any, local: set[str]) -> list[str]:
+    """Each once, in the order of the text: what is made of them is the same in every process."""
+    names = dict.fromkeys(item.id for item in s.walk(node) if isinstance(item, s.Name))
+    return [name for name in names if name not in local]
+
+
+def _base(declaration: s.Declaration, module: Module) -> Resolved | None:
+    """The network that a network is a variant of."""
+    value = declaration.value
+    name = value.function if isinstance(value, s.Call) else value
+    return module.names.get(name.id) if isinstance(name, s.Name) else None
+
+
+def _parameters(declaration: s.Declaration, module: Module) -> set[str]:
+    """The parameters of a network and of its bases."""
+    names: set[str] = set()
+    level: Resolved | None = Resolved(declaration, module)
+    while level is not None:
+        names.update(param.name for param in level.declaration.params)
+        level = _base(level.declaration, level.module)
+    return names
+
+
+def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
+    """A network with lines of its body changed, or added."""
+    if not lines:
+        return declaration
+    kept = [item for item in declaration.body or () if item.name not in lines]
+    added = [s.Define(name, None, expr) for name, expr in lines.items()]
+    return replace(declaration, body=(*kept, *added))
+
+
+def _without_values(
+    declaration: s.Declaration, module: Module, names: Collection[str]
+) -> s.Declaration:
+    """A network without the values of some parameters, neither by default nor for its base."""
+    params = tuple(
+        replace(param, default=None) if param.name in names else param
+        for param in declaration.params
+    )
+    value, base = declaration.value, _base(declaration, module)
+    if isinstance(value, s.Call) and base is not None:
+        positions = iter(base.declaration.params)
+        args = tuple(
+            arg if arg.name else replace(arg, name=next(positions).name) for arg in value.args
+        )
+        kept = tuple(arg for arg in args if arg.name not in names)
+        if len(kept) < len(args):
+            value = replace(value, args=kept)
+    return replace(declaration, params=params, value=value)
+
+
+def literal(value: bool | int | float | str) -> s.Expr:
+    """A constant as it would be written."""
+    if isinstance(value, bool):
+        return s.Name("true" if value else "false")
+    if isinstance(value, str):
+        return s.String(value)
+    number = s.Number(repr(abs(value)))
+    return s.Unary("-", number) if value < 0 else number

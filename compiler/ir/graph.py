@@ -1,0 +1,172 @@
+"""The graph of a network: what lowering makes, passes rewrite and emitters read.
+
+A node holds an ordered tuple of inputs (an edge set alone would lose ``add(x, x)`` and the order
+of operands), the value inferred for it, the scope and name that its module will have, and the
+span of the text it came from. Nodes stand in topological order: inputs come before their users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Union
+
+from danetc.dsl.kinds import Kind
+from danetc.dsl.syntax.source import NOWHERE, Span
+
+if TYPE_CHECKING:
+    import networkx
+
+Attribute = Union[bool, int, float, str, None]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What is known of an edge: shape of one sample at one step, kind, variation over time."""
+
+    shape: Shape
+    kind: Kind
+    varies: bool
+
+    def __str__(self) -> str:
+        size = "x".join(str(extent) for extent in self.shape)
+        return f"{size} {self.kind} {'varying' if self.varies else 'static'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. ``scope`` and ``name`` together are the qualified name of its module."""
+
+    id: int
+    op: str
+    inputs: tuple[int, ...]
+    attrs: Mapping[str, Attribute]
+    value: Value
+    scope: tuple[str, ...]
+    name: str
+    origin: Span = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def path(self) -> str:
+        return ".".join((*self.scope, self.name))
+
+
+Form = tuple[object, ...]
+"""What a rule's equation says of one value, as nested tuples:
+
+``("in", 0)``, ``("out", j)``, ``("sum", form, ...)``, ``("concat", form, ...)``,
+``("max", form, ...)``, ``("min", form, ...)``, ``("scale", factor, form)``.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join."""
+
+    scope: tuple[str, ...]
+    input: int
+    output: int
+    join: int
+    after: tuple[str, ...]
+    feed: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage: its blocks, what the rule says feeds each and what it says the stage gives."""
+
+    scope: tuple[str, ...]
+    connection: str
+    rule: str
+    entry: int
+    blocks: tuple[Block, ...]
+    result: int
+    result_form: Form
+    origin: Span = field(default=NOWHERE, compare=False, repr=False)
+
+    def nodes(self) -> set[int]:
+        """All nodes that the stage names."""
+        ends = {id for block in self.blocks for id in (block.input, block.output, block.join)}
+        return ends | {self.entry, self.result}
+
+    def terms(self, form: Form) -> Mapping[Form, float] | None:
+        """A form as a sum of the stage's input and of outputs, each with its factor.
+
+        Inputs of blocks are led back to these. None where it is not such a sum. Roundings are left
+        out of it: what a proposition is about does not depend on the order of a sum.
+        """
+        total: dict[Form, float] = {}
+        inputs: dict[int, float] = {}  # those of blocks, the last of which is led back first: once
+        waiting: list[tuple[object, float]] = [(form, 1.0)]
+        while waiting or inputs:
+            if not waiting:
+                last = max(inputs)
+                waiting.append((self.blocks[last].feed, inputs.pop(last)))
+            part, weight = waiting.pop()
+            match part:
+                case ("in", 0) | ("out", int()):
+                    leaf: Form = (*part,)
+                    total[leaf] = total.get(leaf, 0.0) + weight
+                case ("in", int(j)):
+                    inputs[j] = inputs.get(j, 0.0) + weight
+                case ("scale", float(factor), inner):
+                    waiting.append((inner, factor * weight))
+                case ("sum", *parts):
+                    waiting += [(item, weight) for item in parts]
+                case _:
+                    return None
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key."""
+
+    name: str
+    steps: int
+    nodes: Mapping[int, Node]
+    outputs: Mapping[str, int]
+    stages: tuple[Stage, ...]
+    neurons: Mapping[str, str]
+    stem_output: int = 0
+
+    @property
+    def input(self) -> Node:
+        return next(node for node in self.nodes.values() if node.op == "input")
+
+    def __getitem__(self, id: int) -> Node:
+        return self.nodes[id]
+
+    def inputs_of(self, node: Node) -> tuple[Node, ...]:
+        return tuple(self.nodes[i] for i in node.inputs)
+
+    def users(self) -> dict[int, list[int]]:
+        """For each node the nodes that read it, once for each operand."""
+        result: dict[int, list[int]] = {id: [] for id in self.nodes}
+        for node in self.nodes.values():
+            for operand in node.inputs:
+                result[operand].append(node.id)
+        return result
+
+    def to_networkx(self) -> networkx.MultiDiGraph[int]:
+        """The same graph for networkx: node data ``node``, edges keyed by operand index."""
+        import networkx
+
+        graph: networkx.MultiDiGraph[int] = networkx.MultiDiGraph(name=self.name)
+        for node in self.nodes.values():
+            graph.add_node(node.id, node=node, op=node.op, path=node.path)
+        for node in self.nodes.values():
+            for index, operand in enumerate(node.inputs):
+                graph.add_edge(operand, node.id, key=index)
+        return graph
+
+
+def unique(base: str, taken: Callable[[str], bool]) -> str:
+    """``base``, or the first of ``base2``, ``base3``, ... that is not taken."""
+    if not taken(base):
+        return base
+    number = 2
+    while taken(f"{base}{number}"):
+        number += 1
+    return f"{base}{number}"

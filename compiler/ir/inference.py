@@ -1,0 +1,132 @@
+"""What is known of each value of a graph: shape, kind and variation over time, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.op_kinds import number
+from danetc.compiler.ir.ops import OPS
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.inference import output_kind
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.ranges import Range, Table, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from an operation's attributes and from the values of its operands.
+
+    Where it ``is_computed``, it matters too what whole numbers these are computed of. It is known
+    by the identities of attributes and operands, which are kept so that nothing else gets them.
+    """
+
+    value: Value
+    is_computed: bool
+    attrs: Mapping[str, Attribute]
+    operands: tuple[Value, ...]
+
+
+class Inference:
+    """Infers the values of nodes from those of their operands.
+
+    ``nodes`` may grow; a node in it keeps its id, operation and operands. ``neurons`` are the
+    programs of its neurons, as ``Graph`` has them, and may grow too.
+    """
+
+    def __init__(self, neurons: Mapping[str, str], nodes: Mapping[int, Node]) -> None:
+        self.neurons = neurons
+        self.nodes = nodes
+        self._programs: dict[str, NeuronProgram] = {}
+        self._values: dict[tuple[object, ...], _Known] = {}
+        self._equal: dict[Value, Value] = {}
+        self._tables = Tables()
+        self._known: dict[int, Table | None] = {}
+
+    @staticmethod
+    def of(graph: Graph, nodes: Mapping[int, Node] | None = None) -> Inference:
+        """For a graph, or for nodes that are to replace its own."""
+        return Inference(graph.neurons, graph.nodes if nodes is None else nodes)
+
+    def program(self, attrs: Mapping[str, Attribute]) -> NeuronProgram:
+        """The program of a neuron by its attributes."""
+        key = str(attrs["neuron"])
+        if key not in self._programs:
+            self._programs[key] = NeuronProgram.parse(self.neurons[key])
+        return self._programs[key]
+
+    def value(self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]) -> Value:
+        """The value an operation gives. Raises OpError where it cannot be applied.
+
+        Every join takes static and varying operands together, and what is static is then the same
+        at each step: its result varies where one of them does.
+        """
+        nodes = self.nodes
+        values = [nodes[id].value for id in inputs]
+        key = op, id(attrs), *map(id, values)
+        known = self._values.get(key)
+        if known is None:
+            known = self._values[key] = self._by_values(op, attrs, tuple(values))
+        if not known.is_computed:
+            return known.value
+        computed = self._computed(op, attrs, inputs)
+        if computed is None:
+            return known.value
+        return self._shared(replace(known.value, kind=Kind.of(computed[1])))
+
+    def _shared(self, value: Value) -> Value:
+        """One object for all equal values, so that they are known by it."""
+        return self._equal.setdefault(value, value)
+
+    def _by_values(
+        self, op: str, attrs: Mapping[str, Attribute], values: tuple[Value, ...]
+    ) -> _Known:
+        """What follows from the values of the operands alone."""
+        row = OPS[op]
+        shape = row.shape(attrs, values)
+        varies = any(value.varies for value in values)
+        if row.time == "neuron":
+            program = self.program(attrs)
+            kind = output_kind(program, values[0].kind)
+        else:
+            kind = row.kind(attrs, values)
+        match row.time:
+            case "creates" | "per_step":
+                varies = True
+            case "reduces":
+                varies = False
+            case "neuron":
+                varies = varies or program.is_stateful
+            case "pointwise":
+                varies = varies or bool(attrs.get("per_step"))
+        whole = row.numbers is not None and all(value.kind.is_integer for value in values)
+        return _Known(self._shared(Value(shape, kind, varies)), whole, attrs, values)
+
+    def _computed(
+        self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
+    ) -> tuple[Table, Range] | None:
+        """An operation on whole numbers, case by case; None where there are many."""
+        row = OPS[op]
+        numbers = row.numbers
+        assert numbers is not None
+        constants = [float(number(attrs, parameter.name)) for parameter in row.parameters]
+        operands = chain(constants, (self._table(id) for id in inputs))
+        return self._tables.apply(lambda *values: numbers(values), operands)
+
+    def _table(self, id: int) -> Table | None:
+        """A node's value as a function of values that it is computed of number by number."""
+        waiting = [id]
+        while waiting:
+            node = self.nodes[waiting[-1]]
+            whole = OPS[node.op].numbers is not None and all(
+                self.nodes[i].value.kind.is_integer for i in (node.id, *node.inputs)
+            )
+            missing = [i for i in node.inputs if i not in self._known] if whole else []
+            if node.id not in self._known and not missing:
+                found = self._computed(node.op, node.attrs, node.inputs) if whole else None
+                own = self._tables.source(node.id, node.value.kind.range)
+                self._known[node.id] = own if found is None else found[0]
+            waiting = waiting[:-1] if node.id in self._known else [*waiting, *missing]
+        return self._known[id]

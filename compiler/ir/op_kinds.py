@@ -1,0 +1,76 @@
+"""The kinds that operations give, from those of their operands: the rules of the table of ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from math import prod
+
+from danetc.compiler.ir.graph import Attribute, Value
+from danetc.dsl import ranges
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind
+from danetc.dsl.ranges import Range
+
+Attrs = Mapping[str, Attribute]
+Values = tuple[Value, ...]
+Rule = Callable[[Attrs, Values], Kind]
+
+
+def analog(attrs: Attrs, values: Values) -> Kind:
+    return ANALOG
+
+
+def spike(attrs: Attrs, values: Values) -> Kind:
+    return SPIKE
+
+
+def kept(attrs: Attrs, values: Values) -> Kind:
+    return values[0].kind
+
+
+def folded(join: Callable[[Range, Range], Range]) -> Rule:
+    """The rule of a join of any number of operands, from the left. One that is real makes it so."""
+
+    def rule(attrs: Attrs, values: Values) -> Kind:
+        if not all(value.kind.is_integer for value in values):
+            return ANALOG
+        return Kind.of(reduce(join, (value.kind.range for value in values)))
+
+    return rule
+
+
+def either(attrs: Attrs, values: Values) -> Kind:
+    """That of operands which stand side by side."""
+    return Kind.of(reduce(Range.__or__, (value.kind.range for value in values)))
+
+
+def scaled(attrs: Attrs, values: Values) -> Kind:
+    """``factor * x + offset``. A factor that is no whole multiple of a power of two gives reals."""
+    factor, offset = (ranges.constant(number(attrs, name)) for name in ("factor", "offset"))
+    return Kind.of(ranges.add(ranges.multiply(factor, values[0].kind.range), offset))
+
+
+def averaged(attrs: Attrs, values: Values) -> Kind:
+    """A mean over windows: padding is 0, and counts."""
+    kernel = int(number(attrs, "kernel"))
+    inside = values[0].kind.range
+    padded = inside | ranges.constant(0.0) if attrs["padding"] else inside
+    return _mean(padded, kernel**2)
+
+
+def averaged_map(attrs: Attrs, values: Values) -> Kind:
+    return _mean(values[0].kind.range, prod(values[0].shape[1:]))
+
+
+def _mean(values: Range, count: int) -> Kind:
+    """Of ``count`` numbers: their sum over it is a range where that is a power of two."""
+    if count & (count - 1) or not values.unit:
+        return ANALOG
+    return Kind.of(Range(values.low, values.high, values.unit / count))
+
+
+def number(attrs: Attrs, name: str) -> float:
+    """An attribute that is a number."""
+    value = attrs[name]
+    assert isinstance(value, (int, float))
+    return value

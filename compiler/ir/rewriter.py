@@ -1,0 +1,89 @@
+"""Rewriting a graph, for passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
+from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS
+
+
+class Rewriter:
+    """Rebuilds a graph node by node. A pass maps each old node to a node of the new graph.
+
+    Values behind a change are inferred anew: what a pass puts before a node may say more about it.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[int, Node] = {}
+        self.mapping: dict[int, int] = {}
+        self.inference = Inference.of(graph, self.nodes)
+        self._changed: set[int] = set()  # nodes of which more, or something else, may be known
+        self._next = max(graph.nodes, default=-1) + 1
+        self._names = {
+            (path[:-1], path[-1])
+            for node in graph.nodes.values()
+            for path in (*_scopes(node), (*node.scope, node.name))
+        }
+
+    def keep(self, node: Node, inputs: Iterable[int] | None = None) -> int:
+        """Take a node over under its own id, with new inputs where they are given."""
+        operands = (
+            tuple(inputs) if inputs is not None else tuple(self.mapping[i] for i in node.inputs)
+        )
+        if operands != node.inputs or not self._changed.isdisjoint(operands):
+            value = self.inference.value(node.op, node.attrs, operands)
+            if value != node.value or OPS[node.op].numbers is not None:
+                self._changed.add(node.id)
+            node = replace(node, inputs=operands, value=value)
+        self.nodes[node.id] = node
+        self.mapping[node.id] = node.id
+        return node.id
+
+    def new(
+        self,
+        op: str,
+        inputs: tuple[int, ...],
+        attrs: Mapping[str, Attribute],
+        like: Node,
+    ) -> int:
+        """Add a node of no old counterpart, in the scope and with the origin of ``like``."""
+        id = self._next
+        self._next += 1
+        name = unique(op, lambda candidate: (like.scope, candidate) in self._names)
+        self._names.add((like.scope, name))
+        value = self.inference.value(op, attrs, inputs)
+        self._changed.add(id)
+        self.nodes[id] = Node(id, op, inputs, attrs, value, like.scope, name, like.origin)
+        return id
+
+    def finish(self, outputs: Mapping[str, int] | None = None) -> Graph:
+        """The new graph, with outputs and stages led over. A stage that lost a node is dropped."""
+        to = self.mapping
+        stages = tuple(
+            replace(
+                stage,
+                entry=to[stage.entry],
+                result=to[stage.result],
+                blocks=tuple(
+                    replace(b, input=to[b.input], output=to[b.output], join=to[b.join])
+                    for b in stage.blocks
+                ),
+            )
+            for stage in self.graph.stages
+            if all(i in to for i in stage.nodes())
+        )
+        return replace(
+            self.graph,
+            nodes=self.nodes,
+            outputs=outputs or {name: to[id] for name, id in self.graph.outputs.items()},
+            stages=stages,
+            stem_output=to[self.graph.stem_output],
+        )
+
+
+def _scopes(node: Node) -> Iterable[tuple[str, ...]]:
+    return (node.scope[:depth] for depth in range(1, len(node.scope) + 1))

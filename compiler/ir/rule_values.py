@@ -1,0 +1,127 @@
+"""What a rule's forms and a graph's nodes compute: values, compared bit for bit.
+
+Two ways to compute the same numbers have one value here, so that a pass may take the cheaper one.
+Values are numbers handed out in order (hash-consing), and equal values have equal numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import frexp
+
+from danetc.compiler.ir.graph import Form, Graph, Node, Stage
+
+_FOLDS = {"add": "sum", "maximum": "max", "minimum": "min", "concat": "concat"}
+"""The operations that rules say, by the words of forms."""
+
+
+class StageValues:
+    """The values of one stage, made of its input and of its blocks' outputs.
+
+    What holds of floating-point numbers bit for bit is known: ``1.0 * a`` is a, ``a + b`` is
+    ``b + a`` and ``a + a`` is ``2.0 * a``; factors of which one is a power of two multiply; the
+    larger of a and a is a; ``concat(concat(a, b), c)`` is ``concat(a, b, c)``; a static value is
+    what it is at each step. Sums fold from the left: ``a + (b + c)`` has other roundings.
+    """
+
+    def __init__(self, graph: Graph, stage: Stage) -> None:
+        self.graph = graph
+        self.stage = stage
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._keys: list[tuple[object, ...]] = []
+        self._nodes: dict[int, int] = {}
+        made = (block.output for block in stage.blocks if block.output != block.input)
+        for id in (stage.entry, *made):  # a block that gives what it reads makes no value
+            self._nodes[id] = self._number("node", id)
+        self._outputs = [self.node(block.output) for block in stage.blocks]
+
+    def node(self, id: int) -> int:
+        """The value of a node."""
+        waiting = [id]
+        while waiting:
+            node = self.graph[waiting[-1]]
+            reads = node.inputs if node.op in _FOLDS or node.op in ("affine", "repeat") else ()
+            missing = [i for i in reads if i not in self._nodes]
+            if missing and node.id not in self._nodes:
+                waiting += missing
+                continue
+            if node.id not in self._nodes:
+                self._nodes[node.id] = self._computed(node, reads)
+            waiting.pop()
+        return self._nodes[id]
+
+    def form(self, form: Form) -> int:
+        """The value that a rule's equation says."""
+        match form[0]:
+            case "out" | "in":
+                return self._port(form)
+            case "scale":
+                _, factor, inner = form
+                return self._scaled(factor, self.form(inner))  # type: ignore[arg-type]
+            case join:
+                values = [
+                    self._port(part) if part[0] in ("out", "in") else self.form(part)  # type: ignore[index, arg-type]
+                    for part in form[1:]
+                ]
+                return self._folded(str(join), values)
+
+    def _port(self, form: Form) -> int:
+        """The value of ``in[j]`` or ``out[j]``. Most of a large stage's forms are these."""
+        port, j = form
+        assert isinstance(j, int)
+        if port == "out":
+            return self._outputs[j]
+        return self.node(self.stage.blocks[j].input) if j else self._nodes[self.stage.entry]
+
+    def _number(self, *key: object) -> int:
+        if key not in self._numbers:
+            self._numbers[key] = len(self._keys)
+            self._keys.append(key)
+        return self._numbers[key]
+
+    def _computed(self, node: Node, reads: Iterable[int]) -> int:
+        values = [self._nodes[i] for i in reads]
+        if node.op in _FOLDS:
+            return self._folded(_FOLDS[node.op], values)
+        if node.op == "repeat":
+            return values[0]
+        if node.op == "affine" and node.attrs["offset"] == 0.0:
+            return self._scaled(float(node.attrs["factor"] or 0.0), values[0])
+        return self._number("node", node.id)
+
+    def _folded(self, join: str, values: Iterable[int]) -> int:
+        first, *others = values
+        for other in others:
+            first = self._joined(join, first, other)
+        return first
+
+    def _joined(self, join: str, left: int, right: int) -> int:
+        if join == "concat":
+            for part in self._parts(right):
+                left = self._number("concat", left, part)
+            return left
+        if left == right:
+            return self._scaled(2.0, left) if join == "sum" else left
+        return self._number(join, min(left, right), max(left, right))
+
+    def _parts(self, value: int) -> list[int]:
+        """What a concatenation holds, in its order."""
+        parts: list[int] = []
+        while self._keys[value][0] == "concat":
+            _, rest, last = self._keys[value]
+            assert isinstance(rest, int)
+            assert isinstance(last, int)
+            parts.append(last)
+            value = rest
+        return [value, *reversed(parts)]
+
+    def _scaled(self, factor: float, value: int) -> int:
+        match self._keys[value]:
+            case ("scale", float(known), int(inner)) if _is_power(known) or _is_power(factor):
+                factor, value = factor * known, inner
+        return value if factor == 1.0 else self._number("scale", factor, value)
+
+
+def _is_power(factor: float) -> bool:
+    """Whether a factor is a power of two, with either sign."""
+    return abs(frexp(factor)[0]) == 0.5

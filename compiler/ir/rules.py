@@ -1,0 +1,288 @@
+"""Rules: the indexed equations between the blocks of a stage, as forms and as nodes.
+
+A form is what an equation says of one value (``graph.Form``). Lowering builds nodes from forms;
+``verify`` holds the lowered graph against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log2
+from typing import Any
+
+from danetc.compiler.ir.graph import Form
+from danetc.compiler.lowering.values import Failed, describe
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.work import current
+
+Number = int | float
+Constant = Callable[[s.Expr, dict[str, Any]], Any]
+Fail = Callable[..., Failed]
+
+TERM = 1  # steps of work for each
+MAX_TERMS = 1_000_000
+"""The most values that the equations of one rule may name or try in one stage."""
+
+_JOINS = {"sum": "sum", "concat": "concat", "max": "max", "min": "min"}
+_SAYS = "a rule says `in[i] = ...` and `result = ...`"
+
+
+class RuleReader:
+    """Reads the equations of one rule for blocks of one stage.
+
+    ``constant(expr, {"i": ..., "n": ...})`` evaluates numbers; ``fail`` reports an error.
+    """
+
+    def __init__(self, rule: s.Declaration, blocks: int, constant: Constant, fail: Fail) -> None:
+        self.rule = rule
+        self.n = blocks
+        self.constant = constant
+        self.fail = fail
+        self.work = current()
+        self.terms = self.terms_before = 0
+        self.block: int | None = None  # whose equation is read; None for the result's
+        self.feed: s.Define | None = None
+        self.result: s.Define | None = None
+        for item in rule.body or ():
+            if not isinstance(item, s.Define):
+                raise fail("E0607", "a rule holds equations alone", item.span, hint=_SAYS)
+            if item.name == "in" and isinstance(item.index, s.Name):
+                self.feed = item
+            elif item.name == "result" and item.index is None:
+                self.result = item
+            else:
+                raise self._no_equation(item)
+        if self.feed is None or self.result is None:
+            missing = "in[i]" if self.feed is None else "result"
+            raise fail(
+                "E0607",
+                f"rule `{rule.name}` does not define `{missing}`",
+                rule.name_span,
+                hint=f"add `{missing} = ...`",
+            )
+
+    def _no_equation(self, item: s.Define) -> Failed:
+        if item.name == "in" and item.index is not None:
+            message = f"`in[{item.index.span.text}]` is not what a rule says"
+            hint = "`in[0]` is the stage's input; a rule says `in[i] = ...` for the blocks after it"
+        elif item.name == "in":
+            message, hint = "`in` needs its index", "write `in[i] = ...`"
+        elif item.name == "result":
+            message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
+        else:
+            message = f"`{item.name}` is not an equation of a rule"
+            hint = did_you_mean(item.name, ("in", "result")) or _SAYS
+        return self.fail("E0607", message, item.name_span, hint=hint)
+
+    def feed_of(self, i: int) -> Form:
+        """What feeds block i; block 0 is fed by the stage's input."""
+        if i == 0:
+            return ("in", 0)
+        assert self.feed is not None
+        assert isinstance(self.feed.index, s.Name)
+        self.block = i
+        form = self._form(self.feed.value, {self.feed.index.id: i, "n": self.n})
+        if i >= 64 and i & (i - 1) == 0:
+            self._foresee(i)
+        return form
+
+    def _foresee(self, i: int) -> None:
+        """End early where the terms grow so fast from block i / 2 to i that they will be too many."""
+        growth = self.terms / max(1, self.terms_before)
+        self.terms_before = self.terms
+        if i > 64 and self.terms * growth ** log2(self.n / i) > 2 * MAX_TERMS:
+            assert self.feed is not None
+            self._count(MAX_TERMS, self.feed.value.span)
+
+    def result_form(self) -> Form:
+        """What the stage gives."""
+        assert self.result is not None
+        self.block = None
+        return self._form(self.result.value, {"n": self.n})
+
+    def _count(self, more: int, span: Span) -> None:
+        """Count terms that are about to be named or tried; the work is counted where they are."""
+        self.terms += more
+        if self.terms > MAX_TERMS:
+            raise self.fail(
+                "E0903",
+                f"rule `{self.rule.name}` has more than {MAX_TERMS:,} terms in a stage of {self.n} blocks",
+                span,
+                hint="let its ranges stay within the stage, or make the stage shorter",
+            )
+
+    def _form(self, expr: s.Expr, env: dict[str, Any]) -> Form:
+        match expr:
+            case s.At():
+                forms = self._at(expr, env)
+                if len(forms) != 1:
+                    raise self.fail(
+                        "E0608",
+                        f"{len(forms) or 'no'} values where one is needed{self._where()}",
+                        expr.span,
+                        hint="put them into `sum(...)` or `concat(...)`",
+                    )
+                return forms[0]
+            case s.IfElse(then, condition, otherwise):
+                return self._form(then if self._holds(condition, env) else otherwise, env)
+            case s.Call(s.Name(name), args) if name in _JOINS:
+                forms = [form for arg in args for form in self._arg(arg, env)]
+                if not forms:
+                    raise self.fail(
+                        "E0608",
+                        f"`{name}` has nothing to take{self._where()}",
+                        expr.span,
+                        hint="let its range or its condition hold for every block from 1 on",
+                    )
+                return forms[0] if len(forms) == 1 else (_JOINS[name], *forms)
+            case s.Binary("+", left, right):
+                return ("sum", self._form(left, env), self._form(right, env))
+            case s.Binary("*", left, right) if _reads(left) != _reads(right):
+                factor, form = (right, left) if _reads(left) else (left, right)
+                return ("scale", self._factor(factor, env), self._form(form, env))
+            case s.Binary("/", left, right) if _reads(left) and not _reads(right):
+                divisor = self._factor(right, env)
+                if divisor == 0:
+                    raise self.fail("E0306", f"division by zero{self._where()}", right.span)
+                return ("scale", 1 / divisor, self._form(left, env))
+        raise self._unsayable(expr)
+
+    def _unsayable(self, expr: s.Expr) -> Failed:
+        message = "a rule cannot say this"
+        hint = (
+            "rules join `in[...]` and `out[...]` by `sum`, `concat`, `max`, `min`, `+` and numbers"
+        )
+        match expr:
+            case s.Call(s.Name(name)):
+                message = f"there is no join `{name}`"
+                known = "joins are `sum`, `concat`, `max` and `min`"
+                hint = answer("join", name) or did_you_mean(name, _JOINS) or known
+                return self.fail("E0608", message, expr.function.span, hint=hint)
+            case s.Flow():
+                message = "a rule holds no layers"
+                hint = "layers belong in a connection or a block; a rule says what feeds a block"
+            case s.Name("in" | "out" as port):
+                message, hint = f"`{port}` needs an index", f"write `{port}[i - 1]`"
+            case s.Name(name):
+                message = f"`{name}` is no value of a rule"
+                hint = "values of a rule are `in[j]` and `out[j]`"
+            case s.Number():
+                message = "a number alone is no value of a stage"
+        return self.fail("E0608", message, expr.span, hint=hint)
+
+    def _where(self) -> str:
+        """For which block an error arises that not every block has."""
+        return f" for block {self.block}" if self.block is not None else ""
+
+    def _arg(self, arg: s.Arg, env: dict[str, Any]) -> list[Form]:
+        if arg.name is not None:
+            raise self.fail("E0301", f"a join has no parameter `{arg.name}`", arg.span)
+        value = arg.value
+        if isinstance(value, s.Each):
+            low, high = self._index(value.low, env), self._index(value.high, env)
+            self._count(max(0, high - low + 1), value.span)
+            forms = []
+            for index in range(low, high + 1):
+                self.work.spend(TERM, value.span)
+                inner = {**env, value.variable: index}
+                if value.condition is None or self._holds(value.condition, inner):
+                    forms.append(self._form(value.value, inner))
+            return forms
+        if isinstance(value, s.At):
+            return self._at(value, env)
+        return [self._form(value, env)]
+
+    def _at(self, expr: s.At, env: dict[str, Any]) -> list[Form]:
+        if not (isinstance(expr.base, s.Name) and expr.base.id in ("in", "out")):
+            hint = None
+            if isinstance(expr.base, s.Name):
+                hint = did_you_mean(expr.base.id, ("in", "out"))
+            raise self.fail(
+                "E0608", "only `in` and `out` have an index in a rule", expr.base.span, hint=hint
+            )
+        port = expr.base.id
+        forms: list[Form] = []
+        for index in expr.indices:
+            if isinstance(index, s.Range):
+                low, high = self._index(index.low, env), self._index(index.high, env)
+                if low > high:
+                    continue
+                self._check(port, low, index.low.span)
+                self._check(port, high, index.high.span)
+            else:
+                low = high = self._index(index, env)
+                self._check(port, low, index.span)
+            self._count(high - low + 1, index.span)
+            self.work.spend(TERM * (high - low + 1), index.span)
+            forms.extend((port, j) for j in range(low, high + 1))
+        return forms
+
+    def _check(self, port: str, j: int, span: Span) -> None:
+        """Whether the value may be read: it exists, and does not come from a later block."""
+        value, block = f"`{port}[{j}]`", self.block
+        if j < 0:
+            raise self.fail(
+                "E0609",
+                f"{value} does not exist{self._where()}: indices start at 0",
+                span,
+                hint="bound the index, `max(0, ...)`, or test it with `if`",
+            )
+        if block is not None and block <= j < self.n:
+            if j > block:
+                message = f"{value} of a later block feeds block {block}"
+            elif port == "out":
+                message = f"block {block} is fed by {value}, its own output"
+            else:
+                message = f"{value} is made of itself"
+            raise self.fail(
+                "E0603",
+                message,
+                span,
+                hint="a block reads what comes before it: `out[i - 1]`, `out[0 .. i - 1]`, `in[0]`",
+            )
+        if j >= self.n:
+            blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
+            raise self.fail(
+                "E0609",
+                f"{value} does not exist in {blocks}",
+                span,
+                hint="the last block has index `n - 1`",
+            )
+
+    def _holds(self, expr: s.Expr, env: dict[str, Any]) -> bool:
+        value = self.constant(expr, env)
+        if not isinstance(value, (bool, int, float)):
+            raise self.fail(
+                "E0304", f"a condition compares numbers, not {describe(value)}", expr.span
+            )
+        return bool(value)
+
+    def _factor(self, expr: s.Expr, env: dict[str, Any]) -> float:
+        value = self.constant(expr, env)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
+        return float(value)
+
+    def _index(self, expr: s.Expr, env: dict[str, Any]) -> int:
+        value = self.constant(expr, env)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            shown = f"{value:g}" if isinstance(value, float) else describe(value)
+            raise self.fail(
+                "E0609",
+                f"an index must be a whole number, not {shown}",
+                expr.span,
+                hint="round it: `floor(...)`" if isinstance(value, float) else None,
+            )
+        return value
+
+
+def _reads(expr: s.Expr) -> bool:
+    return any(
+        isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in ("in", "out")
+        for n in s.walk(expr)
+    )

@@ -1,0 +1,85 @@
+"""Parts of a graph as graphs of their own, and graphs for other image sizes.
+
+What they give is meant to be emitted and run, to check a claim on a part or at a size that costs
+little. They have no stages: what a rule says of a whole stage need not hold of its part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS, OpError
+
+
+class SegmentError(ValueError):
+    """There is no such part: it would read a value from outside. ``node`` is what reads it."""
+
+    def __init__(self, node: Node, outside: Node) -> None:
+        super().__init__(f"`{node.path}` reads `{outside.path}`, which lies outside")
+        self.node = node
+        self.outside = outside
+
+
+def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
+    """What lies between a node and others, with that node as the input.
+
+    ``outputs`` maps the names of the new graph's outputs to nodes, the source among them if wanted
+    (the new graph's input is then an output). Nodes keep their ids, paths and attributes, so that
+    their modules have the same names. Raises SegmentError where a node in between depends on
+    anything but the source.
+    """
+    behind = {source}
+    for node in graph.nodes.values():
+        if any(i in behind for i in node.inputs):
+            behind.add(node.id)
+    wanted = set(outputs.values())
+    for node in reversed(list(graph.nodes.values())):
+        if node.id in wanted and node.id != source:
+            outside = next((i for i in node.inputs if i not in behind), None)
+            if node.id not in behind or outside is not None:
+                raise SegmentError(node, graph[outside if outside is not None else node.id])
+            wanted.update(node.inputs)
+    wanted.add(source)
+    first = replace(
+        graph[source], op="input", inputs=(), attrs={"events": graph[source].value.varies}
+    )
+    nodes = {source: first}
+    nodes |= {id: node for id, node in graph.nodes.items() if id in wanted and id != source}
+    return replace(graph, nodes=nodes, outputs=dict(outputs), stages=(), stem_output=source)
+
+
+def resized(graph: Graph, height: int, width: int) -> Graph | None:
+    """The network with the same weights for images of another size, or None where there is none."""
+    nodes: dict[int, Node] = {}
+    inference = Inference.of(graph, nodes)
+    for node in graph.nodes.values():
+        if node.op == "input":
+            if len(node.value.shape) != 3:
+                return None
+            shape = (node.value.shape[0], height, width)
+            nodes[node.id] = replace(node, value=replace(node.value, shape=shape))
+            continue
+        row, values = OPS[node.op], tuple(nodes[i].value for i in node.inputs)
+        try:
+            value = inference.value(node.op, node.attrs, node.inputs)
+        except OpError:
+            return None
+        before = tuple(item.value for item in graph.inputs_of(node))
+        if row.weights(node.attrs, values) != row.weights(node.attrs, before):
+            return None
+        nodes[node.id] = replace(node, value=value)
+    return replace(graph, nodes=nodes)
+
+
+def smallest_map(graph: Graph) -> int:
+    """The least number of places (height x width) of a map that a convolution reads."""
+    sizes = [
+        prod(graph[node.inputs[0]].value.shape[1:])
+        for node in graph.nodes.values()
+        if node.op == "conv" and node.attrs["kernel"] != 1
+    ]
+    return min(sizes, default=1)

@@ -1,0 +1,295 @@
+"""What holds of every graph: a table of invariants, checked after lowering and after each pass.
+
+A broken invariant is an error of the spec where a user can cause it (then it has a code and stands
+on the user's line), and a fault of the compiler elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS, OpError
+from danetc.compiler.ir.rule_values import StageValues
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.syntax.source import Span
+
+
+class InvariantError(Exception):
+    """The compiler made a graph that it must not make. Names the node and its source line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A broken invariant: where, and what. ``code`` is set where the spec is at fault."""
+
+    span: Span
+    path: str
+    message: str
+    code: str | None = None
+    hint: str | None = None
+
+
+Check = Callable[[Graph], Iterator[Broken]]
+
+
+def _acyclic(graph: Graph) -> Iterator[Broken]:
+    seen: set[int] = set()
+    for node in graph.nodes.values():
+        for operand in node.inputs:
+            if operand not in seen:
+                yield Broken(
+                    node.origin, node.path, f"reads node {operand}, which does not come before it"
+                )
+        seen.add(node.id)
+
+
+def _keys(graph: Graph) -> Iterator[Broken]:
+    taken: dict[str, int] = {}
+    stand = {node.scope for node in graph.nodes.values()}
+    scopes = {".".join(scope[: depth + 1]) for scope in stand for depth in range(len(scope))}
+    for id, node in graph.nodes.items():
+        if id != node.id:
+            yield Broken(node.origin, node.path, f"is node {node.id} under the key {id}")
+        path = node.path
+        if taken.setdefault(path, id) != id:
+            yield Broken(node.origin, path, f"has the name of node {taken[path]}")
+        if path in scopes:
+            yield Broken(node.origin, node.path, "has the name of a scope")
+
+
+def _reachable(graph: Graph) -> Iterator[Broken]:
+    """Every node depends on the input, and every output stands in the graph."""
+    fed: set[int] = set()
+    for node in graph.nodes.values():
+        if node.op == "input" or any(i in fed for i in node.inputs):
+            fed.add(node.id)
+        else:
+            yield Broken(node.origin, node.path, "does not depend on the input")
+    for name, id in graph.outputs.items():
+        if id not in fed:
+            yield Broken(graph.input.origin, name, "an output that does not depend on the input")
+
+
+_PARAMETERS = {
+    name: frozenset(parameter.name for parameter in row.parameters) for name, row in OPS.items()
+}
+
+
+def _operands(graph: Graph) -> Iterator[Broken]:
+    for node in graph.nodes.values():
+        row = OPS.get(node.op)
+        if row is None:
+            yield Broken(node.origin, node.path, f"unknown operation {node.op}")
+            continue
+        low, high = row.operands
+        if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
+            yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
+        known = _PARAMETERS[node.op]
+        if node.op not in ("input", "neuron") and node.attrs.keys() != known:
+            yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
+
+
+def _values(graph: Graph) -> Iterator[Broken]:
+    """Shape, kind and variation of every node follow from its operands."""
+    inference = Inference.of(graph)
+    for node in graph.nodes.values():
+        if node.op == "input":
+            continue
+        try:
+            value = inference.value(node.op, node.attrs, node.inputs)
+        except (OpError, KeyError) as error:
+            yield Broken(node.origin, node.path, f"{node.op} cannot be applied: {error}")
+            continue
+        if value != node.value:
+            yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
+
+
+def _rules(graph: Graph) -> Iterator[Broken]:
+    """Every stage computes what its rule's equations say, bit for bit."""
+    for stage in graph.stages:
+        values = StageValues(graph, stage)
+        for i, block in enumerate(stage.blocks):
+            if values.node(block.input) != values.form(block.feed):
+                yield Broken(
+                    stage.origin,
+                    ".".join(block.scope),
+                    f"block {i} is not fed as rule {stage.rule} says",
+                )
+        if values.node(stage.result) != values.form(stage.result_form):
+            yield Broken(
+                stage.origin,
+                ".".join(stage.scope),
+                f"the stage does not give what rule {stage.rule} says",
+            )
+
+
+def _interblock(graph: Graph) -> Iterator[Broken]:
+    """After the join of a block stand exactly the modules that its connection puts there."""
+    for stage in graph.stages:
+        for i, block in enumerate(stage.blocks):
+            if any(op.startswith("block ") for op in block.after):
+                continue
+            id = block.output
+            for op in reversed(block.after):
+                node = _moved(graph, id)
+                if node.op != op:
+                    yield Broken(
+                        node.origin,
+                        node.path,
+                        f"{node.op} stands where connection {stage.connection} puts {op} in block {i}",
+                    )
+                    break
+                id = node.inputs[0]
+            else:
+                if _moved(graph, block.join) is not _moved(graph, id):
+                    yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")
+
+
+def _moved(graph: Graph, id: int) -> Node:
+    """The node whose numbers a node gives: it may repeat them at each step, or do nothing to them."""
+    node = graph[id]
+    while node.op == "repeat" or OPS[node.op].same(node.attrs):
+        node = graph[node.inputs[0]]
+    return node
+
+
+def _gradients(graph: Graph) -> Iterator[Broken]:
+    """Every parameter has a path to an output along which gradients flow."""
+    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+    passing = {key: INPUT in item.reaching(gradients=True) for key, item in programs.items()}
+    reached = set(graph.outputs.values())
+    for node in reversed(list(graph.nodes.values())):
+        if node.id in reached and _passes_gradient(node, passing):
+            reached.update(node.inputs)
+    if len(reached) == len(graph.nodes):
+        return
+    users = graph.users()
+    stops: dict[int, int] = {}  # for a node without gradient, the node behind which there is one
+    stopped: dict[int, list[str]] = {}
+    for node in reversed(list(graph.nodes.values())):
+        if node.id in reached:
+            continue
+        behind = users[node.id]
+        stop = next((u if u in reached else stops[u] for u in behind), node.id)
+        stops[node.id] = stop
+        operands = tuple(item.value for item in graph.inputs_of(node))
+        learns = node.op == "neuron" and programs[str(node.attrs["neuron"])].learnables
+        if learns or OPS[node.op].weights(node.attrs, operands):
+            stopped.setdefault(stop, []).append(node.path)
+    for id, paths in stopped.items():
+        node = graph[id]
+        named = "`, `".join(reversed(paths[-2:]))
+        what = f"the weights of `{named}`" + (f" and {len(paths) - 2} more" if paths[2:] else "")
+        if id in reached:
+            hint = "an encoder passes none, nor does a neuron whose output is cut off from `x`"
+            yield Broken(
+                node.origin, node.path, f"no gradient passes `{node.path}` to {what}", "E0504", hint
+            )
+        else:
+            hint = "use its value, or leave it out"
+            yield Broken(node.origin, node.path, f"no output depends on {what}", "E0504", hint)
+
+
+def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
+    """``passing`` are the neurons by their keys: whether gradients reach their input."""
+    if node.op == "neuron":
+        return passing[str(node.attrs["neuron"])]
+    return OPS[node.op].gradient
+
+
+def _alive(graph: Graph) -> Iterator[Broken]:
+    """No stage gives zero, whatever its input, because of a norm that starts at 0."""
+    zero: set[int] = set()
+    for node in graph.nodes.values():
+        operands = [i in zero for i in node.inputs]
+        if node.attrs.get("init") == 0.0 and "init" in node.attrs:
+            zero.add(node.id)
+        elif not operands:
+            continue
+        elif node.op == "mul":
+            if any(operands):
+                zero.add(node.id)
+        elif node.op == "affine":
+            if all(operands) and node.attrs["offset"] == 0.0:
+                zero.add(node.id)
+        elif node.op in ("sigmoid", "softplus") or node.attrs.get("bias"):
+            continue
+        elif all(operands):
+            zero.add(node.id)
+    for stage in graph.stages:
+        for block in stage.blocks:
+            if block.output in zero:
+                silenced = _first_zero(graph, block.output, zero)
+                yield Broken(
+                    silenced.origin,
+                    silenced.path,
+                    f"a norm that starts at 0 silences the block: `{silenced.path}` stands on every way through it",
+                    "E0503",
+                    "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
+                )
+                break
+
+
+def _first_zero(graph: Graph, id: int, zero: set[int]) -> Node:
+    node = graph[id]
+    while "init" not in node.attrs or node.attrs["init"] != 0.0:
+        node = graph[next(i for i in node.inputs if i in zero)]
+    return node
+
+
+def _no_sugar(graph: Graph) -> Iterator[Broken]:
+    """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
+    for node in graph.nodes.values():
+        if node.op == "tdbn":
+            yield Broken(node.origin, node.path, "tdbn was not lowered to batchnorm")
+
+
+INVARIANTS: tuple[tuple[str, Check], ...] = (
+    ("keys and paths are unique", _keys),
+    ("operands come before their users: no cycle", _acyclic),
+    ("operations have their operands and attributes", _operands),
+    ("everything depends on the input", _reachable),
+    ("shapes, kinds and time agree at each join", _values),
+    ("every stage obeys its rule's equation", _rules),
+    ("interblock modules stand where the connection says", _interblock),
+    ("every parameter has a gradient path", _gradients),
+    ("no block is silenced by a norm that starts at 0", _alive),
+    ("no sugar is left", _no_sugar),
+)
+
+
+def verify(graph: Graph, after: str = "lowering") -> None:
+    """Check all invariants. Raises ``SpecError`` or ``InvariantError``."""
+    for meaning, check in INVARIANTS:
+        broken = list(check(graph))
+        faults = [item for item in broken if item.code is None]
+        if faults:
+            first = faults[0]
+            raise InvariantError(
+                f"after {after}: {meaning}: `{first.path}` ({first.span}) {first.message}"
+            )
+        if broken:
+            raise SpecError(
+                [
+                    Diagnostic(
+                        item.code or "",
+                        item.message,
+                        item.span,
+                        labels=_stage_of(graph, item.path),
+                        hint=item.hint,
+                    )
+                    for item in broken
+                ]
+            )
+
+
+def _stage_of(graph: Graph, path: str) -> tuple[Label, ...]:
+    """A label of the stage in which a node stands."""
+    for stage in graph.stages:
+        if path.startswith(".".join((*stage.scope, ""))):
+            return (Label(stage.origin, "in this stage"),)
+    return ()

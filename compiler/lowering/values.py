@@ -1,0 +1,240 @@
+"""What an expression of a spec can be while a network is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
+
+from danetc.compiler.ir.graph import Attribute
+from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.modules import Module
+from danetc.dsl.neuron.expressions import Learn
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import Declaration
+
+
+class Failed(Exception):
+    """An error was reported; whoever catches this goes on with ``POISON``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Stands for a value whose error was reported, so that nothing follows from it."""
+
+
+POISON = Poison()
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A value of the graph by its node."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """Where the value of a parameter was written.
+
+    ``sources`` finds where those came from that it is made of; it is asked where an error needs it.
+    """
+
+    span: Span
+    name: str
+    value: object
+    sources: Callable[[], tuple[Given, ...]] = tuple
+
+    @property
+    def text(self) -> str:
+        """The value in the words of a label: "`width` is 64"."""
+        number = isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+        return f"`{self.name}` is {f'{self.value:.12g}' if number else describe(self.value)}"
+
+
+def labels_of(values: Iterable[Given], most: int) -> tuple[Label, ...]:
+    """The places of some values and of those behind them, as labels of an error they lead to.
+
+    Each place once, and ``most`` at most: two values may come from the same places by many ways.
+    """
+    found: list[Label] = []
+    seen: set[tuple[SourceFile, int]] = set()
+    waiting = list(values)[::-1]
+    while waiting and len(found) < most:
+        given = waiting.pop()
+        place = given.span.source, given.span.start
+        if place not in seen:
+            seen.add(place)
+            found.append(Label(given.span, given.text))
+            waiting += given.sources()[::-1]
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """A declaration with arguments: a block, connection, rule, neuron or surrogate.
+
+    ``given`` says where the arguments were written. ``at`` is where `spike` stands, which is the
+    network's neuron; ``span`` is where that is named.
+    """
+
+    declaration: Declaration
+    module: Module
+    args: Mapping[str, Any]
+    span: Span
+    given: Mapping[str, Given] = field(default_factory=dict)
+    at: Span | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.declaration.kind
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+
+@dataclass(frozen=True, slots=True)
+class OpLayer:
+    """An operation of the table with its attributes. ``role`` is the name its module gets.
+
+    ``at`` is where `norm` stands, which is the network's; ``span`` is where that is named.
+    """
+
+    op: str
+    attrs: Mapping[str, Attribute]
+    span: Span
+    role: str
+    at: Span | None = None
+
+    def having(self, **attrs: Attribute) -> OpLayer:
+        return replace(self, attrs={**self.attrs, **attrs})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """``identity`` and ``none``: a layer that changes nothing."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BlockConv:
+    """``conv`` without a width in a connection: the block's layer that stands at this place."""
+
+    changes: Mapping[str, Attribute]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    steps: tuple[Layer, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A layer that a definition names; its modules live in a scope of that name."""
+
+    name: str
+    layer: Layer
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StageOf:
+    """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
+
+    ``sites`` are the uses of the backbones that it was unfolded from, the outermost first.
+    """
+
+    block: Bound
+    blocks: int
+    stride: int
+    span: Span
+    connection: Bound | None = None
+    rule: Bound | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sites: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """Stages and the layers between them, in order."""
+
+    items: tuple[StageOf | Layer, ...]
+    span: Span
+
+    @property
+    def stages(self) -> tuple[StageOf, ...]:
+        return tuple(item for item in self.items if isinstance(item, StageOf))
+
+    def each_stage(self, **changes: Any) -> Backbone:
+        """The same backbone with every stage changed."""
+        items = tuple(
+            replace(item, **changes) if isinstance(item, StageOf) else item for item in self.items
+        )
+        return replace(self, items=items)
+
+    def part(self, low: int, high: int) -> Backbone:
+        """Stages ``low`` to ``high``, both included.
+
+        A layer between two stages goes with the later one, what follows the last with the last.
+        """
+        kept: list[StageOf | Layer] = []
+        index = 0
+        last = len(self.stages) - 1
+        for item in self.items:
+            if low <= min(index, last) <= high:
+                kept.append(item)
+            if isinstance(item, StageOf):
+                index += 1
+        return replace(self, items=tuple(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """``outputs(a, b)``: what a network with several outputs returns."""
+
+    wires: Mapping[str, Wire | Poison]
+
+
+Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
+LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
+
+
+def is_layer(value: object) -> bool:
+    """Whether a value can stand after ``->``."""
+    if isinstance(value, Bound):
+        return value.kind in ("block", "neuron")
+    return isinstance(value, LAYERS)
+
+
+def describe(value: object) -> str:
+    """A value in the words of an error message."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
+        case Learn():
+            return "a number to be learnt"
+        case Outputs():
+            return "several outputs"
+        case Sequence():
+            return "a flow of layers"
+        case BlockConv():
+            return "the block's layer"
+        case Wire():
+            return "a value"
+        case Bound():
+            return f"the {value.kind} `{value.name}`"
+        case OpLayer():
+            return f"the layer `{value.op}`"
+        case Backbone():
+            return "a backbone"
+        case _ if is_layer(value):
+            return "a layer"
+    return f"a {type(value).__name__.lower()}"

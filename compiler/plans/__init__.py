@@ -1,0 +1,1 @@
+"""How a training step will use memory, from the graph alone."""

@@ -1,0 +1,1 @@
+"""What is printed, plotted and written for people to read."""

@@ -1,0 +1,57 @@
+"""rich's console, for tables and bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+
+from danetc.dsl.diagnostics.visible import visible_lines
+from danetc.runtime.kernels.announcing import announced_on
+
+
+class VisibleConsole(Console):
+    """Shows texts as they are: no markup, no emoji codes, no control characters.
+
+    Only what rich itself sends (colours, movements of the cursor) reaches a terminal.
+    """
+
+    def __init__(self, file: TextIO, width: int | None = None) -> None:
+        super().__init__(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible_lines(segment.text), segment.style)
+
+
+@contextmanager
+def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar over images on a terminal's standard error; call what it gives with each batch's size.
+
+    Kernels that are compiled meanwhile are announced on it, elsewhere in a line unless ``silent``.
+    """
+    with (
+        Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=VisibleConsole(sys.stderr),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        ) as progress,
+        announced_on(progress, silent=silent),
+    ):
+        task = progress.add_task(label, total=images, unit="images")
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,20 @@
+"""``danetc report``: runs as one HTML page that needs no network and works from a file.
+
+=============== ==================================================================
+runs.py         what stands in the directories of runs
+values.py       a measure's value for each layer, and for each box of a picture
+topology.py     pictures of ``danetc.compiler.draw`` as parts of a page
+chart.py        curves: lines, ticks, and the words of each point
+tables.py       results, stages, layers, settings, facts
+highlight.py    the text of a spec by its tokens
+page.py         all of it in page.html.j2, with page.css and page.js inside
+=============== ==================================================================
+
+Whatever comes from a spec or a file is escaped by jinja2 or by the XML writer, and the page's
+Content-Security-Policy allows its own script and style alone, by their hashes.
+"""
+
+from danetc.output.report_page.page import make_page
+from danetc.output.report_page.runs import Run, open_runs
+
+__all__ = ["Run", "make_page", "open_runs"]

@@ -1,0 +1,145 @@
+"""What stands in the directories of runs. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from danetc.compiler.ir.graph import Graph
+from danetc.errors import UserError
+from danetc.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
+from danetc.output.labels import told_apart
+from danetc.tasks.measuring.record import FORMAT
+from danetc.tasks.records import epochs_in, record_if_any, record_in
+from danetc.tasks.trained import trials_in
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, or a network that was built and never trained.
+
+    ``record`` is run.json, ``epochs`` the figures of training.json, ``measures`` what ``danetc
+    measure`` found (None where nobody has measured), ``measured_on`` on which data. ``notes`` tell
+    the reader of the page what is missing.
+    """
+
+    label: str
+    path: Path
+    graph: Graph
+    spec: str
+    record: Mapping[str, Any] | None = None
+    epochs: Sequence[Mapping[str, Any]] = ()
+    measures: Mapping[str, Any] | None = None
+    measured_on: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.epochs)
+
+
+def open_runs(
+    paths: Sequence[Path], measures: Sequence[Path] = (), allow_changed: Collection[str] = ()
+) -> list[Run]:
+    """The runs in these directories; one of trials stands for each of them, and so does a grid's.
+
+    ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
+    run's directory is taken from there first. Raises UserError.
+    """
+    found = [run for path in paths for run in _trials(path, allow_changed)]
+    if len({path.resolve() for path in found}) < len(found):
+        raise UserError("the same run is given twice")
+    given = [entry for path in measures for entry in _entries(_file(path), allow_changed)]
+    runs = [_open(path, given, allow_changed) for path in found]
+    for _, entry, _ in given:
+        if not any(_same(entry, run.path) for run in runs):
+            raise UserError(
+                f"measures of {entry.get('source')} are given, which is none of the runs"
+            )
+    labels = told_apart([run.graph.name for run in runs], [run.path for run in runs])
+    return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _trials(path: Path, allow_changed: Collection[str]) -> list[Path]:
+    if (path / GRID).is_file():
+        return _of_grid(path, allow_changed)
+    return trials_in(path, allow_changed)
+
+
+def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:
+    """The runs of a grid that are begun, in its order."""
+    record = record_in(folder / GRID, allow_changed)
+    try:
+        places = [folder / run["directory"] for cell in record["cells"] for run in cell["runs"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / GRID} is damaged: it names no runs") from error
+    found = [place for place in places if (place / RUN).is_file()]
+    if not found:
+        raise UserError(f"{folder} holds no run yet")
+    return found
+
+
+Entry = tuple[Path, Mapping[str, Any], str]
+
+
+def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> Run:
+    compiled = open_directory(path, allow_changed).compiled()
+    graph, text = compiled.graph, compiled.checked.module.source.text
+    epochs = epochs_in(path / TRAINING, allow_changed)
+    record = record_if_any(path / RUN, allow_changed)
+    run = Run(graph.name, path, graph, text, record, tuple(epochs))
+    if not epochs:
+        note = "no epoch is finished" if run.record is not None else "built, not trained"
+        run = replace(run, notes=(f"There are no curves: {note}.",))
+    own = [entry for entry in given if _same(entry[1], path)]
+    return with_measures(run, own, allow_changed)
+
+
+def with_measures(
+    run: Run, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
+) -> Run:
+    """The run with its measures: those that are ``given``, else those in its directory."""
+    file = run.path / MEASURES
+    entries = list(given) or (_entries(file, allow_changed) if file.is_file() else [])
+    if not entries:
+        return run
+    source, entry, data = entries[-1]
+    if entry.get("network") != run.graph.name:
+        raise UserError(
+            f"{source} holds measures of {entry.get('network')}, not of {run.graph.name}, which "
+            f"stands in {run.path}"
+        )
+    notes = run.notes
+    weights = run.path / WEIGHTS
+    if weights.is_file() and weights.stat().st_mtime > source.stat().st_mtime:
+        notes = (*notes, "The measures are older than the weights: measure again.")
+    return replace(run, measures=entry, measured_on=data, notes=notes)
+
+
+def _file(path: Path) -> Path:
+    found = path / MEASURES if path.is_dir() else path
+    if not found.is_file():
+        raise UserError(
+            f"there are no measures in {path}; `danetc measure RUN -o {path}` takes them"
+        )
+    return found
+
+
+def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
+    """Each network that was measured, and on what. Raises UserError."""
+    record = record_in(path, allow_changed)
+    measured = record.get("measured")
+    if not isinstance(measured, list) or not all(isinstance(each, dict) for each in measured):
+        raise UserError(f"{path} is damaged, or not written by `danetc measure`")
+    if record.get("format", 0) != FORMAT:
+        raise UserError(f"{path} was written by another version of danetc; measure again")
+    data = record.get("data")
+    data = data if isinstance(data, dict) else {}
+    told = f"{data.get('text')} ({data.get('split')})"
+    return [(path, each, told) for each in measured]
+
+
+def _same(entry: Mapping[str, Any], path: Path) -> bool:
+    return Path(str(entry.get("source"))).resolve() == path.resolve()

@@ -1,0 +1,133 @@
+"""Errors and warnings of specs on their way to the user: to stderr, or as Python's warnings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, render
+from danetc.errors import UserError
+from danetc.output.echo import echo, echo_diagnostics
+
+DENIED = "a warning makes the status 1 (--deny-warnings)"
+
+
+class SpecWarning(UserWarning):
+    """Something in a spec that builds and is seldom meant: ``diagnostic`` says what and where."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic)  # made again from its arguments by pickle and other processes
+        self.diagnostic = diagnostic
+
+    def __str__(self) -> str:
+        return render(self.diagnostic)
+
+
+Handler: TypeAlias = Callable[[Sequence[Diagnostic]], None]
+
+
+def _as_python_warnings(found: Sequence[Diagnostic]) -> None:
+    for item in found:
+        warnings.warn(SpecWarning(item), stacklevel=_first_outside())
+
+
+def _first_outside() -> int:
+    """How far up the stack stands the first frame that is not ours, seen from the caller."""
+    frame = sys._getframe(1)
+    level = 1
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("danetc."):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_handler: ContextVar[Handler] = ContextVar("_handler", default=_as_python_warnings)
+
+
+def warn(found: Sequence[Diagnostic]) -> None:
+    """Hand warnings of a spec to the user: Python warnings, unless ``handled_by`` says otherwise."""
+    _handler.get()(found)
+
+
+@contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """What ``warn`` does inside."""
+    token = _handler.set(handler)
+    try:
+        yield
+    finally:
+        _handler.reset(token)
+
+
+@dataclass
+class Printed:
+    """Prints warnings to stderr, each once, in the first of several processes.
+
+    Raises UserError for any where ``deny`` is set.
+    """
+
+    deny: bool = False
+    _seen: set[tuple[str, str, int, int]] = field(default_factory=set)
+
+    def __call__(self, found: Sequence[Diagnostic]) -> None:
+        new = []
+        for item in found:
+            key = (item.code, item.span.source.name, item.span.start, item.span.end)
+            if key not in self._seen:
+                self._seen.add(key)
+                new.append(item)
+        if new and os.environ.get("RANK", "0") == "0":
+            show(new)
+        if found and self.deny:
+            raise UserError(DENIED)
+
+
+MAX_OUTPUT = 90_000
+"""Characters of diagnostics that are printed at most; what is more is counted."""
+
+
+def fitting(
+    diagnostics: Sequence[Diagnostic], length: Callable[[Diagnostic], int]
+) -> tuple[Diagnostic, ...]:
+    """As many diagnostics as MAX_OUTPUT holds, errors first, and one that says how many are left out.
+
+    ``length`` is how many characters one of them takes.
+    """
+    total = 0
+    for place, item in enumerate(diagnostics):
+        total += length(item)
+        if total > MAX_OUTPUT:
+            rest = diagnostics[place:]
+            severity = max((each.severity for each in rest), key=["warning", "error"].index)
+            message = f"{counted(rest)} more, not shown: the output ends here"
+            return (
+                *diagnostics[:place],
+                Diagnostic("E0907", message, item.span, severity=severity),
+            )
+    return tuple(diagnostics)
+
+
+def show(diagnostics: Sequence[Diagnostic]) -> None:
+    """Print diagnostics to stderr, in colour on a terminal, and how to learn more."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    shown = fitting(diagnostics, lambda item: len(render(item, colour)) + 2)
+    echo_diagnostics(shown, colour=colour)
+    code = next((item.code for item in diagnostics if item.severity == "error"), None)
+    code = code or diagnostics[0].code
+    echo(f"{counted(diagnostics)}; `danetc explain {code}` tells more", err=True)
+
+
+def counted(diagnostics: Sequence[Diagnostic]) -> str:
+    """``2 errors, 1 warning``."""
+    counts = Counter(item.severity for item in diagnostics)
+    return ", ".join(
+        f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}"
+        for severity in ("error", "warning")
+        if counts[severity]
+    )

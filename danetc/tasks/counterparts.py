@@ -1,0 +1,273 @@
+"""Which network of torchvision and of SpikingJelly a graph corresponds to.
+
+torchvision's has the same weighted layers in the same order (weights, strides, paddings, groups),
+ReLU for neurons and no time: the ANN that a spiking network is measured by, whatever its connection
+and rule. SpikingJelly's is the same network: the same layers, connection, rule and neuron.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.spikingjelly import counterpart
+
+if TYPE_CHECKING:
+    from danetc.compiler.ir.graph import Graph, Node
+
+TORCHVISION = (
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+    "resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2",
+    "densenet121", "densenet161", "densenet169", "densenet201",
+)  # fmt: skip
+RESNETS = tuple(name for name in TORCHVISION if "resne" in name)
+"""Those that SpikingJelly has too, as ``sew_NAME`` and ``spiking_NAME``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A weighted layer: its weight's shape, and how a convolution moves over its input."""
+
+    weight: tuple[int, ...]
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.weight)) + (f"/{self.stride}" if self.stride > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """A network of another library. ``make()`` gives it with its own first weights."""
+
+    library: str
+    name: str
+    make: Callable[[], nn.Module]
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoCounterpart:
+    """Another library has none, and why."""
+
+    library: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no counterpart in {self.library}: {self.reason}"
+
+
+def torchvision_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
+    """The ReLU network of the same weighted layers."""
+    name = _backbone(graph)
+    if isinstance(name, NoCounterpart):
+        return name
+    classes = _layers(graph)[-1].weight[0]
+    return Counterpart("torchvision", name, lambda: _torchvision(name, classes))
+
+
+def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
+    """The SEW ResNet or spiking ResNet that is this network, neuron for neuron."""
+    library = "SpikingJelly"
+    found = _backbone(graph)
+    if isinstance(found, NoCounterpart):
+        return NoCounterpart(library, found.reason)
+    if found not in RESNETS:
+        return NoCounterpart(library, f"it has no spiking {found}")
+    family = _family(graph)
+    if isinstance(family, NoCounterpart):
+        return family
+    if len(graph.neurons) != 1:
+        return NoCounterpart(library, "its networks have one kind of neuron throughout")
+    neuron = _neuron(NeuronProgram.parse(next(iter(graph.neurons.values()))))
+    if neuron is None:
+        names = ", ".join(graph.neurons)
+        return NoCounterpart(library, f"none of its neurons is known to be {names}")
+    if find_spec("spikingjelly") is None:
+        return NoCounterpart(library, "it is not installed: pip install 'danetc[spikingjelly]'")
+    prefix, options = family
+    name, classes = f"{prefix}_{found}", _layers(graph)[-1].weight[0]
+
+    def make() -> nn.Module:
+        module = "sew_resnet" if prefix == "sew" else "spiking_resnet"
+        maker = getattr(import_module(f"spikingjelly.activation_based.model.{module}"), name)
+        model: nn.Module = maker(spiking_neuron=neuron, num_classes=classes, **options)
+        return model
+
+    counts = _counts(make, graph)
+    if counts is not None:
+        return NoCounterpart(library, f"its {name} comes closest, but {counts}")
+    return Counterpart(library, name, make)
+
+
+def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
+    """Where a network has other numbers of norms and neurons than the graph."""
+    base = import_module("spikingjelly.activation_based.base")
+    with torch.device("meta"):
+        modules = list(make().modules())
+    for op, what, kind in (
+        ("batchnorm", "norms", nn.BatchNorm2d),
+        ("neuron", "neuron layers", base.MemoryModule),
+    ):
+        theirs = sum(isinstance(module, kind) for module in modules)
+        mine = sum(node.op == op for node in graph.nodes.values())
+        if mine != theirs:
+            return f"has {theirs} {what}, not {mine}"
+    return None
+
+
+def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
+    """What makes a neuron layer of SpikingJelly with these equations."""
+    found = counterpart(program)
+    if found is None or found.v_start != (found.v_reset or 0.0):
+        return None  # its layers start at their reset
+    options: dict[str, Any] = {
+        "v_threshold": float(found.v_threshold),  # its layers refuse integers
+        "v_reset": None if found.v_reset is None else float(found.v_reset),
+        "detach_reset": found.detach_reset,
+    }
+    node = f"{found.neuron}Node"
+    if found.neuron != "IF":
+        options["decay_input"] = found.decay_input
+    if found.neuron == "LIF":
+        options["tau"] = float(found.tau)
+    if found.neuron == "PLIF":
+        node = "ParametricLIFNode"
+        options["init_tau"] = 1 + math.exp(-program.learnables[0].raw)
+
+    def make() -> nn.Module:
+        base = "spikingjelly.activation_based"
+        surrogate = getattr(import_module(f"{base}.surrogate"), found.surrogate)
+        layer: nn.Module = getattr(import_module(f"{base}.neuron"), node)(
+            surrogate_function=surrogate(alpha=found.alpha), **options
+        )
+        return layer
+
+    return make
+
+
+# -- weighted layers ------------------------------------------------------------------------------
+
+
+def _backbone(graph: Graph) -> str | NoCounterpart:
+    """The torchvision network whose weighted layers these are."""
+    library = "torchvision"
+    if len(graph.outputs) != 1:
+        return NoCounterpart(library, f"the network has {len(graph.outputs)} outputs")
+    layers = _layers(graph)
+    if not layers or len(layers[-1].weight) != 2:
+        return NoCounterpart(library, "the network does not end in a linear layer")
+    classes = layers[-1].weight[0]
+    closest, same = "", -1
+    for name in TORCHVISION:
+        theirs = _layers_of(name, classes)
+        if theirs == layers:
+            return name
+        shared = sum((Counter(theirs) & Counter(layers)).values())
+        if shared > same:
+            closest, same = name, shared
+    return NoCounterpart(library, _difference(layers, closest, classes))
+
+
+def _difference(layers: tuple[Layer, ...], closest: str, classes: int) -> str:
+    theirs = _layers_of(closest, classes)
+    for number, (mine, other) in enumerate(zip(layers, theirs, strict=False)):
+        if mine != other:
+            return (
+                f"of its networks {closest} comes closest, but there weighted layer {number + 1} "
+                f"is {other}, here {mine}"
+            )
+    return (
+        f"of its networks {closest} comes closest, but it has {len(theirs)} weighted layers, "
+        f"not {len(layers)}"
+    )
+
+
+def _layers(graph: Graph) -> tuple[Layer, ...]:
+    """Convolutions and linear layers in the order of the spec, whatever the passes did."""
+    weighted = (id for id in sorted(graph.nodes) if graph[id].op in ("conv", "linear"))
+    return tuple(_layer(graph, graph[id]) for id in weighted)
+
+
+def _layer(graph: Graph, node: Node) -> Layer:
+    channels = graph[node.inputs[0]].value.shape[0]
+    attrs: dict[str, Any] = dict(node.attrs)
+    if node.op == "linear":
+        return Layer((attrs["width"], channels))
+    kernel, groups = attrs["kernel"], attrs["groups"]
+    weight = (attrs["width"], channels // groups, kernel, kernel)
+    return Layer(weight, attrs["stride"], attrs["padding"], groups)
+
+
+@cache
+def _layers_of(name: str, classes: int) -> tuple[Layer, ...]:
+    """The same of a torchvision network, which is made without memory for its weights."""
+    with torch.device("meta"):
+        model = _torchvision(name, classes)
+    layers = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            stride, padding = module.stride[0], module.padding[0]
+            assert isinstance(padding, int)
+            layers.append(Layer(tuple(module.weight.shape), stride, padding, module.groups))
+        elif isinstance(module, nn.Linear):
+            layers.append(Layer(tuple(module.weight.shape)))
+    return tuple(layers)
+
+
+def _torchvision(name: str, classes: int) -> nn.Module:
+    models = import_module("torchvision.models")
+    model: nn.Module = getattr(models, name)(weights=None, num_classes=classes)
+    return model
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
+    """``sew`` or ``spiking``, and the options of its maker, by what joins a block's two ways."""
+    library = "SpikingJelly"
+    found: set[str] = set()
+    for stage in graph.stages:
+        for i, block in enumerate(stage.blocks):
+            before = ("in", 0) if i == 0 else ("out", i - 1)
+            if stage.terms(block.feed) != {before: 1.0}:
+                return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
+            found.add(_join(graph, block.join, block.after))
+        if stage.terms(stage.result_form) != {("out", len(stage.blocks) - 1): 1.0}:
+            return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
+    names = " and ".join(sorted({stage.connection for stage in graph.stages}))
+    if len(found) != 1 or "" in found:
+        return NoCounterpart(library, f"none of its ResNets has the connection {names}")
+    kind = found.pop()
+    return ("spiking", {}) if kind == "spiking" else ("sew", {"cnf": kind})
+
+
+def _join(graph: Graph, join: int, after: tuple[str, ...]) -> str:
+    """``spiking`` (a neuron after the sum), SEW's ``ADD``, ``AND``, ``IAND``; "" for others."""
+    node = graph[join]
+    ways = graph.inputs_of(node)
+    spikes = all(way.value.kind.is_integer for way in ways)
+    norm = ways[0].op == "batchnorm"
+    match node.op, after:
+        case "add", ("neuron",) if norm:
+            return "spiking"
+        case "add", () if spikes:
+            return "ADD"
+        case "mul", () if spikes:
+            complement = ways[0].op == "affine" and ways[0].attrs["factor"] == -1
+            return "IAND" if complement else "AND"
+    return ""

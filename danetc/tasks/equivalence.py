@@ -1,0 +1,204 @@
+"""Whether two networks are one: by their graphs, and where those differ by numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from danetc.compiler.analysis.equivalence import (
+    Different,
+    Same,
+    compare_graphs,
+    weights_by_name_or_order,
+)
+from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.segment import resized, smallest_map
+from danetc.dsl.kinds import ANALOG, Kind
+
+if TYPE_CHECKING:
+    from danetc.runtime.checks.agreement import Agreement
+
+SIZES = (16, 32, 64, 96, 128)
+"""Image sizes at which numbers are compared, where the networks take smaller images than theirs."""
+
+SMALLEST_MAP = 9
+"""Maps must have as many places where agreement is to prove something: on a map of one place all
+kernels look alike."""
+
+IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A comparison by numbers: how weights were paired, and what came out. ``at`` is T."""
+
+    by: Literal["name", "order"]
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of two networks. ``difference`` is None where the graphs are equal.
+
+    ``skipped`` says why no numbers were compared, where that could have told more.
+    """
+
+    left: Graph = field(repr=False)
+    right: Graph = field(repr=False)
+    same: Same | None = None
+    difference: Different | None = None
+    numbers: Numbers | None = None
+    skipped: str | None = None
+
+    @property
+    def word(self) -> Literal["equal", "equal in numbers", "different"]:
+        if self.same is not None:
+            return "equal"
+        proved = self.numbers is not None and self.numbers.agreement.proves
+        return "equal in numbers" if proved else "different"
+
+    def pairs(self) -> list[tuple[Node, Node]]:
+        """The layers that correspond in equal graphs: those with weights, or random draws."""
+        return [(self.left[a], self.right[b]) for a, b in self.same.weights] if self.same else []
+
+    def as_dict(self) -> dict[str, object]:
+        """The record that ``--json`` prints."""
+        record: dict[str, object] = {
+            "verdict": self.word,
+            "left": self.left.name,
+            "right": self.right.name,
+        }
+        if self.same is not None:
+            nodes = [*self.same.weights, *self.same.nodes]
+            record["to_the_bit"] = self.same.to_the_bit
+            record["weights"] = [[a.path, b.path] for a, b in self.pairs()]
+            record["nodes"] = [[self.left[a].path, self.right[b].path] for a, b in nodes]
+        if self.difference is not None:
+            found = self.difference
+            record["reason"] = found.reason
+            record["only_starts"] = found.only_starts
+            record["first"] = {"left": _place(found.left), "right": _place(found.right)}
+        if self.numbers is not None:
+            seen = self.numbers.agreement
+            record["numbers"] = {
+                "weights_by": self.numbers.by,
+                "input": list(seen.size),
+                "outputs": seen.outputs,
+                "gradients": seen.gradients,
+                "unseen": list(seen.silent),
+            }
+        if self.skipped is not None:
+            record["no_numbers"] = self.skipped
+        return record
+
+
+def _place(node: Node | None) -> dict[str, object] | None:
+    if node is None:
+        return None
+    span = node.origin
+    return {
+        "node": node.path,
+        "op": node.op,
+        "path": span.source.name,
+        "line": span.line,
+        "column": span.column,
+    }
+
+
+def equivalence(
+    left: Graph,
+    right: Graph,
+    *,
+    numbers: bool = True,
+    seed: int = 0,
+    tick: Callable[[str], object] = lambda what: None,
+) -> Verdict:
+    """Compare two graphs as written (``graph_of(..., passes=())``). ``tick`` is told what comes next.
+
+    Imports torch only where the graphs differ, the weights of one fit the other, and ``numbers``
+    are wanted.
+    """
+    result = compare_graphs(left, right)
+    if isinstance(result, Same):
+        return Verdict(left, right, same=result)
+    if not result.comparable:
+        return Verdict(left, right, difference=result)
+    why = _no_numbers(left, right, result) if numbers else "not asked for"
+    if why is not None:
+        return Verdict(left, right, difference=result, skipped=why)
+    return Verdict(left, right, difference=result, numbers=_in_numbers(left, right, seed, tick))
+
+
+def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
+    """Why a comparison by numbers would say nothing, or None where it says something."""
+    if difference.only_starts:
+        return "with the same weights they are equal; they start from others"
+    for graph in (left, right):
+        node = next((n for n in graph.nodes.values() if OPS[n.op].random), None)
+        if node is not None:
+            return f"`{node.path}` of {graph.name} draws random numbers"
+    if weights_by_name_or_order(left, right) is None:
+        return "the weights of one do not fit the other"
+    return None
+
+
+def _in_numbers(left: Graph, right: Graph, seed: int, tick: Callable[[str], object]) -> Numbers:
+    """One training step of both with the same weights: on small images first, which shows most
+    differences, then on larger ones."""
+    from torch import nn
+
+    from danetc.compiler.emit.fx import emit
+    from danetc.compiler.emit.names import attribute
+    from danetc.runtime.checks.agreement import agreement
+
+    matched = weights_by_name_or_order(left, right)
+    assert matched is not None
+    by, nodes = matched
+
+    def parameters(model: nn.Module, node: Node) -> list[str]:
+        path = ".".join(map(attribute, (*node.scope, node.name)))
+        return [f"{path}.{name}" for name, _ in model.get_submodule(path).named_parameters()]
+
+    numbers: Numbers | None = None
+    for small, other in _sizes(left, right):
+        tick(f"a training step of both on {' x '.join(map(str, small.input.value.shape))}")
+        mine, twin = emit(small, seed), emit(other, seed)
+        pairs = {
+            name: matching
+            for a, b in nodes
+            for name, matching in zip(
+                parameters(mine, small[a]), parameters(twin, other[b]), strict=True
+            )
+        }
+        value = small.input.value
+        size = (*((small.steps,) if value.varies else ()), IMAGES, *value.shape)
+        kinds = [graph.input.value.kind for graph in (small, other)]
+        narrow = min((kind for kind in kinds if kind.is_integer), key=_most, default=ANALOG)
+        numbers = Numbers(by, agreement(mine, twin, pairs, size, seed, narrow))
+        if not numbers.agreement.same:
+            break
+    assert numbers is not None
+    return numbers
+
+
+def _most(kind: Kind) -> int:
+    return kind.most
+
+
+def _sizes(left: Graph, right: Graph) -> Iterator[tuple[Graph, Graph]]:
+    """The networks at the smallest size they take, and at one at which agreement means something."""
+    shape = left.input.value.shape
+    first = True
+    for size in (size for size in SIZES if len(shape) == 3 and size < min(shape[1:])):
+        small, other = resized(left, size, size), resized(right, size, size)
+        if small is None or other is None:
+            continue
+        enough = min(smallest_map(small), smallest_map(other)) >= SMALLEST_MAP
+        if first or enough:
+            yield small, other
+        first = False
+        if enough:
+            return
+    yield left, right

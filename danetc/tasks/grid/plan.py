@@ -1,0 +1,208 @@
+"""What the cells of a grid will be: checked, counted and held against what is already trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.errors import UserError
+from danetc.model_directory import TRAINING
+from danetc.output.text import Note
+from danetc.runtime.data import DataSet, check_fit, open_data, prepared
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.system.errors import DataError
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import chosen_output
+from danetc.tasks.grid.cells import Cell, raise_failures
+from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.records import epochs_in
+from danetc.tasks.training.directory import compare, read_run, state_of
+from danetc.tasks.training.plan import Plan, make_plan, with_steps
+
+if TYPE_CHECKING:
+    from danetc.runtime.model.model import Model
+
+State = Literal["new", "begun", "done", "changed"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a cell is, beside its values on the axes.
+
+    ``cost`` is the sum over the phases of epochs x T (Table VI). ``work`` is that of a run in
+    operations, by which times are foretold.
+    """
+
+    network: str
+    connection: str
+    rule: str
+    depth: int
+    classes: int
+    steps: tuple[int, ...]
+    epochs: tuple[int, ...]
+    parameters: int
+    recipe: str
+    work: int
+
+    @property
+    def cost(self) -> int:
+        return sum(epochs * steps for epochs, steps in zip(self.epochs, self.steps, strict=True))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "connection": self.connection,
+            "rule": self.rule,
+            "depth": self.depth,
+            "classes": self.classes,
+            "steps": list(self.steps),
+            "epochs": list(self.epochs),
+            "parameters": self.parameters,
+            "recipe": self.recipe,
+            "cost": self.cost,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training of a cell under one seed. ``changes`` are those of a run that is there."""
+
+    cell: Cell
+    facts: Facts
+    seed: int
+    path: Path
+    state: State
+    changes: tuple[str, ...] = ()
+
+
+def check_cells(
+    cells: Sequence[Cell], note: Note, tick: Callable[[Cell], None] = lambda cell: None
+) -> list[Run]:
+    """The runs of all cells, after everything about them is checked. Nothing is written.
+
+    Raises UserError with all that is wrong, by cell.
+    """
+    opened: dict[Any, DataSet] = {}
+
+    def opening(text: str, **options: Any) -> DataSet:
+        key = (text, *sorted(options.items()))
+        if key not in opened:
+            opened[key] = open_data(text, **options)
+        return opened[key]
+
+    told: set[str] = set()
+
+    def once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            note(text)
+
+    runs: list[Run] = []
+    failures: dict[str, list[str]] = {}
+    for cell in cells:
+        tick(cell)
+        try:
+            runs += _runs(cell, once, opening)
+        except (SpecError, UserError, DataError, TrainingError) as error:
+            failures.setdefault(str(error), []).append(cell.name)
+    raise_failures(failures)
+    return runs
+
+
+def _runs(cell: Cell, note: Note, opening: Callable[..., DataSet]) -> list[Run]:
+    plan = make_plan(cell.request, alone(), note, opening)
+    facts = _facts(plan)
+    found = []
+    for seed in plan.seeds:
+        path = plan.directory / f"seed-{seed}"
+        state, changes = _state(
+            path, plan.settings(seed), sum(facts.epochs), cell.request.allow_changed
+        )
+        found.append(Run(cell, facts, seed, path, state, tuple(changes)))
+    if any(run.state != "done" for run in found):
+        _check_model(plan)
+    return found
+
+
+def _facts(plan: Plan) -> Facts:
+    summary = plan.compiled.summary
+    graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
+    operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
+    epochs = tuple(phase.epochs for phase in plan.recipe.phases)
+    layout = layout_of(plan.compiled.graph)
+    return Facts(
+        network=plan.compiled.graph.name,
+        connection=layout.connection,
+        rule=layout.rule,
+        depth=layout.depth,
+        classes=plan.data.classes,
+        steps=tuple(graph.graph.steps for graph in graphs),
+        epochs=epochs,
+        parameters=summary.parameters,
+        recipe=plan.recipe.name,
+        work=len(plan.data.train)
+        * sum(n * each for n, each in zip(epochs, operations, strict=True)),
+    )
+
+
+def _state(
+    path: Path, settings: Mapping[str, Any], epochs: int, allow_changed: Collection[str]
+) -> tuple[State, list[str]]:
+    """What there is of a run. Raises UserError where it could not begin, or is damaged."""
+    state_of(path, settings, allow_changed)
+    known = read_run(path, allow_changed)
+    if known is None:
+        return "new", []
+    changes = compare(known["settings"], settings)
+    if changes:
+        return "changed", changes
+    return ("done" if len(epochs_in(path / TRAINING, allow_changed)) == epochs else "begun"), []
+
+
+def epochs_of(run: Run) -> int:
+    """How many epochs of a run are done. Raises UserError where its figures are damaged."""
+    return len(epochs_in(run.path / TRAINING, run.cell.request.allow_changed))
+
+
+def _check_model(plan: Plan) -> None:
+    """That the backend takes the network, and the network the data. Raises as training does."""
+    from danetc.api import initialise
+
+    model: Model
+    model, _ = initialise(
+        with_steps(plan.compiled, plan.recipe.phases[0]).graph,
+        plan.seeds[0],
+        plan.request.init,
+        plan.backend,
+    )
+    _, classes = chosen_output(model.signature, plan.request.train_output)
+    for phase in plan.recipe.phases:
+        check_fit(
+            plan.data,
+            model.signature,
+            augment=image_transform(phase.augment, events=plan.data.events),
+            evaluate=prepared(plan.data, phase.evaluate).transform,
+            classes=classes,
+            steps=phase.steps,
+        )
+
+
+def refuse_changed(runs: Sequence[Run]) -> None:
+    """Raise UserError where a run that is there has other settings, with the differences."""
+    changed = [run for run in runs if run.state == "changed"]
+    if not changed:
+        return
+    listed = []
+    for run in changed[:3]:
+        differences = "".join(f"\n  {line}" for line in run.changes)
+        listed.append(f"{run.path} holds a run under other settings:{differences}")
+    if len(changed) > 3:
+        listed.append(f"and so do {len(changed) - 3} more")
+    raise UserError(
+        "\n".join(listed) + "\nchoose another place with -o DIR, go on under the new settings with "
+        "--override, or begin such runs anew with --fresh (the old ones are moved aside)"
+    )

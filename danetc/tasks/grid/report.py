@@ -1,0 +1,201 @@
+"""What a grid of trainings has come to: a row for each cell, from what lies in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from danetc.errors import UserError
+from danetc.model_directory import GRID, TRAINING
+from danetc.tasks.records import epochs_in, record_if_any
+
+FORMAT = 1
+FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
+"""What is known of every cell. ``wiring`` is its connection by its rule."""
+CURVES = ("test_accuracy", "train_loss", "train_accuracy")
+"""What is kept of every epoch: accuracies from 0 to 1; a training epoch's are means over it, of
+augmented images."""
+Accuracy = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
+
+    ``accuracies`` are by seed, of the runs that are complete, from 0 to 1; ``curves`` are theirs
+    over all epochs, of each of ``CURVES``. ``best`` says that no other cell with as many classes
+    has a higher mean.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    parameters: int
+    cost: int
+    seeds: tuple[int, ...]
+    accuracies: Mapping[int, float]
+    curves: Mapping[str, Mapping[int, tuple[float, ...]]] = field(repr=False)
+    errors: Mapping[int, str]
+    best: bool = False
+
+    @property
+    def mean(self) -> float | None:
+        return fmean(self.accuracies.values()) if self.accuracies else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Of the sample (n - 1); None of one run."""
+        found = list(self.accuracies.values())
+        return stdev(found) if len(found) > 1 else None
+
+    def curve(self, name: str) -> list[tuple[float, float]]:
+        """Mean and deviation (0 of one run) of one of ``CURVES`` after each epoch."""
+        epochs = zip(*self.curves[name].values(), strict=True)
+        return [(fmean(each), stdev(each) if len(each) > 1 else 0.0) for each in epochs]
+
+    @property
+    def state(self) -> str:
+        """``done``, or how far it is."""
+        if len(self.accuracies) == len(self.seeds):
+            return "done"
+        done = f"{len(self.accuracies)} of {len(self.seeds)} runs"
+        return f"{done}, {len(self.errors)} failed" if self.errors else done
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            **self.values,
+            "parameters": self.parameters,
+            "epochs_x_T": self.cost,
+            "seeds": list(self.seeds),
+            "accuracies": {str(seed): value for seed, value in self.accuracies.items()},
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "best": self.best,
+            "state": self.state,
+            "errors": {str(seed): text for seed, text in self.errors.items()},
+            "curves": {name: [list(point) for point in self.curve(name)] for name in CURVES},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows. ``axes`` are the names of what was varied, ``accuracy`` says of which epoch."""
+
+    data: str
+    axes: tuple[str, ...]
+    accuracy: Accuracy
+    rows: tuple[Row, ...]
+
+    def varying(self) -> list[str]:
+        """The names that tell the rows apart: the axes, then other facts that are not the same."""
+        names = list(self.axes)
+        for name in FACTS:
+            if name == "wiring":  # connection and rule say it
+                continue
+            found = [row.values[name] for row in self.rows]
+            known = any([row.values[axis] for row in self.rows] == found for axis in names)
+            if name not in names and len(set(found)) > 1 and not known:
+                names.append(name)
+        return names
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "data": self.data,
+            "axes": list(self.axes),
+            "accuracy": self.accuracy,
+            "cells": [row.as_dict() for row in self.rows],
+        }
+
+
+def read_comparison(
+    folder: Path, accuracy: Accuracy = "last", allow_changed: Collection[str] = ()
+) -> Comparison:
+    """What lies in the folder of a grid. Raises UserError where there is none, or it is damaged."""
+    record = record_if_any(folder / GRID, allow_changed)
+    if record is None:
+        raise UserError(f"{folder / GRID} does not exist, so there is nothing to report")
+    if not isinstance(record.get("cells"), list) or type(record.get("format")) is not int:
+        raise UserError(f"{folder / GRID} is damaged: it names no runs")
+    if record["format"] > FORMAT:
+        raise UserError(f"{folder / GRID} was written by a newer danetc")
+    rows = [_row(folder, cell, accuracy, allow_changed) for cell in record["cells"]]
+    return Comparison(record["data"], tuple(record["axes"]), accuracy, tuple(marked(rows)))
+
+
+def _row(
+    folder: Path, cell: Mapping[str, Any], accuracy: Accuracy, allow_changed: Collection[str]
+) -> Row:
+    facts = cell["facts"]
+    total = sum(facts["epochs"])
+    curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in CURVES}
+    errors: dict[int, str] = {}
+    for run in cell["runs"]:
+        epochs = epochs_in(folder / run["directory"] / TRAINING, allow_changed)
+        if len(epochs) == total and run["state"] != "failed":
+            for name, found in curves.items():
+                found[run["seed"]] = tuple(float(epoch[name]) for epoch in epochs)
+        elif run["state"] == "failed":
+            errors[run["seed"]] = run["error"]
+    known = {name: facts[name] for name in FACTS if name in facts}
+    known["wiring"] = wiring(facts["connection"], facts["rule"])
+    known["T"] = ", ".join(map(str, dict.fromkeys(facts["steps"])))
+    return Row(
+        name=cell["name"],
+        values={**known, **cell["axes"]},
+        parameters=facts["parameters"],
+        cost=facts["cost"],
+        seeds=tuple(run["seed"] for run in cell["runs"]),
+        accuracies={
+            seed: max(curve) if accuracy == "best" else curve[-1]
+            for seed, curve in curves["test_accuracy"].items()
+        },
+        curves=curves,
+        errors=errors,
+    )
+
+
+def telling(rows: Sequence[Row], axes: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The fewest names that tell rows apart which agree in those of ``given``.
+
+    A network's goes first, since it says what its connection, rule and depth say too.
+    """
+    hidden = {*given}
+    if "wiring" in given:
+        hidden |= {"connection", "rule"}
+    elif hidden & {"connection", "rule"}:
+        hidden.add("wiring")
+    order = ["network", "recipe", "T", "connection", "rule", "depth", "classes", *axes, "wiring"]
+    kept = [
+        name
+        for name in dict.fromkeys([*axes, "wiring", *FACTS])
+        if name not in hidden and len({str(row.values[name]) for row in rows}) > 1
+    ]
+    for name in order:
+        rest = [each for each in kept if each != name]
+        if name in kept and are_told_apart(rows, [*rest, *given]):
+            kept = rest
+    return kept
+
+
+def are_told_apart(rows: Sequence[Row], names: Sequence[str]) -> bool:
+    """Whether no two rows agree in all these names."""
+    return len({tuple(str(row.values[name]) for name in names) for row in rows}) == len(rows)
+
+
+def wiring(connection: str, rule: str) -> str:
+    """``origin by densely_additive``; a chain goes without saying."""
+    return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
+
+
+def marked(rows: Sequence[Row]) -> list[Row]:
+    """The best of the rows with as many classes; where there is no other, none."""
+    found = []
+    for row in rows:
+        rivals = [each for each in rows if each.values["classes"] == row.values["classes"]]
+        means = [each.mean for each in rivals if each.mean is not None]
+        best = len(means) > 1 and row.mean == max(means)
+        found.append(replace(row, best=best))
+    return found

@@ -1,0 +1,86 @@
+"""How a grid of trainings shows itself: a bar on a terminal, a line a run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from danetc.output.console import VisibleConsole
+from danetc.output.echo import echo
+from danetc.tasks.training.progress import show_time
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from danetc.tasks.grid.plan import Run
+    from danetc.tasks.grid.run import Outcome
+
+
+class GridProgress:
+    """Says which run is trained, as the how many-th of ``count``, and the time that is left.
+
+    Everything goes to standard error. A context manager: bars are taken away on leaving.
+    """
+
+    def __init__(self, count: int, *, quiet: bool = False) -> None:
+        self._count, self._quiet = count, quiet
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            console=VisibleConsole(sys.stderr),
+            disable=quiet or not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._whole = self._bar.add_task("runs", total=count, told="")
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> GridProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, run: Run, number: int) -> None:
+        name = _name(run)
+        self._tasks[name] = self._bar.add_task(name, total=sum(run.facts.epochs), told="epochs")
+        self._say(f"[{number}/{self._count}] {name}")
+
+    def moved(self, run: Run, epochs: int, total: int, left: float | None) -> None:
+        self._bar.update(self._tasks[_name(run)], completed=epochs, total=total)
+        if left is not None:
+            self._bar.update(self._whole, told=f"{show_time(left)} left")
+
+    def ended(self, run: Run, number: int, outcome: Outcome) -> None:
+        self._bar.remove_task(self._tasks.pop(_name(run)))
+        self._bar.update(self._whole, advance=1)
+        told = f"[{number}/{self._count}] {_name(run)}: "
+        match outcome.state:
+            case "done":
+                told += f"done in {show_time(outcome.seconds)}"
+            case "waiting":
+                told += "stopped, its state is saved"
+            case "failed":
+                told += f"failed: {outcome.error}"
+        self._say(told)
+
+    def _say(self, line: str) -> None:
+        if self._quiet:
+            return
+        if self._bar.disable:
+            echo(line, err=True)
+        else:
+            self._bar.console.print(line, soft_wrap=True)
+
+
+def _name(run: Run) -> str:
+    return f"{run.cell.name} seed {run.seed}"

@@ -1,0 +1,208 @@
+"""On what a network is tested or measured: its model, and a data set prepared as for its training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from danetc.api import Compiled, compile_spec, emit_model, load
+from danetc.dsl.recipe.text import write_setting
+from danetc.dsl.recipe.values import Item
+from danetc.errors import UserError
+from danetc.options import Setting
+from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
+from danetc.runtime.model.model import Model
+from danetc.runtime.model.signature import Signature
+from danetc.runtime.system.seeds import epoch_order
+from danetc.runtime.training.distributed import alone, device_name
+from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.tasks.trained import Trained, open_trained
+from danetc.tasks.training.plan import find_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Statistics = Literal["running", "batch"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to measure. ``trained`` is what its directory says of it, None for a spec, of which
+    there is ``compiled``; ``notices`` are what to tell of it.
+    """
+
+    source: str
+    model: Model
+    trained: Trained | None
+    notices: tuple[str, ...]
+    compiled: Compiled | None = None
+
+    def steps(self, data: str) -> tuple[Item, ...] | None:
+        """For a spec, what the recipe that ``danetc train`` would take does to test images; None
+        where there is none to take, and for a directory, which says it itself. Raises SpecError.
+        """
+        if self.compiled is None:
+            return None
+        try:
+            recipe = find_recipe(self.compiled.checked.module, None, data, {})
+        except UserError:  # none, or a choice
+            return None
+        return recipe.phases[-1].evaluate
+
+    @property
+    def is_trained(self) -> bool:
+        return self.evaluation is not None
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        return None if self.trained is None else self.trained.evaluation
+
+    @property
+    def output(self) -> str:
+        """The output that is trained, or the first."""
+        named = None if self.evaluation is None else self.evaluation.output
+        return named or next(iter(self.model.signature.outputs))
+
+    @property
+    def statistics(self) -> Statistics:
+        """Whose statistics its norms know: nobody's yet where none has seen a batch."""
+        counts = [
+            value
+            for name, value in self.model.named_buffers()
+            if name.endswith("num_batches_tracked")
+        ]
+        return "batch" if counts and not any(int(count) for count in counts) else "running"
+
+
+def open_subject(
+    source: str,
+    network: str | None,
+    settings: Mapping[str, Setting],
+    seed: int,
+    allow_changed: Collection[str] = (),
+) -> Subject:
+    """The trained model of a run's directory, or an untrained one of a spec; on a GPU where there is
+    one. Raises SpecError, UserError.
+    """
+    device = alone().device
+    if not Path(source).is_dir():
+        compiled = compile_spec(source, network=network, settings=settings)
+        graph = compiled.graph
+        notice = f"{graph.name} is untrained: its weights are the initial ones of seed {seed}"
+        model = emit_model(graph, seed, "eager").to(device)
+        return Subject(source, model, None, (notice,), compiled)
+    if settings or network is not None:
+        raise UserError(
+            f"{source} is the directory of a run, whose network is fixed; --set and --network are "
+            "for spec files"
+        )
+    model = load(source, backend="eager", memory="none", allow_changed=allow_changed)
+    trained = open_trained(source, allow_changed)
+    notices: tuple[str, ...] = ()
+    if trained.evaluation is None:
+        notices = (f"{source} holds no training: its weights are taken as they are",)
+    return Subject(source, model.to(device), trained, notices)
+
+
+def open_set(
+    text: str,
+    signature: Signature,
+    trained: Trained | None,
+    *,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    evaluate: Sequence[Item] | None = None,
+    output: str | None = None,
+    split: Split = "test",
+) -> Prepared:
+    """A data set for a network, its images prepared as in the tests of its training.
+
+    ``evaluate`` are other steps in place of those. Where neither says any, images are taken as they
+    are, or brought to the network's size where they are of all sizes; a notice says so. Without
+    ``classes`` those are drawn that the training has drawn. ``output`` is the one whose classes are
+    the data set's, where the network has several. Raises UserError.
+    """
+    tested = None if trained is None else trained.evaluation
+    notices: list[str] = []
+    if classes is None and trained is not None and trained.subset is not None:
+        classes, subset_seed = trained.subset
+        notices.append(
+            f"of its classes the {classes} that the training has drawn (subset seed {subset_seed})"
+        )
+    steps = evaluate if evaluate is not None or tested is None else tested.evaluate
+    try:
+        data = open_data(
+            text,
+            classes=classes,
+            subset_seed=subset_seed,
+            on_unreadable=_policy(tested),
+            frames=signature.steps,
+            channels=signature.input[0],
+        )
+        if steps is None:
+            steps = _usual(signature.input[-1]) if data.shape is None else ()
+            done = write_setting("evaluate", steps) if steps else "nothing is done to them"
+            notices.append(f"no recipe says how images are prepared: {done}")
+        found = prepared(replace(data, notices=(*data.notices, *notices)), steps)
+        check_fit(
+            data,
+            signature,
+            evaluate=found.transform,
+            split=split,
+            classes=signature.outputs[output or next(iter(signature.outputs))][-1],
+        )
+    except DataError as error:
+        raise UserError(
+            f"{text}: {error}" if trained is None else f"{trained.path}: {error}"
+        ) from error
+    return found
+
+
+def _policy(tested: Evaluation | None) -> Policy:
+    data: Mapping[str, Any] = {} if tested is None else tested.data or {}
+    return "skip" if data.get("on_unreadable") == "skip" else "stop"
+
+
+def _usual(size: int) -> tuple[Item, ...]:
+    """What is done to images of all sizes where no recipe says it."""
+    larger = round(size * 256 / 224)
+    return Item("resize", (("size", larger),)), Item("center_crop", (("size", size),))
+
+
+def unlike_training(images: Prepared, subject: Subject) -> list[str]:
+    """What of a subject's measuring is not as in the tests of its training, in words.
+
+    Measures are taken in float32 by the eager backend, in batches of their own.
+    """
+    tested = subject.evaluation
+    if tested is None:
+        return []
+    now = replace(
+        tested,
+        evaluate=images.steps,
+        backend="eager",
+        precision="float32",
+        device=device_name(next(subject.model.parameters()).device),
+        data=images.data.describe(),
+    )
+    return unlike(now, tested)
+
+
+def batches_of(
+    images: Prepared, *, split: Split, batch: int, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first ``count`` batches of a split: images (frames T first) and labels.
+
+    Samples are taken in an order that mixes the classes, the same in every run. Raises UserError.
+    """
+    data = images.data
+    order = epoch_order(len(data.split(split)), 0, 0)
+    try:
+        made = images.batches(split=split, batch=batch, order=order)
+        for _, each in zip(range(count), made.epoch(0), strict=False):
+            x = each.images.transpose(0, 1) if data.events else each.images
+            yield x.contiguous(), each.labels
+    except DataError as error:
+        raise UserError(f"{data.name}: {error}") from error

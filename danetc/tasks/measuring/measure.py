@@ -1,0 +1,164 @@
+"""Measuring from Python and for ``danetc measure``: what of a graph is measured, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
+
+from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.errors import UserError
+from danetc.runtime.measure import (
+    BlockOutput,
+    Layout,
+    MeasureError,
+    Measures,
+    NeuronLayer,
+    Options,
+    StageLayout,
+    WeightLayer,
+)
+from danetc.runtime.measure import measure as run
+from danetc.runtime.measure.run import mean_cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from danetc.runtime.measure.gradients import Loss
+    from danetc.runtime.model.model import Model
+
+
+def measure(
+    model: Model,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    only: Collection[str] = (),
+    options: Options | None = None,
+    loss: Loss = mean_cross_entropy,
+    tick: Callable[[int], None] = lambda images: None,
+) -> Measures:
+    """Measure a model that ``danetc.build`` or ``danetc.load`` gave.
+
+    Args:
+        model: of any backend and memory policy. One of another than ``eager`` and ``none`` is
+            measured on an eager twin that shares its weights, since a fused region hides what
+            drives its neuron.
+        batches: of images [N, ...] or [T, N, ...] and labels [N].
+        only: which measures (``danetc.runtime.measure.MEASURES``); none stands for all.
+        options: statistics of norms, how gradient stability is taken, the model of energy.
+        loss: of the output and the labels, for gradients.
+        tick: told the images of each batch when it is done.
+
+    The model is left as it was. Raises UserError where it cannot be measured.
+    """
+    graph = model.topology
+    if not isinstance(graph, Graph):
+        raise UserError("only a model that danetc built can be measured: this one has no topology")
+    twin = eager_twin(model, graph)
+    try:
+        return run(
+            twin, layout_of(graph), batches, only=only, options=options, loss=loss, tick=tick
+        )
+    except MeasureError as error:
+        raise UserError(f"{graph.name} cannot be measured: {error}") from error
+
+
+def eager_twin(model: Model, graph: Graph) -> Model:
+    """The model itself where it is of the eager backend, else one that shares its tensors."""
+    from danetc.compiler.emit.fx import emit
+    from danetc.runtime.layers.inference import InferenceModel
+    from danetc.runtime.layers.neuron import Neuron
+    from danetc.runtime.layers.recompute import Recomputed
+
+    if isinstance(model, InferenceModel):
+        raise UserError(
+            "a folded model has no norms of its own; measure the one it was folded from"
+        )
+    modules = list(model.modules())
+    eager = all(type(each) is Neuron for each in modules if isinstance(each, Neuron))
+    if eager and not any(isinstance(each, Recomputed) for each in modules):
+        return model
+    twin = emit(graph, 0, "eager", "none")
+    twin.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+    return twin
+
+
+def layout_of(graph: Graph) -> Layout:
+    """What can be measured of a graph, by the names of its modules."""
+    joined = _behind_joins(graph)
+    neurons, weights = [], []
+    for node in graph.nodes.values():
+        if node.op == "neuron":
+            neurons.append(
+                NeuronLayer(
+                    _module(node.scope, node.name),
+                    on_main_path(node),
+                    node.id in joined,
+                    is_neuron(graph, node),
+                    node.value.kind,
+                    _stage_of(graph, node),
+                )
+            )
+        values = tuple(item.value for item in graph.inputs_of(node))
+        if values and OPS[node.op].macs(node.attrs, values, node.value.shape):
+            name = _module(node.scope, node.name)
+            weights.append(WeightLayer(name, on_main_path(node), values[0].kind))
+    stages = tuple(
+        StageLayout(
+            ".".join(stage.scope),
+            stage.connection,
+            stage.rule,
+            facts.block_gives,
+            tuple(_output(graph, block) for block in stage.blocks),
+        )
+        for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
+    )
+    return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages)
+
+
+def _module(scope: tuple[str, ...], *name: str) -> str:
+    return ".".join(map(attribute, (*scope, *name)))
+
+
+def _stage_of(graph: Graph, node: Node) -> int | None:
+    for index, stage in enumerate(graph.stages):
+        if node.scope[: len(stage.scope)] == stage.scope:
+            return index
+    return None
+
+
+def _behind_joins(graph: Graph) -> set[int]:
+    """The interblock neurons: those on the way from a block's join to its output."""
+    found = set()
+    for stage in graph.stages:
+        for block in stage.blocks:
+            depth = len(block.scope)
+            inside = [n for n in graph.nodes.values() if n.scope[:depth] == block.scope]
+            behind = {block.join}
+            for node in inside:
+                if any(id in behind for id in node.inputs):
+                    behind.add(node.id)
+            leading = {block.output}
+            for node in reversed(inside):
+                if node.id in leading:
+                    leading.update(node.inputs)
+            found |= {n.id for n in inside if n.op == "neuron" and n.id in behind & leading}
+            found.discard(block.join)
+    return found
+
+
+def _output(graph: Graph, block: Block) -> BlockOutput:
+    """Where a block's output leaves a module: its own where it has one, else its scope."""
+    node = graph[block.output]
+    depth = len(block.scope)
+    members = [n.id for n in graph.nodes.values() if n.scope[:depth] == block.scope]
+    inside = set(members)
+    if node.id not in inside:
+        return BlockOutput(_module(node.scope, node.name), None)
+    users = graph.users()
+    given = set(graph.outputs.values())
+    leaving = [id for id in members if id in given or any(user not in inside for user in users[id])]
+    index = leaving.index(node.id) if len(leaving) > 1 else None
+    return BlockOutput(_module(block.scope), index)

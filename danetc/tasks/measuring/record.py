@@ -1,0 +1,108 @@
+"""Networks measured on a data set, and what measures.json says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from danetc.output.text import note
+
+if TYPE_CHECKING:
+    from danetc.dsl.recipe.values import Item
+    from danetc.runtime.data import Split
+    from danetc.runtime.measure import Options
+    from danetc.runtime.measure.plots import Entry
+    from danetc.tasks.measuring.data import Subject
+
+FORMAT = 1
+"""Of measures.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """On what networks are measured: ``batches`` batches of ``batch`` images of a data set.
+
+    ``evaluate`` are the steps through which images go; None is as in the training, or as the recipe
+    does that a training would take. ``only`` names measures; none stands for all.
+    """
+
+    data: str
+    split: Split = "test"
+    classes: int | None = None
+    subset_seed: int = 0
+    evaluate: Sequence[Item] | None = None
+    batch: int = 64
+    batches: int = 4
+    only: Collection[str] = ()
+
+
+def measure_subject(
+    label: str, subject: Subject, asked: Asked, options: Options, *, silent: bool = False
+) -> tuple[Entry, dict[str, Any]]:
+    """Measure one network, with a bar on a terminal, and tell what is particular. What was found, and
+    the same as JSON data. Raises SpecError, UserError.
+    """
+    from danetc.compiler.ir.graph import Graph
+    from danetc.dsl.recipe.text import write_setting
+    from danetc.output.console import image_bar
+    from danetc.runtime.measure.plots import Entry
+    from danetc.tasks.measuring.data import batches_of, open_set, unlike_training
+    from danetc.tasks.measuring.measure import layout_of, measure
+    from danetc.tasks.measuring.report import facts
+
+    images = open_set(
+        asked.data,
+        subject.model.signature,
+        subject.trained,
+        classes=asked.classes,
+        subset_seed=asked.subset_seed,
+        evaluate=subject.steps(asked.data) if asked.evaluate is None else asked.evaluate,
+        output=subject.output,
+        split=asked.split,
+    )
+    for notice in images.data.notices:
+        note(f"{label}: {notice}")
+    if options.statistics == "batch":
+        note(f"{label}: norms go by the statistics of each batch")
+    unlike = unlike_training(images, subject)
+    if unlike:
+        note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
+    most = asked.batch * asked.batches
+    available = len(images.data.split(asked.split))
+    with image_bar(label, min(most, available), silent=silent) as tick:
+        measures = measure(
+            subject.model,
+            batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
+            only=asked.only,
+            options=options,
+            tick=tick,
+        )
+    if measures.images < most:
+        note(f"{label}: the data set has {measures.images} images in this split, all were measured")
+    graph = subject.model.topology
+    assert isinstance(graph, Graph)
+    entry = Entry(label, layout_of(graph), measures)
+    return entry, {
+        "label": label,
+        "source": subject.source,
+        "trained": subject.is_trained,
+        "data": images.data.describe(),
+        "evaluate": write_setting("evaluate", images.steps),
+        "unlike_training": unlike,
+        **facts(entry),
+        **measures.as_dict(),
+    }
+
+
+def whole_record(asked: Asked, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What stands in measures.json."""
+    from danetc import __version__
+
+    data = {
+        "text": asked.data,
+        "split": asked.split,
+        "classes": asked.classes,
+        "subset_seed": asked.subset_seed,
+    }
+    return {"format": FORMAT, "danetc": __version__, "data": data, "measured": list(measured)}

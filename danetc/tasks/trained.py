@@ -1,0 +1,73 @@
+"""What a directory says of the training in it: how its network was tested. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from danetc.errors import UserError
+from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS
+from danetc.runtime.training.evaluation import Evaluation, read_evaluation
+from danetc.tasks.records import record_if_any
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A directory with weights. ``evaluation`` is how they were tested; None where nobody has
+    trained them.
+    """
+
+    path: Path
+    evaluation: Evaluation | None
+    allow_changed: Collection[str] = ()
+    """Files of the directory that were changed on purpose."""
+
+    @property
+    def data(self) -> str | None:
+        """The text of the data set that it was trained on."""
+        own = self.evaluation.data if self.evaluation is not None else None
+        return None if own is None else str(own.get("text"))
+
+    @property
+    def subset(self) -> tuple[int, int] | None:
+        """How many classes the training has drawn, and by which seed; None for all of them."""
+        own = (self.evaluation.data or {}).get("subset") if self.evaluation is not None else None
+        return None if own is None else (len(own["indices"]), int(own["seed"]))
+
+
+def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> Trained:
+    """What a directory of ``danetc train`` or ``danetc build`` says of itself. Raises UserError."""
+    path = Path(directory)
+    if not (path / SUMMARY).is_file():
+        what = "is no directory of a trained network" if path.exists() else "is not there"
+        raise UserError(f"{directory} {what}; `danetc train` writes one, as in runs/NETWORK")
+    place = path / TRAINING
+    record = record_if_any(place, allow_changed)
+    if record is None:
+        if (path / RUN).is_file():
+            raise UserError(f"{path} holds a training of which no epoch is finished")
+        return Trained(path, None, allow_changed)
+    return Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
+
+
+def evaluation_in(record: object, place: Path) -> Evaluation:
+    """How a network was tested, by the record in the file ``place``. Raises UserError."""
+    try:
+        found = read_evaluation(record)
+        Trained(place, found).subset  # noqa: B018  # raises where it is damaged
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place} is damaged: {error}") from error
+    return found
+
+
+def trials_in(directory: str | Path, allow_changed: Collection[str] = ()) -> list[Path]:
+    """The directories of the trials in one; itself where it holds a single run. Raises UserError."""
+    path = Path(directory)
+    record = record_if_any(path / TRIALS, allow_changed)
+    if record is None:
+        return [path]
+    try:
+        return [path / str(trial["directory"]) for trial in record["trials"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path / TRIALS} is damaged: it lists no trials") from error

@@ -1,0 +1,265 @@
+"""What is to be trained, by what and how: a command line made into a checked plan."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from danetc.api import Compiled, compile_spec
+from danetc.compiler.warnings import warnings_of_recipe
+from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
+from danetc.dsl.modules import Module
+from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
+from danetc.errors import UserError
+from danetc.options import Setting
+from danetc.output.spec_messages import warn
+from danetc.output.text import Note
+from danetc.runtime.data import DataSet, Policy, open_data
+from danetc.runtime.system.machine import usable_cores
+from danetc.runtime.training.distributed import Parallel
+from danetc.tasks.memory import Chosen, Memory, choose_for_phase
+from danetc.tasks.training.repeat import check_repetition
+
+if TYPE_CHECKING:
+    from danetc.runtime.training.distributed import World
+
+PREFIX = "recipe."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for. None is "as the recipe says" or "the default".
+
+    ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
+    under other settings; ``allow_changed`` are files of a run that were changed on purpose.
+    ``text`` is the spec itself, in place of what ``spec`` names. ``repeated`` is the record in the
+    run.json that this repeats.
+    """
+
+    spec: str
+    text: str | None = None
+    data: str
+    network: str | None = None
+    recipe: str | None = None
+    output: Path | None = None
+    settings: Mapping[str, Setting]
+    seed: int | None = None
+    seeds: int | None = None
+    init: str | None = None
+    backend: str | None = None
+    memory: Memory = "none"
+    channels_last: bool = False
+    parallel: Parallel = "ddp"
+    train_output: str | None = None
+    deterministic: bool = True
+    classes: int | None = None
+    subset_seed: int = 0
+    on_unreadable: Policy = "stop"
+    fresh: bool = False
+    override: bool = False
+    allow_changed: tuple[str, ...] = ()
+    repeated: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked training: nothing of it depends on chance or on the machine any more.
+
+    ``policies`` are the memory policies of the phases by name. ``directory`` is that of the run, or
+    of all trials.
+    """
+
+    request: Request
+    compiled: Compiled
+    recipe: Recipe
+    data: DataSet
+    directory: Path
+    seeds: tuple[int, ...]
+    backend: str
+    policies: Mapping[str, Chosen]
+
+    @property
+    def several(self) -> bool:
+        """Whether the trials have directories of their own."""
+        return len(self.seeds) > 1
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, as JSON data: what a resume compares.
+
+        What only decides where they are computed, how fast, and how often they are saved is not
+        among them.
+        """
+        recipe = self.recipe.as_dict()
+        del recipe["origins"]
+        for key in INDIFFERENT:
+            recipe.pop(key, None)
+        phases: Any = recipe.pop("phases")
+        request = self.request
+        return {
+            "network": self.compiled.graph.name,
+            "spec": self.compiled.resolved,
+            "recipe": {**recipe, "phases": {phase.pop("name"): phase for phase in phases}},
+            "data": {
+                "text": self.data.text,
+                "fingerprint": self.data.fingerprint,
+                "subset": None if self.data.subset is None else list(self.data.subset),
+                "on_unreadable": self.data.on_unreadable,
+            },
+            "seed": seed,
+            "init": None if request.init is None else _file(request.init),
+            "backend": self.backend,
+            "channels_last": request.channels_last,
+            "parallel": request.parallel,
+            "train_output": request.train_output,
+            "deterministic": request.deterministic,
+        }
+
+
+INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
+"""Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
+
+
+def _tell_of_workers(workers: int, note: Note) -> None:
+    """Where more processes read data than there are cores for them."""
+    cores = usable_cores()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if workers * local > cores:
+        each = f" for each of {local} processes" if local > 1 else ""
+        note(
+            f"the recipe has {workers} workers read data{each}, and this process may use {cores} "
+            f"cores; --set recipe.workers={max(1, cores // local)} may be faster"
+        )
+
+
+def make_plan(
+    request: Request, world: World, note: Note, opening: Callable[..., DataSet] = open_data
+) -> Plan:
+    """The plan of a request. Raises SpecError, UserError and DataError, before anything is written.
+
+    A budget of ``memory`` is held to in each phase; what it chose is noted. ``opening`` is
+    ``open_data``, or one that remembers what it has opened.
+    """
+    given = request.settings
+    own = {name: value for name, value in given.items() if not name.startswith(PREFIX)}
+    overrides = {
+        name.removeprefix(PREFIX): value for name, value in given.items() if name not in own
+    }
+    source = request.spec if request.text is None else None
+    compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
+    recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
+    backend = request.backend or default_backend(note)
+    policies = {
+        phase.name: choose_for_phase(
+            with_steps(compiled, phase).graph,
+            request.memory,
+            replace(phase, batch=max(1, phase.batch // world.size)),
+            backend,
+        )
+        for phase in recipe.phases
+    }
+    if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
+        note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
+    _tell_of_workers(recipe.workers, note)
+    for name, chosen in policies.items():
+        if chosen.plan is not None:
+            note(f"memory of phase {name}: {chosen}")
+    data = opening(
+        request.data,
+        classes=request.classes,
+        subset_seed=request.subset_seed,
+        on_unreadable=request.on_unreadable,
+        frames=recipe.phases[0].steps or compiled.graph.steps,
+        channels=compiled.graph.input.value.shape[0],
+    )
+    for told in data.notices:
+        note(told)
+    plan = Plan(
+        request,
+        compiled,
+        recipe,
+        data,
+        request.output or Path("runs") / compiled.graph.name,
+        _seeds(request, recipe),
+        backend,
+        policies,
+    )
+    if request.repeated is not None:
+        check_repetition(request.repeated, plan, world, note)
+    return plan
+
+
+def _seeds(request: Request, recipe: Recipe) -> tuple[int, ...]:
+    """One for each trial: a seed that is given means one trial, unless their number is given too."""
+    first = recipe.seed if request.seed is None else request.seed
+    trials = request.seeds or (recipe.trials if request.seed is None else 1)
+    return tuple(range(first, first + trials))
+
+
+def default_backend(note: Note) -> str:
+    """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
+    from danetc.runtime.kernels.compiled import missing_compiler
+
+    missing = missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
+    if missing is None:
+        return "fused"
+    note(f"the backend is eager: there is {missing}, which fused needs for its kernels")
+    return "eager"
+
+
+def with_steps(compiled: Compiled, phase: Phase) -> Compiled:
+    """The network with the phase's number of time steps T, where the phase sets one."""
+    if phase.steps is None or phase.steps == compiled.graph.steps:
+        return compiled
+    if "steps" in compiled.settings:
+        raise UserError(
+            f"steps is set to {compiled.settings['steps']}, but phase `{phase.name}` of the recipe "
+            f"sets it to {phase.steps}; change it there: --set recipe.{phase.name}.steps=..."
+        )
+    return compiled.with_settings({**compiled.settings, "steps": phase.steps})
+
+
+def find_recipe(
+    module: Module, name: str | None, data: str, overrides: Mapping[str, Setting]
+) -> Recipe:
+    """The recipe of this name; else the file's only one; else the one named as the data set.
+
+    Raises UserError where there is none or a choice, SpecError for what is wrong in it.
+    """
+    own = [item.name for item in module.own.values() if item.kind == "recipe"]
+    if name is None and len(own) > 1:
+        raise UserError(
+            f"{module.source.name} has several recipes ({', '.join(own)}); choose with --recipe"
+        )
+    kind = data.partition(":")[0].replace("-", "_")
+    wanted = name or (own[0] if own else kind)
+    found = module.names.get(wanted)
+    if found is None or found.declaration.kind != "recipe":
+        recipes = [each for each in module.names if module.names[each].declaration.kind == "recipe"]
+        if name is None:
+            hint = f"name one: {', '.join(recipes)}" if recipes else "`use std` brings some"
+            raise UserError(
+                f"{module.source.name} has no recipe, and sees none called `{kind}`; {hint}"
+            )
+        hint = did_you_mean(wanted, recipes) or f"it sees {', '.join(recipes) or 'none'}"
+        raise UserError(f"{module.source.name} sees no recipe `{wanted}`; {hint}")
+    reporter = Reporter()
+    recipe = resolve_recipe(found.declaration, overrides, reporter, found.module)
+    reporter.raise_if_errors()
+    assert recipe is not None
+    warn(warnings_of_recipe(recipe, found.declaration, found.module))
+    return recipe
+
+
+def _file(path: str) -> str:
+    """A file by its name and what is in it."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return f"{Path(path).name} (SHA-256 {hashlib.sha256(data).hexdigest()})"

@@ -1,0 +1,158 @@
+"""How a training shows itself: a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from danetc.output.console import VisibleConsole
+from danetc.output.echo import echo
+from danetc.output.text import note
+from danetc.runtime.kernels.announcing import announced_on
+from danetc.runtime.training.observer import Observer
+
+if TYPE_CHECKING:
+    from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+
+QUIET = 60.0
+"""Seconds after which a plain line says how far an epoch is."""
+
+
+class TrainingProgress(Observer):
+    """Observes a training: one line for each epoch; a bar over all batches on a terminal, and
+    elsewhere a line every ``every`` seconds of a long epoch.
+
+    A context manager: the bar is taken away on leaving, also by an exception. While it is entered it
+    is told of kernels that are compiled, too; without a bar a line says so unless ``silent``.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        silent: bool = False,
+        every: float = QUIET,
+    ) -> None:
+        stream = stream if stream is not None else sys.stdout
+        self._stream = stream
+        self._quiet = quiet
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            expand=True,
+            console=VisibleConsole(stream),
+            disable=quiet or not stream.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", figures="", total=None)
+        self._announced = announced_on(self._bar, silent=quiet or silent)
+        self._plan: PhasePlan | None = None
+        self._began = self._said = time.monotonic()
+        self._first: int | None = None  # the step before the first one of this process
+        self._every = every
+        self._warned: tuple[str, ...] = ()
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        self._announced.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._announced.__exit__(kind, error, trace)
+        self._bar.stop()
+
+    def begin(self, plan: PhasePlan) -> None:
+        self._plan = plan
+        self._first = plan.epoch * plan.steps + plan.step
+        self._began = self._said = time.monotonic()
+        total = plan.epochs * plan.steps
+        self._bar.reset(self._task, total=total, completed=self._first, figures="")
+        if plan.trials > 1:
+            self._say(f"trial {plan.trial + 1} of {plan.trials}, seed {plan.seed}")
+
+    def step(self, report: StepReport) -> None:
+        figures = (
+            f"loss {report.loss:.4f} top-1 {report.top1:.1%} top-5 {report.top5:.1%} "
+            f"{report.images_per_second:,.0f} images/s"
+        )
+        if not self._bar.disable:
+            where = f"{report.phase} {report.epoch}/{self._epochs}"
+            self._bar.update(self._task, advance=1, description=where, figures=figures)
+            return
+        now = time.monotonic()
+        if now - self._said >= self._every:
+            self._said = now
+            self._say(
+                f"{report.phase} {report.epoch}/{self._epochs}  step {report.step}/{report.steps}  "
+                f"{figures}  {self._left(report, now)}"
+            )
+
+    def testing(self, done: int, batches: int) -> None:
+        if not self._bar.disable:
+            self._bar.update(self._task, figures=f"testing: {done}/{batches}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._said = time.monotonic()
+        width = len(str(self._epochs))
+        self._say(
+            f"{epoch.phase} {epoch.epoch:{width}}/{self._epochs}  lr {epoch.learning_rate:.2e}  "
+            f"train loss {epoch.train_loss:.4f} top-1 {epoch.train_accuracy:6.2%}  "
+            f"test loss {epoch.test_loss:.4f} top-1 {epoch.test_accuracy:6.2%} "
+            f"top-5 {epoch.test_top5:6.2%}  "
+            f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
+        )
+        if epoch.warnings != self._warned:  # what stays as it is has been said
+            self._warned = epoch.warnings
+            for warning in epoch.warnings:
+                self._say(f"warning: {warning}")
+
+    def notice(self, text: str) -> None:
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Say something on standard error, above the bar where there is one."""
+        if self._bar.disable:
+            note(text)
+        else:
+            self._bar.console.print(f"note: {text}", soft_wrap=True)
+
+    @property
+    def _epochs(self) -> int:
+        return self._plan.epochs if self._plan is not None else 0
+
+    def _left(self, report: StepReport, now: float) -> str:
+        """The time that the rest of the phase takes at the speed so far."""
+        assert self._plan is not None
+        assert self._first is not None
+        done = report.global_step - self._first
+        rest = self._plan.epochs * self._plan.steps - report.global_step
+        return f"{show_time((now - self._began) / max(1, done) * rest)} left"
+
+    def _say(self, line: str) -> None:
+        if self._quiet:
+            return
+        if self._bar.disable:
+            echo(line, file=self._stream)
+            self._stream.flush()
+        else:
+            self._bar.console.print(line, soft_wrap=True)
+
+
+def show_time(seconds: float) -> str:
+    """``0:03:20``, ``2 days, 4:10:00``."""
+    return str(timedelta(seconds=round(seconds)))

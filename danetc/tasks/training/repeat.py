@@ -1,0 +1,123 @@
+"""A run once more from its run.json: the network and the recipe as text, everything else as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.dsl.recipe.schema import SETTINGS
+from danetc.dsl.recipe.text import write_setting
+from danetc.errors import UserError
+from danetc.model_directory import RUN, TRIALS
+
+if TYPE_CHECKING:
+    from danetc.output.text import Note
+    from danetc.runtime.training.distributed import World
+    from danetc.tasks.training.plan import Plan, Request
+
+Record = Mapping[str, Any]
+
+
+def request_of(
+    place: Path,
+    output: Path | None,
+    data: str | None,
+    *,
+    fresh: bool,
+    allow_changed: tuple[str, ...] = (),
+) -> Request:
+    """What was asked for when the run of a run.json (or its directory) was begun, asked again.
+
+    ``data`` is where the same data are now, where they have moved. The plan that comes of it is
+    compared with the record (``check_repetition``), so a repetition that could not give the same
+    numbers is refused. Raises UserError.
+    """
+    from danetc.tasks.training.directory import read_run
+    from danetc.tasks.training.plan import Request
+
+    directory = place.parent if place.name == RUN else place
+    if (directory / TRIALS).is_file():
+        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-.../{RUN}")
+    record = read_run(directory, allow_changed) if directory.is_dir() else None
+    if record is None:
+        raise UserError(f"there is no {RUN} in {directory}; `danetc train` writes one")
+    try:
+        settings, asked = record["settings"], record["facts"]["request"]
+        recipe = record["facts"]["recipe"]
+        place_of_data = data or settings["data"]["text"]
+        moved = {**settings, "data": {**settings["data"], "text": place_of_data}}
+        return Request(
+            spec=asked["spec"],
+            text=f"{settings['spec']}\n{recipe_text(settings['recipe'], recipe)}",
+            data=place_of_data,
+            network=settings["network"],
+            recipe=settings["recipe"]["name"],
+            output=output if output is not None else Path("runs") / f"{settings['network']}-again",
+            settings={},
+            seed=settings["seed"],
+            init=asked["init"],
+            backend=settings["backend"],
+            memory=asked["memory"],
+            channels_last=settings["channels_last"],
+            parallel=settings["parallel"],
+            train_output=settings["train_output"],
+            deterministic=settings["deterministic"],
+            classes=asked["classes"],
+            subset_seed=asked["subset_seed"],
+            on_unreadable=settings["data"]["on_unreadable"],
+            fresh=fresh,
+            allow_changed=allow_changed,
+            repeated={**record, "settings": moved},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{directory / RUN} does not say all that a repetition needs (of {error})"
+        ) from error
+
+
+def check_repetition(repeated: Record, plan: Plan, world: World, note: Note) -> None:
+    """Raise UserError where a plan is not that of the run it repeats; note what else may make its
+    numbers others: the versions and the machine.
+    """
+    from danetc.tasks.training.directory import compare
+    from danetc.tasks.training.provenance import MACHINE, facts
+
+    differences = compare(repeated["settings"], plan.settings(plan.seeds[0]))
+    if differences:
+        listed = "\n  ".join(differences)
+        raise UserError(f"this would not repeat the run, for its settings differ:\n  {listed}")
+    for changes in repeated.get("changes", []):
+        note(
+            "the run was not under these settings from its beginning, so it is not repeated: at "
+            f"some time it had {'; '.join(changes)}"
+        )
+    if repeated.get("earlier"):
+        note(
+            "the run went on under other versions or on another machine; see `earlier` in its run.json"
+        )
+    before, now = repeated["facts"], facts(plan, world)
+    for key, what in MACHINE.items():
+        if before.get(key) != now[key]:
+            note(
+                f"{what} is {now[key]} here and was {before.get(key)} there: the numbers may not "
+                "be the same"
+            )
+
+
+def recipe_text(settings: Record, whole: Record) -> str:
+    """A resolved recipe in the language again; ``whole`` has what changes no number, too."""
+    lines = [f"recipe {settings['name']} {{"]
+    for name, phase in settings["phases"].items():
+        lines.append(f"  phase {name} {{")
+        lines += [f"    {line}" for line in _lines(phase, ("phase", "phase only"))]
+        lines.append("  }")
+    merged = {**whole, **settings, "trials": 1}
+    lines += [f"  {line}" for line in _lines(merged, ("recipe",))]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _lines(record: Record, scopes: tuple[str, ...]) -> Iterator[str]:
+    for key, row in SETTINGS.items():
+        if row.scope in scopes:
+            yield f"{key} = {write_setting(key, record[key])}"

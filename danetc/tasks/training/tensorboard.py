@@ -1,0 +1,119 @@
+"""Curves of a training for TensorBoard, in ``tensorboard/PHASE`` of the run's directory.
+
+They need ``danetc[tensorboard]``. Each phase is a run of its own, so that phases of different T lie
+over each other under the same names. The axis counts the phase's steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.runtime.system.files import explain_os_error
+from danetc.runtime.training.observer import Observer
+
+if TYPE_CHECKING:
+    from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+
+FOLDER = "tensorboard"
+POINTS = 50
+"""At most so many points of an epoch are drawn of what changes with each step."""
+WITHOUT = "there are no curves for TensorBoard: pip install 'danetc[tensorboard]'"
+
+
+def available() -> bool:
+    return find_spec("tensorboard") is not None
+
+
+class TensorBoard(Observer):
+    """Writes the curves below ``folder``. Nothing is written before a phase begins.
+
+    Every point is on disk before a checkpoint can know of its step, and where a phase goes on
+    from a checkpoint, TensorBoard is told to forget what stood behind that: a run that was killed
+    shows no point twice and none is missing. A disk that takes no more is said to ``note``, and
+    the training goes on without curves.
+    """
+
+    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+        self._folder, self._note = folder, note
+        self._writer: Any = None
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
+        self._steps = 1
+
+    def begin(self, plan: PhasePlan) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.end()
+        self._hook = threading.excepthook
+        threading.excepthook = self._thread_failed
+        done = plan.epoch * plan.steps + plan.step
+        self._steps = plan.steps
+        try:
+            self._writer = SummaryWriter(str(self._folder / plan.phase.name), purge_step=done + 1)
+        except OSError as error:
+            self._give_up(error)
+
+    def step(self, report: StepReport) -> None:
+        every = -(-report.steps // POINTS)
+        if report.step % every and report.step != report.steps:
+            return
+        values = {
+            "loss": report.loss,
+            "top1": report.top1,
+            "top5": report.top5,
+            "learning_rate": report.learning_rate,
+            "images_per_second": report.images_per_second,
+        }
+        if report.grad_norm is not None:
+            values["grad_norm"] = report.grad_norm
+        self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
+
+    def epoch(self, epoch: Epoch) -> None:
+        values = {
+            "epoch/train_loss": epoch.train_loss,
+            "epoch/train_top1": epoch.train_accuracy,
+            "epoch/train_top5": epoch.train_top5,
+            "epoch/test_loss": epoch.test_loss,
+            "epoch/test_top1": epoch.test_accuracy,
+            "epoch/test_top5": epoch.test_top5,
+            "epoch/seconds": epoch.seconds,
+        }
+        values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
+        values |= {f"firing_rate/{layer}": rate for layer, rate in epoch.firing.items()}
+        self._write(epoch.epoch * self._steps, values)
+
+    def end(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                self._give_up(error)
+        if self._hook is not None:
+            threading.excepthook, self._hook = self._hook, None
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            return
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        if error.filename is None:
+            error.filename = str(self._folder)
+        why = explain_os_error(error, "make room, the run goes on")
+        self._note(f"no more curves for TensorBoard: {why}")
+
+    def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
+        """What ends a thread. What ends TensorBoard's own is raised again by the next ``flush``."""
+        ours = type(failed.thread).__module__.startswith("tensorboard.")
+        if self._hook is not None and not (ours and isinstance(failed.exc_value, OSError)):
+            self._hook(failed)

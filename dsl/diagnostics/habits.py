@@ -1,0 +1,75 @@
+"""What this language has for the names of others: the table ``habits.toml``, looked up."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal, get_args
+
+Where = Literal[
+    "name", "dotted", "parameter", "setting", "part", "recipe", "item", "argument", "equation", "join",
+    "word",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """A name of another language, where it stands, and what to write instead.
+
+    ``of`` is the call whose parameter it is, or the family of an item; "" is any.
+    """
+
+    where: Where
+    of: str
+    name: str
+    answer: str
+
+
+@cache
+def habits() -> tuple[Habit, ...]:
+    """The table, a name a row."""
+    table = tomllib.loads(
+        files("danetc.dsl.diagnostics").joinpath("habits.toml").read_text("utf-8")
+    )
+    assert table.keys() == set(get_args(Where))
+    return tuple(
+        Habit(where, of, name, text)
+        for where in get_args(Where)
+        for calls, rows in _parts(table[where]).items()
+        for of in calls.split() or ("",)
+        for names, text in rows.items()
+        for name in names.split()
+    )
+
+
+def _parts(table: Mapping[str, str | Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+    """The rows of one place by the calls that they are for."""
+    general = {names: text for names, text in table.items() if isinstance(text, str)}
+    return {"": general} | {of: rows for of, rows in table.items() if not isinstance(rows, str)}
+
+
+@cache
+def _answers() -> Mapping[tuple[Where, str, str], str]:
+    return {(row.where, row.of, fold(row.name)): row.answer for row in habits()}
+
+
+def answer(where: Where, name: str, *of: str) -> str | None:
+    """What to write for a name of another language, or None where the table does not know it.
+
+    ``of`` are the call and its kind, of which the first with a row counts.
+    """
+    rows = (_answers().get((where, item, fold(name))) for item in (*of, ""))
+    return next((row for row in rows if row is not None), None)
+
+
+def items() -> Iterator[Habit]:
+    """The rows of optimizers, schedules, losses and steps for images, of any family."""
+    return (row for row in habits() if row.where == "item")
+
+
+def fold(name: str) -> str:
+    """What two spellings of one name share."""
+    return name.casefold().replace("_", "")

@@ -1,0 +1,1 @@
+"""Equations of neurons and surrogates to programs: values, derivatives, ranges, kernel text."""

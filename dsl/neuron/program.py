@@ -1,0 +1,281 @@
+"""A neuron as data: its equations in single-assignment form, with a text that reads back.
+
+The text travels inside graphs, exports and model directories, so reading it is strict: whatever
+``parse`` accepts uses only the opcodes of ``ssa.OPCODES`` on values that exist.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand
+from danetc.dsl.neuron.ssa import MAX_OPS, Op
+
+INPUT = "x"
+NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronState:
+    """A state and its value before the first time step."""
+
+    name: str
+    init: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """A scalar parameter of a layer. ``raw`` is what is stored and trained, at its start.
+
+    Without bounds the value is ``raw``. With them it is ``above + softplus(raw)``,
+    ``below - softplus(raw)`` or ``above + (below - above) * sigmoid(raw)``; the operations of the
+    program say so.
+    """
+
+    name: str
+    raw: float
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def parameter(self) -> str:
+        """The name of what is stored, and of the operand that stands for it."""
+        return self.name if self.above is None and self.below is None else f"{self.name}_raw"
+
+
+@dataclass(frozen=True, slots=True)
+class SurrogateProgram:
+    """The derivative that stands in for heaviside's, a function of ``x``, its argument."""
+
+    name: str
+    ops: tuple[Op, ...]
+    derivative: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronProgram:
+    """One time step of a neuron.
+
+    ``ops`` read ``x`` (the input), states (of the step before) and learnables by name; ``output``
+    is the value that leaves the neuron, ``next_states`` are the states handed to the next step, in
+    the order of ``states``.
+    """
+
+    name: str
+    states: tuple[NeuronState, ...]
+    learnables: tuple[Learnable, ...]
+    ops: tuple[Op, ...]
+    output: Operand
+    next_states: tuple[Operand, ...]
+    surrogate: SurrogateProgram | None
+
+    @property
+    def is_stateful(self) -> bool:
+        return bool(self.states)
+
+    @property
+    def membrane(self) -> Operand | None:
+        """The argument of the first heaviside: the membrane potential minus the threshold."""
+        return next((op.args[0] for op in self.ops if op.opcode == "heaviside"), None)
+
+    @property
+    def has_step(self) -> bool:
+        """Whether it fires: real numbers become whole ones in it, by heaviside or round."""
+        return any(OPCODES[op.opcode].step for op in self.ops)
+
+    @property
+    def is_neuron(self) -> bool:
+        """Whether it is a neuron, with states or a step, and not an activation function."""
+        return self.is_stateful or self.has_step
+
+    def scalars(self) -> frozenset[str]:
+        """The values that are one number for the whole layer: made of learnables alone."""
+        found = {item.parameter for item in self.learnables}
+        for op in self.ops:
+            if all(isinstance(arg, float) or arg in found for arg in op.args):
+                found.add(op.name)
+        return frozenset(found)
+
+    def reaching(self, *, gradients: bool) -> frozenset[Operand]:
+        """The values that the output depends on over time; by differentiable paths or by any."""
+        ops = {op.name: op for op in self.ops}
+        after = dict(zip((s.name for s in self.states), self.next_states, strict=True))
+        found: set[Operand] = set()
+        waiting: list[Operand] = [self.output]
+        while waiting:
+            value = waiting.pop()
+            if value in found or isinstance(value, float):
+                continue
+            found.add(value)
+            if value in after:
+                waiting.append(after[value])
+            elif value in ops:
+                op, info = ops[value], OPCODES[ops[value].opcode]
+                if not gradients:
+                    waiting.extend(op.args)
+                elif info.derivative != NO_GRADIENT:
+                    waiting.extend(a for i, a in enumerate(op.args) if i not in info.conditions)
+        return frozenset(found)
+
+    def text(self) -> str:
+        """The canonical text, one line; ``NeuronProgram.parse`` is its inverse."""
+        parts = [f"neuron {self.name}"]
+        parts += [f"state {state.name} = {state.init!r}" for state in self.states]
+        for item in self.learnables:
+            above = "" if item.above is None else f" above {item.above!r}"
+            below = "" if item.below is None else f" below {item.below!r}"
+            parts.append(f"learn {item.name} = {item.raw!r}{above}{below}")
+        parts += map(_op_text, self.ops)
+        steps = zip(self.states, self.next_states, strict=True)
+        parts += [f"next {state.name} = {_operand_text(after)}" for state, after in steps]
+        parts.append(f"out {_operand_text(self.output)}")
+        if self.surrogate is not None:
+            parts.append(f"surrogate {self.surrogate.name}")
+            parts += map(_op_text, self.surrogate.ops)
+            parts.append(f"dy {_operand_text(self.surrogate.derivative)}")
+        return "; ".join(parts)
+
+    @staticmethod
+    def parse(text: str) -> NeuronProgram:
+        """The program that ``text`` holds. Raises ValueError where it is not one."""
+        return _parse(text)
+
+
+def _operand_text(value: Operand) -> str:
+    return repr(value) if isinstance(value, float) else value
+
+
+def _op_text(op: Op) -> str:
+    return f"{op.name} = {op.opcode} {' '.join(map(_operand_text, op.args))}"
+
+
+_NAME = r"([^\W\d]\w*)"
+_FLOAT = r"(-?\d\S*)"
+_ARG = r"(\S+)"
+_HEAD = re.compile(rf"neuron {_NAME}")
+_STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
+_LEARN = re.compile(rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?")
+_OP = re.compile(rf"{_NAME} = (\w+) (.+)")
+_NEXT = re.compile(rf"next {_NAME} = {_ARG}")
+_OUT = re.compile(rf"out {_ARG}")
+_SURROGATE = re.compile(rf"surrogate {_NAME}")
+_DY = re.compile(rf"dy {_ARG}")
+
+
+class _Reader:
+    """Statements taken one after the other, and the values known so far."""
+
+    def __init__(self, text: str) -> None:
+        self.rest = [part.strip() for part in re.split(r"[;\n]", text) if part.strip()]
+        self.position = 0
+        self.conditions: set[str] = set()
+        self.known: set[str] = {INPUT}
+
+    def accept(self, pattern: re.Pattern[str]) -> tuple[str, ...] | None:
+        if self.position == len(self.rest):
+            return None
+        match = pattern.fullmatch(self.rest[self.position])
+        if match is None:
+            return None
+        self.position += 1
+        return match.groups()
+
+    def expect(self, pattern: re.Pattern[str], what: str) -> tuple[str, ...]:
+        groups = self.accept(pattern)
+        if groups is None:
+            here = self.rest[self.position] if self.position < len(self.rest) else "its end"
+            raise ValueError(f"neuron program: {what} expected at {here[:80]!r}")
+        return groups
+
+    def define(self, name: str) -> str:
+        if name in self.known:
+            raise ValueError(f"neuron program: {name!r} is defined twice")
+        self.known.add(name)
+        return name
+
+    def value(self, text: str, *, condition: bool = False) -> Operand:
+        if text[0].isdigit() or text[0] == "-":
+            if condition:
+                raise ValueError(f"neuron program: {text!r} is not a condition")
+            return _number(text)
+        if text not in self.known:
+            raise ValueError(f"neuron program: {text!r} is not defined")
+        if (text in self.conditions) != condition:
+            raise ValueError(f"neuron program: {text!r} is {'not ' * condition}a condition")
+        return text
+
+    def ops(self) -> tuple[Op, ...]:
+        ops: list[Op] = []
+        while (groups := self.accept(_OP)) is not None:
+            name, opcode, args = groups
+            info = OPCODES.get(opcode)
+            operands = args.split()
+            if info is None or len(operands) != info.arity:
+                raise ValueError(f"neuron program: {opcode!r} with {len(operands)} operands")
+            values = tuple(
+                self.value(arg, condition=i in info.conditions) for i, arg in enumerate(operands)
+            )
+            ops.append(Op(self.define(name), opcode, values))
+            if info.gives == "condition":
+                self.conditions.add(name)
+            if len(ops) > MAX_OPS:
+                raise ValueError(f"neuron program: more than {MAX_OPS} operations")
+        return tuple(ops)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"neuron program: {text[:40]!r} is not a number")
+    return value
+
+
+@lru_cache(maxsize=10_000)
+def _parse(text: str) -> NeuronProgram:
+    reader = _Reader(text)
+    (name,) = reader.expect(_HEAD, "`neuron NAME`")
+    states = []
+    while (groups := reader.accept(_STATE)) is not None:
+        states.append(NeuronState(reader.define(groups[0]), _number(groups[1])))
+    learnables = []
+    while (groups := reader.accept(_LEARN)) is not None:
+        above, below = (None if bound is None else _number(bound) for bound in groups[2:])
+        item = Learnable(groups[0], _number(groups[1]), above, below)
+        reader.define(item.parameter)
+        learnables.append(item)
+    ops = reader.ops()
+    next_states = []
+    for state in states:
+        after, value = reader.expect(_NEXT, f"`next {state.name} = ...`")
+        if after != state.name:
+            raise ValueError(f"neuron program: {state.name!r} comes before {after!r}")
+        next_states.append(reader.value(value))
+    output = reader.value(reader.expect(_OUT, "`out ...`")[0])
+    if isinstance(output, float):
+        raise ValueError("neuron program: the output is a constant")
+    surrogate = None
+    if (groups := reader.accept(_SURROGATE)) is not None:
+        reader.known, reader.conditions = {INPUT}, set()
+        surrogate_ops = reader.ops()
+        derivative = reader.value(reader.expect(_DY, "`dy ...`")[0])
+        surrogate = SurrogateProgram(groups[0], surrogate_ops, derivative)
+    if reader.position != len(reader.rest):
+        raise ValueError(f"neuron program: {reader.rest[reader.position][:80]!r} is left over")
+    return NeuronProgram(
+        name, tuple(states), tuple(learnables), ops, output, tuple(next_states), surrogate
+    )
+
+
+def unique(name: str, taken: Iterable[str], change: Callable[[str], str] = "{}_".format) -> str:
+    """``name``, changed until nobody has it."""
+    names = set(taken)
+    while name in names:
+        name = change(name)
+    return name

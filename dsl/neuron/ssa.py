@@ -1,0 +1,229 @@
+"""Static single assignment over scalars: the form in which neuron equations are kept.
+
+Every value is a constant (a float) or a name; a name is an input or the result of one operation.
+The builder folds constants, shares equal operations and drops identities (``x + 0``, ``1 * x``);
+it never reorders arithmetic, so numbers stay those of the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
+from danetc.dsl.ranges import REAL, Range, constant
+from danetc.dsl.work import current
+
+
+class TooManyOperations(ValueError):
+    """The equations hold more operations than their builder takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """``name = opcode args``."""
+
+    name: str
+    opcode: str
+    args: tuple[Operand, ...]
+
+
+MAX_OPS = 1000
+OPERATION = 15  # steps of work
+
+
+class Builder:
+    """Emits operations, simplified as they come.
+
+    ``scalars`` are the inputs that hold one number for the whole layer (its parameters); a value
+    is a scalar if all that it is made of are, else it is a tensor.
+    """
+
+    def __init__(
+        self, inputs: Iterable[str], scalars: Iterable[str] = (), max_ops: int = MAX_OPS
+    ) -> None:
+        self.ops: list[Op] = []
+        self.by_name: dict[str, Op] = {}
+        self.labels: dict[str, str] = {}
+        self.inputs = tuple(inputs)
+        self.max_ops = max_ops
+        self._scalars = set(scalars)
+        self._ranges: dict[Operand, Range] = {}  # whatever inputs and states are
+        self._known: dict[tuple[str, tuple[object, ...]], str] = {}
+
+    def add_scalar(self, name: str) -> None:
+        """One more input that holds one number for the whole layer."""
+        self.inputs += (name,)
+        self._scalars.add(name)
+
+    def is_scalar(self, value: Operand) -> bool:
+        return isinstance(value, float) or value in self._scalars
+
+    def is_condition(self, value: Operand | bool) -> bool:
+        if isinstance(value, bool):
+            return True
+        op = self.by_name.get(value) if isinstance(value, str) else None
+        return op is not None and ALL_OPCODES[op.opcode].gives == "condition"
+
+    def number(self, value: Operand | bool) -> Operand:
+        """A condition as 0 or 1, a number as it is."""
+        if isinstance(value, bool):
+            return float(value)
+        return self.emit("number", value) if self.is_condition(value) else value
+
+    def condition(self, value: Operand | bool) -> Operand | bool:
+        """A number as "is not 0", a condition as it is."""
+        if isinstance(value, float):
+            return value != 0
+        return value if self.is_condition(value) else self.compare("ne", value, 0.0)
+
+    def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool:
+        if isinstance(left, float) and isinstance(right, float):
+            value = OPCODES[opcode].value
+            assert value is not None
+            return bool(value(left, right))
+        return self._append(opcode, (left, right))
+
+    def logic(self, opcode: str, *args: Operand | bool) -> Operand | bool:
+        """``and``, ``or``, ``not`` of conditions."""
+        if opcode == "not":
+            (value,) = args
+            return not value if isinstance(value, bool) else self._append("not", (value,))
+        left, right = args
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, bool):
+                return one if one == (opcode == "or") else other
+        return self._append(opcode, (left, right))
+
+    def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand:
+        if isinstance(condition, bool):
+            return then if condition else otherwise
+        if (then, otherwise) == (1.0, 0.0):
+            return self.emit("number", condition)
+        if then == otherwise:
+            return then
+        scalars = self.is_scalar(then) and self.is_scalar(otherwise)
+        if scalars and not self.is_scalar(condition):  # they would decide the type of the result
+            then, otherwise = self._cast(then), self._cast(otherwise)
+        return self._append("where", (condition, then, otherwise))
+
+    def _cast(self, scalar: Operand) -> Operand:
+        return scalar if isinstance(scalar, float) else self._append("cast", (scalar,))
+
+    def again(self, opcode: str, args: Sequence[Operand]) -> Operand:
+        """An operation that was simplified before, appended as it is."""
+        return self._append(opcode, tuple(args))
+
+    def emit(self, opcode: str, *args: Operand) -> Operand:
+        """An operation on numbers, folded where its operands are constants."""
+        fold = ALL_OPCODES[opcode].value
+        if fold is not None and all(isinstance(arg, float) for arg in args):
+            try:
+                value = float(fold(*args))
+            except OverflowError:
+                value = math.inf
+            if not math.isfinite(value):
+                raise ConstantError("a number too large")
+            return value
+        same = self._identity(opcode, args)
+        if same is not None:
+            return same
+        if opcode in ("max", "min"):
+            left, right = args
+            if isinstance(left, float):  # the constant stands second: clamp's order
+                left, right = right, left
+            if opcode == "max" and right == 0.0:
+                return self._append("relu", (left,))
+            return self._append(opcode, (left, right))
+        return self._append(opcode, args)
+
+    def _identity(self, opcode: str, args: Sequence[Operand]) -> Operand | None:
+        match opcode, *args:
+            case ["add", a, 0.0] | ["add", 0.0, a] | ["sub", a, 0.0]:
+                return a
+            case ["div", _, 0.0]:
+                raise ConstantError("division by zero")
+            case ["mul", a, 1.0] | ["mul", 1.0, a] | ["div", a, 1.0]:
+                return a
+            case ["mul", a, 0.0] | ["mul", 0.0, a] if self._is_finite(a):
+                return 0.0
+            case ["neg", str(a)] if a in self.by_name and self.by_name[a].opcode == "neg":
+                return self.by_name[a].args[0]
+            case ["max" | "min", a, b] if a == b:
+                return a
+            case ["detach", str(a)] if a in self.by_name and self.by_name[a].opcode == "detach":
+                return a
+        return None
+
+    def _append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
+        key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
+        if key in self._known:
+            return self._known[key]
+        if len(self.ops) >= self.max_ops:
+            raise TooManyOperations
+        current().spend(OPERATION)
+        name = f"%{len(self.ops)}"
+        op = Op(name, opcode, args)
+        self.ops.append(op)
+        self.by_name[name] = op
+        self._known[key] = name
+        if opcode == "total" or all(self.is_scalar(arg) for arg in args):
+            self._scalars.add(name)
+        self._ranges[name] = ALL_OPCODES[opcode].range(*map(self._range, args))
+        return name
+
+    def _is_finite(self, value: Operand) -> bool:
+        """Whether a value is one of finitely many whatever inputs and states are."""
+        found = self._range(value)
+        return found.unit > 0 and found.is_bounded
+
+    def _range(self, value: Operand | bool) -> Range:
+        if isinstance(value, (bool, float)):
+            return constant(float(value))
+        return self._ranges.get(value, REAL)
+
+    def label(self, value: Operand | bool, name: str) -> None:
+        """Keep the name that the text gives to a value; the first one stays."""
+        if isinstance(value, str) and value in self.by_name:
+            self.labels.setdefault(value, name)
+
+    def finish(self, outputs: Sequence[Operand]) -> tuple[tuple[Op, ...], tuple[Operand, ...]]:
+        """The operations that the outputs need, named for readers, and the outputs under them."""
+        ops = needed(self.ops, outputs)
+        taken = set(self.inputs) | {self.labels[op.name] for op in ops if op.name in self.labels}
+        names: dict[Operand, Operand] = {}
+        free = (f"_{i}" for i in count(1))
+        for op in ops:
+            label = self.labels.get(op.name)
+            names[op.name] = label or next(name for name in free if name not in taken)
+        renamed = tuple(
+            Op(str(names[op.name]), op.opcode, tuple(names.get(arg, arg) for arg in op.args))
+            for op in ops
+        )
+        return renamed, tuple(names.get(value, value) for value in outputs)
+
+
+def evaluate(ops: Iterable[Op], values: Mapping[str, float | bool]) -> dict[str, float | bool]:
+    """The values of operations, from those of the inputs, which they stand beside.
+
+    Raises ConstantError or OverflowError where one has none.
+    """
+    found = dict(values)
+    for op in ops:
+        value = OPCODES[op.opcode].value
+        assert value is not None
+        found[op.name] = value(*(arg if isinstance(arg, float) else found[arg] for arg in op.args))
+    return found
+
+
+def needed(ops: Sequence[Op], outputs: Iterable[Operand]) -> tuple[Op, ...]:
+    """The operations that the outputs depend on, in their order."""
+    wanted = set(outputs)
+    kept = []
+    for op in reversed(ops):
+        if op.name in wanted:
+            kept.append(op)
+            wanted.update(op.args)
+    return tuple(reversed(kept))

@@ -1,0 +1,1 @@
+"""Recipes: one schema of settings, and what reads it."""

@@ -1,0 +1,68 @@
+"""A setting of a recipe as text and back: what the record of a training keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.recipe.layers import Entry
+from danetc.dsl.recipe.schema import ITEMS, SETTINGS, FlowType, ItemType, Type
+from danetc.dsl.recipe.values import Item, Reported, Scope
+from danetc.dsl.syntax.overrides import override_source, parse_override
+from danetc.dsl.syntax.source import Span
+
+
+def write_setting(key: str, value: object) -> str:
+    """A value of the setting ``key`` (or its JSON form) as a recipe writes it, every digit of it."""
+    return _written(plain(value), SETTINGS[key].type)
+
+
+def read_setting(key: str, text: str, where: str) -> Any:
+    """The value that ``text`` gives to the setting ``key``. ``where`` is the place that an error
+    names. Raises SpecError.
+    """
+    reporter = Reporter()
+    expr = parse_override(key, text, reporter, where)
+    reporter.raise_if_errors()
+    assert expr is not None
+    place = Span(override_source(key, text, where), 0, len(key))
+    scope = Scope("the recipe", place, {key: Entry(expr, place, "--set")}, reporter)
+    try:
+        return scope.value(key)
+    except Reported:
+        reporter.raise_if_errors()
+        raise
+
+
+def plain(value: object) -> object:
+    """A value as JSON data."""
+    if isinstance(value, Item):
+        return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _written(value: Any, kind: Type | None = None) -> str:
+    match kind:
+        case ItemType(family):
+            return _item(value, family)
+        case FlowType(family):
+            return " -> ".join(_item(item, family) for item in value) or "none"
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+    return str(value) if isinstance(value, str) else repr(value)
+
+
+def _item(item: Mapping[str, Any], family: str) -> str:
+    many = ITEMS[family][item["name"]].many
+    unnamed, named = [], []
+    for key, value in item.items():
+        if many is not None and key == many.name:
+            unnamed += [_written(each) for each in value]
+        elif key != "name":
+            named.append(f"{key} = {_written(value)}")
+    given = ", ".join([*unnamed, *named])
+    return f"{item['name']}({given})" if given else str(item["name"])

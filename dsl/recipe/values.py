@@ -1,0 +1,466 @@
+"""Values of recipe settings: expressions to typed data, within the ranges of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite, sqrt
+
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.recipe.layers import Entry
+from danetc.dsl.recipe.schema import (
+    ITEMS,
+    SETTINGS,
+    Argument,
+    BoolType,
+    ChoiceType,
+    FloatType,
+    FlowType,
+    IntType,
+    ItemSpec,
+    ItemType,
+    PhaseType,
+    Type,
+    contains,
+    describe,
+    describe_range,
+)
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, Unary
+from danetc.dsl.work import current
+
+Value = int | float | bool | str | tuple[float, ...]
+
+MAX_DEPTH = 100
+MAX_OPERATIONS = 10_000
+OPERATION = 3  # steps of work
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An optimizer, a schedule, a loss or a step of an augmentation, with all its arguments."""
+
+    name: str
+    arguments: tuple[tuple[str, Value], ...] = ()
+
+    def __getitem__(self, name: str) -> Value:
+        for key, value in self.arguments:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def number(self, name: str) -> float:
+        """An argument that is a number."""
+        value = self[name]
+        assert isinstance(value, int | float), f"{name} of {self.name} is no number"
+        return float(value)
+
+    def integer(self, name: str) -> int:
+        """An argument that is a whole number."""
+        value = self[name]
+        assert isinstance(value, int), f"{name} of {self.name} is no whole number"
+        return value
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """An argument that is a sequence of numbers."""
+        value = self[name]
+        assert isinstance(value, tuple), f"{name} of {self.name} is no sequence"
+        return value
+
+    def __str__(self) -> str:
+        if not self.arguments:
+            return self.name
+        shown = ", ".join(f"{key} = {_shown(value)}" for key, value in self.arguments)
+        return f"{self.name}({shown})"
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ", ".join(f"{item:g}" for item in value)
+    return f"{value:g}" if isinstance(value, int | float) else value
+
+
+Setting = Value | Item | tuple[Item, ...] | None
+
+
+class Reported(Exception):
+    """A value is wrong, and the error stands in the reporter already."""
+
+
+@dataclass
+class Scope:
+    """The settings of one phase (or of the whole recipe), each evaluated when it is asked for."""
+
+    owner: str  # how an error names it
+    place: Span
+    entries: Mapping[str, Entry]
+    reporter: Reporter
+    earlier: Sequence[str] = ()  # the phases before this one
+    phases: Sequence[str] = ()
+    lost: frozenset[str] = frozenset()  # settings whose lack a reported error explains
+    milestones: list[Span] = field(default_factory=list)  # places of the schedule's epochs
+    _values: dict[str, Setting] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+    _running: list[str] = field(default_factory=list)
+    _operations: int = 0
+    _exhausted: bool = False
+
+    def value(self, key: str) -> Setting:
+        """The value of a setting, its default where it is not written. Raises Reported."""
+        if key in self._failed:
+            raise Reported
+        if key not in self._values:
+            if key in self._running:
+                self._depends_on_itself(key)
+                raise Reported
+            self._running.append(key)
+            try:
+                self._values[key] = self._evaluate(key)
+            except Reported:
+                self._failed.add(key)
+                raise
+            finally:
+                self._running.remove(key)
+        return self._values[key]
+
+    def _evaluate(self, key: str) -> Setting:
+        row = SETTINGS[key]
+        entry = self.entries.get(key)
+        if entry is not None:
+            unset = row.default is None and not row.required
+            if unset and isinstance(entry.value, Name) and entry.value.id == "none":
+                return None
+            return self._convert(entry.value, row.type, f"`{key}`")
+        if row.required and key in self.lost:
+            raise Reported
+        if row.required:
+            self.reporter.error(
+                "E0805",
+                f"{self.owner} has no `{key}`",
+                self.place,
+                label=f"`{key}` is missing: {row.meaning}",
+            )
+            raise Reported
+        if row.default is None:
+            return None
+        written = Number(row.default) if row.default[0].isdigit() else Name(row.default)
+        return self._convert(written, row.type, f"`{key}`")
+
+    def _depends_on_itself(self, key: str) -> None:
+        circle = self._running[self._running.index(key) :]
+        entries = [self.entries[name] for name in circle]
+        self.reporter.error(
+            "E0811",
+            f"`{key}` is written in terms of itself",
+            entries[0].place,
+            label="needs its own value",
+            labels=[Label(entry.place, "through this setting") for entry in entries[1:]],
+        )
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _convert(self, expr: Expr, kind: Type, what: str) -> Setting:
+        match kind:
+            case IntType() | FloatType():
+                return self._ranged(expr, kind, what)
+            case BoolType():
+                if isinstance(expr, Name) and expr.id in ("true", "false"):
+                    return expr.id == "true"
+            case ChoiceType(words):
+                if isinstance(expr, Name):
+                    if expr.id in words:
+                        return expr.id
+                    raise self._wrong_type(expr, kind, what, did_you_mean(expr.id, words))
+            case ItemType(family):
+                return self._item(expr, family, kind, what)
+            case FlowType(family):
+                if isinstance(expr, Name) and expr.id == "none":
+                    return ()
+                steps = expr.steps if isinstance(expr, Flow) else (expr,)
+                return self._sequence(steps, family, kind, what)
+            case PhaseType():
+                if isinstance(expr, Name):
+                    return self._phase(expr)
+        raise self._wrong_type(expr, kind, what)
+
+    def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
+        self.reporter.error(
+            "E0802",
+            f"{what} must be {describe(kind)}",
+            expr.span,
+            label=f"expected {describe(kind)}",
+            hint=hint,
+        )
+        return Reported()
+
+    def _phase(self, expr: Name) -> str:
+        if expr.id in self.earlier:
+            return expr.id
+        if "phase" in self.lost:
+            raise Reported  # it may be the phase that has no name
+        later = expr.id in self.phases
+        self.reporter.error(
+            "E0806",
+            f"phase `{expr.id}` does not come before this one"
+            if later
+            else f"the recipe has no phase `{expr.id}`",
+            expr.span,
+            label="a phase starts from one that is already trained" if later else "unknown phase",
+            hint=None if later else did_you_mean(expr.id, self.earlier),
+        )
+        raise Reported
+
+    def _sequence(
+        self, steps: Sequence[Expr], family: str, kind: Type, what: str
+    ) -> tuple[Item, ...]:
+        items: list[Item] = []
+        mixed: Span | None = None
+        failed = False
+        for step in steps:
+            try:
+                item = self._item(step, family, kind, what)
+            except Reported:
+                failed = True
+                continue
+            items.append(item)
+            if ITEMS[family][item.name].whole_batch:
+                mixed = step.span
+            elif mixed is not None:
+                self.reporter.error(
+                    "E0811",
+                    f"`{item.name}` changes one image and comes after images were mixed",
+                    step.span,
+                    label="move this before it",
+                    labels=[Label(mixed, "images are mixed here")],
+                )
+                failed = True
+        if failed:
+            raise Reported
+        return tuple(items)
+
+    def _item(self, expr: Expr, family: str, kind: Type, what: str) -> Item:
+        match expr:
+            case Name():
+                name, args = expr, tuple[Arg, ...]()
+            case Call(function=Name() as name, args=args):
+                pass
+            case _:
+                raise self._wrong_type(expr, kind, what)
+        known = ITEMS[family]
+        if name.id not in known:
+            self.reporter.error(
+                "E0804",
+                f"{what} cannot be `{name.id}`",
+                name.span,
+                label="unknown name",
+                hint=answer("item", name.id, family)
+                or did_you_mean(name.id, known)
+                or f"known are: {', '.join(known)}",
+            )
+            raise Reported
+        return self._arguments(known[name.id], name, args)
+
+    def _arguments(self, spec: ItemSpec, name: Name, args: Sequence[Arg]) -> Item:
+        rows = {row.name: row for row in spec.arguments}
+        given: dict[str, Expr] = {}
+        many: list[Expr] = []
+        failed = False
+        for number, item in enumerate(args):
+            if not isinstance(item, Arg):
+                raise self._bad_argument(
+                    spec, "E0802", getattr(item, "span", name.span), "no value"
+                )
+            if item.name is None and spec.many is not None:
+                many.append(item.value)
+                continue
+            key = item.name
+            if key is None:
+                if number >= len(spec.arguments):
+                    self._bad_argument(spec, "E0801", item.span, "takes fewer arguments")
+                    failed = True
+                    continue
+                key = spec.arguments[number].name
+            if key not in rows:
+                hint = answer("argument", key, spec.name) or did_you_mean(key, rows)
+                if hint is None and rows:
+                    hint = f"its arguments: {', '.join(rows)}"
+                self._bad_argument(spec, "E0801", item.span, f"has no argument `{key}`", hint)
+                failed = True
+            elif key in given:
+                self._bad_argument(spec, "E0809", item.span, f"is given `{key}` twice")
+                failed = True
+            else:
+                given[key] = item.value
+        values: list[tuple[str, Value]] = []
+        if spec.many is not None:
+            failed |= not self._many(spec, spec.many, name, many, values)
+        for row in spec.arguments:
+            value = self._argument(spec, row, name, given.get(row.name))
+            if value is None:
+                failed = True
+            else:
+                values.append((row.name, value))
+        if failed:
+            raise Reported
+        return Item(spec.name, tuple(values))
+
+    def _many(
+        self,
+        spec: ItemSpec,
+        row: Argument,
+        name: Name,
+        written: Sequence[Expr],
+        values: list[tuple[str, Value]],
+    ) -> bool:
+        if not written:
+            self._bad_argument(spec, "E0805", name.span, f"needs its {row.name}: {row.meaning}")
+            return False
+        numbers = []
+        for expr in written:
+            value = self._argument(spec, row, name, expr)
+            if isinstance(value, int | float):
+                numbers.append(float(value))
+                self.milestones.append(expr.span)
+        values.append((row.name, tuple(numbers)))
+        return len(numbers) == len(written)
+
+    def _argument(
+        self, spec: ItemSpec, row: Argument, name: Name, expr: Expr | None
+    ) -> Value | None:
+        """The value of an argument, or None where it is wrong (reported)."""
+        if expr is None:
+            if row.default is None:
+                self._bad_argument(spec, "E0805", name.span, f"needs `{row.name}`: {row.meaning}")
+            return row.default
+        try:
+            value = self._convert(expr, row.type, f"`{row.name}` of `{spec.name}`")
+        except Reported:
+            return None
+        assert isinstance(value, int | float | str)
+        return value
+
+    def _bad_argument(
+        self, spec: ItemSpec, code: str, span: Span, says: str, hint: str | None = None
+    ) -> None:
+        self.reporter.error(code, f"`{spec.name}` {says}", span, label=says, hint=hint)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _ranged(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
+        value = self.number(expr, what, kind)
+        if not contains(kind, value):
+            self.reporter.error(
+                "E0803",
+                f"{what} is {_brief(value)}, but must be {describe_range(kind)}",
+                expr.span,
+                label=f"must be {describe_range(kind)}",
+            )
+            raise Reported
+        if isinstance(kind, FloatType):
+            return float(value)
+        if value != int(value):
+            self.reporter.error(
+                "E0802",
+                f"{what} is {_brief(value)}, but must be a whole number",
+                expr.span,
+                label="not a whole number",
+            )
+            raise Reported
+        return int(value)
+
+    def number(self, expr: Expr, what: str, kind: Type, depth: int = 0) -> int | float:
+        """The value of a numeric expression, which may name other settings. Raises Reported."""
+        self._operations += 1
+        current().spend(OPERATION, expr.span)
+        if depth > MAX_DEPTH or self._operations > MAX_OPERATIONS:
+            self._too_large(expr)
+            raise Reported
+        match expr:
+            case Number():
+                return self._finite(lambda: expr.value, expr)
+            case Name(id=name):
+                return self._setting(name, expr, what, kind)
+            case Unary(op="-", operand=operand):
+                return -self.number(operand, what, kind, depth + 1)
+            case Binary(op=op, left=left, right=right) if op in _OPERATORS:
+                a = self.number(left, what, kind, depth + 1)
+                b = self.number(right, what, kind, depth + 1)
+                return self._finite(lambda: _OPERATORS[op](a, b), expr)
+            case Call(function=Name(id=name), args=args) if name in _FUNCTIONS and args:
+                (fewest, most), function = _FUNCTIONS[name]
+                fits = fewest <= len(args) <= most
+                if fits and all(item.name is None for item in args):
+                    parts = [self.number(item.value, what, kind, depth + 1) for item in args]
+                    return self._finite(lambda: function(*parts), expr)
+        raise self._wrong_type(expr, kind, what)
+
+    def _too_large(self, expr: Expr) -> None:
+        if self._exhausted:
+            return
+        self._exhausted = True
+        entry = self.entries.get(self._running[-1])
+        self.reporter.error(
+            "E0901",
+            f"the number for `{self._running[-1]}` takes too many operations",
+            entry.value.span if entry else expr.span,
+            label="too much to work out",
+        )
+
+    def _finite(self, work: Callable[[], int | float], expr: Expr) -> int | float:
+        try:
+            value = work()
+            if isfinite(value):
+                return value
+            problem = "the number is too large"
+        except ZeroDivisionError:
+            problem = "division by zero"
+        except (OverflowError, ValueError):
+            problem = "not a number that can be worked out"
+        self.reporter.error("E0803", problem, expr.span, label=problem)
+        raise Reported
+
+    def _setting(self, name: str, expr: Name, what: str, kind: Type) -> int | float:
+        known = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
+        if name not in known:
+            hint = did_you_mean(name, known)
+            if hint is None:
+                raise self._wrong_type(expr, kind, what)
+            self.reporter.error(
+                "E0801",
+                f"a recipe has no number `{name}`",
+                expr.span,
+                label="unknown name",
+                hint=hint,
+            )
+            raise Reported
+        value = self.value(name)
+        if isinstance(value, int | float):
+            return value
+        self.reporter.error(
+            "E0805",
+            f"`{name}` is not set, so {what} cannot be worked out",
+            expr.span,
+            label="has no value here",
+            hint=f"set `{name}` in the recipe",
+        )
+        raise Reported
+
+
+def _brief(value: float) -> str:
+    return f"{value:.10g}"
+
+
+_OPERATORS: Mapping[str, Callable[[float, float], float]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+}
+_FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
+    "min": ((2, inf), min),
+    "max": ((2, inf), max),
+    "sqrt": ((1, 1), sqrt),
+}

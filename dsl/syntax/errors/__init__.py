@@ -1,0 +1,1 @@
+"""What to say about a token that cannot stand where it stands."""

@@ -1,0 +1,164 @@
+"""A token that cannot stand where it stands, with what is known about its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from danetc.dsl.diagnostics.diagnostic import Diagnostic
+from danetc.dsl.syntax.brackets import Brackets
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tokens import (
+    NAME_LIKE,
+    Token,
+    first_on_line,
+    starts_declaration,
+    starts_statement,
+)
+
+RESERVED = frozenset(["USE", "VIA", "BY", "WITH", "IF", "ELSE", "FOR", "AND", "OR", "NOT"])
+ENDS_VALUE = NAME_LIKE | {"NUMBER", "STRING", "RPAR", "RSQB"}
+STARTS_VALUE = NAME_LIKE | {"NUMBER", "STRING", "LPAR"}
+ARITHMETIC = ("PLUS", "MINUS", "STAR", "SLASH", "CMP", "ARROW", "RANGE", "EQUAL")
+WANTS_VALUE = frozenset([*ARITHMETIC, "AND", "OR", "NOT", "VIA", "BY", "IF", "ELSE"])
+CLOSING = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
+SIGNS = {
+    "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}", "COMMA": ",",
+    "EQUAL": "=", "ARROW": "->", "RANGE": "..", "SEMICOLON": ";", "FOR": "for", "IN": "in",
+    "ELSE": "else", "USE": "use",
+}  # fmt: skip
+PLACES = {
+    "FOR": "`for` is written in an argument, as in `sum(out[i] for i in 0 .. 3)`",
+    "RANGE": "a range is written in square brackets, as in `out[0 .. 3]`, or after `in`",
+    "USE": "`use` is written at the top of a file",
+    "ARROW": "put a flow that is an operand in parentheses",
+}
+STATEMENT = "a statement is `name = value`"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Token i cannot stand here. Its statement, or declaration's head, began at token ``begin``.
+
+    ``accepts`` says whether a token of some type could stand here instead.
+    """
+
+    source: SourceFile
+    tokens: Sequence[Token]
+    brackets: Brackets
+    i: int
+    begin: int
+    in_body: bool
+    accepts: Callable[[str], bool]
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.i]
+
+    @property
+    def before(self) -> Token:
+        """The token before; the one itself at the start of the file."""
+        return self.tokens[max(self.i - 1, 0)]
+
+    @property
+    def after(self) -> Token:
+        return self.tokens[min(self.i + 1, len(self.tokens) - 1)]
+
+    @property
+    def begins(self) -> bool:
+        """Whether nothing of a statement or declaration has been read yet."""
+        return self.begin == self.i
+
+    def span(self, first: int, last: int | None = None) -> Span:
+        end = self.tokens[first if last is None else last].end
+        return Span(self.source, self.tokens[first].start, end)
+
+    def text(self, first: int, last: int) -> str:
+        return shorten(self.span(first, last).text)
+
+    def first_on_line(self, i: int) -> bool:
+        return first_on_line(self.source, self.tokens, i)
+
+    def opening(self) -> int | None:
+        """The index of the round or square bracket open before the token, in this statement."""
+        around = self.i - 1
+        if self.before.type not in CLOSING:
+            around = self.brackets.inside[self.i - 1] if self.i > 0 else -1
+        if around < self.begin or self.tokens[around].type not in CLOSING:
+            return None
+        return around
+
+    def lone_parenthesis(self) -> int | None:
+        """The index of a `)` further on in this line that nothing opens."""
+        for j in range(self.i, len(self.tokens) - 1):
+            kind = self.tokens[j].type
+            if kind in ("LBRACE", "RBRACE", "SEMICOLON") or (j > self.i and self.first_on_line(j)):
+                return None
+            if kind == "RPAR" and j not in self.brackets.partner:
+                return j
+        return None
+
+    def line_start(self) -> int | None:
+        """The index of a statement that begins on a line of its own and was read as a value."""
+        candidates = [self.i - 1, self.i - 2]
+        if self.before.type == "RSQB":
+            candidates.append(self.brackets.partner.get(self.i - 1, 0) - 1)
+        for j in candidates:
+            if (
+                j > self.begin
+                and self.first_on_line(j)
+                and (starts_statement(self.tokens, j) or starts_declaration(self.tokens, j))
+            ):
+                return j
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The error, and how to go on: with another token in its place, with tokens put before it,
+    without it, or else from the next statement at or after ``resume``."""
+
+    diagnostic: Diagnostic
+    replace: tuple[str, str] | None = None
+    insert: tuple[str, str] | None = None
+    drop: bool = False
+    resume: int = 0
+
+
+def name_of(token: Token) -> str:
+    return "the end of the file" if token.type == "$END" else f"`{token.text}`"
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+def count_names(case: Situation) -> int:
+    """How many names the statement consists of so far; 0 if it is more than names."""
+    words = case.tokens[case.begin : case.i]
+    return len(words) if all(word.type in NAME_LIKE for word in words) else 0
+
+
+def no_operator(case: Situation, right: int) -> Diagnostic:
+    """Between token right and the one before it."""
+    left, token = case.tokens[right - 1], case.tokens[right]
+    in_brackets = case.opening() is not None
+    hint: str | None
+    if token.text == left.text:
+        hint = f"`{token.text}` is written twice"
+    elif token.type == "LPAR":
+        hint = "for a product write `*`; only a name can be called"
+    elif left.type == "NUMBER":
+        hint = f"for a product write `{left.text} * {token.text}`"
+    elif in_brackets:
+        hint = "arguments are separated by `,`"
+    else:
+        hint = "steps are joined by `->`; a new statement begins after `;` or on a new line"
+    missing = "an operator or `,`" if in_brackets else "an operator"
+    return Diagnostic(
+        "E0108",
+        f"{missing} is missing between `{left.text}` and `{token.text}`",
+        case.span(right - 1, right) if not case.first_on_line(right) else case.span(right),
+        hint=hint,
+    )

@@ -1,0 +1,141 @@
+"""The parse table of ``danet.lark``: made by lark, kept as JSON, so that a run need not make it.
+
+``python -m danetc.dsl.syntax.grammar`` writes the table anew after a change of the grammar. A table whose
+key is not that of the grammar beside it is never used: lark then makes one in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+_FORMAT = 1  # of the JSON; part of the key
+
+
+@dataclass(frozen=True)
+class Table:
+    """An LALR(1) table.
+
+    ``actions[state][terminal]`` is a state to shift to, or ``~rule`` to reduce by; shifting
+    ``$END`` accepts. ``gotos[state][nonterminal]`` is the state after a reduction. A rule is its
+    nonterminal, its length and the name of its builder ("" passes the only child on).
+    """
+
+    key: str
+    start: int
+    actions: tuple[dict[str, int], ...]
+    gotos: tuple[dict[str, int], ...]
+    rules: tuple[tuple[str, int, str], ...]
+    terminals: tuple[tuple[str, str], ...]  # name and regular expression, in the order of matching
+    ignored: frozenset[str]
+
+
+def grammar_text() -> str:
+    return files("danetc.dsl.syntax").joinpath("danet.lark").read_text("utf-8")
+
+
+@cache
+def table() -> Table:
+    """The table: from the file beside the grammar if it was made from it, else by lark."""
+    text = grammar_text()
+    stored = files("danetc.dsl.syntax").joinpath("danet.table.json")
+    if stored.is_file():
+        data = json.loads(stored.read_text("utf-8"))
+        if data["key"] == _key(text):
+            return _from_json(data)
+    return make_table(text)
+
+
+def make_table(text: str) -> Table:
+    """Let lark build the table. States are numbered anew, in an order that is always the same."""
+    from lark import Lark
+    from lark.lexer import PatternStr
+    from lark.parsers.lalr_analysis import Shift
+
+    lark: Any = Lark(text, parser="lalr", lexer="basic")
+    made = lark.parser.parser._parse_table
+    first, end = made.start_states["start"], made.end_states["start"]
+
+    number = {first: 0}
+    queue = [first]
+    for state in queue:  # breadth first, symbols sorted
+        for symbol in sorted(made.states[state]):
+            action, target = made.states[state][symbol]
+            if action is Shift and target not in number:
+                number[target] = len(number)
+                queue.append(target)
+
+    rules: dict[tuple[str, int, str], int] = {}
+    actions: list[dict[str, int]] = []
+    gotos: list[dict[str, int]] = []
+    for state in queue:
+        actions.append({})
+        gotos.append({})
+        for symbol in sorted(made.states[state]):
+            action, target = made.states[state][symbol]
+            if action is not Shift:
+                rule = (target.origin.name, len(target.expansion), target.alias or "")
+                actions[-1][symbol] = ~rules.setdefault(rule, len(rules))
+            elif symbol.islower():
+                gotos[-1][symbol] = number[target]
+            else:
+                actions[-1][symbol] = number[target]
+        if state == end:
+            actions[-1]["$END"] = number[end]
+
+    terminals = []
+    for terminal in lark.terminals:  # lark has sorted them: priority, then length
+        pattern = terminal.pattern.to_regexp()
+        is_word = isinstance(terminal.pattern, PatternStr) and terminal.pattern.value.isalpha()
+        terminals.append((terminal.name, pattern + r"(?!\w)" if is_word else pattern))
+    terminals.sort(key=lambda item: not item[1].endswith(r"(?!\w)") or item[0] == "NAME")
+    return Table(
+        key=_key(text),
+        start=0,
+        actions=tuple(actions),
+        gotos=tuple(gotos),
+        rules=tuple(rules),
+        terminals=tuple(terminals),
+        ignored=frozenset(lark.ignore_tokens),
+    )
+
+
+def dump(made: Table) -> str:
+    """The table as JSON, one state or rule a line."""
+    data = asdict(made) | {"ignored": sorted(made.ignored)}
+    lines = []
+    for name, value in data.items():
+        if isinstance(value, tuple | list) and value and not isinstance(value[0], str):
+            rows = ",\n ".join(json.dumps(row, separators=(",", ":")) for row in value)
+            lines.append(f'"{name}": [\n {rows}\n]')
+        else:
+            lines.append(f'"{name}": {json.dumps(value)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _from_json(data: dict[str, Any]) -> Table:
+    return Table(
+        key=data["key"],
+        start=data["start"],
+        actions=tuple(data["actions"]),
+        gotos=tuple(data["gotos"]),
+        rules=tuple((origin, length, builder) for origin, length, builder in data["rules"]),
+        terminals=tuple((name, pattern) for name, pattern in data["terminals"]),
+        ignored=frozenset(data["ignored"]),
+    )
+
+
+def _key(text: str) -> str:
+    return sha256(f"{_FORMAT}\n{text}".encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    Path(__file__).with_name("danet.table.json").write_text(
+        dump(make_table(grammar_text())), encoding="utf-8", newline="\n"
+    )

@@ -1,0 +1,343 @@
+"""Tokens to the tree, with every syntax error of a file in one run.
+
+The loop drives lark's LALR table by hand. On an error the stack goes back to where a statement (or
+a declaration) may begin, and tokens are skipped to the next place where one does. One statement
+gives one error, and what follows from it is not reported.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.syntax import tree as syntax
+from danetc.dsl.syntax.brackets import Brackets, pair, strays
+from danetc.dsl.syntax.builders import Builders
+from danetc.dsl.syntax.errors.case import Situation
+from danetc.dsl.syntax.errors.messages import diagnose
+from danetc.dsl.syntax.errors.statements import unclosed
+from danetc.dsl.syntax.grammar import table
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tokens import (
+    NAME_LIKE,
+    Token,
+    first_on_line,
+    scan,
+    starts_declaration,
+    starts_statement,
+)
+
+MAX_CHARACTERS = 1_000_000
+MAX_ERRORS = 100
+MAX_RECOVERIES = 1000
+
+
+def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
+    """Read a file. Never raises for what the text says: errors go to the reporter.
+
+    With errors, the program holds what could be read; names may be missing from it, so that
+    nothing should be concluded from what it lacks. More than MAX_ERRORS are not reported.
+    """
+    nothing = syntax.Program((), span=Span(source, 0, len(source.text)))
+    if len(source.text) > MAX_CHARACTERS:
+        reporter.error(
+            "E0901",
+            f"the file has {len(source.text):,} characters; the limit is {MAX_CHARACTERS:,}",
+            Span(source, 0, 0),
+            hint="a spec is short: repeat with `stage(block, n)`, share with `use`",
+        )
+        return nothing
+    scanned = scan(source)
+    for i in reversed(strays(scanned.tokens)):
+        token = scanned.tokens.pop(i)
+        closes = "closes" if token.type == "RBRACE" else "opens"
+        span = Span(source, token.start, token.end)
+        message = f"this `{token.text}` {closes} nothing"
+        scanned.errors.append(Diagnostic("E0104", message, span, hint="remove it"))
+    scanned.errors.sort(key=_start)
+    brackets = pair(scanned.tokens)
+    if brackets.too_deep is not None:
+        token = scanned.tokens[brackets.too_deep]
+        reporter.error(
+            "E0902",
+            "brackets are nested deeper than 100 levels",
+            Span(source, token.start, token.end),
+            hint="give the inner parts names of their own",
+        )
+        return nothing
+
+    run = _Run(source, scanned.tokens, brackets, scanned.errors)
+    items = run.run() if scanned.is_text else []
+    errors = sorted([*run.errors, *scanned.errors], key=_start)
+    errors += [item for item in run.builders.errors if not _touched(item, errors)]
+    errors.sort(key=_start)
+    if len(errors) > MAX_ERRORS:
+        more = "there are more errors in this file; they are not shown"
+        errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
+    for error in errors:
+        reporter.add(error)
+    return replace(nothing, items=tuple(items), comments=tuple(scanned.comments))
+
+
+def _start(error: Diagnostic) -> int:
+    return error.span.start
+
+
+def _touched(error: Diagnostic, others: list[Diagnostic]) -> bool:
+    """Whether one of other errors, which are in order, stands in the span of an error or beside it:
+    what was read there may not be what was meant."""
+    place = bisect_left(others, error.span.start - 1, key=_start)
+    return place < len(others) and others[place].span.start <= error.span.end + 1
+
+
+class _Run:
+    """The stacks of one parse. ``states`` is one longer than ``values``, which are in between."""
+
+    def __init__(
+        self,
+        source: SourceFile,
+        tokens: list[Token],
+        brackets: Brackets,
+        lexical: list[Diagnostic],
+    ) -> None:
+        self.source = source
+        self.tokens = tokens
+        self.brackets = brackets
+        self.lexical = lexical
+        self.errors: list[Diagnostic] = []
+        self.builders = Builders(source)
+        self.states = [table().start]
+        self.values: list[Any] = []
+        self.recoveries = 0
+        self.bad_region = -1  # the token that began the last statement with an error
+        self.inserted_before = -1  # the token that a missing one was put before
+        self.rules: list[tuple[str, int, Callable[..., Any] | None]] = [
+            (origin, length, getattr(self.builders, name) if name else None)
+            for origin, length, name in table().rules
+        ]
+
+    def run(self) -> list[Any]:
+        """Parse all tokens; the items of the program."""
+        i = 0
+        last = len(self.tokens) - 1
+        while True:
+            token = self.tokens[i]
+            if not self.feed(token):
+                self.recoveries += 1
+                if len(self.errors) > MAX_ERRORS or self.recoveries > MAX_RECOVERIES:
+                    return []  # not worth reading on
+                i = self.recover(i)
+            elif i == last:
+                return list(self.values[0].items)
+            else:
+                i += 1
+
+    def feed(self, token: Token) -> bool:
+        """Reduce by what the token ends, then shift it. False if it cannot stand here."""
+        actions = table().actions
+        kind = token.type
+        while True:
+            action = actions[self.states[-1]].get(kind)
+            if action is None:
+                return False
+            if action >= 0:
+                self.states.append(action)
+                self.values.append(token)
+                return True
+            self.reduce(~action)
+
+    def reduce(self, rule: int) -> None:
+        states, values = self.states, self.values
+        origin, length, build = self.rules[rule]
+        if build is None:
+            states.pop()
+        elif length:
+            children = values[-length:]
+            del values[-length:], states[-length:]
+            values.append(build(*children))
+        else:
+            values.append(build())
+        states.append(table().gotos[states[-1]][origin])
+
+    def settle(self) -> None:
+        """Reduce what is complete whatever follows it, so that it does not count as begun."""
+        while True:
+            actions = set(table().actions[self.states[-1]].values())
+            action = actions.pop()
+            if actions or action >= 0:
+                return
+            self.reduce(~action)
+
+    def finish(self, kind: str) -> None:
+        """Reduce what such a token would end."""
+        while (action := table().actions[self.states[-1]].get(kind, 0)) < 0:
+            self.reduce(~action)
+
+    # Recovery
+
+    def recover(self, i: int) -> int:
+        """Report the error at token i and get back to a safe place; the index to go on from."""
+        self.settle()
+        base = self.base()
+        in_body = self.begins(base, "stmt", "stmts")
+        begin = self.region_start(base, i)
+        if self.is_complete(in_body, i):
+            if self.tokens[begin].type == "USE" and begin < i:
+                self.finish("USE")
+                base = self.base()
+            begin = i
+        if in_body and self.is_unclosed(begin, i):
+            return self.close_bodies(base, i if self.tokens[i].type in ("USE", "$END") else begin)
+
+        case = Situation(self.source, self.tokens, self.brackets, i, begin, in_body, self.accepts)
+        found = diagnose(case)
+        stop = self.sync(max(i, found.resume), in_body)
+        self.report(found.diagnostic, begin, stop)
+        if found.drop:
+            if self.accepts(self.tokens[i + 1].type):
+                return i + 1
+            stop = self.sync(i + 1, in_body)
+        if found.replace is not None:
+            token = self.tokens[i]
+            if self.feed(Token(*found.replace, token.start, token.end)):
+                return i + 1
+        elif found.insert is not None and self.inserted_before != i:
+            self.inserted_before = i
+            here = self.tokens[i].start
+            if self.feed(Token(*found.insert, here, here)):
+                return i
+        return self.resume(base, in_body, stop)
+
+    def report(self, error: Diagnostic, begin: int, stop: int) -> None:
+        """Keep an error unless its statement, the tokens from begin to stop, has one already."""
+        start = min(self.tokens[begin].start, error.span.start)
+        end = self.tokens[stop].start
+        place = bisect_left(self.lexical, start, key=_start)
+        has_bad_words = place < len(self.lexical) and self.lexical[place].span.start <= end
+        if begin != self.bad_region and not has_bad_words:
+            self.errors.append(error)
+        self.bad_region = begin
+
+    def base(self) -> int:
+        """The place on the stack of the innermost state where a statement or item may begin."""
+        for place in range(len(self.states) - 1, -1, -1):
+            if self.begins(place, "stmt", "stmts", "declaration", "items"):
+                return place
+        raise AssertionError("the start state begins items")
+
+    def begins(self, place: int, *nonterminals: str) -> bool:
+        gotos = table().gotos[self.states[place]]
+        return any(name in gotos for name in nonterminals)
+
+    def region_start(self, base: int, i: int) -> int:
+        """The index of the token that began the statement or declaration being read."""
+        if base == len(self.values):
+            return i
+        first = self.values[base]
+        start = first.start if isinstance(first, Token) else first.span.start
+        return bisect_left(self.tokens, start, key=lambda token: token.start)
+
+    def is_complete(self, in_body: bool, i: int) -> bool:
+        """Whether what was read before token i ended there, though no token has said so yet."""
+        before = self.tokens[max(i - 1, 0)].type
+        if in_body:
+            return before in ("SEMICOLON", "RBRACE") and self.accepts("RBRACE")
+        ends = before == "RBRACE" or first_on_line(self.source, self.tokens, i)
+        return ends and self.accepts("$END")
+
+    def accepts(self, kind: str) -> bool:
+        """Whether such a token could stand here."""
+        states = list(self.states)
+        while True:
+            action = table().actions[states[-1]].get(kind)
+            if action is None or action >= 0:
+                return action is not None
+            origin, length, _ = table().rules[~action]
+            del states[len(states) - length :]
+            states.append(table().gotos[states[-1]][origin])
+
+    def is_unclosed(self, begin: int, i: int) -> bool:
+        """Whether the file ends or another declaration begins while a body is open."""
+        if begin == i - 1 and starts_declaration(self.tokens, begin):
+            return self.tokens[begin].text != self.tokens[i].text  # else it stands here twice
+        return self.accepts("RBRACE") and (self.tokens[i].type == "$END" or self.begins_use(i))
+
+    def begins_use(self, i: int) -> bool:
+        """Whether token i begins a ``use`` that no body around it closes after."""
+        follows = self.tokens[min(i + 1, len(self.tokens) - 1)].type
+        return (
+            self.tokens[i].type == "USE"
+            and self.brackets.inside[i] not in self.brackets.partner
+            and (follows == "STRING" or follows in NAME_LIKE)
+            and first_on_line(self.source, self.tokens, i)
+        )
+
+    def close_bodies(self, base: int, at: int) -> int:
+        """Report the braces still open at the token, close them; the index to go on from."""
+        opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
+        self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
+        self.cut(base)
+        here = self.tokens[at].start
+        for token in opened:
+            if token.type == "LBRACE":
+                self.feed(Token("RBRACE", "}", here, here))
+        return at
+
+    def sync(self, i: int, in_body: bool) -> int:
+        """The first token from i on where reading can go on."""
+        tokens, partner = self.tokens, self.brackets.partner
+        while True:
+            around = self.brackets.inside[i]
+            if tokens[i].type in ("LPAR", "LSQB"):
+                around = i
+            if around >= 0 and tokens[around].type != "LBRACE" and around in partner:
+                i = partner[around] + 1
+                continue
+            kind = tokens[i].type
+            if (
+                kind == "LBRACE"
+                and i in partner
+                and tokens[i - 1].type in ("EQUAL", "LPAR", "COMMA")
+            ):
+                i = partner[i] + 1  # braces where a value should stand
+                continue
+            if kind in ("$END", "LBRACE") or starts_declaration(tokens, i):
+                return i
+            if kind == "USE" and (not in_body or self.begins_use(i)):
+                return i
+            if in_body and (kind == "RBRACE" or self.parts_statements(i)):
+                return i
+            if in_body and starts_statement(tokens, i) and first_on_line(self.source, tokens, i):
+                return i
+            i += 1
+
+    def parts_statements(self, i: int) -> bool:
+        """Whether token i is a ``;`` after which a statement or nothing comes."""
+        return self.tokens[i].type == "SEMICOLON" and (
+            self.tokens[i + 1].type == "RBRACE"
+            or starts_statement(self.tokens, i + 1)
+            or first_on_line(self.source, self.tokens, i + 1)
+        )
+
+    def resume(self, base: int, in_body: bool, stop: int) -> int:
+        """Drop what was being read and go on at a token that `sync` found."""
+        self.cut(base)
+        token = self.tokens[stop]
+        if token.type == "SEMICOLON":
+            return stop + 1
+        if token.type == "LBRACE":  # the body of something whose head has an error
+            if not in_body:
+                self.feed(Token("KIND", "network", token.start, token.start))
+            self.feed(Token("NAME", "unnamed", token.start, token.start))
+        return stop
+
+    def cut(self, base: int) -> None:
+        """Cut the stacks back to where a statement or item may begin."""
+        del self.states[base + 1 :], self.values[base:]
+        for items, item in (("stmts", "stmt"), ("items", "declaration")):
+            if self.begins(base, items) and not self.begins(base, item):
+                self.states.append(table().gotos[self.states[base]][items])
+                self.values.append([])

@@ -1,0 +1,352 @@
+"""The tree to canonical text: the formatter.
+
+A body that was written on one line stays on one line if it fits; every other body has one
+statement a line, with the ``=`` signs of neighbours aligned. Blank lines between statements are
+kept, one at a time. A comment on a line of its own stays before what it preceded, one at the end
+of a line at the end of that line; one inside an expression moves before the statement.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from danetc.dsl.syntax.layout import (
+    INDENT,
+    STEP,
+    WIDTH,
+    Doc,
+    Text,
+    bracketed,
+    chain,
+    document,
+    index,
+    print_expr,
+    render,
+)
+from danetc.dsl.syntax.source import NOWHERE
+from danetc.dsl.syntax.tree import (
+    Comment,
+    Declaration,
+    Define,
+    Expr,
+    Flow,
+    Group,
+    Param,
+    Program,
+    State,
+    Stmt,
+    Use,
+)
+
+__all__ = ["format_source", "print_expr", "print_program"]
+
+_LONGEST_ALIGNED = 20  # a longer name would push the values of its neighbours too far out
+
+
+def format_source(program: Program) -> str:
+    """The canonical text of a program that was read without errors, with its comments."""
+    return _Formatter(program).run()
+
+
+def print_program(program: Program) -> str:
+    """The text of a program without its comments, every body spread over lines.
+
+    Asks nothing of the spans: it also prints a program that was never text.
+    """
+    return _Formatter(replace(program, comments=(), span=NOWHERE)).run()
+
+
+@dataclass
+class _Line:
+    text: str
+    comment: str = ""
+
+
+class _Formatter:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.text = program.span.source.text
+        self.was_text = program.span.source is not NOWHERE.source
+        self.comments = sorted(program.comments, key=_start)
+        self.next = 0  # the first comment not yet printed
+        self.between: list[Comment] = []  # comments between the steps of the flow to be printed
+        self.lines: list[_Line] = []
+        self.block = 0  # the first line of the innermost body
+
+    def run(self) -> str:
+        was_long = False
+        for number, item in enumerate(self.program.items):
+            first = len(self.lines)
+            spaced = self.leading(item, 0)
+            head = len(self.lines)
+            if isinstance(item, Use):
+                self.put(render(_use(item), 0, 0), 0)
+            else:
+                self.declaration(item)
+            self.trailing(item.span.end)
+            is_long = len(self.lines) - head > 1
+            if number > 0 and (is_long or was_long) and not spaced:
+                self.lines.insert(first, _Line(""))
+            was_long = is_long
+            self.block = 0
+        self.own_lines(self.taken(len(self.text)), 0)
+        return "".join(f"{line}\n" for line in _aligned_comments(self.lines))
+
+    def put(self, text: str, indent: int) -> None:
+        first, *rest = text.split("\n")
+        self.lines.append(_Line(" " * indent + first))
+        self.lines += [_Line(line) for line in rest]
+
+    # Comments and blank lines
+
+    def taken(self, end: int) -> list[Comment]:
+        """The comments not yet printed that begin before an offset; they count as printed."""
+        first = self.next
+        while self.next < len(self.comments) and self.comments[self.next].span.start < end:
+            self.next += 1
+        return self.comments[first : self.next]
+
+    def leading(self, item: Use | Declaration | Stmt, indent: int) -> bool:
+        """Print what stands before an item; whether that begins with a blank line."""
+        first = len(self.lines)
+        self.own_lines(self.taken(item.span.start), indent)
+        self.blank_line(item.span.start)
+        inside = self.taken(self.head_end(item))
+        self.between = [comment for comment in inside if _is_between_steps(item, comment)]
+        others = [comment for comment in inside if not _is_between_steps(item, comment)]
+        self.own_lines(others, indent)
+        return len(self.lines) > first and self.lines[first].text == ""
+
+    def own_lines(self, comments: Sequence[Comment], indent: int) -> None:
+        for comment in comments:
+            self.blank_line(comment.span.start)
+            self.lines.append(_Line(" " * indent + comment.text))
+
+    def trailing(self, end: int) -> None:
+        """Put the comment behind an offset, on the same line there, behind the last line."""
+        if self.next < len(self.comments):
+            comment = self.comments[self.next]
+            if not self.text[end : comment.span.start].strip(" \t;"):
+                self.next += 1
+                self.lines[-1].comment = comment.text
+
+    def ends_line(self, comment: Comment) -> bool:
+        """Whether a comment has something before it on its line."""
+        start = self.text.rfind("\n", 0, comment.span.start) + 1
+        return bool(self.text[start : comment.span.start].strip())
+
+    def blank_line(self, offset: int) -> None:
+        """Keep a blank line that stands before an offset, unless a body begins there."""
+        may_be = len(self.lines) > self.block and self.lines[-1].text != ""
+        if may_be and self.has_blank_line(offset):
+            self.lines.append(_Line(""))
+
+    def has_blank_line(self, offset: int) -> bool:
+        if not self.was_text:
+            return False
+        start = offset
+        while start > 0 and self.text[start - 1].isspace():
+            start -= 1
+        return self.text.count("\n", start, offset) > 1
+
+    def head_end(self, item: Use | Declaration | Stmt) -> int:
+        """Where an item ends, or where its body begins."""
+        if isinstance(item, Declaration | Group) and item.body is not None:
+            return self.brace(item)
+        return item.span.end
+
+    def brace(self, item: Declaration | Group) -> int:
+        """The offset of the opening brace of a body; 0 for what was never text."""
+        if not self.was_text:
+            return 0
+        end = item.name_span.end
+        if isinstance(item, Declaration):
+            ends = [param.span.end for param in item.params]
+            end = max([end, *ends] if item.value is None else [item.value.span.end])
+        found = _BRACE.search(self.text, end)
+        while found is not None and found.group() != "{":
+            found = _BRACE.search(self.text, found.end())
+        return item.span.end if found is None else found.start()
+
+    # Declarations and statements
+
+    def declaration(self, item: Declaration) -> None:
+        params = [_param(param) for param in item.params]
+        name = f"{item.kind} {item.name}"
+        head = bracketed(f"{name}(", params, ")") if params else Text(name)
+        reserve = 2 if item.body is not None else 0  # for " {"
+        if item.value is None:
+            text = render(head, 0, 0, reserve=2)
+        else:
+            value = document(item.value)
+            text = f"{head.flat} = {value.flat}"
+            if self.between:
+                self.put(f"{render(head, 0, 0, reserve=2)} =", 0)
+                self.flow(item.value, "", INDENT, INDENT)
+                return
+            if len(text) + reserve > WIDTH:
+                text = render(head, 0, 0, reserve=2)
+                text += f" =\n{' ' * INDENT}{render(value, INDENT, 0, reserve)}"
+        if item.body is None:
+            self.put(text, 0)
+        else:
+            self.body(item, item.body, text, 0)
+
+    def body(
+        self, item: Declaration | Group, body: tuple[Stmt, ...], head: str, indent: int
+    ) -> None:
+        """Print ``head { ... }``."""
+        brace = self.brace(item)
+        if self.was_text and "\n" not in self.text[brace : item.span.end]:
+            line = f"{head} {_one_line_body(body)}"
+            if "\n" not in line and indent + len(line) <= WIDTH:
+                self.put(line, indent)
+                return
+        if not body and not self.comments_before(item.span.end):
+            self.put(f"{head} {{}}", indent)
+            return
+        self.put(f"{head} {{", indent)
+        self.trailing(brace + 1)
+        self.block = len(self.lines)
+        inner = indent + INDENT
+        for statement, width in zip(body, self.target_widths(body), strict=True):
+            self.leading(statement, inner)
+            self.statement(statement, inner, width)
+            self.trailing(statement.span.end)
+        self.own_lines(self.taken(item.span.end), inner)
+        self.put("}", indent)
+
+    def comments_before(self, end: int) -> bool:
+        return self.next < len(self.comments) and self.comments[self.next].span.start < end
+
+    def statement(self, item: Stmt, indent: int, width: int) -> None:
+        if isinstance(item, Group):
+            self.body(item, item.body, _group_head(item), indent)
+            return
+        prefix = f"{_target(item).ljust(width)} = "
+        if self.between:
+            self.flow(item.value, prefix, indent, indent + INDENT)
+        else:
+            self.put(prefix + render(document(item.value), indent + len(prefix), indent), indent)
+
+    def flow(self, value: Expr, prefix: str, indent: int, following: int) -> None:
+        """A flow with comments between its steps: one step a line."""
+        assert isinstance(value, Flow)
+        comments, self.between = self.between, []
+        for number, step in enumerate(value.steps):
+            start = prefix if number == 0 else "-> "
+            column = indent if number == 0 else following
+            text = render(document(step, STEP), column + len(start), column)
+            self.put(start + text, column)
+            line = self.lines[-1]
+            end = value.steps[number + 1].span.start if number + 1 < len(value.steps) else 0
+            while comments and comments[0].span.start < end:
+                comment = comments.pop(0)
+                if not line.comment and self.ends_line(comment):
+                    line.comment = comment.text
+                else:
+                    self.lines.append(_Line(" " * following + comment.text))
+
+    def target_widths(self, body: tuple[Stmt, ...]) -> Iterator[int]:
+        """For each statement the width to which its target is padded."""
+        run: list[Stmt] = []
+        for statement in body:
+            if run and not self.are_neighbours(run[-1], statement):
+                yield from _widths(run)
+                run = []
+            run.append(statement)
+        yield from _widths(run)
+
+    def are_neighbours(self, left: Stmt, right: Stmt) -> bool:
+        """Whether two statements will stand on adjacent lines and have their ``=`` aligned."""
+        if not (isinstance(left, Define) and isinstance(right, Define)):
+            return False
+        if self.has_blank_line(right.span.start):
+            return False
+        for comment in self.comments[bisect_left(self.comments, left.span.end, key=_start) :]:
+            if comment.span.start >= right.span.end:
+                break
+            is_behind = not self.text[left.span.end : comment.span.start].strip(" \t;")
+            if not is_behind and not _is_between_steps(right, comment):
+                return False
+        return True
+
+
+_BRACE = re.compile(r"#[^\n]*|\{")
+
+
+def _start(comment: Comment) -> int:
+    return comment.span.start
+
+
+def _is_between_steps(item: Use | Declaration | Stmt, comment: Comment) -> bool:
+    """Whether a comment inside an item stands between two steps of the flow that is its value."""
+    if isinstance(item, Use | Group) or not isinstance(item.value, Flow):
+        return False
+    if isinstance(item, Declaration) and item.body is not None:
+        return False
+    steps = item.value.steps
+    at = comment.span.start
+    if not steps[0].span.end <= at < steps[-1].span.start:
+        return False
+    return not any(step.span.start <= at < step.span.end for step in steps)
+
+
+def _widths(run: Sequence[Stmt]) -> list[int]:
+    lengths = [len(_target(item)) if isinstance(item, Define) else 0 for item in run]
+    longest = max(lengths, default=0)
+    return [longest if longest <= _LONGEST_ALIGNED else 0] * len(run)
+
+
+def _target(item: Define | State) -> str:
+    if isinstance(item, State):
+        return f"state {item.name}"
+    if item.index is None:
+        return item.name
+    return f"{item.name}[{index(item.index).flat}]"
+
+
+def _group_head(item: Group) -> str:
+    return item.kind if item.name is None else f"{item.kind} {item.name}"
+
+
+def _one_line_body(body: tuple[Stmt, ...]) -> str:
+    texts = [
+        f"{_group_head(item)} {_one_line_body(item.body)}"
+        if isinstance(item, Group)
+        else f"{_target(item)} = {print_expr(item.value)}"
+        for item in body
+    ]
+    return f"{{ {';  '.join(texts)} }}" if texts else "{}"
+
+
+def _param(param: Param) -> Doc:
+    if param.default is None:
+        return Text(param.name)
+    return chain((f"{param.name} = ", document(param.default)))
+
+
+def _use(item: Use) -> Doc:
+    head = f'use "{item.module}"' if item.is_path else f"use {item.module}"
+    if item.names is None:
+        return Text(head)
+    return bracketed(f"{head} (", [Text(name.id) for name in item.names], ")")
+
+
+def _aligned_comments(lines: Sequence[_Line]) -> Iterator[str]:
+    """The lines with their comments, those of neighbouring lines aligned where that fits."""
+    run: list[_Line] = []
+    for line in [*lines, None]:
+        if line is not None and line.comment:
+            run.append(line)
+            continue
+        column = max((len(item.text) for item in run), default=0)
+        fits = all(column + 2 + len(item.comment) <= WIDTH for item in run)
+        for item in run:
+            yield f"{item.text.ljust(column if fits else 0)}  {item.comment}"
+        run = []
+        if line is not None:
+            yield line.text

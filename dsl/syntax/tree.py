@@ -1,0 +1,284 @@
+"""The syntax tree: frozen data, each node with the span it was read from.
+
+Spans take no part in equality, so that ``parse(print(tree)) == tree`` says what it means.
+Parentheses are not kept: the printer puts back those that precedence asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Union, get_args
+
+from danetc.dsl.syntax.source import NOWHERE, Span
+
+DECLARATION_KINDS = (
+    "network", "block", "backbone", "connection", "rule", "neuron", "surrogate", "recipe",
+)  # fmt: skip
+
+
+def _span() -> Span:
+    return field(default=NOWHERE, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name in an expression. ``in`` and ``out`` are names too."""
+
+    id: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number as it was written: ``4``, ``0.5``, ``1e-4``."""
+
+    text: str
+    span: Span = _span()
+
+    @property
+    def value(self) -> int | float:
+        whole = self.text.isdigit() and len(self.text) < 400  # else infinite, as a float
+        return int(self.text) if whole else float(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    value: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """An argument of a call or a setting of ``with``: ``value`` or ``name = value``."""
+
+    name: str | None
+    value: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """``value for variable in low .. high if condition``, an argument of ``sum`` and its like."""
+
+    value: Expr
+    variable: str
+    low: Expr
+    high: Expr
+    condition: Expr | None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    function: Expr
+    args: tuple[Arg, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """``low .. high``, both ends included; only inside an index."""
+
+    low: Expr
+    high: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """``base[i]``, ``base[a .. b]``, ``base[i, j .. k]``."""
+
+    base: Expr
+    indices: tuple[Expr, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """``+ - * /``, a comparison, ``and`` or ``or``."""
+
+    op: str
+    left: Expr
+    right: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """``-`` or ``not``."""
+
+    op: str
+    operand: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class IfElse:
+    """``then if condition else otherwise``."""
+
+    then: Expr
+    condition: Expr
+    otherwise: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """``a -> b -> c``, two steps or more."""
+
+    steps: tuple[Expr, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """``backbone via connection``."""
+
+    subject: Expr
+    connection: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """``... by rule``."""
+
+    subject: Expr
+    rule: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class With:
+    """``... with (neuron = PLIF)``."""
+
+    subject: Expr
+    settings: tuple[Arg, ...]
+    span: Span = _span()
+
+
+Expr = Union[
+    Name, Number, String, Call, At, Range, Each, Binary, Unary, IfElse, Flow, Via, By, With
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """``name = value`` or ``name[i] = value``."""
+
+    name: str
+    index: Expr | None
+    value: Expr
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``state u = 0.0`` in a neuron."""
+
+    name: str
+    value: Expr
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """``phase full { ... }`` or ``augment { ... }`` in a recipe."""
+
+    kind: str
+    name: str | None
+    body: tuple[Stmt, ...]
+    span: Span = _span()
+    name_span: Span = _span()  # of the name, or of the kind where there is none
+
+
+Stmt = Union[Define, State, Group]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    name: str
+    default: Expr | None
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """``KIND name(params) = value { body }``; value, body or both.
+
+    ``value { body }`` is a variant: the named declaration with the settings of the body changed.
+    """
+
+    kind: str
+    name: str
+    params: tuple[Param, ...]
+    value: Expr | None
+    body: tuple[Stmt, ...] | None
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class UseName:
+    id: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """``use std``, ``use "file.danet"``, either with ``(names)``.
+
+    ``names`` is None where everything is taken.
+    """
+
+    module: str
+    is_path: bool
+    names: tuple[UseName, ...] | None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    text: str  # from the # to the end of the line, trailing blanks removed
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    items: tuple[Use | Declaration, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
+    span: Span = _span()
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        return tuple(item for item in self.items if isinstance(item, Use))
+
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        return tuple(item for item in self.items if isinstance(item, Declaration))
+
+
+Node = Union[Expr, Arg, Stmt, Param, Declaration, UseName, Use, Program]
+_FIELDS = {kind: tuple(item.name for item in fields(kind)) for kind in get_args(Node)}
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below a node, in the order of the text."""
+    for name in _FIELDS[type(node)]:
+        value = getattr(node, name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if hasattr(child, "span") and not isinstance(child, Comment):
+                yield child
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and all below it, in the order of the text."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        stack.extend(reversed(list(children(current))))

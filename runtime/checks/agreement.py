@@ -1,0 +1,154 @@
+"""Whether two models compute the same with the same weights: forward, backward, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from danetc.dsl.kinds import ANALOG, Kind
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.time import DropPath
+from danetc.runtime.model.signature import random_input
+
+TOLERANCE = 1e-9
+"""How far results may be apart, relative to the largest: rounding is about 1e-14."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a comparison found.
+
+    ``outputs`` and ``gradients`` are the largest differences, relative to the largest entry.
+    ``silent`` names what the comparison did not see: neurons of the left model that always or never
+    fired, and weights that no gradient reached. Where there is any, agreement says nothing.
+    """
+
+    size: tuple[int, ...]
+    outputs: float
+    gradients: float
+    silent: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        return max(self.outputs, self.gradients) <= TOLERANCE
+
+    @property
+    def proves(self) -> bool:
+        """Whether the two agree, and on values that went through all of the network."""
+        return self.same and not self.silent
+
+
+def agreement(
+    left: nn.Module,
+    right: nn.Module,
+    pairs: Mapping[str, str],
+    size: tuple[int, ...],
+    seed: int = 0,
+    kind: Kind = ANALOG,
+) -> Agreement:
+    """Compare one training step of two models on random input of ``size`` ([N, ...] or [T, N, ...])
+    and ``kind``.
+
+    ``pairs`` leads from the left model's parameters to the right one's. Both models are changed:
+    they become float64, parameters of norms and neurons are moved off their first values, and the
+    right model gets the left one's parameters. Dropout is left out. The loss is a random projection
+    of the outputs, so that no symmetry hides a difference.
+    """
+    left, right = left.double().train(), right.double().train()
+    for model in (left, right):
+        for module in model.modules():
+            if isinstance(module, (nn.Dropout, DropPath)):
+                module.eval()
+    generator = torch.Generator().manual_seed(seed)
+    _move(left, generator)
+    _copy(left, right, pairs)
+    x = random_input(kind, size, generator, torch.float64)
+    silent: list[str] = []
+    with _watched(left, silent):
+        mine = _step(left, x, seed)
+    other = _step(right, x, seed)
+    for name, parameter in left.named_parameters():
+        if parameter.dim() > 1 and (parameter.grad is None or not parameter.grad.any()):
+            silent.append(name)
+    gradients = [_gap(mine[1], other[1])]
+    largest = max((_largest(p.grad) for p in left.parameters()), default=0.0)
+    for name, twin in pairs.items():
+        a, b = left.get_parameter(name).grad, right.get_parameter(twin).grad
+        # A gradient that is zero but for rounding (of a bias before a norm) has no scale.
+        gradients.append(_gap(a, b, floor=1e-3 * largest))
+    return Agreement(
+        size,
+        max(_gap(a, b) for a, b in zip(mine[0], other[0], strict=True)),
+        max(gradients),
+        tuple(silent),
+    )
+
+
+@torch.no_grad()
+def _move(model: nn.Module, generator: torch.Generator) -> None:
+    """Parameters of norms, biases and neurons, moved.
+
+    Norms get weights and biases at which the neurons behind them fire now and then.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() < 2:
+            noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(0.1 * noise if parameter.dim() == 0 else 0.5 * noise)
+
+
+@torch.no_grad()
+def _copy(left: nn.Module, right: nn.Module, pairs: Mapping[str, str]) -> None:
+    for name, twin in pairs.items():
+        right.get_parameter(twin).copy_(left.get_parameter(name))
+
+
+@contextmanager
+def _watched(model: nn.Module, silent: list[str]) -> Iterator[None]:
+    """Note the neurons whose output is one number all over."""
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, Neuron):
+
+            def watch(_: nn.Module, __: object, y: Tensor, name: str = name) -> None:
+                if bool(y.min() == y.max()):
+                    silent.append(name)
+
+            hooks.append(module.register_forward_hook(watch))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _step(model: nn.Module, x: Tensor, seed: int) -> tuple[list[Tensor], Tensor | None]:
+    """Forward and backward: outputs and the gradient of the input; parameters keep theirs."""
+    model.zero_grad()
+    x = x.clone().requires_grad_()
+    with torch.random.fork_rng(devices=[]):  # encoders draw from the global generator
+        torch.manual_seed(seed)
+        result = model(x)
+    outputs = list(result) if isinstance(result, tuple) else [result]
+    generator = torch.Generator().manual_seed(seed + 1)
+    loss = torch.zeros((), dtype=torch.float64)
+    for y in outputs:
+        loss = loss + (y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum()
+    loss.backward()
+    return [y.detach() for y in outputs], x.grad
+
+
+def _largest(x: Tensor | None) -> float:
+    return float(x.abs().max()) if x is not None and x.numel() else 0.0
+
+
+def _gap(a: Tensor | None, b: Tensor | None, floor: float = 0.0) -> float:
+    """The largest difference, relative to the largest entry of either or to ``floor``."""
+    if a is None or b is None:
+        return 0.0 if a is b else float("inf")
+    scale = max(_largest(a), _largest(b), floor)
+    gap = _largest(a - b)
+    return gap / scale if scale else gap

@@ -1,0 +1,354 @@
+"""Functions of tensors compiled by Inductor: C++ on a CPU, Triton on a GPU.
+
+A function is traced and compiled once for each combination of dtypes, device and layout, with
+symbols for all sizes but T: batch and size of an image may change, and be 1, without another
+compilation. There are no guards: a call costs some microseconds.
+
+Compiled kernels are kept on disk (``kernel_cache``), by the text of what they compute: where that is
+known, a kernel is loaded without being traced and lowered again. Where one has to be compiled, those
+that the same call of a model needs are compiled with it (``look_ahead``), and it is said
+(``announcing``). What is used of torch's private interfaces stands in ``torch_internals``; a torch
+that has them otherwise runs uncompiled, with one notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.kernels import torch_internals as internals
+from danetc.runtime.kernels import upcoming
+from danetc.runtime.kernels.announcing import announcer
+from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
+from danetc.runtime.kernels.look_ahead import look_ahead
+from danetc.runtime.kernels.torch_internals import Use
+from danetc.runtime.kernels.upcoming import Job
+from danetc.runtime.system.files import explain_os_error, is_full
+
+Run = Callable[..., Sequence[Tensor]]
+
+COMPILE = True
+"""Whether kernels are compiled; without it the same functions run operation by operation."""
+
+# Sizes that the compiler is told as typical: they decide on vectors and threads, not on results.
+# All different, since dimensions of equal size count as one.
+_BATCH, _CHANNELS, _LENGTH = 24, 96, 392
+_MAX_INDEX = 2**31  # kernels for a GPU count in 32 bits
+
+
+class Compiled:
+    """A function of tensors that is compiled at its first call; as it is, with a notice, if that
+    fails.
+
+    Its first arguments are [T, N, C, L] or, where ``varying`` says False, [N, C, L]; what follows
+    is [C, 1] or a scalar. Channels may come last: [T, N, L, C] and [C]. All are contiguous. ``last``
+    says so where it is not to be seen, since what follows is [C] either way.
+
+    ``text`` says what the function computes, whole: functions of one text are one kernel in the
+    cache on disk. Without it the kernel is traced in every process.
+    """
+
+    def __init__(
+        self,
+        function: Run,
+        name: str,
+        varying: Sequence[bool],
+        text: str = "",
+        last: bool | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.varying = tuple(varying)
+        self.text = text
+        self.last = last
+        self._runs: dict[tuple[object, ...], Run] = {}
+        self._called: set[tuple[object, ...]] = set()
+
+    def __call__(self, *args: Tensor) -> Sequence[Tensor]:
+        if not COMPILE:
+            return self.function(*args)
+        notes = upcoming.notes
+        if notes is not None and any(isinstance(x, notes.fake) for x in args):
+            return notes.run(self, args)
+        on_gpu = args[0].device.type == "cuda"
+        if on_gpu and max(x.numel() for x in args) >= _MAX_INDEX:
+            return self.function(*args)
+        key = self.key(args)
+        run = self._runs.get(key) or self._made(args)
+        if on_gpu and key not in self._called:
+            self._called.add(key)
+            with making_kernels():  # at its first call, Triton tries what is fastest
+                return run(*args)
+        return run(*args)
+
+    def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:
+        """What tells kernels of this function apart."""
+        return (args[0].device, *[(x.dtype, x.dim()) for x in args])
+
+    def _made(self, args: Sequence[Tensor]) -> Run:
+        """The kernel for arguments like these, made now."""
+        missing = missing_compiler(args[0].device.type)
+        if missing is not None:
+            internals.notice(f"there is {missing} on this machine: {Use.COMPILE.value}")
+            return self._runs.setdefault(self.key(args), self.function)
+        with making_kernels() as settings:
+            if self.key(args) not in self._runs:  # another thread may have made it meanwhile
+                _make(Job(self, tuple(args)), settings)
+        return self._runs[self.key(args)]
+
+    def load(self, args: Sequence[Tensor], settings: dict[str, Any]) -> bool:
+        """Take the kernel from the disk; whether it is there now."""
+        if self.key(args) not in self._runs:
+            try:
+                run = _load(self.text, args, settings)
+            except Exception:  # damaged, or of what is no longer there: then it is written anew
+                run = None
+            if run is not None:
+                self._runs[self.key(args)] = _direct(run)
+        return self.key(args) in self._runs
+
+    def compile(self, args: Sequence[Tensor], settings: dict[str, Any]) -> None:
+        """Compile it."""
+        run = self.function
+        try:
+            typical = [*_typical(args, self.varying, self.last)]
+            run = _direct(_compile(self.function, args, typical, self.text, settings))
+        except Exception as error:  # whatever the compiler fails of: the function is there
+            _notice_failed(self.name, _reason(error))
+        self._runs[self.key(args)] = run
+
+
+def _reason(error: Exception) -> str:
+    """Why a kernel could not be compiled, in a line."""
+    of_disk = getattr(error, "inner_exception", error)  # Inductor wraps what it fails of
+    if isinstance(of_disk, OSError) and is_full(of_disk):
+        of_disk.filename = of_disk.filename or str(kernel_folder())
+        return explain_os_error(of_disk, f"make room, or name another folder with {VARIABLE}")
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+@lru_cache(maxsize=64)
+def _failed(reason: str) -> list[str]:
+    """The kernels that have failed for a reason."""
+    return []
+
+
+def _notice_failed(name: str, reason: str) -> None:
+    """Say what a kernel has failed of; where others fail of the same, that once more."""
+    names = _failed(reason)
+    names.append(name)
+    if len(names) == 1:
+        internals.notice(
+            f"the kernel of {name} could not be compiled and runs uncompiled: {reason}"
+        )
+    elif len(names) == 2:
+        internals.notice(
+            f"other kernels could not be compiled either, for the same reason: {reason}"
+        )
+
+
+def _make(first: Job, settings: dict[str, Any]) -> None:
+    """Have a kernel from the disk; else compile it, and with it what else the call under way needs."""
+    if first.kernel.load(first.args, settings):
+        return
+    known = look_ahead()
+    jobs = {(job.kernel, job.kernel.key(job.args)): job for job in (first, *(known or ()))}
+    todo = [job for job in jobs.values() if job is first or not job.kernel.load(job.args, settings)]
+    told = announcer()
+    try:
+        told.begin(None if known is None else len(todo))
+        for done, job in enumerate(todo, 1):
+            job.kernel.compile(job.args, settings)
+            told.compiled(done)
+    finally:
+        told.end()
+
+
+_Typical = Sequence[tuple[tuple[int, ...], int]]
+
+
+def _compile(
+    function: Run, args: Sequence[Tensor], typical: _Typical, text: str, settings: dict[str, Any]
+) -> Run:
+    """Trace and compile, and write the result to the disk if ``text`` says what it is."""
+    place = _place(text, args) if text and internals.has(Use.KEEP) else None
+    believed = _believed()
+    # A compilation is the same in every mode that its first caller may be in.
+    with ExitStack() as plain:
+        plain.enter_context(torch.inference_mode(False))
+        plain.enter_context(torch.no_grad())
+        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
+        try:
+            return _compiled(function, args, typical, place, {**believed, **settings})
+        except Exception:
+            if not believed:
+                raise
+            # With what the compiler can do.
+            return _compiled(function, args, typical, place, settings)
+
+
+def _believed() -> dict[str, Any]:
+    """A processor with vector instructions of a kind is believed to run them: else the compiler is
+    started for each kind, and Python for each result, which takes longer than many a kernel."""
+    return {"cpp.vec_isa_ok": True} if internals.find("cpp.vec_isa_ok") is None else {}
+
+
+def _direct(run: Run) -> Run:
+    """What ``run`` comes to call, where that is to be found."""
+    call = internals.inner_call(run)
+    return run if call is None else lambda *args: call([*args])
+
+
+def _compiled(
+    function: Run,
+    args: Sequence[Tensor],
+    typical: _Typical,
+    place: Path | None,
+    patches: dict[str, Any],
+) -> Run:
+    shape_env, symbol = internals.find("ShapeEnv"), internals.find("DimDynamic")
+    context_of = internals.find("StatelessSymbolicContext")
+    mode = internals.find("FakeTensorMode")(
+        shape_env=shape_env(specialize_zero_one=False, duck_shape=True)
+    )
+
+    def symbolic(x: Tensor, fixed: int) -> Tensor:
+        """``x`` with symbols for its sizes behind the first ``fixed``."""
+        sizes = [
+            symbol.STATIC if place < fixed or extent == 1 else symbol.DUCK
+            for place, extent in enumerate(x.shape)
+        ]
+        none = [None] * x.dim()
+        context = context_of(
+            sizes, [symbol.INFER_STRIDE] * x.dim(), constraint_sizes=none, constraint_strides=none
+        )
+        result: Tensor = mode.from_tensor(x, symbolic_context=context)
+        return result
+
+    device = args[0].device
+    examples = [
+        symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
+        for x, (shape, fixed) in zip(args, typical, strict=True)
+    ]
+    with mode:  # without the function's annotations, which would stand in the way of keeping it
+        graph = internals.find("make_fx")(lambda *values: function(*values))(*examples)
+    # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
+    # compiler looks for are of matrix products and attention; to set them up takes a second.
+    patches = {"cpp.dynamic_threads": True, "pattern_matcher": False, **patches}
+    tracing = internals.find("TracingContext")(mode)
+    with internals.find("tracing")(tracing):  # all releases find the examples' mode there
+        run: Any = internals.find("standalone_compile")(
+            graph,
+            examples,
+            dynamic_shapes="from_tracing_context",
+            options={"config_patches": patches},
+        )
+    if place is not None:
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            run.save(path=str(place))
+        except Exception as error:  # the kernel is there all the same, but will be traced again
+            internals.notice(
+                "kernels could not be written to the cache, and the next process makes them again: "
+                f"{_reason(error)}"
+            )
+    return run  # type: ignore[no-any-return]
+
+
+def _place(text: str, args: Sequence[Tensor]) -> Path:
+    """The file of a kernel: its name tells apart all that may make compiled code differ."""
+    device = args[0].device
+    if device.type == "cuda":
+        machine: tuple[object, ...] = (
+            torch.cuda.get_device_name(device),
+            torch.cuda.get_device_capability(device),
+            torch.version.cuda,
+        )
+    else:
+        machine = platform.machine(), torch.backends.cpu.get_cpu_capability()
+    key = (
+        text,
+        tuple((x.dtype, x.dim()) for x in args),
+        machine,
+        (torch.__version__, torch.version.git_version, sys.version),
+        internals.find("get_hash")().hex(),
+        _sources(),
+    )
+    return kernel_folder() / hashlib.sha256(repr(key).encode()).hexdigest()
+
+
+_MAKERS = (
+    "kernels/bit_packing.py", "kernels/compiled.py", "kernels/fusion_group.py",
+    "kernels/neuron.py", "layers/inference.py", "layers/statistics.py",
+)  # fmt: skip
+"""The files that make kernels of texts, below this package's parent."""
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A digest of the code that makes kernels of texts: after a change all are made anew."""
+    digest = hashlib.sha256()
+    for name in _MAKERS:
+        digest.update((Path(__file__).parents[1] / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _load(text: str, args: Sequence[Tensor], settings: dict[str, Any]) -> Run | None:
+    """The kernel of a text from the disk; None where there is none."""
+    if not text or not internals.has(Use.KEEP):
+        return None
+    place = _place(text, args)
+    if not place.is_file():
+        return None
+    patches = {"cpp.dynamic_threads": True, **_believed(), **settings}
+    with ExitStack() as plain:
+        plain.enter_context(torch.inference_mode(False))
+        plain.enter_context(torch.no_grad())
+        plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
+        plain.enter_context(internals.find("patch")(patches))
+        run: Run = internals.find("CompiledArtifact.load")(path=str(place))
+        return run
+
+
+def _typical(
+    args: Sequence[Tensor], varying: Sequence[bool], last: bool | None
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """For each argument its shape in typical sizes, and how many of the first are T."""
+    affine = args[len(varying) :]
+    channels_last = all(x.dim() < 2 for x in affine) if last is None else last
+    sizes = (_BATCH, _LENGTH, _CHANNELS) if channels_last else (_BATCH, _CHANNELS, _LENGTH)
+    for x, varies in zip(args, varying, strict=False):
+        yield ((x.shape[0], *sizes), 1) if varies else (sizes, 0)
+    for x in affine:
+        yield (_CHANNELS, 1)[: x.dim()], 0
+
+
+def compiles(device: str) -> bool:
+    """Whether functions are compiled for a device here."""
+    return COMPILE and missing_compiler(device) is None
+
+
+@lru_cache(maxsize=8)
+def missing_compiler(device: str) -> str | None:
+    """What is missing on this machine to compile kernels for a device, or None."""
+    with making_kernels():  # where importing Inductor makes folders too
+        lacks = internals.missing(Use.COMPILE)
+    if lacks is not None:
+        return f"no compiler that danetc knows to use ({lacks.partition(':')[0]})"
+    if device == "cpu":
+        try:
+            internals.find("get_cpp_compiler")()
+        except internals.find("InvalidCxxCompiler"):
+            return "no C++ compiler (set CXX, or install g++ or clang++)"
+        return None
+    return None if internals.find("has_triton")() else f"no Triton for {device}"

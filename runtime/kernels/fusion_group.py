@@ -1,0 +1,136 @@
+"""The arithmetic of a region: a sum of terms, each a value or a value under a norm, and a neuron.
+
+Regions with the same neuron, terms and T share one kernel, whatever their batch and size. Forward
+and backward come from the neuron's equations alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.kernels.compiled import Compiled
+from danetc.runtime.kernels.neuron import Kernel, kernel, wide
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An input of a region: under a norm or not, and whether it is the same at all steps."""
+
+    normed: bool
+    static: bool
+
+    def __str__(self) -> str:
+        return f"{'static ' if self.static else ''}{'norm' if self.normed else 'value'}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegionKernel:
+    """Forward and backward of a region.
+
+    Inputs are [T, N, C, L] or, where static, [N, C, L]; scales and shifts of norms are [C, 1].
+    Or channels come last, [T, N, L, C], and scales and shifts are [C].
+
+    ``forward(*inputs, *scales, *shifts, *params)`` gives ``(s [T, N, C, L],)``.
+    ``backward(grad_s, *inputs, *scales, *shifts, *params)`` gives the gradient of the sum at each
+    step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and
+    those of the parameters. Half precision is computed in float32.
+    """
+
+    forward: Callable[..., Sequence[Tensor]]
+    backward: Callable[..., Sequence[Tensor]]
+
+
+@lru_cache(maxsize=512)
+def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
+    """The kernel of a region; ``program`` is the text of its neuron."""
+    region = Region(kernel(program), terms, steps)
+    name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
+    varying = tuple(not term.static for term in terms)
+    text = f"{region.text}, "
+    return RegionKernel(
+        Compiled(region.forward, f"{name}, forward", varying, text + "forward"),
+        Compiled(region.backward, f"{name}, backward", (True, *varying), text + "backward"),
+    )
+
+
+@dataclass(frozen=True)
+class Region:
+    """A neuron behind a sum of terms, for T steps, in operations of torch."""
+
+    neuron: Kernel
+    terms: tuple[Term, ...]
+    steps: int
+
+    @property
+    def text(self) -> str:
+        """What it computes, whole."""
+        return f"{self.neuron.source}\n{self.neuron.program.text()}\n{self.terms}, {self.steps}"
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        inputs, params = self.currents(values)
+        dtype = _output_dtype(values[: len(self.terms)])
+        states = self.neuron.initial_states(inputs[0])
+        spikes = []
+        for x in inputs:
+            s, *states = self.neuron.step(x, *states, *params)
+            spikes.append(s.to(dtype))
+        return (torch.stack(spikes),)
+
+    def backward(self, grad: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        inputs, params = self.currents(values)
+        neuron = self.neuron
+        history = [neuron.initial_states(inputs[0])]
+        for x in inputs[:-1]:
+            history.append(list(neuron.step(x, *history[-1], *params)[1:]))
+        count = len(history[0])
+        grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
+        grads: list[Tensor] = []
+        sums: list[Tensor] = []
+        for t in range(self.steps - 1, -1, -1):
+            result = neuron.step_vjp(inputs[t], *history[t], *params, wide(grad[t]), *grad_states)
+            grads.append(result[0])
+            grad_states, parts = result[1 : 1 + count], result[1 + count :]
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+        results = []
+        if any(not term.static for term in self.terms):
+            results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
+        if any(term.static for term in self.terms):
+            results.append(_sum(grads).to(grad.dtype))
+        return (*results, *sums)
+
+    def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
+        """The neuron's input at each step, summed from the left as the spec has it; its params.
+
+        A varying value may come as a tuple of its steps.
+        """
+        count, norms = len(self.terms), sum(term.normed for term in self.terms)
+        inputs, affine = values[:count], values[count : count + 2 * norms]
+        factors = iter(zip(affine[:norms], affine[norms:], strict=True))
+        columns = []
+        for x, term in zip(inputs, self.terms, strict=True):
+            steps = (x,) if term.static else x if isinstance(x, tuple) else x.unbind(0)
+            parts = [wide(part) for part in steps]
+            if term.normed:
+                scale, shift = next(factors)
+                parts = [part * scale + shift for part in parts]
+            columns.append(parts * self.steps if term.static else parts)
+        return [_sum(parts) for parts in zip(*columns, strict=True)], values[count + 2 * norms :]
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _output_dtype(inputs: Sequence[Tensor]) -> torch.dtype:
+    dtype = inputs[0].dtype
+    for x in inputs[1:]:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return dtype

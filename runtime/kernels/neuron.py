@@ -1,0 +1,101 @@
+"""Kernels of neuron programs: generated Python over torch tensors, and the loops over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.program import NeuronProgram
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+def spread(value: Tensor, like: Tensor) -> Tensor:
+    """A scalar of the layer as a tensor of the shape and dtype of ``like``."""
+    return value if value.dim() == like.dim() else value.to(like.dtype).expand_as(like)
+
+
+def total(grad: Tensor, scalar: Tensor) -> Tensor:
+    """The gradient of a scalar that took part in every element, summed in the scalar's dtype."""
+    return grad.sum(dtype=scalar.dtype)
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in the precision that membrane potentials need: half precision as float32.
+
+    A potential is summed over time and compared with a threshold; in bfloat16 a current of less
+    than 1/256 of it would change nothing at all.
+    """
+    return x.float() if x.dtype in HALF else x
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The compiled functions of one time step (see ``kernel_text.kernel_source``)."""
+
+    program: NeuronProgram
+    source: str
+    step: Step
+    step_vjp: Step
+
+    def initial_states(self, x: Tensor) -> list[Tensor]:
+        """The states before the first step, each like ``x`` [N, ...]."""
+        return [torch.full_like(x, state.init) for state in self.program.states]
+
+    def forward(self, x: Tensor, params: Sequence[Tensor], steps: int | None) -> Tensor:
+        """All time steps. ``x`` is [T, N, ...], or [N, ...] if ``steps`` is given; [T, N, ...].
+
+        Half precision is computed in float32, here and in ``backward``.
+        """
+        inputs = x.unbind(0) if steps is None else [x] * steps
+        states = self.initial_states(wide(inputs[0]))
+        output = x.new_empty((len(inputs), *inputs[0].shape))
+        for out_t, x_t in zip(output, inputs, strict=True):
+            s, *states = self.step(wide(x_t), *states, *params)
+            out_t.copy_(s)
+        return output
+
+    def backward(
+        self, grad: Tensor, x: Tensor, params: Sequence[Tensor], steps: int | None
+    ) -> list[Tensor]:
+        """Gradients of ``x`` and of each parameter, given that of the output [T, N, ...].
+
+        Runs the states forward again, keeps those before each step, and goes back through time.
+        """
+        inputs = x.unbind(0) if steps is None else [x] * steps
+        history = [self.initial_states(wide(inputs[0]))]
+        for x_t in inputs[:-1]:
+            history.append(list(self.step(wide(x_t), *history[-1], *params)[1:]))
+        grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
+        grad_params = [torch.zeros_like(param) for param in params]
+        grad_x = torch.empty_like(x) if steps is None else torch.zeros_like(wide(x))
+        for t in range(len(inputs) - 1, -1, -1):
+            grads = self.step_vjp(
+                wide(inputs[t]), *history.pop(), *params, wide(grad[t]), *grad_states
+            )
+            if steps is None:
+                grad_x[t].copy_(grads[0])
+            else:
+                grad_x.add_(grads[0])
+            grad_states = grads[1 : 1 + len(grad_states)]
+            for sum_, part in zip(grad_params, grads[1 + len(grad_states) :], strict=True):
+                sum_.add_(part)
+        return [grad_x.to(x.dtype), *grad_params]
+
+
+@lru_cache(maxsize=256)
+def kernel(program: str) -> Kernel:
+    """The kernel of a program's text. The source that runs is made of our own templates alone."""
+    parsed = NeuronProgram.parse(program)
+    source = kernel_source(parsed)
+    scope: dict[str, object] = {"torch": torch, "spread": spread, "total": total}
+    exec(compile(source, f"<kernel of {parsed.name}>", "exec"), scope)
+    return Kernel(parsed, source, scope["step"], scope["step_vjp"])  # type: ignore[arg-type]

@@ -1,0 +1,313 @@
+"""Neurons of the fused backend, each with the sum and the norms before it as one kernel.
+
+A region ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
+forward pass takes the batch statistics and then runs one compiled kernel over the elements; for
+the backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and
+recomputes normalised values, membrane potentials and slopes from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from danetc.dsl.kinds import ANALOG, Kind
+from danetc.runtime.kernels.bit_packing import Kept
+from danetc.runtime.kernels.fusion_group import RegionKernel, Term, region_kernel
+from danetc.runtime.kernels.operators import is_timeless
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.recompute import Note, Output, tape
+from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
+from danetc.runtime.layers.sync import input_gradient, is_synchronised
+
+RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
+"""Where a norm's statistics come from."""
+
+
+def _mode(norm: Norm) -> str:
+    if not norm.training:
+        return RUNNING
+    return SYNC if is_synchronised(norm) else BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What calls of a region have in common.
+
+    ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
+    memory, ``timeless`` that the output does not vary either.
+    """
+
+    kernel: RegionKernel
+    terms: tuple[Term, ...]
+    steps: int
+    kinds: tuple[Kind, ...]
+    modes: tuple[str, ...]
+    last: bool
+    timeless: bool
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    make: Callable[[str, tuple[Term, ...], int], RegionKernel],
+    program: str,
+    normed: tuple[bool, ...],
+    static: tuple[bool, ...],
+    steps: int,
+    kinds: tuple[Kind, ...],
+    modes: tuple[str, ...],
+    last: bool,
+    timeless: bool,
+) -> _Plan:
+    terms = tuple(map(Term, normed, static))
+    return _Plan(make(program, terms, steps), terms, steps, kinds, modes, last, timeless)
+
+
+class _Call:
+    """One call of a region: its inputs as ``flat_view`` has them, what its norms do to them, and
+    the output where a first run has noted it."""
+
+    __slots__ = ("affines", "flats", "known", "plan")
+
+    def __init__(
+        self,
+        plan: _Plan,
+        flats: Sequence[Tensor],
+        affines: Sequence[Affine],
+        known: Output | None,
+    ) -> None:
+        self.plan, self.flats, self.affines, self.known = plan, flats, affines, known
+
+    def run(self, inputs: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        """The output, [T, N, ...]."""
+        plan, x = self.plan, inputs[0]
+        shape: Sequence[int]
+        if all(term.static for term in plan.terms):
+            shape = x.shape if plan.timeless else (plan.steps, *x.shape)
+        else:
+            places = [place for place, term in enumerate(plan.terms) if not term.static]
+            shape = inputs[places[0]].shape
+        if self.known is not None:
+            return self.known.restore(x, shape).view(shape)
+        scales, shifts = columns(self.affines, plan.last)
+        (out,) = plan.kernel.forward(*self.flats, *scales, *shifts, *params)
+        if plan.last:
+            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
+        return out.view(shape)
+
+
+def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Scales and shifts as kernels take them: [C, 1], or [C] with channels ``last``."""
+    if last:
+        return [a.scale for a in affines], [a.shift for a in affines]
+    return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
+
+
+class _Region(torch.autograd.Function):
+    """A region with its backward pass. Takes inputs, weights and biases of norms, parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
+        plan = call.plan
+        count, norms = len(plan.terms), len(plan.modes)
+        inputs, params = tensors[:count], tensors[count + 2 * norms :]
+        out = call.run(inputs, params)
+        ctx.plan = plan
+        ctx.kept = [Kept(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
+        # A segment that is to run again keeps its own inputs, not what those were joined of.
+        whole = tape() is not None
+        kept: list[Tensor] = []
+        for each, x in zip(ctx.kept, inputs, strict=True):
+            kept += [each.keep(x)] if whole else each.split(x)
+        for known in call.affines:
+            kept += known
+        ctx.save_for_backward(*kept, *tensors[count : count + norms], *params)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        plan: _Plan = ctx.plan
+        saved, place, inputs, affines = ctx.saved_tensors, 0, [], []
+        for kept in ctx.kept:
+            inputs.append(kept.join(saved[place : place + kept.count]))
+            place += kept.count
+        for _ in plan.modes:
+            affines.append(Affine(*saved[place : place + 4]))
+            place += 4
+        weights, params = saved[place : place + len(affines)], saved[place + len(affines) :]
+        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
+        grad = flat_view(grads[0], Term(False, plan.timeless), plan.last)
+        if plan.timeless:
+            grad = grad.unsqueeze(0)
+        scales, shifts = columns(affines, plan.last)
+        results = list(plan.kernel.backward(grad, *flats, *scales, *shifts, *params))
+        varying = None if all(term.static for term in plan.terms) else results.pop(0)
+        static = results.pop(0) if any(term.static for term in plan.terms) else None
+        grad_inputs, grad_weights, grad_biases = [], [], []
+        norm = 0
+        for x, flat, term in zip(inputs, flats, plan.terms, strict=False):
+            source = static if term.static else varying
+            assert source is not None
+            if source.dtype != x.dtype:
+                source = source.to(x.dtype)
+            if term.normed:
+                source, dw, db = _norm_backward(
+                    source, flat, weights[norm], affines[norm], plan.modes[norm], plan.last
+                )
+                grad_weights.append(dw)
+                grad_biases.append(db)
+                norm += 1
+            grad_inputs.append(_unflat(source, x, plan.last))
+        return (None, *grad_inputs, *grad_weights, *grad_biases, *results)
+
+
+def _norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, known: Affine, mode: str, last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a norm's input, weight and bias, of inputs as ``flat_view`` has them."""
+    grad, x = (value.view(-1, *value.shape[-2:]) for value in (grad, x))
+    if mode != SYNC:
+        return norm_backward(grad, x, weight, known, mode == BATCH, last)
+    dx, dw, db = input_gradient(maps(grad, last), maps(x, last), weight, known.mean, known.inverse)
+    return unmapped(dx, last), dw, db
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+
+
+def is_last(x: Tensor) -> bool:
+    """Whether channels come last in memory: the strides of torch.channels_last, with T or not."""
+    return x.dim() > 3 and x.stride(-3) == 1 and not x.is_contiguous()
+
+
+def flat_view(x: Tensor, term: Term, last: bool) -> Tensor:
+    """[N, C, L] for a static input, [T, N, C, L] for one that varies; L = 1 for vectors.
+
+    With channels last [N, L, C] or [T, N, L, C]. Contiguous; a copy only where ``x`` is laid out
+    otherwise.
+    """
+    lead = x.shape[: 1 if term.static else 2]
+    channels, length = x.shape[len(lead)], x.shape[len(lead) + 1 :].numel()
+    if last:
+        return x.movedim(len(lead), -1).reshape(*lead, length, channels).contiguous()
+    if x.is_contiguous():
+        return x.view(*lead, channels, length)  # the common case, and each call counts
+    return x.reshape(*lead, channels, length).contiguous()
+
+
+def _unflat(flat: Tensor, like: Tensor, last: bool) -> Tensor:
+    """The other way round: in the shape of ``like``."""
+    if not last:
+        return flat.view(like.shape)
+    *lead, channels, height, width = like.shape
+    return flat.view(*lead, height, width, channels).movedim(-1, len(lead))
+
+
+# -- the layer -------------------------------------------------------------------------------------
+
+
+class FusedNeuron(Neuron):
+    """A neuron with the sum and the norms before it.
+
+    Its inputs are the terms of the sum, from the left; ``norms`` has for each of them the norm it
+    goes through, or None. The norms stand elsewhere in the model, where the spec has them, and are
+    not registered again here. ``kinds`` says what is known of each input, which may be kept in bits,
+    ``output_kind`` the same of the output. Run again by ``recompute``, it gives the output that it
+    noted and takes no statistics anew.
+
+    Where torch.compile, torch.export or fx trace the model, norms, sum and neuron are called one by
+    one: the compiler fuses them itself, and a trace has all parameters.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        steps: int,
+        rank: int,
+        norms: Sequence[Norm | None],
+        kinds: Sequence[Kind],
+        output_kind: Kind = ANALOG,
+    ) -> None:
+        super().__init__(program, steps, rank)
+        self._make: Callable[[str, tuple[Term, ...], int], RegionKernel] = region_kernel
+        self._norms = tuple(norms)
+        self._normed = tuple(norm is not None for norm in norms)
+        self._kinds = tuple(kinds)
+        self._output_kind = output_kind
+
+    def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
+        """Go through ``new(norm)`` in place of each norm."""
+        self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+            return super().forward(self._sum(inputs))
+        plan = self._planned(inputs)
+        flats = [flat_view(x, t, plan.last) for x, t in zip(inputs, plan.terms, strict=True)]
+        notes = tape()
+        known = None
+        if notes is not None and notes.replaying:
+            note = notes.read()
+            affines, known = note.affines, note.output
+        else:
+            affines = self._affines(flats, plan)
+        call = _Call(plan, flats, affines, known)
+        params = self.params()
+        norms = [norm for norm in self._norms if norm is not None]
+        tensors = [*inputs, *[n.weight for n in norms], *[n.bias for n in norms], *params]
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+        out: Tensor = _Region.apply(call, *tensors) if wanted else call.run(inputs, params)
+        if notes is not None and not notes.replaying:
+            notes.write(Note(affines, Output.of(out, self._output_kind)))
+        return out
+
+    def _planned(self, inputs: Sequence[Tensor]) -> _Plan:
+        """What this call has in common with others."""
+        static = tuple([x.dim() == self.rank + 1 for x in inputs])
+        lengths = {x.shape[0] for x, same in zip(inputs, static, strict=True) if not same}
+        timeless = not lengths and is_timeless(inputs[0], self.rank, self.program)
+        return _plan(
+            self._make,
+            self.program,
+            self._normed,
+            static,
+            lengths.pop() if lengths else 1 if timeless else self.steps,
+            self._kinds,
+            tuple([_mode(norm) for norm in self._norms if norm is not None]),
+            any(is_last(x) for x in inputs),
+            timeless,
+        )
+
+    def _affines(self, flats: Sequence[Tensor], plan: _Plan) -> list[Affine]:
+        """What each norm does to its input; in training the running statistics move."""
+        return [
+            affine(norm, x.view(-1, *x.shape[-2:]), term.static, plan.last)
+            for x, norm, term in zip(flats, self._norms, plan.terms, strict=True)
+            if norm is not None
+        ]
+
+    def current(self, *inputs: Tensor) -> Tensor:
+        return self._sum([x.unsqueeze(0) for x in inputs]).squeeze(0)
+
+    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
+        """What drives the neuron, operation by operation."""
+        return self._driven(inputs, self._norms)
+
+    def _driven(self, inputs: Sequence[Tensor], norms: Sequence[Norm | None]) -> Tensor:
+        terms = []
+        for x, norm in zip(inputs, norms, strict=True):
+            if norm is None or isinstance(norm, StaticBatchNorm2d):
+                terms.append(x if norm is None else norm(x))
+            else:
+                flat = x.flatten(0, -self.rank - 1)
+                terms.append(norm(flat).unflatten(0, x.shape[: -self.rank]))
+        total: Tensor = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total

@@ -1,0 +1,175 @@
+"""A model for inference alone, and the layers that it has besides those of the fused backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
+import torch
+from torch import Tensor, fx
+
+from danetc.dsl.kinds import ANALOG
+from danetc.runtime.kernels.compiled import Compiled
+from danetc.runtime.kernels.fusion_group import Region, RegionKernel, Term, region_kernel
+from danetc.runtime.kernels.neuron import kernel, wide
+from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.statistics import Norm
+from danetc.runtime.model.model import Model
+
+
+class InferenceNeuron(FusedNeuron):
+    """A neuron with the sum and the norms before it, and perhaps an addition behind it.
+
+    If ``added``, the first input is what is added to the spikes; the others are the terms of the
+    sum. The term ``owned``, if any, belongs to this layer alone: the output is written in its place.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        steps: int,
+        rank: int,
+        norms: Sequence[Norm | None],
+        owned: int | None = None,
+        added: bool = False,
+    ) -> None:
+        norms = [None] * added + [*norms]
+        super().__init__(program, steps, rank, norms, [ANALOG] * len(norms))
+        self._owned = owned
+        self._added = added
+        if added:
+            self._make = summed_kernel
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in inputs):
+            out = Neuron.forward(self, self._sum(inputs))
+            return inputs[0] + out if self._added else out
+        place = None if self._owned is None else self._owned + self._added
+        alike = len({x.dtype for x in inputs}) == 1
+        if place is None or not alike or inputs[place].dim() == self.rank + 1:
+            return super().forward(*inputs)
+        return self._in_place(inputs, place)
+
+    def _in_place(self, inputs: Sequence[Tensor], place: int) -> Tensor:
+        plan = self._planned(inputs)
+        terms, last = plan.terms, plan.last
+        flat = [flat_view(x, term, last) for x, term in zip(inputs, terms, strict=True)]
+        scales, shifts = columns(self._affines(flat, plan), last)
+        out, shape = flat.pop(place), inputs[place].shape
+        kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
+        kernel(*out.unbind(0), *flat, *scales, *shifts, *self.params())
+        if last:
+            return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
+        return out.view(shape)
+
+    def advance(
+        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        y, after = super().advance(inputs, states)
+        return inputs[0] + y if self._added else y, after
+
+    def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
+        return self._driven(inputs[self._added :], self._norms[self._added :])
+
+
+@lru_cache(maxsize=512)
+def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
+    """The forward kernel of a region, the terms behind the first, that adds the first to the spikes."""
+    plain = region_kernel(program, terms[1:], steps)
+    assert isinstance(plain.forward, Compiled)
+    region = plain.forward.function
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        (spikes,) = region(*values[1:])
+        return (values[0] + spikes,)
+
+    varying = (not terms[0].static, *plain.forward.varying)
+    text = f"{plain.forward.text}, plus {terms[0]}"
+    name = f"{plain.forward.name}, plus a value"
+    return RegionKernel(Compiled(forward, name, varying, text), _none)
+
+
+def _none(*values: Tensor) -> Sequence[Tensor]:
+    raise RuntimeError("a folded model gives no gradients")
+
+
+@lru_cache(maxsize=512)
+def in_place_kernel(
+    program: str, terms: tuple[Term, ...], steps: int, place: int, added: bool
+) -> Compiled:
+    """The forward kernel of a region that writes its output over the input ``place``.
+
+    Takes the steps of that input, each [N, C, L], then the other inputs, scales, shifts and
+    parameters as other kernels of regions do. If ``added``, the first term is added to the spikes.
+    """
+    region = Region(kernel(program), terms[added:], steps)
+
+    def forward(*values: Tensor) -> tuple[Tensor, ...]:
+        outputs = values[:steps]
+        rest: list[Any] = list(values[steps:])
+        rest.insert(place, outputs)
+        currents, params = region.currents(rest[added:])
+        states = region.neuron.initial_states(currents[0])
+        for t, (x, out) in enumerate(zip(currents, outputs, strict=True)):
+            s, *states = region.neuron.step(x, *states, *params)
+            if added:
+                s = wide(rest[0] if terms[0].static else rest[0][t]) + s
+            out.copy_(s)
+        return ()
+
+    others = [not term.static for i, term in enumerate(terms) if i != place]
+    name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
+    text = f"{region.text}, {terms}, in place of {place}, added {added}"
+    varying = (*[False] * steps, *others)
+    return Compiled(forward, f"{name}, in place, T = {steps}", varying, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What became of the norms of a network, by their qualified names.
+
+    ``folded`` ones are part of the layers before them, ``moved`` ones stand before an addition in
+    place of behind it, ``kept`` ones stand where they stood.
+    """
+
+    folded: tuple[str, ...]
+    moved: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.folded)} norms folded, {len(self.moved)} moved before an addition, "
+            f"{len(self.kept)} kept"
+        )
+
+
+class InferenceModel(Model):
+    """A model that is always in eval mode and gives no gradients. ``norms`` says what was folded.
+
+    Takes and gives what the model it was made from does. Runs under ``torch.no_grad``; under
+    ``torch.inference_mode`` where the caller enters it.
+    """
+
+    norms: Folded
+
+    def train(self, mode: bool = True) -> Self:
+        """Raises RuntimeError for ``mode=True``."""
+        if mode:
+            raise RuntimeError(
+                "a folded model is for inference: its norms are part of its convolutions. "
+                "Train the model it was made from, and fold that again"
+            )
+        return super().train(False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            if any(isinstance(x, Tensor) and x.requires_grad for x in args):
+                raise RuntimeError(
+                    "a folded model gives no gradients: take them of the model it was made from"
+                )
+            with torch.no_grad():
+                return super().__call__(*args, **kwargs)
+        return super().__call__(*args, **kwargs)

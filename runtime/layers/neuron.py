@@ -1,0 +1,65 @@
+"""The neuron layer of a built model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
+from danetc.dsl.neuron.kernel_text import parameter_names
+from danetc.dsl.neuron.program import NeuronProgram
+
+
+class Neuron(nn.Module):
+    """A layer of neurons with the equations of ``program``, the text of a NeuronProgram.
+
+    Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
+    [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
+    of one sample. Its learnables are scalar
+    parameters under their names (``NAME_raw`` where they have bounds). No state outlives a call.
+    """
+
+    def __init__(self, program: str, steps: int, rank: int) -> None:
+        super().__init__()
+        parsed = NeuronProgram.parse(program)
+        self.program = program
+        self.steps = steps
+        self.rank = rank
+        self._names = parameter_names(parsed)
+        for name, item in zip(self._names, parsed.learnables, strict=True):
+            self.register_parameter(name, nn.Parameter(torch.tensor(item.raw)))
+
+    def params(self) -> list[Tensor]:
+        """The learnables in the order of the program."""
+        return [getattr(self, name) for name in self._names]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.danetc.neuron(x, self.params(), self.steps, self.rank, self.program)
+        return out
+
+    def current(self, *inputs: Tensor) -> Tensor:
+        """What drives the neuron at one time step, [N, ...], of what the layer takes: its input.
+
+        A layer that stands for a sum and the neuron behind it gives the sum.
+        """
+        (x,) = inputs
+        return x
+
+    def step(self, x: Tensor, states: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """One time step of [N, ...]: the output, and the states to hand to the next step.
+
+        ``states`` of None are those before the first step.
+        """
+        out = torch.ops.danetc.neuron_step(x, list(states or []), self.params(), self.program)
+        return out[0], out[1:]
+
+    def advance(
+        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One time step of what the layer takes, each [N, ...]: its output, and the next states."""
+        return self.step(self.current(*inputs), states)
+
+    def extra_repr(self) -> str:
+        return f"{NeuronProgram.parse(self.program).name}, steps={self.steps}"

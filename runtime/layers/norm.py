@@ -1,0 +1,110 @@
+"""Normalisation layers that know time.
+
+All take [T, N, C, H, W] or, where a value does not vary, [N, C, H, W]; with ``rank = 1`` the same
+without H and W. A plain norm over T and N together of a sequence is torch.nn.BatchNorm2d itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
+from danetc.runtime.layers.leaf import Leaf
+
+
+class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
+    """Batch norm of a value computed once that stands for ``steps`` equal time steps.
+
+    Its running variance is unbiased by the count T*N*H*W, so that its buffers are those of a norm
+    that saw all T steps. A sequence [T, N, C, H, W] is normalised over T and N together.
+    """
+
+    def __init__(
+        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.danetc.batch_norm_static(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.steps,
+            self.rank,
+        )
+        return out
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, steps={self.steps}, eps={self.eps}, momentum={self.momentum}"
+
+
+class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
+    """TEBN (Duan et al., NeurIPS 2022): y[t] = scale[t] * BN(x)[t], BN over T and N together.
+
+    ``scale`` [T] starts at 1. Gives [T, N, C, H, W] always; raises ValueError for a sequence of
+    another length than ``steps``.
+    """
+
+    def __init__(
+        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(channels, steps, rank=rank, eps=eps, momentum=momentum)
+        self.scale = nn.Parameter(torch.ones(steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.danetc.scale_steps(super().forward(x), self.scale, self.rank)
+        return out
+
+
+class StepBatchNorm2d(Leaf):
+    """Batch norm with weights and statistics of its own for each time step, all [T, C].
+
+    Gives [T, N, C, H, W] always; raises ValueError for a sequence of another length than
+    ``steps``.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.rank = rank
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(steps, channels))
+        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.register_buffer("running_mean", torch.zeros(steps, channels))
+        self.register_buffer("running_var", torch.ones(steps, channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.danetc.batch_norm_steps(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.rank,
+        )
+        return out
+
+    def extra_repr(self) -> str:
+        steps, channels = self.weight.shape
+        return f"{channels}, steps={steps}, eps={self.eps}, momentum={self.momentum}"

@@ -1,0 +1,214 @@
+"""Convolution, pooling and products that keep less for the backward pass, of the fused backend.
+
+Where torch.compile or torch.export take the whole model, where no gradients are wanted, or where
+nothing would be kept, they are their parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from danetc.dsl.kinds import Kind
+from danetc.runtime.kernels.bit_packing import Kept, note_parts
+from danetc.runtime.kernels.operators import aligned
+from danetc.runtime.layers.leaf import Leaf
+
+
+class _Conv(torch.autograd.Function):
+    """A convolution that keeps its input in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
+        kind, *options = options
+        ctx.options = options
+        ctx.kept = kept = Kept(x, kind)
+        ctx.has_bias = bias is not None
+        # Torch's own keeps the input even of a frozen layer.
+        ctx.save_for_backward(kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
+        return F.conv2d(x, weight, bias, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        stride, padding, dilation, groups = ctx.options
+        packed, weight = ctx.saved_tensors
+        if packed is None:
+            x = weight.new_empty(1).expand(ctx.kept.shape)  # of which the shape alone counts
+        else:
+            x = ctx.kept.restore(packed)
+        dx, dw, db = torch.ops.aten.convolution_backward.default(
+            grads[0], x, weight, [weight.shape[0]] if ctx.has_bias else None, stride, padding,
+            dilation, False, (0, 0), groups, ctx.needs_input_grad[:3],
+        )  # fmt: skip
+        return dx, dw, db, None
+
+
+class PackedConv2d(Leaf, nn.Conv2d):
+    """A convolution of spikes or counts, ``low`` to ``high`` times ``unit``: for its weights'
+    gradient it keeps them in bits."""
+
+    def __init__(self, *args: Any, low: int, high: int, unit: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind = Kind(low, high, unit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        wanted = weight.requires_grad or x.requires_grad
+        wanted = wanted or (bias is not None and bias.requires_grad)
+        if not (wanted and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+            return super().forward(x)
+        dtype = _autocast_dtype(x)
+        if dtype is not None:
+            x, weight = x.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        options = (self.kind, self.stride, self.padding, self.dilation, self.groups)
+        out: Tensor = _Conv.apply(x, weight, bias, options)
+        return out
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. What is kept
+    in bits is exact in it."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+class _MaxPool(torch.autograd.Function):
+    """Max pooling that keeps for each maximum its distance from the corner of the window, in one
+    byte or two, in place of its place in the map as an int64."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
+        kernel, stride, padding = options
+        out, places = F.max_pool2d(x, kernel, stride, padding, return_indices=True)
+        places -= _corners(places, x.shape[-1], stride, padding)
+        ctx.options, ctx.shape = options, x.shape
+        ctx.last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        farthest = (kernel - 1) * (x.shape[-1] + 1)
+        ctx.save_for_backward(places.to(torch.uint8 if farthest < 2**8 else torch.int16))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, stride, padding = ctx.options
+        (distances,) = ctx.saved_tensors
+        places = distances.to(torch.int64)
+        places += _corners(places, ctx.shape[-1], stride, padding)
+        layout = torch.channels_last if ctx.last else torch.contiguous_format
+        # Of x the layout counts, not the values.
+        x = torch.empty(
+            ctx.shape, dtype=grads[0].dtype, device=grads[0].device, memory_format=layout
+        )
+        dx = torch.ops.aten.max_pool2d_with_indices_backward(
+            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
+        )
+        return dx, None
+
+
+def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
+    """Where the window of each output [H, W] begins, as an index into a map with ``rows``
+    columns; it may lie outside."""
+    height, width = places.shape[-2:]
+    y = torch.arange(height, device=places.device).unsqueeze(1) * stride - padding
+    x = torch.arange(width, device=places.device) * stride - padding
+    return y * rows + x
+
+
+class PackedMaxPool2d(Leaf, nn.MaxPool2d):
+    """Max pooling that keeps a byte or two for each output, whatever the kind of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        match self.kernel_size, self.stride, self.padding:
+            case int(kernel), int(stride), int(padding) if keeps:
+                if (kernel - 1) * (x.shape[-1] + 1) < 2**15:
+                    out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
+                    return out
+        plain: Tensor = super().forward(x)
+        return plain
+
+
+class _AvgPool(torch.autograd.Function):
+    """Average pooling that keeps the shape of its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: Any) -> Tensor:
+        ctx.options, ctx.shape = options, x.shape
+        return F.avg_pool2d(x, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, stride, padding = ctx.options
+        x = grads[0].new_empty(1).expand(ctx.shape)
+        dx = torch.ops.aten.avg_pool2d_backward(
+            grads[0], x, [kernel] * 2, [stride] * 2, [padding] * 2, False, True, None
+        )
+        return dx, None
+
+
+class PackedAvgPool2d(Leaf, nn.AvgPool2d):
+    """Average pooling that keeps nothing, where torch's own keeps its input for its shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+        match self.kernel_size, self.stride, self.padding:
+            case int(kernel), int(stride), int(padding) if keeps:
+                out: Tensor = _AvgPool.apply(x, (kernel, stride, padding))
+                return out
+        plain: Tensor = super().forward(x)
+        return plain
+
+
+def joined(values: Sequence[Tensor], dim: int) -> Tensor:
+    """Values side by side, of which the fused neurons that read them keep the parts."""
+    if torch.compiler.is_compiling() or any(isinstance(x, fx.Proxy) for x in values):
+        whole: Tensor = torch.ops.danetc.concat(list(values), dim)
+        return whole
+    parts = aligned(values, -dim)
+    out = torch.cat(parts, dim)
+    if torch.is_grad_enabled():
+        note_parts(out, parts, dim)
+    return out
+
+
+class _Product(torch.autograd.Function):
+    """A product that keeps whole-numbered factors in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, kinds: tuple[Kind, Kind]) -> Tensor:
+        ctx.kept = Kept(a, kinds[0]), Kept(b, kinds[1])
+        # Each is kept for the other's gradient.
+        wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
+        ctx.save_for_backward(
+            *(k.keep(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
+        )
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = (
+            None if x is None else kept.restore(x)
+            for kept, x in zip(ctx.kept, ctx.saved_tensors, strict=True)
+        )
+        (grad,) = grads
+        return None if b is None else grad * b, None if a is None else grad * a, None
+
+
+def product(a: Tensor, b: Tensor, *kinds: float) -> Tensor:
+    """a * b of equal shapes, kept in bits where their kinds are, of which ``kinds`` has the three
+    numbers each."""
+    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if plain or isinstance(a, fx.Proxy) or isinstance(b, fx.Proxy) or a.dtype != b.dtype:
+        return a * b
+    out: Tensor = _Product.apply(a, b, (_kind(*kinds[:3]), _kind(*kinds[3:])))
+    return out
+
+
+def _kind(low: float, high: float, unit: float) -> Kind:
+    return Kind(int(low), int(high), unit)

@@ -1,0 +1,89 @@
+"""Neurons of SpikingJelly 2 in place of ours, where a program is one of them.
+
+SpikingJelly picks the kernel by device: its CUDA or Triton kernels on a GPU, torch's operations on a
+CPU and in float64. Its functions take the membrane potential in and hand it out, so nothing has to
+be reset between two passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.spikingjelly import Counterpart, counterpart
+from danetc.runtime.kernels.neuron import HALF
+from danetc.runtime.kernels.operators import is_static
+from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.neuron import Neuron
+
+MISSING = (
+    "the backend `spikingjelly` needs SpikingJelly 2, which is not there: "
+    "pip install 'danetc[spikingjelly]'"
+)
+
+
+def require() -> None:
+    """Raises ImportError where SpikingJelly 2 cannot be imported."""
+    try:
+        from spikingjelly.activation_based.functional import if_multi_step  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{MISSING} ({error})", name="spikingjelly") from error
+
+
+class SpikingJellyNeuron(Leaf, Neuron):
+    """A layer of SpikingJelly's IF, LIF or PLIF neurons, with the interface of ``Neuron``.
+
+    Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
+    [T, N, ...]. The membrane potential starts anew with every call; it is kept in float32 where the
+    input is of half precision. Streaming steps run ours. Raises ValueError for a program that
+    SpikingJelly has no neuron for.
+    """
+
+    def __init__(self, program: str, steps: int, rank: int) -> None:
+        super().__init__(program, steps, rank)
+        found = counterpart(NeuronProgram.parse(program))
+        if found is None:
+            raise ValueError("SpikingJelly has no neuron with these equations")
+        require()
+        self._counterpart = found
+        self._run = _function(found)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if is_static(x, self.rank):
+            x = x.unsqueeze(0).expand(self.steps, *x.shape)
+        half = x.dtype in HALF
+        start = torch.full_like(
+            x[0], self._counterpart.v_start, dtype=torch.float32 if half else x.dtype
+        )
+        out: Tensor = self._run(x, start, *self.params())[0]
+        return out
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, spikingjelly={self._counterpart.neuron}"
+
+
+def _function(neuron: Counterpart) -> Callable[..., tuple[Tensor, ...]]:
+    """``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
+    from spikingjelly.activation_based import functional, surrogate
+
+    settings: dict[str, Any] = {
+        "v_threshold": neuron.v_threshold,
+        "v_reset": neuron.v_reset,
+        "surrogate_function": getattr(surrogate, neuron.surrogate)(alpha=neuron.alpha),
+        "detach_reset": neuron.detach_reset,
+    }
+    match neuron.neuron:
+        case "IF":
+            return partial(functional.if_multi_step, **settings)
+        case "LIF":
+            settings |= {"tau": neuron.tau, "decay_input": neuron.decay_input}
+            return partial(functional.lif_multi_step, **settings)
+        case "PLIF":
+            settings |= {"decay_input": neuron.decay_input}
+            return partial(functional.plif_multi_step, **settings)
+    raise ValueError(f"no neuron {neuron.neuron} in SpikingJelly")

@@ -1,0 +1,197 @@
+"""What a batch norm does to a batch: its statistics, y = x * scale + shift, and its gradients.
+
+On a CPU, torch's own pass over a batch adds number after number. The kernel here adds vectors of
+them, in double precision as well, so that the rounding is no other, moves the running statistics
+and makes scale and shift, all in one call. Torch's backward pass is taken where it is the faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from danetc.runtime.kernels.compiled import Compiled, compiles
+from danetc.runtime.layers.norm import StaticBatchNorm2d
+from danetc.runtime.layers.sync import global_statistics, is_synchronised
+
+Norm = nn.BatchNorm2d | nn.BatchNorm1d
+
+_LEAST = 8
+"""Values of a channel that lie side by side. With fewer, torch's own statistics are faster, and its
+own gradients slower."""
+_LARGE = 2**20
+"""Values from which on torch's own gradients are slower, since they read all of them twice."""
+
+
+class Affine(NamedTuple):
+    """What a norm does to a batch, each [C]: mean, 1/sqrt(var + eps), and y = x * scale + shift."""
+
+    mean: Tensor
+    inverse: Tensor
+    scale: Tensor
+    shift: Tensor
+
+
+@torch.no_grad()
+def affine(norm: Norm, x: Tensor, static: bool, last: bool = False) -> Affine:
+    """What ``norm`` does to x [M, C, L], or [M, L, C] with channels ``last``; contiguous.
+
+    In training statistics are those of the batch, and the running ones move; a static input counts
+    T times.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    if not norm.training:
+        return Affine(*_finishing(eps)(mean, variance, weight, bias))
+    momentum = norm.momentum
+    assert momentum is not None
+    assert norm.num_batches_tracked is not None
+    channels = 2 if last else 1
+    count = x.shape[0] * x.shape[3 - channels]
+    repeats = norm.steps if static and isinstance(norm, StaticBatchNorm2d) else 1
+    if is_synchronised(norm):
+        norm.num_batches_tracked.add_(1)
+        channels_first = x.transpose(1, 2) if last else x
+        mean, inverse = global_statistics(channels_first, mean, variance, momentum, eps, repeats)
+        scale = inverse * weight
+        return Affine(mean, inverse, scale, bias - mean * scale)
+    if count * repeats == 1:
+        raise ValueError("training needs more than one value a channel, not 1")
+    norm.num_batches_tracked.add_(1)
+    if (last or x.shape[2] >= _LEAST) and _is_ours(x, mean):
+        whole = _whole(last, momentum, eps, repeats)
+        return Affine(*whole(x, weight, bias, mean, variance))
+    channels_first = x.transpose(1, 2) if last else x
+    mean, variance = _torch_statistics(channels_first, mean, variance, momentum, repeats)
+    return Affine(*_finishing(eps)(mean, variance, weight, bias))
+
+
+def _is_ours(x: Tensor, y: Tensor) -> bool:
+    """Whether the kernels here are for these."""
+    return (
+        x.dtype == y.dtype == torch.float32 and x.device.type == "cpu" and compiles(x.device.type)
+    )
+
+
+def norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, known: Affine, batch: bool, last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a norm's input, weight and bias, from that of its output; both inputs are as
+    ``affine`` takes them. ``batch`` says that the statistics were those of the batch.
+    """
+    mean, inverse = known.mean, known.inverse
+    short = 1 < x.shape[2] < _LEAST
+    if batch and not last and (short or x.numel() > _LARGE) and _is_ours(x, weight):
+        dx, dw, db = _gradients(grad, x, weight, mean, inverse)
+        return dx, dw, db
+    # With eps in it; statistics of the batch are not taken from there.
+    variance = inverse if batch else inverse.reciprocal().square()
+    grad, x = maps(grad, last), maps(x, last)
+    dx, dw, db = torch.ops.aten.native_batch_norm_backward.default(
+        grad, x, weight, mean, variance, mean, inverse, batch, 0.0, [True] * 3
+    )
+    return unmapped(dx, last), dw, db
+
+
+def maps(x: Tensor, last: bool) -> Tensor:
+    """[M, C, L, 1] of what ``affine`` takes, as the norms of torch have it."""
+    return x.unsqueeze(-1).transpose(1, 2) if last else x.unsqueeze(-1)
+
+
+def unmapped(x: Tensor, last: bool) -> Tensor:
+    """The other way round; contiguous."""
+    return (x.transpose(1, 2) if last else x).squeeze(-1).contiguous()
+
+
+def _torch_statistics(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, repeats: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of x [M, C, L] by torch's own pass; the running ones move."""
+    count = x.numel() // x.shape[1]
+    moved = running_var if repeats == 1 else torch.zeros_like(running_var)
+    mean, variance = torch.ops.aten.batch_norm_update_stats.default(
+        x, running_mean, moved, momentum
+    )
+    if repeats > 1:
+        running_var.mul_(1 - momentum)
+        if count > 1:  # a single value has the variance 0, and no unbiased one
+            unbias = (count - 1) * repeats / (count * repeats - 1)
+            running_var.add_(moved, alpha=unbias)
+    return mean, variance
+
+
+def _finish(
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """1/sqrt(var + eps), scale and shift, as torch computes them on a CPU."""
+    inverse = torch.rsqrt(variance + eps)
+    scale = inverse * weight
+    return inverse, scale, bias - mean * scale
+
+
+@lru_cache(maxsize=16)
+def _finishing(eps: float) -> Callable[..., Sequence[Tensor]]:
+    """The kernel ``(mean, var, weight, bias) -> mean, inverse, scale, shift``, all [C]."""
+
+    def function(
+        mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, ...]:
+        return _finish(mean, variance, weight, bias, eps)
+
+    name = f"scale and shift of a norm, eps = {eps}"
+    kernel = Compiled(function, name, (), name)
+
+    def run(mean: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        return (mean, *kernel(mean, *others))
+
+    return run
+
+
+@lru_cache(maxsize=64)
+def _whole(last: bool, momentum: float, eps: float, repeats: int) -> Compiled:
+    """The kernel ``(x, weight, bias, running mean and var) -> mean, inverse, scale, shift``, which
+    moves the running ones."""
+    channels = 2 if last else 1
+
+    def function(
+        x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor
+    ) -> tuple[Tensor, ...]:
+        others = (0, 3 - channels)
+        wide = x.double()
+        count = x.shape[0] * x.shape[3 - channels]
+        mean = wide.sum(others, keepdim=True) / count
+        squares = (wide - mean).square().sum(others)
+        mean, variance = mean.flatten().to(x.dtype), (squares / count).to(x.dtype)
+        unbiased = (squares * repeats / (count * repeats - 1)).to(x.dtype)
+        running_mean.copy_(running_mean + momentum * (mean - running_mean))
+        running_var.copy_(running_var + momentum * (unbiased - running_var))
+        return mean, *_finish(mean, variance, weight, bias, eps)
+
+    name = f"statistics of a norm, {last}, {momentum}, {eps}, {repeats}"
+    return Compiled(function, name, (False,), name, last=last)
+
+
+def _norm_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of x [M, C, L] under statistics of the batch."""
+    count = x.shape[0] * x.shape[2]
+    wide = grad.double()
+    total = wide.sum((0, 2))
+    product = (wide * (x.double() - mean.double().unsqueeze(1))).sum((0, 2))
+    slope = (product * inverse.double().square() / count).to(x.dtype).unsqueeze(1)
+    level = (total / count).to(x.dtype).unsqueeze(1)
+    scale = (inverse * weight).unsqueeze(1)
+    dx = (grad - level - (x - mean.unsqueeze(1)) * slope) * scale
+    return dx, (product * inverse).to(x.dtype), total.to(x.dtype)
+
+
+_gradients = Compiled(
+    _norm_gradients, "gradients of a norm", (False, False), "gradients of a norm", last=False
+)

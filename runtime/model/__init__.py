@@ -1,0 +1,1 @@
+"""The built model: its modules, its signature, its weights on disk."""

@@ -1,0 +1,247 @@
+"""The model: nested torch.fx GraphModules that index, deepcopy and stream.
+
+Every scope of a network's graph is one ``Scope``, so that ``model.stages[2].blocks[5].branch``
+is a module with a readable ``.code`` of its own. A model holds no hidden state: a forward pass
+starts from the neurons' initial states, and ``Model.stream`` takes the states in and hands them
+out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from danetc.runtime.kernels.upcoming import call_of
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.norm import (
+    StaticBatchNorm2d,
+    StepBatchNorm2d,
+    TemporalEffectiveBatchNorm2d,
+)
+from danetc.runtime.model.pickling import Packed, pack, unpack
+from danetc.runtime.model.signature import Signature
+
+if TYPE_CHECKING:
+    _Base = nn.Module
+else:
+    _Base = object
+
+States = dict[str, Any]
+"""What a network remembers between two steps: the states of its neurons by qualified name, and
+under ``STEP`` how many steps it has taken."""
+
+STEP = "#step"
+
+
+class Indexed(_Base):
+    """Indexing for a module whose children are called "0", "1", ...: the blocks of a stage."""
+
+    def __getitem__(self, index: int) -> Any:
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"index {index} is out of range for {size} numbered children")
+        return self._modules[str(index % size)]
+
+    def __len__(self) -> int:
+        return sum(name.isdecimal() for name in self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True  # a module without numbered children is not an empty one
+
+
+class Group(Indexed, nn.Module):
+    """A scope that is not one call: its modules are called by the scope around it."""
+
+
+class Scope(Indexed, torch.fx.GraphModule):
+    """A scope of the network: its modules in the order of the spec, its graph as ``forward``.
+
+    ``root`` holds the children. They are registered in the order in which ``root`` has them,
+    which need not be the order in which ``graph`` calls them.
+    """
+
+    def __init__(
+        self, root: nn.Module, graph: torch.fx.Graph, class_name: str | None = None
+    ) -> None:
+        super().__init__(nn.Module(), torch.fx.Graph(), class_name or "Scope")
+        self.graph = graph  # before the children: compiling a scope compiles those below it again
+        for name, child in root.named_children():
+            self.add_module(name, child)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+        """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
+        result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
+        state = copy.deepcopy(self.__dict__, memo)
+        result._restore(state, state.pop("_graph"))
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        return _blank, (_own_class(self), type(self).__name__), (state, pack(state.pop("_graph")))
+
+    def __setstate__(self, packed: tuple[dict[str, Any], Packed]) -> None:
+        state, graph = packed
+        self._restore(state, unpack(graph))
+
+    def _restore(self, state: dict[str, Any], graph: torch.fx.Graph) -> None:
+        """Take over another one's attributes and this graph."""
+        children = state.pop("_modules")
+        self.__dict__.update(state, _modules={})
+        self.graph = graph  # compiles its own forward
+        self._modules.update(children)
+
+    def __str__(self) -> str:
+        return repr(self)  # its modules; the code is in ``code``
+
+
+def _own_class(scope: Scope) -> type[Scope]:
+    """The class that it was made as. (A GraphModule makes another one below it, for its code.)"""
+    found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
+    assert issubclass(found, Scope)
+    return found
+
+
+def _blank(kind: type[Scope], name: str) -> Scope:
+    """A scope of a class without anything in it, called ``name``."""
+    result = kind.__new__(kind)
+    type(result).__name__ = name
+    return result
+
+
+class Model(Scope):
+    """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames).
+
+    Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
+    where the network has several outputs.
+
+    ``topology`` is the compiler's graph the model was emitted from, of which ``draw`` makes a
+    picture; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model
+    share them.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: torch.fx.Graph,
+        signature: Signature,
+        topology: object = None,
+        draw: Callable[[Any], str | None] | None = None,
+        class_name: str | None = None,
+    ) -> None:
+        super().__init__(root, graph, class_name or "Model")
+        self.signature = signature
+        self.topology = topology
+        self.spec: str | None = None
+        self.draw = draw
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+        for shared in (self.topology, self.signature):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = (*args, *kwargs.values())
+        if len(given) == 1:  # a call with more or less is Python's to refuse
+            self.signature.check(given[0], self)
+        # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
+        if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
+            with call_of(self, args):
+                return super().__call__(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _repr_svg_(self) -> str | None:
+        """The topology as a picture, for notebooks."""
+        return self.draw(self.topology) if self.draw is not None else None
+
+    def stream(self, x: Tensor, states: States | None = None) -> tuple[Any, States]:
+        """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.
+
+        Start with ``states=None``. In eval mode the mean of T outputs is what ``forward`` gives
+        for the T frames where the head is linear after its mean over time; an operation that
+        averages over time inside the network sees one step only.
+        """
+        self.signature.check(x, self, frame=True)
+        before = states or {}
+        after: States = {STEP: before.get(STEP, 0) + 1}
+        result = _Step(self, "", before, after).run(x.unsqueeze(0))
+        ranks = [len(shape) for shape in self.signature.outputs.values()]
+        if len(ranks) == 1:
+            return _frame(result, ranks[0]), after
+        return tuple(map(_frame, result, ranks)), after
+
+
+def _frame(y: Tensor, rank: int) -> Tensor:
+    """[1, N, ...] without its one step; [N, ...] as it is."""
+    return y.squeeze(0) if y.dim() == rank + 2 else y
+
+
+class _Step(torch.fx.Interpreter):
+    """Runs a scope for a sequence of one step, the neurons from ``before`` to ``after``."""
+
+    def __init__(self, scope: Scope, prefix: str, before: States, after: States) -> None:
+        super().__init__(scope)
+        self.prefix = prefix
+        self.before = before
+        self.after = after
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is not torch.ops.danetc.latency.default:
+            return super().call_function(target, args, kwargs)
+        x, steps, rank, tau = args  # the code of a whole sequence: this step's part of it
+        now = self.before.get(STEP, 0)
+        code = target(_frame(x, rank), steps, rank, tau)
+        return code[now : now + 1] if now < steps else torch.zeros_like(code[:1])
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        name = self.prefix + target
+        match module:
+            case Scope():
+                return _Step(module, f"{name}.", self.before, self.after).run(*args)
+            case Neuron():
+                frames = [_frame(x, module.rank) for x in args]
+                y, self.after[name] = module.advance(frames, self.before.get(name))
+                return y.unsqueeze(0)
+            case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
+                return self._norm(module, args[0])
+            case _:
+                return module(*args, **kwargs)
+
+    def _norm(self, module: StepBatchNorm2d | TemporalEffectiveBatchNorm2d, x: Tensor) -> Tensor:
+        """A norm with parameters for each step, with this step's."""
+        now = self.before.get(STEP, 0)
+        if now >= module.steps:
+            raise ValueError(f"the network has norms for {module.steps} steps, not for more")
+        part = slice(now, now + 1)
+        y: Tensor
+        if isinstance(module, TemporalEffectiveBatchNorm2d):
+            y = StaticBatchNorm2d.forward(module, x)
+            y = torch.ops.danetc.scale_steps(y, module.scale[part], module.rank)
+            return y
+        y = torch.ops.danetc.batch_norm_steps(
+            x,
+            module.weight[part],
+            module.bias[part],
+            module.running_mean[part],
+            module.running_var[part],
+            module.num_batches_tracked,
+            module.training,
+            module.momentum,
+            module.eps,
+            module.rank,
+        )
+        return y
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Lay the weights of convolutions so; their outputs, and what comes of them, follow."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,298 @@
+"""Weights from elsewhere: read without running anything, fitted to a model by name or by order.
+
+By order means by the order in which layers are made: the stem, the weighted layers of each block,
+its shortcut, the head. That is how torchvision's ResNets, SpikingJelly's ``spiking_resnet`` and
+``sew_resnet`` and our own models list their layers, whatever they call them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from danetc.dsl.files import open_regular
+from danetc.runtime.system.files import DamagedError, check_tensors
+
+_COUNTER = "num_batches_tracked"
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_FINAL = re.compile(r"fc|classifier|head|linear")
+
+
+class WeightsError(ValueError):
+    """A file holds no weights, or weights of another network."""
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What of a file goes where. ``matched`` maps names of the model to names of the file.
+
+    ``missing`` are entries of the model that the file does not have: they keep their values, which
+    is allowed for counters of batches and the parameters of neurons alone. ``unexpected`` are
+    entries of the file that the model has no use for. ``state`` is the whole state dict to load.
+    """
+
+    how: Literal["name", "order"]
+    matched: Mapping[str, str]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    state: Mapping[str, Tensor] = field(repr=False)
+
+    def __str__(self) -> str:
+        parts = [f"matched {len(self.matched)} tensors by {self.how}"]
+        kept = [name for name in self.missing if not name.endswith(_COUNTER)]
+        if kept:
+            parts.append(f"kept {_some(kept)} as initialised")
+        unused = [name for name in self.unexpected if not name.endswith(_COUNTER)]
+        if unused:
+            parts.append(f"left out the file's {_some(unused)}")
+        return ", ".join(parts)
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a torch state dict, by name.
+
+    Raises WeightsError for a file that cannot be read, is damaged, or is a pickle that holds
+    anything but tensors: it is refused without being run.
+    """
+    file = Path(path)
+    try:
+        with open_regular(file) as stream:
+            start = stream.read(16)
+    except OSError as error:
+        raise WeightsError(error.strerror or str(error)) from error
+    if not start:
+        raise WeightsError("the file is empty")
+    if file.suffix == ".safetensors" or start[8:9] == b"{":
+        return _read_safetensors(file)
+    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+        return _read_torch(file)
+    raise WeightsError("this is neither a safetensors file nor a torch state dict")
+
+
+def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
+    """Find the place of every tensor, by name or else by order. The model is not changed.
+
+    Every weight of the model must be there, with its shape. Raises WeightsError with the first
+    that is not; ``model.load_state_dict(report.state)`` loads what was found.
+    """
+    wanted = model.state_dict()
+    names = {name for name in wanted if not name.endswith(_COUNTER)}
+    given = {name for name in weights if not name.endswith(_COUNTER)}
+    optional = _neuron_entries(model)
+    if len(names & given) * 2 > len(names):  # the same network, or a slip of one
+        _refuse_other_names(names - optional, names, given)
+        pairs = {name: name for name in wanted if name in weights}
+        for name in pairs:
+            _fit(name, wanted[name], name, weights[name])
+        return _report("name", wanted, weights, pairs)
+    pairs = _by_order(wanted, weights, optional)
+    return _report("order", wanted, weights, pairs)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_tensors(file, foreign=True)
+        return dict(load_file(file))  # in the order of the file, by which layers may be matched
+    except DamagedError as error:
+        raise WeightsError(f"the file is damaged: {error.why}") from error
+    except SafetensorError as error:
+        raise WeightsError(f"this is not a whole safetensors file ({error})") from error
+
+
+def _read_torch(file: Path) -> dict[str, Tensor]:
+    import pickle
+
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            "this file holds more than tensors, and loading it could run code; "
+            "save `model.state_dict()` instead"
+        ) from error
+    except Exception as error:  # a broken pickle makes its reader fail in any way
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(f"this is not a whole torch file ({reason})") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"this file holds a {type(content).__name__}, not a state dict")
+    result = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"the entry {name!r} is a {type(value).__name__}, not a tensor")
+        result[name.removeprefix("module.")] = value.detach()
+    if not result:
+        raise WeightsError("there are no weights in this file")
+    return result
+
+
+# -- matching -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The entries of one module: leaf name to full name, without the counter of batches."""
+
+    name: str
+    entries: Mapping[str, str]
+
+
+def _by_order(
+    wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: set[str]
+) -> dict[str, str]:
+    """Pair layers in order; those of neurons apart, because a file may lack them all."""
+    ours = _layers(name for name in wanted if name not in optional)
+    neurons = _layers(name for name in wanted if name in optional)
+    scalars = {n for n in weights if not weights[n].dim() and not n.endswith(_COUNTER)}
+    theirs = _layers(name for name in weights if name not in scalars)
+    orders = [theirs]
+    names = [layer.name for layer in theirs]
+    if names == sorted(names):  # as safetensors writes them: read the order off the names
+        orders.append(sorted(theirs, key=_made))
+    pairs = _first_fit(ours, orders, wanted, weights)
+    other = _layers(name for name in weights if name in scalars)
+    if len(neurons) == len(other) and neurons:
+        try:
+            pairs |= _pair(neurons, other, wanted, weights)
+        except WeightsError:
+            return pairs  # another kind of neuron: its parameters mean something else
+    return pairs
+
+
+def _layers(names: Iterable[str]) -> list[_Layer]:
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        layer, _, leaf = name.rpartition(".")
+        if leaf != _COUNTER:
+            found.setdefault(layer, {})[leaf] = name
+    return [_Layer(layer, entries) for layer, entries in found.items()]
+
+
+def _first_fit(
+    ours: list[_Layer],
+    orders: list[list[_Layer]],
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> dict[str, str]:
+    for number, theirs in enumerate(orders, 1):
+        try:
+            return _pair(ours, theirs, wanted, weights)
+        except WeightsError as error:
+            if number == len(orders):
+                message = f"neither names nor order fit this network: {error}"
+                raise WeightsError(message) from error
+    raise AssertionError("there is one order at least")
+
+
+def _pair(
+    ours: list[_Layer],
+    theirs: list[_Layer],
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), 1):
+        if mine.entries.keys() != other.entries.keys():
+            raise WeightsError(
+                f"layer {number}, {mine.name}, has {_some(mine.entries)}, "
+                f"but the file's {other.name} has {_some(other.entries)}"
+            )
+        for leaf, name in mine.entries.items():
+            source = other.entries[leaf]
+            _fit(name, wanted[name], source, weights[source])
+            pairs[name] = source
+        counter, source = f"{mine.name}.{_COUNTER}", f"{other.name}.{_COUNTER}"
+        if counter in wanted and source in weights:
+            pairs[counter] = source
+    if len(ours) != len(theirs):
+        more, fewer = ("model", "file") if len(ours) > len(theirs) else ("file", "model")
+        extra = (ours if more == "model" else theirs)[min(len(ours), len(theirs))]
+        raise WeightsError(
+            f"the model has {len(ours)} layers with weights, the file {len(theirs)}: "
+            f"the {more}'s {extra.name} has no counterpart in the {fewer}"
+        )
+    return pairs
+
+
+def _made(layer: _Layer) -> list[tuple[int, int, int]]:
+    """Sorts layers of a ResNet by when they are made: convN, bnN, then layerN or downsample, fc."""
+    key = []
+    for part in layer.name.split("."):
+        word, number = re.fullmatch(r"(.*?)(\d*)", part).groups()  # type: ignore[union-attr]
+        group = 0 if word in ("", "conv", "bn", "norm") else 1
+        if _FINAL.fullmatch(word):
+            group = 2
+        key.append((group, int(number or 0), int(word in ("bn", "norm"))))
+    return key
+
+
+def _fit(name: str, mine: Tensor, source: str, other: Tensor) -> None:
+    what = name if name == source else f"{name} (the file's {source})"
+    if mine.shape != other.shape:
+        raise WeightsError(
+            f"{what} should be {_size(mine.shape)}, but the file has {_size(other.shape)}"
+        )
+    if mine.is_floating_point() != other.is_floating_point():
+        raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
+
+
+def _refuse_other_names(needed: set[str], known: set[str], given: set[str]) -> None:
+    lacking, strange = needed - given, given - known
+    if not lacking and not strange:
+        return
+    what = [f"lacks {_some(lacking)}"] if lacking else []
+    what += [f"has {_some(strange)}, which the model has not"] if strange else []
+    raise WeightsError(f"the file {' and '.join(what)}")
+
+
+def _report(
+    how: Literal["name", "order"],
+    wanted: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    pairs: Mapping[str, str],
+) -> MatchReport:
+    used = set(pairs.values())
+    state = {name: weights[pairs[name]] if name in pairs else wanted[name] for name in wanted}
+    return MatchReport(
+        how,
+        dict(pairs),
+        tuple(name for name in wanted if name not in pairs),
+        tuple(name for name in weights if name not in used),
+        state,
+    )
+
+
+def _neuron_entries(model: nn.Module) -> set[str]:
+    """The learnt parameters of neurons: weights from an analog network know nothing of them."""
+    from danetc.runtime.layers.neuron import Neuron
+
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, Neuron)
+        for name in module.state_dict()
+    }
+
+
+def _size(shape: torch.Size) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _some(names: Iterable[str], limit: int = 3) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

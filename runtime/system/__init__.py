@@ -1,0 +1,1 @@
+"""Files, locks, processes and random numbers, the same on every operating system."""
