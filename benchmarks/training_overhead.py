@@ -20,13 +20,13 @@ from typing import Any
 
 from common import Options, Row, options, report
 
-from danetc.api import compile_spec, initialise
 from danetc.runtime.data import open_data
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Observer, StepReport
 from danetc.runtime.training.run import Run
 from danetc.runtime.training.settings import Settings
+from danetc.tasks.networks import compile_spec, initialise
 from danetc.tasks.training.plan import default_backend, find_recipe
 
 INTERVAL = 100  # steps

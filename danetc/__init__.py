@@ -16,12 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from danetc.api import build, check, load
     from danetc.compiler.emit.inference import fold
     from danetc.dsl.diagnostics.diagnostic import SpecError
     from danetc.errors import UserError
+    from danetc.model_directory import load
     from danetc.output.spec_messages import SpecWarning
     from danetc.tasks.measuring.measure import measure
+    from danetc.tasks.networks import build, check
 
     __version__: str
 
@@ -41,10 +42,10 @@ _HOMES = {
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
     "SpecWarning": "danetc.output.spec_messages",
     "UserError": "danetc.errors",
-    "build": "danetc.api",
-    "check": "danetc.api",
+    "build": "danetc.tasks.networks",
+    "check": "danetc.tasks.networks",
     "fold": "danetc.compiler.emit.inference",
-    "load": "danetc.api",
+    "load": "danetc.model_directory",
     "measure": "danetc.tasks.measuring.measure",
 }
 
@@ -54,7 +55,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "__version__":
-        value: Any = importlib.import_module("importlib.metadata").version("danetc")
+        value: Any = importlib.import_module("danetc.version").version()
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:

@@ -38,10 +38,11 @@ from danetc.runtime.system.files import (
 )
 from danetc.runtime.system.locks import OWNER
 from danetc.tasks.records import damaged, record_in
+from danetc.version import version
 
 if TYPE_CHECKING:
-    from danetc.api import Compiled
     from danetc.compiler.emit.fx import Model
+    from danetc.tasks.networks import Compiled
 
 FORMAT = 1
 """Written into summary.json; raised when an older danetc could no longer read a directory."""
@@ -99,11 +100,10 @@ def model_files(
     ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` is told
     where there is no picture, and why.
     """
-    from danetc import __version__
-    from danetc.api import draw, network_of
     from danetc.compiler import check_text
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.ir.text import write
+    from danetc.tasks.networks import draw, network_of
 
     graph = compiled.graph
     spec = compiled.resolved
@@ -118,7 +118,7 @@ def model_files(
     files = {name: text.encode() for name, text in texts.items()}
     record: dict[str, object] = {
         "format": FORMAT,
-        "danetc": __version__,
+        "danetc": version(),
         "network": graph.name,
         "settings": dict(compiled.settings),
         "seed": seed,
@@ -204,15 +204,15 @@ class Directory:
 
         Raises SpecError, which a file that was changed on purpose may lead to.
         """
-        from danetc.api import network_of
         from danetc.compiler import check_file
+        from danetc.tasks.networks import network_of
 
         return network_of(check_file(str(self.path / SPEC)), self.network)
 
     def model(self, backend: str, memory: str | None) -> Model:
         """The network with the weights. Raises SpecError, UserError."""
-        from danetc.api import emit_model
         from danetc.runtime.model.checkpoint import CheckpointError, load_weights
+        from danetc.tasks.networks import emit_model
 
         graph = self.compiled().graph
         model = emit_model(graph, 0, backend, self.memory if memory is None else memory)
@@ -281,3 +281,25 @@ def _policy(noted: object) -> str | None:
 
     policy = noted.get("policy") if isinstance(noted, dict) else None
     return policy if policy in POLICIES else None
+
+
+def load(
+    directory: str | os.PathLike[str],
+    *,
+    backend: str = "fused",
+    memory: str | None = None,
+    allow_changed: str | Collection[str] = (),
+) -> Model:
+    """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
+
+    It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
+    ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
+    executed. Each file must be as danetc wrote it, to the bit; ``allow_changed`` names those that
+    were changed on purpose, as in ``{"spec.danet", "weights.safetensors"}``.
+
+    Raises UserError where something is missing, damaged or does not fit together, SpecError for
+    what is wrong in a spec.danet that was changed.
+    """
+    if isinstance(allow_changed, str):
+        allow_changed = (allow_changed,)
+    return open_directory(directory, allow_changed).model(backend, memory)

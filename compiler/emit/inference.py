@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from danetc.compiler.emit.fx import FusedEmitter
+from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import Function, Module

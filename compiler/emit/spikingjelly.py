@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from danetc.compiler.emit.fx import Emitter
+from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import Function, Module
 from danetc.dsl.neuron.program import NeuronProgram

@@ -20,8 +20,8 @@ from danetc.options import (
 from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.api import Compiled
     from danetc.tasks.benchmark import Conditions, Report
+    from danetc.tasks.networks import Compiled
 
 BACKENDS = "eager,fused,spikingjelly"
 NO_SUCH_PARAMETER = "E0309"
@@ -168,8 +168,8 @@ def _compiled(
     """The network for images of this size. Raises SpecError, and UserError where it has no parameter
     for that.
     """
-    from danetc.api import compile_spec
     from danetc.dsl.diagnostics.diagnostic import SpecError
+    from danetc.tasks.networks import compile_spec
 
     if image is None:
         return compile_spec(spec, network=network, settings=settings)

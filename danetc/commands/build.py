@@ -64,10 +64,10 @@ def command(
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")
-    from danetc.api import compile_spec, initialise
     from danetc.model_directory import refuse_unless_replaceable, write_model_directory
     from danetc.output.text import note
     from danetc.tasks.memory import choose
+    from danetc.tasks.networks import compile_spec, initialise
 
     compiled = compile_spec(spec, network=network, settings=settings)
     directory = output if output is not None else Path("build") / compiled.graph.name

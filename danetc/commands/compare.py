@@ -168,7 +168,7 @@ def command(
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
     from danetc.tasks.grid.comparison import checked_runs, compare, foretell
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
     base = Request(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)

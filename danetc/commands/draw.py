@@ -63,9 +63,9 @@ def command(
 
     With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
     """
-    from danetc.api import check_picture, compile_spec, picture
     from danetc.errors import UserError
     from danetc.runtime.system.files import replace_file
+    from danetc.tasks.networks import check_picture, compile_spec, picture
 
     kind = output.suffix.lower().removeprefix(".")
     if kind not in FORMATS:

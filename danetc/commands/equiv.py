@@ -55,8 +55,8 @@ def command(
     Exits with 0 where they are equal, 1 where they are different or a spec is wrong (the error then
     says so), 2 for wrong usage.
     """
-    from danetc.api import compile_spec
     from danetc.tasks.equivalence import equivalence
+    from danetc.tasks.networks import compile_spec
 
     if len(networks) > 2:
         raise click.UsageError("-n is given once for both specs, or twice")

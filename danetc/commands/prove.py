@@ -32,7 +32,7 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
 
     Exits with 1 where a check fails, or the spec is wrong.
     """
-    from danetc.api import compile_spec
+    from danetc.tasks.networks import compile_spec
     from danetc.tasks.proofs import prove
 
     graph = compile_spec(spec, network=network, settings=settings).lowered.graph

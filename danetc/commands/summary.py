@@ -57,8 +57,8 @@ def command(
     the fewest neurons between the stem and its end, and parameters; operations per image. With
     --batch, also the predicted peak of a training step's tensors on a CPU.
     """
-    from danetc.api import compile_spec
     from danetc.tasks.memory import DTYPES, predictions
+    from danetc.tasks.networks import compile_spec
 
     compiled = compile_spec(spec, network=network, settings=settings)
     plans: list[MemoryPlan] = []

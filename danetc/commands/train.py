@@ -27,7 +27,7 @@ from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
 
 @click.command("train")
@@ -99,9 +99,9 @@ def command(
     path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
     training.json is printed.
     """
-    from danetc.tasks.training.plan import Request
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.report import print_training, result
+    from danetc.tasks.training.request import Request
     from danetc.tasks.training.trials import run
 
     if checkpoint_every is not None:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.api import load
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.recipe.values import Item
 from danetc.errors import UserError
+from danetc.model_directory import load
 from danetc.output.text import Note
 from danetc.runtime.data import DataError, Prepared, Split
 from danetc.runtime.model.model import Model, to_channels_last

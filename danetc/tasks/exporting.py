@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from danetc.api import emit_model, load
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
-from danetc.model_directory import SPEC, TRIALS
+from danetc.model_directory import SPEC, TRIALS, load
 from danetc.runtime.model.checkpoint import tensor_file
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
+from danetc.tasks.networks import emit_model
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
@@ -154,9 +154,9 @@ def check_output(output: Path, names: Names, *, force: bool) -> None:
 
 def _weights(state: Mapping[str, Tensor], suffix: str, network: str) -> bytes:
     if suffix == ".safetensors":
-        from danetc import __version__
+        from danetc.version import version
 
-        return tensor_file(state, {"danetc": __version__, "network": network})
+        return tensor_file(state, {"danetc": version(), "network": network})
     stream = io.BytesIO()
     torch.save(dict(state), stream)
     return stream.getvalue()

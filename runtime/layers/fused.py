@@ -242,7 +242,7 @@ class FusedNeuron(Neuron):
         self._output_kind = output_kind
 
     def replace_norms(self, new: Callable[[Norm], Norm]) -> None:
-        """Go through ``new(norm)`` in place of each norm."""
+        """Take ``new(norm)`` in place of each norm (``HoldsNorms``)."""
         self._norms = tuple(norm if norm is None else new(norm) for norm in self._norms)
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels.operators import is_static, per_step, scale_steps
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
+    HoldsNorms,
     StaticBatchNorm2d,
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
@@ -195,8 +196,6 @@ def convert_sync(model: nn.Module) -> nn.Module:
     and in eval mode, nothing is different. Call it before the model is wrapped in
     DistributedDataParallel, and give that ``broadcast_buffers=False``.
     """
-    from danetc.runtime.layers.fused import FusedNeuron
-
     new: dict[nn.Module, nn.Module] = {}
 
     def converted(norm: nn.Module) -> Any:
@@ -209,7 +208,7 @@ def convert_sync(model: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             setattr(parent, name, converted(child))
     for module in model.modules():
-        if isinstance(module, FusedNeuron):
+        if isinstance(module, HoldsNorms):
             module.replace_norms(converted)
     return model
 

@@ -10,7 +10,7 @@ import pytest
 
 import danetc as package
 from danetc.tasks.grid.cells import cell_name, find_networks, make_cells, parse_axis
-from danetc.tasks.training.plan import Request
+from danetc.tasks.training.request import Request
 
 from .conftest import SMALL, Run
 from .test_train import QUICK

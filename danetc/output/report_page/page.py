@@ -30,7 +30,7 @@ def make_page(runs: Sequence[Run], note: Callable[[str], None] = lambda text: No
 
     ``note`` is told what is missing in it that should be there.
     """
-    from danetc import __version__
+    from danetc.version import version
 
     for run in runs:
         _check(run)
@@ -51,7 +51,7 @@ def make_page(runs: Sequence[Run], note: Callable[[str], None] = lambda text: No
     }
     template = _environment().from_string(_file("page.html.j2"))
     return template.render(
-        version=__version__,
+        version=version(),
         title=_title(runs),
         runs=runs,
         drawn=drawn,

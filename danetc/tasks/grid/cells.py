@@ -34,7 +34,7 @@ from danetc.options import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
 CLASSES, RECIPES, PREFIX = "classes", "recipe", "recipe."
 _OPEN, _CLOSE = "([{", ")]}"

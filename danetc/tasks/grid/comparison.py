@@ -28,7 +28,7 @@ from danetc.tasks.training.directory import locked
 from danetc.tasks.training.progress import show_time
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
 
 def checked_runs(
@@ -101,11 +101,11 @@ def _grid(
     outcomes: dict[Path, Outcome],
 ) -> dict[str, Any]:
     """What stands in grid.json."""
-    from danetc import __version__
+    from danetc.version import version
 
     return {
         "format": FORMAT,
-        "danetc": __version__,
+        "danetc": version(),
         "data": base.data,
         "axes": ["network", *(axis.name for axis in axes)],
         "cells": [

@@ -21,7 +21,8 @@ from danetc.tasks.grid.cells import Cell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
 from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of
-from danetc.tasks.training.plan import Plan, make_plan, with_steps
+from danetc.tasks.training.plan import make_plan, with_steps
+from danetc.tasks.training.request import Plan
 
 if TYPE_CHECKING:
     from danetc.runtime.model.model import Model
@@ -170,7 +171,7 @@ def epochs_of(run: Run) -> int:
 
 def _check_model(plan: Plan) -> None:
     """That the backend takes the network, and the network the data. Raises as training does."""
-    from danetc.api import initialise
+    from danetc.tasks.networks import initialise
 
     model: Model
     model, _ = initialise(

@@ -24,7 +24,7 @@ from danetc.tasks.grid.plan import Run, epochs_of
 
 if TYPE_CHECKING:
     from danetc.runtime.training.signals import StopRequest
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
 POLL = 0.2
 """Seconds between two looks at the processes."""

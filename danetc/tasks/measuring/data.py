@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from danetc.api import Compiled, compile_spec, emit_model, load
 from danetc.dsl.recipe.text import write_setting
 from danetc.dsl.recipe.values import Item
 from danetc.errors import UserError
+from danetc.model_directory import load
 from danetc.options import Setting
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.model.model import Model
@@ -18,6 +18,7 @@ from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.tasks.networks import Compiled, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained
 from danetc.tasks.training.plan import find_recipe
 

@@ -97,7 +97,7 @@ def measure_subject(
 
 def whole_record(asked: Asked, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What stands in measures.json."""
-    from danetc import __version__
+    from danetc.version import version
 
     data = {
         "text": asked.data,
@@ -105,4 +105,4 @@ def whole_record(asked: Asked, measured: Sequence[dict[str, Any]]) -> dict[str, 
         "classes": asked.classes,
         "subset_seed": asked.subset_seed,
     }
-    return {"format": FORMAT, "danetc": __version__, "data": data, "measured": list(measured)}
+    return {"format": FORMAT, "danetc": version(), "data": data, "measured": list(measured)}

@@ -43,9 +43,9 @@ from danetc.tasks.training.metrics import METRICS, metrics_csv
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from danetc.api import Compiled
     from danetc.output.text import Note
     from danetc.runtime.training.checkpoints import Snapshot
+    from danetc.tasks.networks import Compiled
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"

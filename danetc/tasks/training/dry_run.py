@@ -26,7 +26,8 @@ from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import DTYPES, PREDICTED, optimizer_of
 from danetc.tasks.training.directory import state_of
-from danetc.tasks.training.plan import Plan, Request, with_steps
+from danetc.tasks.training.plan import with_steps
+from danetc.tasks.training.request import Plan, Request
 from danetc.tasks.training.timed_steps import (
     TIMED,
     WARM,

@@ -14,7 +14,7 @@ import torch
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.plan import Plan
+    from danetc.tasks.training.request import Plan
 
 MACHINE = {
     "device": "the device",
@@ -33,13 +33,13 @@ CHANGED = 50
 
 def facts(plan: Plan, world: World) -> dict[str, Any]:
     """What run.json says of a run on rank 0, as JSON data."""
-    from danetc import __version__
     from danetc.runtime.training.distributed import device_name
+    from danetc.version import version
 
     device, request = world.device, plan.request
     on_gpu = device.type == "cuda"
     return {
-        "danetc": __version__,
+        "danetc": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},

@@ -14,7 +14,7 @@ from danetc.model_directory import RUN, TRIALS
 if TYPE_CHECKING:
     from danetc.output.text import Note
     from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.plan import Plan, Request
+    from danetc.tasks.training.request import Plan, Request
 
 Record = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def request_of(
     numbers is refused. Raises UserError.
     """
     from danetc.tasks.training.directory import read_run
-    from danetc.tasks.training.plan import Request
+    from danetc.tasks.training.request import Request
 
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():

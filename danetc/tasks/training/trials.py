@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from danetc.api import Compiled, initialise
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.recipe.recipe import Phase
 from danetc.errors import UserError
@@ -29,9 +28,11 @@ from danetc.runtime.training.observer import Observer, Observers
 from danetc.runtime.training.settings import Settings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
+from danetc.tasks.networks import Compiled, initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
-from danetc.tasks.training.plan import Plan, Request, make_plan, with_steps
+from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
+from danetc.tasks.training.request import Plan, Request
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 
 __all__ = ["Request", "run"]

@@ -1,9 +1,10 @@
-"""The Python interface, and the steps that the commands share."""
+"""A spec on its way to a graph, a picture and a model: `danetc.check`, `danetc.build`, and the steps
+that the commands share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -84,30 +85,6 @@ def build(
     chosen = choose(compiled.graph, wanted, batch=batch or 1, backend=backend)
     model, _ = initialise(compiled.graph, seed, init, backend, chosen.policy)
     return model
-
-
-def load(
-    directory: str | os.PathLike[str],
-    *,
-    backend: str = "fused",
-    memory: str | None = None,
-    allow_changed: str | Collection[str] = (),
-) -> Model:
-    """The model in a directory that ``danetc build`` or ``danetc train`` wrote, with its weights.
-
-    It is compiled anew from spec.danet, for any ``backend`` and under any ``memory`` policy (see
-    ``build``; None is the one that ``danetc build`` was given); nothing in the directory is
-    executed. Each file must be as danetc wrote it, to the bit; ``allow_changed`` names those that
-    were changed on purpose, as in ``{"spec.danet", "weights.safetensors"}``.
-
-    Raises UserError where something is missing, damaged or does not fit together, SpecError for
-    what is wrong in a spec.danet that was changed.
-    """
-    from danetc.model_directory import open_directory
-
-    if isinstance(allow_changed, str):
-        allow_changed = (allow_changed,)
-    return open_directory(directory, allow_changed).model(backend, memory)
 
 
 @dataclass(frozen=True)

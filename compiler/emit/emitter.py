@@ -1,0 +1,367 @@
+"""Emission to torch.fx: one GraphModule for each scope of the graph.
+
+A scope takes the values that cross into it and gives those that cross out of it, all of them
+with time and batch apart ([T, N, ...], or [N, ...] where they do not vary). Inside, layers of
+torch.nn that know no time get T and N as one dimension, and chains of them stay in that layout.
+Code is made through torch.fx's graph, from targets of known modules: no text is generated.
+"""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import warnings
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from danetc.compiler.emit.init import construct, initialise
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
+from danetc.compiler.ir.graph import Graph, Node, unique
+from danetc.compiler.ir.ops import OPS, Context, Function, Module
+from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
+from danetc.compiler.passes.regions import Plan, Region
+from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
+from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed, Segment
+from danetc.runtime.model.model import Group, Model, Scope
+from danetc.runtime.model.signature import Signature
+
+NAMESPACES = frozenset(
+    {
+        "operator",
+        "torch",
+        "torch.nn",
+        "torch.nn.functional",
+        "torch.ops.danetc",
+        "danetc.runtime.layers.packed",
+        "danetc.runtime.layers.neuron",
+        "danetc.runtime.layers.norm",
+        "danetc.runtime.layers.spikingjelly",
+        "danetc.runtime.layers.time",
+    }
+)
+"""The modules whose public names a model may call."""
+
+
+def resolve(target: str) -> Any:
+    """The class or function of a dotted name, from the allowed modules alone."""
+    namespace, _, name = target.rpartition(".")
+    if namespace not in NAMESPACES or name.startswith("_"):
+        raise ValueError(f"a model may not call {target}")
+    if namespace == "torch.ops.danetc":
+        return getattr(torch.ops.danetc, name).default
+    return getattr(importlib.import_module(namespace), name)
+
+
+def _svg(graph: Graph) -> str | None:
+    """The picture for notebooks, which show the model's text where it cannot be drawn."""
+    from danetc.compiler.draw import GraphvizError, to_svg
+
+    try:
+        return to_svg(graph)
+    except GraphvizError as error:
+        warnings.warn(f"there is no picture of {graph.name}: {error}", stacklevel=3)
+        return None
+
+
+class Emitter:
+    """Makes the model of a graph: ``plan.graph`` of it runs where there is a plan.
+
+    ``initialise``, ``layer`` and ``neuron`` are what a backend changes.
+    """
+
+    kind: type[Model] = Model
+
+    def __init__(
+        self,
+        graph: Graph,
+        seed: int = 0,
+        plan: Plan | None = None,
+        segments: Segments = NO_SEGMENTS,
+    ) -> None:
+        self.whole = graph  # all that has a module; ``graph`` is what runs
+        self.plan = plan
+        self.segments = segments
+        self.graph = graph = plan.graph if plan is not None else graph
+        self.context = Context(graph.steps, graph.neurons)
+        self.position = {id: index for index, id in enumerate(graph.nodes)}
+        self.users = graph.users()
+        self.seed = seed
+        self.modules: dict[int, nn.Module] = {}
+
+    def model(self) -> Model:
+        graph = self.whole
+        calls: dict[int, Module | Function] = {}
+        for node in graph.nodes.values():
+            if node.op == "input":
+                continue
+            call = OPS[node.op].emit(
+                node.attrs, tuple(n.value for n in graph.inputs_of(node)), node.value, self.context
+            )
+            if call is None:
+                raise ValueError(f"{node.path}: {node.op} has no form in torch")
+            calls[node.id] = self.layer(node, call)
+        for id in sorted(calls):  # in the order of the spec, whatever the passes did
+            call = calls[id]
+            if isinstance(call, Module):
+                self.modules[id] = construct(call, resolve(call.target))
+        self.initialise()
+        if self.plan is not None:
+            for region in self.plan.regions.values():
+                self.modules[region.neuron] = self.neuron(region, calls[region.neuron])
+
+        self.calls = calls
+        source = graph.input
+        self.holders = _by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
+        tree = scope_tree(node for node in self.graph.nodes.values() if node is not source)
+        outputs = list(self.graph.outputs.values())  # a plan may have led them over
+        body, root = self._body(tree, [source.id], outputs)
+        signature = Signature(
+            graph.steps,
+            source.value.shape,
+            {name: graph[id].value.shape for name, id in graph.outputs.items()},
+            source.value.varies,
+            _why_fixed(graph),
+            source.value.kind,
+        )
+        return self.kind(root, body.graph, signature, graph, _svg)
+
+    def initialise(self) -> None:
+        """Give the modules their first weights."""
+        initialise(self.whole, self.modules, self.seed)
+
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        """What a node becomes."""
+        return call
+
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        """What runs a region of the plan, with the norms of ``self.modules`` that stand in it."""
+        raise NotImplementedError
+
+    def segment(self, unit: Node | ScopeTree) -> Segment | None:
+        """The segment that all of a unit belongs to."""
+        members = unit.members if isinstance(unit, ScopeTree) else [unit.id]
+        found = {self.segments.of.get(id) for id in members}
+        index = found.pop()
+        return None if found or index is None else Segment(index, index in self.segments.random)
+
+    def scope(self, tree: ScopeTree, inside: bool) -> tuple[Scope, list[int], list[int]]:
+        """A scope below the root, the values it takes and those it gives.
+
+        ``inside`` says that a segment holds all of it: it then has none of its own.
+        """
+        members = set(tree.members)
+        inputs = {i for id in members for i in self.graph[id].inputs if i not in members}
+        given = set(self.graph.outputs.values())
+        outputs = {
+            id for id in members if id in given or any(u not in members for u in self.users[id])
+        }
+        order = self.position.__getitem__
+        taken, made = sorted(inputs, key=order), sorted(outputs, key=order)
+        body, root = self._body(tree, taken, made, inside)
+        kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else Scope
+        return kind(root, body.graph), taken, made
+
+    def _body(
+        self, tree: ScopeTree, inputs: list[int], outputs: list[int], inside: bool = False
+    ) -> tuple[_Body, nn.Module]:
+        body = _Body(self, len(tree.path))
+        names: set[str] = set()
+        for id in inputs:
+            base = "x" if len(inputs) == 1 else attribute(self.graph[id].name)
+            name = unique(base, names.__contains__)
+            names.add(name)
+            body.define(id, body.graph.placeholder(name))
+        scopes: dict[tuple[str, ...], nn.Module] = {}
+        for unit in schedule(tree, self.graph):
+            # The root has no segments of its own: a scope in it then is one for itself.
+            body.segment = self.segment(unit) if tree.path and not inside else None
+            if isinstance(unit, Node):
+                body.node(unit, self.calls[unit.id])
+            else:
+                within = inside or body.segment is not None
+                scopes[unit.path], taken, made = self.scope(unit, within)
+                body.call(unit, taken, made)
+        body.segment = None
+        body.give(outputs)
+        for id, value in (*body.flat.items(), *body.seq.items()):
+            value.meta[KIND] = self.whole[id].value.kind
+        root = nn.Module()
+        self._register(root, self.holders[tree.path], scopes)
+        return body, root
+
+    def _register(
+        self, holder: nn.Module, tree: ScopeTree, scopes: dict[tuple[str, ...], nn.Module]
+    ) -> None:
+        """Hang a scope's modules into ``holder`` in the order of the spec."""
+        for name, entry in tree.entries():
+            if isinstance(entry, Node):
+                if entry.id in self.modules:
+                    holder.add_module(attribute(name), self.modules[entry.id])
+            elif entry.path in scopes:
+                holder.add_module(attribute(name), scopes[entry.path])
+            else:
+                group = Group()
+                self._register(group, entry, scopes)
+                holder.add_module(attribute(name), group)
+
+
+def _why_fixed(graph: Graph) -> str:
+    """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
+    timeless: set[int] = set()  # made of means over time alone
+    for node in graph.nodes.values():
+        if OPS[node.op].time == "per_step" or node.attrs.get("per_step"):
+            return f"{node.path} has parameters for each of them"
+        if OPS[node.op].time == "reduces":
+            timeless.add(node.id)
+        elif node.inputs and timeless.issuperset(node.inputs):
+            if node.value.varies:
+                return f"{node.path}, behind a mean over time, runs that long"
+            timeless.add(node.id)
+    return ""
+
+
+def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:
+    result = {tree.path: tree}
+    for child in tree.children.values():
+        result |= _by_path(child)
+    return result
+
+
+class _Body:
+    """The graph of one scope as it grows, with the layouts in which each value exists.
+
+    ``seq`` values have T and N apart, ``flat`` ones as one dimension. ``source`` names for each
+    value the one whose leading dimensions it shares, from which a flat value gets them back.
+    """
+
+    def __init__(self, emitter: Emitter, depth: int) -> None:
+        self.emitter = emitter
+        self.nodes = emitter.graph.nodes
+        self.depth = depth
+        self.graph = fx.Graph()
+        self.seq: dict[int, fx.Node] = {}
+        self.flat: dict[int, fx.Node] = {}
+        self.source: dict[int, int] = {}
+        self.leads: dict[int, fx.Node] = {}
+        self.segment: Segment | None = None  # that of the nodes being made
+
+    def define(self, id: int, value: fx.Node) -> None:
+        """A value with leading dimensions of its own: one that comes from elsewhere."""
+        self.seq[id] = value
+        self.source[id] = id
+
+    def call(self, scope: ScopeTree, inputs: list[int], outputs: list[int]) -> None:
+        """Call a child scope on the values it takes."""
+        args = tuple(self.as_seq(id) for id in inputs)
+        result = self._create("call_module", self.target(scope.path), args, scope.local)
+        if len(outputs) == 1:
+            self.define(outputs[0], result)
+            return
+        for index, id in enumerate(outputs):
+            item = self._create("call_function", operator.getitem, (result, index), self.local(id))
+            self.define(id, item)
+
+    def node(self, node: Node, call: Module | Function) -> None:
+        """One operation of this scope."""
+        self.source[node.id] = self._source(node)
+        layout = self._layout(node, call)
+        take = self.as_flat if layout == "flat" else self.as_seq
+        operands = [take(id) for id in node.inputs]
+        name = self.local(node.id)
+        match call:
+            case Module():
+                path = (*node.scope, node.name)
+                result = self._create("call_module", self.target(path), tuple(operands), name)
+            case Function():
+                result = self._function(call, operands, name)
+        (self.flat if layout == "flat" else self.seq)[node.id] = result
+
+    def give(self, ids: list[int]) -> None:
+        """What the scope returns: one value, or a tuple of several."""
+        values = tuple(self.as_seq(id) for id in ids)
+        self.graph.output(values[0] if len(values) == 1 else values)
+
+    def as_seq(self, id: int) -> fx.Node:
+        """[T, N, ...], or [N, ...] for what does not vary."""
+        if id not in self.seq:
+            args = (self.flat[id], 0, self.leads[self.source[id]])
+            self.seq[id] = self._create("call_method", "unflatten", args, f"{self.local(id)}_seq")
+        return self.seq[id]
+
+    def as_flat(self, id: int) -> fx.Node:
+        """[T * N, ...], or [N, ...] for what does not vary."""
+        if id not in self.flat:
+            self._lead(self.source[id])
+            last = -len(self.nodes[id].value.shape) - 1
+            args = (self.seq[id], 0, last)
+            self.flat[id] = self._create("call_method", "flatten", args, f"{self.local(id)}_flat")
+        return self.flat[id]
+
+    def target(self, path: tuple[str, ...]) -> str:
+        """The dotted name of a module from this scope on."""
+        return ".".join(map(attribute, path[self.depth :]))
+
+    def local(self, id: int) -> str:
+        value = self.seq.get(id)
+        return (
+            value.name if value is not None and value.op == "placeholder" else self.nodes[id].name
+        )
+
+    def _create(self, kind: str, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
+        return self._marked(self.graph.create_node(kind, target, args, name=attribute(name)))
+
+    def _marked(self, node: fx.Node) -> fx.Node:
+        if self.segment is not None:
+            node.meta[SEGMENT] = self.segment
+        return node
+
+    def _lead(self, id: int) -> None:
+        """Take the leading dimensions of a value: (T, N) or (N,)."""
+        if id not in self.leads:
+            shape = self._create("call_function", getattr, (self.seq[id], "shape"), "shape")
+            leading = slice(None, -len(self.nodes[id].value.shape))
+            self.leads[id] = self._create(
+                "call_function", operator.getitem, (shape, leading), "lead"
+            )
+
+    def _layout(self, node: Node, call: Module | Function) -> str:
+        """The layout an operation runs in: where it takes any, the one its operands have."""
+        if call.layout != "any":
+            return call.layout
+        same = len({self.source[id] for id in node.inputs}) == 1
+        return "flat" if same and all(id not in self.seq for id in node.inputs) else "seq"
+
+    def _source(self, node: Node) -> int:
+        """The value whose leading dimensions a node's value has.
+
+        All that varies has T and N. What does not vary has N alone, or T and N too where the
+        input is a sequence, so that two of those agree only if they come from the same value.
+        """
+        if OPS[node.op].time in ("creates", "reduces"):
+            return node.id
+        operands = [i for i in node.inputs if self.nodes[i].value.varies == node.value.varies]
+        sources = {self.source[id] for id in operands}
+        if len(sources) == 1 or (sources and node.value.varies):
+            return self.source[operands[0]]
+        return node.id
+
+    def _function(self, call: Function, operands: list[fx.Node], name: str) -> fx.Node:
+        function = resolve(call.target)
+
+        def apply(*args: Any, name: str = name) -> fx.Node:
+            args = (*call.before, *args, *call.args)
+            made = self.graph.create_node(
+                "call_function", function, args, dict(call.kwargs), name=attribute(name)
+            )
+            return self._marked(made)
+
+        if call.as_list:
+            return apply(list(operands))
+        if not call.fold:
+            return apply(*operands)
+        *earlier, last = operands
+        return apply(reduce(lambda a, b: apply(a, b, name=f"{name}_part"), earlier), last)

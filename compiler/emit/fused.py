@@ -1,0 +1,58 @@
+"""The backend ``fused``: each neuron with what stands before it as one layer; values kept as bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from danetc.compiler.emit.emitter import Emitter
+from danetc.compiler.ir.graph import Node
+from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.passes.regions import Region
+from danetc.compiler.plans.saved import keeps_parts
+
+
+class FusedEmitter(Emitter):
+    """Regions as one layer; spikes and counts kept as bits."""
+
+    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+        if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
+            return replace(call, target="danetc.runtime.layers.packed.joined")
+        return packed(call, self.whole.inputs_of(node))
+
+    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+        """The neuron of a region, with the norms that stand before it."""
+        from danetc.runtime.layers.fused import FusedNeuron
+
+        assert isinstance(call, Module)
+        norms = [self.modules[id] if id is not None else None for id in region.norms]
+        kinds = [self.whole[id].value.kind for id in region.inputs]
+        output = self.whole[region.neuron].value.kind
+        program, steps, rank = call.args
+        return FusedNeuron(program, steps, rank, norms, kinds, output)  # type: ignore[arg-type]
+
+
+def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
+    """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
+    if isinstance(call, Function) and call.target == "operator.mul" and len(inputs) == 2:
+        return _packed_product(call, *inputs)
+    if not isinstance(call, Module) or len(inputs) != 1:
+        return call
+    if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
+        name = call.target.rpartition(".")[2]
+        return replace(call, target=f"danetc.runtime.layers.packed.Packed{name}")
+    kind = inputs[0].value.kind
+    if call.target != "torch.nn.Conv2d" or not kind.bits:
+        return call
+    kwargs = {**call.kwargs, "low": kind.low, "high": kind.high, "unit": kind.unit}
+    return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
+
+
+def _packed_product(call: Function, a: Node, b: Node) -> Function:
+    alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
+    kinds = a.value.kind, b.value.kind
+    if not alike or not any(kind.bits for kind in kinds):
+        return call
+    numbers = tuple(number for kind in kinds for number in (kind.low, kind.high, kind.unit))
+    return replace(call, target="danetc.runtime.layers.packed.product", args=numbers)

@@ -1,0 +1,118 @@
+"""What is asked of a training, and the checked plan that it becomes: data alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danetc.dsl.recipe.recipe import Recipe
+from danetc.errors import UserError
+from danetc.options import Setting
+from danetc.runtime.data import DataSet, Policy
+from danetc.runtime.training.distributed import Parallel
+from danetc.tasks.memory import Chosen, Memory
+from danetc.tasks.networks import Compiled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for. None is "as the recipe says" or "the default".
+
+    ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
+    under other settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec itself, in place of what ``spec`` names.
+    ``repeated`` is the record in the run.json that this repeats.
+    """
+
+    spec: str
+    text: str | None = None
+    data: str
+    network: str | None = None
+    recipe: str | None = None
+    output: Path | None = None
+    settings: Mapping[str, Setting]
+    seed: int | None = None
+    seeds: int | None = None
+    init: str | None = None
+    backend: str | None = None
+    memory: Memory = "none"
+    channels_last: bool = False
+    parallel: Parallel = "ddp"
+    train_output: str | None = None
+    deterministic: bool = True
+    classes: int | None = None
+    subset_seed: int = 0
+    on_unreadable: Policy = "stop"
+    fresh: bool = False
+    override: bool = False
+    allow_changed: tuple[str, ...] = ()
+    repeated: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked training: nothing of it depends on chance or on the machine any more.
+
+    ``policies`` are the memory policies of the phases by name. ``directory`` is that of the run, or
+    of all trials.
+    """
+
+    request: Request
+    compiled: Compiled
+    recipe: Recipe
+    data: DataSet
+    directory: Path
+    seeds: tuple[int, ...]
+    backend: str
+    policies: Mapping[str, Chosen]
+
+    @property
+    def several(self) -> bool:
+        """Whether the trials have directories of their own."""
+        return len(self.seeds) > 1
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Everything that decides the numbers of a run, as JSON data: what a resume compares.
+
+        What only decides where they are computed, how fast, and how often they are saved is not
+        among them.
+        """
+        recipe = self.recipe.as_dict()
+        del recipe["origins"]
+        for key in INDIFFERENT:
+            recipe.pop(key, None)
+        phases: Any = recipe.pop("phases")
+        request = self.request
+        return {
+            "network": self.compiled.graph.name,
+            "spec": self.compiled.resolved,
+            "recipe": {**recipe, "phases": {phase.pop("name"): phase for phase in phases}},
+            "data": {
+                "text": self.data.text,
+                "fingerprint": self.data.fingerprint,
+                "subset": None if self.data.subset is None else list(self.data.subset),
+                "on_unreadable": self.data.on_unreadable,
+            },
+            "seed": seed,
+            "init": None if request.init is None else _file(request.init),
+            "backend": self.backend,
+            "channels_last": request.channels_last,
+            "parallel": request.parallel,
+            "train_output": request.train_output,
+            "deterministic": request.deterministic,
+        }
+
+
+INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
+"""Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
+
+
+def _file(path: str) -> str:
+    """A file by its name and what is in it."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return f"{Path(path).name} (SHA-256 {hashlib.sha256(data).hexdigest()})"
