@@ -22,10 +22,10 @@ from danetc.compiler.lowering.arguments import (
 )
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.connections import parts_of
+from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
 from danetc.compiler.lowering.stages import rule_reader
-from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known, unknown
 from danetc.compiler.lowering.values import Bound, Failed
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
@@ -61,7 +61,7 @@ class _Checker:
     def __init__(self, module: Module, reporter: Reporter) -> None:
         self.module = module
         self.reporter = reporter
-        self.lowering = Lowering(Builder(reporter, 1))
+        self.lowering = NetworkLowering(Builder(reporter, 1))
         self.lowering.settings = {"steps": 1}
 
     def check(self, declaration: s.Declaration) -> None:
@@ -216,7 +216,7 @@ class _Checker:
         """What is wrong with a rule in a stage of so many blocks."""
         found = Reporter()
         try:
-            reader = rule_reader(Lowering(Builder(found, 1)), rule, env, blocks)
+            reader = rule_reader(NetworkLowering(Builder(found, 1)), rule, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
             reader.result_form()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Bound, Failed, OpLayer, Poison, Wire, describe, is_layer
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
@@ -17,10 +18,6 @@ from danetc.dsl.neuron.equations import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.errors.case import shorten
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
-
 
 MAX_DEPTH = 60
 """How deep declarations may be made of each other."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.lowering.environment import Env, Want
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import POISON, Identity, Poison, Wire, describe, is_layer
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
-
 
 _FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.lowering.arguments import MAX_DEPTH, ROLES, complete, operation, too_deep
 from danetc.compiler.lowering.environment import Env, is_op
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
     Backbone,
     Bound,
@@ -24,10 +25,6 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
-
 
 MAX_ITEMS = 2_000
 UNFOLDING = 40  # steps of work for each use of a backbone

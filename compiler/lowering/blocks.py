@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias, too_deep
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.lowering.values import Bound, Poison, Wire, describe
 from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax import tree as s
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.state import Lowering
-
 
 MAX_REPEATS = 7  # of a block in itself, which may end by a condition
 

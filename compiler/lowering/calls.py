@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import (
@@ -13,6 +13,7 @@ from danetc.compiler.lowering.arguments import (
 )
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     POISON,
@@ -31,9 +32,6 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.neuron.equations import Learn
 from danetc.dsl.syntax import tree as s
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
 
 
 def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:

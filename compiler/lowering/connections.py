@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.ops import text
 from danetc.compiler.lowering.arguments import complete
@@ -14,12 +14,14 @@ from danetc.compiler.lowering.blocks import misnamed, self_wired
 from danetc.compiler.lowering.environment import PORTS, Definition, Env, replace_env
 from danetc.compiler.lowering.layers import flat_layers, operations
 from danetc.compiler.lowering.names import defined
+from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.lowering.values import (
     POISON,
     BlockConv,
     Bound,
     Failed,
+    Joined,
     Layer,
     OpLayer,
     Poison,
@@ -34,21 +36,8 @@ from danetc.dsl.modules import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.state import Lowering
-
-
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
 WEIGHTED = ("conv", "linear")
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A block's output, the join in it, and the ops its connection puts after the join."""
-
-    output: Wire | Poison
-    join: Wire | Poison
-    after: tuple[str, ...]
 
 
 def connected(

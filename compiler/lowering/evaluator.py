@@ -1,17 +1,18 @@
-"""Expressions of a spec to values: constants, layers, declarations with arguments, wires."""
+"""What the parts of lowering ask of it: the values of expressions, with what an error needs to say.
+
+``dispatch`` has the class that does it: each kind of expression and of layer has a module here that
+knows this interface alone.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from danetc.compiler.ir.builder import Builder
-from danetc.compiler.lowering.arithmetic import operate
-from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
-from danetc.compiler.lowering.calls import call_value
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
-from danetc.compiler.lowering.names import meaning
 from danetc.compiler.lowering.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.neuron.program import NeuronProgram
@@ -20,7 +21,6 @@ from danetc.dsl.syntax.source import Span
 
 MAX_CONSTANT = 1e15
 MAX_BLAMED = 8
-EVALUATION = 4  # steps of work that an expression takes, beside what stands in it
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Shared:
     programs: dict[object, NeuronProgram] = field(default_factory=dict)
 
 
-class Evaluator:
-    """Evaluates expressions. Lowering fills in what layers do to wires (``apply``)."""
+class Evaluator(ABC):
+    """Evaluates expressions of a spec."""
 
     def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
         self.builder = builder
@@ -49,44 +49,19 @@ class Evaluator:
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
+    @abstractmethod
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
-        """What a layer makes of a value."""
-        raise NotImplementedError
+        """What a layer makes of a value; new nodes stand in the builder's scope."""
 
+    @abstractmethod
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
     ) -> Wire | Poison:
         """The network's input: ``image`` or ``events`` of a shape, with counts up to a bound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
         """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
-        self.work.spend(EVALUATION, expr.span)
-        match expr:
-            case s.Number():
-                return self.bounded(expr.value, expr.span)
-            case s.String(value):
-                return value
-            case s.Name(id):
-                return meaning(self, id, env, expr.span, want)
-            case s.Call():
-                return call_value(self, expr, env, want)
-            case s.Flow():
-                return flow_value(self, expr, env)
-            case s.Binary() | s.Unary():
-                return operate(self, expr, env, "number" if want == "number" else "any")
-            case s.IfElse(then, condition, otherwise):
-                chosen = then if self.condition(condition, env) else otherwise
-                return self.evaluate(chosen, env, want)
-            case s.At():
-                return part_of(self, expr, env)
-            case s.Via(subject, connection):
-                return wire_stages(self, subject, env, "via", connection, "connection")
-            case s.By(subject, rule):
-                return wire_stages(self, subject, env, "by", rule, "rule")
-            case s.With(subject, settings):
-                return change_settings(self, subject, settings, env)
-        raise self.builder.fail("E0405", "this cannot be used here", expr.span)
 
     def bounded(self, value: Any, span: Span) -> Any:
         """A value that is not a number, or is one of a sensible size (E0306)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
+from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
     POISON,
     Bound,
@@ -28,10 +29,6 @@ from danetc.dsl.modules import is_library
 from danetc.dsl.neuron.equations import Learn, compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.state import Lowering
-
 
 MAX_LAYERS = 10_000
 COMPILATION = 600  # steps of work that a neuron takes, beside those of its operations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import operation
@@ -18,6 +18,7 @@ from danetc.compiler.lowering.environment import (
     Want,
     is_op,
 )
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     BlockConv,
@@ -32,9 +33,6 @@ from danetc.compiler.lowering.values import (
 from danetc.dsl.diagnostics.diagnostic import Label, closest
 from danetc.dsl.neuron.expressions import FUNCTIONS
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
 
 
 def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Any:

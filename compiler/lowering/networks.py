@@ -14,6 +14,7 @@ from danetc.compiler.ir.builder import MAX_STEPS, Builder
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
+from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
@@ -193,7 +194,7 @@ def lower(
     ``shared`` is one for the networks of a check. Returns None where errors were reported.
     """
     builder = Builder(reporter, 1)
-    lowering = Lowering(builder, shared)
+    lowering = NetworkLowering(builder, shared)
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:

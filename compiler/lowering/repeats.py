@@ -6,31 +6,10 @@ A stage of 10,000 blocks is said in one line, and all but its first blocks come 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from danetc.compiler.lowering.arguments import follow_alias
-from danetc.compiler.lowering.connections import Joined
-from danetc.compiler.lowering.values import Bound, StageOf, Wire
-from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.ir.builder import Built
-    from danetc.compiler.lowering.state import Lowering
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A block that was worked out: its nodes, its input, and the uses that led to it.
-
-    ``settings`` are those it was built with; they are kept so that no others get their ids.
-    """
-
-    built: Built
-    feed: Wire
-    joined: Joined
-    sites: tuple[Span, ...]
-    settings: tuple[object, ...]
+from danetc.compiler.lowering.state import Known, Lowering
+from danetc.compiler.lowering.values import Bound, Joined, StageOf, Wire
 
 
 class Repeats:

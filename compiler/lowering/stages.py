@@ -6,21 +6,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from danetc.compiler.ir.graph import Block, Form, Stage
 from danetc.compiler.ir.rules import RuleReader
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
-from danetc.compiler.lowering.connections import Joined, connected
+from danetc.compiler.lowering.connections import connected
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.repeats import Repeats
-from danetc.compiler.lowering.values import POISON, Backbone, Bound, Poison, StageOf, Wire, describe
+from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.values import (
+    POISON,
+    Backbone,
+    Bound,
+    Joined,
+    Poison,
+    StageOf,
+    Wire,
+    describe,
+)
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.state import Lowering
 
 
 def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Poison) -> Wire | Poison:

@@ -1,28 +1,18 @@
-"""The state of one network's lowering, and what each kind of layer makes of a value."""
+"""The state of one network's lowering."""
 
 from __future__ import annotations
 
-from danetc.compiler.ir.builder import Builder
+from dataclasses import dataclass
+
+from danetc.compiler.ir.builder import Builder, Built
 from danetc.compiler.ir.graph import Stage, Value
-from danetc.compiler.lowering.blocks import apply_block
 from danetc.compiler.lowering.evaluator import Evaluator, Shared
-from danetc.compiler.lowering.layers import apply_neuron, apply_operation
-from danetc.compiler.lowering.repeats import Known
-from danetc.compiler.lowering.stages import apply_backbone
 from danetc.compiler.lowering.values import (
-    POISON,
-    Backbone,
-    BlockConv,
-    Bound,
     Given,
-    Identity,
-    Layer,
-    Named,
+    Joined,
     OpLayer,
     Poison,
-    Sequence,
     Wire,
-    describe,
 )
 from danetc.dsl.kinds import ANALOG, count
 from danetc.dsl.modules import is_library
@@ -30,8 +20,22 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A block that was worked out: its nodes, its input, and the uses that led to it.
+
+    ``settings`` are those it was built with; they are kept so that no others get their ids.
+    """
+
+    built: Built
+    feed: Wire
+    joined: Joined
+    sites: tuple[Span, ...]
+    settings: tuple[object, ...]
+
+
 class Lowering(Evaluator):
-    """Lowers one network. Use ``lower``."""
+    """What is known of one network while it is lowered."""
 
     def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
         super().__init__(builder, shared)
@@ -49,33 +53,6 @@ class Lowering(Evaluator):
         if at is not None and isinstance(made, Wire):
             site = self.builder.own_site() if is_library(at.source) else None
             self.stands[made.id] = site or at
-
-    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
-        """What a layer makes of a value; new nodes stand in the builder's scope."""
-        if isinstance(wire, Poison):
-            return POISON
-        self.builder.count_layer(span)
-        match layer:
-            case Identity():
-                return wire
-            case Sequence(steps):
-                for step in steps:
-                    wire = self.apply(step, wire, span)
-                return wire
-            case Named(name, inner):
-                with self.builder.within(self.builder.fresh(name)):
-                    return self.apply(inner, wire, span)
-            case OpLayer():
-                return apply_operation(self, layer, wire)
-            case BlockConv(changes):
-                return apply_operation(self, self.block_layers[-1].having(**changes), wire)
-            case Backbone():
-                return apply_backbone(self, layer, wire)
-            case Bound(kind="neuron"):
-                return apply_neuron(self, layer, wire)
-            case Bound(kind="block"):
-                return apply_block(self, layer, wire)
-        raise self.builder.fail("E0401", f"{describe(layer)} is not a layer", span)
 
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span

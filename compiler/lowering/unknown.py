@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import ROLES
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want
+from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
 from danetc.dsl.diagnostics.diagnostic import Label, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module, std_names
 from danetc.dsl.syntax.source import Span
-
-if TYPE_CHECKING:
-    from danetc.compiler.lowering.evaluator import Evaluator
-
 
 _DECLARED: Mapping[Want, frozenset[str]] = {
     "number": frozenset(),

@@ -193,6 +193,15 @@ class Backbone:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """A block's output, the join in it, and the ops its connection puts after the join."""
+
+    output: Wire | Poison
+    join: Wire | Poison
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """``outputs(a, b)``: what a network with several outputs returns."""
 

@@ -1,1 +1,1 @@
-"""."""
+"""The standard library: what ``use std`` brings."""

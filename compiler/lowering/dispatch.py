@@ -1,0 +1,93 @@
+"""Which part of lowering each kind of expression and of layer goes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danetc.compiler.lowering.arithmetic import operate
+from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
+from danetc.compiler.lowering.blocks import apply_block
+from danetc.compiler.lowering.calls import call_value
+from danetc.compiler.lowering.environment import Env, Want
+from danetc.compiler.lowering.layers import apply_neuron, apply_operation
+from danetc.compiler.lowering.names import meaning
+from danetc.compiler.lowering.stages import apply_backbone
+from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.values import (
+    POISON,
+    Backbone,
+    BlockConv,
+    Bound,
+    Identity,
+    Layer,
+    Named,
+    OpLayer,
+    Poison,
+    Sequence,
+    Wire,
+    describe,
+)
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
+
+EVALUATION = 4  # steps of work that an expression takes, beside what stands in it
+
+
+class NetworkLowering(Lowering):
+    """Lowers one network. Use ``lower``."""
+
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
+        """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
+        self.work.spend(EVALUATION, expr.span)
+        match expr:
+            case s.Number():
+                return self.bounded(expr.value, expr.span)
+            case s.String(value):
+                return value
+            case s.Name(id):
+                return meaning(self, id, env, expr.span, want)
+            case s.Call():
+                return call_value(self, expr, env, want)
+            case s.Flow():
+                return flow_value(self, expr, env)
+            case s.Binary() | s.Unary():
+                return operate(self, expr, env, "number" if want == "number" else "any")
+            case s.IfElse(then, condition, otherwise):
+                chosen = then if self.condition(condition, env) else otherwise
+                return self.evaluate(chosen, env, want)
+            case s.At():
+                return part_of(self, expr, env)
+            case s.Via(subject, connection):
+                return wire_stages(self, subject, env, "via", connection, "connection")
+            case s.By(subject, rule):
+                return wire_stages(self, subject, env, "by", rule, "rule")
+            case s.With(subject, settings):
+                return change_settings(self, subject, settings, env)
+        raise self.builder.fail("E0405", "this cannot be used here", expr.span)
+
+    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+        """What a layer makes of a value; new nodes stand in the builder's scope."""
+        if isinstance(wire, Poison):
+            return POISON
+        self.builder.count_layer(span)
+        match layer:
+            case Identity():
+                return wire
+            case Sequence(steps):
+                for step in steps:
+                    wire = self.apply(step, wire, span)
+                return wire
+            case Named(name, inner):
+                with self.builder.within(self.builder.fresh(name)):
+                    return self.apply(inner, wire, span)
+            case OpLayer():
+                return apply_operation(self, layer, wire)
+            case BlockConv(changes):
+                return apply_operation(self, self.block_layers[-1].having(**changes), wire)
+            case Backbone():
+                return apply_backbone(self, layer, wire)
+            case Bound(kind="neuron"):
+                return apply_neuron(self, layer, wire)
+            case Bound(kind="block"):
+                return apply_block(self, layer, wire)
+        raise self.builder.fail("E0401", f"{describe(layer)} is not a layer", span)
