@@ -1,1 +1,1 @@
-"""."""
+"""The shipped networks, one ``.danet`` file each."""
