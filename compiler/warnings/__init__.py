@@ -25,14 +25,7 @@ from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import Exhausted, bounded
 
-__all__ = ["TITLES", "warnings_of", "warnings_of_network", "warnings_of_recipe"]
-
-TITLES = {
-    rule.code: rule.title
-    for rules in (files.RULES, layers.RULES, neurons.RULES, recipes.RULES)
-    for rule in rules
-}
-"""Each code and its title."""
+__all__ = ["warnings_of", "warnings_of_network", "warnings_of_recipe"]
 
 
 def warnings_of(checked: Checked) -> tuple[Diagnostic, ...]:

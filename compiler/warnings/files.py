@@ -237,10 +237,10 @@ def _attributes(id: str, args: tuple[s.Arg, ...]) -> dict[str, Attribute] | None
 
 
 RULES: tuple[Rule[File], ...] = (
-    Rule("W0101", "an import that is never used", _unused_import),
-    Rule("W0102", "a declaration that is never used", _unused_declaration),
-    Rule("W0103", "a parameter that is never read", _unused_parameter),
-    Rule("W0104", "shortcut layers in a connection without a shortcut", _without_shortcut),
-    Rule("W0105", "an equation without effect on the output", _idle_equation),
-    Rule("W0106", "a layer that changes nothing", _idle_layer),
+    Rule("W0101", _unused_import),
+    Rule("W0102", _unused_declaration),
+    Rule("W0103", _unused_parameter),
+    Rule("W0104", _without_shortcut),
+    Rule("W0105", _idle_equation),
+    Rule("W0106", _idle_layer),
 )

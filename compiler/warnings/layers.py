@@ -230,12 +230,12 @@ def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
 
 
 RULES: tuple[Rule[Network], ...] = (
-    Rule("W0201", "arguments in PyTorch's order", _torch_order),
-    Rule("W0202", "an even kernel with the default padding", _even_kernel),
-    Rule("W0203", "a window over a map of one pixel", _one_pixel),
-    Rule("W0204", "a stride that skips pixels", _skipped_pixels),
-    Rule("W0205", "a bias before a norm", _bias_before_norm),
-    Rule("W0206", "a norm directly after a norm", _norm_behind_norm),
-    Rule("W0207", "a mean over time of a value without time", _no_time),
-    Rule("W0208", "drop-path without a shortcut around it", _drops_all),
+    Rule("W0201", _torch_order),
+    Rule("W0202", _even_kernel),
+    Rule("W0203", _one_pixel),
+    Rule("W0204", _skipped_pixels),
+    Rule("W0205", _bias_before_norm),
+    Rule("W0206", _norm_behind_norm),
+    Rule("W0207", _no_time),
+    Rule("W0208", _drops_all),
 )

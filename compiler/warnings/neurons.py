@@ -284,13 +284,13 @@ def _divides_by_learnt(network: Network) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule[Network], ...] = (
-    Rule("W0301", "a leak outside of 0 .. 1", _leak),
-    Rule("W0302", "a neuron whose output never changes", _always_the_same),
-    Rule("W0303", "a neuron that fires without input", _without_input),
-    Rule("W0304", "a neuron directly after a neuron", _behind_neuron),
-    Rule("W0305", "a neuron without the network's settings", _loses_settings),
-    Rule("W0306", "neurons with a state and a single step", _one_step),
-    Rule("W0307", "a surrogate without a positive derivative", _no_positive_slope),
-    Rule("W0308", "the network's neuron or norm is not used", _unused_setting),
-    Rule("W0309", "a learnt divisor without a bound", _divides_by_learnt),
+    Rule("W0301", _leak),
+    Rule("W0302", _always_the_same),
+    Rule("W0303", _without_input),
+    Rule("W0304", _behind_neuron),
+    Rule("W0305", _loses_settings),
+    Rule("W0306", _one_step),
+    Rule("W0307", _no_positive_slope),
+    Rule("W0308", _unused_setting),
+    Rule("W0309", _divides_by_learnt),
 )

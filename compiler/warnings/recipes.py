@@ -126,9 +126,9 @@ def _idle_item(written: Written) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule[Written], ...] = (
-    Rule("W0401", "a learning rate that is too high", _rate),
-    Rule("W0402", "a phase that no phase starts from", _lost_phase),
-    Rule("W0403", "training and test images are normalised differently", _normalised_apart),
-    Rule("W0404", "a learning rate that falls during the warm-up", _step_in_warmup),
-    Rule("W0405", "a step of a recipe that changes nothing", _idle_item),
+    Rule("W0401", _rate),
+    Rule("W0402", _lost_phase),
+    Rule("W0403", _normalised_apart),
+    Rule("W0404", _step_in_warmup),
+    Rule("W0405", _idle_item),
 )

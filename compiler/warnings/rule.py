@@ -25,11 +25,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[Subject]):
-    """A row of the table. ``title`` heads the page that `danetc explain CODE` prints.
+    """A row of the table: a code, and what finds it.
 
     ``find`` finds only what is certain: a rule that may be wrong about a spec is none.
     """
 
     code: str
-    title: str
     find: Callable[[Subject], Iterator[Finding]]

@@ -20,29 +20,32 @@ LISTS = ("operations", "std", "settings")
 @click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
 @json_option
 def command(code: str | None, show_list: bool, as_json: bool) -> None:
-    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a mended example.
+    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a fixed example.
 
     Instead of a CODE, `operations` lists the operations and functions of specs, `std` the
     standard library, and `settings` the settings of recipes.
     """
-    from danetc.dsl.diagnostics.explain import codes, page
+    from danetc.dsl.diagnostics.codes import CODES
+    from danetc.dsl.diagnostics.explain import page
 
     if show_list == (code is not None):
         raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
     if code is None:
-        titles = {known: page(known).splitlines()[0].removeprefix("# ") for known in codes()}
         if as_json:
-            pairs = ({"code": known, "title": text[7:]} for known, text in titles.items())
-            echo(json_text(list(pairs)))
+            rows = [
+                {"code": row.code, "severity": row.severity, "title": row.title}
+                for row in CODES.values()
+            ]
+            echo(json_text(rows))
         else:
-            echo("\n".join(titles.values()))
+            echo("\n".join(f"{row.code}: {row.title}" for row in CODES.values()))
         return
     if code in LISTS:
         _show_words(code, as_json)
         return
     code = code.upper()
-    if code not in codes():
-        close = did_you_mean(code, codes()) or did_you_mean(code, LISTS)
+    if code not in CODES:
+        close = did_you_mean(code, CODES) or did_you_mean(code, LISTS)
         raise UserError(f"there is no code {code}; {close or '`danetc explain --list` has all'}")
     if as_json:
         echo(json_text({"code": code, "page": page(code)}))

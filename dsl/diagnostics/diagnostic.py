@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
 
+from danetc.dsl.diagnostics.codes import Severity
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.diagnostics.visible import HIDDEN, visible
 from danetc.dsl.syntax.source import Span
-
-Severity = Literal["error", "warning"]
-"""A warning is of what builds and is seldom meant."""
 
 
 @dataclass(frozen=True, slots=True)

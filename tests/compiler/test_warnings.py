@@ -15,8 +15,9 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of, lowered_network
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.warnings import TITLES, files, recipes, warnings_of, warnings_of_network
+from danetc.compiler.warnings import files, recipes, warnings_of, warnings_of_network
 from danetc.compiler.warnings.neurons import _constant
+from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.diagnostics.explain import examples
 from danetc.dsl.modules import is_library
@@ -83,6 +84,7 @@ class Case:
     hint: str = ""
 
 
+WARNINGS = [code for code, row in CODES.items() if row.severity == "warning"]
 SUSPICIOUS = {
     "a neuron that is taken and not used": Case(
         "use std (IF, «LIF», sigmoid, basic, origin, chain)\n" + NET.removeprefix("use std\n"),
@@ -348,7 +350,7 @@ def test_what_is_suspicious_is_warned_of_at_its_place(title: str) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {case.code for case in SUSPICIOUS.values()} == set(TITLES)
+    assert {case.code for case in SUSPICIOUS.values()} == set(WARNINGS)
 
 
 PLAIN = {
@@ -497,7 +499,7 @@ def above(text: str, line: int, comment: str) -> str:
     return "\n".join([*lines[: line - 1], comment, *lines[line - 1 :]]) + "\n"
 
 
-@pytest.mark.parametrize("code", TITLES)
+@pytest.mark.parametrize("code", WARNINGS)
 def test_a_comment_at_the_statement_allows_a_warning(code: str) -> None:
     text = examples(code).wrong
     (found,) = warned(text)

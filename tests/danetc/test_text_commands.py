@@ -153,7 +153,7 @@ def test_explain_prints_a_page(danetc: Run) -> None:
     result = danetc("explain", "e0201")
     assert result.status == 0
     assert result.out.startswith("# E0201: ")
-    assert "## Mended" in result.out
+    assert "## Fixed" in result.out
 
 
 def test_explain_list_has_every_page(danetc: Run) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler.frontend.program import Checked, check_text, graph_of
-from danetc.compiler.warnings import TITLES, warnings_of
+from danetc.compiler.warnings import files, layers, neurons, recipes, warnings_of
+from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.diagnostics.explain import codes, examples, page
+from danetc.dsl.diagnostics.explain import examples, page
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = re.compile(
     r"# ([EW]\d{4}): ([^\n]+)\n\n(.+?)\n\n"
-    r"## Wrong\n\n```danet\n(.+?)\n```\n\n## Mended\n\n```danet\n(.+?)\n```\n",
+    r"## Wrong\n\n```danet\n(.+?)\n```\n\n## Fixed\n\n```danet\n(.+?)\n```\n",
     re.DOTALL,
 )
 
@@ -43,26 +44,37 @@ def found(code: str, text: str) -> list[str]:
     return [diagnostic.code for diagnostic in warnings_of(checked)]
 
 
-@pytest.mark.parametrize("code", codes())
+@pytest.mark.parametrize("code", CODES)
 def test_page(code: str) -> None:
     match = _PAGE.fullmatch(page(code))
-    assert match is not None, "a title, an explanation, a wrong and a mended example"
+    assert match is not None, "a title, an explanation, a wrong and a fixed example"
     assert match[1] == code
     wrong = found(code, examples(code).wrong)
     if code == "E0907":  # it follows those that are shown
         wrong.reverse()
-    assert (wrong if code in TITLES else wrong[:1]) == [code]  # a warning stands alone
-    assert TITLES.get(code, match[2]) == match[2]
+    warns = CODES[code].severity == "warning"
+    assert (wrong if warns else wrong[:1]) == [code]  # a warning stands alone
+    assert match[2] == CODES[code].title
     with_request = code if code == "E0220" else ""  # the other's mistake is not in the spec
-    assert found(with_request, examples(code).mended) == []
+    assert found(with_request, examples(code).fixed) == []
 
 
 def test_every_code_has_a_page() -> None:
     used: set[str] = set()
     for room in ("dsl", "compiler"):
         for path in (_ROOT / room).rglob("*.py"):
+            if path.name == "codes.py":
+                continue
             used |= set(re.findall(r"\"([EW]\d{4})\"", path.read_text("utf-8")))
-    assert used == set(codes())
+    assert used == set(CODES)
+
+
+def test_every_page_and_every_warning_is_in_the_registry() -> None:
+    pages = (_ROOT / "dsl/diagnostics/explain").glob("*.md")
+    assert {path.stem for path in pages} == set(CODES)
+    rules = (*files.RULES, *layers.RULES, *neurons.RULES, *recipes.RULES)
+    warnings = [code for code, row in CODES.items() if row.severity == "warning"]
+    assert [rule.code for rule in rules] == warnings
 
 
 @pytest.mark.parametrize("code", ["E9999", "../E0101", "", "__init__"])

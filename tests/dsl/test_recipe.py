@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
-from importlib.resources import files
 
 import pytest
 
@@ -467,29 +465,3 @@ def test_every_recipe_of_the_library_is_right() -> None:
     for item in recipes:
         assert resolve_recipe(item.declaration, {}, reporter, item.module) is not None
     assert not reporter.diagnostics
-
-
-PAGES = sorted(
-    entry.name
-    for entry in files("danetc.dsl.diagnostics.explain").iterdir()
-    if re.fullmatch(r"E(020[1-7]|08\d\d|0901)\.md", entry.name)
-)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_pages(page: str) -> None:
-    text = files("danetc.dsl.diagnostics.explain").joinpath(page).read_text("utf-8")
-    wrong, mended = re.findall(r"^```danet\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    code = page.removesuffix(".md")
-    assert text.startswith(f"# {code}: ")
-    assert _codes(wrong)[0] == code
-    assert _codes(mended) == []
-
-
-def _codes(text: str) -> list[str]:
-    reporter = Reporter()
-    module = load_module(SourceFile("page.danet", text), reporter)
-    for declaration in module.own.values():
-        if declaration.kind == "recipe":
-            resolve_recipe(declaration, {}, reporter, module)
-    return [item.code for item in reporter.diagnostics]
