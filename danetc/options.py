@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe.values import Item
+    from danetc.dsl.recipe.item import Item
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -10,7 +10,8 @@ from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module, std_names
 from danetc.dsl.neuron.expressions import FUNCTIONS
-from danetc.dsl.recipe.schema import ITEMS, SETTINGS, Argument
+from danetc.dsl.recipe.schema import ITEMS, Argument
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 

@@ -20,7 +20,8 @@ from danetc.compiler.warnings.rule import Rule, Subject
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.recipe import Recipe, resolve_recipe
+from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.settings import Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 from danetc.dsl.work import Exhausted, bounded

@@ -9,8 +9,8 @@ from itertools import pairwise
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import is_library
-from danetc.dsl.recipe.recipe import Origin, Phase, Recipe
-from danetc.dsl.recipe.values import Item
+from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.settings import Origin, Phase, Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
 

@@ -30,7 +30,7 @@ from danetc.runtime.system.files import save_record, seal_record
 from danetc.tasks.measuring.record import Asked, measure_subject, whole_record
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe.values import Item
+    from danetc.dsl.recipe.item import Item
     from danetc.runtime.data import Split
     from danetc.runtime.measure import Measures
     from danetc.runtime.measure.plots import Entry

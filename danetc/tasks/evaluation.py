@@ -14,7 +14,7 @@ from torch import Tensor
 
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.dsl.recipe.values import Item
+from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.output.text import Note

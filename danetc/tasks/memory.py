@@ -18,7 +18,7 @@ from danetc.errors import UserError
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
-    from danetc.dsl.recipe.recipe import Phase
+    from danetc.dsl.recipe.settings import Phase
 
 Memory: TypeAlias = str | int
 """The name of a policy, or a budget in bytes."""

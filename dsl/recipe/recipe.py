@@ -10,97 +10,19 @@ the shape of its schedule.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.modules import Module
+from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.layers import Entry, Layer, find, layers, overridden, phase_places
-from danetc.dsl.recipe.schema import SETTINGS
-from danetc.dsl.recipe.text import plain
-from danetc.dsl.recipe.values import Item, Reported, Scope, Value
+from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
+from danetc.dsl.recipe.values import Reported, Scope
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk
 
-__all__ = ["Item", "Origin", "Phase", "Recipe", "Value", "resolve_recipe"]
-
 IMPLICIT_PHASE = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value comes from. A value of a file or of the command line has a place."""
-
-    kind: Literal["default", "file", "--set"]
-    span: Span | None = None
-    scaled: float | None = None  # by how much, where --set has changed the epochs
-
-    def __str__(self) -> str:
-        place = str(self.span) if self.kind == "file" and self.span else self.kind
-        return place if self.scaled is None else f"{place}, scaled by {self.scaled:.4g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One stretch of training. The meaning of each field stands in ``recipe.schema.SETTINGS``."""
-
-    name: str
-    epochs: int
-    steps: int | None
-    batch: int
-    accumulate: int
-    optimizer: Item
-    schedule: Item
-    warmup: float
-    augment: tuple[Item, ...]
-    evaluate: tuple[Item, ...]
-    loss: Item
-    precision: str
-    clip: float | None
-    ema: float | None
-    start: str | None
-    origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A checked recipe: one phase or more, in order."""
-
-    name: str
-    phases: tuple[Phase, ...]
-    sync_norm: bool
-    seed: int
-    workers: int
-    trials: int
-    checkpoint_every: int
-    checkpoint_minutes: float
-    keep_every: int
-    origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
-
-    def phase(self, name: str) -> Phase:
-        """The phase of this name. Raises KeyError."""
-        for phase in self.phases:
-            if phase.name == name:
-                return phase
-        raise KeyError(name)
-
-    def as_dict(self) -> dict[str, object]:
-        """All settings as JSON data, with the origin of each under ``origins``."""
-        whole = {key: getattr(self, key) for key in _keys("recipe")}
-        phases = [
-            {"name": phase.name}
-            | {key: plain(getattr(phase, key)) for key in _keys("phase", "phase only")}
-            for phase in self.phases
-        ]
-        origins = {key: str(origin) for key, origin in self.origins}
-        for phase in self.phases:
-            origins |= {f"{phase.name}.{key}": str(origin) for key, origin in phase.origins}
-        return {"name": self.name, **whole, "phases": phases, "origins": origins}
-
-
-def _keys(*scopes: str) -> list[str]:
-    return [key for key, row in SETTINGS.items() if row.scope in scopes]
 
 
 def resolve_recipe(
@@ -157,7 +79,7 @@ def _resolve(
         _gather(stack, None),
         reporter,
     )
-    settings = _evaluate(whole, _keys("recipe"))
+    settings = _evaluate(whole, keys_of("recipe"))
     phases = []
     for number, name in enumerate(names):
         scope = Scope(
@@ -171,14 +93,14 @@ def _resolve(
     return Recipe(
         declaration.name,
         tuple(phases),
-        origins=_origins(whole, _keys("recipe"), {}),
+        origins=_origins(whole, keys_of("recipe"), {}),
         **settings,
     )
 
 
 def _gather(stack: Sequence[Layer], phase: str | None) -> dict[str, Entry]:
     scopes = ("recipe",) if phase is None else ("phase", "phase only")
-    found = {key: find(stack, phase, key) for key in _keys(*scopes)}
+    found = {key: find(stack, phase, key) for key in keys_of(*scopes)}
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
@@ -195,13 +117,13 @@ def _evaluate(scope: Scope, keys: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _phase(name: str, scope: Scope, written: Sequence[Layer]) -> Phase | None:
-    values = _evaluate(scope, _keys("phase", "phase only"))
+    values = _evaluate(scope, keys_of("phase", "phase only"))
     if values is None:
         return None
     scaled = _scale(name, scope, written, values)
     if not _fits(scope, values):
         return None
-    keys = _keys("phase", "phase only")
+    keys = keys_of("phase", "phase only")
     return Phase(name, origins=_origins(scope, keys, scaled), **values)
 
 

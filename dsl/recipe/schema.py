@@ -1,6 +1,6 @@
-"""The settings of a recipe: one table, read by `check`, by training and by the documentation.
+"""What settings of a recipe are made of, and the items that they take.
 
-A row is a key, the type of its value with its range, its default and its meaning. Optimizers,
+A setting has a type with its range, a default and a meaning (``settings`` has the rows). Optimizers,
 schedules, losses and steps of an augmentation are items: a name with arguments that have rows too.
 """
 
@@ -136,108 +136,6 @@ NORMALIZE = ItemSpec(
             "the data set they are of",
         ),
     ),
-)
-
-SETTINGS: Mapping[str, Setting] = MappingProxyType(
-    {
-        row.key: row
-        for row in (
-            Setting(
-                "epochs", IntType(1, 100_000), None, "phase", "passes over the data", required=True
-            ),
-            Setting(
-                "steps", IntType(1, 10_000), None, "phase", "time steps T; the network's if not set"
-            ),
-            Setting(
-                "batch",
-                IntType(1, 1_000_000),
-                "256",
-                "phase",
-                "images that one change of the weights sees, over all processes",
-            ),
-            Setting(
-                "accumulate",
-                IntType(1, 10_000),
-                "1",
-                "phase",
-                "parts that a batch is computed in, to save memory",
-            ),
-            Setting(
-                "optimizer",
-                ItemType("optimizer"),
-                None,
-                "phase",
-                "how weights change",
-                required=True,
-            ),
-            Setting(
-                "schedule", ItemType("schedule"), "constant", "phase", "the learning rate over time"
-            ),
-            Setting(
-                "warmup",
-                FloatType(0.0, 100_000.0),
-                "0",
-                "phase",
-                "epochs of linear rise of the learning rate, counted inside epochs",
-            ),
-            Setting(
-                "augment", FlowType("augment"), "none", "phase", "what is done to training images"
-            ),
-            Setting(
-                "evaluate", FlowType("evaluate"), "none", "phase", "what is done to test images"
-            ),
-            Setting("loss", ItemType("loss"), "cross_entropy", "phase", "what is made small"),
-            Setting(
-                "precision",
-                ChoiceType(("float32", "mixed", "bf16")),
-                "float32",
-                "phase",
-                "of the arithmetic: mixed is float16 with a scaled loss",
-            ),
-            Setting("clip", POSITIVE, None, "phase", "largest norm of the gradient"),
-            Setting(
-                "ema",
-                FloatType(0.0, 1.0, open_low=True, open_high=True),
-                None,
-                "phase",
-                "decay of the running mean of the weights, which is then what is tested and kept",
-            ),
-            Setting(
-                "start",
-                PhaseType(),
-                None,
-                "phase only",
-                "the phase whose weights this one begins with; new weights if not set",
-            ),
-            Setting(
-                "sync_norm", BoolType(), "false", "recipe", "norm statistics over all processes"
-            ),
-            Setting("seed", IntType(0, 2**32 - 1), "0", "recipe", "of weights, order and images"),
-            Setting("workers", IntType(0, 1024), "0", "recipe", "loader processes of each process"),
-            Setting("trials", IntType(1, 1000), "1", "recipe", "runs with seed, seed + 1, ..."),
-            Setting(
-                "checkpoint_every",
-                IntType(0),
-                "0",
-                "recipe",
-                "steps between two checkpoints; 0 goes by time alone",
-            ),
-            Setting(
-                "checkpoint_minutes",
-                FloatType(0.0, 100_000.0),
-                "5",
-                "recipe",
-                "minutes between two checkpoints, beside those at the end of every epoch; 0: no more",
-            ),
-            Setting(
-                "keep_every",
-                IntType(0),
-                "0",
-                "recipe",
-                "epochs between two checkpoints that are kept for good; 0 keeps the last and the best",
-            ),
-        )
-    }
 )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.layers import Entry
-from danetc.dsl.recipe.schema import ITEMS, SETTINGS, FlowType, ItemType, Type
-from danetc.dsl.recipe.values import Item, Reported, Scope
+from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Type
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.values import Reported, Scope
 from danetc.dsl.syntax.overrides import override_source, parse_override
 from danetc.dsl.syntax.source import Span
 
@@ -33,13 +35,6 @@ def read_setting(key: str, text: str, where: str) -> Any:
     except Reported:
         reporter.raise_if_errors()
         raise
-
-
-def plain(value: object) -> object:
-    """A value as JSON data."""
-    if isinstance(value, Item):
-        return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _written(value: Any, kind: Type | None = None) -> str:

@@ -8,10 +8,10 @@ from math import inf, isfinite, sqrt
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.recipe.item import Item, Value
 from danetc.dsl.recipe.layers import Entry
 from danetc.dsl.recipe.schema import (
     ITEMS,
-    SETTINGS,
     Argument,
     BoolType,
     ChoiceType,
@@ -26,68 +26,21 @@ from danetc.dsl.recipe.schema import (
     describe,
     describe_range,
 )
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, Unary
 from danetc.dsl.work import current
-
-Value = int | float | bool | str | tuple[float, ...]
 
 MAX_DEPTH = 100
 MAX_OPERATIONS = 10_000
 OPERATION = 3  # steps of work
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An optimizer, a schedule, a loss or a step of an augmentation, with all its arguments."""
-
-    name: str
-    arguments: tuple[tuple[str, Value], ...] = ()
-
-    def __getitem__(self, name: str) -> Value:
-        for key, value in self.arguments:
-            if key == name:
-                return value
-        raise KeyError(name)
-
-    def number(self, name: str) -> float:
-        """An argument that is a number."""
-        value = self[name]
-        assert isinstance(value, int | float), f"{name} of {self.name} is no number"
-        return float(value)
-
-    def integer(self, name: str) -> int:
-        """An argument that is a whole number."""
-        value = self[name]
-        assert isinstance(value, int), f"{name} of {self.name} is no whole number"
-        return value
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """An argument that is a sequence of numbers."""
-        value = self[name]
-        assert isinstance(value, tuple), f"{name} of {self.name} is no sequence"
-        return value
-
-    def __str__(self) -> str:
-        if not self.arguments:
-            return self.name
-        shown = ", ".join(f"{key} = {_shown(value)}" for key, value in self.arguments)
-        return f"{self.name}({shown})"
-
-
-def _shown(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ", ".join(f"{item:g}" for item in value)
-    return f"{value:g}" if isinstance(value, int | float) else value
+class Reported(Exception):
+    """A value is wrong, and the error stands in the reporter already."""
 
 
 Setting = Value | Item | tuple[Item, ...] | None
-
-
-class Reported(Exception):
-    """A value is wrong, and the error stands in the reporter already."""
 
 
 @dataclass

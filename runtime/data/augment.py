@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms import AutoAugmentPolicy, v2
 from torchvision.transforms.v2 import functional as F
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.runtime.data.augment_rows import CropRows, FlipRows, Rows, Same, apply_rows
 from danetc.runtime.system.errors import DataError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment import ImageTransform, image_transform
 from danetc.runtime.data.batches import Batches
 from danetc.runtime.data.source import DataSet, Source, Split

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import DataSet, loader_death
 from danetc.runtime.model.model import Model
 from danetc.runtime.system.errors import DataError

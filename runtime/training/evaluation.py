@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.recipe.text import plain, read_setting, write_setting
-from danetc.dsl.recipe.values import Item
+from danetc.dsl.recipe.item import Item, plain
+from danetc.dsl.recipe.text import read_setting, write_setting
 
 DEFAULT_LOSS = Item("cross_entropy", (("label_smoothing", 0.0),))
 _RECIPE = ("evaluate", "loss", "precision")

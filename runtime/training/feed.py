@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, Batches, DataSet, check_fit, derive, mix_seed, prepared
 from danetc.runtime.data.augment import BatchTransform, batch_transform, image_transform
 from danetc.runtime.model.signature import Signature

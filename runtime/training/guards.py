@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.model import Scope
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.training.errors import TrainingError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from danetc.dsl.recipe.recipe import Item, Phase
+from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.settings import Phase
 
 
 def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:

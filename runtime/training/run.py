@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.model import Model

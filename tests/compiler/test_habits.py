@@ -17,7 +17,8 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.modules import std_names
 from danetc.dsl.neuron.expressions import FUNCTIONS
-from danetc.dsl.recipe.schema import ITEMS, SETTINGS, ChoiceType
+from danetc.dsl.recipe.schema import ITEMS, ChoiceType
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.main import COMMANDS
 

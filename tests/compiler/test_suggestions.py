@@ -27,7 +27,8 @@ from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.modules import load_module, std_names
 from danetc.dsl.neuron.expressions import FUNCTIONS
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.schema import ITEMS, SETTINGS, ChoiceType, FloatType, IntType
+from danetc.dsl.recipe.schema import ITEMS, ChoiceType, FloatType, IntType
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from danetc.main import COMMANDS

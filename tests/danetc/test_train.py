@@ -12,7 +12,8 @@ import torch
 import danetc as package
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe.recipe import Phase, resolve_recipe
+from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import open_data
 from danetc.runtime.training.losses import over_time

@@ -10,7 +10,8 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.neuron.expressions import FUNCTIONS
-from danetc.dsl.recipe.schema import ITEMS, SETTINGS
+from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.values import _FUNCTIONS
 from danetc.dsl.syntax import tree as s
 

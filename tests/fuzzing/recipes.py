@@ -6,7 +6,6 @@ from math import inf
 
 from danetc.dsl.recipe.schema import (
     ITEMS,
-    SETTINGS,
     Argument,
     BoolType,
     ChoiceType,
@@ -19,6 +18,7 @@ from danetc.dsl.recipe.schema import (
     Setting,
     Type,
 )
+from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
 
 SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 1), "size": (4, 8)}

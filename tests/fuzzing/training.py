@@ -13,7 +13,8 @@ from torch import nn
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
+from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.runtime.data import DataSet, Memory
 from danetc.runtime.model.model import Model
 from danetc.runtime.training.distributed import alone

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.recipe.recipe import Item, Phase
+from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.settings import Phase
 from tests.reference import functions as f
 from tests.reference.tape import Array, Var
 

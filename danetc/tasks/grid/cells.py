@@ -28,7 +28,7 @@ from danetc.compiler import check_file
 from danetc.compiler.frontend.topology import PARTS, TopologyError, restaged, settable
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.schema import SETTINGS as RECIPE
+from danetc.dsl.recipe.settings import SETTINGS as RECIPE
 from danetc.errors import UserError
 from danetc.options import Setting, parse_setting
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
-from danetc.dsl.recipe.values import Item
 from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.options import Setting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe.values import Item
+    from danetc.dsl.recipe.item import Item
     from danetc.runtime.data import Split
     from danetc.runtime.measure import Options
     from danetc.runtime.measure.plots import Entry

@@ -40,7 +40,7 @@ from danetc.tasks.training.timed_steps import (
 from danetc.tasks.training.trials import Trial, with_plan
 
 if TYPE_CHECKING:
-    from danetc.dsl.recipe.recipe import Phase
+    from danetc.dsl.recipe.settings import Phase
 
 PATIENCE = 10.0
 """Seconds for which a process that waits for others is given, beyond that, to find them gone."""

@@ -13,7 +13,8 @@ import torch
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
+from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.options import Setting
 from danetc.output.spec_messages import warn

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danetc.dsl.recipe.schema import SETTINGS
+from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.model_directory import RUN, TRIALS

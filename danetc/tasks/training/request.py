@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danetc.dsl.recipe.recipe import Recipe
+from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy

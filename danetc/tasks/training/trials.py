@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.recipe.recipe import Phase
+from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
 from danetc.output.text import Note

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.data import (
     Batch,
     Batches,

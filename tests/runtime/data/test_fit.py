@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.data import DataError, DataSet, Memory, check_fit, open_data, with_channels
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.model.signature import Signature

@@ -14,7 +14,8 @@ from torch import Tensor
 import danetc
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe.recipe import Phase, Recipe, resolve_recipe
+from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import DataSet, Memory, open_data
 from danetc.runtime.training.distributed import alone

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from danetc.dsl.recipe.recipe import Item
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import make_loss

@@ -1,0 +1,156 @@
+"""THE settings of a recipe. A new one is one field here, with its row.
+
+From the rows come what `check` accepts, its errors, the defaults, `danetc explain settings`, the text
+of a dry run and what is recorded of a run; training reads the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
+
+from danetc.dsl.recipe.item import Item, plain
+from danetc.dsl.recipe.schema import (
+    POSITIVE,
+    BoolType,
+    ChoiceType,
+    FloatType,
+    FlowType,
+    IntType,
+    ItemType,
+    PhaseType,
+    Setting,
+    Type,
+)
+from danetc.dsl.syntax.source import Span
+
+Place = Literal["phase", "recipe", "phase only"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from. A value of a file or of the command line has a place."""
+
+    kind: Literal["default", "file", "--set"]
+    span: Span | None = None
+    scaled: float | None = None  # by how much, where --set has changed the epochs
+
+    def __str__(self) -> str:
+        place = str(self.span) if self.kind == "file" and self.span else self.kind
+        return place if self.scaled is None else f"{place}, scaled by {self.scaled:.4g}"
+
+
+def row(
+    type: Type, default: str | None, meaning: str, *, place: Place = "phase", required: bool = False
+) -> Any:
+    """A field that is a setting. ``default`` is the text of a value, None is "not set"."""
+    return field(metadata={"row": (type, default, place, meaning, required)})
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One stretch of training. A setting of the recipe holds for all its phases."""
+
+    name: str
+    epochs: int = row(IntType(1, 100_000), None, "passes over the data", required=True)
+    steps: int | None = row(IntType(1, 10_000), None, "time steps T; the network's if not set")
+    batch: int = row(
+        IntType(1, 1_000_000), "256", "global batch size: images an update, over all processes"
+    )
+    accumulate: int = row(
+        IntType(1, 10_000), "1", "parts that a batch is computed in, to save memory"
+    )
+    optimizer: Item = row(ItemType("optimizer"), None, "how weights change", required=True)
+    schedule: Item = row(ItemType("schedule"), "constant", "the learning rate over time")
+    warmup: float = row(
+        FloatType(0.0, 100_000.0),
+        "0",
+        "epochs of linear rise of the learning rate, counted inside epochs",
+    )
+    augment: tuple[Item, ...] = row(FlowType("augment"), "none", "what is done to training images")
+    evaluate: tuple[Item, ...] = row(FlowType("evaluate"), "none", "what is done to test images")
+    loss: Item = row(ItemType("loss"), "cross_entropy", "what is made small")
+    precision: str = row(
+        ChoiceType(("float32", "mixed", "bf16")),
+        "float32",
+        "of the arithmetic: mixed is float16 with a scaled loss",
+    )
+    clip: float | None = row(POSITIVE, None, "largest norm of the gradient")
+    ema: float | None = row(
+        FloatType(0.0, 1.0, open_low=True, open_high=True),
+        None,
+        "decay of the running mean of the weights, which is then what is tested and kept",
+    )
+    start: str | None = row(
+        PhaseType(),
+        None,
+        "the phase whose weights this one begins with; new weights if not set",
+        place="phase only",
+    )
+    origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe: one phase or more, in order."""
+
+    name: str
+    phases: tuple[Phase, ...]
+    sync_norm: bool = row(BoolType(), "false", "norm statistics over all processes", place="recipe")
+    seed: int = row(IntType(0, 2**32 - 1), "0", "of weights, order and images", place="recipe")
+    workers: int = row(IntType(0, 1024), "0", "loader processes of each process", place="recipe")
+    trials: int = row(IntType(1, 1000), "1", "runs with seed, seed + 1, ...", place="recipe")
+    checkpoint_every: int = row(
+        IntType(0), "0", "steps between two checkpoints; 0 goes by time alone", place="recipe"
+    )
+    checkpoint_minutes: float = row(
+        FloatType(0.0, 100_000.0),
+        "5",
+        "minutes between two checkpoints, beside those at the end of every epoch; 0: no more",
+        place="recipe",
+    )
+    keep_every: int = row(
+        IntType(0),
+        "0",
+        "epochs between two checkpoints that are kept for good; 0 keeps the last and the best",
+        place="recipe",
+    )
+    origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)
+
+    def phase(self, name: str) -> Phase:
+        """The phase of this name. Raises KeyError."""
+        for phase in self.phases:
+            if phase.name == name:
+                return phase
+        raise KeyError(name)
+
+    def as_dict(self) -> dict[str, object]:
+        """All settings as JSON data, with the origin of each under ``origins``."""
+        whole = {key: getattr(self, key) for key in keys_of("recipe")}
+        phases = [
+            {"name": phase.name}
+            | {key: plain(getattr(phase, key)) for key in keys_of("phase", "phase only")}
+            for phase in self.phases
+        ]
+        origins = {key: str(origin) for key, origin in self.origins}
+        for phase in self.phases:
+            origins |= {f"{phase.name}.{key}": str(origin) for key, origin in phase.origins}
+        return {"name": self.name, **whole, "phases": phases, "origins": origins}
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        item.name: Setting(item.name, *item.metadata["row"])
+        for part in (Phase, Recipe)
+        for item in fields(part)
+        if "row" in item.metadata
+    }
+)
+"""Each setting by its key, those of phases first."""
+
+
+def keys_of(*places: Place) -> list[str]:
+    """The settings that may stand in these places."""
+    return [key for key, item in SETTINGS.items() if item.scope in places]
