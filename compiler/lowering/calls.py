@@ -12,8 +12,8 @@ from danetc.compiler.lowering.arguments import (
     operation_attributes,
 )
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
-from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     POISON,
