@@ -19,8 +19,6 @@ from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
-from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
-from danetc.compiler.values import (
 from danetc.compiler.lowering.values import (
     POISON,
     Failed,
@@ -33,7 +31,7 @@ from danetc.compiler.lowering.values import (
     describe,
     is_layer,
 )
-from danetc.compiler.lowering.variants import SETTINGS, Level, levels, override
+from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
