@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -34,10 +34,10 @@ def resolved_spec(
         name: literal(value) if isinstance(value, (bool, int, float, str)) else value
         for name, value in read_settings(settings or {}).items()
     }
-    known = _parameters(root, checked.module)
-    parameters = {name: expr for name, expr in exprs.items() if name in known}
-    lines = {name: expr for name, expr in exprs.items() if name not in known}
-    collector = _Collector(checked.module, parameters)
+    owners = _owners(root, checked.module)
+    parameters = {name: expr for name, expr in exprs.items() if name in owners}
+    lines = {name: expr for name, expr in exprs.items() if name not in owners}
+    collector = _Collector(checked.module, parameters, owners)
     collector.add(root, checked.module, lines)
     for expr in parameters.values():
         collector.follow(expr, checked.module, set())
@@ -105,12 +105,16 @@ def _statements(items: Sequence[s.Declaration | s.Stmt]) -> Iterator[s.Declarati
 class _Collector:
     """The declarations that a network reaches, each once, with the names they will have.
 
-    ``parameters`` are values from outside, whose names ``module`` knows.
+    ``parameters`` are values from outside, whose names ``module`` knows; ``owners`` are the networks
+    that have them, by ``id``.
     """
 
-    def __init__(self, module: Module, parameters: Mapping[str, s.Expr]) -> None:
+    def __init__(
+        self, module: Module, parameters: Mapping[str, s.Expr], owners: Mapping[str, int]
+    ) -> None:
         self.module = module
         self.parameters = parameters
+        self.owners = {name: owners[name] for name in parameters}
         self.found: dict[int, Resolved] = {}
         self.names: dict[int, str] = {}
 
@@ -123,7 +127,7 @@ class _Collector:
             return
         if declaration.kind == "network":
             declaration = _with_lines(declaration, lines or {})
-            declaration = _without_values(declaration, module, self.parameters.keys())
+            declaration = _without_values(declaration, module, key, self.owners)
         self.found[key] = Resolved(declaration, module)
         self.follow(declaration, module, _local_names(declaration))
 
@@ -179,7 +183,9 @@ class _Collector:
             )
             if declaration.kind == "network":
                 params = tuple(
-                    replace(param, default=outside[param.name]) if param.name in outside else param
+                    replace(param, default=outside[param.name])
+                    if self.owners.get(param.name) == key
+                    else param
                     for param in declaration.params
                 )
                 declaration = replace(declaration, params=params)
@@ -215,14 +221,19 @@ def _base(declaration: s.Declaration, module: Module) -> Resolved | None:
     return module.names.get(name.id) if isinstance(name, s.Name) else None
 
 
-def _parameters(declaration: s.Declaration, module: Module) -> set[str]:
-    """The parameters of a network and of its bases."""
-    names: set[str] = set()
+def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
+    """The parameters that can be set from outside, each with the network that has it, by ``id``: those
+    of a network and of its bases that no network outside of them has, as a parameter or as a line."""
+    claimed: dict[str, int | None] = {}
     level: Resolved | None = Resolved(declaration, module)
     while level is not None:
-        names.update(param.name for param in level.declaration.params)
+        for param in level.declaration.params:
+            claimed.setdefault(param.name, id(level.declaration))
+        for item in level.declaration.body or ():
+            if isinstance(item, s.Define):
+                claimed.setdefault(item.name, None)
         level = _base(level.declaration, level.module)
-    return names
+    return {name: owner for name, owner in claimed.items() if owner is not None}
 
 
 def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
@@ -235,11 +246,12 @@ def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.De
 
 
 def _without_values(
-    declaration: s.Declaration, module: Module, names: Collection[str]
+    declaration: s.Declaration, module: Module, key: int, owners: Mapping[str, int]
 ) -> s.Declaration:
-    """A network without the values of some parameters, neither by default nor for its base."""
+    """A network without the values of some parameters: neither by default, where it is their owner by
+    ``key``, nor for its base, where that is."""
     params = tuple(
-        replace(param, default=None) if param.name in names else param
+        replace(param, default=None) if owners.get(param.name) == key else param
         for param in declaration.params
     )
     value, base = declaration.value, _base(declaration, module)
@@ -248,7 +260,7 @@ def _without_values(
         args = tuple(
             arg if arg.name else replace(arg, name=next(positions).name) for arg in value.args
         )
-        kept = tuple(arg for arg in args if arg.name not in names)
+        kept = tuple(arg for arg in args if owners.get(arg.name or "") != id(base.declaration))
         if len(kept) < len(args):
             value = replace(value, args=kept)
     return replace(declaration, params=params, value=value)

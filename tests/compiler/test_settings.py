@@ -191,5 +191,7 @@ def test_a_name_is_that_of_the_outermost_network_that_has_it(
     """``--set steps=3`` had no effect on ``fixed``, and neither had the steps of a recipe's phase."""
     graph = graph_of(check_text(BASES), name, settings=setting)
     assert graph.steps == steps
+    again = graph_of(check_text(resolved_spec(check_text(BASES), name, setting)), name)
+    assert essence(again) == essence(graph)
     layers = [node for node in graph.nodes.values() if node.op in ("conv", "linear")]
     assert [node.value.shape[0] for node in layers] == widths
