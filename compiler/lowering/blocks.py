@@ -108,7 +108,8 @@ def report_unused(
             continue  # reported: a block knows them already
         if id not in settings and not nearest(id, settings):
             if reads_unknown is None:
-                reads_unknown = _reads_unknown(lowering, env, declaration)
+                wanted = {"out", *env.used, *read, *settings} if settings else {*env.definitions}
+                reads_unknown = _reads_unknown(lowering, env, declaration, wanted)
             if reads_unknown:
                 continue  # a name that is reported as unknown may have been meant to be this one
         kind, name, hint = declaration.kind, declaration.name, None
@@ -128,12 +129,17 @@ def report_unused(
         lowering.builder.error("E0308", what, item.name_span, hint=hint)
 
 
-def _reads_unknown(lowering: Lowering, env: Env, declaration: s.Declaration) -> bool:
-    """Whether a definition of a body reads a name that is not known, which is an error of its own."""
+def _reads_unknown(
+    lowering: Lowering, env: Env, declaration: s.Declaration, wanted: set[str]
+) -> bool:
+    """Whether a definition of a body that is ``wanted`` reads a name that is not known, which is an
+    error of its own. (In a line of a network that nothing reads it is none: names there are not
+    looked at, as those of other bodies are.)"""
     ports = PORTS.get(declaration.kind, ("in",))
     return not all(
         name in ports or is_known(name, definition.env)
-        for definition in env.definitions.values()
+        for id, definition in env.definitions.items()
+        if id in wanted
         for name in lowering.names_in(definition.value)
     )
 

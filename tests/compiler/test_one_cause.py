@@ -76,6 +76,11 @@ TEXTS = {
         "block h(width): out = in -> g(width)\n  -> spike\n",
         "E0118 E0118",
     ),
+    "a setting that there is not, of an unknown name": (network(recipe="digts"), "E0308"),
+    "an unused line of an unknown name": (
+        network(stages="stage(b, 1)") + "block b { m = foo; out = in -> conv(8) }",
+        "E0210",
+    ),
     "a misspelt stem": (network().replace("stem", "setm"), "E0308"),
     "a misspelt input": (network().replace("input", "inptu"), "E0308"),
     "a misspelt neuron": (network().replace("neuron", "neurn"), "E0308"),
