@@ -7,7 +7,8 @@ that results stay the same bit for bit) and ``apply``. ``PIPELINE`` is what a bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from danetc.compiler.ir.graph import Graph
@@ -34,10 +35,24 @@ class Pass(Protocol):
 PIPELINE: tuple[Pass, ...] = (RemoveDead(), MergeDuplicates(), RunningSums(), HoistStatic())
 
 
-def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
-    """Apply passes in order. Raises ``SpecError`` where a graph breaks an invariant."""
+LOWERING = "lowering"
+"""What comes before the first pass, where the steps of a compilation are named."""
+
+
+def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str, Graph]]:
+    """The graph as it was lowered and after each pass, with the name of what was done last.
+
+    Raises ``SpecError`` where a graph breaks an invariant.
+    """
     verify(graph)
+    yield LOWERING, graph
     for item in passes:
         graph = item.apply(graph)
         verify(graph, after=item.name)
-    return graph
+        yield item.name, graph
+
+
+def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
+    """Apply passes in order. Raises ``SpecError`` where a graph breaks an invariant."""
+    ((_, last),) = deque(steps(graph, passes), maxlen=1)
+    return last

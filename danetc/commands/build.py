@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,6 +16,25 @@ from danetc.options import (
     spec_options,
 )
 from danetc.output.echo import echo, json_text
+
+
+def _passes(
+    context: click.Context, parameter: click.Parameter, names: Sequence[str]
+) -> tuple[str, ...]:
+    """The names of steps of the compilation; ``all`` means each. Another one is wrong usage."""
+    if not names:
+        return ()
+    from danetc.compiler.passes import LOWERING, PIPELINE  # late: `--help` needs no passes
+
+    steps = (LOWERING, *(item.name for item in PIPELINE))
+    for name in names:
+        if name not in (*steps, "all"):
+            raise click.BadParameter(
+                f"there is no pass {name}; there are {', '.join(steps)}, and all",
+                context,
+                parameter,
+            )
+    return steps if "all" in names else tuple(name for name in steps if name in names)
 
 
 @click.command("build")
@@ -42,6 +62,15 @@ from danetc.output.echo import echo, json_text
     show_default=True,
     help="The backend that a SIZE of memory is judged for.",
 )
+@click.option(
+    "--print-after",
+    "wanted",
+    multiple=True,
+    metavar="PASS|all",
+    callback=_passes,
+    help="Print the graph as text after a pass of the compiler (or `lowering`), or after all. "
+    "Can be repeated.",
+)
 @json_option
 def command(
     spec: str,
@@ -53,6 +82,7 @@ def command(
     memory: str | int,
     batch: int | None,
     backend: str,
+    wanted: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compile a network into a model directory and print its summary.
@@ -72,6 +102,10 @@ def command(
     compiled = compile_spec(spec, network=network, settings=settings)
     directory = output if output is not None else Path("build") / compiled.graph.name
     refuse_unless_replaceable(directory)
+    printed = {name: text for name, text in compiled.texts() if name in wanted} if wanted else {}
+    if not as_json:
+        for name, text in printed.items():
+            echo(f"after {name}\n\n{text}")
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init)
     noted = None if memory == "none" else chosen.as_dict()
@@ -79,7 +113,7 @@ def command(
         directory, compiled, model, seed=seed, init=matched, memory=noted, note=note
     )
     if as_json:
-        echo(json_text(record))
+        echo(json_text({**record, "after": printed} if printed else record))
         return
     from danetc.output.summary import print_summary
 

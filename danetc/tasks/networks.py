@@ -4,13 +4,13 @@ that the commands share."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from danetc import compiler
-from danetc.compiler.passes import run
+from danetc.compiler.passes import run, steps
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
 from danetc.options import Setting
@@ -99,6 +99,13 @@ class Compiled:
     @cached_property
     def graph(self) -> Graph:
         return run(self.lowered.graph)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """The graph as text after its lowering and each pass, without the places in the spec."""
+        from danetc.compiler.ir.text import write  # late: seldom asked for
+
+        for name, graph in steps(self.lowered.graph):
+            yield name, write(graph, origins=False)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> Compiled:
         """The same network with other settings. Raises SpecError."""

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
+from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.checkpoint import save_tensors
 from danetc.runtime.system.files import read_record, save_record
 
@@ -83,6 +84,30 @@ def test_the_summary_says_what_blocks_read_and_give_and_what_the_stage_gives(dan
 def test_json_prints_what_summary_json_holds(danetc: Run, small: Path, tmp_path: Path) -> None:
     result = danetc("build", small, "-o", "out", "--json", "--seed", "7")
     assert json.loads(result.out) == json.loads((tmp_path / "out" / "summary.json").read_text())
+
+
+def test_print_after_shows_the_graph_after_each_pass_before_the_summary(
+    danetc: Run, small: Path
+) -> None:
+    names = ["lowering", *(item.name for item in PIPELINE)]
+    everything = danetc("build", small, "--print-after", "all")
+    heads = [f"after {name}" for name in names]
+    assert [line for line in everything.out.splitlines() if line[:5] == "after"] == heads
+    assert everything.out.index(heads[-1]) < everything.out.index("small, T = 2\n")
+    texts = json.loads(danetc("build", small, "--print-after", "all", "--json").out)["after"]
+    assert list(texts) == names
+    assert all(f"after {name}\n\n{text}" in everything.out for name, text in texts.items())
+    assert "repeat(" in texts["lowering"]
+    assert "repeat(" not in texts["hoist-static"]
+    some = danetc("build", small, "--print-after", names[2], "--print-after", names[0], "--json")
+    assert json.loads(some.out)["after"] == {name: texts[name] for name in (names[0], names[2])}
+
+
+def test_print_after_of_no_pass_lists_them(danetc: Run, small: Path, tmp_path: Path) -> None:
+    result = danetc("build", small, "--print-after", "remove_dead")
+    assert result.status == 2
+    assert all(item.name in result.err for item in PIPELINE)
+    assert not (tmp_path / "build").exists()
 
 
 def test_what_is_loaded_is_what_was_built(danetc: Run, small: Path, tmp_path: Path) -> None:
