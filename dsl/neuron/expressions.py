@@ -371,7 +371,8 @@ class Lowering:
         if not check_learn(value, call.span, self.reporter):
             self.wrong = True
             raise Reported
-        return self.learn(self.target, value, call.span, owned=call is self.whole)
+        own = call is self.whole and self.target not in self.builder.inputs  # no state's next value
+        return self.learn(self.target, value, call.span, owned=own)
 
     def learn(self, name: str, value: Learn, span: Span, *, owned: bool) -> Operand:
         """A new learnable, as the value that equations read.

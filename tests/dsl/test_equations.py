@@ -172,6 +172,13 @@ def test_learnables_start_where_they_should(learn: Learn, raw: float) -> None:
     assert (item.above, item.below) == (learn.above, learn.below)
 
 
+def test_a_state_whose_next_value_is_learnt() -> None:
+    text = "neuron n { state a = 0; s = heaviside(x - a); a = learn(2.0, above = 1) }"
+    found = program(text)
+    assert [item.name for item in found.learnables] == ["a_learnt"]
+    assert NeuronProgram.parse(found.text()) == found
+
+
 def test_names_of_learnables() -> None:
     learnt = "w = learn(2, above = 1); s = x * w * learn(3) * learn(3) + w_raw"
     text = f"neuron n {{ w_raw = x + 1; {learnt} }}"

@@ -233,9 +233,7 @@ class Subject:
     def compare(self, seen: Seen, expected: Seen, what: str) -> None:
         for part in PARTS:
             mine, other = getattr(seen, part), getattr(expected, part)
-            floor = 1e-3 * max(
-                (float(np.abs(v).max(initial=0)) for v in other.values()), default=0.0
-            )
+            floor = _floor(other)
             for name, value in mine.items():
                 if name not in other and part == "neurons" and what.startswith("passes"):
                     continue  # a pass has merged it with an equal one
@@ -252,17 +250,28 @@ class Subject:
     def is_unstable(self, seen: Seen, expected: Seen, other: Seen) -> bool:
         """Whether roundings decided: a noise like theirs moves the interpreter as far."""
         for part in PARTS:
+            floor = _floor(getattr(expected, part))
             for name, value in getattr(seen, part).items():
                 wanted, moved = (getattr(item, part).get(name) for item in (expected, other))
                 if wanted is None and part == "neurons":
                     continue
-                if wanted is None or value.shape != wanted.shape:
+                if wanted is None:
+                    return False
+                if part == "neurons":
+                    wanted, moved = _like(wanted, value), _like(moved, value)
+                if value.shape != wanted.shape:
                     return False
                 gap = np.abs(value - wanted).max(initial=0)
                 noise = np.abs(moved - wanted).max(initial=0)
-                if gap > 10 * noise and gap > TOLERANCE[self.dtype] * np.abs(wanted).max(initial=0):
+                scale = max(floor, float(np.abs(wanted).max(initial=0)))
+                if gap > 10 * noise and gap > TOLERANCE[self.dtype] * scale:
                     return False
         return True
+
+
+def _floor(values: Mapping[str, Array]) -> float:
+    """The least that entries are measured by, so that rounding around 0 is no error."""
+    return 1e-3 * max((float(np.abs(v).max(initial=0)) for v in values.values()), default=0.0)
 
 
 COUNTER = "num_batches_tracked"
