@@ -3,8 +3,12 @@
 ::
 
     danetc.check("my_network.danet")                      # warnings; raises danetc.SpecError
+    danetc.draw("danet_c_r50", output="topology.svg")      # and returns the picture
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
-    model = danetc.load("build/danet_c_r50")               # one that `danetc build` wrote
+    run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
+    danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
+    danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
+    model = danetc.load(run.directory)                     # also what `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
     rates = danetc.measure(model, batches).firing_rate     # and gradients, potentials, energy
 
@@ -21,8 +25,12 @@ if TYPE_CHECKING:
     from danetc.errors import UserError
     from danetc.model_directory import load
     from danetc.output.spec_messages import SpecWarning
+    from danetc.tasks.drawing import draw
+    from danetc.tasks.evaluate import evaluate
+    from danetc.tasks.exporting import export
     from danetc.tasks.measuring.measure import measure
     from danetc.tasks.networks import build, check
+    from danetc.tasks.training.train import train
 
     __version__: str
 
@@ -33,9 +41,13 @@ __all__ = [
     "__version__",
     "build",
     "check",
+    "draw",
+    "evaluate",
+    "export",
     "fold",
     "load",
     "measure",
+    "train",
 ]
 
 _HOMES = {
@@ -44,9 +56,13 @@ _HOMES = {
     "UserError": "danetc.errors",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
+    "draw": "danetc.tasks.drawing",
+    "evaluate": "danetc.tasks.evaluate",
+    "export": "danetc.tasks.exporting",
     "fold": "danetc.compiler.emit.inference",
     "load": "danetc.model_directory",
     "measure": "danetc.tasks.measuring.measure",
+    "train": "danetc.tasks.training.train",
 }
 
 
@@ -65,4 +81,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What is meant to be used; modules of the package are not among it."""
+    return list(__all__)

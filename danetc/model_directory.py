@@ -103,7 +103,8 @@ def model_files(
     from danetc.compiler import check_text
     from danetc.compiler.emit.python import emit_python
     from danetc.compiler.ir.text import write
-    from danetc.tasks.networks import draw, network_of
+    from danetc.tasks.drawing import picture
+    from danetc.tasks.networks import network_of
 
     graph = compiled.graph
     spec = compiled.resolved
@@ -111,11 +112,11 @@ def model_files(
     if again != graph:
         raise AssertionError(f"{SPEC} would not be the network that was built")
     texts = {MODEL: emit_python(graph), SPEC: spec, f"{graph.name}.graph": write(again)}
+    files = {name: text.encode() for name, text in texts.items()}
     try:
-        texts[PICTURE] = draw(graph)
+        files[PICTURE] = picture(graph)
     except UserError as error:
         note(f"there is no {PICTURE}: {error}")
-    files = {name: text.encode() for name, text in texts.items()}
     record: dict[str, object] = {
         "format": FORMAT,
         "danetc": version(),

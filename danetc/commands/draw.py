@@ -63,9 +63,7 @@ def command(
 
     With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
     """
-    from danetc.errors import UserError
-    from danetc.runtime.system.files import replace_file
-    from danetc.tasks.networks import check_picture, compile_spec, picture
+    from danetc.tasks.drawing import draw
 
     kind = output.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -78,11 +76,4 @@ def command(
         raise click.UsageError("one spec is drawn at a time; --compare puts several side by side")
     if compare and len(specs) < 2:
         raise click.UsageError("--compare needs two specs or more")
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; name the picture in it")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}")
-    check_picture(kind)
-    graphs = [compile_spec(spec, network=network, settings=settings).graph for spec in specs]
-    data = picture(*graphs, level=level or "stage", kind=kind, theme=theme)
-    replace_file(output, data)
+    draw(*specs, output=output, network=network, set=settings, level=level, theme=theme)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from danetc.options import (
     data_option,
     evaluate_option,
     json_option,
-    look_at_data,
     split_option,
     subset_seed_option,
 )
@@ -28,8 +28,7 @@ from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.tasks.evaluation import Evaluator, Figures
-    from danetc.tasks.trained import Trained
+    from danetc.tasks.evaluate import Evaluated
 
 
 def _steps(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -117,8 +116,6 @@ def command(
     printed. With --steps the network is run at other numbers of time steps than its own; with
     --over-time the mean output of the first T steps is taken for each T.
     """
-    from danetc.tasks.trained import open_trained, trials_in
-
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None:
@@ -127,88 +124,39 @@ def command(
         check_plot(output)
         if not over_time and len(steps) < 2:
             raise click.UsageError("a figure of accuracy against T needs --over-time or --steps")
+    from danetc.tasks.trained import data_of, open_trained, trials_in
+
     places = trials_in(directory, allow_changed)
     opened = [open_trained(place, allow_changed) for place in places]
-    texts = [data or _own_data(trained) for trained in opened]
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as `train`; see determinism
-    from danetc.tasks.evaluation import Asked, Evaluator
+    texts = [data or data_of(trained) for trained in opened]
+    from danetc.output.console import image_bar
+    from danetc.tasks.evaluate import evaluate_trained
+    from danetc.tasks.evaluation import Asked
 
-    results: list[dict[str, Any]] = []
-    conditions: list[str] = []
-    for trained, text in zip(opened, texts, strict=True):
-        if trained.evaluation is None:
-            note(f"{trained.path} holds no training: its weights are taken as they are")
-        each = Evaluator(trained, Asked(data=text, **how), note)
-        figures, line = _evaluate(each, steps, over_time, silent=as_json)
-        for notice in each.notices:
-            note(notice)
-        conditions += _conditions(each)
-        results.append(
-            {
-                "directory": str(trained.path),
-                "data": text,
-                "network": each.graph.name,
-                "trained_steps": each.steps,
-                "checkpoint": how["checkpoint"],
-                "conditions": each.conditions.as_dict(),
-                "unlike_training": each.unlike,
-                "results": [item.as_dict() for item in figures],
-                "over_time": [item.as_dict() for item in line],
-            }
-        )
+    bar = partial(image_bar, silent=as_json)
+    found = [
+        evaluate_trained(trained, Asked(data=text, **how), steps, over_time, bar=bar, say=note)
+        for trained, text in zip(opened, texts, strict=True)
+    ]
+    results = [each.as_dict() for each in found]
     if as_json:
         echo(json_text({"split": how["split"], "evaluated": results}))
     else:
-        _print(results, how["split"], conditions)
+        _print(results, how["split"], [line for each in found for line in _conditions(each)])
     if output is not None:
         _plot(output, results)
 
 
-def _own_data(trained: Trained) -> str:
-    """The data set of the training, where it still is. Raises UserError."""
-    if trained.data is None:
-        raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
-    look_at_data(
-        trained.data,
-        f"\n{trained.path} was trained on {trained.data}; name where it is with --data",
-    )
-    return trained.data
-
-
-def _conditions(each: Evaluator) -> list[str]:
+def _conditions(each: Evaluated) -> Iterator[str]:
     """How it was evaluated, in lines."""
-    from danetc.runtime.training.evaluation import in_words
-
-    lines = [in_words(each.conditions)]
-    if each.recorded is not None:
-        unlike = "; ".join(each.unlike)
-        lines.append(
+    yield each.described
+    if each.unlike_training is not None:
+        unlike = "; ".join(each.unlike_training)
+        yield (
             f"unlike the tests of the training: {unlike}"
             if unlike
             else "as in the tests of the training"
         )
-    return lines
-
-
-def _evaluate(
-    each: Evaluator, steps: Sequence[int], over_time: bool, *, silent: bool
-) -> tuple[list[Figures], list[Figures]]:
-    """At each T, and at every T up to the largest from one run."""
-    from danetc.output.console import image_bar
-
-    alone = steps or (() if over_time else (each.steps,))
-    line: list[Figures] = []
-    if over_time:
-        most = max((*steps, each.steps))
-        label = f"{each.graph.name}, T = 1 .. {most}"
-        with image_bar(label, each.images(most), silent=silent) as tick:
-            line = each.up_to(most, tick)
-    figures = []
-    for number in alone:
-        label = f"{each.graph.name}, T = {number}"
-        with image_bar(label, each.images(number), silent=silent) as tick:
-            figures.append(each.at(number, tick))
-    return figures, line
 
 
 def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[str]) -> None:

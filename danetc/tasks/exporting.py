@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from danetc.model_directory import SPEC, TRIALS, load
 from danetc.runtime.model.checkpoint import tensor_file
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
+from danetc.tasks.arguments import check_choice
 from danetc.tasks.networks import emit_model
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
@@ -58,22 +60,33 @@ class Exported:
 
 
 def export(
-    directory: str,
-    output: Path,
+    directory: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     names: Names = "danetc",
     *,
     checkpoint: str | None = None,
     force: bool = False,
     allow_changed: Collection[str] = (),
 ) -> Exported:
-    """Write the network of a directory to a file, whose ending says what.
+    """Write the network of a directory to a file for use elsewhere, as ``danetc export`` does.
 
-    ``.safetensors`` and ``.pth`` hold weights: under danetc's names, which are those of the
-    directory's model.py, or under those of the torchvision or SpikingJelly network with the same
-    layers. ``.pt2`` is the network as a program of ``torch.export``, for any number of images.
-    ``checkpoint`` is the one to take in place of the last weights, ``allow_changed`` as for
-    ``danetc.load``. Raises SpecError, UserError.
+    Args:
+        directory: one that ``danetc.train`` or ``danetc build`` has written.
+        output: the file, whose ending says what is written. ``.safetensors`` and ``.pth`` hold
+            weights; ``.pt2`` is the whole network as a program of ``torch.export``, which takes
+            [N, C, H, W] (or [T, N, C, H, W]) for any N.
+        names: whose names the weights get: ``danetc``, which are those of the directory's
+            model.py, or those of the ``torchvision`` or ``spikingjelly`` network of the same layers.
+        checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
+        force: replace a file that is there.
+        allow_changed: as for ``danetc.load``.
+
+    Returns what was written: tensors, bytes, and the entries without a place in the other library.
+    Raises UserError where the directory or the file is wrong and where there is no such network in
+    the other library, SpecError for a spec.danet that was changed.
     """
+    output = Path(output)
+    check_choice("names", names, NAMES)
     check_output(output, names, force=force)
     if (Path(directory) / TRIALS).is_file():
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")

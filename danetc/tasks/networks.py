@@ -19,14 +19,13 @@ from danetc.output.spec_messages import warn
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered
     from danetc.compiler.analysis.summary import Summary
-    from danetc.compiler.draw.theme import Theme
     from danetc.compiler.emit.fx import Model
     from danetc.compiler.ir.graph import Graph
     from danetc.dsl.diagnostics.diagnostic import Diagnostic
 
 
 def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
-    """Check a spec file, or a shipped spec by its name. Never imports torch.
+    """Check the spec at ``path``: a file, or the name of a shipped spec. Never imports torch.
 
     Returns its warnings: what builds and is seldom meant. Raises SpecError with every error of the
     file in ``diagnostics``.
@@ -160,39 +159,6 @@ def network_of(
     chosen = dict(settings or {})
     lowered = compiler.lowered_network(checked, network, chosen)
     return Compiled(checked, network, chosen, lowered)
-
-
-def draw(graph: Graph) -> str:
-    """The picture of a graph as SVG. Raises UserError where Graphviz is missing or fails."""
-    return picture(graph).decode("utf-8")
-
-
-def picture(
-    *graphs: Graph, level: str = "stage", kind: str = "svg", theme: Theme = "auto"
-) -> bytes:
-    """A picture as a file. Several graphs: how each wires its blocks, side by side.
-
-    ``level``, ``kind`` and ``theme`` are those of ``danetc.compiler.draw``. Raises UserError where
-    the level shows nothing of the network, and where Graphviz is missing or fails.
-    """
-    from danetc.compiler import draw as pictures
-
-    try:
-        if len(graphs) > 1:
-            return pictures.compare(graphs, kind, theme)
-        return pictures.draw(graphs[0], level, kind, theme)
-    except pictures.DrawError as error:
-        raise UserError(f"the picture could not be drawn: {error}") from error
-
-
-def check_picture(kind: str) -> None:
-    """Raise UserError where no picture of this kind can be drawn, before anything is made for it."""
-    from danetc.compiler import draw as pictures
-
-    try:
-        pictures.check_engine(kind)
-    except pictures.DrawError as error:
-        raise UserError(f"the picture could not be drawn: {error}") from error
 
 
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from danetc.errors import UserError
 from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS
+from danetc.options import look_at_data
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.records import record_if_any
 
@@ -49,6 +50,17 @@ def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> 
             raise UserError(f"{path} holds a training of which no epoch is finished")
         return Trained(path, None, allow_changed)
     return Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
+
+
+def data_of(trained: Trained) -> str:
+    """The data set of the training, where it still is. Raises UserError."""
+    if trained.data is None:
+        raise UserError(f"{trained.path} does not say what it was trained on; name it with --data")
+    look_at_data(
+        trained.data,
+        f"\n{trained.path} was trained on {trained.data}; name where it is with --data",
+    )
+    return trained.data
 
 
 def evaluation_in(record: object, place: Path) -> Evaluation:

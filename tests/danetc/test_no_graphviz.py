@@ -86,7 +86,7 @@ def test_draw_is_an_error_before_anything_is_compiled(
     (tmp_path / "a.svg").write_text("old")
     calls: list[object] = []
     monkeypatch.setattr(
-        "danetc.tasks.networks.compile_spec", lambda *arguments, **named: calls.append(named)
+        "danetc.tasks.drawing.compile_spec", lambda *arguments, **named: calls.append(named)
     )
     result = danetc("draw", small, "-o", "a.svg")
     assert result.status == 1

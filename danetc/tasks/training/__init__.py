@@ -9,6 +9,7 @@ metrics.py         metrics.csv
 tensorboard.py     the curves for TensorBoard
 progress.py        how a training shows itself meanwhile
 report.py          what it came to, as tables
+train.py           `danetc.train`, from Python
 repeat.py          a run once more, from its run.json
 dry_run.py         the plan and its time, with nothing written
 dry_run_report.py  the same, as people read it

@@ -1,0 +1,165 @@
+"""`danetc.train`: what ``danetc train`` does, called from Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danetc.errors import UserError
+from danetc.options import BACKENDS, Setting
+from danetc.runtime.data import Policy
+from danetc.runtime.kernels.announcing import Silent, announced_by
+from danetc.runtime.training.distributed import Parallel
+from danetc.runtime.training.observer import Observer
+from danetc.tasks.arguments import check_choice, check_whole
+from danetc.tasks.memory import parse_memory
+from danetc.tasks.training.progress import TrainingProgress
+from danetc.tasks.training.request import Request
+from danetc.tasks.training.trials import run
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is finished."""
+
+    directory: Path
+    """Its directory, for ``danetc.load``, ``danetc.evaluate`` and ``danetc.export``."""
+    record: Mapping[str, Any]
+    """What stands in its training.json: a row of figures for each epoch. Of several trials, what
+    stands in trials.json: the test accuracy of each, their mean and sample standard deviation."""
+    notes: tuple[str, ...]
+    """What the command would have said beside the result, such as which backend was taken and why."""
+
+    @property
+    def test_accuracy(self) -> float:
+        """After the last epoch, from 0 to 1; of several trials, their mean."""
+        return float(self.record["test_accuracy"])
+
+
+def train(
+    spec: str | os.PathLike[str] | None = None,
+    data: str = "digits",
+    *,
+    text: str | None = None,
+    network: str | None = None,
+    set: Mapping[str, Setting] | None = None,
+    recipe: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    seeds: int | None = None,
+    init: str | os.PathLike[str] | None = None,
+    backend: str | None = None,
+    memory: str = "none",
+    channels_last: bool = False,
+    parallel: Parallel = "ddp",
+    train_output: str | None = None,
+    deterministic: bool = True,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    on_unreadable: Policy = "stop",
+    fresh: bool = False,
+    override: bool = False,
+    allow_changed: Collection[str] = (),
+    progress: bool = False,
+) -> Training:
+    """Train a network on a data set by a recipe, as ``danetc train`` does.
+
+    A run that is in ``output`` already is resumed bit-identically where it was stopped, and is left as
+    it is where it is finished. Under torchrun every process calls this.
+
+    Args:
+        spec: a spec file or the name of a shipped spec.
+        data: the data set, as in ``"digits"`` or ``"folder:DIR"``.
+        text: the spec itself, in place of ``spec``.
+        network: which network of the file, where it has several.
+        set: parameters and settings to change, as in ``danetc.build``; those of the recipe by their
+            path, as in ``{"recipe.epochs": 5}``. ``recipe.batch`` is the global batch size.
+        recipe: one that the file sees; by default its own, else the one named as the data set.
+        output: the directory of the run; by default ``runs/NETWORK``.
+        seed: of all that is random; by default the recipe's.
+        seeds: how many trials to run, with consecutive seeds, each in a directory of its own.
+        init: a file of weights to start from (safetensors, or a state dict of tensors alone).
+        backend: ``fused``, ``eager`` or ``spikingjelly``; by default ``fused`` where its kernels
+            can be compiled, else ``eager``.
+        memory: ``none``, ``recompute``, or a size as in ``"8GB"``, as in ``danetc.build``.
+        channels_last: whether feature maps lie in memory with channels last.
+        parallel: how processes share the model, ``ddp`` or ``fsdp``.
+        train_output: the output that the loss is of, where the network has several.
+        deterministic: on a GPU, kernels that give the same bits each time.
+        classes: how many classes of the data set to draw at random; by default all.
+        subset_seed: by which these classes are drawn.
+        on_unreadable: what a file that cannot be read does, ``stop`` or ``skip``.
+        fresh: begin anew; a run that is there is moved aside.
+        override: resume a run although its settings have changed.
+        allow_changed: files of the run that were changed on purpose.
+        progress: show progress and notes, as the command does; else nothing is printed.
+
+    Raises SpecError for what is wrong in the spec or in ``set``, UserError for the data, for an
+    argument and for what the training itself ends with, such as a loss that is no number. SIGINT and
+    SIGTERM end it after the step they arrive in, with its state saved, as
+    ``danetc.runtime.training.signals.Stopped``.
+    """
+    if (spec is None) == (text is None):
+        raise TypeError("give either a spec or text=...")
+    check_choice("backend", backend, BACKENDS)
+    check_choice("parallel", parallel, ("ddp", "fsdp"))
+    check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
+    check_whole("seed", seed, 0, 2**32 - 1)
+    check_whole("seeds", seeds, 1)
+    check_whole("classes", classes, 2)
+    check_whole("subset_seed", subset_seed, 0)
+    try:
+        policy = parse_memory(memory)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    request = Request(
+        spec="<text>" if spec is None else os.fspath(spec),
+        text=text,
+        data=data,
+        network=network,
+        recipe=recipe,
+        output=None if output is None else Path(output),
+        settings=dict(set or {}),
+        seed=seed,
+        seeds=seeds,
+        init=None if init is None else os.fspath(init),
+        backend=backend,
+        memory=policy,
+        channels_last=channels_last,
+        parallel=parallel,
+        train_output=train_output,
+        deterministic=deterministic,
+        classes=classes,
+        subset_seed=subset_seed,
+        on_unreadable=on_unreadable,
+        fresh=fresh,
+        override=override,
+        allow_changed=tuple(allow_changed),
+    )
+    notes: list[str] = []
+    if not progress:
+        with announced_by(Silent()):
+            directory, record = run(request, observer=_Noting(notes), note=notes.append)
+        return Training(directory, record, tuple(notes))
+    with TrainingProgress(sys.stdout) as shown:
+
+        def note(told: str) -> None:
+            notes.append(told)
+            shown.note(told)
+
+        directory, record = run(request, observer=shown, note=note)
+    return Training(directory, record, tuple(notes))
+
+
+class _Noting(Observer):
+    """Keeps what a training would say meanwhile."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def notice(self, text: str) -> None:
+        self._notes.append(text)

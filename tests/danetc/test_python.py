@@ -1,0 +1,194 @@
+"""`danetc.draw`, `train`, `evaluate`, `export`: what the commands do, from Python, without a word."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc
+
+from .conftest import SMALL, Run
+from .test_train import QUICK
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
+FUNCTIONS = [name for name in dir(danetc) if inspect.isfunction(getattr(danetc, name))]
+QUIET: dict[str, Any] = {"backend": "eager"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    output = tmp_path_factory.mktemp("python") / "run"
+    return danetc.train(text=SMALL + QUICK, output=output, seed=3, **QUIET)
+
+
+def test_what_is_listed_is_what_is_meant_to_be_used() -> None:
+    assert set(FUNCTIONS) == {
+        "build", "check", "draw", "evaluate", "export", "fold", "load", "measure", "train",
+    }  # fmt: skip
+    rest = set(dir(danetc)) - set(FUNCTIONS)
+    assert rest == {"SpecError", "SpecWarning", "UserError", "__version__"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_argument_is_typed_and_explained(name: str) -> None:
+    function = getattr(danetc, name)
+    text = inspect.getdoc(function) or ""
+    assert "Raises" in text
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.annotation is not parameter.empty, parameter
+        assert parameter.name in text, parameter
+
+
+def test_neither_the_import_nor_a_picture_needs_torch() -> None:
+    code = (
+        "import sys, danetc; before = {'torch', 'lark'} & set(sys.modules); dir(danetc);"
+        "danetc.draw('danet_c_small'); danetc.check('danet_c_small');"
+        "print(before, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "set() False", done.stderr
+
+
+def test_draw(danetc: Run, small: Path, tmp_path: Path) -> None:
+    import danetc as package
+
+    assert danetc("draw", small, "-o", "by_command.svg").status == 0
+    picture = package.draw(small, output=tmp_path / "by_python.svg")
+    assert picture == (tmp_path / "by_command.svg").read_bytes()
+    assert picture == (tmp_path / "by_python.svg").read_bytes()
+    assert package.draw(text=small.read_text(), level="block", format="gv").startswith(b"digraph")
+    assert package.draw(small, set={"neuron": "IF"}) != picture
+    assert danetc("draw", "--compare", "sew_r18", "origin_r18", "-o", "c.gv").status == 0
+    both = package.draw("sew_r18", "origin_r18", format="gv")
+    assert both == (tmp_path / "c.gv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"level": "layer"}, "no level layer"),
+        ({"format": "bmp"}, "no format bmp"),
+        ({"output": "nowhere/a.svg"}, "no folder nowhere"),
+        ({"output": "a"}, "no format"),
+        ({"theme": "pink"}, "no theme pink"),
+    ],
+)
+def test_what_cannot_be_drawn(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(danetc.UserError, match=message):
+        danetc.draw(small, **arguments)
+    assert [each.name for each in tmp_path.iterdir()] == [small.name]
+
+
+def test_a_spec_is_a_path_or_a_text(small: Path) -> None:
+    for function in (danetc.draw, danetc.train):
+        with pytest.raises(TypeError):
+            function()  # type: ignore[operator]
+        with pytest.raises(TypeError):
+            function(small, text=SMALL)  # type: ignore[operator]
+
+
+def test_train_is_the_command(danetc: Run, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.danet").write_text(SMALL + QUICK)
+    command = danetc("train", "a.danet", "--data", "digits", "--seed", 3, "--backend", "eager",
+                     "-o", "by_command", "--json")  # fmt: skip
+    assert command.status == 0, command.err
+    rows = [
+        [
+            {k: row[k] for k in ("train_loss", "test_loss", "test_accuracy")}
+            for row in each["epochs"]
+        ]
+        for each in (json.loads(command.out), run.record)
+    ]
+    assert rows[0] == rows[1]
+    assert run.test_accuracy == rows[0][-1]["test_accuracy"]
+
+
+def test_a_finished_run_is_left_as_it_is_and_trials_are_several(run: Any, tmp_path: Path) -> None:
+    again = danetc.train(text=SMALL + QUICK, output=run.directory, seed=3, **QUIET)
+    assert again.record == run.record
+    several = danetc.train(text=SMALL + QUICK, output=tmp_path / "both", seeds=2,
+                           set={"recipe.epochs": 1}, **QUIET)  # fmt: skip
+    assert [each["seed"] for each in several.record["trials"]] == [0, 1]
+    with pytest.raises(danetc.UserError, match="holds trials; choose one of"):
+        danetc.evaluate(several.directory)
+
+
+def test_evaluate_gives_the_test_accuracy_of_the_training(run: Any) -> None:
+    found = danetc.evaluate(run.directory, steps=[2, 4])
+    assert [each.steps for each in found.results] == [2, 4]
+    assert found.results[0].top1 == run.test_accuracy
+    assert found.unlike_training == ()
+    other = danetc.evaluate(run.directory, over_time=True, batch=7, prepare="none")
+    assert [each.steps for each in other.over_time] == [1, 2]
+    assert other.results == ()
+    assert any(each.startswith("7 ") for each in other.unlike_training or ())
+
+
+def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
+    import torch
+
+    done = danetc.export(run.directory, tmp_path / "w.pth")
+    state = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert len(state) == done.tensors
+    model = danetc.load(run.directory)
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(danetc.UserError, match="is there already"):
+        danetc.export(run.directory, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (
+            "train",
+            {"backend": "turbo"},
+            "backend is one of eager, fused, spikingjelly, not 'turbo'",
+        ),
+        ("train", {"parallel": "pp"}, "parallel is one of ddp, fsdp"),
+        ("train", {"seeds": 0}, "seeds is a whole number, 1 or more, not 0"),
+        ("train", {"seed": True}, "seed is a whole number, 0 to 4294967295, not True"),
+        ("train", {"memory": "much"}, "much"),
+        ("train", {"data": "nothing"}, "nothing"),
+        ("evaluate", {"split": "all"}, "split is one of test, train"),
+        ("evaluate", {"steps": [0]}, "T is a whole number, 1 to 10000, not 0"),
+        ("evaluate", {"precision": "int8"}, "precision is one of"),
+        ("evaluate", {"checkpoint": "later"}, "later"),
+        ("export", {"names": "keras"}, "names is one of danetc, torchvision, spikingjelly"),
+    ],
+)
+def test_wrong_arguments_say_what_is_taken(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, arguments: Any,
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, tuple[Any, ...]] = {
+        "train": (), "evaluate": (run.directory,), "export": (run.directory, "w.safetensors"),
+    }  # fmt: skip
+    if function == "train":
+        arguments = {"text": SMALL + QUICK, **arguments}
+    with pytest.raises(danetc.UserError, match=message):
+        getattr(danetc, function)(*given[function], **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_printed_unless_asked_for(
+    run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    quick = {"text": SMALL + QUICK, "set": {"recipe.epochs": 1}, **QUIET}
+    danetc.train(output=tmp_path / "a", **quick)
+    danetc.evaluate(tmp_path / "a")
+    danetc.export(tmp_path / "a", tmp_path / "w.safetensors")
+    danetc.draw(text=SMALL, output=tmp_path / "a.svg")
+    assert capfd.readouterr() == ("", "")
+    danetc.train(output=tmp_path / "b", progress=True, **quick)
+    assert "train loss" in capfd.readouterr().out
