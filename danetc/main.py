@@ -160,6 +160,8 @@ def _run(arguments: list[str]) -> int:
         raise
     except OSError as error:
         return _fail_of_disk(error)
+    except ModuleNotFoundError as error:
+        return _fail_without(error)
     except Exception as error:
         return _report_bug(error)
     return 0
@@ -226,6 +228,14 @@ def _no_output() -> int:
 def _fail(message: str) -> int:
     echo(f"danetc: {message}", err=True)
     return 1
+
+
+def _fail_without(error: ModuleNotFoundError) -> int:
+    """torch is large, and half of the commands do without it: what needs it says so."""
+    name = (error.name or "").partition(".")[0]
+    if name not in ("torch", "torchvision"):
+        return _report_bug(error)
+    return _fail(f"this needs {name}, which is not installed; `pip install danetc` brings it")
 
 
 def _report_bug(error: Exception) -> int:

@@ -114,7 +114,7 @@ def open_file(path: Any, *_: Any) -> Exception | None:
 def import_libraries() -> None:
     """Those that have their own ways on each system, before POSIX goes."""
     for name in (
-        "filelock", "platformdirs", "sklearn.datasets", "torch.utils.data", "torchvision.datasets",
+        "filelock", "platformdirs", "torch.utils.data", "torchvision.datasets",
         "torchvision.transforms.v2",
     ):  # fmt: skip
         importlib.import_module(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from danetc.compiler.analysis.equivalence import (
@@ -16,6 +17,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
 from danetc.dsl.kinds import ANALOG, Kind
+from danetc.errors import UserError
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
@@ -118,7 +120,7 @@ def equivalence(
     """Compare two graphs as written (``graph_of(..., passes=())``). ``tick`` is told what comes next.
 
     Imports torch only where the graphs differ, the weights of one fit the other, and ``numbers``
-    are wanted.
+    are wanted. Raises UserError where it is not installed then.
     """
     result = compare_graphs(left, right)
     if isinstance(result, Same):
@@ -128,6 +130,12 @@ def equivalence(
     why = _no_numbers(left, right, result) if numbers else "not asked for"
     if why is not None:
         return Verdict(left, right, difference=result, skipped=why)
+    if find_spec("torch") is None:
+        raise UserError(
+            f"the graphs of {left.name} and {right.name} differ: {result.reason}. Whether a "
+            "training step gives the same numbers needs torch, which is not installed; "
+            "--no-numbers compares the graphs alone"
+        )
     return Verdict(left, right, difference=result, numbers=_in_numbers(left, right, seed, tick))
 
 

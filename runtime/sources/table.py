@@ -47,7 +47,7 @@ def _events(request: Request) -> None:
 SOURCES: Mapping[str, Row] = MappingProxyType(
     {
         "digits": Row(
-            "digits", "scikit-learn's 1,797 digits of 8x8, built in", _no_argument, "digits"
+            "digits", "1,797 hand-written digits of 8x8 pixels, built in", _no_argument, "digits"
         ),
         "fashion-mnist": Row(
             "fashion-mnist:DIR",

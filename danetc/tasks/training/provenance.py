@@ -25,7 +25,7 @@ MACHINE = {
 processes is told by the training itself.)"""
 
 
-LIBRARIES = ("torchvision", "numpy", "safetensors", "scikit-learn", "spikingjelly", "webdataset")
+LIBRARIES = ("torchvision", "numpy", "safetensors", "spikingjelly", "webdataset")
 """Whose versions may matter, beside torch's."""
 CHANGED = 50
 """At most so many changed files of a git work tree are named."""

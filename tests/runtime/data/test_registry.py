@@ -19,8 +19,9 @@ def memory(data: DataSet) -> tuple[Memory, Memory]:
     return data.train, data.test
 
 
-def test_digits_are_the_whole_data_set_split_by_class() -> None:
+def test_digits_are_those_of_scikit_learn_in_its_split() -> None:
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     data = open_data("digits")
     train, test = memory(data)
@@ -28,9 +29,13 @@ def test_digits_are_the_whole_data_set_split_by_class() -> None:
     assert (len(train) + len(test), len(test)) == (1797, 360)
     assert train.images.dtype == torch.float32
     assert train.labels.dtype == torch.int64
-    together = torch.cat([train.images, test.images]).flatten(1)
-    found = torch.from_numpy(load_digits().images).flatten(1).float() / 16
-    assert sorted(together.tolist()) == sorted(found.tolist())
+    source = load_digits()
+    images, labels = source.images.reshape(-1, 1, 8, 8) / 16, source.target
+    parts = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
+    for ours, theirs in zip(
+        (train.images, test.images, train.labels, test.labels), parts, strict=True
+    ):
+        assert ours.tolist() == theirs.tolist()
     # Every class has 174 to 183 images, so in proportion means 34 to 37 of each in the test set.
     counts = test.labels.bincount(minlength=10)
     assert counts.min() >= 34

@@ -1,0 +1,107 @@
+"""What works where torch, torchvision and scikit-learn are not installed, and what others say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from danetc.main import COMMANDS
+
+from .conftest import SMALL
+
+WITHOUT = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "sklearn", "scipy"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else found(name, *more)
+
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+import json
+from danetc.main import main
+results = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(arguments)
+    results.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(results))
+"""
+OTHER = SMALL.replace("LIF", "IF")
+
+WORK: dict[str, str] = {
+    "--help": "Commands:",
+    **{f"{name} --help": "Usage:" for name in COMMANDS},
+    "check a.danet": "no errors",
+    "fmt a.danet": "",
+    "explain E0301": "E0301",
+    "explain operations": "conv(",
+    "explain --list": "W0401",
+    "summary a.danet": "parameters",
+    "summary a.danet --batch 32": "recompute",
+    "draw a.danet -o a.svg": "",
+    "draw --compare sew_r18 origin_r18 -o b.svg": "",
+    "equiv a.danet danet_a_r18": "different",
+    "equiv a.danet a.danet": "equal",
+    "equiv a.danet b.danet --no-numbers": "different",
+}
+"""Command lines, and what they print."""
+DO_NOT = ("build a.danet", "prove a.danet", "train a.danet --data digits", "bench a.danet")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[object]]:
+    """Status, output and errors of each command line, all in one process without these packages."""
+    import json
+
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "a.danet").write_text(SMALL)
+    (folder / "b.danet").write_text(OTHER)
+    lines = [*WORK, *DO_NOT, "equiv a.danet b.danet"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, json.dumps([line.split() for line in lines])],
+        capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    assert (folder / "a.svg").is_file()
+    found: list[Sequence[object]] = json.loads(done.stdout)
+    return dict(zip(lines, found, strict=True))
+
+
+@pytest.mark.parametrize("line", WORK)
+def test_works(results: dict[str, tuple[int, str, str]], line: str) -> None:
+    status, out, err = results[line]
+    assert status == (1 if WORK[line] == "different" else 0), err
+    assert WORK[line] in out
+
+
+@pytest.mark.parametrize("line", DO_NOT)
+def test_says_what_is_missing(results: dict[str, tuple[int, str, str]], line: str) -> None:
+    status, _, err = results[line]
+    assert (status, err) == (
+        1,
+        "danetc: this needs torch, which is not installed; `pip install danetc` brings it\n",
+    )
+
+
+def test_numbers_need_torch(results: dict[str, tuple[int, str, str]]) -> None:
+    status, out, err = results["equiv a.danet b.danet"]
+    assert (status, out) == (1, "")
+    assert "the graphs of small and small differ: " in err
+    assert "needs torch, which is not installed; --no-numbers compares the graphs alone" in err
+
+
+def test_the_packages_are_hidden(tmp_path: Path) -> None:
+    code = WITHOUT.replace("from danetc.main", "import torch\nfrom danetc.main")
+    done = subprocess.run([sys.executable, "-c", code, "[]"], capture_output=True, text=True)
+    assert "No module named 'torch'" in done.stderr
