@@ -85,7 +85,7 @@ def _known(graph: Graph, node: Node, reads: list[Known]) -> Known:
             return others[0] if (factor, offset) == (1, 0) else node.id
         case "neuron" if numbers:
             try:
-                return first_output(graph.neurons[str(node.attrs["neuron"])], numbers[0])
+                return first_output(graph.program(node), numbers[0])
             except (ConstantError, OverflowError):
                 return node.id
     if len(reads) == 1 and numbers:
@@ -104,12 +104,11 @@ def _rest(node: Node, others: list[int], number: float, neutral: float) -> Known
 
 
 @lru_cache(maxsize=512)
-def first_output(text: str, x: float) -> float:
-    """What a neuron gives at its first time step for the input ``x``; ``text`` is its program.
+def first_output(program: NeuronProgram, x: float) -> float:
+    """What a neuron gives at its first time step for the input ``x``.
 
     Raises ConstantError or OverflowError where that is no finite number.
     """
-    program = NeuronProgram.parse(text)
     values: dict[str, float | bool] = {INPUT: x}
     values |= {state.name: state.init for state in program.states}
     values |= {item.parameter: item.raw for item in program.learnables}

@@ -14,6 +14,7 @@ from danetc.compiler.analysis.initial_values import at_start, in_branch, last_no
 from danetc.compiler.analysis.summary import fires, weights_of
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.segment import SegmentError, segment
+from danetc.dsl.neuron.program import NeuronProgram
 
 
 class NotApplicable(Exception):
@@ -34,7 +35,7 @@ class GradientPlan:
     """
 
     graph: Graph
-    programs: tuple[str | None, ...]
+    programs: tuple[NeuronProgram | None, ...]
     dense: bool
 
     @property
@@ -107,7 +108,7 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
     start = with_zeros(replace(graph, steps=1), norms)
     known = at_start(start)
     outputs: dict[str, int] = {}
-    programs: list[str | None] = []
+    programs: list[NeuronProgram | None] = []
     for i, block in _fed(stage):
         if known[block.join] != known[block.input]:
             what = known[block.join]
@@ -120,7 +121,7 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
         if neuron is not None:
             outputs[f"drive{i}"] = neuron.inputs[0]
         outputs[f"out{i}"] = block.output
-        programs.append(None if neuron is None else graph.neurons[str(neuron.attrs["neuron"])])
+        programs.append(None if neuron is None else graph.program(neuron))
     try:
         part = segment(start, stage.blocks[0].output, outputs)
     except SegmentError as error:

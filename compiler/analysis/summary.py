@@ -76,7 +76,7 @@ def weights_of(graph: Graph, node: Node) -> int:
 
 
 def _program(graph: Graph, node: Node) -> NeuronProgram:
-    return NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])])
+    return graph.program(node)
 
 
 def is_neuron(graph: Graph, node: Node) -> bool:

@@ -44,7 +44,7 @@ def neuron_level(graph: Graph) -> Sheet:
     if not used:
         raise DrawError(f"{graph.name} has no neurons to draw")
     shown = list(used)[:_MOST_NEURONS]
-    programs = [NeuronProgram.parse(graph.neurons[name]) for name in shown]
+    programs = [graph.neurons[name] for name in shown]
     unrolled = [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
     sheets = iter(placed([flow for item in unrolled for flow in item.flows()]))
     pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]

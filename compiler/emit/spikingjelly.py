@@ -9,7 +9,6 @@ from typing import Any
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import Function, Module
-from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import counterpart
 from danetc.runtime.layers.spikingjelly import require
 
@@ -25,8 +24,8 @@ class SpikingJellyEmitter(Emitter):
     def __init__(self, graph: Graph, *args: Any) -> None:
         require()
         super().__init__(graph, *args)
-        used = {node.attrs["neuron"] for node in graph.nodes.values() if node.op == "neuron"}
-        programs = {key: NeuronProgram.parse(graph.neurons[str(key)]) for key in used}
+        nodes = [node for node in graph.nodes.values() if node.op == "neuron"]
+        programs = {node.attrs["neuron"]: graph.program(node) for node in nodes}
         self.ours = {key for key, program in programs.items() if counterpart(program) is None}
         if self.ours:
             names = ", ".join(sorted(f"`{programs[key].name}`" for key in self.ours))

@@ -45,12 +45,12 @@ class Builder:
         self.work = current()
         self.steps = steps
         self.nodes: dict[int, Node] = {}
-        self.neurons: dict[str, str] = {}
+        self.neurons: dict[str, NeuronProgram] = {}
         self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
         self.sites: list[Span] = []
         self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
-        self._keys: dict[str, str] = {}  # of neurons' programs, by their texts
+        self._keys: dict[NeuronProgram, str] = {}
         self._numbers: Counter[str] = Counter()  # of programs by the names of their neurons
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self._operands = self._weights = self._activations = 0
@@ -278,8 +278,7 @@ class Builder:
 
     def neuron_key(self, program: NeuronProgram) -> str:
         """The key under which the graph holds a neuron's program."""
-        text = program.text()
-        key = self._keys.get(text)
+        key = self._keys.get(program)
         if key is None:
             self._numbers[program.name] += 1
             number = self._numbers[program.name]
@@ -287,8 +286,8 @@ class Builder:
             while key in self.neurons:  # the name of another neuron
                 number = self._numbers[program.name] = number + 1
                 key = f"{program.name}_{number}"
-            self._keys[text] = key
-            self.neurons[key] = text
+            self._keys[program] = key
+            self.neurons[key] = program
         return key
 
     def finish(

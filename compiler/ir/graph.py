@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
 from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Graph:
     nodes: Mapping[int, Node]
     outputs: Mapping[str, int]
     stages: tuple[Stage, ...]
-    neurons: Mapping[str, str]
+    neurons: Mapping[str, NeuronProgram]
     stem_output: int = 0
 
     @property
@@ -137,6 +138,10 @@ class Graph:
 
     def __getitem__(self, id: int) -> Node:
         return self.nodes[id]
+
+    def program(self, node: Node) -> NeuronProgram:
+        """The program of a neuron's node."""
+        return self.neurons[str(node.attrs["neuron"])]
 
     def inputs_of(self, node: Node) -> tuple[Node, ...]:
         return tuple(self.nodes[i] for i in node.inputs)

@@ -36,10 +36,9 @@ class Inference:
     programs of its neurons, as ``Graph`` has them, and may grow too.
     """
 
-    def __init__(self, neurons: Mapping[str, str], nodes: Mapping[int, Node]) -> None:
+    def __init__(self, neurons: Mapping[str, NeuronProgram], nodes: Mapping[int, Node]) -> None:
         self.neurons = neurons
         self.nodes = nodes
-        self._programs: dict[str, NeuronProgram] = {}
         self._values: dict[tuple[object, ...], _Known] = {}
         self._equal: dict[Value, Value] = {}
         self._tables = Tables()
@@ -52,10 +51,7 @@ class Inference:
 
     def program(self, attrs: Mapping[str, Attribute]) -> NeuronProgram:
         """The program of a neuron by its attributes."""
-        key = str(attrs["neuron"])
-        if key not in self._programs:
-            self._programs[key] = NeuronProgram.parse(self.neurons[key])
-        return self._programs[key]
+        return self.neurons[str(attrs["neuron"])]
 
     def value(self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]) -> Value:
         """The value an operation gives. Raises OpError where it cannot be applied.

@@ -17,6 +17,7 @@ from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.op_kinds import Attrs, Values
 from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.program import NeuronProgram
 
 REQUIRED: Any = object()
 
@@ -77,7 +78,7 @@ class Context:
     """What emission knows beyond operands: T and the programs of the neurons."""
 
     steps: int
-    neurons: Mapping[str, str]
+    neurons: Mapping[str, NeuronProgram]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +303,7 @@ def _emit_tebn(attrs: Attrs, values: Values, value: Value, context: Context) -> 
 
 
 def _emit_neuron(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
-    program = context.neurons[str(attrs["neuron"])]
+    program = context.neurons[str(attrs["neuron"])].text()
     return Module(
         "danetc.runtime.layers.neuron.Neuron", (program, context.steps, len(value.shape)), {}, "seq"
     )

@@ -25,10 +25,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from danetc.compiler.ir.graph import Attribute, Form, Graph, Node, Stage, Value
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE
 
 VERSION = 1
-_CUT = re.compile("(\n|; )")
 _WORD = re.compile(r"[A-Za-z0-9_]+\Z")
 
 
@@ -84,17 +84,10 @@ def _path(parts: tuple[str, ...]) -> str:
     return ".".join(map(_name, parts)) or "-"
 
 
-def _program(program: str) -> Iterator[str]:
-    """A program, cut before each newline (then a line begins with |) and each "; "."""
-    sign = "|"
-    for index, part in enumerate(_CUT.split(program)):
-        if index % 2:
-            sign = "|" if part == "\n" else ";"
-            continue
-        text = json.dumps(part)[1:-1]
-        if text.endswith(" "):
-            text = text[:-1] + "\\u0020"
-        yield f"  {sign} {text}".rstrip(" ")
+def _program(program: NeuronProgram) -> Iterator[str]:
+    """A program, one statement a line."""
+    for index, statement in enumerate(program.text().split("; ")):
+        yield f"  {';' if index else '|'} {json.dumps(statement)[1:-1]}"
 
 
 def _value(value: Value) -> str:

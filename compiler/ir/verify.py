@@ -14,7 +14,7 @@ from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
-from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.program import INPUT
 from danetc.dsl.syntax.source import Span
 
 
@@ -159,8 +159,7 @@ def _moved(graph: Graph, id: int) -> Node:
 
 def _gradients(graph: Graph) -> Iterator[Broken]:
     """Every parameter has a path to an output along which gradients flow."""
-    programs = {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
-    passing = {key: INPUT in item.reaching(gradients=True) for key, item in programs.items()}
+    passing = {key: INPUT in item.reaching(gradients=True) for key, item in graph.neurons.items()}
     reached = set(graph.outputs.values())
     for node in reversed(list(graph.nodes.values())):
         if node.id in reached and _passes_gradient(node, passing):
@@ -177,7 +176,7 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
         stop = next((u if u in reached else stops[u] for u in behind), node.id)
         stops[node.id] = stop
         operands = tuple(item.value for item in graph.inputs_of(node))
-        learns = node.op == "neuron" and programs[str(node.attrs["neuron"])].learnables
+        learns = node.op == "neuron" and graph.program(node).learnables
         if learns or OPS[node.op].weights(node.attrs, operands):
             stopped.setdefault(stop, []).append(node.path)
     for id, paths in stopped.items():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
-from danetc.dsl.neuron.program import NeuronProgram
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,11 @@ class MergeDuplicates:
     order_kept = True
 
     def apply(self, graph: Graph) -> Graph:
-        learns = {
-            key: bool(NeuronProgram.parse(text).learnables) for key, text in graph.neurons.items()
-        }
         seen: dict[object, int] = {}
         rewriter = Rewriter(graph)
         for node in graph.nodes.values():
             operands = tuple(rewriter.mapping[i] for i in node.inputs)
-            if _has_own_state(node, graph, learns):
+            if _has_own_state(node, graph):
                 rewriter.keep(node, operands)
                 continue
             key = (node.op, operands, tuple(sorted(node.attrs.items())))
@@ -39,10 +35,10 @@ class MergeDuplicates:
         return rewriter.finish()
 
 
-def _has_own_state(node: Node, graph: Graph, learns: dict[str, bool]) -> bool:
+def _has_own_state(node: Node, graph: Graph) -> bool:
     row = OPS[node.op]
     if row.random or node.op == "input":
         return True
     if node.op == "neuron":
-        return learns[str(node.attrs["neuron"])]
+        return bool(graph.program(node).learnables)
     return bool(row.weights(node.attrs, tuple(item.value for item in graph.inputs_of(node))))

@@ -38,7 +38,7 @@ class Sizes:
     steps: int
     columns: int = 1  # of the first operand
     channels: int = 1  # of the first operand
-    program: str = ""
+    program: NeuronProgram | None = None
 
 
 Count = Callable[[Sizes], int]
@@ -110,9 +110,9 @@ def _normed(sizes: Sizes) -> int:
 
 
 @lru_cache(maxsize=256)
-def _program(text: str) -> tuple[int, int, int]:
+def _program(program: NeuronProgram | None) -> tuple[int, int, int]:
     """States of a neuron, and the maps that a step makes forward and back."""
-    program = NeuronProgram.parse(text)
+    assert program is not None
     learnables = [item.parameter for item in program.learnables]
     forward, backward = (
         _maps(ops, learnables) for ops in (program.ops, differentiate(program).ops)

@@ -209,7 +209,7 @@ class Play:
             self.whole.steps,
             self.whole[node.inputs[0]].value.shape[-1] if node.inputs else 1,
             self.whole[node.inputs[0]].value.shape[0] if node.inputs else 1,
-            self.whole.neurons[str(node.attrs["neuron"])] if node.op == "neuron" else "",
+            self.whole.program(node) if node.op == "neuron" else None,
         )
 
     # -- the step ---------------------------------------------------------------------------------

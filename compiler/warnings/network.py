@@ -52,8 +52,7 @@ class Network:
 
     @cached_property
     def programs(self) -> Mapping[str, NeuronProgram]:
-        graph = self.lowered.graph
-        return {key: NeuronProgram.parse(text) for key, text in graph.neurons.items()}
+        return self.lowered.graph.neurons
 
     def program(self, node: Node) -> NeuronProgram:
         """The program of a neuron."""

@@ -88,13 +88,12 @@ def _constant_output(network: Network, node: Node) -> float | None:
     graph = network.lowered.graph
     steps = None if graph.input.attrs["events"] else graph.steps
     x = kind.range
-    return _constant(graph.neurons[str(node.attrs["neuron"])], x.low, x.high, steps)
+    return _constant(graph.program(node), x.low, x.high, steps)
 
 
 @lru_cache(maxsize=1024)
-def _constant(text: str, low: float, high: float, steps: int | None) -> float | None:
+def _constant(program: NeuronProgram, low: float, high: float, steps: int | None) -> float | None:
     """What a neuron gives for every input between two numbers, at every of so many steps."""
-    program = NeuronProgram.parse(text)
     if program.learnables:
         return None
     for step in held(program):
@@ -151,11 +150,10 @@ def _always_the_same(network: Network) -> Iterator[Finding]:
 
 def _without_input(network: Network) -> Iterator[Finding]:
     for node, program in _first_of_each(network):
-        text = network.lowered.graph.neurons[str(node.attrs["neuron"])]
         if not program.is_stateful or program.membrane is None:
             continue
         try:
-            output = first_output(text, 0.0)
+            output = first_output(program, 0.0)
         except (ConstantError, OverflowError):
             continue
         if output != 0:

@@ -92,7 +92,7 @@ def spikingjelly_counterpart(graph: Graph) -> Counterpart | NoCounterpart:
         return family
     if len(graph.neurons) != 1:
         return NoCounterpart(library, "its networks have one kind of neuron throughout")
-    neuron = _neuron(NeuronProgram.parse(next(iter(graph.neurons.values()))))
+    neuron = _neuron(next(iter(graph.neurons.values())))
     if neuron is None:
         names = ", ".join(graph.neurons)
         return NoCounterpart(library, f"none of its neurons is known to be {names}")

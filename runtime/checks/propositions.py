@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.checks.reference import first_step, slope
 
 GRADIENT_TOLERANCE = 1e-9
@@ -68,7 +69,7 @@ class GradientCheck:
 
 
 def check_gradients(
-    model: nn.Module, x: Tensor, programs: Sequence[str | None], *, dense: bool
+    model: nn.Module, x: Tensor, programs: Sequence[NeuronProgram | None], *, dense: bool
 ) -> GradientCheck:
     """Compare autograd with the formula of Proposition 1 or, for ``dense`` blocks, 4.
 
@@ -108,7 +109,7 @@ def check_gradients(
     )
 
 
-def _chain(x: Tensor, programs: Sequence[str | None]) -> Tensor:
+def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
     """The gradient over blocks that read the one before them alone, and start as the identity."""
     gradient = torch.ones_like(x)
     for program in programs:

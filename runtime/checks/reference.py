@@ -83,20 +83,19 @@ _CLAMPS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 """Of a value and a constant: where they are equal, all of a gradient passes."""
 
 
-def first_step(program: str, x: Tensor) -> Tensor:
+def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
     """The output of a neuron at its first time step, before any training. Any shape.
 
     Learnables are kept in float32, so they start from what their values are there.
     """
-    parsed = NeuronProgram.parse(program)
-    start = {state.name: torch.full_like(x, state.init) for state in parsed.states}
-    for item in parsed.learnables:
+    start = {state.name: torch.full_like(x, state.init) for state in program.states}
+    for item in program.learnables:
         start[item.parameter] = torch.tensor(item.raw, dtype=torch.float32).to(x).expand_as(x)
-    values = _run(parsed.ops, {INPUT: x, **start}, x, parsed.surrogate)
-    return values[str(parsed.output)]
+    values = _run(program.ops, {INPUT: x, **start}, x, program.surrogate)
+    return values[str(program.output)]
 
 
-def slope(program: str, x: Tensor) -> Tensor:
+def slope(program: NeuronProgram, x: Tensor) -> Tensor:
     """The derivative of a neuron's output by its input at the first time step, for each entry."""
     x = x.detach().requires_grad_()
     output = first_step(program, x)

@@ -129,8 +129,8 @@ def test_fewest_neurons_are_the_shortest_paths_of_networkx(name: str) -> None:
 
     def cost(_: int, target: int, edges: object) -> int:
         node = net[target]
-        program = net.neurons[str(node.attrs["neuron"])] if node.op == "neuron" else ""
-        return int("; state " in program or " = heaviside " in program)
+        text = net.program(node).text() if node.op == "neuron" else ""
+        return int("; state " in text or " = heaviside " in text)
 
     lengths = networkx.single_source_dijkstra_path_length(flow, net.stem_output, weight=cost)
     assert fewest_neurons(net, net.stem_output) == lengths

@@ -196,11 +196,11 @@ def test_first_outputs_are_those_of_the_neuron(neuron: str) -> None:
           stem = conv(4) -> spike; head = avgpool -> linear(2)
         }}"""
     )
-    (text,) = graph_of(checked).neurons.values()
+    (program,) = graph_of(checked).neurons.values()
     inputs = [-1.5, 0.0, 0.5, 0.75, 1.0, 2.0, 3.5]
-    layer = Neuron(text, 1, 1).double()
+    layer = Neuron(program.text(), 1, 1).double()
     expected = layer(torch.tensor([[inputs]], dtype=torch.float64)).flatten().tolist()
-    assert [first_output(text, x) for x in inputs] == pytest.approx(expected, abs=1e-7)
+    assert [first_output(program, x) for x in inputs] == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("after", ["e - e", "round(e - e)", "round(e)"])
@@ -216,9 +216,9 @@ def test_a_first_output_that_is_no_finite_number_is_none(after: str) -> None:
           stem = conv(4) -> spike; head = avgpool -> linear(2)
         }}"""
     )
-    (text,) = graph_of(checked).neurons.values()
+    (program,) = graph_of(checked).neurons.values()
     with pytest.raises(ConstantError):
-        first_output(text, 0.0)
+        first_output(program, 0.0)
     assert warnings_of(checked) == ()
 
 

@@ -697,12 +697,11 @@ def outputs(program: NeuronProgram, xs: tuple[float, ...]) -> list[float]:
 
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_a_neuron_that_always_gives_the_same_does(neuron: str) -> None:
-    (text,) = graph_of(check_text(net(("= IF", f"= {neuron}")))).neurons.values()
-    program = NeuronProgram.parse(text)
+    (program,) = graph_of(check_text(net(("= IF", f"= {neuron}")))).neurons.values()
     for largest, steps in product((1, 2), (1, 2, 4)):
         trains = product(map(float, range(largest + 1)), repeat=steps)
         every = {value for xs in trains for value in outputs(program, xs)}
-        found = _constant(text, 0.0, float(largest), steps)
+        found = _constant(program, 0.0, float(largest), steps)
         if len(every) > 1:
             assert found is None
         elif not program.learnables:  # these may be learnt away

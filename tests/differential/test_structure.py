@@ -95,7 +95,7 @@ def neurons(graph: Graph, *scope: str) -> set[str]:
         for node in graph.nodes.values()
         if node.op == "neuron" and node.scope[: len(scope)] == scope
     )
-    return {graph.neurons[key].split(";")[0].removeprefix("neuron ").strip() for key in keys}
+    return {graph.neurons[key].name for key in keys}
 
 
 def test_with_changes_its_stages_alone() -> None:

@@ -154,7 +154,7 @@ def test_its_neurons_do_the_same(neuron: str) -> None:
     model: Any = found.make()
     other = model.sn1.double()
     other.step_mode = "m"
-    mine = Neuron(next(iter(graph.neurons.values())), 4, 1).double()
+    mine = Neuron(next(iter(graph.neurons.values())).text(), 4, 1).double()
     x = 2 * torch.rand(4, 3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     results = [run(layer, x) for layer in (mine, other)]
     assert 0 < float(results[0][0].mean()) < 1

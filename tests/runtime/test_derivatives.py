@@ -154,7 +154,7 @@ def test_the_values_of_a_function(opcode: str) -> None:
         .replace("state w = 0.0", "state w = 1.17")
     )
     start = torch.stack([at[0], torch.full_like(at[0], 0.33), torch.full_like(at[0], 1.17)])
-    plain = first_step(free, at[0])
+    plain = first_step(NeuronProgram.parse(free), at[0])
     torch.testing.assert_close(plain, kernel(free).step(*start)[0], rtol=1e-14, atol=0)
 
 

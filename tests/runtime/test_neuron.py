@@ -395,9 +395,9 @@ def test_names_of_parameters_are_free(compiled: Any) -> None:
 @pytest.mark.parametrize("name", ["IF", "LIF", "MSLIF", "ReLU", "integer"])
 def test_the_reference_has_the_slopes_of_the_kernel(compiled: Any, name: str) -> None:
     """Also at kinks and at the threshold, where whole numbers often are."""
-    program = compiled(INTEGER if name == "integer" else name).text()
+    program = compiled(INTEGER if name == "integer" else name)
     x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, 4.0, 5.0, 8.0], dtype=torch.float64).view(-1, 1)
-    ours = kernel(program)
+    ours = kernel(program.text())
     (expected,) = ours.backward(torch.ones(1, 8, 1).double(), x.unsqueeze(0), [], None)
     torch.testing.assert_close(slope(program, x), expected[0], rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(first_step(program, x), ours.forward(x.unsqueeze(0), [], None)[0])

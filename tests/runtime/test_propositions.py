@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler import check_text, graph_of
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.checks.propositions import check_gradients, check_variances
 from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.layers.neuron import Neuron
@@ -20,7 +21,7 @@ NEURONS = [
 SURROGATES = ["sigmoid(alpha = 4)", "atan", "triangle", "rectangle"]
 
 
-def program(neuron: str, surrogate: str = "sigmoid(alpha = 4)") -> str:
+def program(neuron: str, surrogate: str = "sigmoid(alpha = 4)") -> NeuronProgram:
     checked = check_text(
         f"""use std
         network n {{
@@ -28,22 +29,22 @@ def program(neuron: str, surrogate: str = "sigmoid(alpha = 4)") -> str:
           stem = conv(4) -> spike; head = avgpool -> linear(2)
         }}"""
     )
-    (text,) = graph_of(checked).neurons.values()
-    return text
+    (found,) = graph_of(checked).neurons.values()
+    return found
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_the_reference_agrees_with_the_kernels(neuron: str, surrogate: str) -> None:
-    text = program(neuron, surrogate)
+    made = program(neuron, surrogate)
     generator = torch.Generator().manual_seed(0)
     x = 2 * torch.randn(1, 3, 50, generator=generator, dtype=torch.float64)
     x[0, 0, :2] = torch.tensor([0.0, 1.0])
     x.requires_grad_()
-    y = Neuron(text, 1, 1).double()(x)
+    y = Neuron(made.text(), 1, 1).double()(x)
     (grad,) = torch.autograd.grad(y.sum(), x)
-    torch.testing.assert_close(first_step(text, x.detach()), y.detach(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(slope(text, x), grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(first_step(made, x.detach()), y.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(slope(made, x), grad, rtol=1e-12, atol=1e-12)
 
 
 def test_the_slope_is_the_derivative_of_eq_2() -> None:

@@ -11,7 +11,6 @@ from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, sa
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
-from danetc.dsl.neuron.program import NeuronProgram
 
 MAX_TERMS_SHOWN = 4
 
@@ -175,7 +174,7 @@ def _tell(left: Graph, a: Node | None, right: Graph, b: Node | None) -> str:
     if a.op != b.op:
         return f"{_a(a.op)} stands where the other has {_a(b.op)}"
     if a.op == "neuron":
-        if left.neurons[str(a.attrs["neuron"])] != right.neurons[str(b.attrs["neuron"])]:
+        if left.program(a) != right.program(b):
             return "neurons with other equations, parameters or surrogates"
     else:
         changed = [name for name in a.attrs if a.attrs[name] != b.attrs.get(name)]
@@ -245,8 +244,8 @@ def _fit(left: Graph, right: Graph, pairs: list[tuple[Node, Node]]) -> bool:
 
 def _weights(graph: Graph, node: Node) -> object:
     if node.op == "neuron":
-        program = NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])])
-        return [(item.raw, item.above, item.below) for item in program.learnables]
+        learnables = graph.program(node).learnables
+        return [(item.raw, item.above, item.below) for item in learnables]
     values = tuple(item.value for item in graph.inputs_of(node))
     kept = {name: node.attrs.get(name) for name in ("init", "per_step")}
     return node.op, OPS[node.op].weights(node.attrs, values), kept

@@ -21,7 +21,6 @@ from random import Random
 from danetc.compiler.analysis.equivalence.programs import program_form
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
-from danetc.dsl.neuron.program import NeuronProgram
 
 PRIME = 2**127 - 1
 SIDE = 3**70 % PRIME  # stands for a step to the right in a concatenation
@@ -63,7 +62,7 @@ class Settings:
 def has_weights(graph: Graph, node: Node) -> bool:
     """Whether an operation has parameters of its own."""
     if node.op == "neuron":
-        return bool(NeuronProgram.parse(graph.neurons[str(node.attrs["neuron"])]).learnables)
+        return bool(graph.program(node).learnables)
     values = tuple(item.value for item in graph.inputs_of(node))
     return bool(OPS[node.op].weights(node.attrs, values))
 
@@ -95,7 +94,7 @@ def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
     """What an operation is, without what it reads: name, attributes, shapes."""
     shapes = tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
-        return ("neuron", program_form(graph.neurons[str(node.attrs["neuron"])]), shapes)
+        return ("neuron", program_form(graph.program(node)), shapes)
     if node.op == "avgpool" and not settings.exact and _is_global(node, shapes[0]):
         return ("global_avgpool", (), shapes)
     skipped = set() if settings.starts else {"init"}

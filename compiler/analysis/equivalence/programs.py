@@ -20,12 +20,11 @@ _COMMUTES = frozenset({"add", "mul", "max", "min", "eq", "ne", "and", "or"})
 
 
 @lru_cache(maxsize=512)
-def program_form(text: str) -> str:
+def program_form(program: NeuronProgram) -> str:
     """The form of a neuron's program, its surrogate included, as a digest.
 
     States and learnables are known by what they start from and by where they are used.
     """
-    program = NeuronProgram.parse(text)
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
         starts[item.parameter] = _digest("learn", repr((item.raw, item.above, item.below)))

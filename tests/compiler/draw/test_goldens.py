@@ -16,7 +16,6 @@ from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison
 from danetc.compiler.draw.equations import equations, scalars
 from danetc.compiler.draw.sheet import Sheet
-from danetc.dsl.neuron.program import NeuronProgram
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -85,7 +84,7 @@ NEURONS = {
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_equations_read_as_they_were_written(neuron: str) -> None:
     graph = graph_of(check_file("danet_c_small"), settings={"neuron": neuron})
-    program = NeuronProgram.parse(next(iter(graph.neurons.values())))
+    program = next(iter(graph.neurons.values()))
     assert [f"{e.name}[2] = {e.at(2)}" for e in equations(program)] == NEURONS[neuron]
 
 
@@ -103,7 +102,7 @@ def test_equations_with_brackets_and_conditions() -> None:
       stem = conv(2) -> spike
       head = avgpool -> mean_over_time -> linear(2)
     }"""
-    program = NeuronProgram.parse(graph_of(check_text(f"use std\n{text}")).neurons["odd"])
+    program = graph_of(check_text(f"use std\n{text}")).neurons["odd"]
     shown = {e.name: e for e in equations(program)}
     assert shown["a"].at(1) == "x[1] - (u[0] - (x[1] - 2))"
     assert shown["b"].at(1) == "-(a[1] + 1) / (a[1] * (a[1] / 3))"

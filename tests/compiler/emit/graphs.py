@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.dsl.kinds import ANALOG
+from danetc.dsl.neuron.program import NeuronProgram
 
 SIGMOID = (
     "surrogate sigmoid; _1 = mul 4.0 x; _2 = sigmoid _1; _3 = sub 1.0 _2; _4 = mul _2 _3; "
     "_5 = mul 4.0 _4; dy _5"
 )
 """The derivative of 1 / (1 + exp(-4 x))."""
-PROGRAMS = {
+_TEXTS = {
     "IF": "neuron IF; state u = 0.0; v = add u x; _1 = sub v 1.0; s = heaviside _1; "
     f"_2 = sub 1.0 s; u_next = mul v _2; next u = u_next; out s; {SIGMOID}",
     "PLIF": "neuron PLIF; state u = 0.0; learn w = 0.0; _1 = sigmoid w; _2 = sub x u; "
@@ -22,6 +23,7 @@ PROGRAMS = {
     f"u_next = mul v _5; next u = u_next; out s; {SIGMOID}",
     "ReLU": "neuron ReLU; s = relu x; out s",
 }
+PROGRAMS = {name: NeuronProgram.parse(text) for name, text in _TEXTS.items()}
 DEFAULTS: dict[str, dict[str, Attribute]] = {
     "conv": {"kernel": 3, "stride": 1, "groups": 1, "bias": False, "dilation": 1},
     "linear": {"bias": True},

@@ -19,6 +19,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.running_sums import RunningSums
+from danetc.dsl.neuron.program import NeuronProgram
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
 
@@ -345,9 +346,8 @@ def test_weights_are_named_as_in_the_fx_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lambda", "__import__", "torch", "Conv2d", "Model", "é"])
 def test_neurons_of_any_name(name: str) -> None:
-    program = small.IF.replace("neuron IF", f"neuron {name}").replace(
-        "surrogate atan", "surrogate IF"
-    )
+    assert small.IF.surrogate is not None
+    program = replace(small.IF, name=name, surrogate=replace(small.IF.surrogate, name="IF"))
     graph = small.resnet((2,), (4,))
     graph = replace(graph, neurons={"IF": program})
     ours, theirs = standalone(graph), emit(graph, seed=1)
@@ -357,7 +357,7 @@ def test_neurons_of_any_name(name: str) -> None:
 
 def test_two_neurons_of_one_name_are_two_classes() -> None:
     graph = small.resnet((2,), (4,))
-    other = small.IF.replace("sub v 1.0", "sub v 0.5")
+    other = NeuronProgram.parse(small.IF.text().replace("sub v 1.0", "sub v 0.5"))
     last = next(node for node in reversed(graph.nodes.values()) if node.op == "neuron")
     nodes = {**graph.nodes, last.id: replace(last, attrs={"neuron": "other"})}
     graph = replace(graph, nodes=nodes, neurons={**graph.neurons, "other": other})

@@ -17,9 +17,10 @@ from danetc.compiler.ir.graph import Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.text import write
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.ranges import Range
 from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
-from tests.compiler.emit.small import resnet
+from tests.compiler.emit.small import IF, resnet
 from tests.generating import examples
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -132,7 +133,7 @@ def graphs(draw: st.DrawFn) -> Graph:
         nodes,
         draw(st.dictionaries(names, id, min_size=1, max_size=3)),
         tuple(stages),
-        draw(st.dictionaries(names, texts, max_size=2)),
+        draw(st.dictionaries(names, st.just(IF), max_size=2)),
         draw(id),
     )
 
@@ -162,6 +163,17 @@ def changed(value: Any) -> list[Any]:
             return [f"{value}_"]
         case None:
             return [0]
+        case NeuronProgram():
+            state = replace(value.states[0], init=value.states[0].init + 1e-9)
+            texts = [
+                ("sub v 1.0", "sub v 2.0"),
+                ("out s", "out v"),
+                ("atan", "tan"),
+                ("; u_next", "; w"),
+            ]
+            others = [value.text().replace(*pair) for pair in texts]
+            others[-1] = others[-1].replace("next u = u_next", "next u = w")
+            return [replace(value, states=(state,)), *map(NeuronProgram.parse, others)]
         case Kind():
             return [SPIKE if value != SPIKE else ANALOG, Kind(0, 77, 1.0), Kind(-1, 1, 0.5)]
         case tuple():

@@ -36,7 +36,7 @@ def network(neuron: str, name: str = "N", surrogate: str = "sigmoid(alpha = 4)")
 def program(neuron: str, name: str = "N") -> NeuronProgram:
     graph = network(neuron, name).topology
     assert isinstance(graph, Graph)
-    return NeuronProgram.parse(next(iter(graph.neurons.values())))
+    return next(iter(graph.neurons.values()))
 
 
 @pytest.mark.parametrize(
