@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danetc.errors import UserError
-from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS
+from danetc.model_directory import RUN, SUMMARY, TRAINING, TRIALS, WEIGHTS
 from danetc.options import look_at_data
+from danetc.runtime.system.files import digest
 from danetc.runtime.training.evaluation import Evaluation, read_evaluation
 from danetc.tasks.records import record_if_any
 
@@ -49,7 +50,16 @@ def open_trained(directory: str | Path, allow_changed: Collection[str] = ()) -> 
         if (path / RUN).is_file():
             raise UserError(f"{path} holds a training of which no epoch is finished")
         return Trained(path, None, allow_changed)
-    return Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
+    found = Trained(path, evaluation_in(record.get("evaluation"), place), allow_changed)
+    weights = path / WEIGHTS
+    known = WEIGHTS in allow_changed or not weights.is_file()
+    if not known and digest(weights.read_bytes()) != record.get("weights"):
+        raise UserError(
+            f"{weights} is not of the epoch whose figures stand in {place.name}: the training was "
+            "killed between the two. Start it again, which resumes it, or take the weights as they "
+            f"are: --allow-changed {WEIGHTS}"
+        )
+    return found
 
 
 def data_of(trained: Trained) -> str:

@@ -121,22 +121,39 @@ def test_a_checkpoint_in_place_of_the_last_weights(
 
     weights = {k: torch.zeros_like(v) for k, v in load_file(run / "weights.safetensors").items()}
     save_tensors(weights, run / "weights.safetensors")
-    (zeros,) = evaluate(danetc, run)
-    (best,) = evaluate(danetc, run, "--checkpoint", "best")
+    changed = ("--allow-changed", "weights.safetensors")
+    (zeros,) = evaluate(danetc, run, *changed)
+    (best,) = evaluate(danetc, run, "--checkpoint", "best", *changed)
     assert best["results"][0]["loss"] == last["results"][0]["loss"] != zeros["results"][0]["loss"]
-    (other,) = evaluate(danetc, run, "--checkpoint", "best", "--steps", "3")
+    (other,) = evaluate(danetc, run, "--checkpoint", "best", "--steps", "3", *changed)
     assert other["results"][0]["loss"] == pytest.approx(plain(trained / "seed-0", 3)[0], abs=1e-5)
     assert danetc("export", run, "-o", "w.safetensors", "--checkpoint", "best").status == 0
     before = load_file(trained / "seed-0" / "weights.safetensors")
     after = load_file(tmp_path / "w.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    missing = danetc("eval", run, "--checkpoint", "bets")
+    missing = danetc("eval", run, "--checkpoint", "bets", *changed)
     assert "has no checkpoint `bets`; there are best, last" in missing.err
     state = run / "checkpoints" / "best" / "model.safetensors"
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     damaged = danetc("export", run, "-o", "x.safetensors", "--checkpoint", "best")
     assert damaged.status == 1
     assert "is not as it was written" in damaged.err
+
+
+def test_weights_of_another_epoch_than_the_figures(
+    danetc: Run, trained: Path, tmp_path: Path
+) -> None:
+    """A training that was killed between the two files leaves such."""
+    run = tmp_path / "run"
+    shutil.copytree(trained / "seed-0", run)
+    shutil.copy(trained / "seed-1" / "weights.safetensors", run)
+    result = danetc("eval", run, "--data", "digits")
+    assert result.status == 1
+    assert "weights.safetensors is not of the epoch whose figures stand in training.json" in (
+        result.err
+    )
+    allowed = ("--allow-changed", "weights.safetensors")
+    assert evaluate(danetc, run, "--data", "digits", *allowed)
 
 
 def test_training_images_too(danetc: Run, trained: Path) -> None:

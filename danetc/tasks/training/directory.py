@@ -36,7 +36,7 @@ from danetc.model_directory import (
     refuse_unless_replaceable,
 )
 from danetc.runtime.system import locks
-from danetc.runtime.system.files import replace_file, save_record
+from danetc.runtime.system.files import digest, replace_file, save_record
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.metrics import METRICS, metrics_csv
 
@@ -109,11 +109,12 @@ class RunDirectory:
         return (self.path / TRAINING).is_file()
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        """Write the weights and the figures that are theirs."""
-        from danetc.runtime.model.checkpoint import save_tensors
+        """Write the weights and the figures that are theirs, which name them by their digest."""
+        from danetc.runtime.model.checkpoint import tensor_file
 
-        save_tensors(weights, self.path / WEIGHTS)
-        save_record(record, self.path / TRAINING)
+        data = tensor_file(weights)
+        replace_file(self.path / WEIGHTS, data)
+        save_record({**record, "weights": digest(data)}, self.path / TRAINING)
         replace_file(self.path / METRICS, metrics_csv(record["epochs"]).encode())
 
 
