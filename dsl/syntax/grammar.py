@@ -53,19 +53,23 @@ def table() -> Table:
 def make_table(text: str) -> Table:
     """Let lark build the table. States are numbered anew, in an order that is always the same."""
     from lark import Lark
-    from lark.lexer import PatternStr
-    from lark.parsers.lalr_analysis import Shift
+    from lark.grammar import Rule
+    from lark.lexer import PatternStr, TerminalDef
 
-    lark: Any = Lark(text, parser="lalr", lexer="basic")
-    made = lark.parser.parser._parse_table
-    first, end = made.start_states["start"], made.end_states["start"]
+    lark = Lark(text, parser="lalr", lexer="basic")
+    data, memo = lark.memo_serialize([TerminalDef, Rule])  # what `lark.tools.serialize` writes
+    made = data["parser"]["parser"]
+    first, end = made["start_states"]["start"], made["end_states"]["start"]
+    states = {  # by name: whether to reduce, and by which rule; or the state to go to
+        number: sorted((made["tokens"][token], *action) for token, action in state.items())
+        for number, state in made["states"].items()
+    }
 
     number = {first: 0}
     queue = [first]
     for state in queue:  # breadth first, symbols sorted
-        for symbol in sorted(made.states[state]):
-            action, target = made.states[state][symbol]
-            if action is Shift and target not in number:
+        for _, reduces, target in states[state]:
+            if not reduces and target not in number:
                 number[target] = len(number)
                 queue.append(target)
 
@@ -75,11 +79,11 @@ def make_table(text: str) -> Table:
     for state in queue:
         actions.append({})
         gotos.append({})
-        for symbol in sorted(made.states[state]):
-            action, target = made.states[state][symbol]
-            if action is not Shift:
-                rule = (target.origin.name, len(target.expansion), target.alias or "")
-                actions[-1][symbol] = ~rules.setdefault(rule, len(rules))
+        for symbol, reduces, target in states[state]:
+            if reduces:
+                rule = memo[target["@"]]
+                key = (rule["origin"]["name"], len(rule["expansion"]), rule["alias"] or "")
+                actions[-1][symbol] = ~rules.setdefault(key, len(rules))
             elif symbol.islower():
                 gotos[-1][symbol] = number[target]
             else:

@@ -182,7 +182,7 @@ class _Run:
         """Report the error at token i and get back to a safe place; the index to go on from."""
         self.settle()
         base = self.base()
-        in_body = self.begins(base, "stmt", "stmts")
+        in_body = self.begins(base, "stmt")
         begin = self.region_start(base, i)
         if self.is_complete(in_body, i):
             if self.tokens[begin].type == "USE" and begin < i:
@@ -224,13 +224,12 @@ class _Run:
     def base(self) -> int:
         """The place on the stack of the innermost state where a statement or item may begin."""
         for place in range(len(self.states) - 1, -1, -1):
-            if self.begins(place, "stmt", "stmts", "declaration", "items"):
+            if self.begins(place, "stmt") or self.begins(place, "declaration"):
                 return place
-        raise AssertionError("the start state begins items")
+        raise AssertionError("a file begins with declarations")
 
-    def begins(self, place: int, *nonterminals: str) -> bool:
-        gotos = table().gotos[self.states[place]]
-        return any(name in gotos for name in nonterminals)
+    def begins(self, place: int, nonterminal: str) -> bool:
+        return nonterminal in table().gotos[self.states[place]]
 
     def region_start(self, base: int, i: int) -> int:
         """The index of the token that began the statement or declaration being read."""
@@ -337,7 +336,3 @@ class _Run:
     def cut(self, base: int) -> None:
         """Cut the stacks back to where a statement or item may begin."""
         del self.states[base + 1 :], self.values[base:]
-        for items, item in (("stmts", "stmt"), ("items", "declaration")):
-            if self.begins(base, items) and not self.begins(base, item):
-                self.states.append(table().gotos[self.states[base]][items])
-                self.values.append([])

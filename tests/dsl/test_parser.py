@@ -12,6 +12,8 @@ from lark import Lark
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.syntax import tree as syntax
+from danetc.dsl.syntax.errors import messages
+from danetc.dsl.syntax.errors.case import Found, Situation
 from danetc.dsl.syntax.grammar import dump, grammar_text, make_table, table
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
@@ -193,6 +195,7 @@ ERRORS = {
     "network a «=» {\n steps = 4 }": ("E0111", "without `=`"),
     "network a «b» { }": ("E0101", "expected `(`, `{` or `=`"),
     "network a«(»b = 3 {\n x = 4 }": ("E0103", "`a(` is not closed"),
+    "block b(w, «with» = 1) = c": ("E0113", "`with` is a reserved word"),
     "block b(«w s») = c": ("E0108", "`,` is missing between `w` and `s`"),
     "network a {\n  x = 1\n\n«network b» {\n  x = 1\n}": (
         "E0102",
@@ -238,6 +241,7 @@ ERRORS = {
     "network a { x = 1 < y «<» 3 }": ("E0117", "`a < b and b < c`"),
     "network a { x = y «if» z\n w = 1 }": ("E0120", "has no `else`"),
     "network a { x = y «else» z }": ("E0120", "has no `if`"),
+    "network a { x = f(1, k = «(3,» 3)) }": ("E0116", "there are no tuples"),
     "network a { x = f(1 «,» ) }": ("E0116", "nothing after"),
     "network a { x = f(«,» 1) }": ("E0116", "nothing before"),
     "network a { x = y «for» i in 0 .. 2 }": ("E0101", "is written in an argument"),
@@ -285,6 +289,26 @@ def test_one_error_at_its_place(marked: str) -> None:
     leading = len(wrong) - len(wrong.lstrip(" "))
     assert (error.span.start, error.span.text) == (len(before) + leading, wrong.strip(" "))
     assert words in f"{error.message} {error.hint}"
+
+
+def test_every_rule_has_a_text_that_it_recognises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that answers for none of the texts above is dead, or has no test."""
+    answered: set[str] = set()
+
+    def noting(rule: messages.Rule) -> messages.Rule:
+        def noted(case: Situation) -> Found | None:
+            found = rule(case)
+            if found is not None:
+                answered.add(rule.__name__)
+            return found
+
+        return noted
+
+    names = {rule.__name__ for rule in messages.RULES}
+    monkeypatch.setattr(messages, "RULES", tuple(map(noting, messages.RULES)))
+    for marked in ERRORS:
+        errors(marked.replace("«", "").replace("»", ""))
+    assert answered == names
 
 
 def test_every_error_of_a_file_in_one_run() -> None:

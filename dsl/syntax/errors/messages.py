@@ -1,17 +1,23 @@
 """What to say about a token that cannot stand where it stands.
 
-``diagnose`` asks rules in turn, from the particular to the general; each looks at the tokens around
-the error, not at the state of the table. Where none knows the case, it says what could stand there.
+``diagnose`` asks the rules of ``RULES`` in turn, from the particular to the general; a rule is a
+function, and what it recognises is its docstring. Where none knows the case, the message says what
+could stand there. What each rule is worth is measured in docs/decisions.md.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.syntax.errors import statements as statement_errors
 from danetc.dsl.syntax.errors import values as value_errors
 from danetc.dsl.syntax.errors.case import PLACES, SIGNS, Found, Situation, name_of
 
-_RULES = (
+Rule: TypeAlias = Callable[[Situation], Found | None]
+
+RULES: tuple[Rule, ...] = (
     statement_errors.top_of_file,
     statement_errors.misplaced_use,
     value_errors.tuples,
@@ -31,7 +37,7 @@ _RULES = (
 
 
 def diagnose(case: Situation) -> Found:
-    for rule in _RULES:
+    for rule in RULES:
         found = rule(case)
         if found is not None:
             return found
@@ -56,8 +62,6 @@ def _wanted(case: Situation) -> str:
     words = []
     if case.accepts("NUMBER"):
         words.append("a value")
-    elif case.accepts("STRING"):
-        words.append("a module's name or a path in quotes")
     elif case.accepts("NAME"):
         words.append("a name")
     elif case.accepts("KIND"):

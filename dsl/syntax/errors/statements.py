@@ -134,8 +134,6 @@ def head(case: Situation) -> Found | None:
     if not case.accepts("LBRACE") or not case.first_on_line(i):
         return None
     if starts_statement(case.tokens, i):
-        if not case.accepts("EQUAL"):
-            return _missing_brace(case) or _outside(case, i)
         head = case.text(case.begin, i - 1)
         return Found(
             Diagnostic(
@@ -230,8 +228,6 @@ def misplaced_use(case: Situation) -> Found | None:
     """`use` inside a body."""
     if case.token.type != "USE" or not case.in_body or case.after.type == "EQUAL":
         return None
-    if case.after.type != "STRING" and case.after.type not in NAME_LIKE:
-        return None
     message = "`use` is written at the top of a file, not in a body"
     return Found(Diagnostic("E0101", message, case.span(case.i)), resume=case.i + 1)
 
@@ -243,9 +239,6 @@ def name_wanted(case: Situation) -> Found | None:
     wants_name = case.accepts("NAME") and not goes_on and (is_set or not case.accepts("NUMBER"))
     if case.token.type in RESERVED and wants_name:
         return Found(_reserved(case), replace=("NAME", case.token.text))
-    start = case.line_start()
-    if start is not None and case.tokens[start - 1].type in ENDS_VALUE:
-        return Found(no_operator(case, start), resume=start)
     if case.begins or case.before.type not in ENDS_VALUE or not case.in_body:
         return None
     if case.token.type == "EQUAL":
