@@ -63,8 +63,12 @@ import os, sys, time
 from pathlib import Path
 from danetc.runtime.system.locks import locked
 with locked(Path("lock")):
-    if hasattr(os, "fork") and not os.fork():
-        time.sleep(60)  # as a loader process of a training that is killed
+    if hasattr(os, "fork"):
+        ready, up = os.pipe()
+        if not os.fork():
+            os.write(up, b"x")
+            time.sleep(60)  # as a loader process of a training that is killed
+        os.read(ready, 1)  # it lives, and has given up what it has of the lock
     print(os.getpid(), flush=True)
     sys.stdin.read()
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -96,10 +96,14 @@ def test_a_race_is_interleaved_and_turned_round() -> None:
     assert {name: len(each) for name, each in samples.items()} == dict.fromkeys("abc", 4)
 
 
-def test_a_sample_of_short_steps_is_long_enough() -> None:
-    calls = []
-    race({"short": lambda: calls.append(time.sleep(0.001))}, CPU, 1, sample=0.05)
-    assert 10 <= len(calls) - WARM_UP - 1 <= 50
+def test_a_sample_of_short_steps_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    clock = SimpleNamespace(
+        process_time=lambda: 0.001 * len(calls), perf_counter=lambda: 0.001 * len(calls)
+    )
+    monkeypatch.setattr("danetc.runtime.bench.steps.time", clock)
+    race({"short": lambda: calls.append(None)}, CPU, 1, sample=0.0495)
+    assert len(calls) == WARM_UP + 1 + 50
 
 
 def test_ratios_are_those_of_the_same_round() -> None:

@@ -1,6 +1,7 @@
 """``danetc train``: a network trained by a recipe, and what is kept of it.
 
 ================== ===============================================================
+request.py         what is asked, and the checked plan that it becomes, as data
 plan.py            a request made into a checked plan: network, recipe, data, seeds
 trials.py          the plan carried out: trials, their phases, how a run goes on
 directory.py       the directory of a run: opened, locked, compared, written
