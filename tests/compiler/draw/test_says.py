@@ -1,0 +1,241 @@
+"""What pictures say in words: layers, stages, connections as in Fig. 1, neurons as in Fig. 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.draw import LEVELS
+from danetc.compiler.draw.block import comparison
+from danetc.compiler.draw.equations import equations, scalars
+from danetc.compiler.draw.sheet import Sheet
+from danetc.compiler.ir.graph import Node
+
+
+def said(sheet: Sheet) -> list[str]:
+    """What stands in each box, in one line, in the order of the picture."""
+    rows = ([cell.text for row in box.rows for cell in row if cell.text] for box in sheet.boxes)
+    return [" ".join(row) for row in rows if row]
+
+
+def assert_in_order(lines: Sequence[str], wanted: Sequence[str]) -> None:
+    """All that is wanted stands there, one after the other, with anything in between."""
+    place = 0
+    for line in wanted:
+        assert line in lines[place:], line
+        place = lines.index(line, place) + 1
+
+
+SAYS = {
+    ("danet_c_small", "network"): [
+        "danet_c_small",
+        "T = 4 · input 1×8×8",
+        "input 1×8×8",
+        "stem conv 3×3, 16 BN IF",
+        "stages.0 3 blocks of conv 3×3, 16 → 3×3, 16 via origin by densely_additive "
+        "interblock neurons",
+        "stages.1 1 block of conv 3×3, 32 /2 → 3×3, 32 2 blocks of conv 3×3, 32 → 3×3, 32 "
+        "via origin by densely_additive interblock neurons",
+        "stages.2 1 block of conv 3×3, 64 /2 → 3×3, 64 2 blocks of conv 3×3, 64 → 3×3, 64 "
+        "via origin by densely_additive interblock neurons",
+        "head avgpool mean over T flatten linear 10",
+        "out",
+        "1×8×8", "16×8×8", "16×8×8", "32×4×4", "64×2×2", "10",
+    ],
+    ("danet_c_small", "stage"): [
+        "stem conv 3×3, 16 BN IF",
+        "stages.0",
+        "3 blocks · via origin · by densely_additive",
+        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "block 2 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "stages.1",
+        "block 0 conv 3×3, 32 /2 BN IF conv 3×3, 32 BN shortcut conv 1×1, 32 /2 BN +  IF",
+    ],
+    ("own_rule", "stage"): [
+        "18 blocks · via origin · by powers_of_two",
+        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "block 1 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "blocks 2 – 16 15 more like 1",
+        "of 9, 13, 15, 16",
+        "block 17 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+    ],
+    ("spiking_densenet121", "stage"): [
+        "stem conv 7×7, 64 /2 BN IF maxpool 3×3 /2",
+        "6 blocks · via dense_layer · by densely_concatenated",
+        "block 0 BN IF conv 1×1, 128 BN IF conv 3×3, 32",
+        "cat",
+        "block 1 BN IF conv 1×1, 128 BN IF conv 3×3, 32",
+        "stages.transition BN IF conv 1×1, 128 avgpool 2×2 /2",
+        "12 blocks · via dense_layer · by densely_concatenated",
+        "blocks 2 – 10 9 more like 1",
+    ],
+    ("danet_c_small", "block"): [
+        "origin: repeated block",
+        "stages.0 blocks 0 – 2; also stages 1, 2",
+        "in  16×8×8",
+        "conv 3×3, 16", "BN", "IF", "conv 3×3, 16", "BN", "+", "IF",
+        "out  16×8×8",
+        "origin: opening block",
+        "stages.1 block 0; also stage 2",
+        "in  16×8×8",
+        "conv 3×3, 32 /2", "BN", "IF", "conv 3×3, 32", "BN", "conv 1×1, 32 /2", "BN", "+", "IF",
+        "out  32×4×4",
+    ],
+    ("danet_c_small", "neuron"): [
+        "the neuron over T = 4 steps",
+        "IF",
+        "the derivative of heaviside is that of the surrogate sigmoid",
+        "t = 1", "u[0] = 0", "x[1]", "v[1] = u[0] + x[1]", "s[1] = heaviside(v[1] - 1)",
+        "u[1] = v[1] * (1 - s[1])", "out",
+        "t = 2", "u[1]", "x[2]", "v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - 1)",
+        "u[2] = v[2] * (1 - s[2])", "out",
+        "…",
+        "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = heaviside(v[4] - 1)",
+        "u[4] = v[4] * (1 - s[4])", "out",
+    ],
+    ("own_neuron", "neuron"): [
+        "dendritic",
+        "g = softplus(g_raw)",
+        "g_raw is learnt from -0.4328",
+        "t = 1", "d[0] = 0", "u[0] = 0", "x[1]",
+        "d[1] = 0.6667 * d[0] + x[1]", "v[1] = 0.5 * u[0] + g * d[1]",
+        "s[1] = heaviside(v[1] - 1)", "u[1] = v[1] * (1 - s[1])",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "level"), SAYS, ids=map("-".join, SAYS))
+def test_what_a_picture_says(name: str, level: str) -> None:
+    lines = said(LEVELS[level](graph_of(check_file(name))))
+    assert_in_order(lines, SAYS[name, level])
+
+
+BRANCHES = {  # Fig. 1, where a stage opens: the branch, then the shortcut, and what joins them
+    "origin_r18": "conv BN IF conv BN conv BN + IF",
+    "tdbn_r18": "conv BN IF conv BN×0.707 conv BN×0.707 + IF",
+    "baa_r18": "conv BN IF conv conv BN + BN IF",
+    "sew_r18": "conv BN IF conv BN IF conv BN IF +",
+    "danet_a_r18": "IF conv BN IF conv BN conv BN +",
+    "danet_b_r18": "BN IF conv BN IF conv conv BN +",
+}
+
+
+def test_connections_are_those_of_figure_1() -> None:
+    sheet = comparison([graph_of(check_file(name)) for name in BRANCHES])
+    texts = {box.key: " ".join(c.text for row in box.rows for c in row) for box in sheet.boxes}
+    for column, name in enumerate(BRANCHES):
+        assert texts[f"c{column}name"] == f"({'abcdef'[column]}) {name}"
+        keys = [key for key in texts if re.fullmatch(rf"c{column}r0\d+", key)]
+        short = [re.sub(r" \d+×\d+, \d+( /\d)?| (?=×)", "", texts[key]) for key in keys]
+        assert " ".join(short) == BRANCHES[name], name
+
+
+def words(node: Node) -> str:
+    """A layer of a ResNet in a paper's words, from its attributes."""
+    a = node.attrs
+    match node.op:
+        case "conv":
+            stride = f" /{a['stride']}" if a["stride"] != 1 else ""
+            return f"conv {a['kernel']}×{a['kernel']}, {a['width']}{stride}"
+        case "linear":
+            return f"linear {a['width']}"
+        case "maxpool":
+            return f"maxpool {a['kernel']}×{a['kernel']} /{a['stride']}"
+        case "neuron":
+            return str(a["neuron"])
+    plain = {"batchnorm": "BN", "global_avgpool": "avgpool", "mean_over_time": "mean over T"}
+    return plain.get(node.op, {"add": "+", "mul": "×"}.get(node.op, node.op))
+
+
+@pytest.mark.parametrize("name", ["danet_a_r152", "danet_c_small", "danet_b_r34"])
+def test_every_operation_is_named(name: str) -> None:
+    graph = graph_of(check_file(name))
+    sheet = LEVELS["op"](graph)
+    seen = 0
+    for box in sheet.boxes:
+        match = re.fullmatch(r"(?:s\d+b\d+|g\d+)n(\d+)", box.key)
+        if match:
+            text = " ".join(cell.text for row in box.rows for cell in row)
+            assert text == words(graph[int(match[1])]), box.key
+            seen += 1
+    assert seen > 20
+
+
+@pytest.mark.parametrize("level", ["network", "stage", "block", "op"])
+@pytest.mark.parametrize("name", ["danet_c_small", "sew_r18", "spiking_densenet121"])
+def test_the_legend_names_the_kinds_that_are_drawn(name: str, level: str) -> None:
+    sheet = LEVELS[level](graph_of(check_file(name)))
+    drawn = {wire.look.colour for wire in sheet.wires if not wire.tail.startswith("legend")}
+    listed = {
+        word
+        for line in said(sheet)
+        for word in ("spike", "count", "analog")
+        if line.startswith(f"{word} (")
+    }
+    assert drawn <= listed
+
+
+def test_a_state_goes_from_each_step_to_the_next() -> None:
+    sheet = LEVELS["neuron"](graph_of(check_file("danet_c_small")))
+    wires = {(wire.tail, wire.head) for wire in sheet.wires}
+    for step in ("1", "2", "4"):
+        for reads in ("ugiven", "xat"):
+            assert (f"n0{reads}{step}", f"n0vat{step}") in wires
+        assert {(f"n0vat{step}", f"n0sat{step}"), (f"n0sat{step}", f"n0uat{step}")} <= wires
+        assert (f"n0sat{step}", f"n0-out{step}") in wires
+    assert {("n0uat1", "n0ugiven2"), ("n0uat2", "n0ugiven4")} <= wires
+
+
+# -- equations -------------------------------------------------------------------------------------
+
+
+NEURONS = {
+    "IF": ["v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - 1)", "u[2] = v[2] * (1 - s[2])"],
+    "LIF(tau = 4.0, detach_reset = true)": [
+        "v[2] = 0.75 * u[1] + 0.25 * x[2]",
+        "s[2] = heaviside(v[2] - 1)",
+        "r[2] = detach(s[2])",
+        "u[2] = v[2] * (1 - r[2])",
+    ],
+    "PLIF": [
+        "v[2] = u[1] + sigmoid(w) * (x[2] - u[1])",
+        "s[2] = heaviside(v[2] - 1)",
+        "u[2] = v[2] * (1 - s[2])",
+    ],
+}
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_equations_read_as_they_were_written(neuron: str) -> None:
+    graph = graph_of(check_file("danet_c_small"), settings={"neuron": neuron})
+    program = next(iter(graph.neurons.values()))
+    assert [f"{e.name}[2] = {e.at(2)}" for e in equations(program)] == NEURONS[neuron]
+
+
+def test_equations_with_brackets_and_conditions() -> None:
+    text = """neuron odd {
+      state u = 0.5
+      a = x - (u - (x - 2))
+      b = -(a + 1) / (a * (a / 3))
+      c = (a if a < b else b) * 2
+      s = heaviside(c)
+      u = max(a, b) - detach(s)
+    }
+    network net {
+      input = image(1, 8, 8); steps = 2; neuron = odd; surrogate = sigmoid(alpha = 4)
+      stem = conv(2) -> spike
+      head = avgpool -> mean_over_time -> linear(2)
+    }"""
+    program = graph_of(check_text(f"use std\n{text}")).neurons["odd"]
+    shown = {e.name: e for e in equations(program)}
+    assert shown["a"].at(1) == "x[1] - (u[0] - (x[1] - 2))"
+    assert shown["b"].at(1) == "-(a[1] + 1) / (a[1] * (a[1] / 3))"
+    assert shown["c"].at(1) == "(a[1] if a[1] < b[1] else b[1]) * 2"
+    assert shown["u"].at(1) == "max(a[1], b[1]) - detach(s[1])"
+    detached = {read.name: read.detached for read in shown["u"].reads}
+    assert detached == {"a": False, "b": False, "s": True}
+    assert [name for name, e in shown.items() if e.fires] == ["s"]
+    assert scalars(program) == []
