@@ -8,6 +8,7 @@ from danetc.compiler.emit.emitter import Emitter, resolve
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.spikingjelly import SpikingJellyEmitter
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.validate import validate
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.plans.memory import POLICIES
@@ -40,6 +41,7 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
         raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")
     if memory not in POLICIES:
         raise ValueError(f"no memory policy {memory!r}: there are {', '.join(POLICIES)}")
+    validate(graph)
     plan = plan_regions(graph) if backend == "fused" else None
     segments = NO_SEGMENTS
     if memory == "recompute":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
-import networkx
+import networkx as nx
 
 from danetc.compiler.ir.graph import Graph, Node
 
@@ -60,71 +59,38 @@ def schedule(scope: ScopeTree, graph: Graph) -> list[Unit]:
     A scope below that needs a value made from its own values outside of it cannot run in one
     call: its nodes are then run one by one here, and it only holds their modules.
     """
-    units: list[Unit] = [*scope.nodes, *scope.children.values()]
+    loose: list[Unit] = [*scope.nodes, *scope.children.values()]
     while True:
-        needs = _needs(units, graph)
-        order = _sort(units, needs)
-        if len(order) == len(units):
-            return order
-        tangled = _tangled(needs)
-        if not any(isinstance(units[index], ScopeTree) for index in tangled):
+        units = {_ids(unit)[0]: unit for unit in loose}
+        flow = _flow(units, graph)
+        try:
+            return [units[first] for first in nx.lexicographical_topological_sort(flow)]
+        except nx.NetworkXUnfeasible:
+            parts = nx.strongly_connected_components(flow)
+            tangled = {first for part in parts if len(part) > 1 for first in part}
+        if not any(isinstance(units[first], ScopeTree) for first in tangled):
             raise ValueError(f"the graph of {'.'.join(scope.path) or 'the network'} has a cycle")
-        loose: list[Unit] = []
-        for index, unit in enumerate(units):
-            if isinstance(unit, ScopeTree) and index in tangled:
+        loose = []
+        for first, unit in units.items():
+            if isinstance(unit, ScopeTree) and first in tangled:
                 loose += [*unit.nodes, *unit.children.values()]
             else:
                 loose.append(unit)
-        units = loose
 
 
-def _members(unit: Unit) -> list[int]:
+def _ids(unit: Unit) -> list[int]:
     return unit.members if isinstance(unit, ScopeTree) else [unit.id]
 
 
-def _needs(units: list[Unit], graph: Graph) -> list[set[int]]:
-    """For each unit the units, by index, whose values it takes."""
-    owner = {id: index for index, unit in enumerate(units) for id in _members(unit)}
-    return [
-        {
-            owner[operand]
-            for id in _members(unit)
-            for operand in graph[id].inputs
-            if owner.get(operand, index) != index
-        }
-        for index, unit in enumerate(units)
-    ]
-
-
-def _sort(units: list[Unit], needs: list[set[int]]) -> list[Unit]:
-    """Topological order, the earliest node first among those that are ready. Stops at a cycle."""
-    users: list[list[int]] = [[] for _ in units]
-    for index, sources in enumerate(needs):
-        for source in sources:
-            users[source].append(index)
-    missing = [len(sources) for sources in needs]
-    ready = [(_members(unit)[0], index) for index, unit in enumerate(units) if not needs[index]]
-    heapq.heapify(ready)
-    order: list[Unit] = []
-    while ready:
-        _, index = heapq.heappop(ready)
-        order.append(units[index])
-        for user in users[index]:
-            missing[user] -= 1
-            if not missing[user]:
-                heapq.heappush(ready, (_members(units[user])[0], user))
-    return order
-
-
-def _tangled(needs: list[set[int]]) -> set[int]:
-    """Units that need their own values by way of others."""
-    graph: networkx.DiGraph[int] = networkx.DiGraph()
-    graph.add_edges_from(
-        (source, index) for index, sources in enumerate(needs) for source in sources
+def _flow(units: Mapping[int, Unit], graph: Graph) -> nx.DiGraph[int]:
+    """An edge to each unit, named by its first node, from each whose values it takes."""
+    owner = {id: first for first, unit in units.items() for id in _ids(unit)}
+    flow: nx.DiGraph[int] = nx.DiGraph()
+    flow.add_nodes_from(units)
+    flow.add_edges_from(
+        (owner[operand], first)
+        for id, first in owner.items()
+        for operand in graph[id].inputs
+        if owner.get(operand, first) != first
     )
-    return {
-        unit
-        for component in networkx.strongly_connected_components(graph)
-        if len(component) > 1
-        for unit in component
-    }
+    return flow

@@ -61,19 +61,6 @@ def _keys(graph: Graph) -> Iterator[Broken]:
             yield Broken(node.origin, node.path, "has the name of a scope")
 
 
-def _reachable(graph: Graph) -> Iterator[Broken]:
-    """Every node depends on the input, and every output stands in the graph."""
-    fed: set[int] = set()
-    for node in graph.nodes.values():
-        if node.op == "input" or any(i in fed for i in node.inputs):
-            fed.add(node.id)
-        else:
-            yield Broken(node.origin, node.path, "does not depend on the input")
-    for name, id in graph.outputs.items():
-        if id not in fed:
-            yield Broken(graph.input.origin, name, "an output that does not depend on the input")
-
-
 _PARAMETERS = {
     name: frozenset(parameter.name for parameter in row.parameters) for name, row in OPS.items()
 }
@@ -251,7 +238,6 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
     ("keys and paths are unique", _keys),
     ("operands come before their users: no cycle", _acyclic),
     ("operations have their operands and attributes", _operands),
-    ("everything depends on the input", _reachable),
     ("shapes, kinds and time agree at each join", _values),
     ("every stage obeys its rule's equation", _rules),
     ("interblock modules stand where the connection says", _interblock),

@@ -110,10 +110,6 @@ def _unfed(graph: Graph) -> tuple[Graph, str]:
     return changed(graph, replace(node, op="poisson", inputs=(), attrs={})), "stem.conv"
 
 
-def _output(graph: Graph) -> tuple[Graph, str]:
-    return replace(graph, outputs={"out": 9999}), "out"
-
-
 def _shape(graph: Graph) -> tuple[Graph, str]:
     node = node_of(graph, "stem.norm")
     return changed(graph, replace(node, value=Value((5, 8, 8), ANALOG, True))), "stem.norm"
@@ -173,7 +169,6 @@ BROKEN: dict[Break, str] = {
     _attribute: "operations have their operands and attributes",
     _operation: "operations have their operands and attributes",
     _unfed: "operations have their operands and attributes",
-    _output: "everything depends on the input",
     _shape: "shapes, kinds and time agree at each join",
     _kind: "shapes, kinds and time agree at each join",
     _time: "shapes, kinds and time agree at each join",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import networkx as nx
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
 from danetc.compiler.emit.names import attribute
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from danetc.runtime.measure.gradients import Loss
     from danetc.runtime.model.model import Model
+
+Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
 
 def measure(
@@ -87,7 +92,8 @@ def eager_twin(model: Model, graph: Graph) -> Model:
 
 def layout_of(graph: Graph) -> Layout:
     """What can be measured of a graph, by the names of its modules."""
-    joined = _behind_joins(graph)
+    flow, members = graph.to_networkx(), _members(graph)
+    joined = _behind_joins(graph, flow, members)
     neurons, weights = [], []
     for node in graph.nodes.values():
         if node.op == "neuron":
@@ -111,7 +117,7 @@ def layout_of(graph: Graph) -> Layout:
             stage.connection,
             stage.rule,
             facts.block_gives,
-            tuple(_output(graph, block) for block in stage.blocks),
+            tuple(_output(graph, flow, block, members[block.scope]) for block in stage.blocks),
         )
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
     )
@@ -129,36 +135,37 @@ def _stage_of(graph: Graph, node: Node) -> int | None:
     return None
 
 
-def _behind_joins(graph: Graph) -> set[int]:
+def _members(graph: Graph) -> Mapping[tuple[str, ...], list[int]]:
+    """The nodes that stand in each scope or below it."""
+    found: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for node in graph.nodes.values():
+        for depth in range(1, len(node.scope) + 1):
+            found[node.scope[:depth]].append(node.id)
+    return found
+
+
+def _behind_joins(
+    graph: Graph, flow: Flow, members: Mapping[tuple[str, ...], list[int]]
+) -> set[int]:
     """The interblock neurons: those on the way from a block's join to its output."""
     found = set()
     for stage in graph.stages:
         for block in stage.blocks:
-            depth = len(block.scope)
-            inside = [n for n in graph.nodes.values() if n.scope[:depth] == block.scope]
-            behind = {block.join}
-            for node in inside:
-                if any(id in behind for id in node.inputs):
-                    behind.add(node.id)
-            leading = {block.output}
-            for node in reversed(inside):
-                if node.id in leading:
-                    leading.update(node.inputs)
-            found |= {n.id for n in inside if n.op == "neuron" and n.id in behind & leading}
-            found.discard(block.join)
+            inside = flow.subgraph((*members[block.scope], block.join))
+            if block.output in inside and block.output != block.join:
+                behind = nx.descendants(inside, block.join)
+                leading = nx.ancestors(inside, block.output) | {block.output}
+                found |= {id for id in behind & leading if graph[id].op == "neuron"}
     return found
 
 
-def _output(graph: Graph, block: Block) -> BlockOutput:
+def _output(graph: Graph, flow: Flow, block: Block, members: Sequence[int]) -> BlockOutput:
     """Where a block's output leaves a module: its own where it has one, else its scope."""
     node = graph[block.output]
-    depth = len(block.scope)
-    members = [n.id for n in graph.nodes.values() if n.scope[:depth] == block.scope]
     inside = set(members)
     if node.id not in inside:
         return BlockOutput(_module(node.scope, node.name), None)
-    users = graph.users()
     given = set(graph.outputs.values())
-    leaving = [id for id in members if id in given or any(user not in inside for user in users[id])]
+    leaving = [id for id in members if id in given or not inside.issuperset(flow.successors(id))]
     index = leaving.index(node.id) if len(leaving) > 1 else None
     return BlockOutput(_module(block.scope), index)

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
+from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.verify import InvariantError
 from danetc.runtime.model.model import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 
@@ -335,8 +337,10 @@ def test_a_cycle_is_refused() -> None:
     b = net("affine", a, factor=2.0, offset=1.0, name="b")
     graph = net.finish(b)
     graph.nodes[a] = replace(graph.nodes[a], inputs=(b,))  # type: ignore[index]
-    with pytest.raises(ValueError, match="cycle"):
+    with pytest.raises(InvariantError, match="no cycle: `a`"):
         emit(graph)
+    with pytest.raises(ValueError, match="cycle"):
+        schedule(scope_tree(graph.nodes.values()), graph)
 
 
 # -- names and targets ----------------------------------------------------------------------------
