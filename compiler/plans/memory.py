@@ -10,19 +10,17 @@ program itself, the input batch) is not in them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.plans.step_memory import BYTES, Play
+from danetc.dsl.recipe.schema import COPIES
 
 POLICIES = ("none", "recompute")
 """Memory policies, the cheapest in time first."""
-
-STATES: Mapping[str, int] = {"sgd": 0, "sgd_momentum": 1, "adamw": 2}
-"""Copies of the weights that an optimizer keeps."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -98,7 +96,7 @@ def predict(
     _known("backend", backend, ("eager", "fused"))
     _known("memory policy", policy, POLICIES)
     _known("dtype", dtype, BYTES)
-    _known("optimizer", optimizer, STATES)
+    _known("optimizer", optimizer, COPIES)
     running = plan_regions(graph) if backend == "fused" else None
     planned = running.graph if running is not None else graph
     segments = plan_segments(planned) if policy == "recompute" else NO_SEGMENTS
@@ -114,7 +112,7 @@ def predict(
         batch,
         accumulate,
         weights,
-        STATES[optimizer] * play.weight_bytes + (weights if averaged else 0),
+        COPIES[optimizer] * play.weight_bytes + (weights if averaged else 0),
         peak.gradients,
         peak.saved,
         peak.transient,

@@ -10,13 +10,10 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import is_library
 from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.schema import OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
-
-LARGEST_RATE: Mapping[str, float] = {"sgd": 30.0, "adamw": 1.0}
-"""Above these learning rates no network trains: AdamW changes each weight by about its rate at each
-step, and linear scaling of the usual 0.1 brings SGD to 25.6 for a batch of 65,536."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Written:
 def _rate(written: Written) -> Iterator[Finding]:
     for phase in written.recipe.phases:
         optimizer = phase.optimizer
-        rate, largest = optimizer.number("lr"), LARGEST_RATE[optimizer.name]
+        rate, largest = optimizer.number("lr"), OPTIMIZERS[optimizer.name].largest_rate
         if rate > largest:
             yield Finding(
                 written.place(phase, "optimizer.lr", "optimizer"),

@@ -9,6 +9,7 @@ import click
 
 from danetc.options import allow_changed_option, checkpoint_option, json_option
 from danetc.output.echo import echo, json_text
+from danetc.tasks.formats import FORMATS, LISTED
 
 if TYPE_CHECKING:
     from danetc.tasks.exporting import Exported
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Weights as .safetensors or .pth; .pt2 for a program of torch.export.",
+    help=f"The file, whose ending says what is written. {LISTED}.",
 )
 @click.option(
     "--names",
@@ -67,14 +68,10 @@ def command(
 
 
 def _told(exported: Exported, directory: str) -> str:
-    if exported.path.endswith(".pt2"):
-        use = f"torch.export.load({exported.path!r}).module()(images)"
-    elif exported.counterpart is not None:
-        use = f"for {exported.counterpart}"
-    elif exported.path.endswith(".safetensors"):
-        use = f"in Python, beside {Path(directory) / 'model.py'}: model.load({exported.path!r})"
-    else:
-        use = f"load_state_dict(torch.load({exported.path!r})), weights alone"
+    use = f"for {exported.counterpart}"
+    if exported.counterpart is None:
+        model = Path(directory) / "model.py"
+        use = FORMATS[Path(exported.path).suffix].use.format(file=exported.path, model=model)
     left = [name for name in exported.left_out if not name.endswith("num_batches_tracked")]
     without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
     return (

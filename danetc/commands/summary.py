@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from danetc.dsl.recipe.schema import COPIES
 from danetc.options import (
     PRECISIONS,
     Setting,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--optimizer",
-    type=click.Choice(["sgd", "sgd_momentum", "adamw"]),
+    type=click.Choice(list(COPIES)),
     default="sgd_momentum",
     show_default=True,
     help="Of that step.",

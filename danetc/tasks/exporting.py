@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
-import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.model_directory import SPEC, TRIALS, load
-from danetc.runtime.model.checkpoint import tensor_file
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.tasks.arguments import check_choice
+from danetc.tasks.formats import FORMATS, Content
 from danetc.tasks.networks import emit_model
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 Names = Literal["danetc", "torchvision", "spikingjelly"]
 NAMES: tuple[Names, ...] = ("danetc", "torchvision", "spikingjelly")
-WEIGHTS = (".safetensors", ".pth", ".pt")
-PROGRAM = ".pt2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +67,9 @@ def export(
 
     Args:
         directory: one that ``danetc.train`` or ``danetc build`` has written.
-        output: the file, whose ending says what is written. ``.safetensors`` and ``.pth`` hold
-            weights; ``.pt2`` is the whole network as a program of ``torch.export``, which takes
-            [N, C, H, W] (or [T, N, C, H, W]) for any N.
+        output: the file, whose ending says what is written (``danetc.tasks.formats``).
+            ``.safetensors`` and ``.pth`` hold weights; ``.pt2`` is the whole network as a program
+            of ``torch.export``, which takes [N, C, H, W] (or [T, N, C, H, W]) for any N.
         names: whose names the weights get: ``danetc``, which are those of the directory's
             model.py, or those of the ``torchvision`` or ``spikingjelly`` network of the same layers.
         checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
@@ -95,16 +90,11 @@ def export(
         model = open_checkpoint(Path(directory), checkpoint).of(model, "eager").eval()
     graph = model.topology
     assert isinstance(graph, Graph)
-    counterpart: str | None = None
-    left_out: list[str] = []
-    if output.suffix == PROGRAM:
-        data, tensors = _program(graph, model), len(model.state_dict())
-    else:
-        state, counterpart, left_out = _named(graph, model, names)
-        tensors, data = len(state), _weights(state, output.suffix, graph.name)
+    weights, counterpart, left_out = _named(graph, model, names)
+    data = FORMATS[output.suffix].write(Content(graph, model, weights))
     replace_file(output, data)
     return Exported(
-        str(output), graph.name, names, counterpart, tensors, len(data), tuple(left_out)
+        str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out)
     )
 
 
@@ -152,27 +142,20 @@ def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model
 
 def check_output(output: Path, names: Names, *, force: bool) -> None:
     """Raise UserError where nothing can be written, before anything is read."""
-    if output.suffix not in (*WEIGHTS, PROGRAM):
-        endings = ", ".join((*WEIGHTS, PROGRAM))
+    if output.suffix not in FORMATS:
+        endings = ", ".join(FORMATS)
         raise UserError(f"the name of the file says what to write, so it ends in one of {endings}")
-    if output.suffix == PROGRAM and names != "danetc":
-        raise UserError(f"a program ({PROGRAM}) has danetc's names alone; leave out --names")
+    if not FORMATS[output.suffix].named and names != "danetc":
+        raise UserError(
+            f"a {output.suffix} file ({FORMATS[output.suffix].meaning}) has danetc's names alone; "
+            "leave out --names"
+        )
     if output.is_dir():
         raise UserError(f"{output} is a directory")
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output}: there is no such folder")
     if output.exists() and not force:
         raise UserError(f"{output} is there already; --force replaces it")
-
-
-def _weights(state: Mapping[str, Tensor], suffix: str, network: str) -> bytes:
-    if suffix == ".safetensors":
-        from danetc.version import version
-
-        return tensor_file(state, {"danetc": version(), "network": network})
-    stream = io.BytesIO()
-    torch.save(dict(state), stream)
-    return stream.getvalue()
 
 
 def _named(
@@ -211,31 +194,3 @@ def _fits(other: nn.Module, state: Mapping[str, Tensor]) -> None:
         other.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
         raise UserError(f"the weights do not fit there after all: {error}") from error
-
-
-def _program(graph: Graph, model: Model) -> bytes:
-    """The network as torch.export has it: of torch's own operations, so that it needs no danetc."""
-    from danetc.compiler.emit.python import emit_python
-
-    # Our own text, written anew from the graph that was read: nothing in the directory is run.
-    module = types.ModuleType("model")
-    exec(compile(emit_python(graph), f"{graph.name}/model.py", "exec"), module.__dict__)
-    plain: nn.Module = module.build().eval()
-    plain.load_state_dict(model.state_dict())
-    signature = model.signature
-    batch = torch.export.Dim("batch", min=1)
-    shape: tuple[int, ...] = (4, *signature.input)
-    place = 0
-    if signature.sequence:
-        shape, place = (signature.steps, *shape), 1
-    try:
-        with torch.no_grad():
-            program = torch.export.export(
-                plain, (torch.rand(shape),), dynamic_shapes=({place: batch},)
-            )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
-    stream = io.BytesIO()
-    torch.export.save(program, stream)
-    return stream.getvalue()

@@ -14,6 +14,7 @@ from danetc.compiler.plans.memory import (
     predict,
     show_size,
 )
+from danetc.dsl.recipe.schema import COPIES, MOMENTUM
 from danetc.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def choose_for_phase(graph: Graph, memory: Memory, phase: Phase, backend: str) -
 
 def optimizer_of(phase: Phase) -> str:
     """A phase's optimizer as predictions name it."""
-    momentum = phase.optimizer.name == "sgd" and phase.optimizer["momentum"]
-    return "sgd_momentum" if momentum else phase.optimizer.name
+    name = phase.optimizer.name
+    moved = name + MOMENTUM
+    return moved if moved in COPIES and phase.optimizer["momentum"] else name
 
 
 def predictions(graph: Graph, batch: int, dtype: str, optimizer: str) -> list[MemoryPlan]:

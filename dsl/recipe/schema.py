@@ -101,6 +101,20 @@ class ItemSpec:
     whole_batch: bool = False  # mixes images of a batch, so it stands after what changes one image
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSpec(ItemSpec):
+    """An optimizer: ``torch`` is its class in ``torch.optim``, which takes the arguments by name.
+
+    Above ``largest_rate`` no network trains. ``copies`` of the weights are kept beside them,
+    ``momentum_copies`` where its ``momentum`` is not 0.
+    """
+
+    torch: str
+    largest_rate: float
+    copies: int
+    momentum_copies: int | None = None
+
+
 PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
 POSITIVE = FloatType(0.0, open_low=True)
@@ -143,32 +157,58 @@ def _family(*items: ItemSpec) -> Mapping[str, ItemSpec]:
     return MappingProxyType({item.name: item for item in items})
 
 
+OPTIMIZERS: Mapping[str, OptimizerSpec] = MappingProxyType(
+    {
+        "sgd": OptimizerSpec(
+            "sgd",
+            "torch.optim.SGD",
+            (
+                RATE,
+                Argument("momentum", FRACTION, 0.0, "share of the last change kept"),
+                DECAY,
+                Argument("nesterov", BoolType(), False, "look ahead along the momentum"),
+                DECAYED,
+            ),
+            torch="SGD",
+            largest_rate=30.0,  # linear scaling of 0.1 comes to 25.6 for a batch of 65,536
+            copies=0,
+            momentum_copies=1,
+        ),
+        "adamw": OptimizerSpec(
+            "adamw",
+            "torch.optim.AdamW",
+            (
+                RATE,
+                DECAY,
+                Argument("beta1", FRACTION, 0.9, "of the mean of gradients"),
+                Argument("beta2", FRACTION, 0.999, "of the mean of their squares"),
+                DECAYED,
+            ),
+            torch="AdamW",
+            largest_rate=1.0,  # each weight changes by about the rate at each step
+            copies=2,
+        ),
+    }
+)
+"""THE optimizers. A new one of ``torch.optim`` is one row here."""
+
+MOMENTUM = "_momentum"
+COPIES: Mapping[str, int] = MappingProxyType(
+    {
+        name: copies
+        for row in OPTIMIZERS.values()
+        for name, copies in (
+            (row.name, row.copies),
+            (row.name + MOMENTUM, row.momentum_copies),
+        )
+        if copies is not None
+    }
+)
+"""Copies of the weights that an optimizer keeps, ``sgd`` without momentum and ``sgd_momentum``."""
+
 ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
     {
-        "optimizer": _family(
-            ItemSpec(
-                "sgd",
-                "torch.optim.SGD",
-                (
-                    RATE,
-                    Argument("momentum", FRACTION, 0.0, "share of the last change kept"),
-                    DECAY,
-                    Argument("nesterov", BoolType(), False, "look ahead along the momentum"),
-                    DECAYED,
-                ),
-            ),
-            ItemSpec(
-                "adamw",
-                "torch.optim.AdamW",
-                (
-                    RATE,
-                    DECAY,
-                    Argument("beta1", FRACTION, 0.9, "of the mean of gradients"),
-                    Argument("beta2", FRACTION, 0.999, "of the mean of their squares"),
-                    DECAYED,
-                ),
-            ),
-        ),
+        "optimizer": OPTIMIZERS,
         "schedule": _family(
             ItemSpec("constant", "the learning rate stays"),
             ItemSpec(

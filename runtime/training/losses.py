@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,31 +25,30 @@ def over_time(output: Tensor) -> Tensor:
 
 def make_loss(item: Item) -> Loss:
     """The loss that a recipe names. Raises TrainingError where it is given what it cannot take."""
-    given: dict[str, Any] = dict(item.arguments)
-    smoothing = given["label_smoothing"]
-    match item.name:
-        case "cross_entropy":
-            return lambda output, target: F.cross_entropy(
-                over_time(output), target, label_smoothing=smoothing
-            )
-        case "tet":
-            return lambda output, target: _tet(
-                output, target, given["weight"], given["target"], smoothing
-            )
-        case name:
-            raise NotImplementedError(f"a loss without a function: {name}")
+    function, given = LOSSES[item.name], dict(item.arguments)
+    return lambda output, labels: function(output, labels, **given)
 
 
-def _tet(output: Tensor, target: Tensor, weight: float, level: float, smoothing: float) -> Tensor:
+def _cross_entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    return F.cross_entropy(over_time(output), labels, label_smoothing=label_smoothing)
+
+
+def _tet(
+    output: Tensor, labels: Tensor, weight: float, target: float, label_smoothing: float
+) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
     if output.dim() != 3:
         raise TrainingError(
             "the loss `tet` needs the output of every time step, but the network's head averages "
             "over time; leave `mean_over_time` out of the head, or use `cross_entropy`"
         )
-    entropies = [F.cross_entropy(step, target, label_smoothing=smoothing) for step in output]
-    distance = F.mse_loss(output, torch.full_like(output, level))
+    entropies = [F.cross_entropy(step, labels, label_smoothing=label_smoothing) for step in output]
+    distance = F.mse_loss(output, torch.full_like(output, target))
     return (1 - weight) * torch.stack(entropies).mean() + weight * distance
+
+
+LOSSES: Mapping[str, Callable[..., Tensor]] = {"cross_entropy": _cross_entropy, "tet": _tet}
+"""Of an output and labels, with the arguments of the loss's row in ``dsl.recipe.schema``."""
 
 
 Choose = Callable[[Any], Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.schema import OPTIMIZERS
 from danetc.dsl.recipe.settings import Phase
 
 
@@ -31,14 +33,10 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
         others = [p for p in model.parameters() if p not in decaying]
         groups = [{"params": some}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
-    match item.name:
-        case "sgd":
-            return torch.optim.SGD(groups, **given)
-        case "adamw":
-            betas = given.pop("beta1"), given.pop("beta2")
-            return torch.optim.AdamW(groups, betas=betas, **given)
-        case name:
-            raise NotImplementedError(f"an optimizer without a class: {name}")
+    if "beta1" in given:
+        given["betas"] = given.pop("beta1"), given.pop("beta2")
+    make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
+    return make(groups, **given)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:
@@ -79,15 +77,27 @@ def schedule(phase: Phase, epoch: float, batch: float) -> float:
     if epoch < phase.warmup:
         return min(1.0, (epoch + batch) / phase.warmup)
     given: dict[str, Any] = dict(phase.schedule.arguments)
-    match phase.schedule.name:
-        case "constant":
-            return 1.0
-        case "step":
-            passed = sum(milestone <= epoch + 1e-9 for milestone in given["epochs"])
-            return float(given["factor"] ** passed)
-        case "cosine":
-            length = phase.epochs - batch - phase.warmup
-            done = min(1.0, (epoch - phase.warmup) / length) if length > 0 else 1.0
-            return float(given["end"] + (1 - given["end"]) * (1 + math.cos(math.pi * done)) / 2)
-        case name:
-            raise NotImplementedError(f"a schedule without a formula: {name}")
+    length = phase.epochs - batch - phase.warmup
+    done = min(1.0, (epoch - phase.warmup) / length) if length > 0 else 1.0
+    return float(SCHEDULES[phase.schedule.name](epoch, done, **given))
+
+
+def _constant(epoch: float, done: float) -> float:
+    return 1.0
+
+
+def _step(epoch: float, done: float, factor: float, epochs: tuple[float, ...]) -> float:
+    return factor ** sum(milestone <= epoch + 1e-9 for milestone in epochs)
+
+
+def _cosine(epoch: float, done: float, end: float) -> float:
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+SCHEDULES: Mapping[str, Callable[..., float]] = {
+    "constant": _constant,
+    "step": _step,
+    "cosine": _cosine,
+}
+"""The share of the learning rate after the warm-up, from the time in epochs, the share of the time
+after the warm-up that is done, and the arguments of the schedule's row in ``dsl.recipe.schema``."""

@@ -659,7 +659,6 @@ def test_used_files(tmp_path: Path) -> None:
 
 
 def test_the_rules_name_what_there_is() -> None:
-    assert recipes.LARGEST_RATE.keys() == ITEMS["optimizer"].keys()
     items = {**ITEMS["augment"], **ITEMS["schedule"]}
     for name, arguments in recipes._IDLE.items():
         assert arguments.keys() <= {argument.name for argument in items[name].arguments}

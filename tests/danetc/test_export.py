@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import danetc as package
 from danetc.runtime.model.checkpoint import save_tensors
+from danetc.tasks.formats import FORMATS
 
 from .conftest import SMALL, Run
 
@@ -70,6 +71,21 @@ def test_model_py_with_exported_weights_gives_the_same_numbers(
     assert danetc("export", "net", "-o", "w.pth", "--json").status == 0
     state = torch.load(tmp_path / "w.pth", weights_only=True)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_writes_a_file_and_says_how_to_read_it(
+    danetc: Run, small: Path, tmp_path: Path, ending: str
+) -> None:
+    assert danetc("build", small, "-o", "net").status == 0
+    result = danetc("export", "net", "-o", f"out{ending}")
+    assert result.status == 0
+    assert f"out{ending}" in result.out.splitlines()[1]
+    assert (tmp_path / f"out{ending}").stat().st_size > 1000
+    assert ending in danetc("export", "--help").out
+    if not FORMATS[ending].named:
+        refused = danetc("export", "net", "-o", f"again{ending}", "--names", "torchvision")
+        assert (refused.status, FORMATS[ending].meaning in refused.err) == (1, True)
 
 
 def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path, images: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -10,10 +12,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.schema import COPIES, ITEMS, MOMENTUM, OPTIMIZERS
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.losses import make_loss
-from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at, schedule
+from danetc.runtime.training.losses import LOSSES, make_loss
+from danetc.runtime.training.optim import (
+    SCHEDULES,
+    make_optimizer,
+    make_scheduler,
+    put_at,
+    schedule,
+)
 from tests.runtime.training.common import phase
 
 
@@ -83,6 +92,36 @@ def test_optimizers_get_what_the_recipe_says() -> None:
     adamw = phase("epochs = 1; optimizer = adamw(lr = 0.1, beta2 = 0.95)")
     group = make_optimizer(model, adamw.optimizer).param_groups[0]
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.9, 0.95), 0.0)
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_an_optimizer_keeps_the_copies_that_its_row_says(name: str) -> None:
+    row = OPTIMIZERS[name.removesuffix(MOMENTUM)]
+    given = {argument.name: argument.default for argument in row.arguments} | {"lr": 0.1}
+    if name.endswith(MOMENTUM):
+        given["momentum"] = 0.9
+    model = nn.Linear(3, 2, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = make_optimizer(model, Item(row.name, tuple(given.items())))  # type: ignore[arg-type]
+    assert type(optimizer).__name__ == row.torch
+    model(torch.ones(1, 3)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+    kept = [value for value in optimizer.state[model.weight].values() if torch.is_tensor(value)]
+    assert sum(value.shape == model.weight.shape for value in kept) == COPIES[name]
+
+
+@pytest.mark.parametrize(
+    ("family", "functions", "given"), [("loss", LOSSES, 2), ("schedule", SCHEDULES, 2)]
+)
+def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
+    family: str, functions: Mapping[str, Callable[..., object]], given: int
+) -> None:
+    assert functions.keys() == ITEMS[family].keys()
+    for name, row in ITEMS[family].items():
+        names = [argument.name for argument in row.arguments]
+        names += [row.many.name] if row.many is not None else []
+        assert list(inspect.signature(functions[name]).parameters)[given:] == names
 
 
 def test_only_weights_decay_where_the_recipe_says_so() -> None:
