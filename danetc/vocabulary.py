@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module, std_names
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.recipe.schema import ITEMS, Argument
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
@@ -34,7 +34,7 @@ def operations() -> Iterator[Word]:
             yield Word(name, "operation", f"{name}({shown})" if shown else name, op.meaning)
     for name, function in SPECIAL.items():
         yield Word(name, "function", function.usage, function.meaning)
-    for name, (fewest, most) in FUNCTIONS.items():
+    for name, (fewest, most) in functions().items():
         usage = f"{name}(x)" if most == 1 else f"{name}({', '.join('abc'[:fewest])}, ...)"
         yield Word(name, "function of equations", usage, "in a neuron or a surrogate")
 

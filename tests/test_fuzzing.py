@@ -17,7 +17,7 @@ import torch
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.ops import OPS, REQUIRED
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim
 from tests.differential.networks import VARIETY
@@ -190,7 +190,7 @@ def test_the_interpreter_has_every_operation_with_its_defaults() -> None:
 def test_the_page_of_meanings_has_every_operation_and_function() -> None:
     text = Path(__file__).parents[1].joinpath("docs", "semantics.md").read_text("utf-8")
     public = [name for name, row in OPS.items() if row.public]
-    assert [name for name in (*public, *FUNCTIONS) if name not in text] == []
+    assert [name for name in (*public, *functions()) if name not in text] == []
 
 
 def test_a_state_is_a_value_at_the_first_step_too() -> None:

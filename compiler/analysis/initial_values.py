@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from math import isfinite, prod
+from math import isfinite
 
 from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.neuron.ssa import evaluate
@@ -19,11 +21,6 @@ from danetc.dsl.neuron.ssa import evaluate
 Known = int | float
 """The id of the node that a value is the same as (an int), or the number it has everywhere (a
 float)."""
-
-_UNMOVED = frozenset({"repeat", "dropout", "droppath", "flatten", "upsample", "mean_over_time"})
-_ZERO_OF_ZERO = frozenset(
-    {"maxpool", "avgpool", "global_avgpool", "batchnorm", "tebn", "groupnorm"}
-)
 
 
 def last_norm(graph: Graph, block: Block) -> Node | None:
@@ -54,7 +51,8 @@ def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
 def at_start(graph: Graph) -> Mapping[int, Known]:
     """For every node what it is the same as at the first step of an untrained network.
 
-    A norm that starts at 0 is 0; what follows from that is followed.
+    A norm that starts at 0 is 0; what follows from that is followed. Liveness asks this too: a block
+    that gives 0 here is silenced.
     """
     known: dict[int, Known] = {}
     for node in graph.nodes.values():
@@ -63,44 +61,41 @@ def at_start(graph: Graph) -> Mapping[int, Known]:
 
 
 def _known(graph: Graph, node: Node, reads: list[Known]) -> Known:
-    if node.attrs.get("init") == 0.0:
-        return 0.0
+    row = OPS[node.op]
+    constant = row.constant(node.attrs)
+    if constant is not None:
+        return constant
     numbers = [value for value in reads if isinstance(value, float)]
-    others = [value for value in reads if isinstance(value, int)]
-    whole = all(item.value.shape == node.value.shape for item in graph.inputs_of(node))
-    match node.op:
-        case "add" if whole:
-            return _rest(node, others, sum(numbers), 0.0)
-        case "mul" if whole:
-            product = float(prod(numbers))
-            return 0.0 if numbers and product == 0 else _rest(node, others, product, 1.0)
-        case "sub" if whole and isinstance(reads[1], float):
-            return _rest(node, others, (numbers[0] if not others else 0.0) - reads[1], 0.0)
-        case "affine":
-            factor, offset = node.attrs["factor"], node.attrs["offset"]
-            assert isinstance(factor, (int, float))
-            assert isinstance(offset, (int, float))
-            if numbers or factor == 0:
-                return float(factor * (numbers[0] if numbers else 0.0) + offset)
-            return others[0] if (factor, offset) == (1, 0) else node.id
-        case "neuron" if numbers:
-            try:
-                return first_output(graph.program(node), numbers[0])
-            except (ConstantError, OverflowError):
-                return node.id
-    if len(reads) == 1 and numbers:
-        zero = numbers[0] == 0.0
-        without_bias = node.op in ("conv", "linear") and not node.attrs["bias"]
-        if node.op in _UNMOVED or (zero and (node.op in _ZERO_OF_ZERO or without_bias)):
-            return numbers[0]
-    return node.id
+    if numbers and (len(numbers) == len(reads) or row.absorbing in numbers):
+        found = _number(graph, node, numbers)
+        return node.id if found is None else found
+    alike = all(item.value.shape == node.value.shape for item in graph.inputs_of(node))
+    if not reads or not alike:
+        return node.id
+    if len(reads) == 1:
+        return reads[0] if row.same(node.attrs) else node.id
+    others = [value for value in reads if value != row.neutral or isinstance(value, int)]
+    first = row.commutes or reads[0] != row.neutral or isinstance(reads[0], int)
+    return others[0] if len(others) == 1 and first and isinstance(others[0], int) else node.id
 
 
-def _rest(node: Node, others: list[int], number: float, neutral: float) -> Known:
-    """A sum or product of values and a number: one of them where that is all that is left."""
-    if not others:
-        return number
-    return others[0] if len(others) == 1 and number == neutral else node.id
+def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
+    """The number that a node gives everywhere of operands that are numbers everywhere, or of one
+    that leaves no choice."""
+    row = OPS[node.op]
+    if len(reads) < len(node.inputs):
+        return row.absorbing
+    try:
+        if row.time == "neuron":
+            return first_output(graph.program(node), reads[0])
+        if row.numbers is not None:
+            constants = [number(node.attrs, parameter.name) for parameter in row.parameters]
+            found: float | None = float(row.numbers([*constants, *reads]))
+        else:
+            found = row.start(node.attrs, reads[0]) if len(reads) == 1 else None
+    except (ConstantError, OverflowError, ValueError):
+        return None
+    return found if found is not None and isfinite(found) else None
 
 
 @lru_cache(maxsize=512)

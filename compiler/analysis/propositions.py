@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.analysis.initial_values import at_start, in_branch, last_norm, with_zeros
-from danetc.compiler.analysis.summary import fires, weights_of
+from danetc.compiler.analysis.summary import fires
+from danetc.compiler.ir.at_node import weights_of
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram

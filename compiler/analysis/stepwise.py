@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.graph import Graph, Node
-
-LINEAR = frozenset(
-    {"conv", "linear", "batchnorm", "add", "sub", "affine", "concat", "avgpool", "global_avgpool",
-     "upsample", "flatten", "dropout", "droppath", "mean_over_time", "repeat"}
-)  # fmt: skip
-"""Operations f that are linear up to a constant when they do not train: the mean over t of f(x[t])
-is f of the mean of x[t]."""
+from danetc.compiler.ir.ops import OPS
 
 
 def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
@@ -26,13 +20,14 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
     for id in (id for id in graph.nodes if id in needed):
         node = graph[id]
         timed = timed or _makes_time(graph, node)
-        if node.op == "latency":
-            return f"`{node.path}` (latency) lays its spikes out over all T steps"
+        row = OPS[node.op]
+        if row.whole_run:
+            return f"`{node.path}` ({node.op}) lays its spikes out over all T steps"
         if any(operand in behind for operand in node.inputs):
-            if node.op not in LINEAR:
+            if not row.linear:
                 return f"`{node.path}` ({node.op}) stands behind a mean over time and is not linear"
             behind.add(id)
-        elif node.op == "mean_over_time":
+        elif row.time == "reduces":
             behind.add(id)
     if not timed:
         return "nothing in the network varies over time, so its output is the same for every T"
@@ -41,7 +36,7 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
 
 def _makes_time(graph: Graph, node: Node) -> bool:
     """Whether a node gives other values at other steps where what it takes does not."""
-    if node.op == "tebn" or node.attrs.get("per_step"):
+    if OPS[node.op].per_step(node.attrs):
         return True
     varying = any(graph[id].value.varies for id in node.inputs)
     return node.value.varies and not varying and node.op != "repeat"

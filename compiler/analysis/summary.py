@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import reduce
-from math import prod
 from typing import NamedTuple
 
+from danetc.compiler.ir.at_node import macs_of, operands, weights_of
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import Kind
-from danetc.dsl.neuron.program import NeuronProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +60,18 @@ class Summary:
         return asdict(self)
 
 
-def weights_of(graph: Graph, node: Node) -> int:
-    """Parameters of a node's operation; a neuron's learnt scalars are counted too."""
-    values = tuple(item.value for item in graph.inputs_of(node))
-    number = sum(prod(shape) for shape in OPS[node.op].weights(node.attrs, values).values())
-    if node.op == "batchnorm" and node.attrs["per_step"]:
-        number *= graph.steps
-    if node.op == "tebn":
-        number += graph.steps
-    if node.op == "neuron":
-        number += len(_program(graph, node).learnables)
-    return number
-
-
-def _program(graph: Graph, node: Node) -> NeuronProgram:
-    return graph.program(node)
-
-
 def is_neuron(graph: Graph, node: Node) -> bool:
     """Whether a node is a layer of neurons: of a declaration with a state or a step function.
 
     One with neither is an activation function, and a network of those alone has no neurons.
     """
-    return node.op == "neuron" and _program(graph, node).is_neuron
+    return node.op == "neuron" and graph.program(node).is_neuron
 
 
 def fires(graph: Graph, node: Node) -> bool:
     """Whether a node is a layer of neurons with a step function, through which a gradient passes
     by the slope of what stands in for it."""
-    return node.op == "neuron" and _program(graph, node).has_step
+    return node.op == "neuron" and graph.program(node).has_step
 
 
 def on_main_path(node: Node) -> bool:
@@ -128,10 +109,10 @@ def operations(graph: Graph) -> Operations:
     """The operations of convolutions and linear layers, by the kinds of their inputs."""
     macs = additions = count_macs = count_additions = 0
     for node in graph.nodes.values():
-        values = tuple(item.value for item in graph.inputs_of(node))
-        number = OPS[node.op].macs(node.attrs, values, node.value.shape)
+        number = macs_of(graph, node)
         if not number:
             continue
+        values = operands(graph, node)
         number *= graph.steps if values[0].varies else 1
         kind = values[0].kind
         if kind.needs_additions_alone:

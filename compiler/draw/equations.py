@@ -7,21 +7,12 @@ from dataclasses import dataclass
 
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
-from danetc.dsl.neuron.opcodes import OPCODES, Operand
+from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram
 from danetc.dsl.neuron.ssa import Op
 from danetc.dsl.ranges import constant
 
 _UNNAMED = re.compile(r"_\d+")  # what the compiler named
-_INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3)}
-_INFIX |= {
-    op: (text, 1)
-    for op, text in zip(
-        ("lt", "le", "gt", "ge", "eq", "ne"), ("<", "<=", ">", ">=", "==", "!="), strict=True
-    )
-}
-_INFIX |= {"and": ("and", 0), "or": ("or", 0)}
-_ATOM = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +130,28 @@ class _Reader:
 
     def _operand(self, value: Operand, detached: bool) -> tuple[str, int, list[Read]]:
         if isinstance(value, float):
-            return f"{value:.4g}", _ATOM if value >= 0 else 2, []
+            return f"{value:.4g}", ATOM if value >= 0 else 2, []
         if value in self.ops and _UNNAMED.fullmatch(value):
             return self._infix(self.ops[value], detached)
         if value in self.constant:
-            return value, _ATOM, []
+            return value, ATOM, []
         if value == INPUT:
-            return f"{{{INPUT}}}", _ATOM, [Read(INPUT, False, detached)]
+            return f"{{{INPUT}}}", ATOM, [Read(INPUT, False, detached)]
         if value in self.states:
-            return f"{{{value}-}}", _ATOM, [Read(value, True, detached)]
+            return f"{{{value}-}}", ATOM, [Read(value, True, detached)]
         name = self.names.get(value, value)
-        return f"{{{name}}}", _ATOM, [Read(name, False, detached)]
+        return f"{{{name}}}", ATOM, [Read(name, False, detached)]
 
     def _infix(self, op: Op, detached: bool) -> tuple[str, int, list[Read]]:
         inside = detached or op.opcode == "detach"
         parts = [self._operand(arg, inside) for arg in op.args]
         reads = [read for _, _, more in parts for read in more]
-        if op.opcode in _INFIX:
-            text, level = _INFIX[op.opcode]
+        info = OPCODES[op.opcode]
+        if info.infix:
+            level = info.binds[0] - (info.infix in ("and", "or"))  # words bind less than signs
             left = _held(parts[0], level)
             right = _held(parts[1], level + 1)
-            return f"{left} {text} {right}", level, reads
+            return f"{left} {info.infix} {right}", level, reads
         if op.opcode == "neg":
             return f"-{_held(parts[0], 4)}", 3, reads
         if op.opcode == "not":
@@ -169,7 +161,7 @@ class _Reader:
             return f"{words[1]} if {words[0]} else {words[2]}", -1, reads
         if op.opcode in ("cast", "number"):
             return parts[0][0], parts[0][1], reads
-        return f"{op.opcode}({', '.join(text for text, _, _ in parts)})", _ATOM, reads
+        return f"{op.opcode}({', '.join(text for text, _, _ in parts)})", ATOM, reads
 
 
 def _held(part: tuple[str, int, list[Read]], level: int) -> str:

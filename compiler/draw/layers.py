@@ -20,7 +20,6 @@ from danetc.compiler.draw.sheet import (
     sheet_of,
 )
 from danetc.compiler.draw.words import (
-    NORMS,
     interblock,
     layer_parts,
     look,
@@ -30,6 +29,7 @@ from danetc.compiler.draw.words import (
     wire_tooltip,
 )
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 
 Direction = Literal["TB", "LR"]
 
@@ -151,7 +151,7 @@ def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = Fal
             pen=1.6,
             double=between,
         )
-    elif node.op in NORMS:
+    elif OPS[node.op].norm is not None:
         box = replace(box, fill="norm")
     return fitted(box, (34, 20))
 

@@ -9,6 +9,7 @@ from danetc.compiler.draw.stage import assembled, glue_box
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip, size
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 
 _MOST_KINDS = 5  # of blocks that are told apart in a stage
 
@@ -52,7 +53,7 @@ def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:
         weights = [
             layer(node).removeprefix("conv ")
             for node in of.blocks[number, run[0]]
-            if node.op == "conv" and "shortcut" not in node.scope
+            if OPS[node.op].convolves and "shortcut" not in node.scope
         ]
         words = f" of conv {' → '.join(weights)}" if 0 < len(weights) <= 4 else ""
         before = found.pop()[1] if found and found[-1][0] == words else 0

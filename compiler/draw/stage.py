@@ -24,6 +24,7 @@ from danetc.compiler.draw.words import (
     value_words,
 )
 from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.ops import OPS
 
 _MOST_WHOLE = 6  # a stage of up to so many blocks is drawn whole
 _MOST_SHOWN = 8  # and no stage shows more than this
@@ -116,7 +117,7 @@ def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple
         scope = ".".join(node.scope[depth:])
         if rows and rows[-1][0] == scope:
             line = rows[-1][1]
-            weighted = any(item.op in ("conv", "linear") for item in line)
+            weighted = any(OPS[item.op].weighted for item in line)
             if not (weighted and node.op == _first(rows, scope)):
                 line.append(node)
                 continue
@@ -141,12 +142,12 @@ def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple
 
 def _is_regular(line: Sequence[Node]) -> bool:
     """Whether a line is that of one weighted layer; only such lines stand in columns."""
-    return sum(node.op in ("conv", "linear") for node in line) == 1 and len(line) <= 4
+    return sum(OPS[node.op].weighted for node in line) == 1 and len(line) <= 4
 
 
 def _weighted(line: Sequence[Node]) -> int:
     """Where a line's weighted layer stands: these are put under each other."""
-    return next((i for i, node in enumerate(line) if node.op in ("conv", "linear")), 0)
+    return next((i for i, node in enumerate(line) if OPS[node.op].weighted), 0)
 
 
 def _first(rows: Sequence[tuple[str, list[Node]]], scope: str) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Form, Graph, Node, Stage
+from danetc.compiler.ir.ops import OPS
 
 _FULL, _LONGEST = (
     8,
@@ -102,7 +103,7 @@ def _chain(
     before = graph[node.inputs[0]]
     alone = len(users[before.id]) == 1 and before.id not in graph.outputs.values()
     unit = unit_of[before.id]
-    long = len(glue.get(unit, ())) >= (_FULL if node.op in ("conv", "linear") else _LONGEST)
+    long = len(glue.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
     same = before.op != "input" and before.scope == node.scope and alone and not long
     return unit if same and unit in glue else None
 

@@ -6,22 +6,13 @@ from collections.abc import Sequence
 
 from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.draw.sheet import Look
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Shape, Stage, Value
+from danetc.compiler.ir.graph import Graph, Node, Shape, Stage, Value
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.visible import visible
 from danetc.dsl.kinds import SPIKE, Kind
 from danetc.dsl.syntax.source import Span
 
 _LONGEST = 48
-_SIGNS = {
-    "add": "+",
-    "sub": "−",
-    "mul": "×",
-    "div": "/",
-    "concat": "cat",
-    "maximum": "max",
-    "minimum": "min",
-}
-NORMS = ("batchnorm", "tebn", "groupnorm")
 _LOOKS = {SPIKE: Look("spike", "dashed", 1.3), Kind(-1, 1, 1.0): Look("spike", "dotted", 1.6)}
 _COUNT = Look("count", "solid", 2.8)
 _SCALED = Look("count", "dashed", 2.8)
@@ -63,13 +54,9 @@ def size(shape: Shape) -> str:
     return "×".join(map(str, shape))
 
 
-def number(value: Attribute) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def sign(node: Node) -> str | None:
     """The sign of an operation that joins values: drawn as a circle."""
-    return _SIGNS.get(node.op)
+    return OPS[node.op].sign or None
 
 
 def layer(node: Node) -> str:
@@ -77,50 +64,11 @@ def layer(node: Node) -> str:
     return " ".join(part for part in layer_parts(node) if part)
 
 
-def _affine(factor: Attribute, offset: Attribute) -> str:
-    """``2 x``, ``x − 1``, ``2 x + 1``: what does nothing is left out."""
-    product = "x" if factor == 1 else "−x" if factor == -1 else f"{number(factor)} x"
-    if offset == 0:
-        return product
-    below = isinstance(offset, (int, float)) and offset < 0
-    return f"{product} {'−' if below else '+'} {number(offset).lstrip('-')}"
-
-
 def layer_parts(node: Node) -> tuple[str, str]:
     """What a layer is, and its size where it has one."""
-    a = node.attrs
-    what, extent = "", ""
-    match node.op:
-        case "conv":
-            what, extent = f"conv {a['kernel']}×{a['kernel']},", str(a["width"])
-        case "linear":
-            what = f"linear {a['width']}"
-        case "maxpool" | "avgpool":
-            what = f"{node.op} {a['kernel']}×{a['kernel']}"
-        case "global_avgpool":
-            what = "avgpool"
-        case "neuron":
-            what = str(a["neuron"])
-        case "affine":
-            what = _affine(a["factor"], a["offset"])
-        case "batchnorm":
-            what = "BN per step" if a.get("per_step") else "BN"
-        case "tebn":
-            what = "TEBN"
-        case "groupnorm":
-            what, extent = "GN", str(a["groups"])
-        case "dropout" | "droppath":
-            what = f"{node.op} {number(a['p'])}"
-        case "mean_over_time":
-            what = "mean over T"
-        case _:
-            what = sign(node) or node.op.replace("_", " ")
-    if node.op in ("batchnorm", "tebn") and a.get("init", 1.0) != 1.0:
-        extent = f"×{number(a['init'])}"
-    for name, form in (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}")):
-        if node.op in ("conv", "maxpool", "avgpool") and a.get(name) not in (None, 1):
-            extent = f"{extent} {form.format(a[name])}".strip()
-    return clean(what), clean(extent)
+    row = OPS[node.op]
+    what, extent = row.label(node.attrs)
+    return clean(what or row.sign or node.op.replace("_", " ")), clean(extent)
 
 
 def origin(span: Span) -> str:

@@ -20,8 +20,9 @@ from torch import fx, nn
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
+from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, unique
-from danetc.compiler.ir.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.ops import OPS, Function, Module
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.compiler.passes.regions import Plan, Region
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
@@ -86,7 +87,6 @@ class Emitter:
         self.plan = plan
         self.segments = segments
         self.graph = graph = plan.graph if plan is not None else graph
-        self.context = Context(graph.steps, graph.neurons)
         self.position = {id: index for index, id in enumerate(graph.nodes)}
         self.users = graph.users()
         self.seed = seed
@@ -98,9 +98,7 @@ class Emitter:
         for node in graph.nodes.values():
             if node.op == "input":
                 continue
-            call = OPS[node.op].emit(
-                node.attrs, tuple(n.value for n in graph.inputs_of(node)), node.value, self.context
-            )
+            call = call_of(graph, node)
             if call is None:
                 raise ValueError(f"{node.path}: {node.op} has no form in torch")
             calls[node.id] = self.layer(node, call)
@@ -213,7 +211,7 @@ def _why_fixed(graph: Graph) -> str:
     """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
     timeless: set[int] = set()  # made of means over time alone
     for node in graph.nodes.values():
-        if OPS[node.op].time == "per_step" or node.attrs.get("per_step"):
+        if OPS[node.op].per_step(node.attrs):
             return f"{node.path} has parameters for each of them"
         if OPS[node.op].time == "reduces":
             timeless.add(node.id)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.ops import OPS, Function, Module
 from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import add_epilogues
-from danetc.compiler.passes.fold import LAYERS, Folding, plan_folding
+from danetc.compiler.passes.fold import Folding, plan_folding
 from danetc.compiler.passes.regions import Region, plan_regions
 from danetc.runtime.layers.inference import Folded, InferenceModel, InferenceNeuron
 from danetc.runtime.model.model import Model
@@ -72,7 +72,7 @@ class InferenceEmitter(FusedEmitter):
     def _owned(self, id: int) -> bool:
         """Whether a value is made for one reader, in memory of its own: it may be written over."""
         alone = len(self.users[id]) == 1 and id not in self.graph.outputs.values()
-        return self.graph[id].op in LAYERS and alone
+        return OPS[self.graph[id].op].weighted and alone
 
 
 @torch.no_grad()

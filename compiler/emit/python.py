@@ -25,8 +25,9 @@ from danetc.compiler.emit.python_names import (
 )
 from danetc.compiler.emit.python_parts import Neurons, Prelude
 from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
+from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, Value
-from danetc.compiler.ir.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.ops import Function, Module
 
 _ALWAYS = ("read_safetensors",)
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
@@ -52,12 +53,10 @@ class _Emitter:
         self.neurons = Neurons(self._claim)
         self.classes: dict[tuple[str, ...], ClassText] = {}
         self.order: list[ClassText] = []
-        context = Context(graph.steps, graph.neurons)
         self.calls: dict[int, Module | Function] = {}
         for node in graph.nodes.values():
             if node.op != "input":
-                values = tuple(operand.value for operand in graph.inputs_of(node))
-                call = OPS[node.op].emit(node.attrs, values, node.value, context)
+                call = call_of(graph, node)
                 if call is None:
                     raise ValueError(f"{words(node.path)}: {words(node.op)} has no form in Python")
                 self.calls[node.id] = call

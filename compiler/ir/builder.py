@@ -10,7 +10,7 @@ from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
-from danetc.compiler.ir.ops import OPS, OpError
+from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.modules import is_library
@@ -242,7 +242,8 @@ class Builder:
         span: Span,
     ) -> None:
         self._operands += len(values)
-        self._weights += sum(prod(shape) for shape in OPS[op].weights(attrs, values).values())
+        weights = OPS[op].weights(attrs, values, Context(self.steps, self.neurons))
+        self._weights += sum(map(prod, weights.values()))
         self._activations += prod(value.shape) * (self.steps if value.varies else 1)
         self._check_bounds(span)
 
@@ -323,17 +324,5 @@ _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # models hold graphs, and pickle t
 
 def _complete(op: str, attrs: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
     """Attributes with the field's defaults for those that depend on others."""
-    if not OPS[op].parameters and not attrs:
-        return _NO_ATTRIBUTES  # one for all, by which their values are found again
-    result = dict(attrs)
-    for parameter in OPS[op].parameters:
-        result.setdefault(parameter.name, parameter.default)
-    if op == "conv" and result["padding"] is None:
-        result["padding"] = int(result["dilation"]) * (int(result["kernel"]) // 2)  # type: ignore[arg-type]
-    if op in ("maxpool", "avgpool"):
-        if result["stride"] is None:
-            result["stride"] = result["kernel"]
-        if result["padding"] is None:
-            odd_max = op == "maxpool" and int(result["kernel"]) % 2 == 1  # type: ignore[arg-type]
-            result["padding"] = int(result["kernel"]) // 2 if odd_max else 0  # type: ignore[arg-type]
-    return result
+    # one for all without, by which their values are found again
+    return OPS[op].completed(attrs) if OPS[op].parameters or attrs else _NO_ATTRIBUTES

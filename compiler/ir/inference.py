@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
-from danetc.compiler.ir.op_kinds import number
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
@@ -96,7 +96,7 @@ class Inference:
             case "neuron":
                 varies = varies or program.is_stateful
             case "pointwise":
-                varies = varies or bool(attrs.get("per_step"))
+                varies = varies or row.per_step(attrs)
         whole = row.numbers is not None and all(value.kind.is_integer for value in values)
         return _Known(self._shared(Value(shape, kind, varies)), whole, attrs, values)
 

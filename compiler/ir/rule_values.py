@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from math import frexp
 
 from danetc.compiler.ir.graph import Form, Graph, Node, Stage
+from danetc.compiler.ir.ops import OPS
 
-_FOLDS = {"add": "sum", "maximum": "max", "minimum": "min", "concat": "concat"}
 """The operations that rules say, by the words of forms."""
 
 
@@ -40,7 +40,8 @@ class StageValues:
         waiting = [id]
         while waiting:
             node = self.graph[waiting[-1]]
-            reads = node.inputs if node.op in _FOLDS or node.op in ("affine", "repeat") else ()
+            joins = OPS[node.op].rule is not None
+            reads = node.inputs if joins or node.op in ("affine", "repeat") else ()
             missing = [i for i in reads if i not in self._nodes]
             if missing and node.id not in self._nodes:
                 waiting += missing
@@ -81,8 +82,9 @@ class StageValues:
 
     def _computed(self, node: Node, reads: Iterable[int]) -> int:
         values = [self._nodes[i] for i in reads]
-        if node.op in _FOLDS:
-            return self._folded(_FOLDS[node.op], values)
+        join = OPS[node.op].rule
+        if join is not None:
+            return self._folded(join, values)
         if node.op == "repeat":
             return values[0]
         if node.op == "affine" and node.attrs["offset"] == 0.0:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
-from danetc.compiler.ir.ops import OPS, OpError
+from danetc.compiler.ir.ops import OPS, Context, OpError
 
 
 class SegmentError(ValueError):
@@ -68,8 +69,7 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
             value = inference.value(node.op, node.attrs, node.inputs)
         except OpError:
             return None
-        before = tuple(item.value for item in graph.inputs_of(node))
-        if row.weights(node.attrs, values) != row.weights(node.attrs, before):
+        if row.weights(node.attrs, values, Context.of(graph)) != weights(graph, node):
             return None
         nodes[node.id] = replace(node, value=value)
     return replace(graph, nodes=nodes)
@@ -80,6 +80,6 @@ def smallest_map(graph: Graph) -> int:
     sizes = [
         prod(graph[node.inputs[0]].value.shape[1:])
         for node in graph.nodes.values()
-        if node.op == "conv" and node.attrs["kernel"] != 1
+        if OPS[node.op].weighted and node.attrs.get("kernel", 1) != 1
     ]
     return min(sizes, default=1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from danetc.compiler.analysis.initial_values import Known, at_start
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
@@ -61,11 +63,6 @@ def _keys(graph: Graph) -> Iterator[Broken]:
             yield Broken(node.origin, node.path, "has the name of a scope")
 
 
-_PARAMETERS = {
-    name: frozenset(parameter.name for parameter in row.parameters) for name, row in OPS.items()
-}
-
-
 def _operands(graph: Graph) -> Iterator[Broken]:
     for node in graph.nodes.values():
         row = OPS.get(node.op)
@@ -75,7 +72,7 @@ def _operands(graph: Graph) -> Iterator[Broken]:
         low, high = row.operands
         if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
             yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
-        known = _PARAMETERS[node.op]
+        known = {parameter.name for parameter in row.parameters}
         if node.op not in ("input", "neuron") and node.attrs.keys() != known:
             yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
 
@@ -162,9 +159,7 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
         behind = users[node.id]
         stop = next((u if u in reached else stops[u] for u in behind), node.id)
         stops[node.id] = stop
-        operands = tuple(item.value for item in graph.inputs_of(node))
-        learns = node.op == "neuron" and graph.program(node).learnables
-        if learns or OPS[node.op].weights(node.attrs, operands):
+        if weights(graph, node):
             stopped.setdefault(stop, []).append(node.path)
     for id, paths in stopped.items():
         node = graph[id]
@@ -189,49 +184,43 @@ def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
 
 def _alive(graph: Graph) -> Iterator[Broken]:
     """No stage gives zero, whatever its input, because of a norm that starts at 0."""
-    zero: set[int] = set()
-    for node in graph.nodes.values():
-        operands = [i in zero for i in node.inputs]
-        if node.attrs.get("init") == 0.0 and "init" in node.attrs:
-            zero.add(node.id)
-        elif not operands:
-            continue
-        elif node.op == "mul":
-            if any(operands):
-                zero.add(node.id)
-        elif node.op == "affine":
-            if all(operands) and node.attrs["offset"] == 0.0:
-                zero.add(node.id)
-        elif node.op in ("sigmoid", "softplus") or node.attrs.get("bias"):
-            continue
-        elif all(operands):
-            zero.add(node.id)
+    known = at_start(graph)
     for stage in graph.stages:
         for block in stage.blocks:
-            if block.output in zero:
-                silenced = _first_zero(graph, block.output, zero)
+            if not _is_zero(known[block.output]):
+                continue
+            norm = _silencing(graph, block.output, known)
+            if norm is not None:
                 yield Broken(
-                    silenced.origin,
-                    silenced.path,
-                    f"a norm that starts at 0 silences the block: `{silenced.path}` stands on every way through it",
+                    norm.origin,
+                    norm.path,
+                    f"a norm that starts at 0 silences the block: `{norm.path}` stands on every way through it",
                     "E0503",
                     "a norm may start at 0 at the end of a branch, where the shortcut goes past it",
                 )
                 break
 
 
-def _first_zero(graph: Graph, id: int, zero: set[int]) -> Node:
+def _is_zero(known: Known) -> bool:
+    return isinstance(known, float) and known == 0.0
+
+
+def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None:
+    """The norm that a number comes from: the first that the way back through numbers meets."""
     node = graph[id]
-    while "init" not in node.attrs or node.attrs["init"] != 0.0:
-        node = graph[next(i for i in node.inputs if i in zero)]
-    return node
+    while OPS[node.op].constant(node.attrs) is None:
+        reads = [i for i in node.inputs if isinstance(known[i], float)]
+        if not reads:
+            return None
+        node = graph[next((i for i in reads if known[i] == 0.0), reads[0])]
+    return node if OPS[node.op].norm is not None else None
 
 
 def _no_sugar(graph: Graph) -> Iterator[Broken]:
     """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
     for node in graph.nodes.values():
-        if node.op == "tdbn":
-            yield Broken(node.origin, node.path, "tdbn was not lowered to batchnorm")
+        if OPS[node.op].stands_for is not None:
+            yield Broken(node.origin, node.path, f"{node.op} was not lowered to what it stands for")
 
 
 INVARIANTS: tuple[tuple[str, Check], ...] = (

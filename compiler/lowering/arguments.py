@@ -21,8 +21,6 @@ from danetc.dsl.syntax.source import Span
 
 MAX_DEPTH = 60
 """How deep declarations may be made of each other."""
-ROLES = {"batchnorm": "norm", "tebn": "norm", "tdbn": "norm", "groupnorm": "norm"}
-"""What a module is called, where it is not by its operation."""
 
 
 def assign(
@@ -278,10 +276,10 @@ def operation(
     evaluator: Evaluator, id: str, args: tuple[s.Arg, ...], env: Env, span: Span
 ) -> OpLayer:
     """An operation of the table as a layer, with the arguments of a call."""
-    if id == "avgpool" and not args:
-        return OpLayer("global_avgpool", {}, span, "avgpool")
+    if OPS[id].bare and not args:
+        return OpLayer(OPS[id].bare, {}, span, id)
     attrs = operation_attributes(evaluator, id, args, env, span)
-    return OpLayer(id, attrs, span, ROLES.get(id, id))
+    return OpLayer(id, attrs, span, OPS[id].role)
 
 
 def operation_attributes(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from danetc.compiler.lowering.arguments import MAX_DEPTH, ROLES, complete, operation, too_deep
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, too_deep
 from danetc.compiler.lowering.environment import Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
@@ -29,7 +30,6 @@ from danetc.dsl.syntax.source import Span
 MAX_ITEMS = 2_000
 UNFOLDING = 40  # steps of work for each use of a backbone
 ITEM = 3  # steps of work for each stage or layer of a backbone that is changed or handed on
-NORMS = frozenset(ROLES)
 
 
 def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
@@ -186,7 +186,9 @@ def check_setting(evaluator: Evaluator, name: str, value: Any, span: Span) -> An
     if isinstance(value, Named):
         value = value.layer
     if name == "norm":
-        if isinstance(value, Identity) or (isinstance(value, OpLayer) and value.op in NORMS):
+        if isinstance(value, Identity) or (
+            isinstance(value, OpLayer) and OPS[value.op].norm is not None
+        ):
             return value
         raise evaluator.builder.fail(
             "E0403",

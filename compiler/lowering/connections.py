@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from danetc.compiler.ir.ops import text
+from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
 from danetc.compiler.lowering.blocks import misnamed, self_wired
@@ -37,7 +37,6 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 CONNECTION_PARTS = ("each", "last", "projection", "identity", "out")
-WEIGHTED = ("conv", "linear")
 
 
 def connected(
@@ -158,7 +157,7 @@ def _weights(lowering: Lowering, block: Bound) -> list[Layer]:
     if isinstance(value, Poison):
         raise Failed
     layers = flat_layers(lowering, value, block.declaration.value.span) if is_layer(value) else []
-    weighted = [layer for layer in layers if isinstance(layer, OpLayer) and layer.op in WEIGHTED]
+    weighted = [layer for layer in layers if isinstance(layer, OpLayer) and OPS[layer.op].weighted]
     if not weighted:
         raise lowering.builder.fail(
             "E0408",
@@ -200,7 +199,7 @@ def _build_branch(
     with lowering.builder.within("branch"):
         first = len(lowering.builder.nodes)
         for layer in layers:
-            if not (isinstance(layer, OpLayer) and layer.op in WEIGHTED):
+            if not (isinstance(layer, OpLayer) and OPS[layer.op].weighted):
                 result = lowering.apply(layer, result, connection.span)
                 continue
             name = "last" if layer is layers[-1] and "last" in parts else "each"

@@ -35,20 +35,17 @@ COMPILATION = 600  # steps of work that a neuron takes, beside those of its oper
 
 
 def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
-    """An operation as a layer; tdbn is the batch norm that it stands for."""
+    """An operation as a layer, or the one that it stands for."""
     if isinstance(wire, Poison):
         return POISON
     row = OPS[layer.op]
     if row.random and row.same(layer.attrs):
         return wire
     at = layer.at
-    if layer.op == "tdbn":
-        attrs = dict(layer.attrs)
-        alpha = float(attrs.pop("alpha"))  # type: ignore[arg-type]
-        layer = OpLayer(
-            "batchnorm", {"init": alpha * _threshold(lowering, layer.span)}, layer.span, layer.role
-        )
-    if layer.op == "linear" and len(lowering.builder.value(wire).shape) == 3:
+    if row.stands_for is not None:
+        op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))
+        layer = OpLayer(op, dict(attrs), layer.span, layer.role)
+    if OPS[layer.op].flattens and len(lowering.builder.value(wire).shape) == 3:
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
     made = lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
     lowering.note_place(made, at)
@@ -179,9 +176,10 @@ def operations(layer: Layer) -> list[str]:
     result: list[str] = []
     for part in _flatten(layer):
         match part:
-            case OpLayer(op="tdbn"):
-                result.append("batchnorm")
             case OpLayer(op=op, attrs=attrs):
+                stands_for = OPS[op].stands_for
+                if stands_for is not None:
+                    op, attrs = stands_for(attrs, lambda: 1.0)
                 result += [] if OPS[op].same(attrs) else [op]
             case Bound(kind="neuron"):
                 result.append("neuron")

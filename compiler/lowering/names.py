@@ -31,7 +31,7 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.syntax.source import Span
 
 
@@ -75,7 +75,7 @@ def of_values(id: str) -> str | None:
     """What to write for a function of numbers where it is asked of values; None where it takes them."""
     if id not in MATH or SPECIAL[id].meaning != OF_ONE_NUMBER:
         return None
-    if id in FUNCTIONS:
+    if id in functions():
         return f"of a value it is an activation function: `neuron NAME {{ s = {id}(x) }}`"
     return f"values have no `{id}`; it is there for numbers, as in `{id}(width / 2)`"
 

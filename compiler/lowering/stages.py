@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from danetc.compiler.ir.graph import Block, Form, Stage
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rules import RuleReader
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
@@ -171,7 +172,9 @@ def _build_form(
             wire = _build_form(lowering, inner, entry, inputs, outputs, span)  # type: ignore[arg-type]
             return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
         case (join, *parts):
-            ops = {"sum": "add", "concat": "concat", "max": "maximum", "min": "minimum"}
+            ops: dict[object, str] = {
+                row.rule: row.name for row in OPS.values() if row.rule is not None
+            }
             wires = tuple(
                 [
                     _port(part, entry, inputs, outputs)  # type: ignore[arg-type]

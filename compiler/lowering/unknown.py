@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import ROLES
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
@@ -85,13 +84,17 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
         case "number":
             may += [*CONSTANTS, *MATH, "channels", "learn", "steps"]
         case "norm":
-            may += [*ROLES, "none"]
+            may += [*_norms(), "none"]
         case "backbone":
             may.append("stage")
         case "layer":
             may += [*public, "spike", "norm", "identity", "none", "stage", "concat"]
     own = [name for name in local if name not in names or name in may]
     return [*own, *may], rest
+
+
+def _norms() -> list[str]:
+    return [name for name, row in OPS.items() if row.norm is not None]
 
 
 def _declared(env: Env, want: Want) -> list[str]:
@@ -113,7 +116,7 @@ def _what_there_is(env: Env, want: Want) -> str:
             numbers = [name for name in env.places if name in env.values]
             return f"numbers here are {_list(numbers)}" if numbers else "write a number"
         case "norm":
-            return f"norms are {_list([*ROLES, 'none'])}"
+            return f"norms are {_list([*_norms(), 'none'])}"
     known = _declared(env, want)
     if not known:
         return f"this file has no {want}: declare one, or add `use std`"

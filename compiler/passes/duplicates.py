@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.at_node import has_own_state
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.rewriter import Rewriter
 
 
@@ -24,7 +24,7 @@ class MergeDuplicates:
         rewriter = Rewriter(graph)
         for node in graph.nodes.values():
             operands = tuple(rewriter.mapping[i] for i in node.inputs)
-            if _has_own_state(node, graph):
+            if not node.inputs or has_own_state(graph, node):
                 rewriter.keep(node, operands)
                 continue
             key = (node.op, operands, tuple(sorted(node.attrs.items())))
@@ -33,12 +33,3 @@ class MergeDuplicates:
             else:
                 seen[key] = rewriter.keep(node, operands)
         return rewriter.finish()
-
-
-def _has_own_state(node: Node, graph: Graph) -> bool:
-    row = OPS[node.op]
-    if row.random or node.op == "input":
-        return True
-    if node.op == "neuron":
-        return bool(graph.program(node).learnables)
-    return bool(row.weights(node.attrs, tuple(item.value for item in graph.inputs_of(node))))

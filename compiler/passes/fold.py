@@ -16,11 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
-
-LAYERS = frozenset({"conv", "linear"})
-NORMS = frozenset({"batchnorm", "tebn", "groupnorm"})
-IDENTITIES = frozenset({"dropout", "droppath"})
-"""What passes its input on unchanged where nothing is trained."""
+from danetc.compiler.ir.ops import OPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +80,11 @@ class _Folder:
             self.readers[id] += 1
         for node in graph.nodes.values():
             inputs = tuple(self.to[i] for i in node.inputs)
-            if node.op in IDENTITIES:
+            row = OPS[node.op]
+            if row.training:
                 self._pass_on(node, inputs[0])
-            elif not (node.op == "batchnorm" and self._fold(node, inputs[0], inference)):
-                if node.op in NORMS:
+            elif not (row.affine(node.attrs) and self._fold(node, inputs[0], inference)):
+                if row.norm is not None:
                     self.kept.append(node.id)
                 self.nodes[node.id] = self._with(node, inputs, inference)
                 self.to[node.id] = node.id
@@ -115,8 +112,6 @@ class _Folder:
 
     def _fold(self, norm: Node, source: int, inference: Inference) -> bool:
         """Take a norm into the layers before it, if there are any; whether that was done."""
-        if norm.attrs["per_step"]:
-            return False
         terms = self._terms(source, norm.value.shape[0])
         if terms is None or not terms.layers:
             return False
@@ -139,7 +134,7 @@ class _Folder:
         node = self.nodes[id]
         if self.readers[id] != 1 or node.value.shape[0] != channels:
             return None
-        if node.op in LAYERS:
+        if OPS[node.op].weighted:
             return _Terms((id,))
         if node.op != "add":
             return None

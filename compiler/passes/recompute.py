@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 
@@ -72,11 +73,9 @@ def _worth_it(of: Mapping[int, int], graph: Graph) -> set[int]:
     costs: dict[int, int] = {}
     for id, number in of.items():
         node = graph[id]
-        values = tuple(item.value for item in graph.inputs_of(node))
         steps = graph.steps if node.value.varies else 1
-        macs = OPS[node.op].macs(node.attrs, values, node.value.shape)
         gains[number] = gains.get(number, 0) + _elements(node, graph)
-        costs[number] = costs.get(number, 0) + macs * steps
+        costs[number] = costs.get(number, 0) + macs_of(graph, node) * steps
     average = sum(gains.values()) / max(1, sum(costs.values()))
     return {number for number in gains if gains[number] >= LEAST_GAIN * average * costs[number]}
 
@@ -182,7 +181,7 @@ def _atoms(graph: Graph, cuts: Mapping[Path, list[int]]) -> dict[int, object]:
             path = next((node.scope[:d] for d in depths if node.scope[:d] not in staged), None)
             if path is not None:
                 scopes[node.id] = path
-    convolving = {path for id, path in scopes.items() if graph[id].op == "conv"}
+    convolving = {path for id, path in scopes.items() if OPS[graph[id].op].convolves}
     atoms |= {id: path for id, path in scopes.items() if path in convolving}
     return {id: atoms[id] for id in graph.nodes if id in atoms}
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +89,4 @@ def _terms(
 
 
 def _is_norm(node: Node) -> bool:
-    return node.op == "batchnorm" and not node.attrs["per_step"]
+    return OPS[node.op].affine(node.attrs)

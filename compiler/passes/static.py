@@ -56,7 +56,7 @@ class HoistStatic:
         row = OPS[node.op]
         reads = [rewriter.nodes[rewriter.mapping[i]].value for i in node.inputs]
         constant = bool(reads) and not any(value.varies for value in reads)
-        timeless = row.time == "pointwise" and not node.attrs.get("per_step") and not row.random
+        timeless = row.time == "pointwise" and not row.per_step(node.attrs) and not row.random
         if row.time == "neuron":
             timeless = not rewriter.inference.program(node.attrs).is_stateful
         if constant and timeless and node.value.varies:

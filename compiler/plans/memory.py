@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+from danetc.compiler.ir.at_node import buffer_bytes_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
 from danetc.compiler.passes.regions import plan_regions
@@ -122,11 +123,7 @@ def predict(
 
 def buffer_bytes(graph: Graph) -> int:
     """Running means and variances."""
-    norms = [n for n in graph.nodes.values() if n.op in ("batchnorm", "tebn")]
-    return sum(
-        2 * 4 * node.value.shape[0] * (graph.steps if node.attrs.get("per_step") else 1) + 8
-        for node in norms
-    )
+    return sum(buffer_bytes_of(graph, node) for node in graph.nodes.values())
 
 
 def choose_policy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from danetc.compiler.analysis.summary import weights_of
+from danetc.compiler.ir.at_node import weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.recompute import Segments

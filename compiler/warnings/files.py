@@ -198,16 +198,6 @@ def _idle_equation(file: File) -> Iterator[Finding]:
                 )
 
 
-_IDLE: Mapping[str, str] = {
-    "dropout": "drops nothing",
-    "droppath": "drops nothing",
-    "maxpool": "pools windows of one pixel",
-    "avgpool": "pools windows of one pixel",
-    "upsample": "keeps the size",
-}
-"""What layers do that are written so as to give what they take (``Op.same``)."""
-
-
 def _idle_layer(file: File) -> Iterator[Finding]:
     """By what is written: a rate of `drop * i / n` may be 0 in a first block."""
     for item in file.module.own.values():
@@ -217,11 +207,11 @@ def _idle_layer(file: File) -> Iterator[Finding]:
             if not (isinstance(node, s.Call) and isinstance(node.function, s.Name)):
                 continue
             id = node.function.id
-            if id in local or id in file.module.names or id not in _IDLE:
+            if id in local or id in file.module.names or id not in OPS or not OPS[id].idle:
                 continue
             attrs = _attributes(id, node.args)
             if attrs is not None and OPS[id].same(attrs):
-                message = f"`{node.span.text}` changes nothing: it {_IDLE[id]}"
+                message = f"`{node.span.text}` changes nothing: it {OPS[id].idle}"
                 yield Finding(node.span, message, hint="leave it out")
 
 

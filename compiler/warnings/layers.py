@@ -12,11 +12,6 @@ from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Name
 
-WINDOWS = ("conv", "maxpool", "avgpool")
-CHANNEL_NORMS = ("batchnorm", "tebn")
-"""Norms that subtract the mean of each channel."""
-NORMS = (*CHANNEL_NORMS, "groupnorm")
-
 _LARGEST_EVEN = 4  # a larger even kernel is no kernel in PyTorch's order, but a width
 
 
@@ -34,15 +29,17 @@ def _torch_order(network: Network) -> Iterator[Finding]:
                 hint=f"the input's channels are not given; is `conv({kernel}, kernel = {stride})` "
                 "meant?",
             )
-    for node in network.of(*NORMS):
+    for node in network.of(*_norms()):
         channels = node.value.shape[0]
-        if node.attrs["init"] != channels or channels == 1:
+        if node.attrs.get("init") != channels or channels == 1:
             continue
         call = network.call(node)
-        before = 1 if node.op == "groupnorm" else 0
+        before = [item.name for item in OPS[node.op].parameters].index("init")
         if call is not None and _unnamed(call) > before:
             name = call.function.id if isinstance(call.function, Name) else node.op
-            right = f"{name}({whole(node.attrs, 'groups')})" if before else name
+            others = [item.name for item in OPS[node.op].parameters[:before]]
+            shown = ", ".join(str(node.attrs[item]) for item in others)
+            right = f"{name}({shown})" if shown else name
             yield Finding(
                 call.span,
                 f"the weights of `{call.span.text}` start at {channels}",
@@ -101,7 +98,7 @@ def _one_pixel(network: Network) -> Iterator[Finding]:
     """The first window over a map of one pixel: all behind it have one too."""
     graph = network.lowered.graph
     for node in graph.nodes.values():
-        if node.op not in WINDOWS or network.source(node).value.shape[1:] != (1, 1):
+        if OPS[node.op].window is None or network.source(node).value.shape[1:] != (1, 1):
             continue
         kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
         if kernel == stride == 1:
@@ -134,9 +131,11 @@ def _last_larger(network: Network, node: Node) -> tuple[Label, ...]:
 
 def _skipped_pixels(network: Network) -> Iterator[Finding]:
     """A kernel of 1 is left alone: a shortcut's stride skips pixels on purpose."""
-    for node in network.of(*WINDOWS):
+    for node in network.of(*_windows()):
         kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
-        reach = kernel if node.op != "conv" else whole(node.attrs, "dilation") * (kernel - 1) + 1
+        window = OPS[node.op].window
+        assert window is not None
+        reach = window(node.attrs)
         if kernel > 1 and stride > reach:
             yield Finding(
                 network.place(node),
@@ -153,15 +152,15 @@ def _bias_before_norm(network: Network) -> Iterator[Finding]:
         return [graph[id] for id in network.users[node.id]]
 
     def without_effect(node: Node) -> bool:
-        read = users(node) if node.attrs["bias"] and not network.is_output(node) else []
-        return bool(read) and all(user.op in CHANNEL_NORMS for user in read)
+        read = users(node) if node.attrs.get("bias") and not network.is_output(node) else []
+        return bool(read) and all(OPS[user.op].norm == "channel" for user in read)
 
-    for node in network.wherever(without_effect, "conv", "linear"):
+    for node in network.wherever(without_effect, *_weighted()):
         yield Finding(
             network.place(node),
             f"the bias of `{node.path}` has no effect: the norm after it subtracts the mean",
             labels=_beside(network.place(node), network.stands(users(node)[0]), "this norm"),
-            hint="leave it out" if node.op == "conv" else "write `bias = false`",
+            hint="write `bias = false`" if _biased(node) else "leave it out",
         )
 
 
@@ -171,9 +170,9 @@ def _norm_behind_norm(network: Network) -> Iterator[Finding]:
     def undoes(node: Node) -> bool:
         before = network.source(node)
         alone = len(network.users[before.id]) == 1 and not network.is_output(before)
-        return before.op in NORMS and alone
+        return OPS[before.op].norm is not None and alone
 
-    for node in network.wherever(undoes, *NORMS):
+    for node in network.wherever(undoes, *_norms()):
         before = network.source(node)
         yield Finding(
             network.stands(node),
@@ -186,7 +185,8 @@ def _norm_behind_norm(network: Network) -> Iterator[Finding]:
 
 def _no_time(network: Network) -> Iterator[Finding]:
     for node in network.wherever(
-        lambda node: not network.source(node).value.varies, "mean_over_time"
+        lambda node: not network.source(node).value.varies,
+        *(name for name, row in OPS.items() if row.time == "reduces"),
     ):
         yield Finding(
             network.place(node),
@@ -194,6 +194,23 @@ def _no_time(network: Network) -> Iterator[Finding]:
             label="its output is its input",
             hint="leave it out",
         )
+
+
+def _norms() -> list[str]:
+    return [name for name, row in OPS.items() if row.norm is not None]
+
+
+def _weighted() -> list[str]:
+    return [name for name, row in OPS.items() if row.weighted]
+
+
+def _windows() -> list[str]:
+    return [name for name, row in OPS.items() if row.window is not None]
+
+
+def _biased(node: Node) -> bool:
+    """Whether an operation has a bias where nothing else is said."""
+    return any(item.name == "bias" and item.default for item in OPS[node.op].parameters)
 
 
 _PRIME = 2**61 - 1

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import counterpart
 
@@ -198,7 +199,7 @@ def _difference(layers: tuple[Layer, ...], closest: str, classes: int) -> str:
 
 def _layers(graph: Graph) -> tuple[Layer, ...]:
     """Convolutions and linear layers in the order of the spec, whatever the passes did."""
-    weighted = (id for id in sorted(graph.nodes) if graph[id].op in ("conv", "linear"))
+    weighted = (id for id in sorted(graph.nodes) if OPS[graph[id].op].weighted)
     return tuple(_layer(graph, graph[id]) for id in weighted)
 
 

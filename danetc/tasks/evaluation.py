@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danetc.compiler.analysis.stepwise import why_not_stepwise
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
 from danetc.model_directory import load
@@ -33,7 +34,6 @@ from danetc.tasks.measuring.data import open_set
 from danetc.tasks.trained import Trained
 from danetc.tasks.training.plan import default_backend
 
-PER_STEP = ("tebn",)
 Tick = Callable[[int], None]
 
 
@@ -319,7 +319,7 @@ def _threaded(count: int | None) -> Iterator[None]:
 
 
 def _is_per_step(node: Node) -> bool:
-    return node.op in PER_STEP or bool(node.attrs.get("per_step"))
+    return OPS[node.op].per_step(node.attrs)
 
 
 def _figures(steps: int, totals: Totals, seconds: float) -> Figures:

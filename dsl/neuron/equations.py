@@ -12,12 +12,12 @@ from contextlib import suppress
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
 from danetc.dsl.neuron.expressions import (
-    FUNCTIONS,
     Learn,
     Lowering,
     Reported,
     Value,
     check_learn,
+    functions,
 )
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
 from danetc.dsl.neuron.program import (
@@ -319,8 +319,8 @@ def _parameters(
     """Give each parameter its value."""
     for param in declaration.params:
         name = param.name
-        if name in {INPUT, OUTPUT, *lowering.values, *FUNCTIONS}:
-            what = "a function" if name in FUNCTIONS else "the output"
+        if name in {INPUT, OUTPUT, *lowering.values, *functions()}:
+            what = "a function" if name in functions() else "the output"
             what = "the input" if name == INPUT else what
             what = "a state" if name in lowering.values and name != INPUT else what
             message = f"`{name}` cannot be a parameter: it is {what}"
@@ -414,8 +414,8 @@ def _may_define(
             hint = "each name has one equation; a value kept for the next step is a `state`"
         message = f"`{name}` gets a value twice"
         lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
-    elif name == INPUT or name in parameters or name in FUNCTIONS:
-        what = "a function" if name in FUNCTIONS else "a parameter"
+    elif name == INPUT or name in parameters or name in functions():
+        what = "a function" if name in functions() else "a parameter"
         what = "the input" if name == INPUT else what
         if name not in lowering.refused:  # once is enough
             lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)

@@ -35,14 +35,12 @@ from danetc.dsl.syntax.tree import (
     walk,
 )
 
-FUNCTIONS: Mapping[str, tuple[int, int | None]] = {
-    **{name: info.takes for name, info in OPCODES.items() if info.takes is not None},
-    "learn": (1, 1),
-}
-"""The functions of equations with the fewest and the most values that each takes."""
 
-_NOT_SMOOTH = {name for name, info in OPCODES.items() if not info.smooth} | {"learn"}
-"""Functions that a surrogate cannot use."""
+def functions() -> Mapping[str, tuple[int, int | None]]:
+    """The functions of equations with the fewest and the most values that each takes."""
+    rows = {name: row.takes for name, row in OPCODES.items() if row.takes is not None}
+    return {**rows, "learn": (1, 1)}
+
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
 """What these names stand for where nothing in the declaration has them."""
@@ -291,7 +289,7 @@ class Lowering:
             )
         if name in CONSTANTS:
             return CONSTANTS[name]
-        if name in FUNCTIONS:
+        if name in functions():
             message = f"`{name}` is a function and is used here without its arguments"
             raise self.error("E0701", message, expr.span, hint=f"`{name}(...)`")
         near = nearest(name, [*self.values, *self.later], words=True)
@@ -313,7 +311,7 @@ class Lowering:
         """The name of the function that is called, its values counted."""
         function = call.function
         name = function.id if isinstance(function, Name) else ""
-        if name not in FUNCTIONS:
+        if name not in functions():
             value = not name or any(
                 name in known for known in (self.values, self.failed, self.later)
             )
@@ -322,18 +320,18 @@ class Lowering:
             if value:
                 message, hint = f"{shown} is not a function; is a `*` missing?", None
             else:
-                known = "equations have " + ", ".join(f"`{each}`" for each in FUNCTIONS)
-                hint = answer("equation", name) or did_you_mean(name, FUNCTIONS) or known
+                known = "equations have " + ", ".join(f"`{each}`" for each in functions())
+                hint = answer("equation", name) or did_you_mean(name, functions()) or known
                 message = f"there is no function {shown}"
             raise self.error("E0707", message, function.span, hint=hint)
-        if self.what == "surrogate" and name in _NOT_SMOOTH:
+        if self.what == "surrogate" and (name == "learn" or not OPCODES[name].smooth):
             message = f"`{name}` has no place in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
         for arg in call.args:
             if isinstance(arg.value, Each):
                 self.value(arg.value)  # reports it
-        fewest, most = FUNCTIONS[name]
+        fewest, most = functions()[name]
         named = [arg for arg in call.args if arg.name is not None]
         count = len(call.args) - len(named)
         if name == "learn":

@@ -12,30 +12,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from danetc.dsl.neuron.derivative import GRAD_OUTPUT, Backward, differentiate
-from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
+from danetc.dsl.neuron.opcodes import ALL_OPCODES, ATOM, Operand
 from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram, SurrogateProgram, unique
 from danetc.dsl.neuron.ssa import Op
 from danetc.dsl.neuron.strength_reduction import cheaper
-
-_ATOM = 9
-_CALL = (_ATOM,)
-# How tight an expression binds, and how tight each of its operands must. A right operand binds
-# tighter than its operator: a + (b + c) is not (a + b) + c in floats.
-_LEVELS: Mapping[str, tuple[int, ...]] = {
-    "add": (2, 2, 3),
-    "sub": (2, 2, 3),
-    "mul": (3, 3, 4),
-    "div": (3, 3, 4),
-    "neg": (4, 4),
-    "not": (4, _ATOM),
-    "and": (1, _ATOM, _ATOM),
-    "or": (1, _ATOM, _ATOM),
-    "heaviside": (_ATOM, 2),
-    "number": (_ATOM, _ATOM),
-    "detach": (_ATOM, _ATOM),
-    "cast": (_ATOM, _ATOM),
-    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), (1, 2, 2)),
-}
 
 
 def _constant(value: float) -> str:
@@ -44,16 +24,19 @@ def _constant(value: float) -> str:
 
 def _expression(op: Op, args: Sequence[str], like: str) -> str:
     """The torch expression of an operation whose operands read ``args``."""
-    constants = [isinstance(arg, float) for arg in op.args]
-    match op.opcode:
-        case "max" if constants[1]:
-            return f"torch.clamp({args[0]}, min={op.args[1]!r})"
-        case "min" if constants[1]:
-            return f"torch.clamp({args[0]}, max={op.args[1]!r})"
-        case "where" if constants[1] and constants[2]:  # two bare numbers would be float32
-            return f"torch.where({args[0]}, {like}.new_full((), {op.args[1]!r}), {op.args[2]!r})"
-        case opcode:
-            return str(ALL_OPCODES[opcode].text.format(*args, like=like))
+    info = ALL_OPCODES[op.opcode]
+    text = info.text
+    if info.with_constants is not None:
+        places, other = info.with_constants
+        if all(isinstance(op.args[i], float) for i in places):
+            text, args = (
+                other,
+                [
+                    repr(a) if isinstance(a, float) else b
+                    for a, b in zip(op.args, args, strict=True)
+                ],
+            )
+    return text.format(*args, like=like)
 
 
 def kernel_source(program: NeuronProgram) -> str:
@@ -293,11 +276,11 @@ def _readable_body(
     levels: dict[Operand, int] = {}
     lines = []
     for op in ops:
-        own, *wanted = _LEVELS.get(op.opcode, _CALL)
+        own, *wanted = ALL_OPCODES[op.opcode].binds
         args = []
         for i, arg in enumerate(op.args):
             text = _constant(arg) if isinstance(arg, float) else scope[arg]
-            enough = levels.get(arg, _ATOM) >= (wanted[i] if i < len(wanted) else 0)
+            enough = levels.get(arg, ATOM) >= (wanted[i] if i < len(wanted) else 0)
             args.append(text if enough or op.opcode in steps else f"({text})")
         step = steps.get(op.opcode)
         text = f"{step}.apply({args[0]})" if step is not None else _expression(op, args, like)

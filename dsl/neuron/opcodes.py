@@ -7,12 +7,16 @@ torch expression, and how equations call it where they may.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from danetc.dsl import ranges
 from danetc.dsl.ranges import REAL, Range, rising
+
+ATOM = 9
+"""How tight a name or a call binds, tighter than any operator."""
 
 Operand: TypeAlias = str | float
 """A constant, or the name of a value."""
@@ -46,6 +50,11 @@ class OpInfo:
     Where it is not ``smooth`` the derivative is not that of its value but a choice, and surrogates
     cannot use it. A ``step`` gives whole numbers of real ones: what has one, or a state, is a neuron.
     Machines compute one that ``rounds`` with errors of their own, even where its value is exact.
+    ``with_constants`` is the torch expression where these operands are constants, if it is another.
+    ``binds`` says how tight ``text`` binds, and how tight each operand must that is not enclosed: a
+    right operand binds tighter than its operator, since a + (b + c) is not (a + b) + c in floats.
+    Equations are written with ``infix`` where an operation has one. It ``commutes`` where its
+    operands may change places to the bit.
     """
 
     arity: int
@@ -59,6 +68,10 @@ class OpInfo:
     smooth: bool = True
     step: bool = False
     rounds: bool = False
+    with_constants: tuple[tuple[int, ...], str] | None = None
+    binds: tuple[int, ...] = (ATOM,)
+    infix: str = ""
+    commutes: bool = False
 
 
 class ConstantError(ArithmeticError):
@@ -86,11 +99,11 @@ def _sqrt(a: float) -> float:
     return math.sqrt(a)
 
 
-def _sigmoid(a: float) -> float:
+def sigmoid(a: float) -> float:
     return 1 / (1 + math.exp(-a)) if a >= 0 else math.exp(a) / (1 + math.exp(a))
 
 
-def _softplus(a: float) -> float:
+def softplus(a: float) -> float:
     return max(a, 0.0) + math.log1p(math.exp(-abs(a)))
 
 
@@ -157,12 +170,12 @@ def _once(
 _ONE = (1, 1)
 _SEVERAL = (2, None)
 
-OPCODES: Mapping[str, OpInfo] = {
-    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b),
-    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b),
-    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b),
-    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True),
-    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a),
+OPCODES: MutableMapping[str, OpInfo] = {
+    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b, binds=(2, 2, 3), infix="+", commutes=True),
+    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b, binds=(2, 2, 3), infix="-"),
+    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True),
+    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/"),
+    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4)),
     "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
                   rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True),
@@ -171,40 +184,40 @@ OPCODES: Mapping[str, OpInfo] = {
     "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE),
     "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: Range(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
-                      rising(_sigmoid, 0.0, 1.0), _sigmoid, takes=_ONE, rounds=True),
+                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
                    rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
-                       rising(_softplus, 0.0, math.inf), _softplus, rounds=True),
+                       rising(softplus, 0.0, math.inf), softplus, rounds=True),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
                    lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
-                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True),
+                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2)),
     # halves go to even; gradients pass as they are (a straight-through estimator)
     "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
                     takes=_ONE, smooth=False, step=True),
-    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False),
-    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition"),
-    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition"),
-    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition"),
-    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(a, b)), lambda a, b: a >= b, "condition"),
-    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, ranges.equal, lambda a, b: a == b, "condition"),
-    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.equal(a, b)), lambda a, b: a != b, "condition"),
-    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, ranges.smaller, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1)),
-    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1)),
-    "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,)),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM)),
+    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition", binds=(1, 2, 2), infix="<"),
+    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition", binds=(1, 2, 2), infix="<="),
+    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition", binds=(1, 2, 2), infix=">"),
+    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(a, b)), lambda a, b: a >= b, "condition", binds=(1, 2, 2), infix=">="),
+    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, ranges.equal, lambda a, b: a == b, "condition", binds=(1, 2, 2), infix="==", commutes=True),
+    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.equal(a, b)), lambda a, b: a != b, "condition", binds=(1, 2, 2), infix="!=", commutes=True),
+    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, ranges.smaller, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="and", commutes=True),
+    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="or", commutes=True),
+    "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,), binds=(4, ATOM)),
     # a condition as 0 or 1
-    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,)),
+    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM)),
     # a scalar in the type of the layer's input
-    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float),
+    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM)),
     "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where, ranges.either,
-                    lambda condition, a, b: a if condition else b, conditions=(0,)),
+                    lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})")),
 }  # fmt: skip
 """The operations of a neuron program."""
 
-GRADIENT_OPCODES: Mapping[str, OpInfo] = {
+GRADIENT_OPCODES: MutableMapping[str, OpInfo] = {
     # the surrogate's derivative, a function of its own
     "surrogate": OpInfo(1, "surrogate({0})", _once, lambda a: REAL),
     # a gradient summed to the scalar it belongs to
@@ -212,4 +225,4 @@ GRADIENT_OPCODES: Mapping[str, OpInfo] = {
 }
 """Operations that only generated backward passes use."""
 
-ALL_OPCODES: Mapping[str, OpInfo] = {**OPCODES, **GRADIENT_OPCODES}
+ALL_OPCODES: Mapping[str, OpInfo] = ChainMap(OPCODES, GRADIENT_OPCODES)

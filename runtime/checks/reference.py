@@ -1,17 +1,19 @@
 """A neuron's first time step, operation by operation, with torch's own autograd.
 
 Slow and plain: what compiled kernels and predictions are checked against. Only the steps are not
-torch's: the derivative of heaviside is read from the program, that of round is 1.
+torch's: the derivative of heaviside is read from the program, that of another step is 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.ssa import Op
 
@@ -34,53 +36,27 @@ class _Heaviside(torch.autograd.Function):
         return grads[0] * slope, None
 
 
-class _Round(torch.autograd.Function):
-    """The nearest whole number, halves to even; backward, as if it were the identity."""
+class _StraightThrough(torch.autograd.Function):
+    """A step; backward, as if it were the identity."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return torch.round(x)
+    def forward(ctx: Any, x: Tensor, step: Callable[..., Tensor]) -> Tensor:
+        return step(x, like=x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0]
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
+        return grads[0], None
 
 
-_OPS: Mapping[str, Callable[..., Tensor]] = {
-    "add": torch.add,
-    "sub": torch.sub,
-    "mul": torch.mul,
-    "div": torch.div,
-    "neg": torch.neg,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "softplus": torch.nn.functional.softplus,
-    "relu": torch.relu,
-    "round": _Round.apply,
-    "max": torch.maximum,
-    "min": torch.minimum,
-    "detach": torch.detach,
-    "lt": torch.lt,
-    "le": torch.le,
-    "gt": torch.gt,
-    "ge": torch.ge,
-    "eq": torch.eq,
-    "ne": torch.ne,
-    "and": torch.logical_and,
-    "or": torch.logical_or,
-    "not": torch.logical_not,
-    "where": torch.where,
-}
-_CLAMPS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
-    "max": lambda x, bound: torch.clamp(x, min=bound),
-    "min": lambda x, bound: torch.clamp(x, max=bound),
-}
-"""Of a value and a constant: where they are equal, all of a gradient passes."""
+@cache
+def _expression(text: str) -> Callable[..., Tensor]:
+    """The torch expression of a row of the table as a function of its operands and ``like``."""
+    names = [f"a{i}" for i in range(3) if f"{{{i}}}" in text]
+    body = text.format(*names, like="like")
+    function: Callable[..., Tensor] = eval(
+        f"lambda {', '.join([*names, 'like'])}: {body}", {"torch": torch}
+    )
+    return function
 
 
 def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
@@ -111,15 +87,20 @@ def _run(
 ) -> dict[Any, Tensor]:
     values: dict[Any, Tensor] = dict(inputs)
     for op in ops:
-        if op.opcode in _CLAMPS and isinstance(op.args[1], float):
-            values[op.name] = _CLAMPS[op.opcode](values[op.args[0]], op.args[1])
+        info = OPCODES[op.opcode]
+        clamped = info.with_constants is not None and info.with_constants[0] == (1,)
+        if clamped and isinstance(op.args[1], float):
+            # where they are equal, all of a gradient passes
+            assert info.with_constants is not None
+            step = _expression(info.with_constants[1])
+            values[op.name] = step(values[op.args[0]], op.args[1], like=like)
             continue
         args = [torch.full_like(like, a) if isinstance(a, float) else values[a] for a in op.args]
         if op.opcode == "heaviside":
             assert surrogate is not None
             values[op.name] = _Heaviside.apply(args[0], surrogate)
-        elif op.opcode in ("number", "cast"):
-            values[op.name] = args[0].to(like.dtype)
+        elif info.step:
+            values[op.name] = _StraightThrough.apply(args[0], _expression(info.text))
         else:
-            values[op.name] = _OPS[op.opcode](*args)
+            values[op.name] = _expression(info.text)(*args, like=like)
     return values

@@ -9,8 +9,8 @@ import pytest
 
 from danetc.compiler import Checked, check_text, graph_of
 from danetc.compiler.analysis.summary import is_neuron
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from danetc.dsl.modules import is_library
 from tests.dsl.examples import EXAMPLES
@@ -104,11 +104,7 @@ def test_names_follow_the_spec() -> None:
 def test_parameters_come_in_the_order_of_the_spec() -> None:
     """Stem, then each block's branch, its shortcut, what stands after, then the head."""
     lowered = graph(spec().replace("via origin", "via baa"))
-    weighted = []
-    for item in lowered.nodes.values():
-        values = tuple(i.value for i in lowered.inputs_of(item))
-        if OPS[item.op].weights(item.attrs, values):
-            weighted.append(item.path)
+    weighted = [item.path for item in lowered.nodes.values() if weights(lowered, item)]
     assert weighted[:2] == ["stem.conv", "stem.norm"]
     assert weighted[-1] == "head.linear"
     block = [path for path in weighted if path.startswith("stages.1.blocks.0.")]

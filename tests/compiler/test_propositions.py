@@ -59,7 +59,7 @@ APPLIES = {
     "danet_a_dense_r34": "3",
     "spiking_densenet121": "",
     "own_rule": "",
-    "own_connection": "",
+    "own_connection": "4",
 }
 
 

@@ -14,8 +14,7 @@ import pytest
 
 from danetc.compiler import check_file, check_text, graph_of, lowered_network
 from danetc.compiler.frontend.resolved import resolved_spec
-from danetc.compiler.ir.ops import OPS
-from danetc.compiler.warnings import files, recipes, warnings_of, warnings_of_network
+from danetc.compiler.warnings import recipes, warnings_of, warnings_of_network
 from danetc.compiler.warnings.neurons import _constant
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
@@ -662,7 +661,6 @@ def test_the_rules_name_what_there_is() -> None:
     items = {**ITEMS["augment"], **ITEMS["schedule"]}
     for name, arguments in recipes._IDLE.items():
         assert arguments.keys() <= {argument.name for argument in items[name].arguments}
-    assert files._IDLE.keys() <= {name for name, row in OPS.items() if row.public}
 
 
 # -- neurons that always give the same, against every input there is -------------------------------

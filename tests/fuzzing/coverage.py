@@ -9,7 +9,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.recipe.values import _FUNCTIONS
@@ -34,7 +34,7 @@ def rows() -> dict[str, int]:
     names: list[str] = []
     # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too.
     names += [f"operation {name}" for name in OPS if name not in ("input", "tdbn")]
-    names += [f"function of equations {name}" for name in FUNCTIONS]
+    names += [f"function of equations {name}" for name in functions()]
     names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
     names += [f"function of recipes {name}" for name in _FUNCTIONS]
     names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from danetc.compiler.analysis.equivalence.form import Forms, Palette, Settings, has_weights
+from danetc.compiler.analysis.equivalence.form import Forms, Palette, Settings
 from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, same_outputs, tagged
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.dead import RemoveDead
 
 MAX_TERMS_SHOWN = 4
@@ -225,7 +225,7 @@ def weights_by_name_or_order(
     By the nodes' names where both graphs have the same ones, else by their order. None where
     neither fits.
     """
-    mine, other = ([n for n in g.nodes.values() if has_weights(g, n)] for g in (left, right))
+    mine, other = ([n for n in g.nodes.values() if weights(g, n)] for g in (left, right))
     if len(mine) != len(other):
         return None
     named = {node.path: node for node in other}
@@ -246,6 +246,5 @@ def _weights(graph: Graph, node: Node) -> object:
     if node.op == "neuron":
         learnables = graph.program(node).learnables
         return [(item.raw, item.above, item.below) for item in learnables]
-    values = tuple(item.value for item in graph.inputs_of(node))
     kept = {name: node.attrs.get(name) for name in ("init", "per_step")}
-    return node.op, OPS[node.op].weights(node.attrs, values), kept
+    return node.op, weights(graph, node), kept

@@ -19,6 +19,7 @@ from math import frexp
 from random import Random
 
 from danetc.compiler.analysis.equivalence.programs import program_form
+from danetc.compiler.ir.at_node import operands
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 
@@ -59,35 +60,11 @@ class Settings:
     exact: bool = False
 
 
-def has_weights(graph: Graph, node: Node) -> bool:
-    """Whether an operation has parameters of its own."""
-    if node.op == "neuron":
-        return bool(graph.program(node).learnables)
-    values = tuple(item.value for item in graph.inputs_of(node))
-    return bool(OPS[node.op].weights(node.attrs, values))
-
-
-def has_own(graph: Graph, node: Node) -> bool:
-    """Whether two such nodes differ though all about them is the same: weights, random draws."""
-    return OPS[node.op].random or has_weights(graph, node)
-
-
 def passes_on(node: Node, source: Node) -> bool:
     """Whether a node gives what it reads: dropout of nothing, pooling of single pixels."""
-    attrs = node.attrs
-    match node.op:
-        case "dropout" | "droppath":
-            return attrs["p"] == 0
-        case "maxpool" | "avgpool":
-            return (attrs["kernel"], attrs["stride"], attrs["padding"]) == (1, 1, 0)
-        case "upsample":
-            return attrs["scale"] == 1
-        case "flatten":
-            return len(source.value.shape) == 1
-        case "global_avgpool":
-            return source.value.shape == node.value.shape
-        case _:
-            return False
+    row = OPS[node.op]
+    alike = source.value.shape == node.value.shape
+    return alike and (row.same_shape or row.same(node.attrs))
 
 
 def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
@@ -95,15 +72,12 @@ def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
     shapes = tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
         return ("neuron", program_form(graph.program(node)), shapes)
-    if node.op == "avgpool" and not settings.exact and _is_global(node, shapes[0]):
-        return ("global_avgpool", (), shapes)
+    alias = OPS[node.op].alias(node.attrs, operands(graph, node))
+    if alias and not settings.exact:
+        return (alias, (), shapes)
     skipped = set() if settings.starts else {"init"}
     attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k not in skipped))
     return (node.op, attrs, node.value.shape if node.op == "input" else shapes)
-
-
-def _is_global(node: Node, shape: tuple[int, ...]) -> bool:
-    return (node.attrs["kernel"],) * 2 == shape[1:] and node.attrs["padding"] == 0
 
 
 class Forms:

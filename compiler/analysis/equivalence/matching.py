@@ -19,9 +19,9 @@ from danetc.compiler.analysis.equivalence.form import (
     Forms,
     Palette,
     Settings,
-    has_own,
     residue,
 )
+from danetc.compiler.ir.at_node import has_own_state
 from danetc.compiler.ir.graph import Graph, Node
 
 JOINS = frozenset({"mul", "concat", "maximum", "minimum"})
@@ -54,7 +54,7 @@ class Side:
 
     def __post_init__(self) -> None:
         nodes = self.graph.nodes.values()
-        self.own = [node.id for node in nodes if has_own(self.graph, node)]
+        self.own = [node.id for node in nodes if has_own_state(self.graph, node)]
         # Nodes that compute the same of the very same weights count as one.
         forms = Forms(self.graph, Palette(), self.settings, {id: id + 1 for id in self.own})
         self.same = {node.id: forms.makers.get(forms.values[node.id], node.id) for node in nodes}

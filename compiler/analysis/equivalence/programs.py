@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
-from danetc.dsl.neuron.opcodes import Operand
+from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.neuron.ssa import Op
-
-_COMMUTES = frozenset({"add", "mul", "max", "min", "eq", "ne", "and", "or"})
 
 
 @lru_cache(maxsize=512)
@@ -57,7 +55,8 @@ def _of(values: Mapping[str, str], operand: Operand) -> str:
 def _arguments(op: Op, values: Mapping[str, str]) -> list[Operand]:
     """The operands, in an order of their own where the operation has none."""
     args = list(op.args)
-    return sorted(args, key=lambda arg: _of(values, arg)) if op.opcode in _COMMUTES else args
+    commutes = OPCODES[op.opcode].commutes
+    return sorted(args, key=lambda arg: _of(values, arg)) if commutes else args
 
 
 def _values(ops: Sequence[Op], inputs: Mapping[str, str]) -> dict[str, str]:

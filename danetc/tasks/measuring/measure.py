@@ -10,8 +10,8 @@ import networkx as nx
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
 from danetc.compiler.emit.names import attribute
+from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Block, Graph, Node
-from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.runtime.measure import (
     BlockOutput,
@@ -107,10 +107,9 @@ def layout_of(graph: Graph) -> Layout:
                     _stage_of(graph, node),
                 )
             )
-        values = tuple(item.value for item in graph.inputs_of(node))
-        if values and OPS[node.op].macs(node.attrs, values, node.value.shape):
+        if node.inputs and macs_of(graph, node):
             name = _module(node.scope, node.name)
-            weights.append(WeightLayer(name, on_main_path(node), values[0].kind))
+            weights.append(WeightLayer(name, on_main_path(node), graph[node.inputs[0]].value.kind))
     stages = tuple(
         StageLayout(
             ".".join(stage.scope),

@@ -1,0 +1,47 @@
+"""What the table of operations says of a node in its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from danetc.compiler.ir.graph import Graph, Node, Shape
+from danetc.compiler.ir.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.ops.kinds import Values
+
+
+def operands(graph: Graph, node: Node) -> Values:
+    """The values that a node reads."""
+    return tuple(graph.nodes[id].value for id in node.inputs)
+
+
+def weights(graph: Graph, node: Node) -> Mapping[str, Shape]:
+    """The shapes of what is trained in a node, a neuron's learnt scalars too, by names."""
+    row = OPS[node.op]
+    return row.weights(node.attrs, operands(graph, node), Context.of(graph))
+
+
+def weights_of(graph: Graph, node: Node) -> int:
+    """How many numbers are trained in a node."""
+    return sum(map(prod, weights(graph, node).values()))
+
+
+def buffer_bytes_of(graph: Graph, node: Node) -> int:
+    """Bytes of a node's running means and variances."""
+    return OPS[node.op].buffers(node.attrs, operands(graph, node), Context.of(graph))
+
+
+def has_own_state(graph: Graph, node: Node) -> bool:
+    """Whether two such nodes differ though all about them is the same: weights, random draws."""
+    return OPS[node.op].random or bool(weights(graph, node))
+
+
+def macs_of(graph: Graph, node: Node) -> int:
+    """Multiply-accumulates of one sample at one step."""
+    return OPS[node.op].macs(node.attrs, operands(graph, node), node.value.shape)
+
+
+def call_of(graph: Graph, node: Node) -> Module | Function | None:
+    """What a node becomes in a model; None of one that no model has."""
+    row = OPS[node.op]
+    return row.emit(node.attrs, operands(graph, node), node.value, Context.of(graph))

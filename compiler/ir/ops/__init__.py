@@ -1,0 +1,39 @@
+"""THE table of operations. A new operation is one row in the file of its family.
+
+A row (``row.Op``) says all that anything asks of an operation: nothing else tests for its name,
+but for what a graph is made of itself: the input, neurons, and the sums, products and
+concatenations that have laws of their own.
+"""
+
+from collections.abc import Mapping
+
+from danetc.compiler.ir.ops import functions, joins, norms, pooling, time, weighted
+from danetc.compiler.ir.ops.row import (
+    REQUIRED,
+    Context,
+    Function,
+    Module,
+    Op,
+    OpError,
+    Parameter,
+    whole,
+)
+from danetc.compiler.ir.ops.shapes import text
+
+_FAMILIES = (weighted, norms, joins, pooling, functions, time)
+
+OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
+"""The rows by name."""
+
+__all__ = [
+    "OPS",
+    "REQUIRED",
+    "Context",
+    "Function",
+    "Module",
+    "Op",
+    "OpError",
+    "Parameter",
+    "text",
+    "whole",
+]

@@ -1,0 +1,44 @@
+"""What operations become in a model, where several have that form alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Emit, Function, Module
+
+
+def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
+    """Of an operation that no model has."""
+
+
+def function(target: str, **options: Any) -> Emit:
+    """A function of the operands alone. ``options`` are those of ``Function``."""
+    return lambda attrs, values, value, context: Function(target, **options)
+
+
+def ours(name: str, *names: str, steps: bool) -> Emit:
+    """An op of ours that takes the number of sample dimensions, and T where it makes time.
+
+    ``names`` are the attributes that it takes besides.
+    """
+
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+        extra = tuple(attrs[item] for item in names)
+        before = (context.steps,) if steps else ()
+        return Function(f"torch.ops.danetc.{name}", (*before, len(value.shape), *extra))
+
+    return emit
+
+
+def pooling(target: str) -> Emit:
+    """A module of torch that pools windows."""
+
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+        kwargs: dict[str, Attribute] = {"stride": attrs["stride"]}
+        if attrs["padding"]:
+            kwargs["padding"] = attrs["padding"]
+        return Module(target, (attrs["kernel"],), kwargs)
+
+    return emit

@@ -1,0 +1,94 @@
+"""Rows of the table: what joins values, and multiples of them."""
+
+from __future__ import annotations
+
+from math import prod
+
+from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.forms import function
+from danetc.compiler.ir.ops.kinds import Attrs, Values, number
+from danetc.compiler.ir.ops.row import Context, Function, Op, Parameter
+from danetc.dsl import ranges
+
+
+def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    factor, offset = attrs["factor"], attrs["offset"]
+    if offset == 0:
+        return Function("operator.mul", (factor,), layout="any")
+    if factor == 1:
+        return Function("operator.add", (offset,), layout="any")
+    if factor == -1:
+        return Function("operator.sub", before=(offset,), layout="any")
+    return Function("danetc.runtime.layers.time.affine", (factor, offset), layout="any")
+
+
+def _affine_label(attrs: Attrs) -> tuple[str, str]:
+    """``2 x``, ``x − 1``, ``2 x + 1``: what does nothing is left out."""
+    factor, offset = attrs["factor"], attrs["offset"]
+    product = "x" if factor == 1 else "−x" if factor == -1 else f"{_shown(factor)} x"
+    if offset == 0:
+        return product, ""
+    below = isinstance(offset, (int, float)) and offset < 0
+    return f"{product} {'−' if below else '+'} {_shown(offset).lstrip('-')}", ""
+
+
+def _shown(value: Attribute) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _affine_constant(attrs: Attrs) -> float | None:
+    return number(attrs, "offset") if attrs["factor"] == 0 else None
+
+
+def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    alike = len({operand.varies for operand in values}) == 1
+    # else the static ones are the same at each step
+    target = "torch.cat" if alike else "torch.ops.danetc.concat"
+    return Function(target, kwargs={"dim": -len(value.shape)}, as_list=True)
+
+
+ROWS = (
+    Op(
+        "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
+        function("operator.add", fold=True), public=False, operands=(2, None),
+        linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
+    ),
+    Op(
+        "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
+        function("operator.sub", fold=True), public=False, operands=(2, 2),
+        linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
+    ),
+    Op(
+        "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
+        function("operator.mul", fold=True), public=False, operands=(2, None),
+        numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
+    ),
+    Op(
+        "div", "quotient", shapes.joined, kinds.analog,
+        function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
+    ),
+    Op(
+        "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),
+        function("torch.maximum", fold=True), public=False, operands=(2, None),
+        numbers=max, commutes=True, rule="max", sign="max",
+    ),
+    Op(
+        "minimum", "elementwise minimum", shapes.joined, kinds.folded(ranges.smaller),
+        function("torch.minimum", fold=True), public=False, operands=(2, None),
+        numbers=min, commutes=True, rule="min", sign="min",
+    ),
+    Op(
+        "affine", "factor * x + offset", shapes.same, kinds.scaled, _affine,
+        (
+            Parameter("factor", float, "what it is multiplied by"),
+            Parameter("offset", float, "what is added"),
+        ),
+        public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
+        numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
+    ),
+    Op(
+        "concat", "channels side by side", shapes.concatenated, kinds.either, _concat,
+        public=False, operands=(2, None), linear=True, rule="concat", sign="cat",
+    ),
+)  # fmt: skip

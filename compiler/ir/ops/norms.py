@@ -1,0 +1,106 @@
+"""Rows of the table: norms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from danetc.compiler.ir.graph import Shape, Value
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer
+
+_INIT = Parameter("init", float, "what its weights start at", 1.0, 0.0, 1e3)
+_NUMBER = 4
+_COUNTER = 8
+"""Bytes of a number (float32), and of the count of batches (int64)."""
+
+
+def _affine(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    return {"weight": values[0].shape[:1], "bias": values[0].shape[:1]}
+
+
+def _batch_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    if not attrs["per_step"]:
+        return _affine(attrs, values, context)
+    each = (context.steps * values[0].shape[0],)
+    return {"weight": each, "bias": each}
+
+
+def _tebn_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    return {**_affine(attrs, values, context), "step_weight": (context.steps,)}
+
+
+def _statistics(attrs: Attrs, values: Values, context: Context) -> int:
+    steps = context.steps if attrs.get("per_step") else 1
+    return 2 * _NUMBER * values[0].shape[0] * steps + _COUNTER
+
+
+def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    channels, rank = value.shape[0], len(value.shape)
+    if attrs["per_step"] or not value.varies:
+        name = "StepBatchNorm2d" if attrs["per_step"] else "StaticBatchNorm2d"
+        target = f"danetc.runtime.layers.norm.{name}"
+        return Module(target, (channels, context.steps), {"rank": rank}, "seq")
+    return Module("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
+
+
+def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    args = (value.shape[0], context.steps)
+    kwargs = {"rank": len(value.shape)}
+    return Module("danetc.runtime.layers.norm.TemporalEffectiveBatchNorm2d", args, kwargs, "seq")
+
+
+def _group_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    return Module("torch.nn.GroupNorm", (attrs["groups"], value.shape[0]))
+
+
+def _scaled_by_threshold(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+    alpha = attrs["alpha"]
+    assert isinstance(alpha, (int, float))
+    return "batchnorm", {"init": float(alpha) * threshold()}
+
+
+def _zero(attrs: Attrs, x: float) -> float | None:
+    """What a norm gives of one number everywhere: its bias, which starts at 0."""
+    return 0.0 if x == 0.0 else None
+
+
+def _silent(attrs: Attrs) -> float | None:
+    """A norm whose weight starts at 0 gives 0."""
+    return 0.0 if attrs["init"] == 0.0 else None
+
+
+def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
+    def label(attrs: Attrs) -> tuple[str, str]:
+        start = attrs.get("init", 1.0)
+        shown = f"{start:.3g}" if isinstance(start, float) else str(start)
+        return name + " per step" * bool(attrs.get("per_step")), f"×{shown}" * (start != 1.0)
+
+    return label
+
+
+ROWS = (
+    Op(
+        "batchnorm", "batch norm over T and N together, or per step", shapes.same, kinds.analog, _batch_module,
+        (_INIT, Parameter("per_step", bool, "whether each time step has a norm of its own", False)),
+        weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
+        buffers=_statistics, linear=True, constant=_silent, start=_zero, label=_label("BN"),
+    ),
+    Op(
+        "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),
+        time="per_step", weights=_tebn_weights, norm="channel", buffers=_statistics, constant=_silent, start=_zero,
+        label=_label("TEBN"),
+    ),
+    Op(
+        "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
+        (integer("groups", "groups of channels that are normed together", 32), _INIT),
+        weights=_affine, norm="group", constant=_silent, start=_zero,
+        label=lambda attrs: ("GN", str(attrs["groups"])),
+    ),
+    Op(
+        "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,
+        (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
+        stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
+    ),
+)  # fmt: skip

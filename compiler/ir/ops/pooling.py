@@ -1,0 +1,90 @@
+"""Rows of the table: pooling, and shapes of maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from danetc.compiler.ir.graph import Value
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.forms import pooling
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Function, Module, Op, integer, whole
+from danetc.compiler.ir.ops.weighted import windows
+
+_WINDOW = (
+    integer("kernel", "height and width of a window", high=4096),
+    integer("stride", "pixels from one window to the next; the kernel by default", None, high=4096),
+    integer("padding", "pixels around the map", None, 0, 4096),
+)
+
+
+def _one_pixel(attrs: Attrs) -> bool:
+    return attrs["kernel"] == 1 and attrs["stride"] in (1, None) and not attrs["padding"]
+
+
+def _complete(attrs: dict[str, Any]) -> None:
+    if attrs["stride"] is None:
+        attrs["stride"] = attrs["kernel"]
+    if attrs["padding"] is None:
+        attrs["padding"] = 0
+
+
+def _complete_max(attrs: dict[str, Any]) -> None:
+    """A window of odd size is padded by half of it, as in ResNet's stem."""
+    if attrs["padding"] is None and attrs["kernel"] % 2:
+        attrs["padding"] = attrs["kernel"] // 2
+    _complete(attrs)
+
+
+def _is_global(attrs: Attrs, values: Values) -> str:
+    whole_map = (attrs["kernel"],) * 2 == values[0].shape[1:] and attrs["padding"] == 0
+    return "global_avgpool" if whole_map else ""
+
+
+def _kept(attrs: Attrs, x: float) -> float:
+    return x
+
+
+def _zero(attrs: Attrs, x: float) -> float | None:
+    return 0.0 if x == 0.0 else None
+
+
+def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    start = {"start_dim": -len(values[0].shape)}
+    return Function("torch.flatten", kwargs=start, layout="any")
+
+
+ROWS = (
+    Op(
+        "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"), _WINDOW,
+        complete=_complete_max, idle="pools windows of one pixel",
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=_zero,
+        label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+    ),
+    Op(
+        "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
+        pooling("torch.nn.AvgPool2d"), _WINDOW,
+        complete=_complete, bare="global_avgpool", idle="pools windows of one pixel",
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=_zero,
+        alias=_is_global,
+        label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+    ),
+    Op(
+        "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
+        lambda attrs, values, value, context: Module("torch.nn.AdaptiveAvgPool2d", (1,)),
+        public=False, same_shape=True, linear=True, start=_zero,
+        label=lambda attrs: ("avgpool", ""),
+    ),
+    Op(
+        "upsample", "nearest neighbour", shapes.scaled, kinds.kept,
+        lambda attrs, values, value, context: Module(
+            "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
+        ),
+        (integer("scale", "how many times as high and wide", 2, high=64),),
+        idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=_kept,
+    ),
+    Op(
+        "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
+        same=lambda attrs: True, linear=True, start=_kept,
+    ),
+)  # fmt: skip

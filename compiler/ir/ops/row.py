@@ -1,0 +1,218 @@
+"""What a row of the table of operations is: all that anything asks of an operation.
+
+Rules get the attributes, complete, and the values of the operands; shapes are those of one sample
+at one time step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.program import NeuronProgram
+
+REQUIRED: Any = object()
+
+
+class OpError(Exception):
+    """An operation cannot be applied: a message and what to change."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds."""
+
+    name: str
+    type: type
+    meaning: str
+    default: Attribute = REQUIRED
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A torch module by the dotted name of its class, with its constructor's arguments.
+
+    ``layout`` says what forward takes: ``flat`` has T and N as one leading dimension, ``seq`` has
+    them apart, ``any`` takes both and returns what it got.
+    """
+
+    target: str
+    args: tuple[Attribute, ...] = ()
+    kwargs: Mapping[str, Attribute] = field(default_factory=dict)
+    layout: Literal["flat", "seq", "any"] = "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
+
+    ``fold`` applies it pairwise from the left; ``as_list`` passes the operands as one list;
+    ``before`` are constants that stand before the operands.
+    """
+
+    target: str
+    args: tuple[Attribute, ...] = ()
+    kwargs: Mapping[str, Attribute] = field(default_factory=dict)
+    layout: Literal["flat", "seq", "any"] = "seq"
+    fold: bool = False
+    as_list: bool = False
+    before: tuple[Attribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule knows beyond its operands: T and the programs of the neurons."""
+
+    steps: int
+    neurons: Mapping[str, NeuronProgram]
+
+    @staticmethod
+    def of(graph: Graph) -> Context:
+        return Context(graph.steps, graph.neurons)
+
+    def neuron(self, attrs: Attrs) -> NeuronProgram:
+        """The program of a neuron, by its attributes."""
+        return self.neurons[str(attrs["neuron"])]
+
+
+Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], Module | Function | None]
+Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
+
+
+def _named(attrs: Attrs) -> tuple[str, str]:
+    return "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A row of the table. What has a default holds of most operations."""
+
+    name: str
+    meaning: str
+    shape: Callable[[Attrs, Values], Shape]
+    kind: Callable[[Attrs, Values], Kind]
+    emit: Emit
+    """What it becomes in a model; None of one that no model has."""
+    parameters: tuple[Parameter, ...] = ()
+
+    # -- in the language
+    public: bool = True
+    """It can be written in a spec."""
+    operands: tuple[int, int | None] = (1, 1)
+    """The fewest and the most."""
+    complete: Callable[[dict[str, Any]], None] | None = None
+    """Puts in the attributes whose defaults depend on others (of None until then)."""
+    bare: str = ""
+    """The operation that it is where it is written without arguments, if that is another."""
+    stands_for: Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]] | None = None
+    """The operation that it is another name for; gets the threshold of the network's neuron."""
+    flattens: bool = False
+    """It takes a vector: a map is flattened before it."""
+    idle: str = ""
+    """What it does where it is ``same``, read after "it"; empty where that is no mistake."""
+
+    # -- time, randomness, gradients
+    time: Literal["pointwise", "creates", "reduces", "neuron", "per_step"] = "pointwise"
+    whole_run: bool = False
+    """What it gives at a step depends on how many there are."""
+    random: bool = False
+    """It draws random numbers in training."""
+    training: bool = False
+    """It gives what it takes where nothing is trained."""
+    gradient: bool = True
+    """Gradients flow through it; a neuron's equations say whether through that."""
+
+    # -- weights and cost
+    weights: Weights = lambda attrs, values, context: {}
+    """Shapes of what is trained, by names."""
+    weighted: bool = False
+    """A layer of weights, as convolutions are: its ``weight`` has a row for each output channel, and
+    ``bias`` adds a number to each."""
+    norm: Literal["channel", "group"] | None = None
+    """A norm, of each channel or of groups of them; its weight starts at ``init``."""
+    affine: Callable[[Attrs], bool] = lambda attrs: False
+    """A norm that is one factor and one offset a channel where nothing is trained."""
+    buffers: Callable[[Attrs, Values, Context], int] = lambda attrs, values, context: 0
+    """Bytes of what it holds beside weights: running means and variances."""
+    macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
+    """Multiply-accumulates of one sample at one step."""
+    window: Callable[[Attrs], int] | None = None
+    """Pixels that a window spans, of an operation with a ``kernel`` and a ``stride``."""
+
+    # -- what it computes
+    same: Callable[[Attrs], bool] = lambda attrs: False
+    """Whether it gives the numbers that it takes, in their order."""
+    same_shape: bool = False
+    """It gives the numbers that it takes where its shape is that of its operand."""
+    linear: bool = False
+    """Linear up to a constant where nothing is trained: the mean over time of it is it of the mean."""
+    numbers: Callable[[Sequence[float]], float] | None = None
+    """What it computes number by number, of its attributes and operands, the same everywhere."""
+    constant: Callable[[Attrs], float | None] = lambda attrs: None
+    """The number that it gives before training whatever it reads, if there is one."""
+    start: Callable[[Attrs, float], float | None] = lambda attrs, x: None
+    """What it gives before training where its only operand is ``x`` everywhere, if that is one
+    number; where ``numbers`` says it, that is asked."""
+    neutral: float | None = None
+    """Of a join: the number that leaves another operand as it is (behind it, if it is not
+    ``commutes``)."""
+    absorbing: float | None = None
+    """Of a join: the number that gives itself whatever the other operands are."""
+    commutes: bool = False
+    alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
+    """The operation without parameters that it is, up to rounding, if there is one."""
+
+    # -- in rules and pictures
+    rule: Literal["sum", "concat", "max", "min"] | None = None
+    """Its name in the equations of a rule."""
+    sign: str = ""
+    """Of a join: the sign in a circle that a picture shows."""
+    label: Callable[[Attrs], tuple[str, str]] = _named
+    """What a picture says: the layer, and its size; ("", "") for its name."""
+
+    @property
+    def role(self) -> str:
+        """What a module of it is called in a model."""
+        return "norm" if self.norm is not None else self.name
+
+    @property
+    def convolves(self) -> bool:
+        """A weighted layer of windows."""
+        return self.weighted and self.window is not None
+
+    def per_step(self, attrs: Attrs) -> bool:
+        """Whether it has parameters for each time step."""
+        return self.time == "per_step" or bool(attrs.get("per_step"))
+
+    def completed(self, attrs: Attrs) -> dict[str, Attribute]:
+        """All attributes: the given ones, and the defaults of the others."""
+        result = {item.name: item.default for item in self.parameters if item.name not in attrs}
+        result = {**attrs, **result}
+        if self.complete is not None:
+            self.complete(result)
+        return result
+
+
+def whole(attrs: Attrs, name: str) -> int:
+    """An attribute that is a whole number."""
+    value = attrs[name]
+    assert isinstance(value, int)
+    return value
+
+
+def integer(
+    name: str, meaning: str, default: Attribute = REQUIRED, low: float = 1, high: float = 2**20
+) -> Parameter:
+    """A parameter that is a whole number."""
+    return Parameter(name, int, meaning, default, low, high)

@@ -1,0 +1,134 @@
+"""The shapes that operations give, from those of their operands: rules of the table."""
+
+from __future__ import annotations
+
+from math import prod
+
+from danetc.compiler.ir.graph import Shape
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import OpError, whole
+
+
+def text(shape: Shape) -> str:
+    return " x ".join(str(extent) for extent in shape)
+
+
+def map_of(values: Values, what: str) -> tuple[int, int, int]:
+    shape = values[0].shape
+    if len(shape) != 3:
+        raise OpError(
+            f"{what} needs a map of channels x height x width, but its input is a vector of {shape[0]}",
+            "put it before the head flattens its input",
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _window(size: int, kernel: int, stride: int, padding: int, dilation: int, what: str) -> int:
+    reach = dilation * (kernel - 1) + 1
+    if size + 2 * padding < reach:
+        raise OpError(
+            f"{what}: a window of {reach} does not fit into {size} with padding {padding}",
+            "make the kernel smaller, the padding larger, or stride less before it",
+        )
+    return (size + 2 * padding - reach) // stride + 1
+
+
+def convolved(attrs: Attrs, values: Values) -> Shape:
+    channels, height, width = map_of(values, "conv")
+    groups = whole(attrs, "groups")
+    for extent, what in ((channels, "input channels"), (whole(attrs, "width"), "output channels")):
+        if extent % groups:
+            raise OpError(
+                f"conv: {groups} groups do not divide the {extent} {what}",
+                "choose groups that divide both the input channels and the width",
+            )
+    k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
+    return (
+        whole(attrs, "width"),
+        _window(height, k, s, p, d, "conv"),
+        _window(width, k, s, p, d, "conv"),
+    )
+
+
+def pooled(attrs: Attrs, values: Values) -> Shape:
+    channels, height, width = map_of(values, "pooling")
+    k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
+    if 2 * p > k:
+        raise OpError(f"pooling: padding {p} is more than half of the kernel {k}")
+    return (channels, _window(height, k, s, p, 1, "pooling"), _window(width, k, s, p, 1, "pooling"))
+
+
+def same(attrs: Attrs, values: Values) -> Shape:
+    return values[0].shape
+
+
+def grouped(attrs: Attrs, values: Values) -> Shape:
+    shape, groups = values[0].shape, whole(attrs, "groups")
+    if shape[0] % groups:
+        raise OpError(
+            f"groupnorm: {groups} groups do not divide the {shape[0]} channels",
+            "choose groups that divide the channels: `groupnorm(8)`",
+        )
+    return shape
+
+
+def joined(attrs: Attrs, values: Values) -> Shape:
+    """Equal shapes, or a size of 1 that is repeated (a gate of C x 1 x 1 over a map)."""
+    result = values[0].shape
+    for value in values[1:]:
+        if value.shape == result:
+            continue
+        if len(value.shape) != len(result) or any(
+            a != b and 1 not in (a, b) for a, b in zip(result, value.shape, strict=True)
+        ):
+            raise OpError(
+                f"shapes do not agree: {text(result)} and {text(value.shape)}",
+                _how_to_join(result, value.shape),
+            )
+        result = tuple(max(a, b) for a, b in zip(result, value.shape, strict=True))
+    return result
+
+
+def _how_to_join(a: Shape, b: Shape) -> str:
+    """What to change where two shapes do not join."""
+    vector, map_ = sorted((a, b), key=len)
+    if len(vector) == 1 and len(map_) == 3:
+        channels, height, width = map_
+        return (
+            f"a map of {text(map_)} joins {channels} x 1 x 1, one number a channel, or "
+            f"1 x {height} x {width}, one a pixel: a gate is `a -> avgpool -> conv({channels}, "
+            "kernel = 1, bias = true) -> sigmoid`, without `flatten` and `linear`"
+        )
+    return "give the shorter way a projection, or make widths and strides equal"
+
+
+def concatenated(attrs: Attrs, values: Values) -> Shape:
+    first = values[0].shape
+    for value in values[1:]:
+        if value.shape[1:] != first[1:] or len(value.shape) != len(first):
+            raise OpError(
+                f"concat: sizes do not agree: {text(first)} and {text(value.shape)}",
+                "only the number of channels may differ",
+            )
+    return (sum(value.shape[0] for value in values), *first[1:])
+
+
+def connected(attrs: Attrs, values: Values) -> Shape:
+    if len(values[0].shape) != 1:
+        raise OpError("linear needs a vector", "flatten its input")
+    return (whole(attrs, "width"),)
+
+
+def one_pixel(attrs: Attrs, values: Values) -> Shape:
+    """A number for each channel."""
+    return (map_of(values, "avgpool")[0], 1, 1)
+
+
+def scaled(attrs: Attrs, values: Values) -> Shape:
+    channels, height, width = map_of(values, "upsample")
+    scale = whole(attrs, "scale")
+    return (channels, height * scale, width * scale)
+
+
+def vector(attrs: Attrs, values: Values) -> Shape:
+    return (prod(values[0].shape),)

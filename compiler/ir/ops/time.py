@@ -1,0 +1,64 @@
+"""Rows of the table: time, encoders, and what drops at random in training."""
+
+from __future__ import annotations
+
+from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.forms import ours
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter
+
+
+def _never(attrs: Attrs) -> bool:
+    return attrs["p"] == 0
+
+
+def _kept(attrs: Attrs, x: float) -> float:
+    return x
+
+
+def _shown(value: Attribute) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    args = (attrs["p"], len(value.shape))
+    return Module("danetc.runtime.layers.time.DropPath", args, layout="seq")
+
+
+ROWS = (
+    Op(
+        "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
+        ours("per_step", steps=True), public=False, time="creates", linear=True,
+        numbers=lambda x: x[0], start=_kept,
+    ),
+    # regularisation: analog in training, so analog here
+    Op(
+        "dropout", "dropout", shapes.same, kinds.analog,
+        lambda attrs, values, value, context: Module("torch.nn.Dropout", (attrs["p"],), layout="any"),
+        (Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999),),
+        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
+        label=lambda attrs: (f"dropout {_shown(attrs['p'])}", ""),
+    ),
+    Op(
+        "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
+        (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
+        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
+        label=lambda attrs: (f"droppath {_shown(attrs['p'])}", ""),
+    ),
+    Op(
+        "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
+        ours("mean_over_time", steps=False), time="reduces", linear=True, start=_kept,
+        label=lambda attrs: ("mean over T", ""),
+    ),
+    Op(
+        "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
+        ours("poisson", steps=True), time="creates", random=True, gradient=False,
+    ),
+    Op(
+        "latency", "one spike, the earlier the larger x", shapes.same, kinds.spike,
+        ours("latency", "tau", steps=True),
+        (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
+        time="creates", whole_run=True, gradient=False,
+    ),
+)  # fmt: skip

@@ -1,0 +1,115 @@
+"""Rows of the table: the input, layers of weights, and neurons."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from danetc.compiler.ir.graph import Attribute, Shape, Value
+from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer, whole
+
+
+def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
+    weight = (width, values[0].shape[0] // whole(attrs, "groups"), kernel, kernel)
+    return {"weight": weight, **({"bias": (width,)} if attrs["bias"] else {})}
+
+
+def _conv_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    group = values[0].shape[0] // whole(attrs, "groups")
+    return prod(shape) * group * whole(attrs, "kernel") ** 2
+
+
+def _conv_complete(attrs: dict[str, Any]) -> None:
+    if attrs["padding"] is None:
+        attrs["padding"] = attrs["dilation"] * (attrs["kernel"] // 2)
+
+
+def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    kwargs: dict[str, Attribute] = {"kernel_size": attrs["kernel"]}
+    defaults: dict[str, Attribute] = {
+        "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True,
+    }  # fmt: skip
+    kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
+    return Module("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
+
+
+def _conv_label(attrs: Attrs) -> tuple[str, str]:
+    size = windows(attrs, str(attrs["width"]))
+    return f"conv {attrs['kernel']}×{attrs['kernel']},", size
+
+
+def windows(attrs: Attrs, size: str = "") -> str:
+    """A layer's size, and what is not 1 of its strides, groups and dilation."""
+    forms = (("stride", "/{}"), ("groups", "groups {}"), ("dilation", "dilation {}"))
+    shown = [form.format(attrs[name]) for name, form in forms if attrs.get(name) not in (None, 1)]
+    return " ".join([*([size] if size else []), *shown])
+
+
+def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    width = whole(attrs, "width")
+    return {
+        "weight": (width, values[0].shape[0]),
+        **({"bias": (width,)} if attrs["bias"] else {}),
+    }
+
+
+def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
+    return Module("torch.nn.Linear", (values[0].shape[0], attrs["width"]), kwargs, layout="any")
+
+
+def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
+    return 0.0 if x == 0.0 and not attrs["bias"] else None
+
+
+def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    return {item.parameter: () for item in context.neuron(attrs).learnables}
+
+
+def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    program = context.neuron(attrs).text()
+    args = (program, context.steps, len(value.shape))
+    return Module("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
+
+
+ROWS = (
+    Op(
+        "input", "the network's input", lambda attrs, values: (), kinds.analog, nothing,
+        operands=(0, 0), public=False,
+    ),
+    Op(
+        "conv", "2-D convolution, no bias", shapes.convolved, kinds.analog, _conv_module,
+        (
+            integer("width", "channels of the output"),
+            integer("kernel", "height and width of the kernel", 3, high=4096),
+            integer("stride", "pixels from one window to the next", 1, high=4096),
+            integer("padding", "pixels of 0 around the map; half of the kernel by default", None, 0, 4096),
+            integer("groups", "groups of channels that are convolved apart", 1),
+            Parameter("bias", bool, "whether each channel adds a number", False),
+            integer("dilation", "pixels from one entry of the kernel to the next", 1, high=4096),
+        ),
+        complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
+        window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
+        linear=True, start=_zero_without_bias, label=_conv_label,
+    ),
+    Op(
+        "linear", "fully connected, flattens its input", shapes.connected, kinds.analog, _linear_module,
+        (
+            integer("width", "numbers in the output"),
+            Parameter("bias", bool, "whether each of them adds a number", True),
+        ),
+        flattens=True, weights=_linear_weights, weighted=True,
+        macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
+        linear=True, start=_zero_without_bias,
+        label=lambda attrs: (f"linear {attrs['width']}", ""),
+    ),
+    Op(
+        "neuron", "a spiking neuron, or an activation", shapes.same, kinds.analog, _neuron_module,
+        public=False, time="neuron", weights=_neuron_weights,
+        label=lambda attrs: (str(attrs["neuron"]), ""),
+    ),
+)  # fmt: skip
