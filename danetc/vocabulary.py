@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import SPECIAL
@@ -24,6 +24,8 @@ class Word:
     group: str
     usage: str
     meaning: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What each parameter of an operation is."""
 
 
 def operations() -> Iterator[Word]:
@@ -31,7 +33,9 @@ def operations() -> Iterator[Word]:
     for name, op in OPS.items():
         if op.public:
             shown = ", ".join(_parameter(row) for row in op.parameters)
-            yield Word(name, "operation", f"{name}({shown})" if shown else name, op.meaning)
+            usage = f"{name}({shown})" if shown else name
+            meanings = {row.name: row.meaning for row in op.parameters}
+            yield Word(name, "operation", usage, op.meaning, meanings)
     for name, function in SPECIAL.items():
         yield Word(name, "function", function.usage, function.meaning)
     for name, (fewest, most) in functions().items():

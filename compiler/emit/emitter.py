@@ -105,7 +105,7 @@ class Emitter:
         for id in sorted(calls):  # in the order of the spec, whatever the passes did
             call = calls[id]
             if isinstance(call, Module):
-                self.modules[id] = construct(call, resolve(call.target))
+                self.modules[id] = construct(call, resolve(call.target), self.seed + id)
         self.initialise()
         if self.plan is not None:
             for region in self.plan.regions.values():

@@ -21,14 +21,20 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import Module
 
 
-def construct(module: Module, create: Callable[..., Any]) -> nn.Module:
-    """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them."""
+def construct(module: Module, create: Callable[..., Any], seed: int) -> nn.Module:
+    """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them.
+
+    What draws its own weights as it is made draws them from ``seed``.
+    """
     made: nn.Module
-    if module.target.endswith(("Conv2d", "Linear")):
+    known = isinstance(create, type) and issubclass(create, (nn.Conv2d, nn.Linear))
+    if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
         return made.to_empty(device=torch.get_default_device())
-    made = create(*module.args, **module.kwargs)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed % 2**63)
+        made = create(*module.args, **module.kwargs)
     return made
 
 

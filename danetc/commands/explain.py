@@ -72,3 +72,5 @@ def _show_words(topic: str, as_json: bool) -> None:
             group = word.group
             echo(f"{group}:")
         echo(f"  {word.usage}" + (f"\n      {word.meaning}" if word.meaning else ""))
+        for name, meaning in word.parameters.items():
+            echo(f"        {name}: {meaning}")

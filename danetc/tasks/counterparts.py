@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.at_node import weights
+from danetc.compiler.ir.ops import OPS, whole
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import counterpart
 
@@ -204,13 +205,11 @@ def _layers(graph: Graph) -> tuple[Layer, ...]:
 
 
 def _layer(graph: Graph, node: Node) -> Layer:
-    channels = graph[node.inputs[0]].value.shape[0]
-    attrs: dict[str, Any] = dict(node.attrs)
-    if node.op == "linear":
-        return Layer((attrs["width"], channels))
-    kernel, groups = attrs["kernel"], attrs["groups"]
-    weight = (attrs["width"], channels // groups, kernel, kernel)
-    return Layer(weight, attrs["stride"], attrs["padding"], groups)
+    weight = weights(graph, node)["weight"]
+    if OPS[node.op].window is None:
+        return Layer(weight)
+    stride, padding, groups = (whole(node.attrs, name) for name in ("stride", "padding", "groups"))
+    return Layer(weight, stride, padding, groups)
 
 
 @cache
