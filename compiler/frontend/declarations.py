@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
 
 from danetc.compiler.ir.builder import Builder
 from danetc.compiler.ir.ops import OPS
@@ -19,6 +18,7 @@ from danetc.compiler.lowering.arguments import (
     assign_special,
     complete,
     follow_alias,
+    numbers_in,
 )
 from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.connections import parts_of
@@ -27,7 +27,7 @@ from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Wa
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
 from danetc.compiler.lowering.stages import rule_reader
 from danetc.compiler.lowering.unknown import is_known, unknown
-from danetc.compiler.lowering.values import Bound, Failed
+from danetc.compiler.lowering.values import Bound, Failed, Value
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
@@ -192,7 +192,7 @@ class _Checker:
 
     # -- equations --------------------------------------------------------------------------------
 
-    def _defaults(self, declaration: s.Declaration) -> dict[str, Any] | None:
+    def _defaults(self, declaration: s.Declaration) -> dict[str, Value] | None:
         """The parameters' defaults, or None where one has none (then only uses can be checked)."""
         if any(param.default is None for param in declaration.params):
             return None
@@ -231,6 +231,6 @@ class _Checker:
         if declaration.body is None or declaration.value is not None:
             follow_alias(self.lowering, Bound(declaration, self.module, {}, declaration.name_span))
         elif declaration.kind == "neuron":
-            compile_neuron(declaration, values, None, {}, self.reporter)
+            compile_neuron(declaration, numbers_in(values), None, {}, self.reporter)
         else:
-            compile_surrogate(declaration, values, self.reporter)
+            compile_surrogate(declaration, numbers_in(values), self.reporter)

@@ -6,13 +6,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from danetc.compiler.frontend.declarations import check_declarations
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.verify import verify
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
+from danetc.compiler.lowering.values import Constant, Outside
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.dsl.diagnostics.diagnostic import (
     Diagnostic,
@@ -31,7 +31,8 @@ from danetc.dsl.work import Exhausted, bounded
 
 MAX_ERRORS = 100
 
-Settings = Mapping[str, Any]
+Settings = Mapping[str, Constant]
+"""What is set from outside: the text of an expression, where it is a string."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _own_place(span: Span | None, place: Span) -> Span:
 def _lowered(
     declaration: Declaration,
     module: Module,
-    settings: Settings,
+    settings: Mapping[str, Outside],
     reporter: Reporter,
     shared: Shared | None = None,
 ) -> Lowered | None:
@@ -280,7 +281,7 @@ def lowered_network(
     return lowered
 
 
-def read_settings(settings: Settings) -> dict[str, Any]:
+def read_settings(settings: Settings) -> dict[str, Outside]:
     """Settings with their texts read as expressions. Raises ``SpecError``."""
     reporter = Reporter()
     values = {name: _setting(name, value, reporter) for name, value in settings.items()}
@@ -288,7 +289,7 @@ def read_settings(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def _setting(name: str, value: Any, reporter: Reporter) -> Any:
+def _setting(name: str, value: Constant, reporter: Reporter) -> Outside:
     """A setting's value; text is read as an expression, so that errors in it are shown in it."""
     if not isinstance(value, str):
         return value

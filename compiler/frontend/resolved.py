@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from danetc.compiler.frontend.program import Checked, check_text, read_settings
+from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
@@ -21,7 +21,7 @@ ORDER = ("surrogate", "neuron", "rule", "connection", "block", "backbone", "netw
 
 
 def resolved_spec(
-    checked: Checked, network: str | None = None, settings: Mapping[str, Any] | None = None
+    checked: Checked, network: str | None = None, settings: Settings | None = None
 ) -> str:
     """The text of a network, its bases and all declarations they use, settings written in.
 
@@ -131,7 +131,7 @@ class _Collector:
         self.found[key] = Resolved(declaration, module)
         self.follow(declaration, module, _local_names(declaration))
 
-    def follow(self, node: Any, module: Module, local: set[str]) -> None:
+    def follow(self, node: s.Node, module: Module, local: set[str]) -> None:
         """Take the declarations that a piece of a module's tree names."""
         for name in _global_names(node, local):
             resolved = module.names.get(name)
@@ -156,7 +156,7 @@ class _Collector:
         resolved = module.names.get(name)
         return self.names.get(id(resolved.declaration), name) if resolved is not None else name
 
-    def renamed(self, node: Any, module: Module, local: set[str]) -> Any:
+    def renamed(self, node: Any, module: Module, local: set[str]) -> Any:  # any field of a node
         """The same tree with the names of declarations as they are in the new file."""
         if isinstance(node, s.Name):
             return node if node.id in local else replace(node, id=self.new_name(node.id, module))
@@ -208,7 +208,7 @@ def _is_name(expr: s.Expr | None, name: str) -> bool:
     return isinstance(expr, s.Name) and expr.id == name
 
 
-def _global_names(node: Any, local: set[str]) -> list[str]:
+def _global_names(node: s.Node, local: set[str]) -> list[str]:
     """Each once, in the order of the text: what is made of them is the same in every process."""
     names = dict.fromkeys(item.id for item in s.walk(node) if isinstance(item, s.Name))
     return [name for name in names if name not in local]

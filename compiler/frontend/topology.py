@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from danetc.compiler.frontend.program import Checked, read_settings
+from danetc.compiler.frontend.program import Checked, Settings, read_settings
+from danetc.compiler.frontend.resolved import literal
 from danetc.compiler.lowering.variants import SETTINGS
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
@@ -22,9 +23,7 @@ class TopologyError(Exception):
     """A part of the stages cannot be changed so."""
 
 
-def restaged(
-    checked: Checked, network: str, settings: Mapping[str, object], parts: Mapping[str, str]
-) -> str:
+def restaged(checked: Checked, network: str, settings: Settings, parts: Mapping[str, str]) -> str:
     """The text of a network's ``stages`` with some of ``PARTS`` changed, for ``--set stages=...``.
 
     In ``resnet20(width) via origin by chain -> ...`` every backbone, connection or rule is changed;
@@ -37,7 +36,7 @@ def restaged(
         raise TopologyError(
             f"{network} has no `stages`, of which {' and '.join(parts)} could be changed"
         )
-    found = read_settings(parts)
+    found = {name: _part(name, text) for name, text in parts.items()}
     change = _Change(
         backbone=_backbone(found.get("backbone"), parts.get("depth"), checked.module),
         connection=found.get("connection"),
@@ -76,11 +75,18 @@ def _levels(checked: Checked, network: str) -> Iterator[s.Declaration]:
         level = level.module.names.get(name.id) if isinstance(name, s.Name) else None
 
 
-def _stages(checked: Checked, network: str, settings: Mapping[str, object]) -> s.Expr | None:
+def _part(name: str, text: str) -> s.Expr:
+    """A part that was given as text. Raises SpecError."""
+    found = read_settings({name: text})[name]
+    assert not isinstance(found, (bool, int, float, str))  # text is read as an expression
+    return found
+
+
+def _stages(checked: Checked, network: str, settings: Settings) -> s.Expr | None:
     """The expression that counts: what is set, else that of the network or of its first base."""
     if "stages" in settings:
-        found: s.Expr = read_settings({"stages": settings["stages"]})["stages"]
-        return found
+        found = read_settings({"stages": settings["stages"]})["stages"]
+        return literal(found) if isinstance(found, (bool, int, float, str)) else found
     for declaration in _levels(checked, network):
         for item in declaration.body or ():
             if isinstance(item, s.Define) and item.name == "stages":

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import log2
-from typing import Any
 
 from danetc.compiler.ir.graph import Form
-from danetc.compiler.lowering.values import Failed, describe
+from danetc.compiler.lowering.values import Failed, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.syntax import tree as s
@@ -19,7 +18,7 @@ from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import current
 
 Number = int | float
-Constant = Callable[[s.Expr, dict[str, Any]], Any]
+Constant = Callable[[s.Expr, dict[str, int]], Value]
 Fail = Callable[..., Failed]
 
 TERM = 1  # steps of work for each
@@ -114,7 +113,7 @@ class RuleReader:
                 hint="let its ranges stay within the stage, or make the stage shorter",
             )
 
-    def _form(self, expr: s.Expr, env: dict[str, Any]) -> Form:
+    def _form(self, expr: s.Expr, env: dict[str, int]) -> Form:
         match expr:
             case s.At():
                 forms = self._at(expr, env)
@@ -177,7 +176,7 @@ class RuleReader:
         """For which block an error arises that not every block has."""
         return f" for block {self.block}" if self.block is not None else ""
 
-    def _arg(self, arg: s.Arg, env: dict[str, Any]) -> list[Form]:
+    def _arg(self, arg: s.Arg, env: dict[str, int]) -> list[Form]:
         if arg.name is not None:
             raise self.fail("E0301", f"a join has no parameter `{arg.name}`", arg.span)
         value = arg.value
@@ -195,7 +194,7 @@ class RuleReader:
             return self._at(value, env)
         return [self._form(value, env)]
 
-    def _at(self, expr: s.At, env: dict[str, Any]) -> list[Form]:
+    def _at(self, expr: s.At, env: dict[str, int]) -> list[Form]:
         if not (isinstance(expr.base, s.Name) and expr.base.id in ("in", "out")):
             hint = None
             if isinstance(expr.base, s.Name):
@@ -252,7 +251,7 @@ class RuleReader:
                 hint="the last block has index `n - 1`",
             )
 
-    def _holds(self, expr: s.Expr, env: dict[str, Any]) -> bool:
+    def _holds(self, expr: s.Expr, env: dict[str, int]) -> bool:
         value = self.constant(expr, env)
         if not isinstance(value, (bool, int, float)):
             raise self.fail(
@@ -260,13 +259,13 @@ class RuleReader:
             )
         return bool(value)
 
-    def _factor(self, expr: s.Expr, env: dict[str, Any]) -> float:
+    def _factor(self, expr: s.Expr, env: dict[str, int]) -> float:
         value = self.constant(expr, env)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
         return float(value)
 
-    def _index(self, expr: s.Expr, env: dict[str, Any]) -> int:
+    def _index(self, expr: s.Expr, env: dict[str, int]) -> int:
         value = self.constant(expr, env)
         if isinstance(value, float) and value.is_integer():
             value = int(value)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Bound, Failed, OpLayer, Poison, Wire, describe, is_layer
+from danetc.compiler.lowering.values import (
+    Bound,
+    Failed,
+    Number,
+    OpLayer,
+    Poison,
+    Value,
+    Wire,
+    describe,
+    is_layer,
+)
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
@@ -170,7 +180,7 @@ def _check_number(
     evaluator: Evaluator,
     bound: Bound,
     name: str,
-    value: Any,
+    value: Value,
     expr: s.Expr,
     env: Env,
     hint: str | None = None,
@@ -216,6 +226,11 @@ def complete(evaluator: Evaluator, bound: Bound) -> Env:
     if any(isinstance(value, Poison) for value in env.values.values()):
         raise Failed
     return env
+
+
+def numbers_in(values: Mapping[str, Value]) -> dict[str, Number | Learn]:
+    """The values of parameters that are numbers; those of equations all are (``complete``)."""
+    return {n: v for n, v in values.items() if isinstance(v, (bool, int, float, Learn))}
 
 
 def follow_alias(evaluator: Evaluator, bound: Bound) -> Bound:
@@ -314,7 +329,7 @@ def operation_attributes(
 def _checked(
     evaluator: Evaluator,
     parameter: Parameter,
-    value: Any,
+    value: Value,
     expr: s.Expr,
     env: Env,
     what: str,
@@ -327,16 +342,15 @@ def _checked(
     if whole or (parameter.type is float and type(value) is int):
         value = parameter.type(value)
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}[parameter.type]
-    if type(value) is not parameter.type:
+    if type(value) is not parameter.type or not isinstance(value, (bool, int, float)):
         code, shown = "E0304", describe(value)
         if isinstance(value, float):
             shown, hint = f"{value:g}", rounded(expr)
     else:
         low = parameter.low if parameter.low is not None else -math.inf
         high = parameter.high if parameter.high is not None else math.inf
-        number: Any = value
-        if low <= number <= high:
-            return number  # type: ignore[no-any-return]
+        if low <= value <= high:
+            return value
         code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
         wanted = f"between {low:g} and {high:,.12g}"
     message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"

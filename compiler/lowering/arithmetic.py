@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import POISON, Identity, Poison, Wire, describe, is_layer
+from danetc.compiler.lowering.values import (
+    POISON,
+    Identity,
+    Number,
+    Poison,
+    Value,
+    Wire,
+    describe,
+    is_layer,
+)
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 _FLOW_IN = "a layer makes a value when something flows into it: `(in -> ...)`"
 
 
-def _hint(value: Any) -> str | None:
+def _hint(value: Value) -> str | None:
     """What to write where an operand is a layer."""
     if isinstance(value, Identity):
         return "the block's input is `shortcut` in the `out` of a connection, `in` in a block"
     return _FLOW_IN if is_layer(value) else None
 
 
-def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want = "any") -> Any:
+def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want = "any") -> Value:
     """The value of an operator: numbers are computed, values of the network joined."""
     if isinstance(expr, s.Unary):
         value = evaluator.evaluate(expr.operand, env, want)
@@ -65,14 +73,21 @@ def _operands(expr: s.Binary) -> tuple[list[s.Expr], list[str]]:
 
 
 def _combine(
-    evaluator: Evaluator, op: str, left: Any, right: Any, expr: s.Binary, operand: s.Expr, env: Env
-) -> Any:
+    evaluator: Evaluator,
+    op: str,
+    left: Value,
+    right: Value,
+    expr: s.Binary,
+    operand: s.Expr,
+    env: Env,
+) -> Value:
     if isinstance(left, Poison) or isinstance(right, Poison):
         return POISON
     if isinstance(left, Wire) or isinstance(right, Wire):
         return _join(evaluator, op, left, right, expr.span)
+    numbers: list[Number] = []
     for value in (left, right):
-        if isinstance(value, str) or not isinstance(value, (bool, int, float)):
+        if not isinstance(value, (bool, int, float)):
             raise evaluator.builder.fail(
                 "E0406",
                 f"`{op}` joins numbers or values, not {describe(value)}",
@@ -80,8 +95,9 @@ def _combine(
                 hint=_hint(value),
                 blame=evaluator.blame(expr, env),
             )
+        numbers.append(value)
     try:
-        return evaluator.bounded(_ARITHMETIC[op](left, right), expr.span)
+        return evaluator.bounded(_ARITHMETIC[op](*numbers), expr.span)
     except ZeroDivisionError:
         raise evaluator.builder.fail(
             "E0306", "division by zero", operand.span, blame=evaluator.blame(operand, env)
@@ -90,7 +106,7 @@ def _combine(
         raise evaluator.builder.fail("E0306", "a constant too large", expr.span) from None
 
 
-def _join(evaluator: Evaluator, op: str, left: Any, right: Any, span: Span) -> Any:
+def _join(evaluator: Evaluator, op: str, left: Value, right: Value, span: Span) -> Value:
     ops = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
     if op not in ops:
         raise evaluator.builder.fail(
@@ -98,7 +114,11 @@ def _join(evaluator: Evaluator, op: str, left: Any, right: Any, span: Span) -> A
         )
     if isinstance(left, Wire) and isinstance(right, Wire):
         return evaluator.builder.add(ops[op], (left, right), {}, span)
-    wire, other, first = (left, right, True) if isinstance(left, Wire) else (right, left, False)
+    if isinstance(left, Wire):
+        wire, other, first = left, right, True
+    else:
+        assert isinstance(right, Wire)
+        wire, other, first = right, left, False
     if isinstance(other, bool) or not isinstance(other, (int, float)):
         raise evaluator.builder.fail(
             "E0406",
@@ -132,7 +152,7 @@ def _divide(a: float, b: float) -> int | float:
     return a / b
 
 
-_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+_ARITHMETIC: Mapping[str, Callable[[Number, Number], Number]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,

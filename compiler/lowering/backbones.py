@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, too_deep
@@ -20,6 +19,7 @@ from danetc.compiler.lowering.values import (
     Poison,
     Sequence,
     StageOf,
+    Value,
     Wire,
     describe,
     is_layer,
@@ -66,7 +66,7 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
         evaluator.unfolding.pop()
 
 
-def flow_value(evaluator: Evaluator, flow: s.Flow, env: Env) -> Any:
+def flow_value(evaluator: Evaluator, flow: s.Flow, env: Env) -> Value:
     """What `a -> b` is: a value that layers are applied to, a flow, or a backbone."""
     first = evaluator.evaluate(flow.steps[0], env, "layer")
     if isinstance(first, (Wire, Poison)):
@@ -93,7 +93,7 @@ def layer_of(evaluator: Evaluator, step: s.Expr, env: Env) -> Layer:
     return _as_layer(evaluator, evaluator.evaluate(step, env, "layer"), step.span)
 
 
-def _as_layer(evaluator: Evaluator, value: Any, span: Span) -> Layer:
+def _as_layer(evaluator: Evaluator, value: Value, span: Span) -> Layer:
     if isinstance(value, Poison):
         raise Failed
     if isinstance(value, Bound) and is_op(value.name, value.kind, "layer") and not value.args:
@@ -108,7 +108,7 @@ def _as_layer(evaluator: Evaluator, value: Any, span: Span) -> Layer:
             case Bound(kind="rule"):
                 hint = f"a rule feeds a backbone's blocks: `BACKBONE by {value.name}`"
         raise evaluator.builder.fail("E0401", f"{describe(value)} is not a layer", span, hint=hint)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _backbone_of(evaluator: Evaluator, subject: s.Expr, env: Env, word: str) -> Backbone:
@@ -148,7 +148,7 @@ def wire_stages(
         raise evaluator.builder.fail(
             "E0302", f"the {kind} of this backbone is given twice", by.span
         )
-    return backbone.each_stage(**{kind: value})
+    return backbone.wired(kind, value)
 
 
 def change_settings(
@@ -156,7 +156,7 @@ def change_settings(
 ) -> Backbone:
     """`BACKBONE with (neuron = ..., norm = ...)`."""
     backbone = _backbone_of(evaluator, subject, env, "with")
-    changes: dict[str, Any] = {}
+    changes: dict[str, Value] = {}
     for arg in settings:
         if arg.name not in ("neuron", "surrogate", "norm", "zero_init"):
             name = arg.name or "a bare value"
@@ -179,7 +179,7 @@ def change_settings(
     return Backbone(items, backbone.span)
 
 
-def check_setting(evaluator: Evaluator, name: str, value: Any, span: Span) -> Any:
+def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> Value:
     """A value of ``neuron``, ``surrogate``, ``norm`` or ``zero_init``, checked."""
     if isinstance(value, (Poison,)):
         raise Failed

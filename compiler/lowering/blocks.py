@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, follow_alias, too_deep
 from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
-from danetc.compiler.lowering.values import Bound, Poison, Wire, describe
+from danetc.compiler.lowering.values import (
+    Bound,
+    Poison,
+    Value,
+    Wire,
+    describe,
+)
 from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
@@ -37,7 +42,7 @@ def apply_block(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
 
 
 def self_wired(
-    lowering: Lowering, block: Bound, wire: Wire, extra: Mapping[str, Any]
+    lowering: Lowering, block: Bound, wire: Wire, extra: Mapping[str, Value]
 ) -> Wire | Poison:
     """A block with a body of its own: the value of its ``out``."""
     lowering.inside.append(block.declaration)

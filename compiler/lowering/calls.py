@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import (
     assign_special,
@@ -27,6 +25,7 @@ from danetc.compiler.lowering.values import (
     Outputs,
     Poison,
     StageOf,
+    Value,
     Wire,
     describe,
 )
@@ -34,13 +33,13 @@ from danetc.dsl.neuron.equations import Learn
 from danetc.dsl.syntax import tree as s
 
 
-def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Any:
+def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Value:
     """The value of a call; ``want`` tells apart the two meanings that its name may have."""
     span = call.span
     if not isinstance(call.function, s.Name):
         raise evaluator.builder.fail("E0402", "only a name can be called", call.function.span)
     id = call.function.id
-    target: Any = None
+    target: Value | None = None
     if id == "norm" and env.what == "network" and id not in env.values:
         return _norm(evaluator, call, env)  # the setting, as the bare name is
     if id in env.values or id in env.definitions:
@@ -98,7 +97,7 @@ def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
     return any(arg.name in (None, name) for arg in args)
 
 
-def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Any:
+def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
     several = id in ("min", "max")
     values = _values(evaluator, id, call, env)
     if len(values) < 2 if several else len(values) != 1:
@@ -129,15 +128,16 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Any:
         ) from None
 
 
-def _values(evaluator: Evaluator, name: str, call: s.Call, env: Env) -> list[Any]:
+def _values(evaluator: Evaluator, name: str, call: s.Call, env: Env) -> list[Value]:
     """The values of a function's arguments, none of which has a name."""
     assign_special(evaluator, name, call.args, call.span)
     return [evaluator.evaluate(arg.value, env) for arg in call.args]
 
 
 def _joinable(
-    evaluator: Evaluator, name: str, call: s.Call, values: list[Any]
+    evaluator: Evaluator, name: str, call: s.Call, values: list[Value]
 ) -> tuple[Wire | Poison, ...]:
+    wires: list[Wire | Poison] = []
     for arg, value in zip(call.args, values, strict=True):
         if not isinstance(value, (Wire, Poison)):
             raise evaluator.builder.fail(
@@ -146,7 +146,8 @@ def _joinable(
                 arg.span,
                 hint="a value starts at `in` or at the name of one",
             )
-    return tuple(values)
+        wires.append(value)
+    return tuple(wires)
 
 
 def _concat(evaluator: Evaluator, call: s.Call, env: Env) -> Wire | Poison:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
+from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
@@ -26,6 +26,7 @@ from danetc.compiler.lowering.values import (
     OpLayer,
     Poison,
     StageOf,
+    Value,
     Wire,
     describe,
     is_layer,
@@ -64,7 +65,7 @@ def connected(
             ),
             hint="take a connection without `each`, or write the block as a flow of its weights",
         )
-    values = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
+    values: dict[str, Value] = {"stride": stride, "i": i, "n": stage.blocks, "in": wire}
     for param in connection.declaration.params:
         if param.name in values or param.name in ("channels", "branch", "shortcut"):
             raise lowering.builder.fail(
@@ -85,7 +86,9 @@ def connected(
             layers = _weights(lowering, block)
         last = layers[-1]
         assert isinstance(last, OpLayer)
-        env.values["channels"] = last.attrs["width"]
+        width = last.attrs["width"]
+        assert isinstance(width, int)
+        env.values["channels"] = width
         branch = _build_branch(lowering, layers, connection, parts, env, wire, within)
     env.values["branch"] = branch
     if isinstance(branch, Poison):
@@ -120,7 +123,7 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
             continue  # reported: a connection knows them already
         if name not in CONNECTION_PARTS and name not in used:
             local = (*parts, *PORTS["connection"], *(p.name for p in connection.declaration.params))
-            env = Env(connection.module, "connection", dict.fromkeys(local))
+            env = Env(connection.module, "connection", dict.fromkeys(local, 0))
             if not all(is_known(other, env) for other in used):
                 continue  # what reads it may be what a name, reported as unknown, was meant to be
             raise lowering.builder.fail(
@@ -135,7 +138,7 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
 
 
 def _connection_env(
-    lowering: Lowering, connection: Bound, parts: dict[str, s.Define], values: dict[str, Any]
+    lowering: Lowering, connection: Bound, parts: dict[str, s.Define], values: dict[str, Value]
 ) -> Env:
     """What names mean in a connection that wires one block."""
     env = complete(lowering, connection)
@@ -177,7 +180,7 @@ def _weights(lowering: Lowering, block: Bound) -> list[Layer]:
 
 def _build_branch(
     lowering: Lowering,
-    layers: list[Any],
+    layers: list[Layer],
     connection: Bound,
     parts: dict[str, s.Define],
     env: Env,
@@ -234,7 +237,7 @@ def _around(lowering: Lowering, name: str, parts: dict[str, s.Define], env: Env)
             parts[name].value.span,
             hint="write `conv` without a width once: `conv -> norm -> spike`",
         )
-    return around  # type: ignore[no-any-return]
+    return around
 
 
 def _zero_last_norm(
@@ -289,7 +292,9 @@ def _build_shortcut(
         raise lowering.builder.fail(
             "E0401", f"`{name}` is {describe(layer)}, not a layer", parts[name].value.span
         )
-    attrs: dict[str, Any] = {"width": env.values["channels"]}
+    width = env.values["channels"]
+    assert isinstance(width, int)
+    attrs: dict[str, Attribute] = {"width": width}
     op = "linear"
     if len(shape) == 3:
         op = "conv"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from danetc.compiler.lowering.arithmetic import operate
 from danetc.compiler.lowering.backbones import change_settings, flow_value, part_of, wire_stages
 from danetc.compiler.lowering.blocks import apply_block
@@ -24,6 +22,7 @@ from danetc.compiler.lowering.values import (
     OpLayer,
     Poison,
     Sequence,
+    Value,
     Wire,
     describe,
 )
@@ -36,7 +35,7 @@ EVALUATION = 4  # steps of work that an expression takes, beside what stands in 
 class NetworkLowering(Lowering):
     """Lowers one network. Use ``lower``."""
 
-    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
         """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
         self.work.spend(EVALUATION, expr.span)
         match expr:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.values import Given
+from danetc.compiler.lowering.values import Failed, Given, Value
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -52,9 +51,9 @@ class Env:
 
     module: Module
     what: str
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     definitions: dict[str, Definition] = field(default_factory=dict)
-    cache: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Value | Failed] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     block_conv: bool = False

@@ -9,11 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from danetc.compiler.ir.builder import Builder
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
-from danetc.compiler.lowering.values import Failed, Given, Layer, Poison, Wire, describe, labels_of
+from danetc.compiler.lowering.values import (
+    Failed,
+    Given,
+    Layer,
+    Poison,
+    Value,
+    Wire,
+    describe,
+    labels_of,
+)
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax import tree as s
@@ -43,7 +51,7 @@ class Evaluator(ABC):
         self.builder = builder
         self.shared = Shared() if shared is None else shared
         self.work = builder.work
-        self.settings: dict[str, Any] = {}
+        self.settings: dict[str, Value] = {}
         self.asked: set[str] = set()  # the settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file
@@ -60,10 +68,10 @@ class Evaluator(ABC):
         """The network's input: ``image`` or ``events`` of a shape, with counts up to a bound."""
 
     @abstractmethod
-    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Any:
+    def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
         """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
 
-    def bounded(self, value: Any, span: Span) -> Any:
+    def bounded(self, value: Value, span: Span) -> Value:
         """A value that is not a number, or is one of a sensible size (E0306)."""
         if (
             isinstance(value, (int, float))
@@ -89,7 +97,7 @@ class Evaluator(ABC):
         """An expression that must be true or false (E0304)."""
         return self.truth(self.evaluate(expr, env, "number"), expr, env)
 
-    def truth(self, value: Any, expr: s.Expr, env: Env) -> bool:
+    def truth(self, value: Value, expr: s.Expr, env: Env) -> bool:
         """Whether the value of an expression counts as true (E0304)."""
         if isinstance(value, Poison):
             raise Failed
@@ -112,10 +120,12 @@ class Evaluator(ABC):
         for id in self.names_in(expr):
             if id in env.given:
                 found[id] = env.given[id]
-            elif id in env.definitions and isinstance(env.cache.get(id), (bool, int, float, str)):
-                definition = env.definitions[id]
-                behind = partial(self._given, definition.value, definition.env)
-                found[id] = Given(definition.value.span, id, env.cache[id], behind)
+            elif id in env.definitions:
+                value = env.cache.get(id)
+                if isinstance(value, (bool, int, float, str)):
+                    definition = env.definitions[id]
+                    behind = partial(self._given, definition.value, definition.env)
+                    found[id] = Given(definition.value.span, id, value, behind)
         return tuple(found.values())
 
     def names_in(self, node: s.Node) -> tuple[str, ...]:
@@ -133,7 +143,7 @@ class Evaluator(ABC):
             known = self.shared.certain[id(expr)] = (expr, tuple(dict.fromkeys(certain(expr))))
         return known[1]
 
-    def source(self, name: str, value: Any, expr: s.Expr, env: Env) -> Given:
+    def source(self, name: str, value: Value, expr: s.Expr, env: Env) -> Given:
         """Where a parameter got its value, and where that came from."""
         return Given(expr.span, name, value, partial(self._given, expr, env))
 

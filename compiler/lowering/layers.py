@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import complete, follow_alias
+from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
 from danetc.compiler.lowering.state import Lowering
@@ -18,6 +17,7 @@ from danetc.compiler.lowering.values import (
     Given,
     Layer,
     Named,
+    Number,
     OpLayer,
     Poison,
     Sequence,
@@ -54,7 +54,9 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
 
 def _threshold(lowering: Lowering, span: Span) -> float:
     """V_th of the network's neuron, which tdBN scales by."""
-    neuron = follow_alias(lowering, setting_of(lowering, "neuron", span))
+    setting = setting_of(lowering, "neuron", span)
+    assert isinstance(setting, Bound)  # checked where it is set
+    neuron = follow_alias(lowering, setting)
     value = complete(lowering, neuron).values.get("v_threshold")
     if value is None:
         raise lowering.builder.fail(
@@ -63,7 +65,10 @@ def _threshold(lowering: Lowering, span: Span) -> float:
             span,
             hint="give the neuron a parameter `v_threshold`, or choose another norm",
         )
-    return float(getattr(value, "init", value))
+    if isinstance(value, Learn):
+        return value.init
+    assert isinstance(value, (bool, int, float))  # so are the arguments of a neuron
+    return float(value)
 
 
 def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
@@ -72,14 +77,16 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     bound = follow_alias(lowering, bound)
     own = complete(lowering, bound)
     args = own.values
-    surrogate = lowering.settings.get("surrogate")
-    if surrogate is None and "heaviside" in lowering.names_in(bound.declaration):
+    setting = lowering.settings.get("surrogate")
+    if setting is None and "heaviside" in lowering.names_in(bound.declaration):
         setting_of(lowering, "surrogate", span)
     stand_in = Env(own.module, "surrogate")
-    if isinstance(surrogate, Poison):
+    if isinstance(setting, Poison):
         raise Failed
-    if surrogate is not None:
-        surrogate = follow_alias(lowering, surrogate)
+    surrogate: Bound | None = None
+    if setting is not None:
+        assert isinstance(setting, Bound)  # checked where it is set
+        surrogate = follow_alias(lowering, setting)
         stand_in = complete(lowering, surrogate)
     surrogate_args = stand_in.values
     key = (
@@ -106,6 +113,7 @@ def _compiled(
     lowering: Lowering, bound: Bound, own: Env, surrogate: Bound | None, stand_in: Env, span: Span
 ) -> NeuronProgram:
     """The program of a neuron, whose parameters are in ``own``, those of its surrogate in ``stand_in``."""
+    numbers: dict[str, Number | Learn] = {}
     for name, value in own.values.items():
         if not isinstance(value, (bool, int, float, Learn)):
             raise lowering.builder.fail(
@@ -113,13 +121,14 @@ def _compiled(
                 f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",
                 own.given[name].span if name in own.given else span,
             )
+        numbers[name] = value
     found = Reporter()
     lowering.work.spend(COMPILATION, span)
     program = compile_neuron(
         bound.declaration,
-        own.values,
+        numbers,
         surrogate.declaration if surrogate is not None else None,
-        stand_in.values,
+        numbers_in(stand_in.values),
         found,
         argument_spans=_places(lowering, own),
         surrogate_spans=_places(lowering, stand_in),
@@ -160,7 +169,7 @@ def flat_layers(lowering: Lowering, layer: Layer, span: Span) -> list[Layer]:
     return layers
 
 
-def _flatten(layer: Any) -> Iterator[Layer]:
+def _flatten(layer: Layer) -> Iterator[Layer]:
     match layer:
         case Sequence(steps):
             for step in steps:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import operation
@@ -28,6 +27,7 @@ from danetc.compiler.lowering.values import (
     Named,
     OpLayer,
     Poison,
+    Value,
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest
@@ -35,7 +35,7 @@ from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.syntax.source import Span
 
 
-def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Any:
+def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Value:
     """The value of a name where it stands; ``want`` tells its two meanings apart."""
     if id in env.values:
         return env.values[id]
@@ -89,7 +89,7 @@ def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[L
     return f"did you mean `{close}`?", (label,)
 
 
-def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Any:
+def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Value:
     """The value of ``id = ...`` in the body, evaluated once."""
     env.used.add(id)
     if id in env.cache:
@@ -144,12 +144,13 @@ def _needs(evaluator: Evaluator, id: str, env: Env) -> list[str]:
     return order[:-1]
 
 
-def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Any:
+def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Value:
     """The value of a definition; what fails is kept, so that it is reported once."""
     if id in env.cache:
-        if isinstance(env.cache[id], Failed):
+        known = env.cache[id]
+        if isinstance(known, Failed):
             raise Failed
-        return env.cache[id]
+        return known
     definition = env.definitions[id]
     env.pending.append(id)
     outer = evaluator.builder.scope
@@ -167,7 +168,7 @@ def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Any:
     return value
 
 
-def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
+def setting_of(evaluator: Evaluator, id: str, span: Span) -> Value:
     """The network's (or stage's) neuron, surrogate or norm."""
     evaluator.asked.add(id)
     value = evaluator.settings.get(id)
@@ -184,7 +185,7 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Any:
     return value
 
 
-def standing(evaluator: Evaluator, id: str, span: Span) -> Any:
+def standing(evaluator: Evaluator, id: str, span: Span) -> Value:
     """The network's (or stage's) neuron or norm, where `spike` or `norm` stands for it."""
     match setting_of(evaluator, id, span):
         case Bound(declaration, module, args, named, given):
@@ -195,7 +196,7 @@ def standing(evaluator: Evaluator, id: str, span: Span) -> Any:
             return value
 
 
-def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Any:
+def refer(evaluator: Evaluator, bound: Bound, span: Span) -> Value:
     """A declaration by its name: aliases are followed, a backbone is unfolded."""
     kind = bound.kind
     if kind == "backbone":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from danetc.compiler.ir.builder import MAX_STEPS, Builder
 from danetc.compiler.ir.graph import Graph
@@ -26,6 +25,7 @@ from danetc.compiler.lowering.values import (
     Named,
     OpLayer,
     Outputs,
+    Outside,
     Poison,
     Wire,
     describe,
@@ -183,7 +183,7 @@ class Lowered:
 def lower(
     declaration: s.Declaration,
     module: Module,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Outside],
     reporter: Reporter,
     shared: Shared | None = None,
 ) -> Lowered | None:
@@ -213,7 +213,10 @@ def lower(
         return None
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
     nodes = (
-        node for value in settings.values() if hasattr(value, "span") for node in s.walk(value)
+        node
+        for value in settings.values()
+        if not isinstance(value, (bool, int, float, str))
+        for node in s.walk(value)
     )
     outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
     asked = frozenset(lowering.asked)

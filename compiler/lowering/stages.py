@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from danetc.compiler.ir.graph import Block, Form, Stage
 from danetc.compiler.ir.ops import OPS
@@ -24,6 +23,7 @@ from danetc.compiler.lowering.values import (
     Joined,
     Poison,
     StageOf,
+    Value,
     Wire,
     describe,
 )
@@ -84,7 +84,7 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
 
 
 @contextmanager
-def _with_settings(lowering: Lowering, settings: Mapping[str, Any]) -> Iterator[None]:
+def _with_settings(lowering: Lowering, settings: Mapping[str, Value]) -> Iterator[None]:
     outer = lowering.settings
     lowering.settings = {**outer, **settings}
     try:
@@ -154,7 +154,7 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
 def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleReader:
     """A reader of a rule's equations, with the rule's parameters in ``env``."""
 
-    def constant(expr: s.Expr, values: dict[str, Any]) -> Any:
+    def constant(expr: s.Expr, values: dict[str, int]) -> Value:
         inner = Env(env.module, "rule", {**env.values, **values}, given=env.given)
         return lowering.evaluate(expr, inner)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import TypeGuard, Union
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.expressions import Learn
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration
+from danetc.dsl.syntax.tree import Declaration, Expr
 
 
 class Failed(Exception):
@@ -42,7 +42,7 @@ class Given:
 
     span: Span
     name: str
-    value: object
+    value: Value
     sources: Callable[[], tuple[Given, ...]] = tuple
 
     @property
@@ -80,7 +80,7 @@ class Bound:
 
     declaration: Declaration
     module: Module
-    args: Mapping[str, Any]
+    args: Mapping[str, Value]
     span: Span
     given: Mapping[str, Given] = field(default_factory=dict)
     at: Span | None = None
@@ -154,8 +154,12 @@ class StageOf:
     span: Span
     connection: Bound | None = None
     rule: Bound | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
     sites: tuple[Span, ...] = ()
+
+    def wired(self, kind: str, by: Bound) -> StageOf:
+        """The same stage with this connection or rule."""
+        return replace(self, connection=by) if kind == "connection" else replace(self, rule=by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +173,10 @@ class Backbone:
     def stages(self) -> tuple[StageOf, ...]:
         return tuple(item for item in self.items if isinstance(item, StageOf))
 
-    def each_stage(self, **changes: Any) -> Backbone:
-        """The same backbone with every stage changed."""
+    def wired(self, kind: str, by: Bound) -> Backbone:
+        """The same backbone, each stage with this connection or rule."""
         items = tuple(
-            replace(item, **changes) if isinstance(item, StageOf) else item for item in self.items
+            item.wired(kind, by) if isinstance(item, StageOf) else item for item in self.items
         )
         return replace(self, items=items)
 
@@ -209,17 +213,24 @@ class Outputs:
 
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
+"""What can stand after ``->``: of what is bound, blocks and neurons."""
+Number = Union[bool, int, float]
+Constant = Union[bool, int, float, str]
+Value = Union[Constant, Learn, Wire, Layer, Outputs, Poison]
+"""What an expression can be."""
+Outside = Union[Constant, Expr]
+"""What a setting from outside is: a constant, or an expression that is read in the file."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
 
-def is_layer(value: object) -> bool:
+def is_layer(value: Value) -> TypeGuard[Layer]:
     """Whether a value can stand after ``->``."""
     if isinstance(value, Bound):
         return value.kind in ("block", "neuron")
     return isinstance(value, LAYERS)
 
 
-def describe(value: object) -> str:
+def describe(value: Value) -> str:
     """A value in the words of an error message."""
     match value:
         case bool():

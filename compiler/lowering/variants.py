@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from danetc.compiler.ir.builder import Builder
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
 from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Bound, Failed
+from danetc.compiler.lowering.values import Bound, Failed, Outside, Value
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
@@ -45,7 +44,10 @@ class Level:
 
 
 def levels(
-    declaration: s.Declaration, module: Module, settings: Mapping[str, Any], evaluator: Evaluator
+    declaration: s.Declaration,
+    module: Module,
+    settings: Mapping[str, Outside],
+    evaluator: Evaluator,
 ) -> list[Level]:
     """A network and its bases, outermost first, with shared definitions and bound parameters.
 
@@ -147,14 +149,14 @@ def is_parameter(name: str, chain: list[Level]) -> bool:
     return owner is not None and any(name == param.name for param in owner.declaration.params)
 
 
-def _constant(value: Any, outside: Env, evaluator: Evaluator) -> Any:
+def _constant(value: Outside, outside: Env, evaluator: Evaluator) -> Value:
     """What a parameter is set to: a value, or an expression of names that the file knows."""
     if isinstance(value, (bool, int, float, str)):
         return value
     return evaluator.evaluate(value, outside)
 
 
-def override(name: str, value: Any, env: Env, builder: Builder, parameters: set[str]) -> None:
+def override(name: str, value: Outside, env: Env, builder: Builder, parameters: set[str]) -> None:
     """Set a definition from outside, as the same line in the body of the network would.
 
     ``env`` is that of the network that was asked for: an expression reads its parameters and
@@ -171,7 +173,7 @@ def override(name: str, value: Any, env: Env, builder: Builder, parameters: set[
             or did_you_mean(name, [*parameters, *known])
             or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
         )
-    expr = value
+    expr: s.Expr
     if isinstance(value, bool):
         expr = s.Name("true" if value else "false", span=span)
     elif isinstance(value, (int, float)):
@@ -179,6 +181,8 @@ def override(name: str, value: Any, env: Env, builder: Builder, parameters: set[
         expr = s.Unary("-", number, span=span) if value < 0 else number
     elif isinstance(value, str):
         expr = s.Name(value, span=span)
+    else:
+        expr = value
     env.definitions[name] = Definition(expr, env, span)
 
 

@@ -48,7 +48,7 @@ def compile_neuron(
     declaration: Declaration,
     arguments: Mapping[str, int | float | bool | Learn],
     surrogate: Declaration | None,
-    surrogate_arguments: Mapping[str, int | float | bool],
+    surrogate_arguments: Mapping[str, int | float | bool | Learn],
     reporter: Reporter,
     *,
     argument_spans: Mapping[str, Span] | None = None,
@@ -78,7 +78,7 @@ def compile_neuron(
 
 def compile_surrogate(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool],
+    arguments: Mapping[str, int | float | bool | Learn],
     reporter: Reporter,
     *,
     argument_spans: Mapping[str, Span] | None = None,
@@ -208,7 +208,7 @@ def _check_paths(
 
 def _surrogate(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool],
+    arguments: Mapping[str, int | float | bool | Learn],
     reporter: Reporter,
     argument_spans: Mapping[str, Span],
 ) -> SurrogateProgram:
