@@ -75,7 +75,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage: its blocks, what the rule says feeds each and what it says the stage gives."""
+    """A stage: its blocks, what the rule says feeds each and what it says the stage gives.
+
+    ``connection``, ``rule`` and ``block`` are the names of the declarations that it was made of.
+    """
 
     scope: tuple[str, ...]
     connection: str
@@ -85,6 +88,7 @@ class Stage:
     result: int
     result_form: Form
     origin: Span = field(default=NOWHERE, compare=False, repr=False)
+    block: str = ""
 
     def nodes(self) -> set[int]:
         """All nodes that the stage names."""

@@ -8,7 +8,7 @@
       ; ...
     %0  input      : 3x224x224 analog static    = input()  @0 40..52 2:15
     %1  stem.conv  : 64x112x112 analog static   = conv(%0, width=64, kernel=7)  @0 80..90 4:15
-    stage stages.0, %4 -> %20, via origin, by chain, gives out[1]
+    stage stages.0, %4 -> %20, of basic, via origin, by chain, gives out[1]
       block stages.0.blocks.0, %4 -> %12, join %10, after spike, fed by in[0]
     output out = %60
     stem %4
@@ -56,6 +56,7 @@ def write(graph: Graph, *, origins: bool = True) -> str:
         lines += [
             "",
             f"stage {_path(stage.scope)}, %{stage.entry} -> %{stage.result}, "
+            f"{f'of {_name(stage.block)}, ' if stage.block else ''}"
             f"via {_name(stage.connection)}, by {_name(stage.rule)}, "
             f"gives {_form(stage.result_form)}{_origin(stage, sources)}",
         ]

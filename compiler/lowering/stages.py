@@ -146,6 +146,7 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
             result.id,
             result_form,
             stage.span,
+            follow_alias(lowering, stage.block).name,
         )
     )
     return result

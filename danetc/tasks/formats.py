@@ -68,7 +68,7 @@ def _program(content: Content) -> bytes:
     graph, signature = content.graph, content.model.signature
     module = types.ModuleType("model")
     exec(compile(emit_python(graph), f"{graph.name}/model.py", "exec"), module.__dict__)
-    plain: nn.Module = module.build().eval()
+    plain: nn.Module = module.Model().eval()
     plain.load_state_dict(content.model.state_dict())
     batch = torch.export.Dim("batch", min=1)
     shape: tuple[int, ...] = (4, *signature.input)

@@ -37,7 +37,7 @@ def executed(source: str) -> nn.Module:
     """The model of ``model.py``'s text, run as a file of its own."""
     module = ModuleType("written_model")
     exec(compile(source, "model.py", "exec"), module.__dict__)
-    model: nn.Module = module.__dict__["build"]()
+    model: nn.Module = module.__dict__["Model"]()
     return model.double()
 
 

@@ -79,7 +79,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
         case "python" if "poisson" not in ops:
             module = ModuleType("standalone")
             exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
-            model = module.build().to(subject.dtype)
+            model = module.Model().to(subject.dtype)
             random = ops & {"dropout", "droppath"}
             for training in (False,) if random else (False, True):
                 subject.check(model, training, form, case)

@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import NeuronProgram, compile_neuron
-from danetc.dsl.neuron.kernel_text import python_class, round_class, surrogate_class
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import (
@@ -208,20 +208,23 @@ def test_generated_neurons(text: str, seed: int, static: bool) -> None:
         torch.testing.assert_close(grad, other, rtol=1e-9, atol=1e-9 * scale)
 
 
+def written(program: NeuronProgram) -> nn.Module:
+    """The neuron as ``model.py`` has it."""
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": torch.Tensor}
+    label, text = neuron_text(program)
+    exec(text, scope)
+    made: nn.Module = scope[label]().double()
+    return made
+
+
 @examples(25)
 @given(neurons())
 def test_generated_classes(text: str) -> None:
     """The module for readers gives the same numbers, bit for bit."""
     _, program = compiled(text)
     assert program is not None
-    scope: dict[str, Any] = {"torch": torch, "nn": nn}
-    if program.surrogate is not None:
-        exec(surrogate_class(program.surrogate, "Slope"), scope)
-    exec(round_class("Round"), scope)
-    steps = {"heaviside": "Slope", "round": "Round"}
-    exec(python_class(program, "Layer", steps), scope)
-    readable, ours = scope["Layer"](3, 1).double(), Neuron(program.text(), 3, 1).double()
-    x = torch.randn(4, 3, dtype=torch.float64)
+    readable, ours = written(program), Neuron(program.text(), 3, 1).double()
+    x = torch.randn(3, 4, 3, dtype=torch.float64)
     assert torch.equal(readable(x), ours(x))
 
 
@@ -238,6 +241,4 @@ def test_a_state_that_the_step_only_writes_from_scalars() -> None:
     expected = interpret(neuron, x, w)
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
     torch.testing.assert_close(gradients(out, x, w), gradients(expected, x, w))
-    scope: dict[str, Any] = {"torch": torch, "nn": nn}
-    exec(python_class(program, "Layer", {}), scope)
-    torch.testing.assert_close(scope["Layer"](3, 1).double()(x), expected)
+    torch.testing.assert_close(written(program)(x), expected)

@@ -11,14 +11,12 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
+from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.kinds import ANALOG, SPIKE
 from danetc.dsl.neuron.equations import Learn
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.kernel_text import (
     MODULE_ATTRIBUTES,
-    python_class,
-    round_class,
-    surrogate_class,
 )
 from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
@@ -364,16 +362,14 @@ neuron integer_LIF(most = 4) {
 )
 def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
     program = compiled({"mixed": CLASSES, "integer": INTEGER}.get(name, name))
-    scope: dict[str, Any] = {"torch": torch, "nn": nn}
-    if program.surrogate is not None:
-        exec(surrogate_class(program.surrogate, "Slope"), scope)
-    exec(round_class("Round"), scope)
-    exec(python_class(program, "Layer", {"heaviside": "Slope", "round": "Round"}), scope)
-    readable = scope["Layer"](T, 3).double()
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor}
+    label, text = neuron_text(program)
+    exec(text, scope)
+    readable = scope[label]().double()
     neuron = Neuron(program.text(), T, 3).double()
     readable.load_state_dict(neuron.state_dict())
     assert_bits = gradients(readable, inputs())
-    for x in (inputs(), inputs()[0]):
+    for x in (inputs(), inputs()[0].expand(T, *SHAPE)):
         out, grad, params = gradients(neuron, x)
         expected, expected_grad, expected_params = gradients(readable, x)
         assert torch.equal(out, expected)

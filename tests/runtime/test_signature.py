@@ -185,7 +185,7 @@ def test_wrong_numbers_of_arguments_are_left_to_python() -> None:
 def written(graph: Any) -> nn.Module:
     module = ModuleType("written_model")
     exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
-    model: nn.Module = module.__dict__["build"]()
+    model: nn.Module = module.__dict__["Model"]()
     return model
 
 

@@ -1,0 +1,265 @@
+"""The forms of a standalone model's scopes: what two of them have in common that share a class.
+
+A scope is a ``Draft``: what it registers, as constructor calls with a ``Number`` where a size
+stands, and its forward method.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Union
+
+from danetc.compiler.emit.python.names import is_plain, variable
+from danetc.compiler.ir.graph import Attribute
+
+Path = tuple[str, ...]
+Numeric = Union[int, float, bool]
+CHANNELS = frozenset({"channels", "in_channels", "out_channels"})
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A size that a constructor gets. It is left out where it is ``default`` in all scopes.
+
+    ``role`` names it. With ``less`` it stands for what is left when that many are taken away.
+    """
+
+    role: str
+    value: Numeric | None
+    default: Numeric | None = None
+    less: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """An argument that is the same in all scopes of a class."""
+
+    value: Attribute
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A constructor call: a class by its text or by its number, arguments with their labels."""
+
+    target: str | int
+    args: tuple[tuple[str, Argument], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """``count`` times ``item``; its argument ``grows`` grows by ``step`` each time."""
+
+    item: New
+    count: Number
+    grows: int | None = None
+    step: Numeric = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """The list of a ModuleList."""
+
+    runs: tuple[Repeated, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """A module that a class has in some of its scopes; others hand on what comes."""
+
+    item: New
+    given: Number
+
+
+Argument = Union[Number, Fixed, New, Many, Optional]
+
+
+@dataclass(eq=False, slots=True)
+class Draft:
+    """A scope on its way to a class. ``base`` names the class to derive from."""
+
+    path: Path
+    base: str
+    parts: list[tuple[str, Argument]]
+    parameters: list[str]
+    body: list[ast.stmt]
+    result: str
+    flow: str
+    title: str
+    doc: str
+
+
+# -- forms ----------------------------------------------------------------------------------------
+
+
+def numbers(item: Argument | Repeated) -> Iterator[Number]:
+    """The numbers of an argument, in their order."""
+    match item:
+        case Number():
+            yield item
+        case New():
+            for _, part in item.args:
+                yield from numbers(part)
+        case Many():
+            for run in item.runs:
+                yield from numbers(run)
+        case Repeated():
+            yield from numbers(item.item)
+            yield item.count
+        case Optional():
+            yield item.given
+            yield from numbers(item.item)
+        case Fixed():
+            pass
+
+
+def form(item: Argument | Repeated) -> object:
+    """All of an argument but its numbers."""
+    match item:
+        case Number():
+            return ("number", item.role, item.default, item.less)
+        case Fixed():
+            return ("fixed", repr(item.value))
+        case New():
+            return ("new", item.target, *((label, form(part)) for label, part in item.args))
+        case Many():
+            return ("many", *map(form, item.runs))
+        case Repeated():
+            return ("repeated", form(item.item), form(item.count), item.grows, item.step)
+        case Optional():
+            return ("optional", form(item.item))
+
+
+def form_of(draft: Draft) -> object:
+    """What two drafts have in common that can be one class."""
+    return (
+        draft.base,
+        tuple((label, form(part)) for label, part in draft.parts),
+        tuple(draft.parameters),
+        "\n".join(map(ast.unparse, draft.body)),
+        draft.title,
+    )
+
+
+def many(items: Sequence[New], role: str) -> Many:
+    """A list of modules: those in a row that are alike are one run; the first stands alone."""
+    runs: list[Repeated] = []
+    index = 0
+    while index < len(items):
+        length, grows, step = _run(items, index)
+        if index == 0 and grows is None:
+            length = 1  # the first block of a stage is its own: others may have a shortcut
+        count = Number(role, index + length, less=index)
+        runs.append(Repeated(items[index], count, grows, step))
+        index += length
+    return Many(tuple(runs))
+
+
+def _run(items: Sequence[New], start: int) -> tuple[int, int | None, Numeric]:
+    """How many items in a row are one call, the argument of it that grows, and by how much."""
+    first = items[start]
+    values = [list(numbers(item)) for item in items[start:]]
+    grows: int | None = None
+    step: Numeric = 0
+    length = 1
+    for item, found in zip(items[start + 1 :], values[1:], strict=True):
+        if form(item) != form(first):
+            break
+        moved = [
+            at for at, (a, b) in enumerate(zip(values[0], found, strict=True)) if a.value != b.value
+        ]
+        if not moved and grows is None:
+            length += 1
+            continue
+        if (
+            len(moved) != 1
+            or (grows is None and length > 1)
+            or moved[0] != (grows if grows is not None else moved[0])
+        ):
+            break
+        a, b = values[0][moved[0]].value, found[moved[0]].value
+        if type(a) is not int or type(b) is not int or b <= a or len(first.args) != len(values[0]):
+            break
+        if grows is None:
+            grows, step = moved[0], b - a
+        elif b != a + step * length:
+            break
+        length += 1
+    if grows is not None and length < 3:
+        return 1, None, 0
+    return length, grows, step
+
+
+# -- shortcuts that some blocks have ---------------------------------------------------------------
+
+
+def with_optional(groups: list[list[Draft]]) -> list[list[Draft]]:
+    """The groups, with those joined that differ in one module: a shortcut, or its input as it is."""
+    result: list[list[Draft]] = []
+    for group in groups:
+        for other in result:
+            joined = _joined(other, group) or _joined(group, other)
+            if joined is not None:
+                result[result.index(other)] = joined
+                break
+        else:
+            result.append(group)
+    return result
+
+
+def _joined(wide: list[Draft], narrow: list[Draft]) -> list[Draft] | None:
+    a, b = wide[0], narrow[0]
+    if len(a.parts) != len(b.parts) + 1 or a.title != b.title or a.base != b.base:
+        return None
+    at = next(
+        (i for i, (x, y) in enumerate(zip(a.parts, b.parts, strict=False)) if x[0] != y[0]),
+        len(b.parts),
+    )
+    label, part = a.parts[at]
+    if not isinstance(part, New) or not is_plain(label):
+        return None
+    skipped = ast.unparse(_Skipped(label).visit(deepcopy(ast.Module(a.body, []))))
+    if skipped != "\n".join(map(ast.unparse, b.body)):
+        return None
+    rest = [*a.parts[:at], *a.parts[at + 1 :]]
+    if form(New("", tuple(rest))) != form(New("", tuple(b.parts))):
+        return None
+    role = "projection" if label == "shortcut" else variable(label)
+    for draft in (*wide, *narrow):
+        has = draft in wide
+        item = dict(draft.parts)[label] if has else _nothing(part)
+        assert isinstance(item, New)
+        others = [*draft.parts[:at], *draft.parts[at + has :]]
+        draft.parts = [*others[:at], (label, Optional(item, Number(role, has))), *others[at:]]
+        draft.body = a.body
+    return [*wide, *narrow]
+
+
+def _nothing(item: New) -> New:
+    """The same call with numbers that nobody asks for."""
+
+    def empty(part: Argument) -> Argument:
+        match part:
+            case Number():
+                return replace(part, value=None)
+            case New():
+                return _nothing(part)
+            case _:
+                return part
+
+    return New(item.target, tuple((label, empty(part)) for label, part in item.args))
+
+
+class _Skipped(ast.NodeTransformer):
+    """``self.shortcut(x)`` as ``x``."""
+
+    def __init__(self, label: str) -> None:
+        self.text = f"self.{label}"
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        if ast.unparse(node.func) == self.text and len(node.args) == 1:
+            return node.args[0]
+        return node

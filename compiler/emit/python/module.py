@@ -1,0 +1,448 @@
+"""A network as a standalone ``model.py``: readable, needing torch alone.
+
+It computes what the fx model computes, bit for bit, and names its weights alike. Each scope is a
+class; scopes that differ in sizes alone share one. Layers are copied from ``prelude.py``, neurons
+are written from their equations. All else is made as a syntax tree, of checked names and constants.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+
+from danetc.compiler.emit.names import attribute
+from danetc.compiler.emit.python.body import Body, Forward, Path
+from danetc.compiler.emit.python.classes import Class, named, settle
+from danetc.compiler.emit.python.forms import (
+    Argument,
+    Draft,
+    Fixed,
+    New,
+    Number,
+    form_of,
+    many,
+    with_optional,
+)
+from danetc.compiler.emit.python.names import camel, free, is_plain, singular, words
+from danetc.compiler.emit.python.neurons import Neurons
+from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.emit.python.trees import (
+    assign,
+    call,
+    child,
+    class_,
+    constant,
+    function,
+    method,
+    name,
+    template,
+    text_of,
+)
+from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
+from danetc.compiler.ir.at_node import call_of
+from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.ops import Function, Module
+
+_SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
+_NEURON = "danetc.runtime.layers.neuron.Neuron"
+_LABELS: Mapping[str, tuple[str, ...]] = {
+    "Conv2d": ("in_channels", "channels"),
+    "Linear": ("in_channels", "channels"),
+    "GroupNorm": ("", "channels"),
+    "Dropout": ("p",),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), ("channels",)),
+    **dict.fromkeys(("MaxPool2d", "AvgPool2d"), ("kernel_size",)),
+    **dict.fromkeys(
+        ("StaticBatchNorm2d", "StepBatchNorm2d", "TemporalEffectiveBatchNorm2d"),
+        ("channels", "steps"),
+    ),
+    "DropPath": ("p", "rank"),
+}
+_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+}
+"""What a layer has where nothing is said of it: blocks that differ in it have one form."""
+
+
+def emit_python(graph: Graph) -> str:
+    """The text of ``model.py``. Raises ValueError for an op that has no form in Python."""
+    return _Emitter(graph).text()
+
+
+class _Emitter:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.users = graph.users()
+        self.position = {id: index for index, id in enumerate(graph.nodes)}
+        self.prelude = Prelude()
+        self.used: set[str] = {"load", "check_input"}
+        self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
+        self.neurons = Neurons(self._claim)
+        self.pending: list[tuple[int, Path, Draft, Forward, object]] = []
+        self.classes: list[Class] = []
+        self.made: dict[Path, New] = {}  # what makes the module of a scope
+        self.blocks = {
+            block.scope: (stage.connection, stage.block)
+            for stage in graph.stages
+            for block in stage.blocks
+        }
+        self.stages = {stage.scope: (stage.connection, stage.rule) for stage in graph.stages}
+        self.calls: dict[int, Module | Function] = {}
+        for node in graph.nodes.values():
+            if node.op != "input":
+                found = call_of(graph, node)
+                if found is None:
+                    raise ValueError(f"{words(node.path)}: {words(node.op)} has no form in Python")
+                self.calls[node.id] = found
+
+    def text(self) -> str:
+        graph = self.graph
+        source = graph.input
+        tree = scope_tree(node for node in graph.nodes.values() if node is not source)
+        scopes: list[_Scope] = []
+        self._scan(tree, [source.id], list(graph.outputs.values()), scopes)
+        loops: dict[object, set[str]] = {}
+        for scope in scopes:
+            if scope.kind is not None:
+                loops.setdefault(scope.kind, set()).update(scope.forward.loops())
+        for height in range(scopes[-1].height + 1):
+            level = [scope for scope in scopes if scope.height == height]
+            self._share(
+                [self._draft(scope, frozenset(loops.get(scope.kind, ()))) for scope in level]
+            )
+        for item in self.classes:
+            item.name = "Model" if item is self.classes[-1] else self._claim(item.drafts[0].title)
+        bodies = [named(self._class(item), self.classes) for item in self.classes]
+        first, last = self.prelude.chosen(self.used)
+        written = map(text_of, [*self.neurons.classes, *bodies])
+        text = "\n\n\n".join([*first, *written, *last])
+        needed = {
+            line
+            for label, line in self.prelude.imports.items()
+            if re.search(rf"\b{label}\b", text) is not None
+        }
+        imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
+        standard = [line for line in imports if "torch" not in line]
+        torch = [line for line in imports if "torch" in line]
+        head = [self._docstring(), *("\n".join(part) for part in (standard, torch) if part)]
+        return "\n\n".join(head) + "\n\n\n" + text + "\n"
+
+    def _docstring(self) -> str:
+        graph = self.graph
+        size = ", ".join(map(str, graph.input.value.shape))
+        takes = f"[T, N, {size}]"
+        if not graph.input.value.varies:
+            takes = f"[N, {size}] (T = {graph.steps}) or {takes}"
+        gives = self._sizes(graph.outputs.values())
+        return "\n".join(
+            [
+                f'"""{words(graph.name)}: a spiking network of {graph.steps} time steps, by danetc. '
+                "Needs torch alone.",
+                "",
+                '    model = load("weights.safetensors")  # or Model(), with new weights',
+                f"    y = model(x)  # x: {takes}; y: {gives}",
+                '"""',
+            ]
+        )
+
+    # -- scopes -----------------------------------------------------------------------------------
+
+    def _scan(
+        self, tree: ScopeTree, inputs: list[int], outputs: list[int], scopes: list[_Scope]
+    ) -> int:
+        """Write the forward methods of a scope and of those below it; the scope's height."""
+        lists: dict[Path, int] = {}
+        units = self._units(tree, lists)
+        flows: dict[Path, tuple[list[int], list[int]]] = {}
+        height = 0
+        for unit in units:
+            if isinstance(unit, ScopeTree):
+                flow = flows[unit.path] = self._flow(unit)
+                if self._is_chain(unit, *flow):
+                    self.used.add("Chain")
+                    parts = self._parts(unit, {})
+                    self.made[unit.path] = New("Chain", tuple(parts))
+                else:
+                    height = max(height, 1 + self._scan(unit, *flow, scopes))
+
+        def access(path: Path) -> ast.expr:
+            result = name("self")
+            for depth in range(len(tree.path), len(path)):
+                result = child(result, path[depth])
+            return result
+
+        lengths = {ast.unparse(access(path)): length for path, length in lists.items()}
+        body = Body(self.graph, self.calls, self._function, access, self._is_repeated)
+        forward = body.write(units, flows, inputs, outputs, lengths)
+        flow_text = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
+        kind = self.stages.get(tree.path)
+        scopes.append(_Scope(tree, forward, lists, len(outputs), flow_text, height, kind))
+        return height
+
+    def _draft(self, scope: _Scope, known: frozenset[str]) -> Draft:
+        tree = scope.tree
+        result = {0: "None", 1: "Tensor"}.get(
+            scope.outputs, f"tuple[{', '.join(['Tensor'] * scope.outputs)}]"
+        )
+        numbered = any(part.isdecimal() for part in tree.children)
+        self.used |= {"Numbered"} if numbered else set()
+        title, doc = self._title(tree.path)
+        return Draft(
+            tree.path,
+            "Numbered" if numbered else "nn.Module",
+            self._parts(tree, scope.lists),
+            scope.forward.parameters,
+            scope.forward.body(known),
+            result,
+            scope.flow,
+            title,
+            doc,
+        )
+
+    def _title(self, path: Path) -> tuple[str, str]:
+        """A name for a scope's class, and what it says of itself."""
+        if not path:
+            return "Model", "The network"
+        if path in self.stages:
+            connection, rule = self.stages[path]
+            by = f" under the rule `{words(rule)}`" if rule else ""
+            return "Stage", f"A stage of `{words(connection or 'self-wired')}` blocks{by}"
+        if path in self.blocks:
+            connection, block = self.blocks[path]
+            via = f" wired by the connection `{words(connection)}`" if connection else ""
+            title = (
+                camel(connection) + camel(block or "block")
+                if connection
+                else camel(block or "block")
+            )
+            return title, f"The block `{words(block or path[-1])}`{via}"
+        number = path[-1].isdecimal() and len(path) > 1
+        return camel(singular(path[-2]) if number else path[-1]), ""
+
+    def _share(self, drafts: list[Draft]) -> None:
+        """Make classes of scopes of one height, whose inner classes have been made."""
+        groups: dict[object, list[Draft]] = {}
+        for draft in drafts:
+            groups.setdefault(form_of(draft), []).append(draft)
+        for group in with_optional([*groups.values()]):
+            item = Class(len(self.classes), group)
+            self.classes.append(item)
+            for draft, values in zip(group, settle(item), strict=True):
+                self.made[draft.path] = item.instance(values)
+
+    def _class(self, item: Class) -> ast.ClassDef:
+        draft = item.drafts[0]
+        init: list[ast.stmt] = [ast.Expr(template("super().__init__()"))] if item.parts else []
+        for label, value in item.parts:
+            if isinstance(value, ast.IfExp):  # a shortcut that some blocks have
+                init.append(assign([f"self.{label}"], value.orelse))
+                given = assign([f"self.{label}"], value.body)
+                init.append(ast.If(value.test, [given], []))
+            elif is_plain(label):
+                init.append(assign([f"self.{label}"], value))
+            else:
+                init.append(ast.Expr(method(name("self"), "add_module", constant(label), value)))
+        body = draft.body
+        root = not draft.path
+        if root:
+            source = self.graph.input.value
+            size = ast.Tuple([constant(extent) for extent in source.shape], ast.Load())
+            check = call(name("check_input"), name("self"), name(draft.parameters[0]), size)
+            if source.varies:
+                check.keywords.append(ast.keyword("sequence", constant(True)))
+            body = [ast.Expr(check), *body]
+            if any(node.op == "conv" for node in self.graph.nodes.values()):
+                init += ast.parse(_HE_NORMAL).body
+        parameters = [("self", "", None)]
+        parameters += [(key, kind, None) for key, kind in zip(item.names, item.kinds, strict=True)]
+        takes = [("self", "", None), *((key, "Tensor", None) for key in draft.parameters)]
+        flows = {draft.flow for draft in item.drafts}
+        path = ".".join(map(words, draft.path))
+        doc = draft.doc or path
+        if len(item.drafts) > 1 and not draft.doc:
+            doc += f" and {len(item.drafts) - 1} more like it"
+        if len(flows) == 1:
+            doc += f": {draft.flow}" if len(doc) + len(draft.flow) < 85 else f".\n\n{draft.flow}"
+        return class_(
+            item.name,
+            [draft.base],
+            f"{doc}.\n" if "\n" in doc else f"{doc}.",
+            [
+                *([function("__init__", parameters, "None", init)] if init else []),
+                function("forward", takes, draft.result, body),
+            ],
+        )
+
+    def _sizes(self, ids: Iterable[int]) -> str:
+        return " and ".join(_dims(self.graph[id].value) for id in ids)
+
+    def _units(self, tree: ScopeTree, lists: dict[Path, int]) -> list[Unit]:
+        """What a scope runs, in order. Numbered scopes below it are a list of this class."""
+        merged = ScopeTree(tree.path, list(tree.nodes), {}, tree.members)
+        todo = list(tree.children.values())
+        while True:
+            while todo:
+                inner = todo.pop()
+                if self._is_list(inner):
+                    lists[inner.path] = len(inner.children)
+                    merged.nodes += inner.nodes
+                    todo += inner.children.values()
+                else:
+                    merged.children[".".join(map(repr, inner.path))] = inner
+            merged.nodes.sort(key=lambda node: self.position[node.id])
+            units: list[Unit] = schedule(merged, self.graph)
+            if not any(isinstance(unit, ScopeTree) and self._is_list(unit) for unit in units):
+                return units
+            # a scope that could not be one call has shown a list: spread that too, and start again
+            merged.nodes = [unit for unit in units if isinstance(unit, Node)]
+            merged.children = {}
+            todo = [unit for unit in units if isinstance(unit, ScopeTree)]
+
+    def _is_list(self, tree: ScopeTree) -> bool:
+        names = list(tree.children)
+        return (
+            names == [str(index) for index in range(len(names))] != []
+            and [label for label, entry in tree.entries() if isinstance(entry, ScopeTree)] == names
+            and not any(isinstance(self.calls[node.id], Module) for node in tree.nodes)
+        )
+
+    def _flow(self, tree: ScopeTree) -> tuple[list[int], list[int]]:
+        """The values that cross into a scope and those that cross out of it."""
+        members = set(tree.members)
+        results = set(self.graph.outputs.values())
+        taken = {i for id in members for i in self.graph[id].inputs if i not in members}
+        made = {
+            id for id in members if id in results or any(u not in members for u in self.users[id])
+        }
+        order = self.position.__getitem__
+        return sorted(taken, key=order), sorted(made, key=order)
+
+    # -- modules ----------------------------------------------------------------------------------
+
+    def _parts(self, tree: ScopeTree, lists: Mapping[Path, int]) -> list[tuple[str, Argument]]:
+        """The modules of a scope in the order of the spec: name and constructing call."""
+        found: list[tuple[str, Argument]] = []
+        for label, entry in tree.entries():
+            key = attribute(label)
+            if isinstance(entry, Node):
+                target = self.calls[entry.id]
+                if isinstance(target, Module):
+                    found.append((key, self._constructor(entry, target)))
+            elif entry.path in self.made:
+                found.append((key, self.made[entry.path]))
+            elif entry.path in lists:
+                items = [part for _, part in self._parts(entry, lists) if isinstance(part, New)]
+                found.append((key, New("nn.ModuleList", (("", many(items, label)),))))
+            else:
+                self.used.add("Group")
+                found.append((key, New("Group", tuple(self._parts(entry, lists)))))
+        return found
+
+    def _is_chain(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> bool:
+        """Whether a scope is modules one after the other and nothing else."""
+        order = [entry for _, entry in tree.entries()]
+        nodes = [entry for entry in order if isinstance(entry, Node)]
+        if len(inputs) != 1 or len(nodes) != len(order) or outputs != [nodes[-1].id]:
+            return False
+        before = [inputs[0], *(node.id for node in nodes)]
+        return all(
+            node.inputs == (source,)
+            and isinstance(self.calls[node.id], Module)
+            and not self._is_repeated(node)
+            and is_plain(attribute(node.name))
+            and node.name not in _SEQUENTIAL
+            for node, source in zip(nodes, before, strict=False)
+        )
+
+    def _is_repeated(self, node: Node) -> bool:
+        """Whether a node is a neuron with states whose input is the same at all time steps."""
+        if node.op != "neuron" or self.graph[node.inputs[0]].value.varies:
+            return False
+        return self.graph.program(node).is_stateful
+
+    def _constructor(self, node: Node, module: Module) -> New:
+        namespace, _, target = module.target.rpartition(".")
+        if module.target == _NEURON:
+            return self.neurons.instance(self.graph.program(node))
+        kwargs: dict[str, Attribute] = dict(module.kwargs)
+        text = target
+        if target in self.prelude.source:
+            self.used.add(target)
+        elif namespace == "torch.nn" and module.layout == "any":
+            text = f"nn.{target}"
+        else:
+            raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
+        if target == "GroupNorm":
+            kwargs["rank"] = len(node.value.shape)
+        if kwargs.get("rank") == 3:
+            del kwargs["rank"]  # the prelude's default
+        defaults = _DEFAULTS.get(target, {})
+        kwargs = {**{key: value for key, value in defaults.items() if key not in kwargs}, **kwargs}
+        kwargs = {
+            key: kwargs[key] for key in (*defaults, *(k for k in kwargs if k not in defaults))
+        }
+        labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
+        given = [*zip(labels, module.args, strict=False), *kwargs.items()]
+        result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
+        start = node.attrs.get("init", 1.0)
+        if start == 1.0:
+            return result
+        self.used.add("starting_at")
+        return New("starting_at", (("", Number("init", float(start or 0))), ("", result)))
+
+    def _function(self, target: str) -> tuple[str, tuple[str, ...]]:
+        """The text that calls a function of the table, and the names of its parameters."""
+        namespace, _, label = target.rpartition(".")
+        if namespace in ("torch", "torch.nn.functional"):
+            return target.replace("torch.nn", "nn"), ()
+        if label in self.prelude.source:
+            self.used.add(label)
+            return label, self.prelude.parameters[label]
+        raise ValueError(f"{target} has no standalone form")
+
+    def _claim(self, base: str) -> str:
+        found: str = free(base, self.names.__contains__)
+        self.names.add(found)
+        return found
+
+
+class _Scope:
+    """A scope with its forward method; ``kind`` is what stages of one text have in common."""
+
+    def __init__(
+        self,
+        tree: ScopeTree,
+        forward: Forward,
+        lists: dict[Path, int],
+        outputs: int,
+        flow: str,
+        height: int,
+        kind: object,
+    ) -> None:
+        self.tree = tree
+        self.forward = forward
+        self.lists = lists
+        self.outputs = outputs
+        self.flow = flow
+        self.height = height
+        self.kind = kind
+
+
+def _argument(label: str, value: Attribute, defaults: Mapping[str, int]) -> Argument:
+    """An argument of a layer: a size may differ among blocks, all else is fixed."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
+        return Number(label or "size", value, defaults.get(label))
+    return Fixed(value)
+
+
+def _dims(value: Value) -> str:
+    leading = ("T", "N") if value.varies else ("N",)
+    return f"[{', '.join([*leading, *map(str, value.shape)])}]"
+
+
+_HE_NORMAL = """
+for module in self.modules():
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+"""

@@ -1,0 +1,255 @@
+"""Layers that a standalone ``model.py`` is made of; what a model needs of them is copied into it.
+
+Values that vary over time are [T, N, C, H, W] (or [T, N, C]), static ones [N, C, H, W]; ``rank``
+is the number of dimensions of one sample, 3 for maps and 1 for vectors. This file is read as text:
+it may use torch and the standard library, nothing of danetc.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+class Frames(nn.Module):
+    """A layer of torch for each frame: all dimensions before a sample's become one."""
+
+    rank = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -self.rank - 1)).unflatten(0, x.shape[: -self.rank])
+
+
+class Chain(nn.Sequential):
+    """Modules under their names, one after the other."""
+
+    def __init__(self, **modules: nn.Module) -> None:
+        super().__init__(OrderedDict(modules))
+
+
+class Numbered(nn.Module):
+    """A module that has children "0", "1", ...: ``self[0]``, ``self[1]``, ..."""
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.get_submodule(str(index))
+
+
+class Group(Numbered):
+    """Modules under their names, called by the module around them."""
+
+    def __init__(self, **modules: nn.Module) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+class Conv2d(Frames, nn.Conv2d): ...
+
+
+class BatchNorm2d(Frames, nn.BatchNorm2d): ...
+
+
+class BatchNorm1d(Frames, nn.BatchNorm1d):
+    """Batch norm of vectors with statistics over T and N together."""
+
+    rank = 1
+
+
+class GroupNorm(Frames, nn.GroupNorm):
+    """Group norm of each frame."""
+
+    def __init__(self, groups: int, channels: int, rank: int = 3) -> None:
+        super().__init__(groups, channels)
+        self.rank = rank
+
+
+class MaxPool2d(Frames, nn.MaxPool2d): ...
+
+
+class AvgPool2d(Frames, nn.AvgPool2d): ...
+
+
+class AdaptiveAvgPool2d(Frames, nn.AdaptiveAvgPool2d): ...
+
+
+class UpsamplingNearest2d(Frames, nn.UpsamplingNearest2d): ...
+
+
+def starting_at(weight: float, norm: nn.Module) -> nn.Module:
+    """A norm whose weights start at another value than 1."""
+    nn.init.constant_(norm.weight, weight)
+    return norm
+
+
+class StaticBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__(channels)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.steps if x.dim() == self.rank + 1 else 1
+        flat = x.flatten(0, -self.rank - 1)
+        count = flat.numel() // flat.shape[1]
+        if self.training and count * steps == 1:
+            raise ValueError("training needs more than one value a channel")
+        counted = self.training and steps > 1 and count > 0
+        variance = torch.zeros_like(self.running_var) if counted else self.running_var
+        stats = (self.running_mean, variance, self.training, 0.1, self.eps)
+        y = torch.batch_norm(flat, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        if counted:
+            self.running_var.mul_(1 - 0.1)
+        if counted and count > 1:
+            share = (count - 1) / count * (count * steps) / (count * steps - 1)
+            self.running_var.add_(variance, alpha=share)
+        return y.reshape(x.shape)
+
+
+class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
+    """Batch norm, then a learnt factor for each time step (TEBN)."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__(channels, steps, rank)
+        self.scale = nn.Parameter(torch.ones(steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == self.rank + 2 and len(x) != self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
+        return super().forward(x) * self.scale.view(-1, *[1] * (self.rank + 1))
+
+
+class StepBatchNorm2d(nn.Module):
+    """Batch norm with weights and statistics of its own at each time step."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__()
+        self.steps = steps
+        self.rank = rank
+        self.weight = nn.Parameter(torch.ones(steps, channels))
+        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.register_buffer("running_mean", torch.zeros(steps, channels))
+        self.register_buffer("running_var", torch.ones(steps, channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
+        flat = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, ...]
+        if self.training:
+            if flat.numel() == flat.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(1)
+        y: Tensor = torch.batch_norm(
+            flat,
+            self.weight.view(-1),
+            self.bias.view(-1),
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            self.training,
+            0.1,
+            1e-5,
+            torch.backends.cudnn.enabled,
+        )
+        y = y.unflatten(1, (self.steps, -1))
+        return y.transpose(0, 1)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a sample is dropped at all its time steps."""
+
+    def __init__(self, p: float, rank: int = 3) -> None:
+        super().__init__()
+        self.p = p
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        samples = x.shape[-self.rank - 1]
+        draw = torch.rand((samples, *[1] * self.rank), dtype=x.dtype, device=x.device)
+        return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
+
+
+def per_step(x: Tensor, steps: int, rank: int = 3) -> Tensor:
+    """[N, ...] repeated to [T, N, ...]; a sequence stays as it is."""
+    return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x
+
+
+def concat(xs: list[Tensor], dim: int) -> Tensor:
+    """Channels side by side; what is static, [N, ...], is the same at each step of the others."""
+    longest = max(xs, key=Tensor.dim)
+    lead = longest.shape[: longest.dim() + dim]
+    return torch.cat([x.expand(*lead, *x.shape[dim:]) for x in xs], dim)
+
+
+def mean_over_time(x: Tensor, rank: int = 3) -> Tensor:
+    """[T, N, ...] averaged over T; what is static stays as it is."""
+    return x if x.dim() == rank + 1 else x.mean(0)
+
+
+def poisson(x: Tensor, steps: int, rank: int = 3) -> Tensor:
+    """At each time step a spike with probability x."""
+    rate = per_step(x, steps, rank).clamp(0.0, 1.0)
+    draw = torch.rand_like(rate, memory_format=torch.contiguous_format)
+    return draw.lt(rate).to(x.dtype)
+
+
+def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
+    """One spike, at time step floor(tau * ln(1 / x)); gives [T, N, ...]."""
+    length = steps if x.dim() == rank + 1 else x.shape[0]
+    when = torch.floor(-tau * torch.log(x.clamp(min=0.0, max=1.0)))
+    step = torch.arange(length, device=x.device, dtype=x.dtype)
+    return when.eq(step.view(length, *[1] * (rank + 1))).to(x.dtype)
+
+
+class Model(nn.Module):
+    """Stands for the model in this file; it is not copied."""
+
+
+def check_input(model: nn.Module, x: Tensor, size: tuple[int, ...], sequence: bool = False) -> None:
+    """Raise an error that says what the model takes, where x is something else."""
+    if torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy):
+        return
+    sizes = ", ".join(map(str, size))
+    takes = f"the model takes {'' if sequence else f'[N, {sizes}] or '}[T, N, {sizes}]"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{takes}, a tensor, not a {type(x).__name__}")
+    leading = x.dim() - len(size)
+    if leading not in (1 + sequence, 2) or x.shape[leading:] != size:
+        raise ValueError(f"{takes}, not {list(x.shape)}")
+    dtype = next((p.dtype for p in model.parameters()), x.dtype)
+    mixed = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    if not x.is_floating_point() or (x.dtype != dtype and not mixed):
+        raise ValueError(f"the model takes {dtype}, as its weights are, not {x.dtype}")
+
+
+def load(path: str = "weights.safetensors") -> Model:
+    """The network with the weights of a safetensors file; a SHA-256 in its header is checked."""
+    file = bytearray(Path(path).read_bytes())
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    known = header.pop("__metadata__", {}).get("sha256")
+    if known and hashlib.sha256(file.replace(known.encode(), b"0" * 64, 1)).hexdigest() != known:
+        raise ValueError(f"{path} is damaged: it has another SHA-256")
+    types = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+    types |= {"F64": torch.float64, "I64": torch.int64}
+    weights = {}
+    for name, entry in header.items():
+        first, last = (start + offset for offset in entry["data_offsets"])
+        values = torch.frombuffer(file[first:last], dtype=types[entry["dtype"]])
+        weights[name] = values.reshape(entry["shape"])
+    model = Model()
+    model.load_state_dict(weights)
+    return model
