@@ -24,8 +24,8 @@ from danetc.runtime.data import open_data
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Observer, StepReport
-from danetc.runtime.training.run import Run
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.run import PhaseRun
+from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.networks import compile_spec, initialise
 from danetc.tasks.training.plan import default_backend, find_recipe
 
@@ -66,14 +66,14 @@ def measure(text: str, settings: dict[str, Any], epochs: int) -> Measured:
     recipe = find_recipe(compiled.checked.module, None, text, {"epochs": epochs})
     model, _ = initialise(compiled.graph, 0, None, default_backend(print))
     measured = Measured()
-    save = Run.save_later
+    save = PhaseRun.save_later
 
-    def timed(self: Run, *args: Any) -> None:
+    def timed(self: PhaseRun, *args: Any) -> None:
         before = time.perf_counter()
         save(self, *args)
         measured.stalls.append(time.perf_counter() - before)
 
-    Run.save_later = timed  # type: ignore[method-assign]
+    PhaseRun.save_later = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory(prefix="danetc-bench-") as folder:
             checkpoints = Timed(Path(folder) / "checkpoints", print, lambda path: None)
@@ -82,12 +82,12 @@ def measure(text: str, settings: dict[str, Any], epochs: int) -> Measured:
                 model,
                 open_data(text),
                 replace(recipe.phases[0]),
-                Settings(checkpoint_steps=INTERVAL, workers=recipe.workers),
+                RunSettings(checkpoint_steps=INTERVAL, workers=recipe.workers),
                 observer=measured,
                 checkpoints=checkpoints,
             )
     finally:
-        Run.save_later = save  # type: ignore[method-assign]
+        PhaseRun.save_later = save  # type: ignore[method-assign]
     return measured
 
 

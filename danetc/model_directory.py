@@ -42,7 +42,7 @@ from danetc.version import version
 
 if TYPE_CHECKING:
     from danetc.compiler.emit.fx import Model
-    from danetc.tasks.networks import Compiled
+    from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1
 """Written into summary.json; raised when an older danetc could no longer read a directory."""
@@ -88,7 +88,7 @@ def refuse_unless_replaceable(directory: Path) -> None:
 
 
 def model_files(
-    compiled: Compiled,
+    compiled: CompiledNetwork,
     *,
     seed: int,
     init: str | None = None,
@@ -133,7 +133,7 @@ def model_files(
 
 def write_model_directory(
     directory: Path,
-    compiled: Compiled,
+    compiled: CompiledNetwork,
     model: Model,
     *,
     seed: int,
@@ -146,7 +146,7 @@ def write_model_directory(
     All files are written to a temporary directory beside it first, so that a failure leaves the
     older one as it was and nothing else behind. Raises UserError, or OSError with a file's name.
     """
-    from danetc.runtime.model.checkpoint import tensor_file
+    from danetc.runtime.model.weight_files import tensor_file
 
     refuse_unless_replaceable(directory)
     target = Path(os.path.realpath(directory))
@@ -200,7 +200,7 @@ class Directory:
     """The SHA-256 of each, as hexadecimal digits."""
     allow_changed: Collection[str]
 
-    def compiled(self) -> Compiled:
+    def compiled(self) -> CompiledNetwork:
         """The network as spec.danet says it. Never imports torch.
 
         Raises SpecError, which a file that was changed on purpose may lead to.
@@ -212,7 +212,7 @@ class Directory:
 
     def model(self, backend: str, memory: str | None) -> Model:
         """The network with the weights. Raises SpecError, UserError."""
-        from danetc.runtime.model.checkpoint import CheckpointError, load_weights
+        from danetc.runtime.model.weight_files import WeightsError, load_weights
         from danetc.tasks.networks import emit_model
 
         graph = self.compiled().graph
@@ -221,7 +221,7 @@ class Directory:
             load_weights(model, self.path / WEIGHTS, changed=WEIGHTS in self.allow_changed)
         except DamagedError as error:
             raise damaged(error, needed=True) from error
-        except CheckpointError as error:
+        except WeightsError as error:
             raise UserError(str(error)) from error
         return model
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from danetc.dsl.ranges import EXACT, REAL, Range
+from danetc.dsl.ranges import EXACT, REAL, NumberRange
 
 MAX_BITS = 8
 """The largest number of bits in which values are packed."""
@@ -42,7 +42,7 @@ class Kind:
     unit: float = 0.0
 
     @staticmethod
-    def of(values: Range) -> Kind:
+    def of(values: NumberRange) -> Kind:
         """The kind of a range: analog where float32 does not have all of its numbers."""
         if not values.unit or not values.is_bounded:
             return ANALOG
@@ -50,10 +50,10 @@ class Kind:
         return kind if kind.is_exact("float32") else ANALOG
 
     @property
-    def range(self) -> Range:
+    def range(self) -> NumberRange:
         if not self.is_integer:
             return REAL
-        return Range(self.low * self.unit, self.high * self.unit, self.unit)
+        return NumberRange(self.low * self.unit, self.high * self.unit, self.unit)
 
     @property
     def is_integer(self) -> bool:
@@ -115,4 +115,4 @@ SPIKE = Kind(0, 1, 1.0)
 
 def count(bound: int) -> Kind:
     """The whole numbers from 0 to ``bound``."""
-    return Kind.of(Range(0.0, float(bound), 1.0)) if bound <= EXACT else ANALOG
+    return Kind.of(NumberRange(0.0, float(bound), 1.0)) if bound <= EXACT else ANALOG

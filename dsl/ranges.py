@@ -23,7 +23,7 @@ _ROUNDING = 2.0**-22  # arithmetic of float32 rounds by 2^-24, its functions by 
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class NumberRange:
     """The numbers from ``low`` to ``high``: of them, where ``unit`` is not 0, its multiples alone.
 
     The unit is a power of two. Where an end lies beyond what float32 has exactly it is infinite.
@@ -51,37 +51,37 @@ class Range:
         """All that it holds. It must be finite."""
         return [self.low + i * self.unit for i in range(int(self.size))]
 
-    def __or__(self, other: Range) -> Range:
+    def __or__(self, other: NumberRange) -> NumberRange:
         """The smallest range that holds both."""
         return _grid(min(self.low, other.low), max(self.high, other.high), _common(self, other))
 
-    def holds(self, other: Range) -> bool:
+    def holds(self, other: NumberRange) -> bool:
         """Whether all of another range lies in it."""
         return self | other == self
 
 
-REAL = Range(-math.inf, math.inf)
+REAL = NumberRange(-math.inf, math.inf)
 """Any number."""
-BIT = Range(0.0, 1.0, 1.0)
+BIT = NumberRange(0.0, 1.0, 1.0)
 """0 or 1."""
 
 
-def constant(value: float) -> Range:
+def constant(value: float) -> NumberRange:
     """The range of one number as float32 has it."""
     unit = _unit(value)
     if unit:
-        return Range(value, value, unit)
+        return NumberRange(value, value, unit)
     return _rounded(value, value)
 
 
-def hull(values: Iterable[float]) -> Range | None:
+def hull(values: Iterable[float]) -> NumberRange | None:
     """The smallest range of a few numbers; None where float32 does not have each exactly."""
-    result: Range | None = None
+    result: NumberRange | None = None
     for value in values:
         unit = _unit(value)
         if not unit:
             return None
-        one = Range(value, value, unit)
+        one = NumberRange(value, value, unit)
         result = one if result is None else result | one
     return result if result is not None and result.unit and result.is_bounded else None
 
@@ -97,7 +97,7 @@ def _unit(value: float) -> float:
     return (numerator & -numerator) / denominator if abs(odd) <= EXACT else 0.0
 
 
-def _common(a: Range, b: Range) -> float:
+def _common(a: NumberRange, b: NumberRange) -> float:
     """The unit of two ranges together."""
     if not (a.unit and b.unit):
         return 0.0
@@ -108,27 +108,27 @@ def _common(a: Range, b: Range) -> float:
     return min(a.unit, b.unit)
 
 
-def _grid(low: float, high: float, unit: float) -> Range:
+def _grid(low: float, high: float, unit: float) -> NumberRange:
     """A range of multiples; without end where float32 begins to skip some of them."""
     if not unit:
-        return Range(low, high)
+        return NumberRange(low, high)
     if not 1 / _FAR < unit < _FAR:
         return _rounded(low, high)
     if low == high:
-        return Range(low, high, _unit(low) or unit)
+        return NumberRange(low, high, _unit(low) or unit)
     most = EXACT * unit
-    return Range(
+    return NumberRange(
         low if abs(low) <= most else -math.inf, high if abs(high) <= most else math.inf, unit
     )
 
 
-def _rounded(low: float, high: float) -> Range:
+def _rounded(low: float, high: float) -> NumberRange:
     """Ends of what arithmetic gives, which rounds: no number goes past one that float32 has."""
     loose = _outwards(low, high)
-    return Range(low if _unit(low) else loose.low, high if _unit(high) else loose.high)
+    return NumberRange(low if _unit(low) else loose.low, high if _unit(high) else loose.high)
 
 
-def _outwards(low: float, high: float) -> Range:
+def _outwards(low: float, high: float) -> NumberRange:
     """Ends moved outwards by more than they can be wrong; 0 stays, as no rounding goes past it."""
     if math.isinf(low) and math.isinf(high):
         return REAL
@@ -136,29 +136,29 @@ def _outwards(low: float, high: float) -> Range:
     high += abs(high) * _ROUNDING if math.isfinite(high) else 0.0
     low = 0.0 if 0 < low < 1 / _FAR else low  # numbers as small as that may become 0
     high = 0.0 if -1 / _FAR < high < 0 else high
-    return Range(low if low > -_FAR else -math.inf, high if high < _FAR else math.inf)
+    return NumberRange(low if low > -_FAR else -math.inf, high if high < _FAR else math.inf)
 
 
-def _arithmetic(low: float, high: float, unit: float) -> Range:
+def _arithmetic(low: float, high: float, unit: float) -> NumberRange:
     return _grid(low, high, unit) if unit else _rounded(low, high)
 
 
 # -- operations -----------------------------------------------------------------------------------
 
 
-def add(a: Range, b: Range) -> Range:
+def add(a: NumberRange, b: NumberRange) -> NumberRange:
     return _arithmetic(a.low + b.low, a.high + b.high, _common(a, b))
 
 
-def negative(a: Range) -> Range:
-    return Range(-a.high, -a.low, a.unit)
+def negative(a: NumberRange) -> NumberRange:
+    return NumberRange(-a.high, -a.low, a.unit)
 
 
-def subtract(a: Range, b: Range) -> Range:
+def subtract(a: NumberRange, b: NumberRange) -> NumberRange:
     return add(a, negative(b))
 
 
-def multiply(a: Range, b: Range) -> Range:
+def multiply(a: NumberRange, b: NumberRange) -> NumberRange:
     """Its ends are products of ends."""
     corners = [_times(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
     return _arithmetic(min(corners), max(corners), a.unit * b.unit)
@@ -168,7 +168,7 @@ def _times(x: float, y: float) -> float:
     return 0.0 if x == 0 or y == 0 else x * y  # what is infinite stands for what is large
 
 
-def divide(a: Range, b: Range) -> Range:
+def divide(a: NumberRange, b: NumberRange) -> NumberRange:
     if b.is_constant and b.low and abs(math.frexp(b.low)[0]) == 0.5:
         return multiply(a, constant(1 / b.low))
     if b.low <= 0 <= b.high:
@@ -177,7 +177,7 @@ def divide(a: Range, b: Range) -> Range:
     return _outwards(min(corners), max(corners))  # a GPU's quotients may be off in their last bits
 
 
-def larger(a: Range, b: Range) -> Range:
+def larger(a: NumberRange, b: NumberRange) -> NumberRange:
     if a.high <= b.low:
         return b
     if b.high <= a.low:
@@ -185,15 +185,15 @@ def larger(a: Range, b: Range) -> Range:
     return _grid(max(a.low, b.low), max(a.high, b.high), _common(a, b))
 
 
-def smaller(a: Range, b: Range) -> Range:
+def smaller(a: NumberRange, b: NumberRange) -> NumberRange:
     return negative(larger(negative(a), negative(b)))
 
 
-def absolute(a: Range) -> Range:
+def absolute(a: NumberRange) -> NumberRange:
     return larger(larger(a, negative(a)), constant(0.0)) if a.low < 0 else a
 
 
-def nearest(a: Range) -> Range:
+def nearest(a: NumberRange) -> NumberRange:
     """``round``: halves go to even."""
     if a.unit >= 1:
         return a
@@ -201,46 +201,46 @@ def nearest(a: Range) -> Range:
     return _grid(low, high, 1.0)
 
 
-def at_least_zero(a: Range) -> Range:
+def at_least_zero(a: NumberRange) -> NumberRange:
     """``heaviside``: 1 at 0 and above."""
     return _decided(a.low >= 0, a.high < 0)
 
 
-def less(a: Range, b: Range) -> Range:
+def less(a: NumberRange, b: NumberRange) -> NumberRange:
     """``a < b`` as 0 or 1."""
     return _decided(a.high < b.low, a.low >= b.high)
 
 
-def equal(a: Range, b: Range) -> Range:
+def equal(a: NumberRange, b: NumberRange) -> NumberRange:
     same = a.is_constant and b.is_constant and a.low == b.low
     return _decided(same, a.high < b.low or b.high < a.low)
 
 
-def opposite(a: Range) -> Range:
+def opposite(a: NumberRange) -> NumberRange:
     """``not``, and 1 - a."""
     return subtract(constant(1.0), a)
 
 
-def either(condition: Range, then: Range, otherwise: Range) -> Range:
+def either(condition: NumberRange, then: NumberRange, otherwise: NumberRange) -> NumberRange:
     """``then if condition else otherwise``."""
     if condition.is_constant:
         return then if condition.low else otherwise
     return then | otherwise
 
 
-def _decided(yes: bool, no: bool) -> Range:
+def _decided(yes: bool, no: bool) -> NumberRange:
     return constant(1.0) if yes else constant(0.0) if no else BIT
 
 
 def rising(
     function: Callable[[float], float], least: float, most: float
-) -> Callable[[Range], Range]:
+) -> Callable[[NumberRange], NumberRange]:
     """The rule of a function that never falls, with its values at the two infinities.
 
     Machines compute such functions with errors of their own.
     """
 
-    def rule(a: Range) -> Range:
+    def rule(a: NumberRange) -> NumberRange:
         return _outwards(at(a.low), at(a.high))
 
     def at(end: float) -> float:
@@ -262,7 +262,7 @@ Source: TypeAlias = int | str
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RangeTable:
     """A value as a function of others: its number in each combination of theirs, in order."""
 
     sources: tuple[Source, ...]
@@ -279,29 +279,29 @@ class Tables:
     def __init__(self) -> None:
         self._numbers: dict[Source, list[float]] = {}
 
-    def source(self, name: Source, values: Range) -> Table | None:
+    def source(self, name: Source, values: NumberRange) -> RangeTable | None:
         """A value that does not follow from others; None where it takes too many numbers."""
         if values.size > MOST_CASES:
             return None
         numbers = self._numbers[name] = values.numbers()
-        return Table((name,), tuple(numbers))
+        return RangeTable((name,), tuple(numbers))
 
     def apply(
-        self, function: Callable[..., float], operands: Iterable[Table | float | None]
-    ) -> tuple[Table, Range] | None:
+        self, function: Callable[..., float], operands: Iterable[RangeTable | float | None]
+    ) -> tuple[RangeTable, NumberRange] | None:
         """What a function makes of values, and the range of that; None where it is not known.
 
         Of the operands no more are looked at than are needed to know that. It is not known with a
         number that float32 rounds: 41 * (1 / 41) is 1 in float64, and less in float32.
         """
         names: dict[Source, None] = {}
-        known: list[Table | float] = []
+        known: list[RangeTable | float] = []
         cases = 1
         for operand in operands:
             if operand is None or (isinstance(operand, float) and not _unit(operand)):
                 return None
             known.append(operand)
-            for name in operand.sources if isinstance(operand, Table) else ():
+            for name in operand.sources if isinstance(operand, RangeTable) else ():
                 if name not in names:
                     names[name] = None
                     cases *= len(self._numbers[name])
@@ -315,12 +315,12 @@ class Tables:
         except (ArithmeticError, ValueError):
             return None
         found = hull(results)
-        return None if found is None else (Table(tuple(names), results), found)
+        return None if found is None else (RangeTable(tuple(names), results), found)
 
-    def _column(self, operand: Table | float, names: tuple[Source, ...]) -> list[float]:
+    def _column(self, operand: RangeTable | float, names: tuple[Source, ...]) -> list[float]:
         """An operand's number in each combination of the numbers of ``names``."""
         choices = [range(len(self._numbers[name])) for name in names]
-        if not isinstance(operand, Table):
+        if not isinstance(operand, RangeTable):
             return [operand] * math.prod(map(len, choices))
         if operand.sources == names:
             return list(operand.cases)
@@ -341,9 +341,9 @@ _MOVES = 3
 """A range that moves more often than so is taken to move on."""
 
 
-def widened(before: Range, after: Range) -> Range:
+def widened(before: NumberRange, after: NumberRange) -> NumberRange:
     """What a range that grows from step to step ends in: whatever moves goes on without end."""
-    return Range(
+    return NumberRange(
         before.low if after.low >= before.low else -math.inf,
         before.high if after.high <= before.high else math.inf,
         before.unit if after.unit == before.unit else 0.0,
@@ -351,8 +351,9 @@ def widened(before: Range, after: Range) -> Range:
 
 
 def fixpoint(
-    start: Mapping[str, Range], step: Callable[[Mapping[str, Range]], Mapping[str, Range]]
-) -> Mapping[str, Range]:
+    start: Mapping[str, NumberRange],
+    step: Callable[[Mapping[str, NumberRange]], Mapping[str, NumberRange]],
+) -> Mapping[str, NumberRange]:
     """Ranges of states that hold at every step.
 
     ``start`` are those before the first step; ``step`` gives them after a step from those before.

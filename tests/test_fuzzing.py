@@ -111,9 +111,9 @@ def test_a_failure_is_kept_with_how_to_see_it_again(tmp_path: Path) -> None:
 
 def _last_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """A neuron that forgets its state."""
-    step = kernel.Kernel.initial_states
+    step = kernel.NeuronKernel.initial_states
     monkeypatch.setattr(
-        kernel.Kernel, "initial_states", lambda self, x: [s + 0.5 for s in step(self, x)]
+        kernel.NeuronKernel, "initial_states", lambda self, x: [s + 0.5 for s in step(self, x)]
     )
 
 

@@ -81,7 +81,7 @@ def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         pid = int(holder.stdout.readline())
-        with pytest.raises(locks.Held, match=f"process {pid}"), locks.locked(tmp_path / "lock"):
+        with pytest.raises(locks.LockHeld, match=f"process {pid}"), locks.locked(tmp_path / "lock"):
             pass
         children = [] if os.name == "nt" else _children(pid)
         assert children or not hasattr(os, "fork")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from danetc.compiler.draw.engine import DrawError
-from danetc.compiler.draw.layers import Flow, op_flow, placed
+from danetc.compiler.draw.layers import FlowChart, op_flow, placed
 from danetc.compiler.draw.legend import grid, network_facts, with_header
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, sheet_of, stacked
 from danetc.compiler.draw.units import Parts, parts
@@ -57,7 +57,7 @@ def block_level(graph: Graph) -> Sheet:
 def comparison(graphs: Sequence[Graph]) -> Sheet:
     """Connections side by side, as in Fig. 1: a column for each network, its opening block above a
     repeated one. Raises DrawError where a network has no blocks."""
-    pieces: list[tuple[int, int, Flow]] = []
+    pieces: list[tuple[int, int, FlowChart]] = []
     wordings: dict[tuple[int, int], tuple[str, str]] = {}
     for column, graph in enumerate(graphs):
         of = parts(graph)
@@ -123,7 +123,7 @@ def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
     return (tuple(found), number.get(block.output), number.get(block.join))
 
 
-def _flow(of: Parts, wiring: Wiring, key: str) -> Flow:
+def _flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
     graph = of.graph
     block = graph.stages[wiring.number].blocks[wiring.index]
     nodes = of.blocks[wiring.number, wiring.index]

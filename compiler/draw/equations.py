@@ -9,7 +9,7 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.ranges import constant
 
 _UNNAMED = re.compile(r"_\d+")  # what the compiler named
@@ -91,7 +91,7 @@ def scalars(program: NeuronProgram) -> list[str]:
 
 class _Reader:
     def __init__(self, program: NeuronProgram) -> None:
-        self.ops: dict[Operand, Op] = {op.name: op for op in program.ops}
+        self.ops: dict[Operand, Instruction] = {op.name: op for op in program.ops}
         self.states = {state.name for state in program.states}
         self.constant = program.scalars()
         self.ranges = ranges_of(program)
@@ -142,7 +142,7 @@ class _Reader:
         name = self.names.get(value, value)
         return f"{{{name}}}", ATOM, [Read(name, False, detached)]
 
-    def _infix(self, op: Op, detached: bool) -> tuple[str, int, list[Read]]:
+    def _infix(self, op: Instruction, detached: bool) -> tuple[str, int, list[Read]]:
         inside = detached or op.opcode == "detach"
         parts = [self._operand(arg, inside) for arg in op.args]
         reads = [read for _, _, more in parts for read in more]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from danetc.compiler.draw.lanes import Feed, Stop, box_stop, junction, lane
+from danetc.compiler.draw.lanes import LaneWire, Stop, box_stop, junction, lane
 from danetc.compiler.draw.layers import point
 from danetc.compiler.draw.rows import Unit
-from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, caption, fitted
+from danetc.compiler.draw.sheet import SMALL, Box, Rows, TextCell, caption, fitted
 from danetc.compiler.draw.units import Parts, leaves, signature
 from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
 from danetc.compiler.ir.graph import Form, Value
@@ -83,7 +83,7 @@ class StageLane:
         heads = {str(block.feed[0]) for block in blocks} - {"in", "out"}
         ordered = sorted(read, key=lambda key: (key == name, self._position(key)))
         feeds = [
-            Feed(
+            LaneWire(
                 key,
                 look(read[key]),
                 self._told(key, read[key], "the block before" if key == name else ""),
@@ -96,11 +96,11 @@ class StageLane:
             told = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
             join = junction(f"{name}join", signs.pop() if len(signs) == 1 else "f", feeds, told)
             self.stops.append(join)
-            feeds = [Feed(join.key, look(value), wire_tooltip(told, value))]
+            feeds = [LaneWire(join.key, look(value), wire_tooltip(told, value))]
         if stop is None:
             rows: Rows = (
-                (Cell(span_words(group), bold=True, wide=True),),
-                (Cell(self._alike(group), size=SMALL, wide=True),),
+                (TextCell(span_words(group), bold=True, wide=True),),
+                (TextCell(self._alike(group), size=SMALL, wide=True),),
             )
             told = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
             stop = box_stop(fitted(Box(name, rows, shape="round", dashed=True, tooltip=told)))
@@ -135,17 +135,17 @@ class StageLane:
         group = [index for index, name in self.key.items() if name == key]
         return span_words(group) if group else "the sum"
 
-    def _feeds(self, form: Form, value: Value, depth: int = 0) -> tuple[Feed, ...]:
+    def _feeds(self, form: Form, value: Value, depth: int = 0) -> tuple[LaneWire, ...]:
         """What comes into a stop by a form; its junctions are added to the lane on the way."""
         if form[0] in ("in", "out"):
             source, given = self._source(leaves(form)[0])
-            return (Feed(source, look(given), self._told(source, given)),)
+            return (LaneWire(source, look(given), self._told(source, given)),)
         head = str(form[0])
         name = f"{self.name}j{self.junctions}"
         self.junctions += 1
         read: dict[str, Value] = {}
         indices: dict[str, list[int]] = {}
-        inner: list[Feed] = []
+        inner: list[LaneWire] = []
         todo = [part for part in reversed(form[1:]) if isinstance(part, tuple)]
         while todo:
             part = todo.pop()
@@ -160,7 +160,7 @@ class StageLane:
             else:
                 inner += self._feeds(part, value, depth + 1)
         feeds = [
-            Feed(
+            LaneWire(
                 key,
                 look(v),
                 self._told(key, v, span_words(sorted(set(indices[key]))) if key in indices else ""),
@@ -175,7 +175,7 @@ class StageLane:
         )
         told = f"{head}: {value_words(value)}"
         self.stops.append(junction(name, clean(text, 10), feeds, told, self._note(indices)))
-        return (Feed(name, look(value), wire_tooltip(head, value)),)
+        return (LaneWire(name, look(value), wire_tooltip(head, value)),)
 
     def _note(self, read: dict[str, list[int]]) -> str:
         """Which blocks are read, where that is not each of those that are drawn as one, once."""

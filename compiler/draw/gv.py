@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from danetc.compiler.draw.sheet import FONT, RIM, Box, Cell, Point, Sheet, Wire, columns
+from danetc.compiler.draw.sheet import FONT, RIM, Box, DrawnWire, Point, Sheet, TextCell, columns
 from danetc.compiler.draw.theme import Palette
 from danetc.compiler.draw.words import clean, told
 
@@ -96,14 +96,14 @@ class _Writer:
         rows = "".join(f"<TR>{self._cells(row, widths)}</TR>" for row in box.rows)
         return f'<<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0">{rows}</TABLE>>'
 
-    def _cells(self, row: tuple[Cell, ...], widths: tuple[float, ...]) -> str:
+    def _cells(self, row: tuple[TextCell, ...], widths: tuple[float, ...]) -> str:
         if row and row[0].wide:
             return self._cell(row[0], sum(widths), len(widths))
-        empty = Cell("")
+        empty = TextCell("")
         padded = [*row, *[empty] * (len(widths) - len(row))]
         return "".join(self._cell(c, w, 1) for c, w in zip(padded, widths, strict=True))
 
-    def _cell(self, cell: Cell, width: float, span: int) -> str:
+    def _cell(self, cell: TextCell, width: float, span: int) -> str:
         fill = f' BGCOLOR="{self.colours[cell.fill]}"' if cell.fill != "none" else ""
         columns = f' COLSPAN="{span}"' if span > 1 else ""
         return (
@@ -111,7 +111,7 @@ class _Writer:
             f"{self._text(cell)}</TD>"
         )
 
-    def _text(self, cell: Cell) -> str:
+    def _text(self, cell: TextCell) -> str:
         # Graphviz reads escapes such as \\N in this kind of text too.
         text = escape(cell.text).replace("\\", "\\\\").replace("  ", " &#160;")
         if not text:
@@ -125,7 +125,7 @@ class _Writer:
             attributes.append(f'POINT-SIZE="{cell.size:g}"')
         return f"<FONT {' '.join(attributes)}>{text}</FONT>" if attributes else text
 
-    def _wire(self, index: int, wire: Wire) -> Iterable[str]:
+    def _wire(self, index: int, wire: DrawnWire) -> Iterable[str]:
         start = f"e,{self._point(wire.tip)} " if wire.tip is not None else ""
         yield f'id="wire{index}" pos="{start}{" ".join(map(self._point, wire.points))}"'
         yield f'color="{self.colours[wire.look.colour]}" style={wire.look.dash}'

@@ -13,11 +13,11 @@ from danetc.compiler.draw.rows import Unit
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
-    Cell,
+    DrawnWire,
     Look,
     Point,
     Sheet,
-    Wire,
+    TextCell,
     caption,
     hung,
     routed,
@@ -30,7 +30,7 @@ _TAP = 9.0
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class LaneWire:
     """A wire into a stop of a lane from another stop (or itself: a repetition)."""
 
     source: str
@@ -52,24 +52,26 @@ class Stop:
     exit: Point
     first: str
     last: str
-    feeds: tuple[Feed, ...] = ()
+    feeds: tuple[LaneWire, ...] = ()
     top: float = 0.0  # where a wire from above ends
 
 
-def box_stop(box: Box, feeds: Sequence[Feed] = ()) -> Stop:
+def box_stop(box: Box, feeds: Sequence[LaneWire] = ()) -> Stop:
     box = box.at(box.width / 2, box.height / 2)
     middle = box.height / 2
     sheet = Sheet(box.width, box.height, (box,))
     return Stop(box.key, sheet, (0.0, middle), (box.width, middle), box.key, box.key, tuple(feeds))
 
 
-def junction(key: str, sign: str, feeds: Sequence[Feed], tooltip: str = "", note: str = "") -> Stop:
+def junction(
+    key: str, sign: str, feeds: Sequence[LaneWire], tooltip: str = "", note: str = ""
+) -> Stop:
     """An addition, or another way of joining, as wide as what comes into it from above needs.
 
     ``note`` stands below it.
     """
     single = len(sign) == 1
-    text = Cell(sign, bold=single, size=12.0 if single else 9.0)
+    text = TextCell(sign, bold=single, size=12.0 if single else 9.0)
     width = max(26.0, text.width() + 8, _TAP * len(feeds) + 8)
     box = Box(key, ((text,),), width, 26.0, shape="bar", fill="join", pen=1.2, tooltip=tooltip)
     stop = box_stop(box, feeds)
@@ -105,7 +107,7 @@ class _Lane:
             x += stop.sheet.width + _GAP
         self.tracks = self._tracks()
 
-    def _above(self, i: int, feed: Feed) -> bool:
+    def _above(self, i: int, feed: LaneWire) -> bool:
         return self.index[feed.source] < i - 1
 
     def _tracks(self) -> dict[str, int]:
@@ -135,7 +137,7 @@ class _Lane:
         height = max((t + 1 for t in self.tracks.values()), default=0) * _TRACK
         middle = above + height + (6 if height else 0)
         boxes: list[Box] = []
-        wires: list[Wire] = []
+        wires: list[DrawnWire] = []
         places: list[Sheet] = []
         for stop, x in zip(self.stops, self.x, strict=True):
             places.append(stop.sheet.shifted(x, middle - stop.entry[1]))
@@ -148,7 +150,9 @@ class _Lane:
         body = sheet_of(boxes, wires)
         return self._framed(body, boxes[0], middle)
 
-    def _wire(self, i: int, feed: Feed, taps: Sequence[Feed], middle: float, above: float) -> Wire:
+    def _wire(
+        self, i: int, feed: LaneWire, taps: Sequence[LaneWire], middle: float, above: float
+    ) -> DrawnWire:
         stop, j = self.stops[i], self.index[feed.source]
         source = self.stops[j]
         top = middle - stop.entry[1] + stop.top

@@ -11,11 +11,11 @@ from danetc.compiler.draw.gv import quoted
 from danetc.compiler.draw.sheet import (
     FONT,
     Box,
-    Cell,
+    DrawnWire,
     Look,
     Point,
     Sheet,
-    Wire,
+    TextCell,
     fitted,
     sheet_of,
 )
@@ -45,7 +45,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class FlowChart:
     """Boxes and the wires between them, to be placed in one direction."""
 
     boxes: tuple[Box, ...]
@@ -57,14 +57,14 @@ class Flow:
     last: tuple[str, ...] = ()
 
 
-def placed(flows: Sequence[Flow]) -> list[Sheet]:
+def placed(flows: Sequence[FlowChart]) -> list[Sheet]:
     """Each flow as a sheet of its own. Raises DrawError."""
     return [
         _read(flow, layout) for flow, layout in zip(flows, layouts(map(_text, flows)), strict=True)
     ]
 
 
-def _text(flow: Flow) -> str:
+def _text(flow: FlowChart) -> str:
     index = {box.key: i for i, box in enumerate(flow.boxes)}
     head = (
         f"digraph g {{ graph [rankdir={flow.direction} ranksep={flow.gap / 72:.3f} "
@@ -89,7 +89,7 @@ def _text(flow: Flow) -> str:
     return "\n".join([head, *nodes, *ranks, *edges, "}"])
 
 
-def _read(flow: Flow, layout: Mapping[str, Any]) -> Sheet:
+def _read(flow: FlowChart, layout: Mapping[str, Any]) -> Sheet:
     try:
         objects: Iterable[Mapping[str, Any]] = layout.get("objects", ())
         named = {str(item["name"]): item for item in objects}
@@ -98,7 +98,7 @@ def _read(flow: Flow, layout: Mapping[str, Any]) -> Sheet:
         wires = []
         for id, line in enumerate(flow.lines):
             points, tip = _curve(str(drawn[id]["pos"]))
-            wires.append(Wire(line.tail, line.head, line.look, points, tip, line.tooltip))
+            wires.append(DrawnWire(line.tail, line.head, line.look, points, tip, line.tooltip))
     except (KeyError, ValueError, IndexError) as error:
         raise DrawError(f"Graphviz's layout cannot be read: {error!r}") from error
     return sheet_of(boxes, wires)
@@ -131,13 +131,13 @@ def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = Fal
     """
     joins = sign(node)
     if joins is not None:
-        text = Cell(joins, bold=len(joins) == 1, size=FONT + 2 if len(joins) == 1 else FONT - 1)
+        text = TextCell(joins, bold=len(joins) == 1, size=FONT + 2 if len(joins) == 1 else FONT - 1)
         return Box(
             key, ((text,),), 24, 24, shape="circle", fill="join", pen=1.2, tooltip=tooltip(node)
         )
     parts = [part for part in layer_parts(node) if part]
     lines = parts if tall else [" ".join(parts)]
-    rows = tuple((Cell(line),) for line in lines)
+    rows = tuple((TextCell(line),) for line in lines)
     if len(rows) > 1:
         rows = tuple((replace(row[0], wide=True),) for row in rows)
     box = Box(key, rows, tooltip=tooltip(node))
@@ -165,7 +165,7 @@ def op_flow(
     direction: Direction,
     outputs: Iterable[int] = (),
     end: Box | None = None,
-) -> Flow:
+) -> FlowChart:
     """The wiring of some nodes of a graph.
 
     ``ends`` gives the box that stands for a value from elsewhere (by the node's id: the name of
@@ -202,7 +202,7 @@ def op_flow(
             told = wire_tooltip(source.path, source.value)
             lines[Line(tail, key, look(source.value), told)] = None
     gap = 14.0 if direction == "LR" else 16.0
-    return Flow(tuple(boxes.values()), tuple(lines), direction, gap)
+    return FlowChart(tuple(boxes.values()), tuple(lines), direction, gap)
 
 
 def point(key: str, tooltip: str = "") -> Box:

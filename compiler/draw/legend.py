@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
-    Cell,
+    DrawnWire,
     Look,
     Sheet,
-    Wire,
+    TextCell,
     caption,
     fitted,
     hung,
@@ -57,7 +57,7 @@ def _legend(body: Sheet, page: float) -> Sheet:
         double = any(box.double for box in body.boxes)
         items.append((_sample("interblock", double=double), "interblock neuron"))
     boxes: list[Box] = []
-    wires: list[Wire] = []
+    wires: list[DrawnWire] = []
     x = y = 0.0
     for number, (sample, text) in enumerate(items):
         words = caption(f"legend{number}", text, size=SMALL)
@@ -84,7 +84,7 @@ def _legend(body: Sheet, page: float) -> Sheet:
 
 def _sample(fill: Role, *, double: bool) -> Box:
     name = f"sample_{fill}"
-    rows = ((Cell("", size=SMALL),),)
+    rows = ((TextCell("", size=SMALL),),)
     return fitted(
         Box(name, rows, shape="round", fill=fill, line="neuron_line", pen=1.6, double=double),
         (24, 12),
@@ -98,7 +98,7 @@ def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
         max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
     ]
     boxes: list[Box] = []
-    wires: list[Wire] = []
+    wires: list[DrawnWire] = []
     y = 0.0
     for row in cells:
         x = 0.0

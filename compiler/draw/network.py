@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit
-from danetc.compiler.draw.sheet import SMALL, Box, Cell, Sheet, fitted
+from danetc.compiler.draw.sheet import SMALL, Box, Sheet, TextCell, fitted
 from danetc.compiler.draw.stage import assembled, glue_box
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip, size
@@ -25,22 +25,22 @@ def network_level(graph: Graph) -> Sheet:
 
 def _stage_box(of: Parts, number: int) -> Box:
     stage = of.graph.stages[number]
-    rows = [(Cell(clean(".".join(stage.scope)), bold=True, wide=True),)]
+    rows = [(TextCell(clean(".".join(stage.scope)), bold=True, wide=True),)]
     kinds = _kinds(of, number)
     for words, count in kinds[:_MOST_KINDS]:
         text = f"{count} block{'s' * (count > 1)}{words}"
-        rows.append((Cell(clean(text, 60), wide=True),))
+        rows.append((TextCell(clean(text, 60), wide=True),))
     if len(kinds) > _MOST_KINDS:
         rest = sum(count for _, count in kinds[_MOST_KINDS:])
-        rows.append((Cell(f"{rest} more block{'s' * (rest > 1)}", wide=True),))
+        rows.append((TextCell(f"{rest} more block{'s' * (rest > 1)}", wide=True),))
     about = [
         f"via {stage.connection}" if stage.connection else "wired by its blocks",
         f"by {stage.rule}",
     ]
-    rows += [(Cell(clean(line), size=SMALL, ink="quiet", wide=True),) for line in about]
+    rows += [(TextCell(clean(line), size=SMALL, ink="quiet", wide=True),) for line in about]
     own = {node.id for (at, _), nodes in of.blocks.items() if at == number for node in nodes}
     if own & interblock(of.graph):
-        rows.append((Cell("interblock neurons", bold=True, fill="interblock", wide=True),))
+        rows.append((TextCell("interblock neurons", bold=True, fill="interblock", wide=True),))
     result = of.graph[stage.result].value
     told = f"{'.'.join(stage.scope)} gives {size(result.shape)}, {result.kind}; {layers_tooltip(stage)}"
     return fitted(Box(f"s{number}", tuple(rows), shape="round", tooltip=told))

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from danetc.compiler.draw.engine import DrawError
 from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
-from danetc.compiler.draw.layers import Flow, Line, placed
+from danetc.compiler.draw.layers import FlowChart, Line, placed
 from danetc.compiler.draw.legend import with_header
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
-    Cell,
+    DrawnWire,
     Look,
     Sheet,
-    Wire,
+    TextCell,
     caption,
     fitted,
     hung,
@@ -83,7 +83,7 @@ class _Unrolled:
         ranges = ranges_of(program)
         self.kinds |= {name: Kind.of(ranges[name]) for name in self.states}
 
-    def flows(self) -> list[Flow]:
+    def flows(self) -> list[FlowChart]:
         return [self._step(step) for step in self.steps]
 
     def _key(self, name: str, step: int) -> str:
@@ -96,7 +96,7 @@ class _Unrolled:
     def _look(self, name: str) -> Look:
         return kind_look(self.kinds.get(name, ANALOG))
 
-    def _step(self, step: int) -> Flow:
+    def _step(self, step: int) -> FlowChart:
         boxes: list[Box] = []
         lines: list[Line] = []
         first: list[str] = []
@@ -104,7 +104,7 @@ class _Unrolled:
             key = self._given(state.name, step)
             start = f" = {state.init:g}" if step == 1 else ""
             told = "before the first step" if step == 1 else "from the step before"
-            rows = ((Cell(f"{state.name}[{step - 1}]{start}"),),)
+            rows = ((TextCell(f"{state.name}[{step - 1}]{start}"),),)
             boxes.append(fitted(Box(key, rows, dashed=True, tooltip=told)))
             first.append(key)
         key = self._key(INPUT, step)
@@ -121,7 +121,7 @@ class _Unrolled:
         boxes.append(replace(caption(key, "out", bold=True), tooltip=told))
         lines.append(self._line(result, key, step))
         last = [*self._handed(boxes, lines, step), key]
-        return Flow(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
+        return FlowChart(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
 
     def _handed(self, boxes: list[Box], lines: list[Line], step: int) -> list[str]:
         """The boxes from which the states leave a step: at its bottom, of their own where the step
@@ -131,7 +131,7 @@ class _Unrolled:
         for name in self.states:
             key = self._leaving(name, step)
             if name in read:
-                rows = ((Cell(f"{name}[{step}]"),),)
+                rows = ((TextCell(f"{name}[{step}]"),),)
                 boxes.append(fitted(Box(key, rows, dashed=True, tooltip="to the next step")))
                 lines.append(Line(self._key(name, step), key, self._look(name), f"{name}[{step}]"))
             keys.append(key)
@@ -150,7 +150,7 @@ class _Unrolled:
 
     def _box(self, key: str, equation: Equation, step: int) -> Box:
         whole = f"{equation.name}[{step}] = {equation.at(step)}"
-        rows = ((Cell(clean(whole, _LONGEST), bold=equation.fires),),)
+        rows = ((TextCell(clean(whole, _LONGEST), bold=equation.fires),),)
         box = Box(key, rows, tooltip=clean(whole, 400))
         if equation.fires:
             box = replace(box, shape="round", fill="neuron", line="neuron_line", pen=1.6)
@@ -162,7 +162,7 @@ class _Unrolled:
         """Panels side by side. A state leaves its panel below and enters the next from above."""
         channel = _LANE * len(self.states) + 6
         boxes: list[Box] = []
-        wires: list[Wire] = []
+        wires: list[DrawnWire] = []
         top = 16 + channel
         bottom = top + max(panel.height for panel in panels) + 2 * _PAD
         x = 0.0
@@ -200,7 +200,7 @@ class _Unrolled:
 
     def _hand_over(
         self,
-        wires: list[Wire],
+        wires: list[DrawnWire],
         panel: Sheet,
         after: Sheet,
         number: int,

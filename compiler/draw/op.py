@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danetc.compiler.draw.feeds import StageLane
 from danetc.compiler.draw.lanes import Stop
-from danetc.compiler.draw.layers import Flow, op_flow, placed, point
+from danetc.compiler.draw.layers import FlowChart, op_flow, placed, point
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption
@@ -17,7 +17,7 @@ from danetc.compiler.ir.graph import Graph, Node
 def op_level(graph: Graph) -> Sheet:
     """Every operation. Of blocks that are equal and stand beside each other the first is drawn."""
     of = parts(graph)
-    flows: dict[str, Flow] = {}
+    flows: dict[str, FlowChart] = {}
     for name, nodes in of.glue.items():
         if nodes[0].op != "input":
             flows[name] = _glue_flow(of, name, nodes)
@@ -48,7 +48,7 @@ def _stop(unit: Unit) -> Stop:
     return Stop(unit.key, unit.sheet, unit.entry, unit.exit, unit.first, unit.last)
 
 
-def _glue_flow(of: Parts, name: str, nodes: list[Node]) -> Flow:
+def _glue_flow(of: Parts, name: str, nodes: list[Node]) -> FlowChart:
     ends = {
         operand: (of.graph[operand].path, point(f"{name}in", f"from {of.graph[operand].path}"))
         for node in nodes
@@ -58,7 +58,7 @@ def _glue_flow(of: Parts, name: str, nodes: list[Node]) -> Flow:
     return op_flow(of.graph, nodes, f"{name}n", ends=ends, direction="LR", outputs=[nodes[-1].id])
 
 
-def _block_flow(of: Parts, number: int, index: int, key: str) -> Flow:
+def _block_flow(of: Parts, number: int, index: int, key: str) -> FlowChart:
     block = of.graph.stages[number].blocks[index]
     nodes = of.blocks[number, index]
     own = {node.id for node in nodes}

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
+    DrawnWire,
     Look,
     Point,
     Sheet,
-    Wire,
     caption,
     hung,
     routed,
@@ -82,7 +82,7 @@ class _Rows:
         self.x: dict[str, float] = {}
         self.y: dict[str, float] = {}
         self.boxes: list[Box] = []
-        self.wires: list[Wire] = []
+        self.wires: list[DrawnWire] = []
 
     def _lead(self, key: str) -> float:
         """The room before a unit: for labels, and for lines that come down or up to it."""

@@ -25,7 +25,7 @@ _CELL_GAP = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TextCell:
     """A piece of text of one style. Cells of a box stand under each other in columns."""
 
     text: str
@@ -43,7 +43,7 @@ class Cell:
         return line_height(self.size) + 1
 
 
-Rows = tuple[tuple[Cell, ...], ...]
+Rows = tuple[tuple[TextCell, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
 
 def caption(key: str, text: str, *, bold: bool = False, size: float = FONT, **more: Role) -> Box:
     """A line of text without a box around it; ``left`` and ``top`` are placed by ``hung``."""
-    cell = Cell(text, bold, more.get("ink", "ink"), size=size, wide=True)
+    cell = TextCell(text, bold, more.get("ink", "ink"), size=size, wide=True)
     box = fitted(Box(key, ((cell,),), shape="plain", fill="none", line="none"))
     return replace(box, height=cell.height())
 
@@ -132,7 +132,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class DrawnWire:
     """A wire from box to box: the control points of its Bézier curve, and the arrow's tip."""
 
     tail: str
@@ -150,7 +150,7 @@ class Sheet:
     width: float
     height: float
     boxes: tuple[Box, ...] = ()
-    wires: tuple[Wire, ...] = ()
+    wires: tuple[DrawnWire, ...] = ()
 
     def shifted(self, dx: float, dy: float) -> Sheet:
         def moved(point: Point) -> Point:
@@ -173,7 +173,7 @@ class Sheet:
         return next(box for box in self.boxes if box.key == key)
 
 
-def sheet_of(boxes: Iterable[Box], wires: Iterable[Wire] = ()) -> Sheet:
+def sheet_of(boxes: Iterable[Box], wires: Iterable[DrawnWire] = ()) -> Sheet:
     """The sheet that just holds boxes and wires, moved to start at (0, 0)."""
     boxes, wires = tuple(boxes), tuple(wires)
     ends = [point for wire in wires for point in wire.points]
@@ -187,7 +187,7 @@ def sheet_of(boxes: Iterable[Box], wires: Iterable[Wire] = ()) -> Sheet:
 def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
     """Sheets under each other, flush left."""
     boxes: list[Box] = []
-    wires: list[Wire] = []
+    wires: list[DrawnWire] = []
     y = width = 0.0
     for sheet in sheets:
         moved = sheet.shifted(0.0, y)
@@ -222,7 +222,7 @@ def routed(
     corners: Iterable[Point],
     tooltip: str = "",
     arrow: bool = True,
-) -> Wire:
+) -> DrawnWire:
     """A wire along horizontal and vertical lines, its corners rounded, an arrow at its end."""
     given = list(corners)
     path = [p for i, p in enumerate(given) if i == 0 or p != given[i - 1]]
@@ -238,4 +238,4 @@ def routed(
         points += _line(points[-1], start)
         points += [_toward(start, here, radius * 0.55), _toward(end, here, radius * 0.55), end]
     points += _line(points[-1], path[-1])
-    return Wire(tail, head, look, tuple(points), tip, tooltip)
+    return DrawnWire(tail, head, look, tuple(points), tip, tooltip)

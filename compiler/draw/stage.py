@@ -10,7 +10,7 @@ from danetc.compiler.draw.feeds import StageLane
 from danetc.compiler.draw.lanes import box_stop
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit, in_rows
-from danetc.compiler.draw.sheet import SMALL, Box, Cell, Rows, Sheet, caption, fitted
+from danetc.compiler.draw.sheet import SMALL, Box, Rows, Sheet, TextCell, caption, fitted
 from danetc.compiler.draw.theme import Role
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import (
@@ -61,19 +61,22 @@ def glue_box(of: Parts, name: str) -> Box:
     nodes = of.glue[name]
     if nodes[0].op == "input":
         value = nodes[0].value
-        rows: Rows = ((Cell("input", bold=True, wide=True),), (Cell(size(value.shape), wide=True),))
+        rows: Rows = (
+            (TextCell("input", bold=True, wide=True),),
+            (TextCell(size(value.shape), wide=True),),
+        )
         return fitted(Box(name, rows, tooltip=tooltip(nodes[0])))
     title = of.title(name)
-    head: Rows = ((Cell(title, bold=True, wide=True),),) if title else ()
+    head: Rows = ((TextCell(title, bold=True, wide=True),),) if title else ()
     rows = tuple((_cell(node, is_neuron(of.graph, node), wide=True),) for node in nodes)
     told = "\n".join(map(tooltip, nodes))
     return fitted(Box(name, head + rows, tooltip=told))
 
 
-def _cell(node: Node, fires: bool, *, wide: bool = False) -> Cell:
+def _cell(node: Node, fires: bool, *, wide: bool = False) -> TextCell:
     if fires:
-        return Cell(layer(node), bold=True, fill="neuron", wide=wide)
-    return Cell(layer(node), wide=wide)
+        return TextCell(layer(node), bold=True, fill="neuron", wide=wide)
+    return TextCell(layer(node), wide=wide)
 
 
 def block_box(
@@ -98,19 +101,19 @@ def block_box(
     joins = sign(join)
     apart = {node.id for node in after} | ({join.id} if joins else set())
     inner = [node for node in nodes if node.id not in apart]
-    rows: list[tuple[Cell, ...]] = [(Cell(f"block {index}", bold=True, wide=True),)]
+    rows: list[tuple[TextCell, ...]] = [(TextCell(f"block {index}", bold=True, wide=True),)]
     rows += layer_rows(inner, len(block.scope), fires)
     if joins or after:
         marked = any(node.id in between for node in after)
         fill: Role = "interblock" if marked else "none"
         words = [joins] if joins else []
         words += [layer(node) for node in after]
-        rows.append((Cell("  ".join(words), bold=True, fill=fill, wide=True),))
+        rows.append((TextCell("  ".join(words), bold=True, fill=fill, wide=True),))
     told = [".".join(block.scope), *map(tooltip, nodes)]
     return fitted(Box(key, tuple(rows), shape="round", tooltip="\n".join(told)))
 
 
-def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple[Cell, ...]]:
+def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple[TextCell, ...]]:
     """Lines of layers. A scope's line starts again where its first operation comes again."""
     rows: list[tuple[str, list[Node]]] = []
     for node in nodes:
@@ -125,18 +128,18 @@ def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple
     regular = [line for _, line in rows if _is_regular(line)]
     named = any(scope not in ("branch", "") for scope, line in rows if _is_regular(line))
     lead = max(map(_weighted, regular), default=0)
-    found: list[tuple[Cell, ...]] = []
+    found: list[tuple[TextCell, ...]] = []
     before = ""
     for scope, line in rows:
         label = clean(scope, 16) if scope not in (before, "branch") else ""
         before = scope
         if _is_regular(line):
             drawn = [_cell(node, node.id in fires) for node in line]
-            cells = (*[Cell("")] * (lead - _weighted(line)), *drawn)
-            found.append((Cell(label, ink="quiet", size=SMALL), *cells) if named else cells)
+            cells = (*[TextCell("")] * (lead - _weighted(line)), *drawn)
+            found.append((TextCell(label, ink="quiet", size=SMALL), *cells) if named else cells)
         else:
             words = " · ".join(map(layer, line))
-            found.append((Cell(f"{label}: {words}" if label else words, wide=True),))
+            found.append((TextCell(f"{label}: {words}" if label else words, wide=True),))
     return found
 
 

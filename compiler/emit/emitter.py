@@ -23,11 +23,11 @@ from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, Function, Module
+from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
-from danetc.compiler.passes.regions import Plan, Region
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed, Segment
-from danetc.runtime.model.model import Group, Model, Scope
+from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.signature import Signature
 
 NAMESPACES = frozenset(
@@ -80,7 +80,7 @@ class Emitter:
         self,
         graph: Graph,
         seed: int = 0,
-        plan: Plan | None = None,
+        plan: FusionPlan | None = None,
         segments: Segments = NO_SEGMENTS,
     ) -> None:
         self.whole = graph  # all that has a module; ``graph`` is what runs
@@ -135,7 +135,7 @@ class Emitter:
         """What a node becomes."""
         return call
 
-    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
         """What runs a region of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class Emitter:
         index = found.pop()
         return None if found or index is None else Segment(index, index in self.segments.random)
 
-    def scope(self, tree: ScopeTree, inside: bool) -> tuple[Scope, list[int], list[int]]:
+    def scope(self, tree: ScopeTree, inside: bool) -> tuple[ScopeModule, list[int], list[int]]:
         """A scope below the root, the values it takes and those it gives.
 
         ``inside`` says that a segment holds all of it: it then has none of its own.
@@ -160,7 +160,7 @@ class Emitter:
         order = self.position.__getitem__
         taken, made = sorted(inputs, key=order), sorted(outputs, key=order)
         body, root = self._body(tree, taken, made, inside)
-        kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else Scope
+        kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else ScopeModule
         return kind(root, body.graph), taken, made
 
     def _body(
@@ -202,7 +202,7 @@ class Emitter:
             elif entry.path in scopes:
                 holder.add_module(attribute(name), scopes[entry.path])
             else:
-                group = Group()
+                group = ModuleGroup()
                 self._register(group, entry, scopes)
                 holder.add_module(attribute(name), group)
 

@@ -9,7 +9,7 @@ from torch import nn
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import Function, Module
-from danetc.compiler.passes.regions import Region
+from danetc.compiler.passes.fusion_groups import FusionGroup
 from danetc.compiler.plans.saved import keeps_parts
 
 
@@ -21,7 +21,7 @@ class FusedEmitter(Emitter):
             return replace(call, target="danetc.runtime.layers.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 
-    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
         """The neuron of a region, with the norms that stand before it."""
         from danetc.runtime.layers.fused import FusedNeuron
 

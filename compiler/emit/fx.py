@@ -9,10 +9,10 @@ from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.spikingjelly import SpikingJellyEmitter
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.validate import validate
+from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
-from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.plans.memory import POLICIES
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 
 __all__ = ["Model", "emit", "resolve"]
 
@@ -42,7 +42,7 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
     if memory not in POLICIES:
         raise ValueError(f"no memory policy {memory!r}: there are {', '.join(POLICIES)}")
     validate(graph)
-    plan = plan_regions(graph) if backend == "fused" else None
+    plan = plan_fusion(graph) if backend == "fused" else None
     segments = NO_SEGMENTS
     if memory == "recompute":
         segments = plan_segments(plan.graph if plan is not None else graph)

@@ -14,9 +14,9 @@ from danetc.compiler.ir.ops import OPS, Function, Module
 from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import Folding, plan_folding
-from danetc.compiler.passes.regions import Region, plan_regions
+from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion
 from danetc.runtime.layers.inference import Folded, InferenceModel, InferenceNeuron
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 
 
 def fold(model: Model) -> InferenceModel:
@@ -52,7 +52,7 @@ class InferenceEmitter(FusedEmitter):
     kind = InferenceModel
 
     def __init__(self, graph: Graph) -> None:
-        summed = add_epilogues(plan_regions(graph))
+        summed = add_epilogues(plan_fusion(graph))
         super().__init__(graph, plan=summed.plan)
         self.sums = summed.sums
 
@@ -62,7 +62,7 @@ class InferenceEmitter(FusedEmitter):
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         return call
 
-    def neuron(self, region: Region, call: Module | Function) -> nn.Module:
+    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
         assert isinstance(call, Module)
         norms = [self.modules[id] if id is not None else None for id in region.norms]
         owned = next((i for i, id in enumerate(region.inputs) if self._owned(id)), None)

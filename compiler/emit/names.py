@@ -22,7 +22,7 @@ _TAKEN = """
     topology train training type xpu zero_grad
 """
 RESERVED = frozenset(_TAKEN.split())
-"""Attributes of torch.nn.Module, torch.fx.GraphModule and our models (runtime/model/model.py,
+"""Attributes of torch.nn.Module, torch.fx.GraphModule and our models (runtime/model/built.py,
 runtime/layers/inference.py)."""
 
 

@@ -32,7 +32,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.work import Exhausted
 

@@ -12,7 +12,7 @@ from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.ranges import Range, Table, Tables
+from danetc.dsl.ranges import NumberRange, RangeTable, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Inference:
         self._values: dict[tuple[object, ...], _Known] = {}
         self._equal: dict[Value, Value] = {}
         self._tables = Tables()
-        self._known: dict[int, Table | None] = {}
+        self._known: dict[int, RangeTable | None] = {}
 
     @staticmethod
     def of(graph: Graph, nodes: Mapping[int, Node] | None = None) -> Inference:
@@ -102,7 +102,7 @@ class Inference:
 
     def _computed(
         self, op: str, attrs: Mapping[str, Attribute], inputs: tuple[int, ...]
-    ) -> tuple[Table, Range] | None:
+    ) -> tuple[RangeTable, NumberRange] | None:
         """An operation on whole numbers, case by case; None where there are many."""
         row = OPS[op]
         numbers = row.numbers
@@ -111,7 +111,7 @@ class Inference:
         operands = chain(constants, (self._table(id) for id in inputs))
         return self._tables.apply(lambda *values: numbers(values), operands)
 
-    def _table(self, id: int) -> Table | None:
+    def _table(self, id: int) -> RangeTable | None:
         """A node's value as a function of values that it is computed of number by number."""
         waiting = [id]
         while waiting:

@@ -101,7 +101,7 @@ MATH: Mapping[str, Callable[..., int | float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class SpecFunction:
     """A function that every spec knows. ``parameters`` is None where its arguments are any number of
     values, without names."""
 
@@ -112,31 +112,31 @@ class Function:
 
 OF_ONE_NUMBER = "of a number"
 _OF_ONE = ("exp", "log", "sqrt", "abs", "floor", "ceil", "round")
-SPECIAL: Mapping[str, Function] = {
-    "stage": Function(
+SPECIAL: Mapping[str, SpecFunction] = {
+    "stage": SpecFunction(
         "stage(BLOCK, N, stride = 1)",
         "N blocks in sequence, the stride on the first alone",
         ("block", "blocks", "stride"),
     ),
-    "image": Function(
+    "image": SpecFunction(
         "image(C, H, W)", "a static image as the input", ("channels", "height", "width")
     ),
-    "events": Function(
+    "events": SpecFunction(
         "events(C, H, W, bound = ...)",
         "frames of events as the input; counts up to `bound` where it is given",
         ("channels", "height", "width", "bound"),
     ),
-    "concat": Function("concat(a, b, ...)", "values side by side along their channels"),
-    "channels": Function("channels(a)", "how many channels a value has"),
-    "outputs": Function("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
-    "learn": Function(
+    "concat": SpecFunction("concat(a, b, ...)", "values side by side along their channels"),
+    "channels": SpecFunction("channels(a)", "how many channels a value has"),
+    "outputs": SpecFunction("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
+    "learn": SpecFunction(
         "learn(1.0, above = ..., below = ...)",
         "a number that is trained from a start, strictly within bounds",
         ("init", "above", "below"),
     ),
-    **{name: Function(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
-    "min": Function("min(a, b, ...)", "the least of numbers, or of values at each place"),
-    "max": Function("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
+    **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
+    "min": SpecFunction("min(a, b, ...)", "the least of numbers, or of values at each place"),
+    "max": SpecFunction("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
 }
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
 

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.graph import Node
-from danetc.compiler.passes.regions import Plan
+from danetc.compiler.passes.fusion_groups import FusionPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Summed:
     """A plan, and the neurons in it that give a sum: their first input is the other addend."""
 
-    plan: Plan
+    plan: FusionPlan
     sums: frozenset[int]
 
 
-def add_epilogues(plan: Plan) -> Summed:
+def add_epilogues(plan: FusionPlan) -> Summed:
     """Let each neuron that only an addition reads give that addition's value."""
     graph = plan.graph
     readers = {id: len(users) for id, users in graph.users().items()}
@@ -50,7 +50,7 @@ def add_epilogues(plan: Plan) -> Summed:
         id: replace(region, inputs=tuple(to[i] for i in region.inputs))
         for id, region in plan.regions.items()
     }
-    return Summed(Plan(new, regions), frozenset(sums))
+    return Summed(FusionPlan(new, regions), frozenset(sums))
 
 
 def _absorbing(
@@ -58,7 +58,7 @@ def _absorbing(
     inputs: tuple[int, ...],
     nodes: Mapping[int, Node],
     readers: Mapping[int, int],
-    plan: Plan,
+    plan: FusionPlan,
     sums: set[int],
 ) -> int | None:
     """The neuron that gives a node's value with its own: the last of those that can."""

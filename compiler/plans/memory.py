@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 
 from danetc.compiler.ir.at_node import buffer_bytes_of
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
-from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.plans.step_memory import BYTES, Play
 from danetc.dsl.recipe.schema import COPIES
 
@@ -98,7 +98,7 @@ def predict(
     _known("memory policy", policy, POLICIES)
     _known("dtype", dtype, BYTES)
     _known("optimizer", optimizer, COPIES)
-    running = plan_regions(graph) if backend == "fused" else None
+    running = plan_fusion(graph) if backend == "fused" else None
     planned = running.graph if running is not None else graph
     segments = plan_segments(planned) if policy == "recompute" else NO_SEGMENTS
     part = -(-batch // accumulate)

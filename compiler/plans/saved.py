@@ -15,7 +15,7 @@ from math import prod
 from danetc.compiler.ir.graph import Node
 from danetc.dsl.neuron.derivative import differentiate
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 
 PLACE = 8
 """Bytes of the place of a maximum (int64)."""
@@ -120,7 +120,7 @@ def _program(program: NeuronProgram | None) -> tuple[int, int, int]:
     return len(program.states), forward, backward
 
 
-def _maps(ops: Iterable[Op], learnables: Iterable[str]) -> int:
+def _maps(ops: Iterable[Instruction], learnables: Iterable[str]) -> int:
     """How many operations give a map, and not one number for the whole layer."""
     numbers = set(learnables)
     count = 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from danetc.compiler.ir.at_node import weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import Segments
-from danetc.compiler.passes.regions import Plan, Region
 from danetc.compiler.plans.saved import (
     WORD_BYTES,
     Keeps,
@@ -101,7 +101,7 @@ class Play:
     def __init__(
         self,
         graph: Graph,
-        plan: Plan | None,
+        plan: FusionPlan | None,
         segments: Segments,
         batch: int,
         width: int,
@@ -110,7 +110,7 @@ class Play:
     ) -> None:
         self.whole = graph
         self.graph = plan.graph if plan is not None else graph
-        self.regions: Mapping[int, Region] = plan.regions if plan is not None else {}
+        self.regions: Mapping[int, FusionGroup] = plan.regions if plan is not None else {}
         self.fused = plan is not None
         self.segments = segments
         self.batch = batch
@@ -412,7 +412,7 @@ class Play:
         for source, block in made:
             self._give(gradients, source, block)
 
-    def _region_gradients(self, region: Region, gradients: dict[int, Block]) -> None:
+    def _region_gradients(self, region: FusionGroup, gradients: dict[int, Block]) -> None:
         shape = self.elements[region.neuron]
         varying = any(self.whole[i].value.varies for i in region.inputs)
         static = any(not self.whole[i].value.varies for i in region.inputs)

@@ -14,13 +14,13 @@ from danetc.compiler.frontend.program import Checked
 from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.warnings import files, layers, neurons, recipes
 from danetc.compiler.warnings.files import File
-from danetc.compiler.warnings.network import Network
+from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.recipes import Written
 from danetc.compiler.warnings.rule import Rule, Subject
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
@@ -82,7 +82,7 @@ def _of_file(file: File, trees: Trees) -> Iterator[Diagnostic]:
 
 def _of_network(lowered: Lowered, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:
     rules = (*layers.RULES, *neurons.RULES)
-    return _found(rules, Network(lowered, declaration, trees), trees)
+    return _found(rules, CheckedNetwork(lowered, declaration, trees), trees)
 
 
 def _of_recipe(recipe: Recipe, declaration: Declaration, trees: Trees) -> Iterator[Diagnostic]:

@@ -13,7 +13,7 @@ from itertools import product
 
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.work import current
 
 MAX_STEPS_OF_SPIKES = 4  # heavisides, of which every combination is looked at
@@ -83,7 +83,7 @@ def _values(program: NeuronProgram, spikes: Mapping[str, float]) -> Forms:
     return values
 
 
-def _apply(op: Op, args: list[Form | bool | None]) -> Form | bool | None:
+def _apply(op: Instruction, args: list[Form | bool | None]) -> Form | bool | None:
     match op.opcode, args:
         case "add", [Form() as a, Form() as b]:
             return _sum(a, b, 1.0)
@@ -117,7 +117,7 @@ def _times(a: Form, factor: float) -> Form:
     return Form(factor * a.constant, factors)
 
 
-def _constant(op: Op, args: list[Form | bool | None]) -> Form | bool | None:
+def _constant(op: Instruction, args: list[Form | bool | None]) -> Form | bool | None:
     """The value of an operation on constants."""
     numbers: list[float | bool] = []
     for arg in args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, text, whole
-from danetc.compiler.warnings.network import Network
+from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.syntax.source import Span
@@ -15,7 +15,7 @@ from danetc.dsl.syntax.tree import Call, Name
 _LARGEST_EVEN = 4  # a larger even kernel is no kernel in PyTorch's order, but a width
 
 
-def _torch_order(network: Network) -> Iterator[Finding]:
+def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
     """By what only PyTorch's order explains: the input's channels stand first, or as a weight."""
     for node in network.of("conv"):
         call = _in_torch_order(network, node)
@@ -48,7 +48,7 @@ def _torch_order(network: Network) -> Iterator[Finding]:
             )
 
 
-def _in_torch_order(network: Network, node: Node) -> Call | None:
+def _in_torch_order(network: CheckedNetwork, node: Node) -> Call | None:
     """The call of a convolution whose arguments are in PyTorch's order."""
     channels = network.source(node).value.shape[0]
     width, kernel, stride = (whole(node.attrs, name) for name in ("width", "kernel", "stride"))
@@ -62,7 +62,7 @@ def _unnamed(call: Call) -> int:
     return sum(arg.name is None for arg in call.args)
 
 
-def _even_kernel(network: Network) -> Iterator[Finding]:
+def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.of("conv"):
         names = ("kernel", "stride", "padding", "dilation")
         kernel, stride, padding, dilation = (whole(node.attrs, name) for name in names)
@@ -94,7 +94,7 @@ def _given(call: Call) -> set[str]:
     return {arg.name or names[index] for index, arg in enumerate(call.args)}
 
 
-def _one_pixel(network: Network) -> Iterator[Finding]:
+def _one_pixel(network: CheckedNetwork) -> Iterator[Finding]:
     """The first window over a map of one pixel: all behind it have one too."""
     graph = network.lowered.graph
     for node in graph.nodes.values():
@@ -114,7 +114,7 @@ def _one_pixel(network: Network) -> Iterator[Finding]:
         return
 
 
-def _last_larger(network: Network, node: Node) -> tuple[Label, ...]:
+def _last_larger(network: CheckedNetwork, node: Node) -> tuple[Label, ...]:
     """A label of the layer that made the map 1 x 1."""
     graph = network.lowered.graph
     current = network.source(node)
@@ -129,7 +129,7 @@ def _last_larger(network: Network, node: Node) -> tuple[Label, ...]:
     return ()
 
 
-def _skipped_pixels(network: Network) -> Iterator[Finding]:
+def _skipped_pixels(network: CheckedNetwork) -> Iterator[Finding]:
     """A kernel of 1 is left alone: a shortcut's stride skips pixels on purpose."""
     for node in network.of(*_windows()):
         kernel, stride = whole(node.attrs, "kernel"), whole(node.attrs, "stride")
@@ -145,7 +145,7 @@ def _skipped_pixels(network: Network) -> Iterator[Finding]:
             )
 
 
-def _bias_before_norm(network: Network) -> Iterator[Finding]:
+def _bias_before_norm(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
 
     def users(node: Node) -> list[Node]:
@@ -164,7 +164,7 @@ def _bias_before_norm(network: Network) -> Iterator[Finding]:
         )
 
 
-def _norm_behind_norm(network: Network) -> Iterator[Finding]:
+def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
     """Where something else reads the first norm too, such as a shortcut, both may be needed."""
 
     def undoes(node: Node) -> bool:
@@ -183,7 +183,7 @@ def _norm_behind_norm(network: Network) -> Iterator[Finding]:
         )
 
 
-def _no_time(network: Network) -> Iterator[Finding]:
+def _no_time(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.wherever(
         lambda node: not network.source(node).value.varies,
         *(name for name, row in OPS.items() if row.time == "reduces"),
@@ -216,7 +216,7 @@ def _biased(node: Node) -> bool:
 _PRIME = 2**61 - 1
 
 
-def _drops_all(network: Network) -> Iterator[Finding]:
+def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     """Every way goes through a node where as many lead through it as there are, modulo a prime."""
     if "droppath" not in network.by_op:
         return
@@ -246,7 +246,7 @@ def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
     return (Label(other, words),) if other != place else ()
 
 
-RULES: tuple[Rule[Network], ...] = (
+RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0201", _torch_order),
     Rule("W0202", _even_kernel),
     Rule("W0203", _one_pixel),

@@ -16,7 +16,7 @@ from danetc.dsl.syntax.tree import Call, Declaration
 
 
 @dataclass(frozen=True)
-class Network:
+class CheckedNetwork:
     """A network, its declaration, and the text that it came from."""
 
     lowered: Lowered

@@ -8,7 +8,7 @@ from functools import lru_cache
 from danetc.compiler.analysis.initial_values import first_output
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.warnings.forms import Form, Held, bounds, held
-from danetc.compiler.warnings.network import Network
+from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.kinds import SPIKE, count
@@ -26,7 +26,7 @@ _POINTS = [0.0, *(sign * 10.0**power for power in range(-3, 3) for sign in (-1, 
 _POINTS += [sign * step / 4 for step in range(1, 13) for sign in (-1, 1)]
 
 
-def _first_of_each(network: Network) -> Iterator[tuple[Node, NeuronProgram]]:
+def _first_of_each(network: CheckedNetwork) -> Iterator[tuple[Node, NeuronProgram]]:
     """Each neuron's program, with the first layer that it is."""
     seen: set[str] = set()
     for node in network.of("neuron"):
@@ -36,7 +36,7 @@ def _first_of_each(network: Network) -> Iterator[tuple[Node, NeuronProgram]]:
             yield node, network.program(node)
 
 
-def _leak(network: Network) -> Iterator[Finding]:
+def _leak(network: CheckedNetwork) -> Iterator[Finding]:
     for node, program in _first_of_each(network):
         found = next((pair for step in held(program) for pair in _outside(step)), None)
         if found is not None:
@@ -80,7 +80,7 @@ def _reads(name: str, after: Mapping[str, Form | None]) -> set[str]:
     return found
 
 
-def _constant_output(network: Network, node: Node) -> float | None:
+def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
     """What a neuron gives at every step whatever its input, which is a count, or None."""
     kind = network.source(node).value.kind
     if not kind.is_integer:
@@ -128,7 +128,7 @@ def _stays(program: NeuronProgram, step: Held, x: tuple[float, float], steps: in
     return steps is not None and steps <= MAX_STEPS
 
 
-def _always_the_same(network: Network) -> Iterator[Finding]:
+def _always_the_same(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.of("neuron"):
         value = _constant_output(network, node)
         if value is None:
@@ -148,7 +148,7 @@ def _always_the_same(network: Network) -> Iterator[Finding]:
         )
 
 
-def _without_input(network: Network) -> Iterator[Finding]:
+def _without_input(network: CheckedNetwork) -> Iterator[Finding]:
     for node, program in _first_of_each(network):
         if not program.is_stateful or program.membrane is None:
             continue
@@ -165,7 +165,7 @@ def _without_input(network: Network) -> Iterator[Finding]:
             )
 
 
-def _behind_neuron(network: Network) -> Iterator[Finding]:
+def _behind_neuron(network: CheckedNetwork) -> Iterator[Finding]:
     for node in network.of("neuron"):
         before = network.source(node)
         if before.op != "neuron" or not before.value.kind.is_integer:
@@ -182,7 +182,7 @@ def _behind_neuron(network: Network) -> Iterator[Finding]:
         )
 
 
-def _loses_settings(network: Network) -> Iterator[Finding]:
+def _loses_settings(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
     for id, given in network.lowered.resets.items():
         name = network.program(graph[id]).name
@@ -196,7 +196,7 @@ def _loses_settings(network: Network) -> Iterator[Finding]:
         )
 
 
-def _one_step(network: Network) -> Iterator[Finding]:
+def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
     if "steps" in network.lowered.says or graph.input.attrs["events"]:
         return
@@ -212,7 +212,7 @@ def _one_step(network: Network) -> Iterator[Finding]:
             return
 
 
-def _no_positive_slope(network: Network) -> Iterator[Finding]:
+def _no_positive_slope(network: CheckedNetwork) -> Iterator[Finding]:
     seen: set[SurrogateProgram] = set()
     for node, program in _first_of_each(network):
         surrogate = program.surrogate
@@ -249,7 +249,7 @@ def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
     return float(values[end]) if isinstance(end, str) else end
 
 
-def _unused_setting(network: Network) -> Iterator[Finding]:
+def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
     """By what the network itself says: a variant may need what its base has no use for."""
     words = {"neuron": "spike", "norm": "norm"}
     for setting, word in words.items():
@@ -266,7 +266,7 @@ def _unused_setting(network: Network) -> Iterator[Finding]:
             )
 
 
-def _divides_by_learnt(network: Network) -> Iterator[Finding]:
+def _divides_by_learnt(network: CheckedNetwork) -> Iterator[Finding]:
     for node, program in _first_of_each(network):
         free = {i.name for i in program.learnables if i.above is None and i.below is None}
         divisor = next(
@@ -281,7 +281,7 @@ def _divides_by_learnt(network: Network) -> Iterator[Finding]:
             )
 
 
-RULES: tuple[Rule[Network], ...] = (
+RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0301", _leak),
     Rule("W0302", _always_the_same),
     Rule("W0303", _without_input),

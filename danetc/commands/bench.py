@@ -21,7 +21,7 @@ from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
     from danetc.tasks.benchmark import Conditions, Report
-    from danetc.tasks.networks import Compiled
+    from danetc.tasks.networks import CompiledNetwork
 
 BACKENDS = "eager,fused,spikingjelly"
 NO_SUCH_PARAMETER = "E0309"
@@ -164,7 +164,7 @@ def command(
 
 def _compiled(
     spec: str, network: str | None, settings: dict[str, Setting], image: int | None
-) -> Compiled:
+) -> CompiledNetwork:
     """The network for images of this size. Raises SpecError, and UserError where it has no parameter
     for that.
     """
@@ -185,7 +185,7 @@ def _compiled(
 
 
 def _measure_alone(
-    compiled: Compiled,
+    compiled: CompiledNetwork,
     conditions: Conditions,
     backends: Sequence[str],
     memory: str | int,

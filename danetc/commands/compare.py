@@ -168,9 +168,9 @@ def command(
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
     from danetc.tasks.grid.comparison import checked_runs, compare, foretell
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
-    base = Request(spec="", data=data, output=output, **asked)
+    base = TrainingRequest(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
     if dry_run:
         foretell(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")

@@ -131,11 +131,13 @@ def command(
     texts = [data or data_of(trained) for trained in opened]
     from danetc.output.console import image_bar
     from danetc.tasks.evaluate import evaluate_trained
-    from danetc.tasks.evaluation import Asked
+    from danetc.tasks.evaluation import EvaluationRequest
 
     bar = partial(image_bar, silent=as_json)
     found = [
-        evaluate_trained(trained, Asked(data=text, **how), steps, over_time, bar=bar, say=note)
+        evaluate_trained(
+            trained, EvaluationRequest(data=text, **how), steps, over_time, bar=bar, say=note
+        )
         for trained, text in zip(opened, texts, strict=True)
     ]
     results = [each.as_dict() for each in found]

@@ -27,13 +27,13 @@ from danetc.options import (
 from danetc.output.echo import echo
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record, seal_record
-from danetc.tasks.measuring.record import Asked, measure_subject, whole_record
+from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
 
 if TYPE_CHECKING:
     from danetc.dsl.recipe.item import Item
     from danetc.runtime.data import Split
     from danetc.runtime.measure import Measures
-    from danetc.runtime.measure.plots import Entry
+    from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import Subject
 
 
@@ -49,14 +49,14 @@ def _measures(
 @click.option(
     "--batches",
     type=click.IntRange(1),
-    default=Asked.batches,
+    default=MeasuredOn.batches,
     show_default=True,
     help="How many are measured.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1),
-    default=Asked.batch,
+    default=MeasuredOn.batch,
     show_default=True,
     help="N, images in a batch.",
 )
@@ -166,7 +166,7 @@ def command(
     trained on; hooks change no number.
     """
     from danetc.output.table import show
-    from danetc.runtime.measure import MEASURES, EnergyModel, Options
+    from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
     from danetc.runtime.measure.energy import HOROWITZ_45NM
     from danetc.tasks.measuring.data import open_subject
     from danetc.tasks.measuring.report import WHOLE, overall, print_measures
@@ -187,7 +187,7 @@ def command(
     energy = EnergyModel(HOROWITZ_45NM.name if standard else "as given", addition, mac, counts)  # type: ignore[arg-type]
     if output is not None:  # before anything is measured, so that nothing is lost
         output.mkdir(parents=True, exist_ok=True)
-    asked = Asked(
+    asked = MeasuredOn(
         data=data,
         split=split,
         classes=classes,
@@ -201,13 +201,13 @@ def command(
     for subject in opened:
         for notice in subject.notices:
             note(notice)
-    entries: list[Entry] = []
+    entries: list[PlottedNetwork] = []
     records: list[dict[str, Any]] = []
     for label, subject in zip(_labels(opened), opened, strict=True):
         chosen: Any = statistics or subject.statistics
         if chosen == "batch" and batch < 2:
             raise UserError("norms need more than one image for statistics of the batch")
-        options = Options(chosen, time, layers, energy, seed, subject.output)  # type: ignore[arg-type]
+        options = MeasureOptions(chosen, time, layers, energy, seed, subject.output)  # type: ignore[arg-type]
         entry, found = measure_subject(label, subject, asked, options, silent=form == "json")
         entries.append(entry)
         records.append(found)
@@ -249,7 +249,7 @@ def _headline(label: str, measures: Measures, data: str, split: str) -> str:
     )
 
 
-def _write(output: Path, record: dict[str, object], entries: list[Entry]) -> None:
+def _write(output: Path, record: dict[str, object], entries: list[PlottedNetwork]) -> None:
     """measures.json, and the figures where they can be drawn."""
     from danetc.runtime.measure.plots import WITHOUT, can_plot, draw_all
 

@@ -27,7 +27,7 @@ from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
 
 @click.command("train")
@@ -101,7 +101,7 @@ def command(
     """
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.report import print_training, result
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
     from danetc.tasks.training.trials import run
 
     if checkpoint_every is not None:
@@ -114,7 +114,7 @@ def command(
             raise click.UsageError("Missing argument 'FILE|NAME'.", context)
         if asked["data"] is None:
             raise missing_data()
-        request = Request(settings=settings, **asked)
+        request = TrainingRequest(settings=settings, **asked)
     if dry_run:
         with _endings():
             _dry_run(request, dry_run_seconds, quiet=quiet, as_json=as_json)
@@ -144,7 +144,7 @@ WITH_FROM = (
 """What changes nothing of a run that is repeated."""
 
 
-def _repeated(context: click.Context, again: Path) -> Request:
+def _repeated(context: click.Context, again: Path) -> TrainingRequest:
     """The request of an earlier run. Options that would make it another one are refused."""
     from click.core import ParameterSource
 
@@ -184,7 +184,7 @@ def _endings() -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
-def _dry_run(request: Request, seconds: float, *, quiet: bool, as_json: bool) -> None:
+def _dry_run(request: TrainingRequest, seconds: float, *, quiet: bool, as_json: bool) -> None:
     """Print the plan, then its time; with JSON, both at once."""
     from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
     from danetc.runtime.training.signals import Stopped

@@ -37,7 +37,7 @@ RESNETS = tuple(name for name in TORCHVISION if "resne" in name)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class CounterpartLayer:
     """A weighted layer: its weight's shape, and how a convolution moves over its input."""
 
     weight: tuple[int, ...]
@@ -184,7 +184,7 @@ def _backbone(graph: Graph) -> str | NoCounterpart:
     return NoCounterpart(library, _difference(layers, closest, classes))
 
 
-def _difference(layers: tuple[Layer, ...], closest: str, classes: int) -> str:
+def _difference(layers: tuple[CounterpartLayer, ...], closest: str, classes: int) -> str:
     theirs = _layers_of(closest, classes)
     for number, (mine, other) in enumerate(zip(layers, theirs, strict=False)):
         if mine != other:
@@ -198,22 +198,22 @@ def _difference(layers: tuple[Layer, ...], closest: str, classes: int) -> str:
     )
 
 
-def _layers(graph: Graph) -> tuple[Layer, ...]:
+def _layers(graph: Graph) -> tuple[CounterpartLayer, ...]:
     """Convolutions and linear layers in the order of the spec, whatever the passes did."""
     weighted = (id for id in sorted(graph.nodes) if OPS[graph[id].op].weighted)
     return tuple(_layer(graph, graph[id]) for id in weighted)
 
 
-def _layer(graph: Graph, node: Node) -> Layer:
+def _layer(graph: Graph, node: Node) -> CounterpartLayer:
     weight = weights(graph, node)["weight"]
     if OPS[node.op].window is None:
-        return Layer(weight)
+        return CounterpartLayer(weight)
     stride, padding, groups = (whole(node.attrs, name) for name in ("stride", "padding", "groups"))
-    return Layer(weight, stride, padding, groups)
+    return CounterpartLayer(weight, stride, padding, groups)
 
 
 @cache
-def _layers_of(name: str, classes: int) -> tuple[Layer, ...]:
+def _layers_of(name: str, classes: int) -> tuple[CounterpartLayer, ...]:
     """The same of a torchvision network, which is made without memory for its weights."""
     with torch.device("meta"):
         model = _torchvision(name, classes)
@@ -222,9 +222,11 @@ def _layers_of(name: str, classes: int) -> tuple[Layer, ...]:
         if isinstance(module, nn.Conv2d):
             stride, padding = module.stride[0], module.padding[0]
             assert isinstance(padding, int)
-            layers.append(Layer(tuple(module.weight.shape), stride, padding, module.groups))
+            layers.append(
+                CounterpartLayer(tuple(module.weight.shape), stride, padding, module.groups)
+            )
         elif isinstance(module, nn.Linear):
-            layers.append(Layer(tuple(module.weight.shape)))
+            layers.append(CounterpartLayer(tuple(module.weight.shape)))
     return tuple(layers)
 
 

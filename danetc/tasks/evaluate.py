@@ -18,7 +18,7 @@ from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
 from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.evaluation import Asked, Evaluator, Figures
+from danetc.tasks.evaluation import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.trained import Trained, data_of, open_trained
 
 MOST_STEPS = 10_000
@@ -131,7 +131,7 @@ def evaluate(
 
         items = read_setting("evaluate", prepare, "prepare")
     trained = open_trained(os.fspath(directory), allow_changed)
-    asked = Asked(
+    asked = EvaluationRequest(
         data=data or data_of(trained),
         classes=classes,
         subset_seed=subset_seed,
@@ -159,7 +159,7 @@ def _no_bar(label: str, images: int) -> Iterator[Callable[[int], None]]:
 
 def evaluate_trained(
     trained: Trained,
-    asked: Asked,
+    asked: EvaluationRequest,
     steps: Sequence[int],
     over_time: bool,
     *,
@@ -179,7 +179,7 @@ def evaluate_trained(
 
     if trained.evaluation is None:
         tell(f"{trained.path} holds no training: its weights are taken as they are")
-    each = Evaluator(trained, asked, tell)
+    each = DirectoryEvaluator(trained, asked, tell)
     line: list[Figures] = []
     if over_time:
         most = max((*steps, each.steps))

@@ -20,7 +20,7 @@ from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.output.text import Note
 from danetc.runtime.data import DataError, Prepared, Split
-from danetc.runtime.model.model import Model, to_channels_last
+from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.errors import TrainingError
@@ -54,7 +54,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class EvaluationRequest:
     """What a person asks of an evaluation. None is "as in the training"."""
 
     data: str
@@ -71,7 +71,7 @@ class Asked:
     seed: int | None = None
 
 
-class Evaluator:
+class DirectoryEvaluator:
     """Evaluates one directory on one data set.
 
     Everything is as in the tests of the training in the directory, so that its figures come out
@@ -79,7 +79,7 @@ class Evaluator:
     UserError and SpecError.
     """
 
-    def __init__(self, trained: Trained, asked: Asked, note: Note) -> None:
+    def __init__(self, trained: Trained, asked: EvaluationRequest, note: Note) -> None:
         self.trained, self._asked = trained, asked
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = None

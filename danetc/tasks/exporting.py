@@ -23,7 +23,7 @@ from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 if TYPE_CHECKING:
-    from danetc.runtime.model.model import Model
+    from danetc.runtime.model.built import Model
     from danetc.runtime.training.checkpoints import Snapshot
 
 Names = Literal["danetc", "torchvision", "spikingjelly"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from danetc.compiler.ir.graph import Graph
-    from danetc.runtime.model.model import Model
+    from danetc.runtime.model.built import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Format:
 
 
 def _safetensors(content: Content) -> bytes:
-    from danetc.runtime.model.checkpoint import tensor_file
+    from danetc.runtime.model.weight_files import tensor_file
     from danetc.version import version
 
     return tensor_file(content.weights, {"danetc": version(), "network": content.graph.name})

@@ -87,7 +87,7 @@ def build(
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledNetwork:
     """A network of a checked spec, as it is written and as a graph after the passes."""
 
     checked: Checked
@@ -106,10 +106,10 @@ class Compiled:
         for name, graph in steps(self.lowered.graph):
             yield name, write(graph, origins=False)
 
-    def with_settings(self, settings: Mapping[str, Setting]) -> Compiled:
+    def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:
         """The same network with other settings. Raises SpecError."""
         lowered = compiler.lowered_network(self.checked, self.network, dict(settings))
-        return Compiled(self.checked, self.network, settings, lowered)
+        return CompiledNetwork(self.checked, self.network, settings, lowered)
 
     @cached_property
     def summary(self) -> Summary:
@@ -133,7 +133,7 @@ def compile_spec(
     text: str | None = None,
     network: str | None = None,
     settings: Mapping[str, Setting] | None = None,
-) -> Compiled:
+) -> CompiledNetwork:
     """Check a spec and lower one of its networks, and warn of what is suspicious in them.
 
     Raises SpecError; never imports torch.
@@ -152,13 +152,13 @@ def compile_spec(
 
 def network_of(
     checked: Checked, network: str | None = None, settings: Mapping[str, Setting] | None = None
-) -> Compiled:
+) -> CompiledNetwork:
     """Lower one of the networks of a checked spec, and warn of nothing: of a spec that danetc has
     written, its author has heard it. Raises SpecError; never imports torch.
     """
     chosen = dict(settings or {})
     lowered = compiler.lowered_network(checked, network, chosen)
-    return Compiled(checked, network, chosen, lowered)
+    return CompiledNetwork(checked, network, chosen, lowered)
 
 
 def emit_model(graph: Graph, seed: int, backend: str, memory: str = "none") -> Model:

@@ -48,7 +48,7 @@ CHANNELS = 256
 
 
 @dataclass(frozen=True)
-class Finding:
+class PropositionResult:
     """What a proposition says of a part of a network. ``says`` is for people, ``numbers`` for
     programs."""
 
@@ -65,14 +65,14 @@ class Proof:
 
     network: str
     steps: int
-    findings: tuple[Finding, ...]
+    findings: tuple[PropositionResult, ...]
 
     @property
     def holds(self) -> bool:
         """Whether no check fails."""
         return all(finding.status != "fails" for finding in self.findings)
 
-    def of(self, proposition: str) -> tuple[Finding, ...]:
+    def of(self, proposition: str) -> tuple[PropositionResult, ...]:
         return tuple(item for item in self.findings if item.proposition == proposition)
 
     def as_dict(self) -> dict[str, object]:
@@ -101,11 +101,11 @@ def prove(graph: Graph, tick: Callable[[str], object] = lambda what: None) -> Pr
     Imports torch only where there is something to check by numbers. ``tick`` is told what comes
     next.
     """
-    findings: list[Finding] = []
+    findings: list[PropositionResult] = []
     for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
         if not graph.stages:
             reason = "does not apply, because the network has no stages"
-            findings.append(Finding(number, graph.name, "does not apply", reason))
+            findings.append(PropositionResult(number, graph.name, "does not apply", reason))
         for stage in graph.stages:
             name = ".".join(stage.scope)
             tick(f"Proposition {number}, {name}")
@@ -113,7 +113,7 @@ def prove(graph: Graph, tick: Callable[[str], object] = lambda what: None) -> Pr
                 findings.append(check(graph, stage, name))
             except NotApplicable as why:
                 says = f"does not apply, because {why}"
-                findings.append(Finding(number, name, "does not apply", says))
+                findings.append(PropositionResult(number, name, "does not apply", says))
     findings += _factors(graph)
     findings += _paths(graph)
     order = list(TITLES)
@@ -128,7 +128,7 @@ def _status(holds: bool) -> Status:
 # -- Propositions 1 and 4 --------------------------------------------------------------------------
 
 
-def _chain(graph: Graph, stage: Stage, name: str) -> Finding:
+def _chain(graph: Graph, stage: Stage, name: str) -> PropositionResult:
     plan = plan_chain(graph, stage)
     found = _check_gradients(plan)
     if plan.neurons == 0:
@@ -139,10 +139,10 @@ def _chain(graph: Graph, stage: Stage, name: str) -> Finding:
             f"{_many(plan.neurons, 'interblock neuron')}{_where(found)}"
         )
     says += _agrees(found)
-    return Finding("1", name, _status(found.holds), says, _gradient_numbers(plan, found))
+    return PropositionResult("1", name, _status(found.holds), says, _gradient_numbers(plan, found))
 
 
-def _dense(graph: Graph, stage: Stage, name: str) -> Finding:
+def _dense(graph: Graph, stage: Stage, name: str) -> PropositionResult:
     plan = plan_dense(graph, stage)
     found = _check_gradients(plan)
     low, high = found.bounds
@@ -163,7 +163,9 @@ def _dense(graph: Graph, stage: Stage, name: str) -> Finding:
     }
     for key, place in zip(_place_keys(found), found.places, strict=True):
         numbers[f"{key}_in_a_chain"] = place.chain
-    return Finding("4", name, "vacuous" if holds and worse else _status(holds), says, numbers)
+    return PropositionResult(
+        "4", name, "vacuous" if holds and worse else _status(holds), says, numbers
+    )
 
 
 def _beside_chain(found: GradientCheck) -> str:
@@ -238,7 +240,7 @@ def _smaller(graph: Graph, size: int) -> Graph:
 # -- Proposition 3 ---------------------------------------------------------------------------------
 
 
-def _variance(graph: Graph, stage: Stage, name: str) -> Finding:
+def _variance(graph: Graph, stage: Stage, name: str) -> PropositionResult:
     plan = plan_variance(graph, stage)
     found = _check_variances(plan)
     start = (
@@ -260,7 +262,7 @@ def _variance(graph: Graph, stage: Stage, name: str) -> Finding:
         "predicted": list(found.predicted),
         "error": found.error,
     }
-    return Finding("3", name, _status(found.holds), says, numbers)
+    return PropositionResult("3", name, _status(found.holds), says, numbers)
 
 
 def _check_variances(plan: VariancePlan) -> VarianceCheck:
@@ -281,7 +283,7 @@ def _check_variances(plan: VariancePlan) -> VarianceCheck:
 # -- Proposition 2 and paths -----------------------------------------------------------------------
 
 
-def _factors(graph: Graph) -> list[Finding]:
+def _factors(graph: Graph) -> list[PropositionResult]:
     parts: dict[str, list[Factors]] = {}
     for id, found in surrogate_factors(graph).items():
         parts.setdefault(_part(graph, graph[id]), []).append(found)
@@ -300,7 +302,7 @@ def _factors(graph: Graph) -> list[Finding]:
                 {"path": item.path, "fewest": item.fewest, "most": item.most} for item in layers
             ],
         }
-        findings.append(Finding("2", part, "fact", says, numbers))
+        findings.append(PropositionResult("2", part, "fact", says, numbers))
     return findings
 
 
@@ -317,9 +319,9 @@ def _range(numbers: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _paths(graph: Graph) -> list[Finding]:
+def _paths(graph: Graph) -> list[PropositionResult]:
     return [
-        Finding(
+        PropositionResult(
             "paths",
             stage.name,
             "fact",

@@ -67,6 +67,10 @@ class SpecError(Exception):
         return render_all(self.diagnostics)
 
 
+class Reported(Exception):
+    """An error was reported; what depends on this value is left alone."""
+
+
 class TooManyErrors(Exception):
     """A reporter has as many errors as it takes: what follows is not looked for."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, NO_GRADIENT, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.neuron.ssa import Builder, Op, needed
+from danetc.dsl.neuron.ssa import Instruction, ProgramBuilder, needed
 
 GRAD_OUTPUT = "%grad"  # no name of a spec holds a %
 _GRADIENT_OPS = 20  # operations of a backward pass for each of the forward pass, at most
@@ -28,7 +28,7 @@ class Backward:
     """
 
     grad_next_states: tuple[str, ...]
-    ops: tuple[Op, ...]
+    ops: tuple[Instruction, ...]
     grad_input: Operand
     grad_states: tuple[Operand, ...]
     grad_learnables: tuple[Operand, ...]
@@ -45,7 +45,7 @@ def differentiate(program: NeuronProgram) -> Backward:
     learnables = [item.parameter for item in program.learnables]
     incoming = tuple(f"%grad_{name}" for name in states)
     inputs = (INPUT, *states, *learnables, GRAD_OUTPUT, *incoming)
-    builder = Builder(inputs, learnables, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
+    builder = ProgramBuilder(inputs, learnables, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
     value = _replay(builder, program.ops, {name: name for name in inputs})
     seeds: list[tuple[Operand, Operand]] = [(_look(value, program.output), GRAD_OUTPUT)]
     for after, grad in zip(program.next_states, incoming, strict=True):
@@ -57,13 +57,13 @@ def differentiate(program: NeuronProgram) -> Backward:
     return Backward(incoming, ops, grads[0], tuple(grads[1 : count + 1]), tuple(grads[count + 1 :]))
 
 
-def derive_surrogate(name: str, builder: Builder, y: Operand) -> SurrogateProgram:
+def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> SurrogateProgram:
     """The surrogate whose smooth stand-in ``y`` is given, made of the operations of ``builder``.
 
     ``1 / (1 + exp(-z))`` is taken as ``sigmoid(z)``: its own derivative overflows to inf / inf in
     half precision where sigmoid's does not.
     """
-    stable = Builder((INPUT,))
+    stable = ProgramBuilder((INPUT,))
     value = _replay(stable, needed(builder.ops, [y]), {INPUT: INPUT}, recognise_sigmoid=True)
     (derivative,) = _reverse(stable, [(_look(value, y), 1.0)], [INPUT])
     stable.label(derivative, "slope")
@@ -76,8 +76,8 @@ def _look(values: Mapping[Operand, Operand], operand: Operand) -> Operand:
 
 
 def _replay(
-    builder: Builder,
-    ops: Sequence[Op],
+    builder: ProgramBuilder,
+    ops: Sequence[Instruction],
     values: Mapping[Operand, Operand],
     recognise_sigmoid: bool = False,
 ) -> dict[Operand, Operand]:
@@ -93,10 +93,10 @@ def _replay(
     return known
 
 
-def _sigmoid_of(builder: Builder, opcode: str, args: Sequence[Operand]) -> Operand | None:
+def _sigmoid_of(builder: ProgramBuilder, opcode: str, args: Sequence[Operand]) -> Operand | None:
     """``z`` where the operation reads ``1 / (1 + exp(-z))`` or ``exp(z) / (1 + exp(z))``."""
 
-    def op(value: Operand) -> Op | None:
+    def op(value: Operand) -> Instruction | None:
         return builder.by_name.get(value) if isinstance(value, str) else None
 
     if opcode != "div" or (below := op(args[1])) is None or below.opcode != "add":
@@ -111,7 +111,7 @@ def _sigmoid_of(builder: Builder, opcode: str, args: Sequence[Operand]) -> Opera
     return power.args[0] if args[0] == power.name else None
 
 
-def _negated(builder: Builder, value: Operand) -> Operand:
+def _negated(builder: ProgramBuilder, value: Operand) -> Operand:
     """``-value``, where ``-c * v`` gives ``c * v``: exact, and shorter."""
     op = builder.by_name.get(value) if isinstance(value, str) else None
     if op is not None and op.opcode == "mul":
@@ -126,7 +126,7 @@ def _negated(builder: Builder, value: Operand) -> Operand:
 
 
 def _reverse(
-    builder: Builder, seeds: Sequence[tuple[Operand, Operand]], wanted: Sequence[str]
+    builder: ProgramBuilder, seeds: Sequence[tuple[Operand, Operand]], wanted: Sequence[str]
 ) -> list[Operand]:
     """Gradients of the seeded values with respect to the wanted names (0.0 where there is none)."""
     forward = list(builder.ops)
@@ -148,7 +148,7 @@ def _reverse(
     return [grads.get(name, 0.0) for name in wanted]
 
 
-def _pull(builder: Builder, op: Op, grad: Operand) -> list[tuple[Operand, Operand]]:
+def _pull(builder: ProgramBuilder, op: Instruction, grad: Operand) -> list[tuple[Operand, Operand]]:
     """The gradient of an operation's operands, given that of its value."""
     pull = ALL_OPCODES[op.opcode].derivative
     if pull == NO_GRADIENT:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
 from danetc.dsl.neuron.expressions import (
+    ExpressionLowering,
     Learn,
-    Lowering,
-    Reported,
     Value,
     check_learn,
     functions,
@@ -28,7 +27,7 @@ from danetc.dsl.neuron.program import (
     SurrogateProgram,
     unique,
 )
-from danetc.dsl.neuron.ssa import Builder, TooManyOperations
+from danetc.dsl.neuron.ssa import ProgramBuilder, TooManyOperations
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Define, Group, State, Stmt
 
@@ -107,9 +106,9 @@ def _neuron(
 ) -> NeuronProgram:
     body = _body(declaration)
     names = _names(declaration, body)
-    builder = Builder((INPUT,))
+    builder = ProgramBuilder((INPUT,))
     texts, places = _texts(arguments), _places(declaration, body)
-    lowering = Lowering(
+    lowering = ExpressionLowering(
         "neuron", builder, reporter, argument_spans, texts, names, declaration, places
     )
     states = _states(lowering, body)
@@ -138,7 +137,7 @@ def _neuron(
 
 def _finish(
     declaration: Declaration,
-    lowering: Lowering,
+    lowering: ExpressionLowering,
     inits: Mapping[str, float],
     after: Mapping[str, Operand],
     output: Operand,
@@ -182,7 +181,7 @@ def _finish(
 
 def _check_paths(
     declaration: Declaration,
-    lowering: Lowering,
+    lowering: ExpressionLowering,
     needed: frozenset[Operand],
     trained: frozenset[Operand],
 ) -> None:
@@ -214,9 +213,9 @@ def _surrogate(
 ) -> SurrogateProgram:
     body = _body(declaration)
     names = _names(declaration, body)
-    builder = Builder((INPUT,))
+    builder = ProgramBuilder((INPUT,))
     texts, places = _texts(arguments), _places(declaration, body)
-    lowering = Lowering(
+    lowering = ExpressionLowering(
         "surrogate", builder, reporter, argument_spans, texts, names, declaration, places
     )
     lowering.values = {INPUT: INPUT}
@@ -290,7 +289,7 @@ def _places(declaration: Declaration, body: tuple[Stmt, ...]) -> dict[str, Span]
     return places
 
 
-def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
+def _states(lowering: ExpressionLowering, body: tuple[Stmt, ...]) -> dict[str, State]:
     """The states that are well named."""
     states: dict[str, State] = {}
     for item in body:
@@ -312,7 +311,7 @@ def _states(lowering: Lowering, body: tuple[Stmt, ...]) -> dict[str, State]:
 
 
 def _parameters(
-    lowering: Lowering,
+    lowering: ExpressionLowering,
     declaration: Declaration,
     arguments: Mapping[str, int | float | bool | Learn],
 ) -> None:
@@ -348,7 +347,7 @@ def _parameters(
 
 
 def _equations(
-    lowering: Lowering,
+    lowering: ExpressionLowering,
     declaration: Declaration,
     body: tuple[Stmt, ...],
     states: Mapping[str, State],
@@ -381,7 +380,7 @@ def _equations(
     return inits, set(places) & set(states)
 
 
-def _define(lowering: Lowering, item: Define, is_state: bool) -> None:
+def _define(lowering: ExpressionLowering, item: Define, is_state: bool) -> None:
     try:
         lowering.whole = item.value
         value: Value = lowering.value(item.value)
@@ -396,7 +395,7 @@ def _define(lowering: Lowering, item: Define, is_state: bool) -> None:
 
 
 def _may_define(
-    lowering: Lowering,
+    lowering: ExpressionLowering,
     item: Define,
     parameters: set[str],
     places: Mapping[str, Span],

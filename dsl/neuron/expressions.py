@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
 from danetc.dsl.neuron.program import Learnable, unique
-from danetc.dsl.neuron.ssa import Builder
+from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import (
     At,
@@ -64,10 +64,6 @@ Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name or True, False)."""
 
 
-class Reported(Exception):
-    """An error was reported; what depends on this value is left alone."""
-
-
 @dataclass(frozen=True, slots=True)
 class Learn:
     """A value given as ``learn(init, above = ..., below = ...)``: trained, strictly in bounds."""
@@ -102,7 +98,7 @@ def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
     return True
 
 
-def _inside(builder: Builder, name: str, value: Learn) -> tuple[Learnable, Operand]:
+def _inside(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable, Operand]:
     """A learnable that starts at ``value.init``, and the operations from what is stored to it."""
     above, below = value.above, value.below
     if above is not None and below is not None:
@@ -132,7 +128,7 @@ def _softplus_inverse(y: float) -> float:
 
 
 @dataclass
-class Lowering:
+class ExpressionLowering:
     """One declaration's expressions on their way into a builder.
 
     ``values`` holds what each name stands for so far, ``failed`` the names whose equation was
@@ -142,7 +138,7 @@ class Lowering:
     """
 
     what: str  # "neuron" or "surrogate"
-    builder: Builder
+    builder: ProgramBuilder
     reporter: Reporter
     argument_spans: Mapping[str, Span]
     argument_texts: Mapping[str, str]

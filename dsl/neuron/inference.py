@@ -8,7 +8,7 @@ from functools import lru_cache
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
-from danetc.dsl.ranges import REAL, Range, Table, Tables, constant, fixpoint
+from danetc.dsl.ranges import REAL, NumberRange, RangeTable, Tables, constant, fixpoint
 
 
 @lru_cache(maxsize=1024)
@@ -18,14 +18,14 @@ def output_kind(program: NeuronProgram, x: Kind = ANALOG) -> Kind:
 
 
 @lru_cache(maxsize=1024)
-def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, Range]:
+def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, NumberRange]:
     """The ranges of all values of a neuron; those of its states are as a step finds them.
 
     Learnables may become any number. States are followed from their first values until nothing
     moves; one that goes on moving may become any number.
     """
 
-    def step(states: Mapping[str, Range]) -> Mapping[str, Range]:
+    def step(states: Mapping[str, NumberRange]) -> Mapping[str, NumberRange]:
         values = _step(program, x, states)
         after = zip(program.states, program.next_states, strict=True)
         return {
@@ -37,13 +37,15 @@ def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, Rang
     return _step(program, x, fixpoint(start, step))
 
 
-def _step(program: NeuronProgram, x: Kind, states: Mapping[str, Range]) -> Mapping[Operand, Range]:
+def _step(
+    program: NeuronProgram, x: Kind, states: Mapping[str, NumberRange]
+) -> Mapping[Operand, NumberRange]:
     """The ranges of one step's values."""
     tables = Tables()
-    ranges: dict[Operand, Range] = {INPUT: x.range}
+    ranges: dict[Operand, NumberRange] = {INPUT: x.range}
     ranges.update(states)
     ranges |= {item.parameter: REAL for item in program.learnables}
-    known: dict[Operand, Table | None] = {
+    known: dict[Operand, RangeTable | None] = {
         name: tables.source(str(name), found) for name, found in ranges.items()
     }
     for op in program.ops:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from danetc.dsl.neuron.derivative import GRAD_OUTPUT, Backward, differentiate
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram, unique
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.neuron.strength_reduction import cheaper
 
 
@@ -20,7 +20,7 @@ def _constant(value: float) -> str:
     return repr(value) if value >= 0 and repr(value)[0] != "-" else f"({value!r})"
 
 
-def _expression(op: Op, args: Sequence[str], like: str) -> str:
+def _expression(op: Instruction, args: Sequence[str], like: str) -> str:
     """The torch expression of an operation whose operands read ``args``."""
     info = ALL_OPCODES[op.opcode]
     text = info.text
@@ -78,7 +78,7 @@ def _surrogate_function(surrogate: SurrogateProgram) -> list[str]:
     return ["def surrogate(x):", *body, f"    return {value}", ""]
 
 
-def _body(ops: Sequence[Op], scope: dict[Operand, str]) -> list[str]:
+def _body(ops: Sequence[Instruction], scope: dict[Operand, str]) -> list[str]:
     """One assignment an operation; the names that it gives are added to ``scope``."""
     lines = []
     for i, op in enumerate(ops):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from danetc.dsl import ranges
-from danetc.dsl.ranges import REAL, Range, rising
+from danetc.dsl.ranges import REAL, NumberRange, rising
 
 ATOM = 9
 """How tight a name or a call binds, tighter than any operator."""
@@ -22,7 +22,7 @@ Operand: TypeAlias = str | float
 """A constant, or the name of a value."""
 
 
-class Emitter(Protocol):
+class OperationWriter(Protocol):
     """Where a derivative's operations go (``ssa.Builder``)."""
 
     def emit(self, opcode: str, *args: Operand) -> Operand: ...
@@ -30,7 +30,9 @@ class Emitter(Protocol):
     def select(self, condition: Operand | bool, then: Operand, otherwise: Operand) -> Operand: ...
 
 
-Pull: TypeAlias = Callable[[Emitter, Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]]
+Pull: TypeAlias = Callable[
+    [OperationWriter, Operand, Operand, tuple[Operand, ...]], tuple[Operand, ...]
+]
 """The gradients of an operation's operands, from that of its value, its value and its operands."""
 
 NO_GRADIENT: Literal["no gradient"] = "no gradient"
@@ -60,7 +62,7 @@ class OpInfo:
     arity: int
     text: str
     derivative: Pull | Literal["no gradient"]
-    range: Callable[..., Range]
+    range: Callable[..., NumberRange]
     value: Callable[..., float | bool] | None = None
     gives: Literal["number", "condition"] = "number"
     takes: tuple[int, int | None] | None = None
@@ -114,27 +116,27 @@ def _round(a: float) -> float:
 # -- derivatives: torch's own, also at a kink -----------------------------------------------------
 
 
-def _by(slope: Callable[[Emitter, Operand, Operand], Operand]) -> Pull:
+def _by(slope: Callable[[OperationWriter, Operand, Operand], Operand]) -> Pull:
     """The derivative of a function of one operand: its slope from its operand and its value."""
     return lambda build, grad, out, args: (build.emit("mul", grad, slope(build, args[0], out)),)
 
 
 def _mul(
-    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
 ) -> tuple[Operand, ...]:
     a, b = args
     return build.emit("mul", grad, b), build.emit("mul", grad, a)
 
 
 def _div(
-    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
 ) -> tuple[Operand, ...]:
     share = build.emit("div", grad, args[1])
     return share, build.emit("neg", build.emit("mul", share, out))
 
 
 def _where(
-    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
 ) -> tuple[Operand, ...]:
     condition = args[0]
     return 0.0, build.select(condition, grad, 0.0), build.select(condition, 0.0, grad)
@@ -145,7 +147,7 @@ def _wins(sign: str) -> Pull:
     ends = {"gt": ("ge", "lt"), "lt": ("le", "gt")}[sign]
 
     def pull(
-        build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+        build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
     ) -> tuple[Operand, ...]:
         a, b = args
         if isinstance(b, float):
@@ -160,7 +162,7 @@ def _wins(sign: str) -> Pull:
 
 
 def _once(
-    build: Emitter, grad: Operand, out: Operand, args: tuple[Operand, ...]
+    build: OperationWriter, grad: Operand, out: Operand, args: tuple[Operand, ...]
 ) -> tuple[Operand, ...]:
     raise ValueError("a backward pass is not differentiated again")
 
@@ -182,7 +184,7 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
                    rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True),
     "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE),
-    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: Range(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
+    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
                       rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from danetc.dsl.neuron.opcodes import Operand
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 
 MAX_TERMS = 64
 """More terms than any equation that is looked for has: longer ones are not followed."""
@@ -128,7 +128,9 @@ class Quotient:
         return Polynomial.of((m, c / divisor) for m, c in self.above.terms)
 
 
-def normal_forms(ops: Sequence[Op], inputs: Mapping[str, Polynomial]) -> dict[Operand, Quotient]:
+def normal_forms(
+    ops: Sequence[Instruction], inputs: Mapping[str, Polynomial]
+) -> dict[Operand, Quotient]:
     """The normal forms of the values of ``ops``; what has none is left out.
 
     Operations other than arithmetic make atoms under the name of their opcode.

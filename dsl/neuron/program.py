@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand
-from danetc.dsl.neuron.ssa import MAX_OPS, Op
+from danetc.dsl.neuron.ssa import MAX_OPS, Instruction
 
 INPUT = "x"
 NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
@@ -52,7 +52,7 @@ class SurrogateProgram:
     """The derivative that stands in for heaviside's, a function of ``x``, its argument."""
 
     name: str
-    ops: tuple[Op, ...]
+    ops: tuple[Instruction, ...]
     derivative: Operand
 
 
@@ -68,7 +68,7 @@ class NeuronProgram:
     name: str
     states: tuple[NeuronState, ...]
     learnables: tuple[Learnable, ...]
-    ops: tuple[Op, ...]
+    ops: tuple[Instruction, ...]
     output: Operand
     next_states: tuple[Operand, ...]
     surrogate: SurrogateProgram | None
@@ -149,7 +149,7 @@ def _operand_text(value: Operand) -> str:
     return repr(value) if isinstance(value, float) else value
 
 
-def _op_text(op: Op) -> str:
+def _op_text(op: Instruction) -> str:
     return f"{op.name} = {op.opcode} {' '.join(map(_operand_text, op.args))}"
 
 
@@ -208,8 +208,8 @@ class _Reader:
             raise ValueError(f"neuron program: {text!r} is {'not ' * condition}a condition")
         return text
 
-    def ops(self) -> tuple[Op, ...]:
-        ops: list[Op] = []
+    def ops(self) -> tuple[Instruction, ...]:
+        ops: list[Instruction] = []
         while (groups := self.accept(_OP)) is not None:
             name, opcode, args = groups
             info = OPCODES.get(opcode)
@@ -219,7 +219,7 @@ class _Reader:
             values = tuple(
                 self.value(arg, condition=i in info.conditions) for i, arg in enumerate(operands)
             )
-            ops.append(Op(self.define(name), opcode, values))
+            ops.append(Instruction(self.define(name), opcode, values))
             if info.gives == "condition":
                 self.conditions.add(name)
             if len(ops) > MAX_OPS:

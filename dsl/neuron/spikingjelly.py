@@ -22,7 +22,7 @@ from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
 
 
 @dataclass(frozen=True, slots=True)
-class Counterpart:
+class NeuronMatch:
     """A neuron of SpikingJelly (``IF``, ``LIF`` or ``PLIF``) with its settings.
 
     ``v_reset`` of None is a soft reset. ``v_start`` is the membrane potential before the first
@@ -40,7 +40,7 @@ class Counterpart:
     decay_input: bool = True
 
 
-def counterpart(program: NeuronProgram) -> Counterpart | None:
+def counterpart(program: NeuronProgram) -> NeuronMatch | None:
     """What a program is in SpikingJelly, or None."""
     found = None if program.surrogate is None else surrogate_counterpart(program.surrogate)
     if found is None or len(program.states) != 1 or len(program.learnables) > 1:
@@ -69,7 +69,7 @@ def counterpart(program: NeuronProgram) -> Counterpart | None:
     if neuron is None or (neuron[0] == "PLIF") != bool(program.learnables):
         return None
     name, tau, decay_input = neuron
-    return Counterpart(
+    return NeuronMatch(
         name, threshold, v_reset, state.init, detached, *found, tau=tau, decay_input=decay_input
     )
 

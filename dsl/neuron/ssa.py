@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
-from danetc.dsl.ranges import REAL, Range, constant
+from danetc.dsl.ranges import REAL, NumberRange, constant
 from danetc.dsl.work import current
 
 
@@ -22,7 +22,7 @@ class TooManyOperations(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class Instruction:
     """``name = opcode args``."""
 
     name: str
@@ -34,7 +34,7 @@ MAX_OPS = 1000
 OPERATION = 15  # steps of work
 
 
-class Builder:
+class ProgramBuilder:
     """Emits operations, simplified as they come.
 
     ``scalars`` are the inputs that hold one number for the whole layer (its parameters); a value
@@ -44,13 +44,13 @@ class Builder:
     def __init__(
         self, inputs: Iterable[str], scalars: Iterable[str] = (), max_ops: int = MAX_OPS
     ) -> None:
-        self.ops: list[Op] = []
-        self.by_name: dict[str, Op] = {}
+        self.ops: list[Instruction] = []
+        self.by_name: dict[str, Instruction] = {}
         self.labels: dict[str, str] = {}
         self.inputs = tuple(inputs)
         self.max_ops = max_ops
         self._scalars = set(scalars)
-        self._ranges: dict[Operand, Range] = {}  # whatever inputs and states are
+        self._ranges: dict[Operand, NumberRange] = {}  # whatever inputs and states are
         self._known: dict[tuple[str, tuple[object, ...]], str] = {}
 
     def add_scalar(self, name: str) -> None:
@@ -165,7 +165,7 @@ class Builder:
             raise TooManyOperations
         current().spend(OPERATION)
         name = f"%{len(self.ops)}"
-        op = Op(name, opcode, args)
+        op = Instruction(name, opcode, args)
         self.ops.append(op)
         self.by_name[name] = op
         self._known[key] = name
@@ -179,7 +179,7 @@ class Builder:
         found = self._range(value)
         return found.unit > 0 and found.is_bounded
 
-    def _range(self, value: Operand | bool) -> Range:
+    def _range(self, value: Operand | bool) -> NumberRange:
         if isinstance(value, (bool, float)):
             return constant(float(value))
         return self._ranges.get(value, REAL)
@@ -189,7 +189,9 @@ class Builder:
         if isinstance(value, str) and value in self.by_name:
             self.labels.setdefault(value, name)
 
-    def finish(self, outputs: Sequence[Operand]) -> tuple[tuple[Op, ...], tuple[Operand, ...]]:
+    def finish(
+        self, outputs: Sequence[Operand]
+    ) -> tuple[tuple[Instruction, ...], tuple[Operand, ...]]:
         """The operations that the outputs need, named for readers, and the outputs under them."""
         ops = needed(self.ops, outputs)
         taken = set(self.inputs) | {self.labels[op.name] for op in ops if op.name in self.labels}
@@ -199,13 +201,17 @@ class Builder:
             label = self.labels.get(op.name)
             names[op.name] = label or next(name for name in free if name not in taken)
         renamed = tuple(
-            Op(str(names[op.name]), op.opcode, tuple(names.get(arg, arg) for arg in op.args))
+            Instruction(
+                str(names[op.name]), op.opcode, tuple(names.get(arg, arg) for arg in op.args)
+            )
             for op in ops
         )
         return renamed, tuple(names.get(value, value) for value in outputs)
 
 
-def evaluate(ops: Iterable[Op], values: Mapping[str, float | bool]) -> dict[str, float | bool]:
+def evaluate(
+    ops: Iterable[Instruction], values: Mapping[str, float | bool]
+) -> dict[str, float | bool]:
     """The values of operations, from those of the inputs, which they stand beside.
 
     Raises ConstantError or OverflowError where one has none.
@@ -218,7 +224,7 @@ def evaluate(ops: Iterable[Op], values: Mapping[str, float | bool]) -> dict[str,
     return found
 
 
-def needed(ops: Sequence[Op], outputs: Iterable[Operand]) -> tuple[Op, ...]:
+def needed(ops: Sequence[Instruction], outputs: Iterable[Operand]) -> tuple[Instruction, ...]:
     """The operations that the outputs depend on, in their order."""
     wanted = set(outputs)
     kept = []

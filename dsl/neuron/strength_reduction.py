@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from danetc.dsl.neuron.opcodes import Operand
-from danetc.dsl.neuron.ssa import Op, needed
+from danetc.dsl.neuron.ssa import Instruction, needed
 
 
 def cheaper(
-    ops: Sequence[Op], outputs: Sequence[Operand], scalars: Collection[str]
-) -> tuple[Op, ...]:
+    ops: Sequence[Instruction], outputs: Sequence[Operand], scalars: Collection[str]
+) -> tuple[Instruction, ...]:
     """The operations that the outputs need, in cheaper forms and under the same names.
 
     ``scalars`` are the inputs that hold one number for the whole layer.
@@ -28,7 +28,7 @@ def cheaper(
     ones: dict[Operand, str] = {}  # conditions of the values that are 1 where they hold, else 0
     zeros: dict[Operand, str] = {}  # of those that are 0 where they hold, else 1
     single = set(scalars)
-    result: list[Op] = []
+    result: list[Instruction] = []
     for op in ops:
         args = tuple(same.get(arg, arg) for arg in op.args)
         if op.opcode == "total" or all(isinstance(a, float) or a in single for a in args):
@@ -39,8 +39,8 @@ def cheaper(
                 same[op.name] = a
             case ["heaviside", a]:
                 condition = ones[op.name] = f"{op.name} holds"
-                result.append(Op(condition, "ge", _compared(a, by_name)))
-                new = Op(op.name, "number", (condition,))
+                result.append(Instruction(condition, "ge", _compared(a, by_name)))
+                new = Instruction(op.name, "number", (condition,))
             case ["sub", 1.0, s] if s in ones:
                 zeros[op.name] = ones[s]
             case ["sub", 1.0, s] if s in zeros:
@@ -50,16 +50,16 @@ def cheaper(
                     if isinstance(other, float) or other in single:
                         continue  # it has not the type of the result
                     if s in ones:
-                        new = Op(op.name, "where", (ones[s], other, 0.0))
+                        new = Instruction(op.name, "where", (ones[s], other, 0.0))
                         break
                     if s in zeros:
-                        new = Op(op.name, "where", (zeros[s], 0.0, other))
+                        new = Instruction(op.name, "where", (zeros[s], 0.0, other))
                         break
         result.append(new)
     return needed(result, outputs)
 
 
-def _compared(value: Operand, by_name: dict[str, Op]) -> tuple[Operand, Operand]:
+def _compared(value: Operand, by_name: dict[str, Instruction]) -> tuple[Operand, Operand]:
     """Two values of which the first is not below the second where ``value`` is not below 0."""
     op = by_name.get(value) if isinstance(value, str) else None
     if op is not None and op.opcode == "sub":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.layers import Entry
 from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Type
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.values import Reported, Scope
+from danetc.dsl.recipe.values import Scope
 from danetc.dsl.syntax.overrides import override_source, parse_override
 from danetc.dsl.syntax.source import Span
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, sqrt
 
-from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Item, Value
 from danetc.dsl.recipe.layers import Entry
@@ -34,10 +34,6 @@ from danetc.dsl.work import current
 MAX_DEPTH = 100
 MAX_OPERATIONS = 10_000
 OPERATION = 3  # steps of work
-
-
-class Reported(Exception):
-    """A value is wrong, and the error stands in the reporter already."""
 
 
 Setting = Value | Item | tuple[Item, ...] | None

@@ -27,7 +27,7 @@ random weights; what is left of their covariances is a few per cent in 64 channe
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GradientMean:
     """The mean of dO^{n-1}/dO^0 over the places of a kind: all of them, or those where block 0
     spikes or is silent. ``chain`` is what the same blocks give one after the other."""
 
@@ -54,7 +54,7 @@ class GradientCheck:
     error: float
     least: float
     most: float
-    places: tuple[Place, ...]
+    places: tuple[GradientMean, ...]
     ratio: float
     bounds: tuple[float, float]
 
@@ -119,14 +119,16 @@ def _chain(x: Tensor, programs: Sequence[NeuronProgram | None]) -> Tensor:
     return gradient
 
 
-def _places(x: Tensor, gradient: Tensor, chain: Tensor) -> tuple[Place, ...]:
+def _places(x: Tensor, gradient: Tensor, chain: Tensor) -> tuple[GradientMean, ...]:
     """Means where block 0 gives 0 and where it does not; over all places if there are not both."""
     fires = x != 0
     if bool(fires.all()) or not bool(fires.any()):
-        return (Place("everywhere", float(gradient.mean()), float(chain.mean())),)
+        return (GradientMean("everywhere", float(gradient.mean()), float(chain.mean())),)
     return (
-        Place("where block 0 spikes", float(gradient[fires].mean()), float(chain[fires].mean())),
-        Place(
+        GradientMean(
+            "where block 0 spikes", float(gradient[fires].mean()), float(chain[fires].mean())
+        ),
+        GradientMean(
             "where block 0 is silent", float(gradient[~fires].mean()), float(chain[~fires].mean())
         ),
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 
 
 class _Heaviside(torch.autograd.Function):
@@ -80,7 +80,7 @@ def slope(program: NeuronProgram, x: Tensor) -> Tensor:
 
 
 def _run(
-    ops: Sequence[Op],
+    ops: Sequence[Instruction],
     inputs: Mapping[str, Tensor],
     like: Tensor,
     surrogate: SurrogateProgram | None,

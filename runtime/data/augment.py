@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.schema import ITEMS
-from danetc.runtime.data.augment_rows import CropRows, FlipRows, Rows, Same, apply_rows
+from danetc.runtime.data.augment_rows import CropRows, FixedStep, FlipRows, Rows, apply_rows
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
 
@@ -113,7 +113,7 @@ def image_transform(items: Sequence[Item], *, events: bool = False) -> ImageTran
     if events:  # as floats: a resize would round counts to whole ones
         floats = v2.ToDtype(torch.float32)
         steps.insert(0, ("events", floats))
-        rows.insert(0, Same(floats))
+        rows.insert(0, FixedStep(floats))
     return ImageTransform(
         tuple(steps),
         None if None in rows else tuple(row for row in rows if row is not None),
@@ -197,9 +197,9 @@ def _rows(item: Item) -> list[Rows | None]:
         case "horizontal_flip":
             return [FlipRows(item.number("p"))]
         case "center_crop":
-            return [Same(step, item.integer("size")) for step in _steps(item)]
+            return [FixedStep(step, item.integer("size")) for step in _steps(item)]
         case "normalize":
-            return [Same(step) for step in _steps(item)]
+            return [FixedStep(step) for step in _steps(item)]
         case _:
             return [None]
 

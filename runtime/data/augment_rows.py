@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Same:
+class FixedStep:
     """A step that draws nothing and does the same to every image: moves values (to an image of
     ``size``, if that is another), or changes each by itself.
     """

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.sources.published import Kind, cifar_place
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.published import PublishedFiles, cifar_place
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 
 PIXELS = 3 * 32 * 32
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """CIFAR-10 or CIFAR-100 from its binary or, checked first, its Python version.
 
     Raises DataError where neither is whole.
@@ -47,7 +47,7 @@ def open_source(request: Request) -> DataSet:
     )
 
 
-def _binary(kind: Kind, folder: Path, files: tuple[str, ...]) -> Memory:
+def _binary(kind: PublishedFiles, folder: Path, files: tuple[str, ...]) -> Memory:
     record = kind.label_bytes + PIXELS
     parts = []
     for file in files:
@@ -74,7 +74,7 @@ def _binary(kind: Kind, folder: Path, files: tuple[str, ...]) -> Memory:
     return Memory(images, labels, f"{folder} ({', '.join(files)})")
 
 
-def _names(kind: Kind, folder: Path) -> tuple[str, ...]:
+def _names(kind: PublishedFiles, folder: Path) -> tuple[str, ...]:
     path = folder / kind.names
     try:
         lines = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
@@ -85,7 +85,7 @@ def _names(kind: Kind, folder: Path) -> tuple[str, ...]:
     return lines
 
 
-def _python(kind: Kind, home: Path) -> tuple[Memory, Memory, tuple[str, ...]]:
+def _python(kind: PublishedFiles, home: Path) -> tuple[Memory, Memory, tuple[str, ...]]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     reader = {"cifar10": CIFAR10, "cifar100": CIFAR100}[kind.name]

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.request import DataRequest
 
 TRAINING = 1437
 """So many images are for training, the others for testing: 80 % and 20 %, each class in proportion."""
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """1,797 real 8x8 images of 10 classes (the test set of the UCI ML hand-written digits).
 
     Grey values 0 .. 16 are scaled to 0 .. 1. The split is the same in every run, whatever its

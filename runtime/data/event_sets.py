@@ -9,12 +9,12 @@ from danetc.runtime.data.events import frame_folders, open_events
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import RECORDINGS, ClassFolders, class_table
 from danetc.runtime.sources.recordings import SETS, Set, named_set, set_folder
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.locks import alone
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """``NAME:DIR``, a data set of ``SETS`` in DIR, or else ``DIR`` with frames in files.
 
     A recording's events are counted in ``request.frames`` frames of equally many events
@@ -25,7 +25,7 @@ def open_source(request: Request) -> DataSet:
     return open_events(request) if named is None else _open_set(request, *named)
 
 
-def _open_set(request: Request, name: str, directory: str) -> DataSet:
+def _open_set(request: DataRequest, name: str, directory: str) -> DataSet:
     row, frames = SETS[name], request.frames
     root = set_folder(name, directory)
     if frames is None:

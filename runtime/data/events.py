@@ -20,7 +20,7 @@ from danetc.runtime.data.folders import (
 from danetc.runtime.data.source import DataSet, Files, Strings
 from danetc.runtime.sources.folders import RECORDINGS as WHAT
 from danetc.runtime.sources.folders import ClassFolders, class_folders
-from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.system.errors import DataError, UnreadableError
 
 KEY = "frames"  # of an npz file; SpikingJelly's name, too
@@ -83,7 +83,7 @@ def read_frames(where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(kept))
 
 
-def open_events(request: Request) -> DataSet:
+def open_events(request: DataRequest) -> DataSet:
     """DIR/train/CLASS/*.npz and DIR/val/CLASS/*.npz (or test; or .npy), frames of one shape.
 
     An npz file has them under ``frames``, or as its only array. Raises DataError where the
@@ -92,7 +92,7 @@ def open_events(request: Request) -> DataSet:
     return frame_folders(request, class_folders(request.argument, request.name, WHAT))
 
 
-def frame_folders(request: Request, found: ClassFolders) -> DataSet:
+def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
     """A data set of two folders of class folders with files of frames. Raises DataError."""
     train = class_files(found.train, found.classes, WHAT)
     test = class_files(found.test, found.classes, WHAT)

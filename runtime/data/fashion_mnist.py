@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
 from danetc.runtime.sources.published import fashion_mnist_files
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import DataError
 
 CLASSES = (
@@ -22,7 +22,7 @@ CLASSES = (
 )  # fmt: skip
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """The four files of the set in DIR, DIR/raw or DIR/FashionMNIST/raw (torchvision's place).
 
     Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist.

@@ -13,7 +13,7 @@ from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files
 from danetc.runtime.sources.folders import IMAGES as WHAT
 from danetc.runtime.sources.folders import class_folders
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.system.errors import UnreadableError
 
 
@@ -36,7 +36,7 @@ class ImageFiles(Files):
         return decode_image(data, where)
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """DIR/train/CLASS/* and DIR/val/CLASS/* (or test), with files as torchvision knows them.
 
     Classes are numbered in the order of their names in train. Raises DataError where the folders

@@ -14,7 +14,7 @@ from danetc.runtime.data.source import (
     Subset,
     facts_fingerprint,
 )
-from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.table import find
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import derive
@@ -40,7 +40,7 @@ def open_data(
     """
     row, name, argument = find(text)
     module = import_module(f"danetc.runtime.data.{row.module}")
-    request = Request(name, argument, on_unreadable, frames)
+    request = DataRequest(name, argument, on_unreadable, frames)
     row.look(request)
     data: DataSet = module.open_source(request)
     if classes is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from danetc.runtime.data.source import DataSet, Memory, memory_fingerprint
-from danetc.runtime.sources.request import Request
-from danetc.runtime.sources.synthetic import Options, parse_options
+from danetc.runtime.sources.request import DataRequest
+from danetc.runtime.sources.synthetic import SyntheticOptions, parse_options
 from danetc.runtime.system.seeds import derive
 
 FIELDS = 4
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """Images of a random pattern of fields for each class, with noise; classes in turn.
 
     The argument is options, ``classes=10,size=32,count=512``. The same options give the same images.
@@ -36,12 +36,14 @@ def open_source(request: Request) -> DataSet:
     )
 
 
-def _noise(options: Options, purpose: str, count: int, shape: tuple[int, ...]) -> torch.Tensor:
+def _noise(
+    options: SyntheticOptions, purpose: str, count: int, shape: tuple[int, ...]
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(derive(f"synthetic {purpose}", options.seed))
     return torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
 
 
-def _patterns(options: Options, shape: tuple[int, ...]) -> torch.Tensor:
+def _patterns(options: SyntheticOptions, shape: tuple[int, ...]) -> torch.Tensor:
     """A pattern for each class: ``FIELDS`` x ``FIELDS`` fields, which a shifted window keeps."""
     few = min(FIELDS, options.size)
     fields = _noise(options, "pattern", options.classes, (*shape[:-2], few, few))
@@ -49,7 +51,7 @@ def _patterns(options: Options, shape: tuple[int, ...]) -> torch.Tensor:
     return fields[..., places, :][..., places]
 
 
-def _split(options: Options, purpose: str, count: int, patterns: torch.Tensor) -> Memory:
+def _split(options: SyntheticOptions, purpose: str, count: int, patterns: torch.Tensor) -> Memory:
     labels = torch.arange(count) % options.classes
     images = _noise(options, purpose, count, tuple(patterns.shape[1:]))
     share = options.noise

@@ -19,7 +19,7 @@ from torch import Tensor
 from danetc.runtime.data.images import decode_image
 from danetc.runtime.data.source import DataSet, Files, Strings, facts_fingerprint
 from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
-from danetc.runtime.sources.request import Policy, Request
+from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.shards import shards
 from danetc.runtime.system.errors import DataError, UnreadableError
 
@@ -50,7 +50,7 @@ class ShardImages(Files):
         return decode_image(data, where)
 
 
-def open_source(request: Request) -> DataSet:
+def open_source(request: DataRequest) -> DataSet:
     """Shards by a folder, or by paths with braces, joined by ``::``.
 
     A shard's file name, or else its folder's, says whether it is of the train set or of the test

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from danetc.dsl.kinds import MAX_BITS, Kind
 from danetc.runtime.kernels import upcoming
-from danetc.runtime.kernels.compiled import Compiled
+from danetc.runtime.kernels.compiled import CompiledFunction
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.torch_internals import base, version
 
@@ -78,7 +78,7 @@ def _fields(bits: int) -> tuple[tuple[int, int], ...]:
     return tuple(fields)
 
 
-def _run(kernel: Compiled, *args: Tensor) -> Sequence[Tensor]:
+def _run(kernel: CompiledFunction, *args: Tensor) -> Sequence[Tensor]:
     # A model that torch.compile takes whole is compiled with this.
     return kernel.function(*args) if torch.compiler.is_compiling() else kernel(*args)
 
@@ -118,7 +118,7 @@ def _raised(x: Tensor, places: int) -> Tensor:
 
 
 @lru_cache(maxsize=MAX_BITS)
-def _packing(width: int) -> Compiled:
+def _packing(width: int) -> CompiledFunction:
     """The kernel ``(values [8, 1, 1, M], factor, start) -> bytes [width, 1, 1, M]`` of a field: the
     lowest bits of ``factor * value - start`` before the point.
     """
@@ -136,11 +136,11 @@ def _packing(width: int) -> Compiled:
         return (torch.stack(rows),)
 
     name = f"packing in fields of {width} bits"
-    return Compiled(function, name, (True,), f"{name}: factor * x - start")
+    return CompiledFunction(function, name, (True,), f"{name}: factor * x - start")
 
 
 @lru_cache(maxsize=64)
-def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
+def _unpacking(width: int, dtype: torch.dtype, first: bool) -> CompiledFunction:
     """The kernel ``(bytes [width, 1, 1, M], weight, start) -> values [8, 1, 1, M]`` of a number's
     first field; of another ``(values so far, bytes, weight) -> values``.
     """
@@ -166,8 +166,8 @@ def _unpacking(width: int, dtype: torch.dtype, first: bool) -> Compiled:
 
     name = f"unpacking fields of {width} bits to {dtype}"
     if first:
-        return Compiled(begin, name, (True,), f"{name}: weight * x + start")
-    return Compiled(add, f"{name} of numbers", (True, True), f"{name} of numbers")
+        return CompiledFunction(begin, name, (True,), f"{name}: weight * x + start")
+    return CompiledFunction(add, f"{name} of numbers", (True, True), f"{name} of numbers")
 
 
 class _Known(NamedTuple):

@@ -30,7 +30,7 @@ from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
 from danetc.runtime.kernels.look_ahead import look_ahead
-from danetc.runtime.kernels.torch_internals import Use
+from danetc.runtime.kernels.torch_internals import InternalUse
 from danetc.runtime.kernels.upcoming import Job
 from danetc.runtime.system.files import explain_os_error, is_full
 
@@ -45,7 +45,7 @@ _BATCH, _CHANNELS, _LENGTH = 24, 96, 392
 _MAX_INDEX = 2**31  # kernels for a GPU count in 32 bits
 
 
-class Compiled:
+class CompiledFunction:
     """A function of tensors that is compiled at its first call; as it is, with a notice, if that
     fails.
 
@@ -98,7 +98,7 @@ class Compiled:
         """The kernel for arguments like these, made now."""
         missing = missing_compiler(args[0].device.type)
         if missing is not None:
-            internals.notice(f"there is {missing} on this machine: {Use.COMPILE.value}")
+            internals.notice(f"there is {missing} on this machine: {InternalUse.COMPILE.value}")
             return self._runs.setdefault(self.key(args), self.function)
         with making_kernels() as settings:
             if self.key(args) not in self._runs:  # another thread may have made it meanwhile
@@ -181,7 +181,7 @@ def _compile(
     function: Run, args: Sequence[Tensor], typical: _Typical, text: str, settings: dict[str, Any]
 ) -> Run:
     """Trace and compile, and write the result to the disk if ``text`` says what it is."""
-    place = _place(text, args) if text and internals.has(Use.KEEP) else None
+    place = _place(text, args) if text and internals.has(InternalUse.KEEP) else None
     believed = _believed()
     # A compilation is the same in every mode that its first caller may be in.
     with ExitStack() as plain:
@@ -305,7 +305,7 @@ def _sources() -> str:
 
 def _load(text: str, args: Sequence[Tensor], settings: dict[str, Any]) -> Run | None:
     """The kernel of a text from the disk; None where there is none."""
-    if not text or not internals.has(Use.KEEP):
+    if not text or not internals.has(InternalUse.KEEP):
         return None
     place = _place(text, args)
     if not place.is_file():
@@ -342,7 +342,7 @@ def compiles(device: str) -> bool:
 def missing_compiler(device: str) -> str | None:
     """What is missing on this machine to compile kernels for a device, or None."""
     with making_kernels():  # where importing Inductor makes folders too
-        lacks = internals.missing(Use.COMPILE)
+        lacks = internals.missing(InternalUse.COMPILE)
     if lacks is not None:
         return f"no compiler that danetc knows to use ({lacks.partition(':')[0]})"
     if device == "cpu":

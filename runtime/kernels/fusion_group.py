@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from danetc.runtime.kernels.compiled import Compiled
-from danetc.runtime.kernels.neuron import Kernel, kernel, wide
+from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +48,21 @@ class RegionKernel:
 @lru_cache(maxsize=512)
 def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
     """The kernel of a region; ``program`` is the text of its neuron."""
-    region = Region(kernel(program), terms, steps)
+    region = FusionKernel(kernel(program), terms, steps)
     name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
     varying = tuple(not term.static for term in terms)
     text = f"{region.text}, "
     return RegionKernel(
-        Compiled(region.forward, f"{name}, forward", varying, text + "forward"),
-        Compiled(region.backward, f"{name}, backward", (True, *varying), text + "backward"),
+        CompiledFunction(region.forward, f"{name}, forward", varying, text + "forward"),
+        CompiledFunction(region.backward, f"{name}, backward", (True, *varying), text + "backward"),
     )
 
 
 @dataclass(frozen=True)
-class Region:
+class FusionKernel:
     """A neuron behind a sum of terms, for T steps, in operations of torch."""
 
-    neuron: Kernel
+    neuron: NeuronKernel
     terms: tuple[Term, ...]
     steps: int
 

@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels import upcoming
-from danetc.runtime.kernels.upcoming import Call, Job, Notes
-from danetc.runtime.model.model import Scope
+from danetc.runtime.kernels.upcoming import Job, ModelCall, Notes
+from danetc.runtime.model.built import ScopeModule
 
 _later: list[Job] = []  # of the backward pass of a call in eval mode, which may never come
 
@@ -45,7 +45,7 @@ def look_ahead() -> list[Job] | None:
     return forward
 
 
-def _in_own_thread(call: Call) -> tuple[list[Job], list[Job]] | None:
+def _in_own_thread(call: ModelCall) -> tuple[list[Job], list[Job]] | None:
     """A thread of its own has none of the modes, hooks and tapes that its starter is in."""
     found: list[tuple[list[Job], list[Job]]] = []
     devices = {"cpu"} | {x.device.type for x in call.args if isinstance(x, Tensor)}
@@ -70,7 +70,7 @@ def _in_own_thread(call: Call) -> tuple[list[Job], list[Job]] | None:
     return found[0] if found else None
 
 
-def _look(call: Call) -> tuple[list[Job], list[Job]]:
+def _look(call: ModelCall) -> tuple[list[Job], list[Job]]:
     """The kernels of the forward and of the backward pass."""
     mode = internals.find("FakeTensorMode")(allow_non_fake_inputs=True)
     fakes = _Fakes(mode)
@@ -127,6 +127,6 @@ class _Walk(fx.Interpreter):
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
-        if isinstance(module, Scope):
+        if isinstance(module, ScopeModule):
             return _Walk(module, self._fakes).run(*args)
         return self._fakes.module(module).forward(*args, **kwargs)

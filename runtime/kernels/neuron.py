@@ -38,7 +38,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class NeuronKernel:
     """The compiled functions of one time step (see ``kernel_text.kernel_source``)."""
 
     program: NeuronProgram
@@ -92,10 +92,10 @@ class Kernel:
 
 
 @lru_cache(maxsize=256)
-def kernel(program: str) -> Kernel:
+def kernel(program: str) -> NeuronKernel:
     """The kernel of a program's text. The source that runs is made of our own templates alone."""
     parsed = NeuronProgram.parse(program)
     source = kernel_source(parsed)
     scope: dict[str, object] = {"torch": torch, "spread": spread, "total": total}
     exec(compile(source, f"<kernel of {parsed.name}>", "exec"), scope)
-    return Kernel(parsed, source, scope["step"], scope["step_vjp"])  # type: ignore[arg-type]
+    return NeuronKernel(parsed, source, scope["step"], scope["step_vjp"])  # type: ignore[arg-type]

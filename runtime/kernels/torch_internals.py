@@ -1,7 +1,7 @@
 """What danetc takes of torch that torch keeps for itself: one table, and nothing elsewhere.
 
 Such names come and go between releases. Each is looked up when it is first needed. Where one is
-not there, what needs it is left out, which is said once, and everything else works: ``Use`` says
+not there, what needs it is left out, which is said once, and everything else works: ``InternalUse`` says
 what is lost. The rest of danetc stays within torch's documented interface, which a test sees to.
 """
 
@@ -26,7 +26,7 @@ from torch.profiler import profile
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Use(Enum):
+class InternalUse(Enum):
     """What internals are for, as what is lost without them."""
 
     COMPILE = "kernels run uncompiled, operation by operation"
@@ -45,54 +45,54 @@ class Internal:
 
     module: str
     path: str
-    use: Use
+    use: InternalUse
 
     def __str__(self) -> str:
         return f"{self.module}.{self.path}"
 
 
-def _table(*rows: tuple[Use, str, tuple[str, ...]]) -> Mapping[str, Internal]:
+def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Internal]:
     return MappingProxyType(
         {path: Internal(module, path, use) for use, module, paths in rows for path in paths}
     )
 
 
 TABLE = _table(
-    (Use.COMPILE, "torch._inductor", ("standalone_compile",)),
-    (Use.COMPILE, "torch._inductor.config", ("patch", "cpp.vec_isa_ok")),
-    (Use.COMPILE, "torch._inductor.cpp_builder", ("get_cpp_compiler",)),
-    (Use.COMPILE, "torch._inductor.exc", ("InvalidCxxCompiler",)),
-    (Use.COMPILE, "torch.utils._triton", ("has_triton",)),
-    (Use.COMPILE, "torch._guards", ("TracingContext", "tracing")),
-    (Use.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
-    (Use.COMPILE, "torch.fx.experimental.proxy_tensor", ("make_fx",)),
+    (InternalUse.COMPILE, "torch._inductor", ("standalone_compile",)),
+    (InternalUse.COMPILE, "torch._inductor.config", ("patch", "cpp.vec_isa_ok")),
+    (InternalUse.COMPILE, "torch._inductor.cpp_builder", ("get_cpp_compiler",)),
+    (InternalUse.COMPILE, "torch._inductor.exc", ("InvalidCxxCompiler",)),
+    (InternalUse.COMPILE, "torch.utils._triton", ("has_triton",)),
+    (InternalUse.COMPILE, "torch._guards", ("TracingContext", "tracing")),
+    (InternalUse.COMPILE, "torch._subclasses", ("FakeTensorMode", "FakeTensorMode.from_tensor")),
+    (InternalUse.COMPILE, "torch.fx.experimental.proxy_tensor", ("make_fx",)),
     (
-        Use.COMPILE,
+        InternalUse.COMPILE,
         "torch.fx.experimental.symbolic_shapes",
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
-    (Use.KEEP, "torch._inductor.config", ("get_hash",)),
+    (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
     (
-        Use.KEEP,
+        InternalUse.KEEP,
         "torch._inductor.standalone_compile",
         ("CompiledArtifact.load", "CompiledArtifact.save"),
     ),
     (
-        Use.HEADERS,
+        InternalUse.HEADERS,
         "torch._inductor.codecache",
         ("_HEADER_DIR", "_HEADER_LOCK_DIR", "_precompile_header.cache_clear"),
     ),
-    (Use.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
-    (Use.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
-    (Use.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
-    (Use.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
+    (InternalUse.DIRECT, "torch._inductor.output_code", ("CompiledFxGraph",)),
+    (InternalUse.ALLOCATIONS, "torch._C._profiler", ("_EventType.Allocation",)),
+    (InternalUse.ALLOCATIONS, "torch._C._autograd", ("_ProfilerResult.experimental_event_tree",)),
+    (InternalUse.SHARED_BITS, "torch", ("Tensor._version", "Tensor._base")),
     (
-        Use.COMMUNICATION,
+        InternalUse.COMMUNICATION,
         "torch.nn.parallel",
         ("DistributedDataParallel._get_ddp_logging_data",),
     ),
     (
-        Use.LOADERS,
+        InternalUse.LOADERS,
         "torch.utils.data.dataloader",
         ("_MultiProcessingDataLoaderIter._shutdown_workers",),
     ),
@@ -113,8 +113,8 @@ def find(path: str) -> Any:
         raise MissingInternal(f"torch {torch.__version__} has no {row}: {row.use.value}") from error
 
 
-@lru_cache(maxsize=len(Use))
-def missing(use: Use) -> str | None:
+@lru_cache(maxsize=len(InternalUse))
+def missing(use: InternalUse) -> str | None:
     """What torch lacks of that which a use needs, and what is lost by it; None where it is all
     there."""
     try:
@@ -126,7 +126,7 @@ def missing(use: Use) -> str | None:
     return None
 
 
-def has(use: Use) -> bool:
+def has(use: InternalUse) -> bool:
     """Whether there is all that a use needs. Where not, what is lost is said, once."""
     told = missing(use)
     if told is not None:
@@ -146,7 +146,7 @@ def notice(text: str) -> None:
 def inner_call(run: Callable[..., Any]) -> Callable[[list[Tensor]], Sequence[Tensor]] | None:
     """What a compiled function comes to call, without what stands around it for autograd, aliases
     and subclasses of tensors, of which kernels have none. None where none or several are found."""
-    if not has(Use.DIRECT):
+    if not has(InternalUse.DIRECT):
         return None
     graph = find("CompiledFxGraph")
     found: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
@@ -171,7 +171,7 @@ def headers_in(folder: Path) -> Iterator[dict[str, Any]]:
     """Have Inductor precompile torch's headers in ``folder``; else, by the settings that are given,
     not at all. (Its own place for them is below the system's temporary folder, whatever
     TORCHINDUCTOR_CACHE_DIR says.)"""
-    if not has(Use.HEADERS):
+    if not has(InternalUse.HEADERS):
         yield {"cpp_cache_precompile_headers": False}
         return
     codecache: Any = importlib.import_module(TABLE["_HEADER_DIR"].module)
@@ -198,12 +198,12 @@ def constant(function: Function) -> Function:
 
 def version(x: Tensor) -> int | None:
     """How often ``x`` was written to; None where torch does not tell."""
-    return x._version if has(Use.SHARED_BITS) else None
+    return x._version if has(InternalUse.SHARED_BITS) else None
 
 
 def base(x: Tensor) -> Tensor | None:
     """The tensor of which ``x`` is a view; None where it is none, or torch does not tell."""
-    return x._base if has(Use.SHARED_BITS) else None
+    return x._base if has(InternalUse.SHARED_BITS) else None
 
 
 # -- modules ---------------------------------------------------------------------------------------
@@ -237,8 +237,8 @@ def allocations(recorder: profile) -> list[tuple[int, int, int]]:
     """What a profiler saw of the CPU's allocator: (nanoseconds, address, bytes), bytes below 0 for
     memory given back. Raises MissingInternal."""
     results = getattr(recorder.profiler, "kineto_results", None)
-    if (told := missing(Use.ALLOCATIONS)) is not None or results is None:
-        raise MissingInternal(told or f"torch {torch.__version__}: {Use.ALLOCATIONS.value}")
+    if (told := missing(InternalUse.ALLOCATIONS)) is not None or results is None:
+        raise MissingInternal(told or f"torch {torch.__version__}: {InternalUse.ALLOCATIONS.value}")
     kind = find("_EventType.Allocation")
     found: list[tuple[int, int, int]] = []
     waiting = list(results.experimental_event_tree())
@@ -255,7 +255,7 @@ def allocations(recorder: profile) -> list[tuple[int, int, int]]:
 
 def waited(shared: nn.parallel.DistributedDataParallel) -> float | None:
     """Seconds of a backward pass that DDP waited for others, as it has sampled them."""
-    if not has(Use.COMMUNICATION):
+    if not has(InternalUse.COMMUNICATION):
         return None
     found: Mapping[str, Any] = shared._get_ddp_logging_data()
     total = found.get("avg_backward_comm_time", 0)
@@ -269,7 +269,7 @@ def end_workers(loader: Any) -> None:
     Raises RuntimeError where one of them has died before.
     """
     iterator = getattr(loader, "_iterator", None)
-    if iterator is None or not has(Use.LOADERS):
+    if iterator is None or not has(InternalUse.LOADERS):
         return
     try:
         iterator._shutdown_workers()

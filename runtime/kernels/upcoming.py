@@ -63,7 +63,7 @@ notes: Notes | None = None
 
 
 @dataclass(slots=True)
-class Call:
+class ModelCall:
     """A call of a model that is under way."""
 
     model: nn.Module
@@ -78,15 +78,15 @@ _local = threading.local()
 def call_of(model: nn.Module, args: tuple[Any, ...]) -> Iterator[None]:
     """While ``model`` is called with these arguments, in this thread."""
     before = getattr(_local, "call", None)
-    _local.call = Call(model, args, torch.is_grad_enabled())
+    _local.call = ModelCall(model, args, torch.is_grad_enabled())
     try:
         yield
     finally:
         _local.call = before
 
 
-def take_call() -> Call | None:
+def take_call() -> ModelCall | None:
     """The call that is under way in this thread; None where there is none, and the second time."""
-    found: Call | None = getattr(_local, "call", None)
+    found: ModelCall | None = getattr(_local, "call", None)
     _local.call = None
     return found

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG
-from danetc.runtime.kernels.compiled import Compiled
-from danetc.runtime.kernels.fusion_group import Region, RegionKernel, Term, region_kernel
+from danetc.runtime.kernels.compiled import CompiledFunction
+from danetc.runtime.kernels.fusion_group import FusionKernel, RegionKernel, Term, region_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.statistics import Norm
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 
 
 class InferenceNeuron(FusedNeuron):
@@ -79,7 +79,7 @@ class InferenceNeuron(FusedNeuron):
 def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
     """The forward kernel of a region, the terms behind the first, that adds the first to the spikes."""
     plain = region_kernel(program, terms[1:], steps)
-    assert isinstance(plain.forward, Compiled)
+    assert isinstance(plain.forward, CompiledFunction)
     region = plain.forward.function
 
     def forward(*values: Tensor) -> tuple[Tensor, ...]:
@@ -89,7 +89,7 @@ def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKe
     varying = (not terms[0].static, *plain.forward.varying)
     text = f"{plain.forward.text}, plus {terms[0]}"
     name = f"{plain.forward.name}, plus a value"
-    return RegionKernel(Compiled(forward, name, varying, text), _none)
+    return RegionKernel(CompiledFunction(forward, name, varying, text), _none)
 
 
 def _none(*values: Tensor) -> Sequence[Tensor]:
@@ -99,13 +99,13 @@ def _none(*values: Tensor) -> Sequence[Tensor]:
 @lru_cache(maxsize=512)
 def in_place_kernel(
     program: str, terms: tuple[Term, ...], steps: int, place: int, added: bool
-) -> Compiled:
+) -> CompiledFunction:
     """The forward kernel of a region that writes its output over the input ``place``.
 
     Takes the steps of that input, each [N, C, L], then the other inputs, scales, shifts and
     parameters as other kernels of regions do. If ``added``, the first term is added to the spikes.
     """
-    region = Region(kernel(program), terms[added:], steps)
+    region = FusionKernel(kernel(program), terms[added:], steps)
 
     def forward(*values: Tensor) -> tuple[Tensor, ...]:
         outputs = values[:steps]
@@ -124,7 +124,7 @@ def in_place_kernel(
     name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
     text = f"{region.text}, {terms}, in place of {place}, added {added}"
     varying = (*[False] * steps, *others)
-    return Compiled(forward, f"{name}, in place, T = {steps}", varying, text)
+    return CompiledFunction(forward, f"{name}, in place, T = {steps}", varying, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.bit_packing import Kept
 from danetc.runtime.kernels.torch_internals import constant
 from danetc.runtime.layers.statistics import Affine
-from danetc.runtime.model.model import Scope
+from danetc.runtime.model.built import ScopeModule
 
 SEGMENT = "segment"
 """The key in a node's meta that holds the ``Segment`` it belongs to."""
@@ -406,7 +406,7 @@ def _say_plain(what: str) -> None:
     )
 
 
-class Recomputed(Scope):
+class Recomputed(ScopeModule):
     """A scope that runs by segments, marked in the meta of its graph's nodes.
 
     Where no gradients are wanted, it is a plain scope. So it is, with a notice, where fx traces and
@@ -431,7 +431,7 @@ class Recomputed(Scope):
             _notice_plain("torch.export" if torch.compiler.is_exporting() else "torch.compile")
         return super()._call_impl(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         self.__dict__.pop("_plan", None)  # it is made of this graph's nodes
         return super().__deepcopy__(memo)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import Counterpart, counterpart
+from danetc.dsl.neuron.spikingjelly import NeuronMatch, counterpart
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.leaf import Leaf
@@ -67,7 +67,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
         return f"{super().extra_repr()}, spikingjelly={self._counterpart.neuron}"
 
 
-def _function(neuron: Counterpart) -> Callable[..., tuple[Tensor, ...]]:
+def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:
     """``(x [T, ...], v [...], PLIF's parameter) -> (spikes, v, None)``."""
     from spikingjelly.activation_based import functional, surrogate
 

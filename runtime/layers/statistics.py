@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.kernels.compiled import Compiled, compiles
+from danetc.runtime.kernels.compiled import CompiledFunction, compiles
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.sync import global_statistics, is_synchronised
 
@@ -145,7 +145,7 @@ def _finishing(eps: float) -> Callable[..., Sequence[Tensor]]:
         return _finish(mean, variance, weight, bias, eps)
 
     name = f"scale and shift of a norm, eps = {eps}"
-    kernel = Compiled(function, name, (), name)
+    kernel = CompiledFunction(function, name, (), name)
 
     def run(mean: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         return (mean, *kernel(mean, *others))
@@ -154,7 +154,7 @@ def _finishing(eps: float) -> Callable[..., Sequence[Tensor]]:
 
 
 @lru_cache(maxsize=64)
-def _whole(last: bool, momentum: float, eps: float, repeats: int) -> Compiled:
+def _whole(last: bool, momentum: float, eps: float, repeats: int) -> CompiledFunction:
     """The kernel ``(x, weight, bias, running mean and var) -> mean, inverse, scale, shift``, which
     moves the running ones."""
     channels = 2 if last else 1
@@ -174,7 +174,7 @@ def _whole(last: bool, momentum: float, eps: float, repeats: int) -> Compiled:
         return mean, *_finish(mean, variance, weight, bias, eps)
 
     name = f"statistics of a norm, {last}, {momentum}, {eps}, {repeats}"
-    return Compiled(function, name, (False,), name, last=last)
+    return CompiledFunction(function, name, (False,), name, last=last)
 
 
 def _norm_gradients(
@@ -192,6 +192,6 @@ def _norm_gradients(
     return dx, (product * inverse).to(x.dtype), total.to(x.dtype)
 
 
-_gradients = Compiled(
+_gradients = CompiledFunction(
     _norm_gradients, "gradients of a norm", (False, False), "gradients of a norm", last=False
 )

@@ -16,7 +16,7 @@ from danetc.runtime.measure.layout import (
     WeightLayer,
 )
 from danetc.runtime.measure.observe import MeasureError
-from danetc.runtime.measure.run import MEASURES, Measures, Options, measure
+from danetc.runtime.measure.run import MEASURES, MeasureOptions, Measures, measure
 
 __all__ = [
     "HOROWITZ_45NM",
@@ -25,9 +25,9 @@ __all__ = [
     "EnergyModel",
     "Layout",
     "MeasureError",
+    "MeasureOptions",
     "Measures",
     "NeuronLayer",
-    "Options",
     "StageLayout",
     "WeightLayer",
     "measure",

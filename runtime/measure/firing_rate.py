@@ -15,7 +15,7 @@ from torch import Tensor
 from danetc.dsl.kinds import SPIKE
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class FiringRates:
         return asdict(self)
 
 
-class FiringRate(Observer):
+class FiringRate(LayerObserver):
     """Gathers firing rates. Where sequences differ in length, a step counts those that have it."""
 
     def __init__(self, layout: Layout) -> None:

@@ -23,8 +23,8 @@ from danetc.dsl.neuron.program import (
     SurrogateProgram,
     unique,
 )
-from danetc.dsl.neuron.ssa import Op
-from danetc.runtime.kernels.neuron import Kernel, kernel, spread, wide
+from danetc.dsl.neuron.ssa import Instruction
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, wide
 from danetc.runtime.kernels.operators import is_static, is_timeless
 from danetc.runtime.layers.neuron import Neuron
 
@@ -65,7 +65,7 @@ def find_membrane(program: NeuronProgram) -> Membrane | NoMembrane:
     return _split(program, ops, fires.args[0])
 
 
-def _split(program: NeuronProgram, ops: dict[str, Op], argument: Operand) -> Membrane:
+def _split(program: NeuronProgram, ops: dict[str, Instruction], argument: Operand) -> Membrane:
     """The two sides of heaviside's argument."""
     whole = Membrane(argument, 0.0, argument)
     op = ops.get(argument) if isinstance(argument, str) else None
@@ -106,9 +106,9 @@ class Instant:
 class Instrument:
     """A program that also hands out what is inside it; its arithmetic is the layer's own."""
 
-    kernel: Kernel
+    kernel: NeuronKernel
     membrane: Membrane | NoMembrane
-    slope: Kernel | float | None
+    slope: NeuronKernel | float | None
 
     def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
         """The time steps of a layer for its input [N, ...] or [T, N, ...].
@@ -134,7 +134,7 @@ class Instrument:
         match self.slope:
             case float(value):
                 return torch.full_like(argument, value)
-            case Kernel() as surrogate:
+            case NeuronKernel() as surrogate:
                 return spread(surrogate.step(argument)[0], argument)
             case None:
                 raise ValueError("a neuron with heaviside has no surrogate")
@@ -165,7 +165,7 @@ def instrument(program: str) -> Instrument:
     return Instrument(kernel(seen.text()), membrane, _slope_kernel(parsed.surrogate))
 
 
-def _slope_kernel(surrogate: SurrogateProgram | None) -> Kernel | float | None:
+def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | None:
     """The surrogate's derivative as a program of its own."""
     if surrogate is None or isinstance(surrogate.derivative, float):
         return None if surrogate is None else float(surrogate.derivative)

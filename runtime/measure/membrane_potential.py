@@ -10,7 +10,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, NoMembrane, instrument
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Layer:
     thresholds: float = 0.0
 
 
-class Potential(Observer):
+class Potential(LayerObserver):
     """Gathers membrane potentials. What a program calls them, and which has none: ``membrane``."""
 
     instants = True

@@ -13,7 +13,7 @@ from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.distribution import Distribution, Gathered, reach_of
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, Membrane, instrument
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class NeuronInputs:
         return asdict(self)
 
 
-class Input(Observer):
+class Input(LayerObserver):
     """Gathers the inputs of neurons. A static input counts once, which changes no share."""
 
     instants = True

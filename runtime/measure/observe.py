@@ -18,7 +18,7 @@ class MeasureError(ValueError):
     """A network or its data cannot be measured. ``str()`` says why and what to do."""
 
 
-class Observer:
+class LayerObserver:
     """Watches forward passes. ``batch`` is called before each, the others as it goes on.
 
     ``instants`` says that it wants ``instant``, for which neurons are run a second time.
@@ -67,7 +67,9 @@ def neuron_of(model: nn.Module, layer: NeuronLayer) -> Neuron:
 
 
 @contextmanager
-def observed(model: nn.Module, layout: Layout, observers: Sequence[Observer]) -> Iterator[None]:
+def observed(
+    model: nn.Module, layout: Layout, observers: Sequence[LayerObserver]
+) -> Iterator[None]:
     """While it lasts every forward pass of ``model`` is shown to the observers.
 
     Hooks read detached tensors and return nothing, so the pass gives what it would without them.
@@ -98,7 +100,7 @@ Hook = Callable[..., None]
 
 
 def _neuron_hook(
-    layer: NeuronLayer, used: Instrument | None, observers: Sequence[Observer]
+    layer: NeuronLayer, used: Instrument | None, observers: Sequence[LayerObserver]
 ) -> Hook:
     def hook(module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> None:
         with torch.no_grad():
@@ -119,7 +121,7 @@ def _neuron_hook(
     return hook
 
 
-def _weight_hook(layer: WeightLayer, observers: Sequence[Observer]) -> Hook:
+def _weight_hook(layer: WeightLayer, observers: Sequence[LayerObserver]) -> Hook:
     def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
         with torch.no_grad():
             x = args[0].detach()
@@ -140,7 +142,9 @@ def macs_of(module: nn.Module, out: Tensor) -> int:
     raise MeasureError(f"operations of a {type(module).__name__} are not known")
 
 
-def _block_hook(stage: int, block: int, index: int | None, observers: Sequence[Observer]) -> Hook:
+def _block_hook(
+    stage: int, block: int, index: int | None, observers: Sequence[LayerObserver]
+) -> Hook:
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         with torch.no_grad():
             value = out if index is None else out[index]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danetc.runtime.measure.energy import EnergyModel
 from danetc.runtime.measure.layout import Layout, WeightLayer
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class LayerOperations:
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class MeasuredOperations:
     """Of one image. ``energy`` in joules; ``dense_energy`` if all ``dense_macs`` were computed."""
 
     layers: tuple[LayerOperations, ...]
@@ -52,7 +52,7 @@ class Operations:
         return asdict(self)
 
 
-class OperationCount(Observer):
+class OperationCount(LayerObserver):
     """Gathers what weights read, and how often: what does not vary in time is computed once."""
 
     def __init__(self, layout: Layout, model: EnergyModel) -> None:
@@ -78,13 +78,13 @@ class OperationCount(Observer):
         self._inputs[name] = self._inputs.get(name, 0) + x.numel()
         self._macs[name] = self._macs.get(name, 0) + macs
 
-    def result(self) -> Operations:
+    def result(self) -> MeasuredOperations:
         layers = tuple(map(self._layer, self._layout.weights))
         additions = sum(layer.additions for layer in layers)
         macs = sum(layer.macs for layer in layers)
         dense = sum(layer.dense for layer in layers)
         model = self._model
-        return Operations(
+        return MeasuredOperations(
             layers,
             additions,
             macs,

@@ -34,7 +34,7 @@ STYLES = (
 _PANEL = 5.4, 3.2  # inches
 
 
-class Entry(NamedTuple):
+class PlottedNetwork(NamedTuple):
     """A measured network and what the figures call it."""
 
     label: str
@@ -57,7 +57,7 @@ def can_plot() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw_all(entries: Sequence[Entry], folder: Path, ending: str = ".svg") -> list[Path]:
+def draw_all(entries: Sequence[PlottedNetwork], folder: Path, ending: str = ".svg") -> list[Path]:
     """Draw a figure of each measure that all entries have into ``folder``; the files written.
 
     Raises ImportError where matplotlib is missing.
@@ -74,7 +74,7 @@ def draw_all(entries: Sequence[Entry], folder: Path, ending: str = ".svg") -> li
     return written
 
 
-def firing_rate(entries: Sequence[Entry]) -> Any:
+def firing_rate(entries: Sequence[PlottedNetwork]) -> Any:
     """Firing rates by layer of the main path (Figs. 3 and 9) and their means (Fig. 3c)."""
     lines = [
         _Line(entry, [each for each in entry.measures.firing_rate.layers if each.main], "rate")
@@ -92,7 +92,7 @@ def firing_rate(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def gradient_stability(entries: Sequence[Entry]) -> Any:
+def gradient_stability(entries: Sequence[PlottedNetwork]) -> Any:
     """Gradient stability by layer (Figs. 8 and 10) and the geometric mean per layer."""
     found = [entry.measures.gradient_stability for entry in entries]
     lines = [
@@ -110,7 +110,7 @@ def gradient_stability(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def potential(entries: Sequence[Entry]) -> Any:
+def potential(entries: Sequence[PlottedNetwork]) -> Any:
     """Membrane potentials before the reset: a column of densities for each layer."""
     figure, panels = _panels(entries)
     for axes, entry in zip(panels, entries, strict=True):
@@ -124,7 +124,7 @@ def potential(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def neuron_input(entries: Sequence[Entry]) -> Any:
+def neuron_input(entries: Sequence[PlottedNetwork]) -> Any:
     """Mean and deviation of what neurons take, and those of N(0, V_th^2)."""
     figure, panels = _panels(entries)
     for axes, entry in zip(panels, entries, strict=True):
@@ -144,7 +144,7 @@ def neuron_input(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def gradients(entries: Sequence[Entry]) -> Any:
+def gradients(entries: Sequence[PlottedNetwork]) -> Any:
     """Norms of the weights' gradients by layer, whole and in parts."""
     figure, panels = _panels(entries)
     for axes, entry in zip(panels, entries, strict=True):
@@ -164,7 +164,7 @@ def gradients(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def values(entries: Sequence[Entry]) -> Any:
+def values(entries: Sequence[PlottedNetwork]) -> Any:
     """What blocks pass on: least to most in grey, one deviation around the mean in black.
 
     Spikes, counts and real numbers differ too much in range for one y axis.
@@ -195,7 +195,7 @@ def values(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def operations(entries: Sequence[Entry]) -> Any:
+def operations(entries: Sequence[PlottedNetwork]) -> Any:
     """Energy of one image by measured rates, and if nothing were left out."""
     figure = _figure(len(entries) * 0.75 + 1.2, 7.2)
     axes = figure.subplots()
@@ -221,7 +221,7 @@ def operations(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-FIGURES: Mapping[str, Callable[[Sequence[Entry]], Any]] = {
+FIGURES: Mapping[str, Callable[[Sequence[PlottedNetwork]], Any]] = {
     "firing_rate": firing_rate,
     "gradient_stability": gradient_stability,
     "potential": potential,
@@ -237,7 +237,7 @@ FIGURES: Mapping[str, Callable[[Sequence[Entry]], Any]] = {
 
 
 class _Line(NamedTuple):
-    entry: Entry
+    entry: PlottedNetwork
     layers: Sequence[Any]
     value: str
 
@@ -281,7 +281,7 @@ def _stage_ends(line: _Line) -> list[int]:
 
 
 def _bars(
-    axes: Any, entries: Sequence[Entry], values: Sequence[float], name: str, form: str
+    axes: Any, entries: Sequence[PlottedNetwork], values: Sequence[float], name: str, form: str
 ) -> None:
     hatches = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
     names = [entry.label for entry in entries]
@@ -314,7 +314,7 @@ def _steps(axes: Any, heights: Sequence[float], name: str) -> None:
 
 def _panel(
     axes: Any,
-    entry: Entry,
+    entry: PlottedNetwork,
     name: str,
     count: int,
     across: str = "neuron layer on the main path",
@@ -336,7 +336,7 @@ def _legend(figure: Any, panels: Sequence[Any]) -> None:
     )
 
 
-def _layers_and_bars(entries: Sequence[Entry]) -> tuple[Any, Any, Any | None]:
+def _layers_and_bars(entries: Sequence[PlottedNetwork]) -> tuple[Any, Any, Any | None]:
     """A wide panel, and a narrow one beside it where there are networks to compare."""
     if len(entries) == 1:
         figure = _figure(_PANEL[1], 1.25 * _PANEL[0])
@@ -346,7 +346,7 @@ def _layers_and_bars(entries: Sequence[Entry]) -> tuple[Any, Any, Any | None]:
     return figure, left, right
 
 
-def _panels(entries: Sequence[Entry], *, shared: bool = True) -> tuple[Any, list[Any]]:
+def _panels(entries: Sequence[PlottedNetwork], *, shared: bool = True) -> tuple[Any, list[Any]]:
     """A panel an entry, two in a row, with one y axis where it is ``shared``."""
     columns = min(2, len(entries))
     rows = ceil(len(entries) / columns)

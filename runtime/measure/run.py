@@ -17,11 +17,11 @@ from danetc.runtime.measure.gradients import GradientMeans, GradientNorms, Loss
 from danetc.runtime.measure.layout import Layout
 from danetc.runtime.measure.membrane_potential import MembranePotentials, Potential
 from danetc.runtime.measure.neuron_input import Input, NeuronInputs
-from danetc.runtime.measure.observe import MeasureError, Observer, observed
-from danetc.runtime.measure.operations import OperationCount, Operations
+from danetc.runtime.measure.observe import LayerObserver, MeasureError, observed
+from danetc.runtime.measure.operations import MeasuredOperations, OperationCount
 from danetc.runtime.measure.stability import GradientStability, Layers, Stability, Time
 from danetc.runtime.measure.values import PropagatedValues, Values
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 
 MEASURES: Mapping[str, str] = {
     "firing-rate": "mean spikes of each neuron layer",
@@ -36,7 +36,7 @@ MEASURES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class MeasureOptions:
     """How to measure.
 
     ``statistics`` of norms are the ``running`` ones or those of the ``batch`` (of a network that
@@ -67,7 +67,7 @@ class Measures:
     input: NeuronInputs | None = None
     gradients: GradientNorms | None = None
     values: PropagatedValues | None = None
-    operations: Operations | None = None
+    operations: MeasuredOperations | None = None
 
     def as_dict(self) -> dict[str, object]:
         """All of it for JSON; what was not measured is left out."""
@@ -101,7 +101,7 @@ def measure(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     only: Collection[str] = (),
-    options: Options | None = None,
+    options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
     tick: Callable[[int], None] = lambda images: None,
 ) -> Measures:
@@ -113,13 +113,13 @@ def measure(
     another backend, an unknown measure, no data or such as the model does not take, and for values
     that are not finite.
     """
-    options = options or Options()
+    options = options or MeasureOptions()
     unknown = [name for name in only if name not in MEASURES]
     if unknown:
         raise MeasureError(f"there is no measure {unknown[0]}; there are {', '.join(MEASURES)}")
     wanted = [name for name in MEASURES if not only or name in only]
     asked = _gather(model, layout, wanted, options, loss)
-    observers: list[Observer] = list(asked.observers.values())
+    observers: list[LayerObserver] = list(asked.observers.values())
     images = count = 0
     device = next((value.device for value in model.parameters()), torch.device("cpu"))
     with _as_it_was(model), torch.random.fork_rng(enabled=True):
@@ -153,7 +153,7 @@ def measure(
 
 
 def _gather(
-    model: Model, layout: Layout, wanted: Collection[str], options: Options, loss: Loss
+    model: Model, layout: Layout, wanted: Collection[str], options: MeasureOptions, loss: Loss
 ) -> _Asked:
     asked = _Asked()
     for name in wanted:

@@ -17,7 +17,7 @@ from torch import Tensor
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.membrane import Instant, NoMembrane, instrument
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 Time = Literal["sum", "mean"]
 Layers = Literal["main", "all"]
@@ -50,7 +50,7 @@ class GradientStability:
         return {**asdict(self), "overall": self.overall if isfinite(self.overall) else None}
 
 
-class Stability(Observer):
+class Stability(LayerObserver):
     """Gathers gradient stability."""
 
     instants = True

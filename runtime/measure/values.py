@@ -8,11 +8,11 @@ from torch import Tensor
 
 from danetc.runtime.measure.distribution import Distribution, Gathered
 from danetc.runtime.measure.layout import Layout
-from danetc.runtime.measure.observe import Observer
+from danetc.runtime.measure.observe import LayerObserver
 
 
 @dataclass(frozen=True, slots=True)
-class StageValues:
+class StageOutputs:
     """A stage's block outputs, each over time, batch and positions, and the range of all.
 
     ``kind`` is what the compiler says of them: ``spike``, ``count(BOUND)`` or ``analog``.
@@ -29,13 +29,13 @@ class StageValues:
 
 @dataclass(frozen=True, slots=True)
 class PropagatedValues:
-    stages: tuple[StageValues, ...]
+    stages: tuple[StageOutputs, ...]
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
-class Values(Observer):
+class Values(LayerObserver):
     """Gathers what blocks give."""
 
     def __init__(self, layout: Layout) -> None:
@@ -50,7 +50,7 @@ class Values(Observer):
         for stage, gathered in zip(self._layout.stages, self._blocks, strict=True):
             blocks = tuple(each.result() for each in gathered)
             stages.append(
-                StageValues(
+                StageOutputs(
                     stage.name,
                     stage.connection,
                     stage.rule,

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.files import open_regular
+from danetc.runtime.model.weight_files import WeightsError as WeightsError
 from danetc.runtime.system.files import DamagedError, check_tensors
 
 _COUNTER = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _FINAL = re.compile(r"fc|classifier|head|linear")
-
-
-class WeightsError(ValueError):
-    """A file holds no weights, or weights of another network."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def _find(root: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class PublishedFiles:
     """The files of a set. In a binary record some label bytes (the last counts) precede pixels."""
 
     name: str
@@ -47,12 +47,12 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind(
+        PublishedFiles(
             "cifar10", "CIFAR-10", 10, "cifar-10-batches-bin", "cifar-10-batches-py",
             tuple(f"data_batch_{number}.bin" for number in range(1, 6)), ("test_batch.bin",),
             "batches.meta.txt", 1,
         ),
-        Kind(
+        PublishedFiles(
             "cifar100", "CIFAR-100", 100, "cifar-100-binary", "cifar-100-python",
             ("train.bin",), ("test.bin",), "fine_label_names.txt", 2,
         ),
@@ -64,7 +64,7 @@ KINDS = {
 class Place:
     """Where the files of a CIFAR set lie: in the binary version, or in the Python one."""
 
-    kind: Kind
+    kind: PublishedFiles
     folder: Path
     binary: bool
 

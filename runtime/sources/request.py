@@ -10,7 +10,7 @@ Policy = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DataRequest:
     """``NAME`` or ``NAME:ARGUMENT``, and how it is to be opened. ``frames`` is the T into which
     recordings of events are cut, where that is still to choose.
     """

@@ -13,7 +13,7 @@ MAX_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SyntheticOptions:
     """``count`` are the images for training, ``test`` those for testing (a quarter of count if not
     given), ``frames`` above 0 makes them frames of events, ``noise`` from 0 to 100 is the share of
     an image that does not depend on its class, in percent.
@@ -52,10 +52,10 @@ LIMITS: Mapping[str, tuple[int, int]] = {
 }
 
 
-def parse_options(text: str) -> Options:
+def parse_options(text: str) -> SyntheticOptions:
     """``classes=10,size=32`` as options. Raises DataError for what is none or out of its range."""
     given: dict[str, int] = {}
-    known = [item.name for item in fields(Options)]
+    known = [item.name for item in fields(SyntheticOptions)]
     for part in filter(None, text.split(",")):
         key, _, value = (item.strip() for item in part.partition("="))
         if key not in known:
@@ -68,7 +68,7 @@ def parse_options(text: str) -> Options:
                 f"it must be a whole number from {low} to {high}"
             )
         given[key] = int(value)
-    options = Options(**given)
+    options = SyntheticOptions(**given)
     need = (options.count + options.tests + options.classes) * prod(options.shape)
     if need > MAX_BYTES:
         raise DataError(

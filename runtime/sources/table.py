@@ -11,7 +11,7 @@ from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder
-from danetc.runtime.sources.request import Request
+from danetc.runtime.sources.request import DataRequest
 from danetc.runtime.sources.shards import shards
 from danetc.runtime.sources.synthetic import parse_options
 from danetc.runtime.system.errors import DataError
@@ -27,16 +27,16 @@ class Row:
 
     usage: str
     meaning: str
-    look: Callable[[Request], object]
+    look: Callable[[DataRequest], object]
     module: str
 
 
-def _no_argument(request: Request) -> None:
+def _no_argument(request: DataRequest) -> None:
     if request.argument:
         raise DataError(f"`{request.name}` takes no argument, but got `{request.argument}`")
 
 
-def _events(request: Request) -> None:
+def _events(request: DataRequest) -> None:
     named = named_set(request.argument)
     if named is None:
         class_folders(request.argument, request.name, RECORDINGS)
@@ -120,7 +120,7 @@ def look_at(text: str) -> None:
     """
     try:
         row, name, argument = find(text)
-        row.look(Request(name, argument))
+        row.look(DataRequest(name, argument))
     except DataError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
@@ -162,7 +162,7 @@ def _close(name: str) -> str | None:
 def _takes(name: str, text: str) -> bool:
     """Whether what lies at a place can be a data set of this kind."""
     try:
-        SOURCES[name].look(Request(name, text))
+        SOURCES[name].look(DataRequest(name, text))
     except (DataError, OSError):
         return False
     return True

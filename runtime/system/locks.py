@@ -21,20 +21,20 @@ OWNER = ".owner"
 """Behind the name of a lock, the file that says which process has it."""
 
 
-class Held(Exception):
+class LockHeld(Exception):
     """Another process has the lock. Says which."""
 
 
 @contextmanager
 def locked(lock: Path) -> Iterator[Callable[[], None]]:
-    """Hold a lock; what is given releases it early. Raises Held where another process has it."""
+    """Hold a lock; what is given releases it early. Raises LockHeld where another process has it."""
     held = FileLock(lock)
     owner = lock.with_name(lock.name + OWNER)
     try:
         with naming(lock):
             held.acquire(timeout=0)
     except Timeout:
-        raise Held(_text(owner) or "unknown") from None
+        raise LockHeld(_text(owner) or "unknown") from None
 
     def release() -> None:
         if held.is_locked:

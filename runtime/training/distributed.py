@@ -237,7 +237,7 @@ def _fully_shard(model: nn.Module, world: World) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    from danetc.runtime.model.model import Group
+    from danetc.runtime.model.built import ModuleGroup
 
     if world.size == 1:
         raise TrainingError("fsdp shares a model among processes; start several with torchrun")
@@ -249,7 +249,7 @@ def _fully_shard(model: nn.Module, world: World) -> nn.Module:
         )
     mesh = init_device_mesh(world.device.type, (world.size,))
     for module in list(model.modules()):
-        if isinstance(module, Group):
+        if isinstance(module, ModuleGroup):
             for block in module:
                 fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import DataSet, loader_death
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import World, alone, quiet_gradients
@@ -26,8 +26,8 @@ from danetc.runtime.training.guards import Firing, FiringProbe, is_out_of_memory
 from danetc.runtime.training.losses import over_time
 from danetc.runtime.training.observer import Observer
 from danetc.runtime.training.optim import advance
-from danetc.runtime.training.run import Run
-from danetc.runtime.training.settings import Settings, determinism
+from danetc.runtime.training.run import PhaseRun
+from danetc.runtime.training.settings import RunSettings, determinism
 from danetc.runtime.training.signals import StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Totals
@@ -55,7 +55,7 @@ def fit(
     model: Model,
     data: DataSet,
     phase: Phase,
-    settings: Settings | None = None,
+    settings: RunSettings | None = None,
     *,
     observer: Observer | None = None,
     world: World | None = None,
@@ -78,7 +78,7 @@ def fit(
     go together, a loss that is no longer finite and a lack of memory; CheckpointError where
     ``resume`` is of another network; Stopped where ``stop`` has asked for it.
     """
-    chosen = settings if settings is not None else Settings()
+    chosen = settings if settings is not None else RunSettings()
     place = world if world is not None else alone()
     watcher = observer if observer is not None and place.first else Observer()
     asked = stop if stop is not None else StopRequest()
@@ -87,7 +87,7 @@ def fit(
         stack.enter_context(determinism(place.device, chosen.deterministic))
         stack.callback(watcher.end)
         try:
-            run = Run(model, data, phase, chosen, place, watcher, checkpoints, asked, earlier)
+            run = PhaseRun(model, data, phase, chosen, place, watcher, checkpoints, asked, earlier)
             stack.callback(run.close)
             position = run.begin(resume)
             for epoch in range(position.epoch, phase.epochs):
@@ -110,13 +110,13 @@ def fit(
         return _fitted(run)
 
 
-def _fitted(run: Run) -> Fitted:
+def _fitted(run: PhaseRun) -> Fitted:
     """What there is so far. All processes call it together."""
     state = run.state
     return Fitted(run.kept, tensors_of(run.kept), list(state.history), dict(state.tested))
 
 
-def _train_epoch(run: Run, epoch: int, start: int) -> None:
+def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     """The steps of an epoch from ``start`` on. Leaves the epoch's sums in the state's totals."""
     state, phase, world = run.state, run.phase, run.world
     run.shared.train()
@@ -166,7 +166,7 @@ def _train_epoch(run: Run, epoch: int, start: int) -> None:
         clock.start()
 
 
-def _evaluate(run: Run, epoch: int) -> tuple[Totals, Firing]:
+def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
     """Loss and accuracy of the model to keep on the test images, over all processes.
 
     Neurons are watched during the first batch. Where a network draws random numbers, they are

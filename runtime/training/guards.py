@@ -14,7 +14,7 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.model.model import Scope
+from danetc.runtime.model.built import ScopeModule
 
 
 def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object]) -> str:
@@ -37,7 +37,7 @@ def first_not_finite(model: nn.Module, x: Tensor, run: Callable[[Tensor], object
     handles = [
         module.register_forward_hook(watch(name))
         for name, module in model.named_modules()
-        if name and not isinstance(module, Scope)
+        if name and not isinstance(module, ScopeModule)
     ]
     try:
         with torch.no_grad():

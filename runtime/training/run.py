@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import (
     World,
@@ -26,19 +26,19 @@ from danetc.runtime.training.distributed import (
 )
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation
-from danetc.runtime.training.feed import Feed
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
 from danetc.runtime.training.losses import Choose, Loss, chosen_output, make_loss
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
-from danetc.runtime.training.settings import Settings, autocast
+from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
 from danetc.runtime.training.timing import Clock
 from danetc.runtime.training.totals import Totals
+from danetc.runtime.training.training_batches import TrainingBatches
 
 
-class Run:
+class PhaseRun:
     """What a phase needs while it runs. ``kept`` is the model to test and keep."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Run:
         model: Model,
         data: DataSet,
         phase: Phase,
-        settings: Settings,
+        settings: RunSettings,
         world: World,
         observer: Observer,
         checkpoints: Checkpoints | None,
@@ -59,7 +59,7 @@ class Run:
         self.choose, classes = chosen_output(model.signature, settings.train_output)
         self.loss_of: Loss = make_loss(phase.loss)
         dtype = next(model.parameters()).dtype
-        self.feed = Feed(data, phase, settings, world, model.signature, classes, dtype)
+        self.feed = TrainingBatches(data, phase, settings, world, model.signature, classes, dtype)
         self.evaluation = Evaluation(
             phase=phase.name,
             phase_index=settings.phase,

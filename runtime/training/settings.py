@@ -12,7 +12,7 @@ from danetc.runtime.training.distributed import Parallel
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RunSettings:
     """How a phase is run, apart from what the phase says.
 
     ``trial`` of ``trials`` and ``phase`` of ``phases`` count from 0. A checkpoint is due after

@@ -8,7 +8,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import Scaling, plan_folding
-from danetc.compiler.passes.regions import plan_regions
+from danetc.compiler.passes.fusion_groups import plan_fusion
 from tests.compiler.emit.graphs import Net
 
 
@@ -211,7 +211,7 @@ def test_a_static_norm_onto_a_varying_shortcut_varies() -> None:
 
 
 def summed(graph: Graph) -> Summed:
-    result = add_epilogues(plan_regions(graph))
+    result = add_epilogues(plan_fusion(graph))
     seen: set[int] = set()
     for node in result.plan.graph.nodes.values():
         assert seen.issuperset(node.inputs), node.path

@@ -13,8 +13,8 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_file, check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import block_of, plan_segments
-from danetc.compiler.passes.regions import plan_regions
 from danetc.compiler.plans.memory import (
     POLICIES,
     TooLittleMemory,
@@ -298,7 +298,7 @@ def test_sizes_are_shown(size: int, text: str) -> None:
 
 def segments_of(spec: str, length: int | None = None) -> dict[tuple[str, ...], int | None]:
     """For each block the segment of its nodes."""
-    graph = plan_regions(network(spec, image=64)).graph
+    graph = plan_fusion(network(spec, image=64)).graph
     plan = plan_segments(graph, length)
     found: dict[tuple[str, ...], set[int | None]] = {}
     for node in graph.nodes.values():

@@ -19,8 +19,8 @@ from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import plan_folding
+from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
 from danetc.compiler.passes.recompute import plan_segments
-from danetc.compiler.passes.regions import Plan, plan_regions
 
 FOLDER = Path(__file__).with_name("passes")
 _TITLE, _BEFORE, _AFTER = "=== ", "--- before", "--- after"
@@ -39,16 +39,16 @@ def paths(graph: Graph, ids: tuple[int, ...]) -> str:
 
 
 def regions(graph: Graph) -> str:
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     return nodes(plan.graph) + "".join(_region(graph, plan, id) for id in plan.regions)
 
 
-def _region(graph: Graph, plan: Plan, id: int) -> str:
+def _region(graph: Graph, plan: FusionPlan, id: int) -> str:
     return f"\nregion {graph[id].path}: {plan.regions[id].form}"
 
 
 def epilogues(graph: Graph) -> str:
-    summed = add_epilogues(plan_regions(graph))
+    summed = add_epilogues(plan_fusion(graph))
     return f"{nodes(summed.plan.graph)}\nadds: {paths(graph, tuple(sorted(summed.sums)))}"
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.passes.regions import Plan, plan_regions
+from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
 from danetc.compiler.plans.saved import keeps_parts
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small
@@ -39,11 +39,11 @@ def network(connection: str) -> Graph:
     return text(small(f"tiny via {connection}", **stem))
 
 
-def forms(plan: Plan) -> Counter[str]:
+def forms(plan: FusionPlan) -> Counter[str]:
     return Counter(region.form for region in plan.regions.values())
 
 
-def check(graph: Graph, plan: Plan) -> None:
+def check(graph: Graph, plan: FusionPlan) -> None:
     """What holds of every plan."""
     neurons = {node.id for node in graph.nodes.values() if node.op == "neuron"}
     assert set(plan.regions) == neurons
@@ -76,7 +76,7 @@ def check(graph: Graph, plan: Plan) -> None:
 @pytest.mark.parametrize("connection", FORMS)
 def test_forms_of_each_connection(connection: str) -> None:
     graph = network(connection)
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     assert forms(plan) == FORMS[connection]
 
@@ -84,13 +84,13 @@ def test_forms_of_each_connection(connection: str) -> None:
 @pytest.mark.parametrize("name", VARIETY)
 def test_nothing_that_has_another_reader(name: str) -> None:
     graph = text(VARIETY[name])
-    check(graph, plan_regions(graph))
+    check(graph, plan_fusion(graph))
 
 
 @pytest.mark.parametrize("name", ["danet_c_r50", "spiking_densenet121"])
 def test_shipped_specs(name: str) -> None:
     graph = spec(name)
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     assert not any(node.op == "batchnorm" for node in plan.graph.nodes.values())
 
@@ -105,7 +105,7 @@ def test_a_read_norm_stays_outside() -> None:
           out = c -> avgpool -> mean_over_time -> linear(5)
         }"""
     )
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     assert forms(plan) == {"value -> spike": 1, "value + norm -> spike": 1}
 
@@ -119,7 +119,7 @@ def test_an_output_stays_outside() -> None:
           out = outputs(first = a, second = b)
         }"""
     )
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     assert forms(plan) == {"value -> spike": 1}
 
@@ -130,7 +130,7 @@ def test_terms_keep_their_order() -> None:
         small("tiny via origin by densely_additive_all", settings="neuron = IF"),
         (),
     )
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     for region in plan.regions.values():
         (source,) = graph[region.neuron].inputs
@@ -161,7 +161,7 @@ def test_a_gate_is_no_sum_of_a_region() -> None:
           out = c -> avgpool -> mean_over_time -> linear(5)
         }"""
     )
-    plan = plan_regions(graph)
+    plan = plan_fusion(graph)
     check(graph, plan)
     assert forms(plan) == {"value -> spike": 1}
 
@@ -171,7 +171,7 @@ def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
     name: str, parts: bool
 ) -> None:
     """In the U-Net a convolution of real values reads it too, and keeps the whole."""
-    graph = plan_regions(text(VARIETY[name])).graph
+    graph = plan_fusion(text(VARIETY[name])).graph
     users = graph.users()
     joined = [node for node in graph.nodes.values() if node.op == "concat"]
     assert joined

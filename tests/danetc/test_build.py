@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import danetc as package
 from danetc.compiler.passes import PIPELINE
-from danetc.runtime.model.checkpoint import save_tensors
+from danetc.runtime.model.weight_files import save_tensors
 from danetc.runtime.system.files import read_record, save_record
 
 from .conftest import SMALL, Run

@@ -23,8 +23,8 @@ from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.plot import across, data_name, draw_comparison, draw_training
 from danetc.tasks.grid.report import (
     CURVES,
+    CellRow,
     Comparison,
-    Row,
     marked,
     read_comparison,
     wiring,
@@ -157,11 +157,11 @@ def test_without_a_run_that_ends_well_the_status_is_1(
 # -- tables and figures, of made-up figures --------------------------------------------------------
 
 
-def row(connection: str, rule: str, depth: int, classes: int, *curves: list[float]) -> Row:
+def row(connection: str, rule: str, depth: int, classes: int, *curves: list[float]) -> CellRow:
     found = {seed: tuple(curve) for seed, curve in enumerate(curves)}
     losses = {seed: tuple(depth / 20 - value for value in curve) for seed, curve in found.items()}
     name = f"{connection}_{rule}_r{depth}"
-    return Row(
+    return CellRow(
         name=f"{name},classes={classes}",
         values={
             "network": name, "connection": connection, "rule": rule, "depth": depth,

@@ -17,7 +17,7 @@ import danetc as package
 from danetc.runtime.kernels import compiled
 from danetc.runtime.training.observer import StepReport
 from danetc.tasks.training.chart import chart
-from danetc.tasks.training.timed_steps import TIMED, Bound, Compiling, Stopwatch
+from danetc.tasks.training.timed_steps import TIMED, Compiling, Deadline, Stopwatch
 from danetc.tasks.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
 
@@ -152,7 +152,7 @@ def over_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Trial.model
 
     def model(trial: Trial, phase: Any) -> Any:
-        monkeypatch.setattr(Bound, "over", True)
+        monkeypatch.setattr(Deadline, "over", True)
         return plain(trial, phase)
 
     monkeypatch.setattr(Trial, "model", model)
@@ -163,7 +163,7 @@ def over_with_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = torch.Tensor.backward
 
     def backward(*args: Any, **kwargs: Any) -> None:
-        monkeypatch.setattr(Bound, "over", True)
+        monkeypatch.setattr(Deadline, "over", True)
         plain(*args, **kwargs)
         pytest.fail("the backward pass was waited for")
 
@@ -184,7 +184,7 @@ def test_it_ends_in_the_middle_of_a_first_step(
     assert phase["timed_steps"] == 0
     assert phase["not_timed"] == "no step was over in the 60 s for it, and none was timed"
     assert record["seconds"] is None
-    monkeypatch.setattr(Bound, "over", False)
+    monkeypatch.setattr(Deadline, "over", False)
     shown = danetc(*command)
     assert "phase train is not timed: no step was over" in shown.out
     assert "the whole training" not in shown.out
@@ -217,7 +217,7 @@ def test_it_says_how_many_steps_it_timed(
             nonlocal steps
             steps += 1
             if steps == 6:  # a seventh is taken; two are not timed, nor is the time to the first
-                monkeypatch.setattr(Bound, "over", True)
+                monkeypatch.setattr(Deadline, "over", True)
             super().step(report)
 
     monkeypatch.setattr("danetc.tasks.training.dry_run.Stopwatch", Watch)
@@ -243,7 +243,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     plain = Compiling.compiled
 
     def third(self: Compiling, done: int) -> None:
-        monkeypatch.setattr(Bound, "over", done == 3)
+        monkeypatch.setattr(Deadline, "over", done == 3)
         plain(self, done)
 
     monkeypatch.setattr(Compiling, "compiled", third)
@@ -254,7 +254,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
     assert found is not None
     assert f"note: compiling {found[1]} kernels\n" in result.err
     monkeypatch.setattr(Compiling, "compiled", plain)
-    monkeypatch.setattr(Bound, "over", False)
+    monkeypatch.setattr(Deadline, "over", False)
     again = json.loads(danetc(*command, "--json").out)
     (phase,) = again["phases"]
     assert phase["timed_steps"] == TIMED

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import danetc as package
 from danetc.main import main
 from danetc.runtime.data import open_data
-from danetc.runtime.model.checkpoint import save_tensors
+from danetc.runtime.model.weight_files import save_tensors
 from danetc.tasks import evaluation
 
 from .conftest import SMALL, Run

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import danetc as package
-from danetc.runtime.model.checkpoint import save_tensors
+from danetc.runtime.model.weight_files import save_tensors
 from danetc.tasks.formats import FORMATS
 
 from .conftest import SMALL, Run

@@ -10,12 +10,12 @@ import pytest
 
 import danetc as package
 from danetc.tasks.grid.cells import cell_name, find_networks, make_cells, parse_axis
-from danetc.tasks.training.request import Request
+from danetc.tasks.training.request import TrainingRequest
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
 
-BASE = Request(spec="", data="digits", settings={})
+BASE = TrainingRequest(spec="", data="digits", settings={})
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ import danetc as package
 from danetc.main import main
 from danetc.model_directory import open_directory
 from danetc.output.report_page.runs import MEASURES, open_runs
-from danetc.runtime.model import checkpoint
-from danetc.runtime.model.checkpoint import load_weights, tensor_file
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
+from danetc.runtime.model.weight_files import load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
@@ -120,7 +119,7 @@ def test_what_is_loaded_on_purpose_is_loaded_or_a_clear_error(
                 loaded += 1
             except (package.UserError, package.SpecError):
                 continue
-            except (DamagedError, checkpoint.CheckpointError):
+            except (DamagedError, WeightsError):
                 assert name == "weights.safetensors"
     finally:
         path.write_bytes(data)

@@ -14,7 +14,7 @@ from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.tasks.training.metrics import metrics_csv
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.report import mean_shares, print_training
-from danetc.tasks.training.request import Request
+from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
 
 from .conftest import SMALL, Run
@@ -45,7 +45,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_an_interrupted_training_has_every_row_once(danetc: Run, tmp_path: Path) -> None:
     spec = tmp_path / "a.danet"
     spec.write_text(SMALL + QUICK.replace("epochs = 1", "epochs = 2"))
-    request = Request(spec=str(spec), data="digits", settings={}, output=tmp_path / "broken")
+    request = TrainingRequest(
+        spec=str(spec), data="digits", settings={}, output=tmp_path / "broken"
+    )
     for at in (2, 7):  # an epoch has five steps
         with pytest.raises(KeyboardInterrupt):
             run(request, observer=Breaks(at), note=lambda text: None)

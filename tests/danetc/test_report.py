@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.output.report_page import Run, make_page, open_runs
+from danetc.output.report_page import ShownRun, make_page, open_runs
 from danetc.output.report_page.highlight import pieces
 from danetc.output.report_page.topology import colours
 from danetc.output.report_page.values import MEASURES, Scale, of_nodes, scale_of
@@ -258,9 +258,9 @@ def test_a_box_has_the_mean_of_its_layers_on_the_main_path() -> None:
 
 def test_scales_are_common_to_all_runs_and_ordered() -> None:
     graph = graph_of(check_file("danet_c_small"))
-    run = Run("a", Path("a"), graph, "")
+    run = ShownRun("a", Path("a"), graph, "")
 
-    def measured(*values: float) -> Run:
+    def measured(*values: float) -> ShownRun:
         layers = [{"layer": str(i), "stability": v} for i, v in enumerate(values)]
         return replace(run, measures={"gradient_stability": {"layers": layers}})
 
@@ -342,7 +342,7 @@ def test_resnet_152_is_small() -> None:
     part = {"layers": layers}
     measures = {"firing_rate": part, "gradient_stability": part, "images": 1, "statistics": "running",
                 "trained": True}  # fmt: skip
-    run = Run("danet_c_r152", Path("runs/danet_c_r152"), graph, "", measures=measures)
+    run = ShownRun("danet_c_r152", Path("runs/danet_c_r152"), graph, "", measures=measures)
     page = make_page([run])
     assert len(page.encode()) < 1_000_000
     assert page.count('class="node part"') > 100

@@ -12,7 +12,7 @@ import torch
 import danetc as package
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import open_data

@@ -14,7 +14,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE, Pass
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.model.weights import match
 
 

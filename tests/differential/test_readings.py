@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.compiler.passes import PIPELINE, Pass
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, spec, text
 
 PASSES: dict[str, tuple[Pass, ...]] = {"as_written": (), "all_passes": PIPELINE}

@@ -10,7 +10,7 @@ import pytest
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.modules import load_module
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS, Recipe
 from danetc.dsl.syntax.overrides import OverrideValue

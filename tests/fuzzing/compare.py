@@ -19,7 +19,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 

@@ -16,7 +16,7 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 

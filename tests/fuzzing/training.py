@@ -13,14 +13,14 @@ from torch import nn
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.runtime.data import DataSet, Memory
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, modules
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
@@ -94,7 +94,7 @@ def check_training(
             model,
             data,
             replace(phase, steps=None),
-            Settings(seed=seed),
+            RunSettings(seed=seed),
             world=alone(torch.device("cpu")),
         )
     except TrainingError as error:

@@ -19,7 +19,7 @@ from danetc.dsl.kinds import ANALOG
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.packed import PackedConv2d
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.compiled import Compiled, missing_compiler
+from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import Term, region_kernel
 from tests.differential.helpers import text
 from tests.differential.networks import small
@@ -128,8 +128,8 @@ def test_a_kernel_on_disk_is_not_traced_again(
     for expected in (["double", "halve"], []):
         for shape in ((2, 3, 4, 5), (2, 1, 7, 1)):
             x, y = torch.randn(shape), torch.empty(shape)
-            (twice,) = Compiled(double, "double", (True,), "2 x")(x)
-            Compiled(halve, "half", (True, True), "x / 2")(x, y)
+            (twice,) = CompiledFunction(double, "double", (True,), "2 x")(x)
+            CompiledFunction(halve, "half", (True, True), "x / 2")(x, y)
             assert torch.equal(twice, 2 * x)
             assert torch.equal(y, x / 2)
         assert traced == expected
@@ -141,7 +141,7 @@ def test_a_kernel_on_disk_is_not_traced_again(
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == theirs
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
-    (twice,) = Compiled(double, "double", (True,), "2 x")(x)
+    (twice,) = CompiledFunction(double, "double", (True,), "2 x")(x)
     assert traced == ["double"]
     assert torch.equal(twice, 2 * x)
 
@@ -163,7 +163,7 @@ def test_a_kernel_is_called_without_what_stands_around_it(
     monkeypatch.setattr(compiler, "_direct", seen)
     x = torch.randn(2, 3, 4, 5)
     for _ in range(2):
-        kernel = Compiled(double, "double", (True,), "2 x")
+        kernel = CompiledFunction(double, "double", (True,), "2 x")
         (twice,) = kernel(x)
         (run,) = kernel._runs.values()
         assert run is not around[-1]
@@ -184,7 +184,7 @@ def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
     monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "_compile", broken)
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
-    run = Compiled(double, "IF behind norm, forward", (True,))
+    run = CompiledFunction(double, "IF behind norm, forward", (True,))
     x = torch.ones(1, 2, 3, 4)
     with pytest.warns(RuntimeWarning, match="IF behind norm, forward .* no registers left$"):
         (y,) = run(x)
@@ -239,7 +239,7 @@ def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "_compile", lambda *args: failing)
     with pytest.raises(ValueError, match="bad argument"):
-        Compiled(double, "double", (True,))(torch.ones(1, 2, 3, 4))
+        CompiledFunction(double, "double", (True,))(torch.ones(1, 2, 3, 4))
 
 
 def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_a_full_disk_is_named(fresh: None, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(compiler, "_compile", full)
     compiler._failed.cache_clear()
-    kernel = Compiled(lambda x: (x + 1,), "one more", (True,))
+    kernel = CompiledFunction(lambda x: (x + 1,), "one more", (True,))
     with pytest.warns(RuntimeWarning, match="one more could not be compiled") as caught:
         kernel.compile([torch.zeros(2, 2, 2, 2)], {})
     folder = re.escape(str(compiler.kernel_folder()))
@@ -289,7 +289,7 @@ def test_a_kernel_for_a_gpu_is_first_called_where_it_may_be_tuned(
 
     monkeypatch.setattr(compiler, "making_kernels", making)
     monkeypatch.setattr(compiler, "_MAX_INDEX", 8)
-    kernel = Compiled(lambda *args: ["function"], "a test", (True,))  # type: ignore[list-item]
+    kernel = CompiledFunction(lambda *args: ["function"], "a test", (True,))  # type: ignore[list-item]
     small, large = OnGpu(7), OnGpu(8)
     assert kernel(large) == ["function"]  # type: ignore[arg-type, comparison-overlap]
     assert not entered

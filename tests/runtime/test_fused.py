@@ -17,7 +17,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
 

@@ -22,7 +22,7 @@ from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import fusion_group as region
 from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
 from danetc.runtime.layers import fused, inference, statistics
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

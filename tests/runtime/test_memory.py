@@ -25,7 +25,7 @@ from danetc.compiler.passes.recompute import plan_segments
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.layers import recompute
 from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.model.model import STEP, Model, Scope
+from danetc.runtime.model.built import STEP, Model, ScopeModule
 from tests.compiler.emit.graphs import Net, block, head, resnet, stem
 
 NEURONS = ["IF", "PLIF", "ReLU"]
@@ -64,7 +64,7 @@ def test_fx_traces_it_again(neuron: str, training: bool, lead: tuple[int, ...]) 
     traced = torch.fx.symbolic_trace(copy.deepcopy(model))
     x = randn(*lead, 3, 8, 8)
     assert_same(run(model, x), run(traced, x))
-    assert not isinstance(traced, Scope)
+    assert not isinstance(traced, ScopeModule)
 
 
 def test_sequences_of_another_length() -> None:

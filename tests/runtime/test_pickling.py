@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.model.model import Model, Scope
+from danetc.runtime.model.built import Model, ScopeModule
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 
@@ -73,8 +73,8 @@ def assert_same_model(one: Model, other: nn.Module) -> None:
     ]
     assert list(one.state_dict()) == list(other.state_dict())
     for mine, theirs in zip(one.modules(), other.modules(), strict=True):
-        if isinstance(mine, Scope):
-            assert isinstance(theirs, Scope)
+        if isinstance(mine, ScopeModule):
+            assert isinstance(theirs, ScopeModule)
             assert mine.code == theirs.code
             assert [n.meta for n in mine.graph.nodes] == [n.meta for n in theirs.graph.nodes]
     assert other.topology == one.topology

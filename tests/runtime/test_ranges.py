@@ -22,7 +22,7 @@ from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.inference import output_kind, ranges_of
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.ranges import BIT, REAL, Range
+from danetc.dsl.ranges import BIT, REAL, NumberRange
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.kernels.neuron import kernel
@@ -31,18 +31,18 @@ from tests.generating import examples
 # -- single operations ----------------------------------------------------------------------------
 
 GRIDS = (
-    BIT, Range(-1, 1, 1), Range(0, 4, 1), Range(0, 1, 0.25), Range(-3, 5, 0.5), Range(2, 6, 2),
+    BIT, NumberRange(-1, 1, 1), NumberRange(0, 4, 1), NumberRange(0, 1, 0.25), NumberRange(-3, 5, 0.5), NumberRange(2, 6, 2),
     *(ranges.constant(value) for value in (0.0, 1.0, -2.0, 0.5, 3.0)),
 )  # fmt: skip
 REALS = (
-    REAL, Range(0, math.inf), Range(-math.inf, 0), Range(0, math.inf, 1), Range(-1, 1), Range(0.1, 0.3),
-    Range(2.5, 7), Range(-7, -1e-3), ranges.constant(0.1), ranges.constant(-2.3),
+    REAL, NumberRange(0, math.inf), NumberRange(-math.inf, 0), NumberRange(0, math.inf, 1), NumberRange(-1, 1), NumberRange(0.1, 0.3),
+    NumberRange(2.5, 7), NumberRange(-7, -1e-3), ranges.constant(0.1), ranges.constant(-2.3),
 )  # fmt: skip
 LOOSE = {"sign", "eq", "ne"} | {name for name, info in OPCODES.items() if info.rounds}
 """Operations that give multiples of a power of two by chance alone, or whose range is no hull."""
 
 
-def members(values: Range) -> list[float]:
+def members(values: NumberRange) -> list[float]:
     """Numbers of a range as float32 has them: all, or its ends and some between."""
     if values.unit and values.is_bounded:
         return values.numbers()
@@ -58,7 +58,7 @@ def members(values: Range) -> list[float]:
     ]
 
 
-def computed(opcode: str, operands: tuple[Range, ...]) -> list[float]:
+def computed(opcode: str, operands: tuple[NumberRange, ...]) -> list[float]:
     """What an operation's torch expression gives for members of the operands, each with each."""
     info = OPCODES[opcode]
     rows = list(product(*map(members, operands)))
@@ -70,7 +70,7 @@ def computed(opcode: str, operands: tuple[Range, ...]) -> list[float]:
     return [value for value in result.float().tolist() if math.isfinite(value)]
 
 
-def operands_of(opcode: str, choices: tuple[Range, ...]) -> list[tuple[Range, ...]]:
+def operands_of(opcode: str, choices: tuple[NumberRange, ...]) -> list[tuple[NumberRange, ...]]:
     info = OPCODES[opcode]
     return list(product(*((BIT,) if i in info.conditions else choices for i in range(info.arity))))
 

@@ -14,7 +14,7 @@ import danetc
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.emit.python import emit_python
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 

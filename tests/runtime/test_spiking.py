@@ -16,7 +16,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.equations import Learn, NeuronProgram
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
-from danetc.dsl.neuron.spikingjelly import Counterpart, counterpart, surrogate_counterpart
+from danetc.dsl.neuron.spikingjelly import NeuronMatch, counterpart, surrogate_counterpart
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from tests.runtime.conftest import Compile
@@ -96,7 +96,7 @@ def randn(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def settings(found: Counterpart) -> tuple[object, ...]:
+def settings(found: NeuronMatch) -> tuple[object, ...]:
     return (
         found.neuron, found.v_threshold, found.v_reset, found.detach_reset,
         pytest.approx(found.tau), found.decay_input,

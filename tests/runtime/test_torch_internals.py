@@ -21,9 +21,9 @@ from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.bench.steps import Alone
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import torch_internals as internals
-from danetc.runtime.kernels.compiled import Compiled, missing_compiler
+from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
 from danetc.runtime.kernels.fusion_group import region_kernel
-from danetc.runtime.kernels.torch_internals import TABLE, MissingInternal, Use
+from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
 from danetc.runtime.layers import fused
 from danetc.runtime.training.distributed import communication
 from danetc.tasks import benchmark
@@ -162,7 +162,7 @@ def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(compiler, "_compiled", made)
     for _ in range(2):
-        (y,) = Compiled(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
+        (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
 
 
@@ -205,15 +205,15 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     internals.end_workers(loader)
 
 
-EXERCISES: dict[Use, Callable[[pytest.MonkeyPatch], None]] = {
-    Use.COMPILE: without_compiler,
-    Use.KEEP: two_kernels,
-    Use.HEADERS: headers,
-    Use.DIRECT: direct_calls,
-    Use.ALLOCATIONS: measured,
-    Use.SHARED_BITS: train_step,
-    Use.COMMUNICATION: waiting,
-    Use.LOADERS: loaders,
+EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
+    InternalUse.COMPILE: without_compiler,
+    InternalUse.KEEP: two_kernels,
+    InternalUse.HEADERS: headers,
+    InternalUse.DIRECT: direct_calls,
+    InternalUse.ALLOCATIONS: measured,
+    InternalUse.SHARED_BITS: train_step,
+    InternalUse.COMMUNICATION: waiting,
+    InternalUse.LOADERS: loaders,
 }
 
 
@@ -228,7 +228,7 @@ def test_without_one_of_them(
     use = TABLE[name].use
     assert internals.missing(use) is None, f"this torch has no {TABLE[name]}"
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiler, "COMPILE", use in (Use.COMPILE, Use.KEEP))
+    monkeypatch.setattr(compiler, "COMPILE", use in (InternalUse.COMPILE, InternalUse.KEEP))
     hide(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -240,4 +240,4 @@ def test_without_one_of_them(
 
 
 def test_every_use_is_exercised() -> None:
-    assert set(EXERCISES) == set(Use) == {row.use for row in TABLE.values()}
+    assert set(EXERCISES) == set(InternalUse) == {row.use for row in TABLE.values()}

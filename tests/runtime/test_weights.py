@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.model.weights import WeightsError, match, read_weights
 from tests.compiler.emit.graphs import Net, block, head, resnet
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from danetc.compiler.analysis.equivalence.form import Forms, Palette, Settings
+from danetc.compiler.analysis.equivalence.form import FormOptions, Forms, Palette
 from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, same_outputs, tagged
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
@@ -59,9 +59,9 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
     if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
         (mine,), (other,) = left.outputs, right.outputs.values()
         right = replace(right, outputs={mine: other})
-    result = _compare(left, right, Settings())
+    result = _compare(left, right, FormOptions())
     if isinstance(result, Different):
-        alike = _compare(left, right, Settings(starts=False))
+        alike = _compare(left, right, FormOptions(starts=False))
         if isinstance(alike, Same):
             return replace(result, only_starts=True)
     return result
@@ -95,7 +95,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _compare(left: Graph, right: Graph, settings: Settings) -> Same | Different:
+def _compare(left: Graph, right: Graph, settings: FormOptions) -> Same | Different:
     palette = Palette()
     untold = Forms(left, palette, settings, {}), Forms(right, palette, settings, {})
     if not same_outputs(*untold):

@@ -53,7 +53,7 @@ def residue(value: object) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FormOptions:
     """What a form tells apart. ``starts``: what weights start from; ``exact``: rounding."""
 
     starts: bool = True
@@ -67,7 +67,7 @@ def passes_on(node: Node, source: Node) -> bool:
     return alike and (row.same_shape or row.same(node.attrs))
 
 
-def label(graph: Graph, node: Node, settings: Settings) -> tuple[Hashable, ...]:
+def label(graph: Graph, node: Node, settings: FormOptions) -> tuple[Hashable, ...]:
     """What an operation is, without what it reads: name, attributes, shapes."""
     shapes = tuple(item.value.shape for item in graph.inputs_of(node))
     if node.op == "neuron":
@@ -89,7 +89,7 @@ class Forms:
     """
 
     def __init__(
-        self, graph: Graph, palette: Palette, settings: Settings, tags: Mapping[int, int]
+        self, graph: Graph, palette: Palette, settings: FormOptions, tags: Mapping[int, int]
     ) -> None:
         self.graph = graph
         self.palette = palette

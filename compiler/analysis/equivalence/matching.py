@@ -16,9 +16,9 @@ from danetc.compiler.analysis.equivalence.form import (
     FOLDED,
     PRIME,
     SIDE,
+    FormOptions,
     Forms,
     Palette,
-    Settings,
     residue,
 )
 from danetc.compiler.ir.at_node import has_own_state
@@ -47,7 +47,7 @@ class Side:
 
     graph: Graph
     palette: Palette
-    settings: Settings
+    settings: FormOptions
     own: list[int] = field(default_factory=list)
     tags: dict[int, int] = field(default_factory=dict)
     same: dict[int, int] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def match(left: Side, right: Side) -> Matching:
 
 
 def tagged(
-    left: Side, right: Side, pairs: Mapping[int, int], settings: Settings
+    left: Side, right: Side, pairs: Mapping[int, int], settings: FormOptions
 ) -> tuple[Forms, Forms]:
     """The forms of both graphs where each pair is one node, and no other nodes are alike."""
     mine = {a: number for number, a in enumerate(pairs, 1)}

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 
 
 @lru_cache(maxsize=512)
@@ -52,14 +52,14 @@ def _of(values: Mapping[str, str], operand: Operand) -> str:
     return _digest(repr(operand)) if isinstance(operand, float) else values[operand]
 
 
-def _arguments(op: Op, values: Mapping[str, str]) -> list[Operand]:
+def _arguments(op: Instruction, values: Mapping[str, str]) -> list[Operand]:
     """The operands, in an order of their own where the operation has none."""
     args = list(op.args)
     commutes = OPCODES[op.opcode].commutes
     return sorted(args, key=lambda arg: _of(values, arg)) if commutes else args
 
 
-def _values(ops: Sequence[Op], inputs: Mapping[str, str]) -> dict[str, str]:
+def _values(ops: Sequence[Instruction], inputs: Mapping[str, str]) -> dict[str, str]:
     """A digest of every value."""
     values = dict(inputs)
     for op in ops:

@@ -24,7 +24,7 @@ from danetc.compiler.emit.python.trees import (
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
 from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram, SurrogateProgram
-from danetc.dsl.neuron.ssa import Op
+from danetc.dsl.neuron.ssa import Instruction
 
 _SHORT = 60  # so long may an expression be that is written where it is read
 _STEPS = {"heaviside": "Heaviside", "round": "Round"}
@@ -117,7 +117,7 @@ class _Equations:
     def __init__(
         self,
         inputs: Sequence[str],
-        ops: Sequence[Op],
+        ops: Sequence[Instruction],
         roots: Sequence[Operand],
         steps: Mapping[str, Callable[[ast.expr], ast.expr]],
         taken: Iterable[str],
@@ -154,7 +154,7 @@ class _Equations:
                 return [*self.lines[:-1], ast.Return(last)]
         return [*self.lines, ast.Return(value)]
 
-    def _expression(self, op: Op) -> ast.expr:
+    def _expression(self, op: Instruction) -> ast.expr:
         """The torch expression of an operation."""
         args = [self.value(arg) for arg in op.args]
         if op.opcode in self.steps:

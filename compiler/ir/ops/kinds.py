@@ -9,7 +9,7 @@ from math import prod
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.dsl import ranges
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
-from danetc.dsl.ranges import Range
+from danetc.dsl.ranges import NumberRange
 
 Attrs = Mapping[str, Attribute]
 Values = tuple[Value, ...]
@@ -28,7 +28,7 @@ def kept(attrs: Attrs, values: Values) -> Kind:
     return values[0].kind
 
 
-def folded(join: Callable[[Range, Range], Range]) -> Rule:
+def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
     """The rule of a join of any number of operands, from the left. One that is real makes it so."""
 
     def rule(attrs: Attrs, values: Values) -> Kind:
@@ -41,7 +41,7 @@ def folded(join: Callable[[Range, Range], Range]) -> Rule:
 
 def either(attrs: Attrs, values: Values) -> Kind:
     """That of operands which stand side by side."""
-    return Kind.of(reduce(Range.__or__, (value.kind.range for value in values)))
+    return Kind.of(reduce(NumberRange.__or__, (value.kind.range for value in values)))
 
 
 def scaled(attrs: Attrs, values: Values) -> Kind:
@@ -62,11 +62,11 @@ def averaged_map(attrs: Attrs, values: Values) -> Kind:
     return _mean(values[0].kind.range, prod(values[0].shape[1:]))
 
 
-def _mean(values: Range, count: int) -> Kind:
+def _mean(values: NumberRange, count: int) -> Kind:
     """Of ``count`` numbers: their sum over it is a range where that is a power of two."""
     if count & (count - 1) or not values.unit:
         return ANALOG
-    return Kind.of(Range(values.low, values.high, values.unit / count))
+    return Kind.of(NumberRange(values.low, values.high, values.unit / count))
 
 
 def number(attrs: Attrs, name: str) -> float:

@@ -15,6 +15,6 @@ Content-Security-Policy allows its own script and style alone, by their hashes.
 """
 
 from danetc.output.report_page.page import make_page
-from danetc.output.report_page.runs import Run, open_runs
+from danetc.output.report_page.runs import ShownRun, open_runs
 
-__all__ = ["Run", "make_page", "open_runs"]
+__all__ = ["ShownRun", "make_page", "open_runs"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from danetc.output.report_page.runs import Run
+from danetc.output.report_page.runs import ShownRun
 from danetc.output.report_page.values import Measure, layer_name, neurons_in_order
 
 WIDTH, HEIGHT = 520.0, 260.0
@@ -133,7 +133,7 @@ def _powers(low: float, high: float) -> list[float]:
     return [float(f"{at:.3g}") for at in _ticks(low, high, 4)]
 
 
-def training_charts(runs: Sequence[Run]) -> list[Chart]:
+def training_charts(runs: Sequence[ShownRun]) -> list[Chart]:
     """Loss and accuracy of every epoch, the training data's dashed. None where nothing was trained."""
     charts = (
         ("loss", "Loss", "loss", "{:.4f}"),
@@ -157,7 +157,7 @@ def training_charts(runs: Sequence[Run]) -> list[Chart]:
     return found
 
 
-def layer_charts(runs: Sequence[Run], measures: Sequence[Measure]) -> list[Chart]:
+def layer_charts(runs: Sequence[ShownRun], measures: Sequence[Measure]) -> list[Chart]:
     """Measures of each neuron layer, in the order of the forward pass (Figs. 8 to 10)."""
     found = []
     for measure in measures:

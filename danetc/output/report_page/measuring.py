@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from danetc.model_directory import MEASURES, RUN, WEIGHTS
-from danetc.output.report_page.runs import Run, with_measures
+from danetc.output.report_page.runs import ShownRun, with_measures
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record
-from danetc.tasks.measuring.record import Asked, measure_subject, whole_record
+from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
 
 
-def measured(run: Run, data: str, allow_changed: Collection[str] = ()) -> Run:
+def measured(run: ShownRun, data: str, allow_changed: Collection[str] = ()) -> ShownRun:
     """The run with what `danetc measure` finds by default, which is kept in the run's directory.
 
     It is not kept beside a model that was built, for `danetc build` does not replace a directory
     that holds files of others. Raises UserError.
     """
-    from danetc.runtime.measure import Options
+    from danetc.runtime.measure import MeasureOptions
     from danetc.tasks.measuring.data import open_subject
 
-    asked = Asked(data=data)
+    asked = MeasuredOn(data=data)
     subject = open_subject(str(run.path), None, {}, 0, allow_changed)
     for notice in subject.notices:
         note(f"{run.label}: {notice}")
-    options = Options(subject.statistics, output=subject.output)
+    options = MeasureOptions(subject.statistics, output=subject.output)
     _, entry = measure_subject(run.label, subject, asked, options)
     if (run.path / RUN).is_file():
         save_record(whole_record(asked, [entry]), run.path / MEASURES)

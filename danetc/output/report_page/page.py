@@ -17,7 +17,7 @@ from danetc.errors import UserError
 from danetc.output.echo import json_text
 from danetc.output.report_page import chart, tables
 from danetc.output.report_page.highlight import pieces
-from danetc.output.report_page.runs import Run
+from danetc.output.report_page.runs import ShownRun
 from danetc.output.report_page.topology import colour_rules, colours, pictures
 from danetc.output.report_page.values import MEASURES, STEPS, Measure, Scale, scale_of
 
@@ -25,7 +25,7 @@ MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that
 
 
-def make_page(runs: Sequence[Run], note: Callable[[str], None] = lambda text: None) -> str:
+def make_page(runs: Sequence[ShownRun], note: Callable[[str], None] = lambda text: None) -> str:
     """The report on some runs as one HTML file that loads nothing. Raises UserError.
 
     ``note`` is told what is missing in it that should be there.
@@ -76,14 +76,14 @@ def make_page(runs: Sequence[Run], note: Callable[[str], None] = lambda text: No
     )
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[ShownRun]) -> str:
     """What the runs are called, or of which networks they are where they are many."""
     if len(runs) <= MOST_NAMED:
         return ", ".join(run.label for run in runs)
     return f"{len(runs)} runs of {', '.join(dict.fromkeys(run.graph.name for run in runs))}"
 
 
-def _check(run: Run) -> None:
+def _check(run: ShownRun) -> None:
     """Raise UserError where records are not as `train` and `measure` write them."""
     try:
         tables.results([run])

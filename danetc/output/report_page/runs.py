@@ -17,7 +17,7 @@ from danetc.tasks.trained import trials_in
 
 
 @dataclass(frozen=True)
-class Run:
+class ShownRun:
     """A run, or a network that was built and never trained.
 
     ``record`` is run.json, ``epochs`` the figures of training.json, ``measures`` what ``danetc
@@ -42,7 +42,7 @@ class Run:
 
 def open_runs(
     paths: Sequence[Path], measures: Sequence[Path] = (), allow_changed: Collection[str] = ()
-) -> list[Run]:
+) -> list[ShownRun]:
     """The runs in these directories; one of trials stands for each of them, and so does a grid's.
 
     ``measures`` are further files (or directories) of ``danetc measure``; what was measured of a
@@ -84,12 +84,12 @@ def _of_grid(folder: Path, allow_changed: Collection[str]) -> list[Path]:
 Entry = tuple[Path, Mapping[str, Any], str]
 
 
-def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> Run:
+def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) -> ShownRun:
     compiled = open_directory(path, allow_changed).compiled()
     graph, text = compiled.graph, compiled.checked.module.source.text
     epochs = epochs_in(path / TRAINING, allow_changed)
     record = record_if_any(path / RUN, allow_changed)
-    run = Run(graph.name, path, graph, text, record, tuple(epochs))
+    run = ShownRun(graph.name, path, graph, text, record, tuple(epochs))
     if not epochs:
         note = "no epoch is finished" if run.record is not None else "built, not trained"
         run = replace(run, notes=(f"There are no curves: {note}.",))
@@ -98,8 +98,8 @@ def _open(path: Path, given: Sequence[Entry], allow_changed: Collection[str]) ->
 
 
 def with_measures(
-    run: Run, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
-) -> Run:
+    run: ShownRun, given: Sequence[Entry] = (), allow_changed: Collection[str] = ()
+) -> ShownRun:
     """The run with its measures: those that are ``given``, else those in its directory."""
     file = run.path / MEASURES
     entries = list(given) or (_entries(file, allow_changed) if file.is_file() else [])

@@ -10,12 +10,12 @@ from typing import Any
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
-from danetc.output.report_page.runs import Run
+from danetc.output.report_page.runs import ShownRun
 from danetc.output.report_page.values import MEASURES, layer_name, neurons_in_order, of_nodes
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """A row under the head ``name``. ``run`` is its run's index where it is of one; ``marked`` says
     that the runs differ in it."""
 
@@ -26,10 +26,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     caption: str
     heads: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PageRow, ...]
     by_run: bool = False  # each column behind the first is of a run
 
 
@@ -39,7 +39,7 @@ _RESULTS = (
 )  # fmt: skip
 
 
-def results(runs: Sequence[Run]) -> Table:
+def results(runs: Sequence[ShownRun]) -> PageTable:
     """A row a run: what it has come to. ``-`` stands where something was not trained or measured;
     what is known of no run has no column."""
     rows = []
@@ -66,12 +66,12 @@ def results(runs: Sequence[Run]) -> Table:
             _cell("{:,.0f}", counted.get("macs")),
             _cell("{:.4g}", None if energy is None else 1e6 * energy),
         )
-        rows.append(Row(run.label, cells, index))
+        rows.append(PageRow(run.label, cells, index))
     known = [place for place, cells in enumerate(zip(*(r.cells for r in rows), strict=True))
              if set(cells) != {"-"}]  # fmt: skip
     heads = (_RESULTS[0], *(_RESULTS[place + 1] for place in known))
     kept = (replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows)
-    return Table("What each run has come to", heads, tuple(kept))
+    return PageTable("What each run has come to", heads, tuple(kept))
 
 
 def _cell(form: str, value: object) -> str:
@@ -92,7 +92,7 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> str:
     return f"{value:.2%} in {number}"
 
 
-def stages(run: Run) -> Table:
+def stages(run: ShownRun) -> PageTable:
     """A row a stage: how it is wired, what it passes on, and what was measured there."""
     facts = summarise(run.graph)
     values = {
@@ -115,24 +115,24 @@ def stages(run: Run) -> Table:
             str(stage.fewest_neurons),
             f"{stage.parameters:,}",
         )
-        rows.append(Row(stage.name, cells))
+        rows.append(PageRow(stage.name, cells))
     heads = (
         "stage", "connection", "rule", "blocks", "C×H×W", "block reads", "block gives", "measured",
         "stage gives",
         "fewest neurons", "parameters",
     )  # fmt: skip
-    return Table(f"Stages of {run.label}", heads, tuple(rows))
+    return PageTable(f"Stages of {run.label}", heads, tuple(rows))
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """The layers of a part of a network, which the page shows on demand."""
 
     title: str
-    table: Table
+    table: PageTable
 
 
-def layers(run: Run) -> list[Group]:
+def layers(run: ShownRun) -> list[LayerGroup]:
     """Every layer of neurons with its measures, by stage, then every layer of weights."""
     measured = [(measure, measure.of(run.measures)) for measure in MEASURES]
     shown = [(measure, values) for measure, values in measured if values]
@@ -145,7 +145,7 @@ def layers(run: Run) -> list[Group]:
     for part, nodes in grouped.items():
         heads = ("layer", *(head for head, _ in columns))
         rows = tuple(
-            Row(_titled(node), tuple(by.get(layer_name(node), "-") for _, by in columns))
+            PageRow(_titled(node), tuple(by.get(layer_name(node), "-") for _, by in columns))
             for node in nodes
         )
         means = []
@@ -155,12 +155,12 @@ def layers(run: Run) -> list[Group]:
                 means.append(f"{measure.title} {measure.words(joined.value)}")
         count = f"{len(nodes)} layer{'s' * (len(nodes) != 1)} of neurons"
         title = "; ".join([f"{part}: {count}", *means])
-        found.append(Group(title, Table(f"Layers of {run.label} in {part}", heads, rows)))
+        found.append(LayerGroup(title, PageTable(f"Layers of {run.label} in {part}", heads, rows)))
     weights = _weights(run)
     return [*found, weights] if weights is not None else found
 
 
-def _part(run: Run, node: Node) -> str:
+def _part(run: ShownRun, node: Node) -> str:
     for stage in run.graph.stages:
         if node.scope[: len(stage.scope)] == stage.scope:
             return ".".join(stage.scope)
@@ -174,7 +174,7 @@ def _titled(node: Node) -> str:
 Column = tuple[str, dict[str, str]]  # a head, and a cell for each layer
 
 
-def _distributions(run: Run) -> list[Column]:
+def _distributions(run: ShownRun) -> list[Column]:
     """Membrane potentials V and inputs X of each layer of neurons: mean and deviation."""
     measures = run.measures or {}
     found: list[Column] = []
@@ -194,7 +194,7 @@ def _distributions(run: Run) -> list[Column]:
     return found
 
 
-def _weights(run: Run) -> Group | None:
+def _weights(run: ShownRun) -> LayerGroup | None:
     """Operations and gradients of convolutions and linear layers; None where not measured."""
     measures = run.measures or {}
     counted = (measures.get("operations") or {}).get("layers", ())
@@ -214,35 +214,37 @@ def _weights(run: Run) -> Group | None:
             _cell("{:,.0f}", row["macs"]),
             *(_cell("{:.2e}", norm.get(part)) for part in ("whole", "spatial", "temporal")),
         )
-        rows.append(Row(str(row["layer"]), cells))
+        rows.append(PageRow(str(row["layer"]), cells))
     heads = (
         "layer", "input", "active", "additions", "MACs", "|dL/dW|", "spatial part", "temporal part",
     )  # fmt: skip
     title = f"{len(rows)} layers of weights: operations of an image, and gradients"
-    return Group(title, Table(f"Weights of {run.label}", heads, tuple(rows)))
+    return LayerGroup(title, PageTable(f"Weights of {run.label}", heads, tuple(rows)))
 
 
-def settings(runs: Sequence[Run]) -> Table | None:
+def settings(runs: Sequence[ShownRun]) -> PageTable | None:
     """What was set, beside each other: rows in which runs differ first."""
     return _compared("Settings of the runs", runs, "settings", {"spec"})
 
 
-def facts(runs: Sequence[Run]) -> Table | None:
+def facts(runs: Sequence[ShownRun]) -> PageTable | None:
     """Where and by what the runs were made."""
     return _compared("Facts of the runs", runs, "facts", set())
 
 
-def _compared(caption: str, runs: Sequence[Run], part: str, without: set[str]) -> Table | None:
+def _compared(
+    caption: str, runs: Sequence[ShownRun], part: str, without: set[str]
+) -> PageTable | None:
     flat = [_flat((run.record or {}).get(part) or {}) for run in runs]
     rows = []
     for key in dict.fromkeys(key for each in flat for key in each):
         if key in without:
             continue
         cells = tuple(each.get(key, "-") for each in flat)
-        rows.append(Row(key, cells, marked=len(set(cells)) > 1))
+        rows.append(PageRow(key, cells, marked=len(set(cells)) > 1))
     rows.sort(key=lambda row: not row.marked)
     heads = ("name", *(run.label for run in runs))
-    return Table(caption, heads, tuple(rows), by_run=True) if rows else None
+    return PageTable(caption, heads, tuple(rows), by_run=True) if rows else None
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -13,7 +13,7 @@ from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.compiler.draw.units import parts, runs
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.errors import UserError
-from danetc.output.report_page.runs import Run
+from danetc.output.report_page.runs import ShownRun
 from danetc.output.report_page.values import Measure, Scale, Shown, of_nodes
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -32,7 +32,7 @@ class Picture:
     failed: bool = False
 
 
-def pictures(run: Run, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]:
+def pictures(run: ShownRun, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]:
     """The network on every level; where Graphviz is missing or fails, why there is no picture."""
     found = []
     for level in LEVELS:
@@ -56,7 +56,7 @@ def pictures(run: Run, scales: Sequence[tuple[Measure, Scale]]) -> list[Picture]
 
 
 def _parts(
-    run: Run, level: str, scales: Sequence[tuple[Measure, Scale]]
+    run: ShownRun, level: str, scales: Sequence[tuple[Measure, Scale]]
 ) -> dict[str, dict[str, object]]:
     """What is known of each box by its key, in the order of the text: ``name``, ``told`` (a line a measure), and by measure
     ``text`` and ``heat``, the step of the scale; ``opens`` is a level and a key there."""

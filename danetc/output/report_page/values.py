@@ -14,7 +14,7 @@ from typing import Any, Literal
 from danetc.compiler.analysis.summary import on_main_path
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.output.report_page.runs import Run
+from danetc.output.report_page.runs import ShownRun
 
 STEPS = 7  # colours of the scale
 
@@ -124,7 +124,7 @@ class Scale:
         return math.log(value) if self.logarithmic else value
 
 
-def scale_of(measure: Measure, runs: Sequence[Run]) -> Scale | None:
+def scale_of(measure: Measure, runs: Sequence[ShownRun]) -> Scale | None:
     """One scale for all runs, so that their colours can be compared; None without values."""
     values = [value for run in runs for value in measure.of(run.measures).values()]
     logarithmic = measure.mean == "geometric"

@@ -34,7 +34,7 @@ from danetc.options import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
 CLASSES, RECIPES, PREFIX = "classes", "recipe", "recipe."
 _OPEN, _CLOSE = "([{", ")]}"
@@ -50,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Network:
+class GridNetwork:
     """A network of a file, or of a shipped spec."""
 
     spec: str
@@ -59,7 +59,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """A combination: its name, its values on the axes, and the training it asks for.
 
     The name is that of its folder. It says the network and the values alone, so it is the same
@@ -68,7 +68,7 @@ class Cell:
 
     name: str
     axes: Mapping[str, Setting]
-    request: Request
+    request: TrainingRequest
 
 
 def parse_axis(text: str) -> Axis:
@@ -104,7 +104,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[Network]:
+def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNetwork]:
     """The networks of all files, or those of ``names`` alone.
 
     A pattern with ``*``, ``?`` or ``[]`` stands for files; where no file matches and it names no
@@ -123,7 +123,7 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[Network
     for spec, count in Counter(map(_identity, specs)).items():
         if count > 1:
             problems.append(f"{spec} is given {count} times, so each cell of it would stand there")
-    networks: list[Network] = []
+    networks: list[GridNetwork] = []
     known: list[str] = []
     for spec in dict.fromkeys(specs):
         try:
@@ -135,7 +135,7 @@ def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[Network
             problems.append(f"every cell of {spec}:\n{error}")
             continue
         known += checked.networks
-        networks += [Network(spec, name, checked) for name in found]
+        networks += [GridNetwork(spec, name, checked) for name in found]
     if not problems:  # files that cannot be read may have them
         problems += _strangers(names, known)
     for name, count in Counter(each.name for each in networks).items():
@@ -169,8 +169,8 @@ def _strangers(names: Sequence[str], known: Sequence[str]) -> Iterator[str]:
 
 
 def make_cells(
-    networks: Sequence[Network], axes: Sequence[Axis], base: Request, folder: Path
-) -> list[Cell]:
+    networks: Sequence[GridNetwork], axes: Sequence[Axis], base: TrainingRequest, folder: Path
+) -> list[GridCell]:
     """Every combination, in the order of the specs, then of the axes.
 
     ``base`` is what all ask for. Raises UserError with all that is wrong, by cell.
@@ -181,7 +181,7 @@ def make_cells(
     ]
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    cells: list[Cell] = []
+    cells: list[GridCell] = []
     failures: dict[str, list[str]] = {}
     for network in networks:
         for values in product(*(axis.values for axis in axes)):
@@ -192,7 +192,7 @@ def make_cells(
             except (SpecError, TopologyError) as error:
                 failures.setdefault(str(error), []).append(name)
                 continue
-            cells.append(Cell(name, {"network": network.name, **chosen}, request))
+            cells.append(GridCell(name, {"network": network.name, **chosen}, request))
     raise_failures(failures)
     return cells
 
@@ -209,7 +209,7 @@ def raise_failures(failures: Mapping[str, Sequence[str]]) -> None:
     raise UserError("\n".join([*parts, "nothing was trained"]))
 
 
-def _check_axes(axes: Sequence[Axis], base: Request) -> None:
+def _check_axes(axes: Sequence[Axis], base: TrainingRequest) -> None:
     names = [axis.name for axis in axes]
     for name, count in Counter(names).items():
         if count > 1:
@@ -226,7 +226,7 @@ def _check_axes(axes: Sequence[Axis], base: Request) -> None:
         raise UserError("`backbone` and `depth` both are axes, but a depth is that of a backbone")
 
 
-def _unknown(axis: Axis, network: Network) -> str | None:
+def _unknown(axis: Axis, network: GridNetwork) -> str | None:
     """What is wrong with an axis's name for a network."""
     name = axis.name
     if name in (CLASSES, RECIPES, *PARTS) or name.startswith(PREFIX):
@@ -242,7 +242,9 @@ def _unknown(axis: Axis, network: Network) -> str | None:
     return f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
 
 
-def _request(network: Network, chosen: Mapping[str, Setting], base: Request, path: Path) -> Request:
+def _request(
+    network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, path: Path
+) -> TrainingRequest:
     """What a cell asks for. A number of classes is also told to a network that has one."""
     settings = dict(base.settings)
     known = settable(network.checked, network.name)

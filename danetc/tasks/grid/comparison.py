@@ -19,8 +19,8 @@ from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
-from danetc.tasks.grid.cells import Axis, Cell, find_networks, make_cells
-from danetc.tasks.grid.plan import Run, check_cells, epochs_of, refuse_changed
+from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
+from danetc.tasks.grid.plan import GridRun, check_cells, epochs_of, refuse_changed
 from danetc.tasks.grid.report import FORMAT
 from danetc.tasks.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.tasks.grid.show import GridProgress
@@ -28,18 +28,18 @@ from danetc.tasks.training.directory import locked
 from danetc.tasks.training.progress import show_time
 
 if TYPE_CHECKING:
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
 
 def checked_runs(
     specs: Sequence[str],
     networks: Sequence[str],
     axes: Sequence[Axis],
-    base: Request,
+    base: TrainingRequest,
     folder: Path,
     *,
     quiet: bool,
-) -> list[Run]:
+) -> list[GridRun]:
     """All runs of a grid, checked. Nothing is written. Raises UserError with all that is wrong."""
     if under_torchrun():
         raise UserError("danetc compare starts its own processes; run it without torchrun")
@@ -61,9 +61,9 @@ def checked_runs(
 
 
 def compare(
-    runs: Sequence[Run],
+    runs: Sequence[GridRun],
     axes: Sequence[Axis],
-    base: Request,
+    base: TrainingRequest,
     folder: Path,
     *,
     jobs: int,
@@ -81,7 +81,7 @@ def compare(
     with locked(folder), StopRequest() as stop:
         outcomes = {run.path: Outcome("done" if run.state == "done" else "waiting") for run in runs}
 
-        def record(run: Run, outcome: Outcome) -> None:
+        def record(run: GridRun, outcome: Outcome) -> None:
             outcomes[run.path] = outcome
             save_record(_grid(runs, axes, base, folder, outcomes), folder / GRID)
 
@@ -94,9 +94,9 @@ def compare(
 
 
 def _grid(
-    runs: Sequence[Run],
+    runs: Sequence[GridRun],
     axes: Sequence[Axis],
-    base: Request,
+    base: TrainingRequest,
     folder: Path,
     outcomes: dict[Path, Outcome],
 ) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def _grid(
     }
 
 
-def _by_cell(runs: Sequence[Run]) -> list[tuple[Cell, list[Run]]]:
-    cells: dict[str, list[Run]] = {}
+def _by_cell(runs: Sequence[GridRun]) -> list[tuple[GridCell, list[GridRun]]]:
+    cells: dict[str, list[GridRun]] = {}
     for run in runs:
         cells.setdefault(run.cell.name, []).append(run)
     return [(own[0].cell, own) for own in cells.values()]
@@ -139,7 +139,7 @@ def _by_cell(runs: Sequence[Run]) -> list[tuple[Cell, list[Run]]]:
 # -- before anything is trained --------------------------------------------------------------------
 
 
-def foretell(runs: Sequence[Run], *, seconds: float, quiet: bool, as_json: bool) -> None:
+def foretell(runs: Sequence[GridRun], *, seconds: float, quiet: bool, as_json: bool) -> None:
     """Print the cells, and the time that their runs will take by some timed steps of each, taken for
     ``seconds`` at most."""
     cells = _by_cell(runs)
@@ -190,7 +190,7 @@ def foretell(runs: Sequence[Run], *, seconds: float, quiet: bool, as_json: bool)
         echo(f"one after the other, the runs take about {show_time(whole)}")
 
 
-def _time(run: Run, seconds: float) -> tuple[float | None, str | None]:
+def _time(run: GridRun, seconds: float) -> tuple[float | None, str | None]:
     """Seconds of a whole run, by ten steps of each of its phases, and what was not waited for."""
     from danetc.tasks.training.dry_run import dry_run
 
@@ -208,11 +208,11 @@ def _time(run: Run, seconds: float) -> tuple[float | None, str | None]:
     return record["seconds"], "; ".join(told) or None
 
 
-def _done(run: Run) -> int:
+def _done(run: GridRun) -> int:
     return 0 if run.state == "changed" else epochs_of(run)
 
 
-def _print_cells(cells: Sequence[tuple[Cell, list[Run]]]) -> None:
+def _print_cells(cells: Sequence[tuple[GridCell, list[GridRun]]]) -> None:
     rows = []
     for cell, own in cells:
         facts = own[0].facts

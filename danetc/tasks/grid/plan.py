@@ -17,15 +17,15 @@ from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import chosen_output
-from danetc.tasks.grid.cells import Cell, raise_failures
+from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
 from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
-from danetc.tasks.training.request import Plan
+from danetc.tasks.training.request import TrainingPlan
 
 if TYPE_CHECKING:
-    from danetc.runtime.model.model import Model
+    from danetc.runtime.model.built import Model
 
 State = Literal["new", "begun", "done", "changed"]
 
@@ -69,10 +69,10 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Run:
+class GridRun:
     """A training of a cell under one seed. ``changes`` are those of a run that is there."""
 
-    cell: Cell
+    cell: GridCell
     facts: Facts
     seed: int
     path: Path
@@ -81,8 +81,8 @@ class Run:
 
 
 def check_cells(
-    cells: Sequence[Cell], note: Note, tick: Callable[[Cell], None] = lambda cell: None
-) -> list[Run]:
+    cells: Sequence[GridCell], note: Note, tick: Callable[[GridCell], None] = lambda cell: None
+) -> list[GridRun]:
     """The runs of all cells, after everything about them is checked. Nothing is written.
 
     Raises UserError with all that is wrong, by cell.
@@ -102,7 +102,7 @@ def check_cells(
             told.add(text)
             note(text)
 
-    runs: list[Run] = []
+    runs: list[GridRun] = []
     failures: dict[str, list[str]] = {}
     for cell in cells:
         tick(cell)
@@ -114,7 +114,7 @@ def check_cells(
     return runs
 
 
-def _runs(cell: Cell, note: Note, opening: Callable[..., DataSet]) -> list[Run]:
+def _runs(cell: GridCell, note: Note, opening: Callable[..., DataSet]) -> list[GridRun]:
     plan = make_plan(cell.request, alone(), note, opening)
     facts = _facts(plan)
     found = []
@@ -123,13 +123,13 @@ def _runs(cell: Cell, note: Note, opening: Callable[..., DataSet]) -> list[Run]:
         state, changes = _state(
             path, plan.settings(seed), sum(facts.epochs), cell.request.allow_changed
         )
-        found.append(Run(cell, facts, seed, path, state, tuple(changes)))
+        found.append(GridRun(cell, facts, seed, path, state, tuple(changes)))
     if any(run.state != "done" for run in found):
         _check_model(plan)
     return found
 
 
-def _facts(plan: Plan) -> Facts:
+def _facts(plan: TrainingPlan) -> Facts:
     summary = plan.compiled.summary
     graphs = [with_steps(plan.compiled, phase) for phase in plan.recipe.phases]
     operations = [graph.summary.macs + graph.summary.additions for graph in graphs]
@@ -164,12 +164,12 @@ def _state(
     return ("done" if len(epochs_in(path / TRAINING, allow_changed)) == epochs else "begun"), []
 
 
-def epochs_of(run: Run) -> int:
+def epochs_of(run: GridRun) -> int:
     """How many epochs of a run are done. Raises UserError where its figures are damaged."""
     return len(epochs_in(run.path / TRAINING, run.cell.request.allow_changed))
 
 
-def _check_model(plan: Plan) -> None:
+def _check_model(plan: TrainingPlan) -> None:
     """That the backend takes the network, and the network the data. Raises as training does."""
     from danetc.tasks.networks import initialise
 
@@ -192,7 +192,7 @@ def _check_model(plan: Plan) -> None:
         )
 
 
-def refuse_changed(runs: Sequence[Run]) -> None:
+def refuse_changed(runs: Sequence[GridRun]) -> None:
     """Raise UserError where a run that is there has other settings, with the differences."""
     changed = [run for run in runs if run.state == "changed"]
     if not changed:

@@ -18,7 +18,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure, save_figure
-from danetc.tasks.grid.report import FACTS, Comparison, Row, telling
+from danetc.tasks.grid.report import FACTS, CellRow, Comparison, telling
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -126,24 +126,24 @@ class _Drawn:
     ``values`` are those on the axis ``x``; ``panels`` the numbers of classes, or None for one panel.
     """
 
-    rows: list[Row]
+    rows: list[CellRow]
     x: str | None
     labels: Mapping[str, str]
     lines: list[str]
     values: list[Any]
     panels: list[Any]
 
-    def inside(self, panel: Any) -> list[Row]:
+    def inside(self, panel: Any) -> list[CellRow]:
         return [row for row in self.rows if panel is None or row.values["classes"] == panel]
 
-    def training(self) -> Iterator[list[tuple[str, list[tuple[Row, int]]]]]:
+    def training(self) -> Iterator[list[tuple[str, list[tuple[CellRow, int]]]]]:
         """For each number of classes the pairs of panels: a title, and rows with their lines.
 
         A pair is of a label and has a line for each of ``values``; without ``x`` there is one pair.
         """
         for panel in self.panels:
             classes = f"{panel} classes" if len(self.panels) > 1 else ""
-            pairs: dict[str, list[tuple[Row, int]]] = {}
+            pairs: dict[str, list[tuple[CellRow, int]]] = {}
             for row in self.inside(panel):
                 label = self.labels[row.name]
                 if self.x is None:
@@ -172,7 +172,7 @@ def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
     return _Drawn(rows, x, labels, lines, values, [None] if x == "classes" else classes)
 
 
-def _label(row: Row, names: Sequence[str], x: str | None) -> str:
+def _label(row: CellRow, names: Sequence[str], x: str | None) -> str:
     if not names:
         same = x in ("connection", "rule", "wiring", "network")
         return str(row.values["network" if x is None else "recipe" if same else "wiring"])
@@ -185,7 +185,7 @@ def _label(row: Row, names: Sequence[str], x: str | None) -> str:
 
 def _curves(
     axes: Any,
-    rows: Sequence[Row],
+    rows: Sequence[CellRow],
     labels: Mapping[str, str],
     lines: Sequence[str],
     x: str | None,
@@ -222,7 +222,7 @@ def _curve(
 
 def _lines(
     axes: Any,
-    rows: Sequence[Row],
+    rows: Sequence[CellRow],
     labels: Mapping[str, str],
     lines: Sequence[str],
     x: str,
@@ -254,7 +254,9 @@ def _lines(
     _chance(axes, rows)
 
 
-def _bars(axes: Any, rows: Sequence[Row], labels: Mapping[str, str], lines: Sequence[str]) -> None:
+def _bars(
+    axes: Any, rows: Sequence[CellRow], labels: Mapping[str, str], lines: Sequence[str]
+) -> None:
     """A bar for each cell, its deviation as a whisker."""
     for number, row in enumerate(rows):
         place = lines.index(labels[row.name])
@@ -283,7 +285,7 @@ def _fill(place: int, colour: str) -> str:
     return "white" if place % 2 else colour
 
 
-def _chance(axes: Any, rows: Sequence[Row]) -> None:
+def _chance(axes: Any, rows: Sequence[CellRow]) -> None:
     """Where guessing is, if a network is near it."""
     least = min(100 / row.values["classes"] for row in rows)
     if min(row.mean or 0.0 for row in rows) * 100 < 2 * least:

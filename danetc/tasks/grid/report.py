@@ -22,7 +22,7 @@ Accuracy = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
-class Row:
+class CellRow:
     """A cell. ``values`` are those on the axes and the ``FACTS``, as they are shown.
 
     ``accuracies`` are by seed, of the runs that are complete, from 0 to 1; ``curves`` are theirs
@@ -87,7 +87,7 @@ class Comparison:
     data: str
     axes: tuple[str, ...]
     accuracy: Accuracy
-    rows: tuple[Row, ...]
+    rows: tuple[CellRow, ...]
 
     def varying(self) -> list[str]:
         """The names that tell the rows apart: the axes, then other facts that are not the same."""
@@ -127,7 +127,7 @@ def read_comparison(
 
 def _row(
     folder: Path, cell: Mapping[str, Any], accuracy: Accuracy, allow_changed: Collection[str]
-) -> Row:
+) -> CellRow:
     facts = cell["facts"]
     total = sum(facts["epochs"])
     curves: dict[str, dict[int, tuple[float, ...]]] = {name: {} for name in CURVES}
@@ -142,7 +142,7 @@ def _row(
     known = {name: facts[name] for name in FACTS if name in facts}
     known["wiring"] = wiring(facts["connection"], facts["rule"])
     known["T"] = ", ".join(map(str, dict.fromkeys(facts["steps"])))
-    return Row(
+    return CellRow(
         name=cell["name"],
         values={**known, **cell["axes"]},
         parameters=facts["parameters"],
@@ -157,7 +157,7 @@ def _row(
     )
 
 
-def telling(rows: Sequence[Row], axes: Sequence[str], given: Sequence[str]) -> list[str]:
+def telling(rows: Sequence[CellRow], axes: Sequence[str], given: Sequence[str]) -> list[str]:
     """The fewest names that tell rows apart which agree in those of ``given``.
 
     A network's goes first, since it says what its connection, rule and depth say too.
@@ -180,7 +180,7 @@ def telling(rows: Sequence[Row], axes: Sequence[str], given: Sequence[str]) -> l
     return kept
 
 
-def are_told_apart(rows: Sequence[Row], names: Sequence[str]) -> bool:
+def are_told_apart(rows: Sequence[CellRow], names: Sequence[str]) -> bool:
     """Whether no two rows agree in all these names."""
     return len({tuple(str(row.values[name]) for name in names) for row in rows}) == len(rows)
 
@@ -190,7 +190,7 @@ def wiring(connection: str, rule: str) -> str:
     return " by ".join(part for part in (connection, rule) if part not in ("", "chain"))
 
 
-def marked(rows: Sequence[Row]) -> list[Row]:
+def marked(rows: Sequence[CellRow]) -> list[CellRow]:
     """The best of the rows with as many classes; where there is no other, none."""
     found = []
     for row in rows:

@@ -20,11 +20,11 @@ from danetc.errors import UserError
 from danetc.model_directory import TRAINING
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.grid.cells import show
-from danetc.tasks.grid.plan import Run, epochs_of
+from danetc.tasks.grid.plan import GridRun, epochs_of
 
 if TYPE_CHECKING:
     from danetc.runtime.training.signals import StopRequest
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
@@ -42,18 +42,18 @@ class Outcome:
 class Show(Protocol):
     """Is told how the runs go."""
 
-    def started(self, run: Run, number: int) -> None: ...
-    def moved(self, run: Run, epochs: int, total: int, left: float | None) -> None: ...
-    def ended(self, run: Run, number: int, outcome: Outcome) -> None: ...
+    def started(self, run: GridRun, number: int) -> None: ...
+    def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None: ...
+    def ended(self, run: GridRun, number: int, outcome: Outcome) -> None: ...
 
 
 def train_all(
-    runs: Sequence[Run],
+    runs: Sequence[GridRun],
     *,
     jobs: int,
     stop: StopRequest,
     shown: Show,
-    record: Callable[[Run, Outcome], None],
+    record: Callable[[GridRun, Outcome], None],
 ) -> None:
     """Train runs, ``jobs`` at a time, in their order. ``record`` is told each outcome at once.
 
@@ -91,9 +91,9 @@ def train_all(
             process.wait()
 
 
-def train_arguments(run: Run) -> list[str]:
+def train_arguments(run: GridRun) -> list[str]:
     """What stands behind ``danetc train`` for a run. It can be given by hand too."""
-    request: Request = run.cell.request
+    request: TrainingRequest = run.cell.request
     arguments = ["--data", request.data, "-o", str(run.path), "--seed", str(run.seed)]
     for option, value in (
         ("--network", request.network),
@@ -127,7 +127,7 @@ def _threads(jobs: int) -> int | None:
 class _Process:
     """A run under way."""
 
-    def __init__(self, run: Run, number: int, threads: int | None) -> None:
+    def __init__(self, run: GridRun, number: int, threads: int | None) -> None:
         self.run, self.number = run, number
         self.epochs = 0 if run.state == "changed" else epochs_of(run)
         self._seen = _changed_at(run.path)
@@ -218,7 +218,7 @@ def _changed_at(path: Path) -> int:
 class _Clock:
     """The time that is left, by the operations done since it was made."""
 
-    runs: Sequence[Run]
+    runs: Sequence[GridRun]
     epochs: dict[Path, int] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
     _first: dict[Path, int] = field(default_factory=dict)
@@ -228,7 +228,7 @@ class _Clock:
         for run in self.runs:
             self._first[run.path] = 0 if run.state == "changed" else epochs_of(run)
 
-    def over(self, run: Run) -> None:
+    def over(self, run: GridRun) -> None:
         self._over.add(run.path)
 
     def left(self) -> float | None:

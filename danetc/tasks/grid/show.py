@@ -14,7 +14,7 @@ from danetc.tasks.training.progress import show_time
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from danetc.tasks.grid.plan import Run
+    from danetc.tasks.grid.plan import GridRun
     from danetc.tasks.grid.run import Outcome
 
 
@@ -50,17 +50,17 @@ class GridProgress:
     ) -> None:
         self._bar.stop()
 
-    def started(self, run: Run, number: int) -> None:
+    def started(self, run: GridRun, number: int) -> None:
         name = _name(run)
         self._tasks[name] = self._bar.add_task(name, total=sum(run.facts.epochs), told="epochs")
         self._say(f"[{number}/{self._count}] {name}")
 
-    def moved(self, run: Run, epochs: int, total: int, left: float | None) -> None:
+    def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None:
         self._bar.update(self._tasks[_name(run)], completed=epochs, total=total)
         if left is not None:
             self._bar.update(self._whole, told=f"{show_time(left)} left")
 
-    def ended(self, run: Run, number: int, outcome: Outcome) -> None:
+    def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
         self._bar.remove_task(self._tasks.pop(_name(run)))
         self._bar.update(self._whole, advance=1)
         told = f"[{number}/{self._count}] {_name(run)}: "
@@ -82,5 +82,5 @@ class GridProgress:
             self._bar.console.print(line, soft_wrap=True)
 
 
-def _name(run: Run) -> str:
+def _name(run: GridRun) -> str:
     return f"{run.cell.name} seed {run.seed}"

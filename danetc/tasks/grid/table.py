@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
-from danetc.tasks.grid.report import FACTS, Comparison, Row, are_told_apart, telling
+from danetc.tasks.grid.report import FACTS, CellRow, Comparison, are_told_apart, telling
 
 HEADS = {"cost": "epochs x T", "parameters": "params"}
 BEST = "the highest mean of those it is compared with"
@@ -54,14 +54,14 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
         raise UserError(f"several cells would stand in one place of a table with {across} across")
     numeric = {column for column in columns if _numeric(rows, column)}
 
-    def place(row: Row) -> str:
+    def place(row: CellRow) -> str:
         return ", ".join(
             f"{column} {row.values[column]}" if column in numeric else str(row.values[column])
             for column in columns
         )
 
     places = list(dict.fromkeys(place(row) for row in rows))
-    groups: dict[tuple[str, ...], dict[str, Row]] = {}
+    groups: dict[tuple[str, ...], dict[str, CellRow]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row.values[name]) for name in names), {})[place(row)] = row
     shared = [
@@ -85,7 +85,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
     return Table(heads, tuple(body), frozenset({*numbers, *range(len(names), len(heads))}), BEST)
 
 
-def _is_best(row: Row, group: Iterable[Row]) -> bool:
+def _is_best(row: CellRow, group: Iterable[CellRow]) -> bool:
     rivals = [each for each in group if each.values["classes"] == row.values["classes"]]
     if len(rivals) == 1:
         return row.best
@@ -93,7 +93,7 @@ def _is_best(row: Row, group: Iterable[Row]) -> bool:
     return len(means) > 1 and row.mean == max(means)
 
 
-def _numeric(rows: Sequence[Row], name: str) -> bool:
+def _numeric(rows: Sequence[CellRow], name: str) -> bool:
     return all(isinstance(row.values[name], (int, float)) for row in rows)
 
 
@@ -101,7 +101,7 @@ def _accuracy(comparison: Comparison) -> str:
     return "top-1 %" if comparison.accuracy == "last" else "best top-1 %"
 
 
-def score(row: Row) -> str:
+def score(row: CellRow) -> str:
     """``68.26 ± 0.31`` in per cent."""
     if row.mean is None:
         return "-"

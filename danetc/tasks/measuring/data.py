@@ -13,12 +13,12 @@ from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.options import Setting
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.tasks.networks import Compiled, compile_spec, emit_model
+from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained
 from danetc.tasks.training.plan import find_recipe
 
@@ -38,7 +38,7 @@ class Subject:
     model: Model
     trained: Trained | None
     notices: tuple[str, ...]
-    compiled: Compiled | None = None
+    compiled: CompiledNetwork | None = None
 
     def steps(self, data: str) -> tuple[Item, ...] | None:
         """For a spec, what the recipe that ``danetc train`` would take does to test images; None

@@ -17,9 +17,9 @@ from danetc.runtime.measure import (
     BlockOutput,
     Layout,
     MeasureError,
+    MeasureOptions,
     Measures,
     NeuronLayer,
-    Options,
     StageLayout,
     WeightLayer,
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from danetc.runtime.measure.gradients import Loss
-    from danetc.runtime.model.model import Model
+    from danetc.runtime.model.built import Model
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
@@ -40,7 +40,7 @@ def measure(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     only: Collection[str] = (),
-    options: Options | None = None,
+    options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
     tick: Callable[[int], None] = lambda images: None,
 ) -> Measures:

@@ -11,8 +11,8 @@ from danetc.output.text import note
 if TYPE_CHECKING:
     from danetc.dsl.recipe.item import Item
     from danetc.runtime.data import Split
-    from danetc.runtime.measure import Options
-    from danetc.runtime.measure.plots import Entry
+    from danetc.runtime.measure import MeasureOptions
+    from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import Subject
 
 FORMAT = 1
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class MeasuredOn:
     """On what networks are measured: ``batches`` batches of ``batch`` images of a data set.
 
     ``evaluate`` are the steps through which images go; None is as in the training, or as the recipe
@@ -38,15 +38,20 @@ class Asked:
 
 
 def measure_subject(
-    label: str, subject: Subject, asked: Asked, options: Options, *, silent: bool = False
-) -> tuple[Entry, dict[str, Any]]:
+    label: str,
+    subject: Subject,
+    asked: MeasuredOn,
+    options: MeasureOptions,
+    *,
+    silent: bool = False,
+) -> tuple[PlottedNetwork, dict[str, Any]]:
     """Measure one network, with a bar on a terminal, and tell what is particular. What was found, and
     the same as JSON data. Raises SpecError, UserError.
     """
     from danetc.compiler.ir.graph import Graph
     from danetc.dsl.recipe.text import write_setting
     from danetc.output.console import image_bar
-    from danetc.runtime.measure.plots import Entry
+    from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import batches_of, open_set, unlike_training
     from danetc.tasks.measuring.measure import layout_of, measure
     from danetc.tasks.measuring.report import facts
@@ -82,7 +87,7 @@ def measure_subject(
         note(f"{label}: the data set has {measures.images} images in this split, all were measured")
     graph = subject.model.topology
     assert isinstance(graph, Graph)
-    entry = Entry(label, layout_of(graph), measures)
+    entry = PlottedNetwork(label, layout_of(graph), measures)
     return entry, {
         "label": label,
         "source": subject.source,
@@ -95,7 +100,7 @@ def measure_subject(
     }
 
 
-def whole_record(asked: Asked, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def whole_record(asked: MeasuredOn, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What stands in measures.json."""
     from danetc.version import version
 

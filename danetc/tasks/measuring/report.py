@@ -16,7 +16,7 @@ from danetc.output.table import Table as ResultTable
 
 if TYPE_CHECKING:
     from danetc.runtime.measure import Layout, Measures
-    from danetc.runtime.measure.plots import Entry
+    from danetc.runtime.measure.plots import PlottedNetwork
 
 WIDEST = 200  # columns that a table may take
 
@@ -74,13 +74,13 @@ def totals(measures: Measures) -> list[str]:
     return lines
 
 
-def facts(entry: Entry) -> dict[str, int | str]:
+def facts(entry: PlottedNetwork) -> dict[str, int | str]:
     """What the network is: its depth, wiring and time steps."""
     names = ("depth", "connection", "rule", "steps")
     return {name: getattr(entry.layout, name) for name in names}
 
 
-def overall(entries: Sequence[Entry]) -> ResultTable:
+def overall(entries: Sequence[PlottedNetwork]) -> ResultTable:
     """A row a network with what was measured of each as a whole, as in Tables IV and V.
 
     Of the networks of one depth and T the most stable is marked: the one whose product of dO/dV is
@@ -122,7 +122,7 @@ def _whole(measures: Measures) -> dict[str, tuple[float, str]]:
     return found
 
 
-def _most_stable(entries: Sequence[Entry]) -> set[int]:
+def _most_stable(entries: Sequence[PlottedNetwork]) -> set[int]:
     """The places of those, in each group of one depth and T."""
     groups: dict[tuple[int, int], dict[int, float]] = {}
     for place, entry in enumerate(entries):

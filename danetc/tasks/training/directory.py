@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from danetc.output.text import Note
     from danetc.runtime.training.checkpoints import Snapshot
-    from danetc.tasks.networks import Compiled
+    from danetc.tasks.networks import CompiledNetwork
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -88,7 +88,7 @@ class RunDirectory:
 
     def write_model(
         self,
-        compiled: Compiled,
+        compiled: CompiledNetwork,
         *,
         seed: int,
         init: str | None,
@@ -110,7 +110,7 @@ class RunDirectory:
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Write the weights and the figures that are theirs, which name them by their digest."""
-        from danetc.runtime.model.checkpoint import tensor_file
+        from danetc.runtime.model.weight_files import tensor_file
 
         data = tensor_file(weights)
         replace_file(self.path / WEIGHTS, data)
@@ -310,5 +310,5 @@ def locked(path: Path) -> Iterator[Callable[[], None]]:
     try:
         with locks.locked(path / LOCK) as release:
             yield release
-    except locks.Held as other:
+    except locks.LockHeld as other:
         raise UserError(f"another process ({other}) is training in {path}") from None

@@ -27,12 +27,12 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.tasks.memory import DTYPES, PREDICTED, optimizer_of
 from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import with_steps
-from danetc.tasks.training.request import Plan, Request
+from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.timed_steps import (
     TIMED,
     WARM,
-    Bound,
     Compiling,
+    Deadline,
     OutOfTime,
     Stopwatch,
     interrupted,
@@ -51,7 +51,7 @@ Record = dict[str, Any]
 
 
 def dry_run(
-    request: Request,
+    request: TrainingRequest,
     *,
     note: Note,
     planned: Callable[[Record], None],
@@ -67,12 +67,12 @@ def dry_run(
     Raises as ``danetc.tasks.training.trials.run`` does.
     """
 
-    def work(plan: Plan, world: World, told: Note) -> Record:
+    def work(plan: TrainingPlan, world: World, told: Note) -> Record:
         record = describe(plan, world)
         if world.first:
             planned(record)
         world.from_first(None)  # all begin at once
-        whole, over = Bound(seconds), f"the {seconds:g} s for timing were over"
+        whole, over = Deadline(seconds), f"the {seconds:g} s for timing were over"
         phases: list[Record] = []
         for index, described in enumerate(record["phases"]):
             reason = over if whole.over else _too_large(described["memory"], world)
@@ -80,7 +80,7 @@ def dry_run(
             if reason:
                 phases.append({**described, "not_timed": reason})
                 continue
-            bound = Bound(whole.left / (len(record["phases"]) - index))
+            bound = Deadline(whole.left / (len(record["phases"]) - index))
 
             def leave(found: Record, index: int = index, described: Record = described) -> NoReturn:
                 rest = [{**each, "not_timed": over} for each in record["phases"][index + 1 :]]
@@ -105,7 +105,7 @@ def _end(world: World) -> NoReturn:
     os._exit(0)
 
 
-def _summed(record: Record, phases: list[Record], plan: Plan) -> Record:
+def _summed(record: Record, phases: list[Record], plan: TrainingPlan) -> Record:
     """The record with its phases, and the seconds of all of them where they are known."""
     seconds: float | None = None
     if all("seconds" in phase for phase in phases):
@@ -113,7 +113,7 @@ def _summed(record: Record, phases: list[Record], plan: Plan) -> Record:
     return {**record, "phases": phases, "seconds": seconds}
 
 
-def describe(plan: Plan, world: World) -> Record:
+def describe(plan: TrainingPlan, world: World) -> Record:
     """What is known without a step. Raises DataError, TrainingError."""
     recipe = plan.recipe.as_dict()
     origins: Any = recipe["origins"]
@@ -139,7 +139,7 @@ def describe(plan: Plan, world: World) -> Record:
     }
 
 
-def _state(plan: Plan) -> str:
+def _state(plan: TrainingPlan) -> str:
     """What a training would find in its directory."""
     paths = [plan.directory]
     if plan.several:
@@ -151,7 +151,7 @@ def _state(plan: Plan) -> str:
     return "; ".join(told)
 
 
-def _phase(plan: Plan, phase: Phase, world: World) -> Record:
+def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
     part = split_evenly(phase.batch, world, "a batch")
     augment = image_transform(phase.augment, events=plan.data.events)
     steps = len(
@@ -175,7 +175,7 @@ def _phase(plan: Plan, phase: Phase, world: World) -> Record:
     }
 
 
-def _memory(plan: Plan, phase: Phase, world: World) -> Record | None:
+def _memory(plan: TrainingPlan, phase: Phase, world: World) -> Record | None:
     """The predicted peak of a process's training step. None where the backend's is not predicted."""
     chosen = plan.policies[phase.name]
     if chosen.plan is not None:
@@ -208,11 +208,11 @@ def _too_large(memory: Record | None, world: World) -> str | None:
 
 
 def _timed(
-    plan: Plan,
+    plan: TrainingPlan,
     index: int,
     described: Record,
     world: World,
-    bound: Bound,
+    bound: Deadline,
     leave: Callable[[Record], NoReturn],
 ) -> Record:
     """Seconds of a step and of the whole phase, by steps that are taken and forgotten.
@@ -258,7 +258,7 @@ def _timed(
     return _with_whole_phase(plan, phase, described, world.from_first(found()))
 
 
-def _found(watch: Stopwatch, compiling: Compiling, bound: Bound) -> Record:
+def _found(watch: Stopwatch, compiling: Compiling, bound: Deadline) -> Record:
     """What the steps that were taken say."""
     record: Record = {"timed_steps": watch.timed, "kernels_compiled": compiling.done}
     missed = _missed(watch, compiling, bound)
@@ -272,7 +272,7 @@ def _found(watch: Stopwatch, compiling: Compiling, bound: Bound) -> Record:
     }
 
 
-def _with_whole_phase(plan: Plan, phase: Phase, described: Record, found: Record) -> Record:
+def _with_whole_phase(plan: TrainingPlan, phase: Phase, described: Record, found: Record) -> Record:
     """With the time that the phase takes, where that of a step is known."""
     if "seconds_per_step" not in found:
         return found
@@ -286,7 +286,7 @@ def _with_whole_phase(plan: Plan, phase: Phase, described: Record, found: Record
     }
 
 
-def _missed(watch: Stopwatch, compiling: Compiling, bound: Bound) -> str | None:
+def _missed(watch: Stopwatch, compiling: Compiling, bound: Deadline) -> str | None:
     """What there was no time for, in words. None where everything is as it was to be."""
     within = f"in the {max(bound.seconds, 0):.3g} s for it"
     if watch.timed >= TIMED or (watch.timed and not bound.over):

@@ -13,7 +13,7 @@ import torch
 from danetc.compiler.warnings import warnings_of_recipe
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.options import Setting
@@ -22,9 +22,9 @@ from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.system.machine import usable_cores
 from danetc.tasks.memory import choose_for_phase
-from danetc.tasks.networks import Compiled, compile_spec
+from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.repeat import check_repetition
-from danetc.tasks.training.request import Plan, Request
+from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
@@ -45,8 +45,8 @@ def _tell_of_workers(workers: int, note: Note) -> None:
 
 
 def make_plan(
-    request: Request, world: World, note: Note, opening: Callable[..., DataSet] = open_data
-) -> Plan:
+    request: TrainingRequest, world: World, note: Note, opening: Callable[..., DataSet] = open_data
+) -> TrainingPlan:
     """The plan of a request. Raises SpecError, UserError and DataError, before anything is written.
 
     A budget of ``memory`` is held to in each phase; what it chose is noted. ``opening`` is
@@ -86,7 +86,7 @@ def make_plan(
     )
     for told in data.notices:
         note(told)
-    plan = Plan(
+    plan = TrainingPlan(
         request,
         compiled,
         recipe,
@@ -101,7 +101,7 @@ def make_plan(
     return plan
 
 
-def _seeds(request: Request, recipe: Recipe) -> tuple[int, ...]:
+def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
     """One for each trial: a seed that is given means one trial, unless their number is given too."""
     first = recipe.seed if request.seed is None else request.seed
     trials = request.seeds or (recipe.trials if request.seed is None else 1)
@@ -119,7 +119,7 @@ def default_backend(note: Note) -> str:
     return "eager"
 
 
-def with_steps(compiled: Compiled, phase: Phase) -> Compiled:
+def with_steps(compiled: CompiledNetwork, phase: Phase) -> CompiledNetwork:
     """The network with the phase's number of time steps T, where the phase sets one."""
     if phase.steps is None or phase.steps == compiled.graph.steps:
         return compiled

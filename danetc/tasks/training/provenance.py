@@ -14,7 +14,7 @@ import torch
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.request import Plan
+    from danetc.tasks.training.request import TrainingPlan
 
 MACHINE = {
     "device": "the device",
@@ -31,7 +31,7 @@ CHANGED = 50
 """At most so many changed files of a git work tree are named."""
 
 
-def facts(plan: Plan, world: World) -> dict[str, Any]:
+def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
     """What run.json says of a run on rank 0, as JSON data."""
     from danetc.runtime.training.distributed import device_name
     from danetc.version import version

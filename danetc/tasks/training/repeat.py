@@ -14,7 +14,7 @@ from danetc.model_directory import RUN, TRIALS
 if TYPE_CHECKING:
     from danetc.output.text import Note
     from danetc.runtime.training.distributed import World
-    from danetc.tasks.training.request import Plan, Request
+    from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 
 Record = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def request_of(
     *,
     fresh: bool,
     allow_changed: tuple[str, ...] = (),
-) -> Request:
+) -> TrainingRequest:
     """What was asked for when the run of a run.json (or its directory) was begun, asked again.
 
     ``data`` is where the same data are now, where they have moved. The plan that comes of it is
@@ -34,7 +34,7 @@ def request_of(
     numbers is refused. Raises UserError.
     """
     from danetc.tasks.training.directory import read_run
-    from danetc.tasks.training.request import Request
+    from danetc.tasks.training.request import TrainingRequest
 
     directory = place.parent if place.name == RUN else place
     if (directory / TRIALS).is_file():
@@ -47,7 +47,7 @@ def request_of(
         recipe = record["facts"]["recipe"]
         place_of_data = data or settings["data"]["text"]
         moved = {**settings, "data": {**settings["data"], "text": place_of_data}}
-        return Request(
+        return TrainingRequest(
             spec=asked["spec"],
             text=f"{settings['spec']}\n{recipe_text(settings['recipe'], recipe)}",
             data=place_of_data,
@@ -76,7 +76,7 @@ def request_of(
         ) from error
 
 
-def check_repetition(repeated: Record, plan: Plan, world: World, note: Note) -> None:
+def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: Note) -> None:
     """Raise UserError where a plan is not that of the run it repeats; note what else may make its
     numbers others: the versions and the machine.
     """

@@ -14,11 +14,11 @@ from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
 from danetc.runtime.training.distributed import Parallel
 from danetc.tasks.memory import Chosen, Memory
-from danetc.tasks.networks import Compiled
+from danetc.tasks.networks import CompiledNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class TrainingRequest:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
     ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
@@ -52,15 +52,15 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A checked training: nothing of it depends on chance or on the machine any more.
 
     ``policies`` are the memory policies of the phases by name. ``directory`` is that of the run, or
     of all trials.
     """
 
-    request: Request
-    compiled: Compiled
+    request: TrainingRequest
+    compiled: CompiledNetwork
     recipe: Recipe
     data: DataSet
     directory: Path

@@ -26,7 +26,7 @@ class OutOfTime(Exception):
     """There is no time left, in the middle of a step."""
 
 
-class Bound:
+class Deadline:
     """So many seconds from now on."""
 
     def __init__(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Bound:
 class Compiling:
     """Tells another announcer of kernels, counts them, and compiles no more when time is over."""
 
-    def __init__(self, told: Announcer, bound: Bound) -> None:
+    def __init__(self, told: Announcer, bound: Deadline) -> None:
         self._told, self._bound = told, bound
         self.total: int | None = 0
         self.done = 0
@@ -80,7 +80,7 @@ class Compiling:
 class Stopwatch(Observer):
     """Times steps from one report to the next, and asks for a stop when there are enough."""
 
-    def __init__(self, stop: StopRequest, bound: Bound) -> None:
+    def __init__(self, stop: StopRequest, bound: Deadline) -> None:
         self._stop = stop
         self._bound = bound
         self._last: tuple[int, float] | None = None
@@ -127,7 +127,7 @@ class Stopwatch(Observer):
 
 
 @contextmanager
-def interrupted(model: nn.Module, bound: Bound) -> Iterator[None]:
+def interrupted(model: nn.Module, bound: Deadline) -> Iterator[None]:
     """Raise OutOfTime between two layers of ``model``, forward or backward, when time is over.
 
     Where steps turn out to be short this is left off: it takes some microseconds a layer.

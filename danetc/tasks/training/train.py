@@ -18,7 +18,7 @@ from danetc.runtime.training.observer import Observer
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.memory import parse_memory
 from danetc.tasks.training.progress import TrainingProgress
-from danetc.tasks.training.request import Request
+from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
 
 
@@ -116,7 +116,7 @@ def train(
         policy = parse_memory(memory)
     except ValueError as error:
         raise UserError(str(error)) from error
-    request = Request(
+    request = TrainingRequest(
         spec="<text>" if spec is None else os.fspath(spec),
         text=text,
         data=data,

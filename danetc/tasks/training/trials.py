@@ -17,7 +17,7 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
 from danetc.output.text import Note
-from danetc.runtime.model.model import Model, to_channels_last
+from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.files import explain_os_error, save_record
 from danetc.runtime.training.checkpoints import Checkpoints, Position, Snapshot
@@ -25,22 +25,22 @@ from danetc.runtime.training.distributed import FailedElsewhere, World, is_own, 
 from danetc.runtime.training.engine import Fitted, fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.observer import Observer, Observers
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
-from danetc.tasks.networks import Compiled, initialise
+from danetc.tasks.networks import CompiledNetwork, initialise
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
-from danetc.tasks.training.request import Plan, Request
+from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 
-__all__ = ["Request", "run"]
+__all__ = ["TrainingRequest", "run"]
 
 Result = TypeVar("Result")
 
 
-def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
+def run(request: TrainingRequest, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe, once or in several trials.
 
     Under torchrun every process calls this. A run that is there already goes on. Gives the
@@ -48,7 +48,7 @@ def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict
     Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
     """
 
-    def work(plan: Plan, world: World, told: Note) -> tuple[Path, dict[str, Any]]:
+    def work(plan: TrainingPlan, world: World, told: Note) -> tuple[Path, dict[str, Any]]:
         if not available():
             told(WITHOUT)
         with StopRequest() as stop:
@@ -60,7 +60,9 @@ def run(request: Request, *, observer: Observer, note: Note) -> tuple[Path, dict
     return with_plan(request, note, work)
 
 
-def with_plan(request: Request, note: Note, work: Callable[[Plan, World, Note], Result]) -> Result:
+def with_plan(
+    request: TrainingRequest, note: Note, work: Callable[[TrainingPlan, World, Note], Result]
+) -> Result:
     """What ``work`` makes of a request's plan, in this process alone or as one of torchrun's.
 
     ``note`` is heard on rank 0 alone. Raises as ``run`` does.
@@ -85,7 +87,7 @@ def _silent(text: str) -> None:
 
 
 def _trials(
-    plan: Plan, world: World, stop: StopRequest, observer: Observer, note: Note
+    plan: TrainingPlan, world: World, stop: StopRequest, observer: Observer, note: Note
 ) -> dict[str, Any]:
     """Each seed in a directory of its own; their mean and sample standard deviation."""
     world.on_first(lambda: refuse_run(plan.directory))
@@ -113,7 +115,7 @@ def _trials(
 class Trial:
     """One run of a plan: all phases under one seed, in one directory."""
 
-    plan: Plan
+    plan: TrainingPlan
     seed: int
     number: int
     path: Path
@@ -249,10 +251,10 @@ class Trial:
         self.world.on_first(load)
         return self.world.tensors_from_first(read.get(phase, {}))
 
-    def settings(self, index: int) -> Settings:
+    def settings(self, index: int) -> RunSettings:
         """How the phase of this number is run."""
         recipe, request = self.plan.recipe, self.plan.request
-        return Settings(
+        return RunSettings(
             seed=self.seed,
             phase=index,
             phases=len(recipe.phases),
@@ -308,7 +310,7 @@ class Results:
 
     trial: Trial
     directory: RunDirectory
-    compiled: Compiled
+    compiled: CompiledNetwork
     phase: Phase
     init: str | None
     note: Note
@@ -336,7 +338,7 @@ def _newest(checkpoints: Checkpoints, found: list[Snapshot | None]) -> Position 
     return None if snapshot is None else snapshot.position
 
 
-def _tell_changes(directory: RunDirectory, plan: Plan, world: World, note: Note) -> None:
+def _tell_changes(directory: RunDirectory, plan: TrainingPlan, world: World, note: Note) -> None:
     """Note what has changed around a run that may change its numbers, and is no setting."""
     if directory.known is None:
         return

@@ -18,7 +18,7 @@ from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.verify import InvariantError
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 
 

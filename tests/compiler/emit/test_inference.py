@@ -16,8 +16,8 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
 from danetc.runtime.layers.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.model.checkpoint import load_weights, save_tensors
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
+from danetc.runtime.model.weight_files import load_weights, save_tensors
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),

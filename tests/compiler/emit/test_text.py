@@ -18,7 +18,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.text import write
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.ranges import Range
+from danetc.dsl.ranges import NumberRange
 from danetc.dsl.syntax.source import NOWHERE, SourceFile, Span
 from tests.compiler.emit.small import IF, resnet
 from tests.generating import examples
@@ -66,7 +66,7 @@ kinds = st.one_of(
     st.just(ANALOG),
     st.builds(
         lambda low, size, power: Kind.of(
-            Range(low * 2.0**power, (low + size) * 2.0**power, 2.0**power)
+            NumberRange(low * 2.0**power, (low + size) * 2.0**power, 2.0**power)
         ),
         st.integers(-(2**23), 2**23),
         st.integers(1, 2**23),

@@ -9,7 +9,7 @@ from torch import Tensor
 import danetc
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.measure import Layout
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import layout_of
 
 SPEC = """\

@@ -9,8 +9,8 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.measure import EnergyModel, Options
-from danetc.runtime.model.model import Model
+from danetc.runtime.measure import EnergyModel, MeasureOptions
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
 NEURONS = {
@@ -92,7 +92,7 @@ def test_what_gives_real_numbers_has_no_rate(body: str, reason: str) -> None:
 def test_operations_of_what_reads_them(kind: str, counts: str) -> None:
     """Spikes of either sign and of any unit add; other whole numbers as the energy model says."""
     model = network(NEURONS[kind])
-    options = Options(energy=EnergyModel("a chip", 2.0, 7.0, counts))  # type: ignore[arg-type]
+    options = MeasureOptions(energy=EnergyModel("a chip", 2.0, 7.0, counts))  # type: ignore[arg-type]
     found = measure(model, batches(), only=["operations"], options=options).operations
     assert found is not None
     layer = found.layers[1]

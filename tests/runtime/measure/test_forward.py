@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from danetc.runtime.measure import EnergyModel, Measures, Options
-from danetc.runtime.model.model import Model
+from danetc.runtime.measure import EnergyModel, MeasureOptions, Measures
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
 from .conftest import DENSE, SEW, batch, build
@@ -67,7 +67,7 @@ def test_firing_rates(both: tuple[Model, Measures, list[Plain]]) -> None:
 @pytest.mark.parametrize("time", ["sum", "mean"])
 def test_gradient_stability(wiring: str, time: str) -> None:
     model = build(wiring).double()
-    options = Options(time=time)  # type: ignore[arg-type]
+    options = MeasureOptions(time=time)  # type: ignore[arg-type]
     found = measure(model, BATCHES, only=["gradient-stability"], options=options).gradient_stability
     assert found is not None
     passes = passes_of(model, wiring == SEW)
@@ -146,7 +146,9 @@ def test_values_from_block_to_block(both: tuple[Model, Measures, list[Plain]], w
 def test_operations_and_energy(wiring: str, counts: str) -> None:
     model = build(wiring).double()
     energy = EnergyModel("a chip", 2.0, 7.0, counts)  # type: ignore[arg-type]
-    found = measure(model, BATCHES, only=["operations"], options=Options(energy=energy)).operations
+    found = measure(
+        model, BATCHES, only=["operations"], options=MeasureOptions(energy=energy)
+    ).operations
     assert found is not None
     passes = passes_of(model, wiring == SEW)
     additions = macs = dense = 0.0
@@ -233,7 +235,7 @@ def test_inputs_are_standard_normal_at_initialisation_behind_a_norm() -> None:
     model = danetc.build(text=text)
     x = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(8, dtype=torch.int64)
-    found = measure(model, [(x, labels)], only=["input"], options=Options("batch")).input
+    found = measure(model, [(x, labels)], only=["input"], options=MeasureOptions("batch")).input
     assert found is not None
     for layer in found.layers:
         assert layer.distribution.mean == pytest.approx(0, abs=1e-5)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from danetc.runtime.measure.gradients import Split, split_gradients
 from danetc.runtime.measure.run import mean_cross_entropy
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
 from .conftest import SEW, batch, build, layout

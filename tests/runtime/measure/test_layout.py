@@ -41,7 +41,7 @@ def test_layouts_name_modules_of_the_model(name: str) -> None:
 
     import danetc
     from danetc.runtime.layers.neuron import Neuron
-    from danetc.runtime.model.model import Model
+    from danetc.runtime.model.built import Model
 
     model: Model = danetc.build(name, set={"steps": 1})
     assert isinstance(model.topology, Graph)

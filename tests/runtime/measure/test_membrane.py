@@ -10,7 +10,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.membrane import Membrane, NoMembrane, find_membrane, instrument
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import measure
 
 from .plain import slope

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime.measure.plots import FIGURES, Entry, draw_all
+from danetc.runtime.measure.plots import FIGURES, PlottedNetwork, draw_all
 from danetc.tasks.measuring.measure import measure
 
 from .conftest import DENSE, SEW, batch, build, layout
@@ -18,13 +18,16 @@ NOTHING = dict.fromkeys([name for name in FIGURES if name != "firing_rate"])
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Entry]:
+def entries() -> list[PlottedNetwork]:
     models = {"danet_c": build(DENSE), "sew": build(SEW)}
-    return [Entry(name, layout(model), measure(model, [batch()])) for name, model in models.items()]
+    return [
+        PlottedNetwork(name, layout(model), measure(model, [batch()]))
+        for name, model in models.items()
+    ]
 
 
 def test_every_measure_has_a_figure_and_the_same_one_twice(
-    entries: list[Entry], tmp_path: Path
+    entries: list[PlottedNetwork], tmp_path: Path
 ) -> None:
     written = draw_all(entries, tmp_path)
     assert [path.name for path in written] == [f"{name}.svg" for name in FIGURES]
@@ -34,7 +37,7 @@ def test_every_measure_has_a_figure_and_the_same_one_twice(
     assert again.read_bytes() == written[0].read_bytes()
 
 
-def test_lines_are_the_layers_of_the_main_path(entries: list[Entry]) -> None:
+def test_lines_are_the_layers_of_the_main_path(entries: list[PlottedNetwork]) -> None:
     for name, value in (("firing_rate", "rate"), ("gradient_stability", "stability")):
         left, _ = FIGURES[name](entries).axes
         drawn = {line.get_label(): line for line in left.get_lines()}
@@ -53,7 +56,7 @@ def test_lines_are_the_layers_of_the_main_path(entries: list[Entry]) -> None:
 
 @pytest.mark.parametrize("name", list(FIGURES))
 @pytest.mark.parametrize("count", [1, 2])
-def test_nothing_is_cut_off(entries: list[Entry], name: str, count: int) -> None:
+def test_nothing_is_cut_off(entries: list[PlottedNetwork], name: str, count: int) -> None:
     """All that is drawn lies within the figure, and every bar within its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

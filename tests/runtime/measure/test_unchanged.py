@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from danetc.errors import UserError
-from danetc.runtime.measure import MeasureError, Options
+from danetc.runtime.measure import MeasureError, MeasureOptions
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.firing_rate import FiringRate
 from danetc.runtime.measure.membrane_potential import Potential
 from danetc.runtime.measure.neuron_input import Input
-from danetc.runtime.measure.observe import Observer, observed
+from danetc.runtime.measure.observe import LayerObserver, observed
 from danetc.runtime.measure.stability import GradientStability, Stability
 from danetc.runtime.measure.values import Values
-from danetc.runtime.model.model import Model
+from danetc.runtime.model.built import Model
 from danetc.tasks.measuring.measure import eager_twin, measure
 
 from .conftest import DENSE, SPEC, batch, build, layout
@@ -26,7 +26,7 @@ from .conftest import DENSE, SPEC, batch, build, layout
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
-def all_observers(model: Model) -> list[Observer]:
+def all_observers(model: Model) -> list[LayerObserver]:
     where = layout(model)
     return [kind(where) for kind in (FiringRate, Stability, Potential, Input, Values)]
 
@@ -64,7 +64,7 @@ def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    options = Options(statistics)  # type: ignore[arg-type]
+    options = MeasureOptions(statistics)  # type: ignore[arg-type]
     measure(model, [(x, labels)], options=options)
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
@@ -133,7 +133,9 @@ def test_what_cannot_be_measured() -> None:
         measure(build(), [(batch()[0].numpy(), batch()[1])])
     tiny = danetc.build(text=SPEC.format(steps=1, wiring=DENSE).replace("6, 6", "1, 1"))
     with pytest.raises(UserError, match=r"batch 1 of \[1, 2, 1, 1\]: .* more than one value"):
-        measure(tiny, [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=Options("batch"))
+        measure(
+            tiny, [(torch.rand(1, 2, 1, 1), torch.tensor([0]))], options=MeasureOptions("batch")
+        )
     broken = build()
     with torch.no_grad():
         broken.stem.conv.weight.fill_(float("nan"))

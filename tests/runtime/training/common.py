@@ -14,14 +14,14 @@ from torch import Tensor
 import danetc
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.modules import load_module
-from danetc.dsl.recipe.recipe import resolve_recipe
+from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.dsl.syntax.source import SourceFile
 from danetc.runtime.data import DataSet, Memory, open_data
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 
 NETWORK = """
 use std
@@ -123,15 +123,15 @@ class Trained:
 
 
 def run(model: Any, data: DataSet, chosen: Phase, seed: int = 3, **rest: Any) -> Trained:
-    """Train on the CPU. ``rest`` goes to ``Settings`` where it is one of them, else to ``fit``."""
-    of_settings = {k: rest.pop(k) for k in list(rest) if k in Settings.__dataclass_fields__}
+    """Train on the CPU. ``rest`` goes to ``RunSettings`` where it is one of them, else to ``fit``."""
+    of_settings = {k: rest.pop(k) for k in list(rest) if k in RunSettings.__dataclass_fields__}
     watcher = Watcher()
     saved: list[Mapping[str, Tensor]] = []
     fitted = fit(
         model,
         data,
         chosen,
-        Settings(seed=seed, **of_settings),
+        RunSettings(seed=seed, **of_settings),
         observer=watcher,
         world=alone(torch.device("cpu")),
         epoch_done=lambda fitted: saved.append(fitted.weights),

@@ -21,7 +21,7 @@ from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
@@ -82,7 +82,7 @@ def train(job: Job, rank: int = 0) -> None:
     watcher = Watcher()
     model = danetc.build(text=job.text, seed=1)
     chosen = phase(job.body)
-    settings = Settings(seed=job.seed, **job.settings)
+    settings = RunSettings(seed=job.seed, **job.settings)
     with joined(DataError, TrainingError, Stopped) as world:
         checkpoints = Checkpoints(
             job.folder / "checkpoints",

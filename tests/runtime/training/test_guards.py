@@ -24,7 +24,7 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.guards import FiringProbe, is_out_of_memory
 from danetc.runtime.training.observer import StepReport
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, small
 
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
@@ -83,7 +83,7 @@ def poisoned(few: DataSet, name: str, checkpoints: Checkpoints, **settings: Any)
             model,
             few,
             phase(ADAM),
-            Settings(**settings),
+            RunSettings(**settings),
             observer=Poison(model, name, 6),
             world=alone(torch.device("cpu")),
             checkpoints=checkpoints,

@@ -15,7 +15,7 @@ from danetc.compiler.ir.ops import OPS
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class FusionGroup:
     """A neuron, the terms of the sum it reads, and for each term the norm it goes through."""
 
     neuron: int
@@ -31,14 +31,14 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FusionPlan:
     """The graph that runs, and the regions in it by the id of their neuron."""
 
     graph: Graph
-    regions: Mapping[int, Region]
+    regions: Mapping[int, FusionGroup]
 
 
-def plan_regions(graph: Graph) -> Plan:
+def plan_fusion(graph: Graph) -> FusionPlan:
     """Group every neuron with the norms and additions that only it reads."""
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
@@ -55,10 +55,10 @@ def plan_regions(graph: Graph) -> Plan:
             node = replace(node, inputs=regions[node.id].inputs)
         if node.id not in gone:
             nodes[node.id] = node
-    return Plan(replace(graph, nodes=nodes, stages=()), regions)
+    return FusionPlan(replace(graph, nodes=nodes, stages=()), regions)
 
 
-def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> Region:
+def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> FusionGroup:
     absorbed: set[int] = set()
     (source,) = neuron.inputs
     inputs: list[int] = []
@@ -72,7 +72,7 @@ def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> Region:
         else:
             inputs.append(term)
             norms.append(None)
-    return Region(neuron.id, tuple(inputs), tuple(norms), frozenset(absorbed))
+    return FusionGroup(neuron.id, tuple(inputs), tuple(norms), frozenset(absorbed))
 
 
 def _terms(

@@ -17,8 +17,8 @@ from danetc.runtime.system.files import (
 )
 
 
-class CheckpointError(ValueError):
-    """A file of weights is damaged or belongs to another model."""
+class WeightsError(ValueError):
+    """A file of weights cannot be read, is damaged, or is not of this model."""
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -38,7 +38,7 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     """Set a model's parameters and buffers to those of a file of the same model.
 
     ``changed`` says that somebody has changed the file on purpose. Raises DamagedError where it is
-    not as it was written, CheckpointError where a name, a shape or a type differs, both before
+    not as it was written, WeightsError where a name, a shape or a type differs, both before
     anything is changed.
     """
     from safetensors import SafetensorError
@@ -56,10 +56,10 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     if missing or unknown:
         what = [f"lacks {_some(missing)}"] if missing else []
         what += [f"has {_some(unknown)}, which the model has not"] if unknown else []
-        raise CheckpointError(f"{path} {' and '.join(what)}")
+        raise WeightsError(f"{path} {' and '.join(what)}")
     for name, value in wanted.items():
         if _form(state[name]) != _form(value):
-            raise CheckpointError(
+            raise WeightsError(
                 f"{path}: {name} is {_form(state[name])}, but the model's is {_form(value)}"
             )
     with torch.no_grad():

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
+from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Reporter
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.layers import Entry, Layer, find, layers, overridden, phase_places
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
-from danetc.dsl.recipe.values import Reported, Scope
+from danetc.dsl.recipe.values import Scope
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk

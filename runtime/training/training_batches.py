@@ -15,10 +15,10 @@ from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.settings import Settings
+from danetc.runtime.training.settings import RunSettings
 
 
-class Feed:
+class TrainingBatches:
     """This process's batches of a data set, for training and for testing.
 
     ``classes`` are those of the output that is trained, ``dtype`` is that of the network's
@@ -33,7 +33,7 @@ class Feed:
         self,
         data: DataSet,
         phase: Phase,
-        settings: Settings,
+        settings: RunSettings,
         world: World,
         signature: Signature,
         classes: int,

@@ -1,6 +1,6 @@
 """The model: nested torch.fx GraphModules that index, deepcopy and stream.
 
-Every scope of a network's graph is one ``Scope``, so that ``model.stages[2].blocks[5].branch``
+Every scope of a network's graph is one ``ScopeModule``, so that ``model.stages[2].blocks[5].branch``
 is a module with a readable ``.code`` of its own. A model holds no hidden state: a forward pass
 starts from the neurons' initial states, and ``Model.stream`` takes the states in and hands them
 out.
@@ -56,11 +56,11 @@ class Indexed(_Base):
         return True  # a module without numbered children is not an empty one
 
 
-class Group(Indexed, nn.Module):
+class ModuleGroup(Indexed, nn.Module):
     """A scope that is not one call: its modules are called by the scope around it."""
 
 
-class Scope(Indexed, torch.fx.GraphModule):
+class ScopeModule(Indexed, torch.fx.GraphModule):
     """A scope of the network: its modules in the order of the spec, its graph as ``forward``.
 
     ``root`` holds the children. They are registered in the order in which ``root`` has them,
@@ -75,7 +75,7 @@ class Scope(Indexed, torch.fx.GraphModule):
         for name, child in root.named_children():
             self.add_module(name, child)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
         result = memo[id(self)] = _blank(_own_class(self), type(self).__name__)
         state = copy.deepcopy(self.__dict__, memo)
@@ -101,21 +101,21 @@ class Scope(Indexed, torch.fx.GraphModule):
         return repr(self)  # its modules; the code is in ``code``
 
 
-def _own_class(scope: Scope) -> type[Scope]:
+def _own_class(scope: ScopeModule) -> type[ScopeModule]:
     """The class that it was made as. (A GraphModule makes another one below it, for its code.)"""
     found = next(each for each in type(scope).__mro__ if "GraphModuleImpl" not in each.__qualname__)
-    assert issubclass(found, Scope)
+    assert issubclass(found, ScopeModule)
     return found
 
 
-def _blank(kind: type[Scope], name: str) -> Scope:
+def _blank(kind: type[ScopeModule], name: str) -> ScopeModule:
     """A scope of a class without anything in it, called ``name``."""
     result = kind.__new__(kind)
     type(result).__name__ = name
     return result
 
 
-class Model(Scope):
+class Model(ScopeModule):
     """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames).
 
     Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
@@ -141,7 +141,7 @@ class Model(Scope):
         self.spec: str | None = None
         self.draw = draw
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Scope:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         for shared in (self.topology, self.signature):
             memo[id(shared)] = shared
         return super().__deepcopy__(memo)
@@ -185,7 +185,7 @@ def _frame(y: Tensor, rank: int) -> Tensor:
 class _Step(torch.fx.Interpreter):
     """Runs a scope for a sequence of one step, the neurons from ``before`` to ``after``."""
 
-    def __init__(self, scope: Scope, prefix: str, before: States, after: States) -> None:
+    def __init__(self, scope: ScopeModule, prefix: str, before: States, after: States) -> None:
         super().__init__(scope)
         self.prefix = prefix
         self.before = before
@@ -203,7 +203,7 @@ class _Step(torch.fx.Interpreter):
         module = self.fetch_attr(target)
         name = self.prefix + target
         match module:
-            case Scope():
+            case ScopeModule():
                 return _Step(module, f"{name}.", self.before, self.after).run(*args)
             case Neuron():
                 frames = [_frame(x, module.rank) for x in args]
