@@ -79,6 +79,7 @@ class _Emitter:
         self.used: set[str] = {"load", "check_input"}
         self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
         self.neurons = Neurons(self._claim)
+        self.framed: dict[tuple[str, int], str] = {}
         self.pending: list[tuple[int, Path, Draft, Forward, object]] = []
         self.classes: list[Class] = []
         self.made: dict[Path, New] = {}  # what makes the module of a scope
@@ -371,6 +372,8 @@ class _Emitter:
             self.used.add(target)
         elif namespace == "torch.nn" and module.layout == "any":
             text = f"nn.{target}"
+        elif namespace == "torch.nn" and module.layout == "flat":
+            text = self._framed(target, len(node.value.shape))
         else:
             raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
         if target == "GroupNorm":
@@ -390,6 +393,14 @@ class _Emitter:
             return result
         self.used.add("starting_at")
         return New("starting_at", (("", Number("init", float(start or 0))), ("", result)))
+
+    def _framed(self, target: str, rank: int) -> str:
+        """The class of a module of torch that knows no time and that the prelude does not have."""
+        if (target, rank) not in self.framed:
+            made = self.framed[target, rank] = self._claim(target)
+            self.prelude.framed(made, target, rank)
+        self.used.add(self.framed[target, rank])
+        return self.framed[target, rank]
 
     def _function(self, target: str) -> tuple[str, tuple[str, ...]]:
         """The text that calls a function of the table, and the names of its parameters."""

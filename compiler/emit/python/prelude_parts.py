@@ -37,6 +37,15 @@ class Prelude:
                 self.parameters[name] = tuple(arg.arg for arg in part.args.args[own:])
         self.needs[name] = {part.id for part in ast.walk(item) if isinstance(part, ast.Name)}
 
+    def framed(self, name: str, target: str, rank: int) -> None:
+        """Add the class ``name``: a module of torch that is applied to each frame."""
+        rest = ": ..." if rank == 3 else f":\n    rank = {rank}"
+        added = f"class {name}(Frames, nn.{target}){rest}"
+        after = [*self.source].index("Frames") + 1
+        items = [*self.source.items()]
+        self.source = dict([*items[:after], (name, added), *items[after:]])
+        self.needs[name] = {"Frames"}
+
     def chosen(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """The texts of ``names`` and what they need: the layers, and what can stand last."""
         found: set[str] = set()

@@ -28,7 +28,7 @@ def _batch_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, 
 
 
 def _tebn_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {**_affine(attrs, values, context), "step_weight": (context.steps,)}
+    return {**_affine(attrs, values, context), "scale": (context.steps,)}
 
 
 def _statistics(attrs: Attrs, values: Values, context: Context) -> int:

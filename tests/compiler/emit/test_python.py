@@ -18,6 +18,7 @@ from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS, Module
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.dsl.neuron.program import NeuronProgram
 from tests.compiler.emit import graphs, small
@@ -445,3 +446,25 @@ def test_droppath_that_grows_with_depth_is_a_parameter() -> None:
     ours, theirs = standalone(graph), emit(graph, seed=3)
     ours.load_state_dict(theirs.state_dict())
     assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
+def test_a_module_of_torch_that_the_prelude_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applied to maps and to vectors, under a name that a neuron of the spec has."""
+    row = replace(
+        OPS["sigmoid"],
+        name="slopes",
+        emit=lambda attrs, values, value, context: Module("torch.nn.PReLU", value.shape[:1]),
+    )
+    monkeypatch.setitem(OPS, "slopes", row)  # type: ignore[arg-type]
+    net = Net(steps=2, varies=True)
+    x = net.spike(net("slopes", stem(net, 0, 4)))
+    with net.within("head"):
+        x = net("flatten", net("global_avgpool", net("slopes", x, name="first")))
+        x = net("slopes", x, name="second")
+    graph = net.finish(x)
+    graph = replace(graph, neurons={"IF": replace(graph.neurons["IF"], name="PReLU")})
+    text = emit_python(graph)
+    assert text.count("(Frames, nn.PReLU)") == 2
+    ours, theirs = standalone(graph), emit(graph, seed=3)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, True, torch.float32))
