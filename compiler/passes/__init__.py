@@ -32,7 +32,12 @@ class Pass(Protocol):
     def apply(self, graph: Graph) -> Graph: ...
 
 
-PIPELINE: tuple[Pass, ...] = (RemoveDead(), MergeDuplicates(), RunningSums(), HoistStatic())
+PIPELINE: tuple[Pass, ...] = (
+    RemoveDead(),
+    MergeDuplicates(),
+    RunningSums(),
+    HoistStatic(),
+)
 
 
 LOWERING = "lowering"

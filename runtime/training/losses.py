@@ -47,7 +47,10 @@ def _tet(
     return (1 - weight) * torch.stack(entropies).mean() + weight * distance
 
 
-LOSSES: Mapping[str, Callable[..., Tensor]] = {"cross_entropy": _cross_entropy, "tet": _tet}
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "cross_entropy": _cross_entropy,
+    "tet": _tet,
+}
 """Of an output and labels, with the arguments of the loss's row in ``dsl.recipe.schema``."""
 
 

@@ -1,0 +1,173 @@
+"""CONTRIBUTING.md is performed on a copy of the repository: its examples are added, its commands run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+COPIED = ("danetc", "dsl", "compiler", "runtime", "specs", "tests", "pyproject.toml")
+
+_NEW = re.compile(r"A new file `(?P<file>[^`]+)`.*:")
+_IN = re.compile(r"In `(?P<file>[^`]+)`, (?P<how>before|after|in place of) `(?P<line>.+)`:")
+_FENCE = re.compile(r"(`{3,})(\w*)")
+
+RUN = """
+import contextlib, io, json, sys
+from danetc.main import main
+results = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(arguments)
+    results.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(results))
+"""
+"""Several commands in one process: what is imported is imported once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the line above it, which says where the text goes."""
+
+    above: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    words: list[str]
+    printed: str
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for what is printed: ``...`` is anything, alone any lines."""
+        lines = [
+            re.escape(line).replace(re.escape("..."), ".*") for line in self.printed.split("\n")
+        ]
+        return "".join("(?:.*\n)*?" if line == ".*" else rf"{line}\s*?\n" for line in lines)
+
+
+def blocks(page: str) -> Iterator[Block]:
+    above, lines = "", iter(page.splitlines())
+    for line in lines:
+        fence = _FENCE.fullmatch(line)
+        if fence is None:
+            above = line.strip() or above
+            continue
+        text = []
+        while (line := next(lines)) != fence[1]:
+            text.append(line)
+        yield Block(above, fence[2], "\n".join(text))
+
+
+def added() -> list[Block]:
+    """The blocks of the examples."""
+    return list(blocks(PAGE.partition("## Adding things")[2]))
+
+
+def commands() -> list[Command]:
+    found = []
+    for block in added():
+        if block.language == "console":
+            for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+                words, _, printed = part.partition("\n")
+                found.append(Command(shlex.split(words), printed.strip("\n")))
+    return found
+
+
+def perform(block: Block, root: Path) -> None:
+    """Add a block to a file as the line above it says."""
+    if new := _NEW.fullmatch(block.above):
+        path = root / new["file"]
+        assert not path.exists(), f"{new['file']} is there already"
+        path.write_text(block.text + "\n", encoding="utf-8")
+        return
+    place = _IN.fullmatch(block.above)
+    assert place is not None, f"a block under {block.above!r}, which does not say where it goes"
+    path = root / place["file"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [i for i, line in enumerate(lines) if line.strip().startswith(place["line"])]
+    assert len(found) == 1, f"{len(found)} lines of {place['file']} begin with {place['line']}"
+    start = found[0] + (place["how"] == "after")
+    lines[start : start + (place["how"] == "in place of")] = block.text.splitlines()
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with all that the page adds to it."""
+    root = tmp_path_factory.mktemp("house")
+    for name in COPIED:
+        if (ROOT / name).is_dir():  # byte code too: it is not compiled anew
+            shutil.copytree(ROOT / name, root / name, symlinks=True)
+        else:
+            shutil.copy2(ROOT / name, root / name)
+    for block in added():
+        if block.language != "console":
+            perform(block, root)
+    return root
+
+
+def environment(root: Path) -> Mapping[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root), "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "100"}
+
+
+def check(command: Command, status: int, out: str, err: str) -> None:
+    shown = f"{shlex.join(command.words)}\n{out}{err}"
+    assert status == 0, shown
+    assert not command.printed or re.fullmatch(command.pattern, out.rstrip("\n") + "\n"), shown
+
+
+def test_the_commands_print_what_the_page_says(copy: Path) -> None:
+    mine = [command for command in commands() if command.words[0] == "danetc"]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps([command.words[1:] for command in mine])],
+        cwd=copy, env=environment(copy), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    for command, (status, out, err) in zip(mine, results, strict=True):
+        check(command, status, out, err)
+
+
+def test_the_tests_of_the_tables_take_the_new_rows_up(copy: Path) -> None:
+    mine = [command for command in commands() if command.words[0] != "danetc"]
+    assert mine
+    for command in mine:
+        assert command.words[0] == "python"
+        done = subprocess.run(
+            [sys.executable, *command.words[1:], "-p", "no:cacheprovider"],
+            cwd=copy, env=environment(copy), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        check(command, done.returncode, done.stdout, done.stderr)
+
+
+def rooms() -> Mapping[str, str]:
+    """The packages with what their docstrings say first."""
+    found = {}
+    for top in ("dsl", "compiler", "runtime", "danetc", "specs"):
+        for path in (ROOT / top).rglob("__init__.py"):
+            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            first = " ".join(doc.partition("\n\n")[0].split()).replace("``", "`")
+            found[path.parent.relative_to(ROOT).as_posix()] = first
+    return found
+
+
+def test_every_room_is_named_with_what_its_docstring_says() -> None:
+    named = re.findall(r"^\| `([\w/]+)/` \| (.+) \|$", PAGE, re.MULTILINE)
+    assert len(dict(named)) == len(named)
+    assert dict(named) == rooms()
