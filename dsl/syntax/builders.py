@@ -102,7 +102,9 @@ class Builders:
     def use_name(self, name: Token) -> syntax.UseName:
         return syntax.UseName(name.text, span=self._at(name))
 
-    def declare_body(self, kind: Token, name: Token, params: list[Any], body: Body) -> Any:
+    def declare_body(
+        self, kind: Token, name: Token, params: list[Any], body: BracedStatements
+    ) -> Any:
         return self._declare(kind, name, params, None, body, body)
 
     def declare_value(
@@ -111,7 +113,13 @@ class Builders:
         return self._declare(kind, name, params, value, None, value)
 
     def declare_variant(
-        self, kind: Token, name: Token, params: list[Any], equal: Token, value: Operand, body: Body
+        self,
+        kind: Token,
+        name: Token,
+        params: list[Any],
+        equal: Token,
+        value: Operand,
+        body: BracedStatements,
     ) -> Any:
         return self._declare(kind, name, params, value, body, body)
 
@@ -121,7 +129,7 @@ class Builders:
         name: Token,
         params: list[Any],
         value: Operand | None,
-        body: Body | None,
+        body: BracedStatements | None,
         last: Any,
     ) -> syntax.Declaration:
         return syntax.Declaration(
@@ -144,8 +152,8 @@ class Builders:
 
     # Statements
 
-    def body(self, opening: Token, statements: list[Any], closing: Token) -> Body:
-        return Body(tuple(statements), self._span(opening, closing))
+    def body(self, opening: Token, statements: list[Any], closing: Token) -> BracedStatements:
+        return BracedStatements(tuple(statements), self._span(opening, closing))
 
     def _no_state_follows(self, value: Operand) -> None:
         """Report a value that is missing, so that the `state` of the next line was read as it."""
@@ -199,12 +207,12 @@ class Builders:
             name.text, self._value(value), span=self._span(word, value), name_span=self._at(name)
         )
 
-    def group(self, kind: Token, body: Body) -> syntax.Group:
+    def group(self, kind: Token, body: BracedStatements) -> syntax.Group:
         return syntax.Group(
             kind.text, None, body.statements, span=self._span(kind, body), name_span=self._at(kind)
         )
 
-    def named_group(self, kind: Token, name: Token, body: Body) -> syntax.Group:
+    def named_group(self, kind: Token, name: Token, body: BracedStatements) -> syntax.Group:
         return syntax.Group(
             kind.text,
             name.text,
@@ -353,7 +361,7 @@ class Builders:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class BracedStatements:
     """The statements between braces, with the braces' extent."""
 
     statements: tuple[syntax.Stmt, ...]

@@ -17,7 +17,7 @@ _FORMAT = 1  # of the JSON; part of the key
 
 
 @dataclass(frozen=True)
-class Table:
+class ParseTable:
     """An LALR(1) table.
 
     ``actions[state][terminal]`` is a state to shift to, or ``~rule`` to reduce by; shifting
@@ -39,7 +39,7 @@ def grammar_text() -> str:
 
 
 @cache
-def table() -> Table:
+def table() -> ParseTable:
     """The table: from the file beside the grammar if it was made from it, else by lark."""
     text = grammar_text()
     stored = files("danetc.dsl.syntax").joinpath("danet.table.json")
@@ -50,7 +50,7 @@ def table() -> Table:
     return make_table(text)
 
 
-def make_table(text: str) -> Table:
+def make_table(text: str) -> ParseTable:
     """Let lark build the table. States are numbered anew, in an order that is always the same."""
     from lark import Lark
     from lark.grammar import Rule
@@ -97,7 +97,7 @@ def make_table(text: str) -> Table:
         is_word = isinstance(terminal.pattern, PatternStr) and terminal.pattern.value.isalpha()
         terminals.append((terminal.name, pattern + r"(?!\w)" if is_word else pattern))
     terminals.sort(key=lambda item: not item[1].endswith(r"(?!\w)") or item[0] == "NAME")
-    return Table(
+    return ParseTable(
         key=_key(text),
         start=0,
         actions=tuple(actions),
@@ -108,7 +108,7 @@ def make_table(text: str) -> Table:
     )
 
 
-def dump(made: Table) -> str:
+def dump(made: ParseTable) -> str:
     """The table as JSON, one state or rule a line."""
     data = asdict(made) | {"ignored": sorted(made.ignored)}
     lines = []
@@ -121,8 +121,8 @@ def dump(made: Table) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _from_json(data: dict[str, Any]) -> Table:
-    return Table(
+def _from_json(data: dict[str, Any]) -> ParseTable:
+    return ParseTable(
         key=data["key"],
         start=data["start"],
         actions=tuple(data["actions"]),
