@@ -38,13 +38,13 @@ def paths(graph: Graph, ids: tuple[int, ...]) -> str:
     return ", ".join(graph[id].path for id in ids) or "none"
 
 
-def regions(graph: Graph) -> str:
+def fusion_groups(graph: Graph) -> str:
     plan = plan_fusion(graph)
-    return nodes(plan.graph) + "".join(_region(graph, plan, id) for id in plan.regions)
+    return nodes(plan.graph) + "".join(_group(graph, plan, id) for id in plan.regions)
 
 
-def _region(graph: Graph, plan: FusionPlan, id: int) -> str:
-    return f"\nregion {graph[id].path}: {plan.regions[id].form}"
+def _group(graph: Graph, plan: FusionPlan, id: int) -> str:
+    return f"\ngroup of {graph[id].path}: {plan.regions[id].form}"
 
 
 def epilogues(graph: Graph) -> str:
@@ -77,7 +77,7 @@ def recompute(graph: Graph) -> str:
 
 TEXTS: Mapping[str, Callable[[Graph], str]] = {
     **{item.name: lambda graph, item=item: nodes(item.apply(graph)) for item in PIPELINE},  # type: ignore[misc]
-    "regions": regions,
+    "fusion_groups": fusion_groups,
     "epilogues": epilogues,
     "fold": fold,
     "recompute": recompute,
