@@ -285,7 +285,7 @@ ERRORS = [
     ("state u = 0.0; s = u + x", "E0706", "u", "never changes"),
     ("state u = 0.0; u = x (1 - u); s = u", "E0707", "x", "is a `*` missing?"),
     ("s = later (x); later = 1", "E0707", "later", "is a `*` missing?"),
-    ("s = sin(x)", "E0707", "sin", "no function `sin`"),
+    ("s = sine(x)", "E0707", "sine", "no function `sine`"),
     ("s = exp(x, 2)", "E0708", "exp(x, 2)", "takes one value, not 2"),
     ("s = max(x)", "E0708", "max(x)", "takes 2 values or more, not 1"),
     ("s = exp()", "E0708", "exp()", "takes one value, not 0"),

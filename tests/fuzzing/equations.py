@@ -16,6 +16,8 @@ def smooth(dice: Dice, names: list[str], depth: int = 2) -> str:
         [
             f"tanh({a})",
             f"sigmoid({a})",
+            f"sin({a})",
+            f"cos(2 * ({a}))",
             f"exp(-abs({a}))",
             f"log(1 + abs({a}))",
             f"sqrt(0.5 + ({a}) * ({a}))",

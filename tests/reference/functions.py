@@ -48,6 +48,14 @@ def tanh(x: Var) -> Var:
     return unary(x, value, 1 - value * value)
 
 
+def sin(x: Var) -> Var:
+    return unary(x, np.sin(x.data), np.cos(x.data))
+
+
+def cos(x: Var) -> Var:
+    return unary(x, np.cos(x.data), -np.sin(x.data))
+
+
 def softplus(x: Var) -> Var:
     return unary(x, np.logaddexp(0, x.data), _sigmoid(x.data))
 

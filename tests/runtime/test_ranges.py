@@ -253,7 +253,9 @@ def combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("({} / {})".format, inner, st.sampled_from(("2", "4", "3", "(1 + h)"))),
         st.builds("{}({}, {})".format, st.sampled_from(("min", "max")), inner, other),
         st.builds(
-            "{}({})".format, st.sampled_from(("round", "heaviside", "abs", "tanh", "-")), inner
+            "{}({})".format,
+            st.sampled_from(("round", "heaviside", "abs", "tanh", "sin", "-")),
+            inner,
         ),
         st.builds("({} if {} > {} else {})".format, inner, inner, other, inner),
     )
