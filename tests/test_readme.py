@@ -50,18 +50,30 @@ def test_every_command_is_shown(command: str) -> None:
     assert f"danetc {command} " in README
 
 
+def links(page: Path) -> list[str]:
+    """What a page links to within the repository; not what looks like it in code."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"\]\((?!https?://)([^)]+)\)", text)
+
+
 LINKS = {
     page.relative_to(ROOT).as_posix(): found
     for folder in (ROOT, ROOT / "docs", ROOT / "results")
     for page in sorted(folder.glob("*.md"))
-    if (found := re.findall(r"\]\((?!https?://)([^)]+)\)", page.read_text(encoding="utf-8")))
+    if (found := links(page))
 }
 
 
 @pytest.mark.parametrize("page", LINKS)
 def test_everything_that_is_linked_exists(page: str) -> None:
     for target in LINKS[page]:
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+        path, _, heading = target.partition("#")
+        found = (ROOT / page).parent / path if path else ROOT / page
+        assert found.exists(), target
+        if heading:
+            text = found.read_text(encoding="utf-8").lower()
+            heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", head).replace(" ", "-") for head in heads}
 
 
 def words(svg: str) -> list[str]:
@@ -91,7 +103,9 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     text = PYTHON.replace('"classes": 10}', '"classes": 10, "input": "image(3, 32, 32)"}, **quick')
     text = text.replace('load("build/danet_c_r50"', 'load("build/danet_c_r50", **quick')
-    assert text.count("**quick") == 2
+    text = text.replace('"recipe.epochs": 1}', '"recipe.epochs": 1, "width": 4}, **quick')
+    text = text.replace("steps=[1, 2, 4]", "steps=[1, 2, 4], **quick")
+    assert text.count("**quick") == 4
     assert main(["build", "danet_c_r50"]) == 0
     values = {
         "quick": {"backend": "eager"},
@@ -101,6 +115,10 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     exec(compile(text, "README.md", "exec"), values)
     assert isinstance(values["logits"], torch.Tensor)
     assert values["logits"].shape == (2, 10)
+    found = {each.steps: each.top1 for each in values["found"].results}
+    assert list(found) == [1, 2, 4]
+    assert found[values["found"].trained_steps] == values["run"].test_accuracy
+    assert {"topology.svg", "weights.safetensors"} <= {each.name for each in tmp_path.iterdir()}
     names = [name for name, _ in values["model"].stages[2].blocks[5].branch.named_children()]
     assert names == ["conv1", "norm1", "spike1", "conv2", "norm2", "spike2", "conv3", "norm3"]
 
@@ -121,6 +139,15 @@ QUICK: dict[str, list[str]] = {
     "bench": ["--image=32", "--batch=1", "--rounds=1", "--backends=eager"],
 }
 """What makes a command short: they run as README has them, with these options added."""
+
+
+def test_the_first_screen_has_commands_that_are_run() -> None:
+    """Those of the long block run below, and the picture is compared with what draw gives."""
+    first, *_ = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    picture, training = (shlex.split(line, comments=True) for line in first.splitlines())
+    assert picture == ["danetc", "draw", "danet_c_small", "-o", "docs/danet_c_small.svg"]
+    assert README.count(" ".join(training)) >= 2
+    assert README.index(first) < README.index("## ")
 
 
 @pytest.mark.usefixtures("together")
