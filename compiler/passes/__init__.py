@@ -47,7 +47,7 @@ LOWERING = "lowering"
 def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str, Graph]]:
     """The graph as it was lowered and after each pass, with the name of what was done last.
 
-    Raises ``SpecError`` where a graph breaks an invariant.
+    Raises ``SpecError`` and ``InvariantError``, as ``verify`` does.
     """
     verify(graph)
     yield LOWERING, graph
@@ -58,6 +58,6 @@ def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Iterator[tuple[str
 
 
 def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
-    """Apply passes in order. Raises ``SpecError`` where a graph breaks an invariant."""
+    """The graph after these passes. Raises ``SpecError`` and ``InvariantError``."""
     ((_, last),) = deque(steps(graph, passes), maxlen=1)
     return last

@@ -100,11 +100,12 @@ def command(
     from danetc.tasks.networks import compile_spec, initialise
 
     compiled = compile_spec(spec, network=network, settings=settings)
-    directory = output if output is not None else Path("build") / compiled.graph.name
+    directory = output if output is not None else Path("build") / compiled.lowered.graph.name
     refuse_unless_replaceable(directory)
-    printed = {name: text for name, text in compiled.texts() if name in wanted} if wanted else {}
-    if not as_json:
-        for name, text in printed.items():
+    printed: dict[str, str] = {}
+    for name, text in compiled.texts(wanted):  # one by one: the next pass may fail
+        printed[name] = text
+        if not as_json:
             echo(f"after {name}\n\n{text}")
     chosen = choose(compiled.graph, memory, batch=batch or 1, backend=backend)
     model, matched = initialise(compiled.graph, seed, init)

@@ -4,7 +4,7 @@ that the commands share."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -99,12 +99,15 @@ class CompiledNetwork:
     def graph(self) -> Graph:
         return run(self.lowered.graph)
 
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """The graph as text after its lowering and each pass, without the places in the spec."""
+    def texts(self, wanted: Collection[str]) -> Iterator[tuple[str, str]]:
+        """The graph as text after the steps of these names, without the places in the spec."""
+        if not wanted:
+            return
         from danetc.compiler.ir.text import write  # late: seldom asked for
 
         for name, graph in steps(self.lowered.graph):
-            yield name, write(graph, origins=False)
+            if name in wanted:
+                yield name, write(graph, origins=False)
 
     def with_settings(self, settings: Mapping[str, Setting]) -> CompiledNetwork:
         """The same network with other settings. Raises SpecError."""

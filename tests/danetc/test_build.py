@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import danetc as package
+from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
+from danetc.compiler.passes.duplicates import MergeDuplicates
+from danetc.main import main
 from danetc.runtime.model.weight_files import save_tensors
 from danetc.runtime.system.files import read_record, save_record
 
@@ -101,6 +105,24 @@ def test_print_after_shows_the_graph_after_each_pass_before_the_summary(
     assert "repeat(" not in texts["hoist-static"]
     some = danetc("build", small, "--print-after", names[2], "--print-after", names[0], "--json")
     assert json.loads(some.out)["after"] == {name: texts[name] for name in (names[0], names[2])}
+
+
+def test_print_after_shows_what_a_pass_that_fails_was_given(
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(self: MergeDuplicates, graph: Graph) -> Graph:
+        nodes = {id: node for id, node in graph.nodes.items() if node.op != "neuron"}
+        return replace(graph, nodes=nodes)
+
+    monkeypatch.setattr(MergeDuplicates, "apply", broken)
+    assert main(["build", str(small), "-o", str(tmp_path / "out"), "--print-after", "all"]) == 1
+    out, err = capsys.readouterr()
+    assert "merge-duplicates" in err
+    heads = [line for line in out.splitlines() if line[:5] == "after"]
+    assert heads == ["after lowering", "after remove-dead"]
 
 
 def test_print_after_of_no_pass_lists_them(danetc: Run, small: Path, tmp_path: Path) -> None:
