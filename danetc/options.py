@@ -85,7 +85,7 @@ backend_option = click.option(
 def _memory(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | int | None:
-    from danetc.tasks.memory import parse_memory
+    from danetc.compiler.plans.memory import parse_memory
 
     try:
         return None if text is None else parse_memory(text)
@@ -100,7 +100,7 @@ memory_option = click.option(
     metavar="none|recompute|SIZE",
     callback=_memory,
     help="What the backward pass finds kept. `recompute` runs blocks again instead; a SIZE, as in "
-    "8GB or 512MB, takes the cheaper one whose predicted peak fits.",
+    "8GB or 512MB, takes the cheaper one with which a training step fits, as a step here measures it.",
 )
 
 

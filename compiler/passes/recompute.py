@@ -56,6 +56,7 @@ def plan_segments(graph: Graph, length: int | None = None) -> Segments:
     if length is None:
         worth = _worth_it(of, graph)
         of = {id: number for id, number in of.items() if number in worth}
+    of = {id: number for id, number in of.items() if graph[id].scope}  # the root has none
     random = frozenset(of[id] for id in of if OPS[graph[id].op].random)
     return Segments(of, random)
 

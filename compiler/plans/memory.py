@@ -1,27 +1,32 @@
-"""The memory of a training step, predicted from the graph alone. No torch.
+"""The memory that a training step holds from its forward to its backward pass. No torch.
 
-The step is played through in the order in which it runs: each operation makes its result, keeps
-what its backward pass needs (``KEEPS``) and gives the rest back when its last reader is done; then
-the backward pass takes everything down again. Numbers are bytes of tensors on a CPU, what torch's
-allocator is asked for. What lies outside of it (the libraries' own scratch space, the loaded
-program itself, the input batch) is not in them.
+Bytes of tensors, exact: weights, the optimizer's state, and what is saved for the backward pass
+(``saved_bytes``). The peak of a step is more, by what its operations work with for a moment: that
+is measured by a step on the device at hand (``danetc.tasks.memory``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
-from danetc.compiler.ir.at_node import buffer_bytes_of
+from danetc.compiler.ir.at_node import buffer_bytes_of, weights_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
-from danetc.compiler.plans.step_memory import BYTES, Play
+from danetc.compiler.plans.saved_bytes import BYTES, WIDE, Saving
 from danetc.dsl.recipe.schema import COPIES
 
 POLICIES = ("none", "recompute")
 """Memory policies, the cheapest in time first."""
+
+COUNTED = ("eager", "fused")
+"""The backends for which it is known what is saved."""
+
+Memory: TypeAlias = str | int
+"""The name of a policy, or a budget in bytes."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -29,13 +34,13 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Bytes of a training step under a policy.
+class StepMemory:
+    """Bytes of tensors that are there when the forward pass of a training step ends.
 
-    ``weights`` (with buffers) and ``optimizer`` (with a running mean of the weights) are there all
-    the time. ``gradients``, ``saved`` (what the forward pass holds for the backward pass) and
-    ``transient`` are what is there when the most is. ``held`` is all that is saved when the forward
-    pass ends. A batch goes through in ``accumulate`` parts.
+    ``weights`` (``parameters`` and buffers) and ``optimizer`` (its state, with a running mean of the
+    weights) are there all the time, ``saved`` is what the forward pass keeps for the backward pass.
+    A batch goes through in ``accumulate`` parts, in the later of which the ``gradients`` of those
+    before are there. The batch itself is not counted.
     """
 
     policy: str
@@ -44,41 +49,24 @@ class MemoryPlan:
     batch: int
     accumulate: int
     weights: int
+    parameters: int
     optimizer: int
-    gradients: int
     saved: int
-    transient: int
-    held: int
+
+    @property
+    def gradients(self) -> int:
+        return self.parameters if self.accumulate > 1 else 0
 
     @property
     def total(self) -> int:
-        """The predicted peak."""
-        return self.weights + self.optimizer + self.gradients + self.saved + self.transient
+        """What a step needs at least: the backward pass adds its buffers to this."""
+        return self.weights + self.optimizer + self.gradients + self.saved
 
     def as_dict(self) -> dict[str, object]:
-        return {**asdict(self), "total": self.total}
-
-    def __str__(self) -> str:
-        parts = (
-            ("weights", self.weights),
-            ("optimizer", self.optimizer),
-            ("gradients", self.gradients),
-            ("saved", self.saved),
-            ("transient", self.transient),
-        )
-        listed = ", ".join(f"{name} {show_size(size)}" for name, size in parts)
-        return f"{self.policy}: {show_size(self.total)} at the peak ({listed})"
+        return {**asdict(self), "gradients": self.gradients, "total": self.total}
 
 
-class TooLittleMemory(Exception):
-    """No policy fits into a budget. ``smallest`` is the plan that comes nearest."""
-
-    def __init__(self, message: str, smallest: MemoryPlan) -> None:
-        super().__init__(message)
-        self.smallest = smallest
-
-
-def predict(
+def step_memory(
     graph: Graph,
     batch: int,
     backend: str = "eager",
@@ -87,14 +75,14 @@ def predict(
     optimizer: str = "sgd",
     accumulate: int = 1,
     averaged: bool = False,
-) -> MemoryPlan:
-    """The memory of a training step of ``batch`` samples, with the loss's cross entropy.
+) -> StepMemory:
+    """What a training step of ``batch`` samples holds, with the loss's cross entropy.
 
-    ``dtype`` is that of the activations: ``float32``, ``float64``, or ``bfloat16`` or ``float16``
-    of mixed precision, whose weights are float32. The batch goes through in ``accumulate`` parts,
+    ``dtype`` is what activations are computed in: ``float32``, or ``bfloat16`` or ``float16`` of
+    mixed precision, whose weights are float32. The batch goes through in ``accumulate`` parts,
     whose gradients add up. ``averaged`` says that a running mean of the weights is kept too.
     """
-    _known("backend", backend, ("eager", "fused"))
+    _known("backend", backend, COUNTED)
     _known("memory policy", policy, POLICIES)
     _known("dtype", dtype, BYTES)
     _known("optimizer", optimizer, COPIES)
@@ -102,22 +90,18 @@ def predict(
     planned = running.graph if running is not None else graph
     segments = plan_segments(planned) if policy == "recompute" else NO_SEGMENTS
     part = -(-batch // accumulate)
-    weight_width = max(4, BYTES[dtype])
-    play = Play(graph, running, segments, part, BYTES[dtype], weight_width, accumulate > 1)
-    peak = play.run()
-    weights = play.weight_bytes + buffer_bytes(graph)
-    return MemoryPlan(
+    parameters = WIDE * sum(weights_of(graph, node) for node in graph.nodes.values())
+    weights = parameters + buffer_bytes(graph)
+    return StepMemory(
         policy,
         backend,
         dtype,
         batch,
         accumulate,
         weights,
-        COPIES[optimizer] * play.weight_bytes + (weights if averaged else 0),
-        peak.gradients,
-        peak.saved,
-        peak.transient,
-        play.held,
+        parameters,
+        COPIES[optimizer] * parameters + (weights if averaged else 0),
+        Saving(graph, running, segments, part, dtype).bytes(),
     )
 
 
@@ -126,65 +110,14 @@ def buffer_bytes(graph: Graph) -> int:
     return sum(buffer_bytes_of(graph, node) for node in graph.nodes.values())
 
 
-def choose_policy(
-    graph: Graph,
-    batch: int,
-    budget_bytes: int,
-    backend: str = "eager",
-    dtype: str = "float32",
-    optimizer: str = "sgd",
-    accumulate: int = 1,
-    averaged: bool = False,
-) -> MemoryPlan:
-    """The plan of the cheapest policy whose predicted peak fits into a budget.
-
-    Raises ``TooLittleMemory`` where none does; its message says what would.
-    """
-    plans = []
-    for policy in POLICIES:
-        plan = predict(graph, batch, backend, policy, dtype, optimizer, accumulate, averaged)
-        if plan.total <= budget_bytes:
-            return plan
-        plans.append(plan)
-    smallest = min(plans, key=lambda plan: plan.total)
-
-    def total(batch: int = batch, dtype: str = dtype, accumulate: int = accumulate) -> int:
-        policy = smallest.policy
-        plan = predict(graph, batch, backend, policy, dtype, optimizer, accumulate, averaged)
-        return plan.total
-
-    many = _most(lambda n: total(batch=n) <= budget_bytes, batch - 1)
-    part = _most(lambda n: total(accumulate=-(-batch // n)) <= budget_bytes, batch // 2)
-    half = total(dtype="bfloat16") if dtype in ("float32", "float64") else None
-    advice = []
-    if many:
-        advice.append(f"a batch of at most {many}")
-    if part and -(-batch // part) > accumulate:
-        advice.append(f"accumulate = {-(-batch // part)}, the same batch in smaller parts")
-    if half is not None and half <= budget_bytes:
-        advice.append(f"precision = bf16, which takes {show_size(half)}")
-    if not advice:
-        fixed = smallest.weights + smallest.optimizer
-        advice.append(
-            "a smaller network or image, or fewer steps: not even a batch of 1 fits "
-            f"(the weights and the optimizer alone are {show_size(fixed)})"
-        )
-    parts = f" in {accumulate} parts" if accumulate > 1 else ""
-    raise TooLittleMemory(
-        f"{graph.name} does not fit into {show_size(budget_bytes)}: the smallest prediction for a "
-        f"batch of {batch}{parts}, {backend}, {dtype}, is {show_size(smallest.total)} with the "
-        f"policy {smallest.policy}; take {', or '.join(advice)}",
-        smallest,
-    )
-
-
-def _most(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number from 1 to ``most`` that fits, 0 where none does; smaller ones fit too."""
-    least = 0
-    while least < most:
-        middle = (least + most + 1) // 2
-        least, most = (middle, most) if fits(middle) else (least, middle - 1)
-    return least
+def parse_memory(text: str) -> Memory:
+    """``none``, ``recompute``, or the bytes of ``8GB``. Raises ValueError."""
+    if text in POLICIES:
+        return text
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or name a policy: {', '.join(POLICIES)}") from error
 
 
 def parse_size(text: str) -> int:

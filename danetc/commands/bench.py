@@ -106,10 +106,10 @@ def command(
         _measure_alone(compiled, conditions, backends, memory, alone)
         return
 
-    def own_process(name: str) -> list[str]:
+    def own_process(name: str, policy: str) -> list[str]:
         """The same command for one contestant."""
         options = ["--batch", str(batch), "--backends", ",".join(backends), "--alone", name]
-        options += ["--memory", str(memory)]
+        options += ["--memory", policy]
         options += ["--network", network] if network is not None else []
         options += ["--image", str(image)] if image is not None else []
         options += ["--threads", str(threads)] if threads is not None else []

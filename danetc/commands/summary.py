@@ -17,7 +17,7 @@ from danetc.options import (
 from danetc.output.echo import echo, json_text
 
 if TYPE_CHECKING:
-    from danetc.compiler.plans.memory import MemoryPlan
+    from danetc.compiler.plans.memory import StepMemory
 
 
 @click.command("summary")
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Predict the memory of a training step of N images, for each backend and memory policy.",
+    help="Also what a training step of N images holds from its forward to its backward pass, exactly, "
+    "for each backend and memory policy.",
 )
 @click.option(
     "--precision",
@@ -56,15 +57,16 @@ def command(
 
     Stage by stage: what its blocks read and give and what it gives (spikes, whole numbers, reals),
     the fewest neurons between the stem and its end, and parameters; operations per image. With
-    --batch, also the predicted peak of a training step's tensors on a CPU.
+    --batch, also the bytes of tensors that a training step holds when its forward pass ends (its
+    peak is more: `danetc train --dry-run` measures that).
     """
-    from danetc.tasks.memory import DTYPES, predictions
+    from danetc.tasks.memory import DTYPES, held
     from danetc.tasks.networks import compile_spec
 
     compiled = compile_spec(spec, network=network, settings=settings)
-    plans: list[MemoryPlan] = []
+    plans: list[StepMemory] = []
     if batch is not None:
-        plans = predictions(compiled.graph, batch, DTYPES[precision], optimizer)
+        plans = held(compiled.graph, batch, DTYPES[precision], optimizer)
     if as_json:
         record = compiled.summary.as_dict()
         if batch is not None:
@@ -78,34 +80,24 @@ def command(
         _print_memory(plans, optimizer)
 
 
-def _print_memory(plans: Sequence[MemoryPlan], optimizer: str) -> None:
-    """Print the predictions, one a line."""
+def _print_memory(plans: Sequence[StepMemory], optimizer: str) -> None:
+    """Print what steps hold, one a line."""
     from danetc.compiler.plans.memory import show_size
     from danetc.output.summary import print_table
 
     echo()
-    heads = ("backend", "policy", "peak", "weights", "optimizer", "gradients", "saved", "other")
+    heads = ("backend", "policy", "saved", "weights", "optimizer", "together")
     rows = [
         (
             plan.backend,
             plan.policy,
-            *(
-                show_size(size)
-                for size in (
-                    plan.total,
-                    plan.weights,
-                    plan.optimizer,
-                    plan.gradients,
-                    plan.saved,
-                    plan.transient,
-                )
-            ),
+            *(show_size(size) for size in (plan.saved, plan.weights, plan.optimizer, plan.total)),
         )
         for plan in plans
     ]
     print_table(heads, rows, right=set(range(2, len(heads))))
     first = plans[0]
     echo(
-        f"predicted tensors at the peak of a training step on a CPU: batch {first.batch}, "
-        f"{first.dtype}, {optimizer}"
+        f"tensors held when the forward pass of a training step ends: batch {first.batch}, "
+        f"{first.dtype}, {optimizer}; the peak of the step is more"
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.emit import fx
+from danetc.compiler.plans.memory import Memory
 from danetc.errors import UserError
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.bench.steps import (
@@ -36,14 +37,15 @@ from danetc.tasks.counterparts import (
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
-from danetc.tasks.memory import Memory, choose
+from danetc.tasks.memory import choose
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
 
 Tick = Callable[[str], None]
-Command = Callable[[str], Sequence[str]]
-"""The command line that measures the contestant of this name alone, and prints it as JSON."""
+Command = Callable[[str, str], Sequence[str]]
+"""The command line that measures the contestant of this name alone, under this memory policy, and
+prints it as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,13 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One that takes part: ``make()`` builds its training step, on ``images`` images."""
+    """One that takes part: ``make()`` builds its training step, on ``images`` images, under the
+    memory policy ``memory``."""
 
     name: str
     images: int
     make: Callable[[], TrainingStep]
+    memory: str = "none"
 
 
 def contestants(
@@ -105,7 +109,7 @@ def contestants(
         if memory != "none":
             notes.append(f"memory of {name}: {chosen}")
         make_ours = partial(_our_step, graph, backend, conditions, chosen.policy)
-        found[name] = Contestant(name, images, make_ours)
+        found[name] = Contestant(name, images, make_ours, chosen.policy)
     if not any(name.startswith("danetc ") for name in found):
         raise UserError("there is nothing to measure: " + "; ".join(notes))
     return found, notes
@@ -297,9 +301,9 @@ def compare(
     entries, notes = contestants(graph, conditions, backends, memory)
     begin(ticks(len(entries), rounds))
     apart: dict[str, Alone] = {}
-    for name in entries:
+    for name, entry in entries.items():
         tick(f"{name}, alone")
-        apart[name] = in_own_process(command(name), name)
+        apart[name] = in_own_process(command(name, entry.memory), name)
     steps = {name: entry.make() for name, entry in entries.items()}
     saved: dict[str, int | None] = {}
     for name, step in steps.items():

@@ -61,9 +61,9 @@ def build(
             and weights are the same.
         memory: what the backward pass finds kept. ``none`` keeps what it needs; ``recompute`` keeps
             what enters a block and runs it again, with the same results bit for bit; a size, as in
-            ``"8GB"``, takes the cheaper one of them whose predicted peak fits.
-        batch: how many samples a training step has (float32, SGD with momentum), by which a size
-            is judged.
+            ``"8GB"``, takes the cheaper one of them with which a training step fits: one is taken
+            with each, and its peak measured, on the GPU where there is one.
+        batch: how many samples that step has (float32, SGD with momentum).
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
     gives ``[N, classes]``, or ``[T, N, classes]`` where the head does not average over time.
@@ -72,7 +72,8 @@ def build(
     what is wrong in the spec or in ``set``, UserError for ``init``, for a backend that is not there,
     for what is no policy or size, and where nothing fits into a size.
     """
-    from danetc.tasks.memory import choose, parse_memory
+    from danetc.compiler.plans.memory import parse_memory
+    from danetc.tasks.memory import choose
 
     try:
         wanted = parse_memory(memory)

@@ -59,7 +59,10 @@ def test_the_plan_of_two_phases(danetc: Run, tmp_path: Path) -> None:
     assert origins["second.optimizer.lr"] == "--set"
     assert origins["second.accumulate"].startswith("a.danet:")
     assert origins["first.accumulate"] == "default"
-    assert first["memory"]["total"] > first["memory"]["weights"] == second["memory"]["weights"]
+    held = [phase["memory"]["held"] for phase in (first, second)]
+    assert held[0]["total"] > held[0]["weights"] == held[1]["weights"]
+    for phase in record["phases"]:
+        assert phase["memory"]["peak"] > phase["memory"]["held"]["total"]
     for phase in record["phases"]:
         assert phase["timed_steps"] == TIMED
         assert phase["seconds"] > phase["epochs"] * 15 * phase["seconds_per_step"]
@@ -134,7 +137,7 @@ def test_what_would_not_fit_is_planned_but_not_tried(
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     result = danetc("train", "a.danet", "--data", "digits", "--dry-run")
     assert result.status == 0
-    assert "phase train is not timed: a step is predicted to need" in result.out
+    assert "phase train is not timed: a step holds at least" in result.out
     assert "the whole training takes" not in result.out
 
 

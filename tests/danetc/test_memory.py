@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,27 @@ import pytest
 import torch
 
 import danetc as package
-from danetc.compiler.plans.memory import parse_size, predict, show_size
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.plans.memory import parse_memory, parse_size, show_size, step_memory
 from danetc.errors import UserError
+from danetc.runtime.bench.memory import peak_bytes
+from danetc.runtime.data import open_data
 from danetc.runtime.layers.recompute import Recomputed
-from danetc.tasks.memory import parse_memory
+from danetc.runtime.training.checkpoints import Checkpoints
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.settings import RunSettings
+from danetc.tasks.memory import PhaseStep, choose
+from danetc.tasks.networks import compile_spec, emit_model
+from danetc.tasks.training.plan import find_recipe
+from tests.differential import helpers
+from tests.differential.networks import VARIETY
 
 from .conftest import SMALL, Run
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
+ADAMW = "optimizer = adamw(lr = 0.01)"
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
 TRAIN = ("--data", "digits", "--quiet", "--backend", "fused")
 
@@ -35,15 +48,18 @@ def recomputes(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Recomputed) for module in model.modules())
 
 
-def totals(spec: Path, batch: int, backend: str, optimizer: str) -> tuple[int, int]:
-    """The predicted peaks of none and recompute."""
-    graph: Any = package.build(spec).topology
-    none, lean = (
-        predict(graph, batch, backend, policy, optimizer=optimizer).total
-        for policy in ("none", "recompute")
-    )
-    assert lean < none
-    return none, lean
+HUGE = 10**9
+
+
+def peaks(graph: Graph, batch: int, backend: str) -> tuple[int, int]:
+    """The measured peaks of none and recompute."""
+    none = choose(graph, HUGE, batch=batch, backend=backend)
+    assert none.measured is not None
+    lean = choose(graph, none.measured.peak - 1, batch=batch, backend=backend)
+    assert lean.measured is not None
+    assert (none.policy, lean.policy) == ("none", "recompute")
+    assert lean.measured.peak < none.measured.peak
+    return none.measured.peak, lean.measured.peak
 
 
 def test_what_memory_is() -> None:
@@ -66,24 +82,75 @@ def test_what_is_neither_is_wrong_usage(danetc: Run, quick: Path, command: str, 
 # -- training --------------------------------------------------------------------------------------
 
 
-def test_training_takes_the_cheapest_policy_that_fits(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    none, lean = totals(quick, 500, "fused", "adamw")
-    losses = set()
-    for budget, policy in ((none, "none"), (none - 1, "recompute"), (lean, "recompute")):
-        result = danetc("train", quick, *TRAIN, "--memory", str(budget), "-o", str(budget))
-        assert result.status == 0, result.err
-        (line,) = result.err.splitlines()
-        total = show_size(none if policy == "none" else lean)
-        assert line.startswith(f"note: memory of phase train: {policy}: {total} at the peak (")
-        assert f"the budget is {show_size(budget)}" in line
-        record = json.loads((tmp_path / str(budget) / "training.json").read_text())
-        chosen = record["memory"]["train"]
-        assert (chosen["policy"], chosen["budget"]) == (policy, budget)
-        assert chosen["predicted"]["total"] == (none if policy == "none" else lean)
-        losses.add(record["epochs"][0]["train_loss"])
-    assert len(losses) == 1, "both policies train the same"
+def memory_of(danetc: Run, quick: Path, budget: int, *more: str) -> dict[str, Any]:
+    """What a training under a budget has measured."""
+    out = quick.parent / f"run-{budget}{''.join(more)}"
+    result = danetc("train", quick, *TRAIN, "--memory", str(budget), "-o", out, *more)
+    assert result.status == 0, result.err
+    record = json.loads((out / "training.json").read_text())
+    chosen: dict[str, Any] = record["memory"]["train"]
+    (line,) = (line for line in result.err.splitlines() if "note: memory" in line)
+    peak = show_size(chosen["measured"]["peak"])
+    assert line.startswith(f"note: memory of phase train: {chosen['policy']}: {peak} at the peak")
+    assert f"measured on cpu; the budget is {show_size(budget)}" in line
+    assert chosen["budget"] == budget >= chosen["measured"]["peak"]
+    return {**chosen, "loss": record["epochs"][0]["train_loss"]}
+
+
+def test_training_takes_the_cheapest_policy_that_fits(danetc: Run, quick: Path) -> None:
+    """And where nothing fits it begins nothing, and says what does."""
+    whole = memory_of(danetc, quick, HUGE)
+    none = whole["measured"]["peak"]
+    exact = memory_of(danetc, quick, none)
+    lean = memory_of(danetc, quick, none - 1)
+    assert [each["policy"] for each in (whole, exact, lean)] == ["none", "none", "recompute"]
+    assert len({each["loss"] for each in (whole, exact, lean)}) == 1, "both train the same"
+    budget = lean["measured"]["peak"] // 4 * 3
+    options = ("train", quick, *TRAIN, "--memory", str(budget), "-o", quick.parent / "not")
+    result = danetc(*options)
+    assert result.status == 1
+    assert not (quick.parent / "not").exists()
+    assert "phase `train`: small does not fit into" in result.err
+    size = show_size(lean["measured"]["peak"])
+    assert f"a step takes {size} with the policy recompute" in result.err
+    found = re.search(r"a batch of about (\d+), or accumulate = (\d+), ", result.err)
+    assert found is not None, result.err
+    assert "precision = bf16, which saves " in result.err
+    for change in (f"batch={found[1]}", f"accumulate={found[2]}"):
+        memory_of(danetc, quick, budget, "--set", f"recipe.{change}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ADAMW,
+        f"{ADAMW}; ema = 0.9; clip = 1.0",
+        "precision = bf16; optimizer = sgd(lr = 0.1, momentum = 0.9)",
+    ],
+    ids=["adamw", "ema", "bf16"],
+)
+def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> None:
+    """The whole training, from its data to its last weights, with all tensors that it makes."""
+    text = SMALL + f"recipe quick {{ epochs = 2; batch = 240; {settings} }}"
+    compiled = compile_spec(text=text)
+    recipe = find_recipe(compiled.checked.module, None, "digits", {})
+    (phase,) = recipe.phases
+    step = PhaseStep(compiled.graph, phase, "fused", alone())
+    data = open_data("digits")
+    budget = HUGE
+    for policy in ("none", "recompute"):
+        chosen = step.choose(budget)
+        assert chosen.policy == policy
+        assert chosen.measured is not None
+        budget = chosen.measured.peak - 1
+
+        def train(policy: str = policy) -> None:
+            model = emit_model(compiled.graph, 0, "fused", policy)
+            checkpoints = Checkpoints(tmp_path / policy, print, print)
+            fit(model, data, phase, RunSettings(checkpoint_steps=2), checkpoints=checkpoints)
+
+        peak = peak_bytes(train)
+        assert 0.7 * chosen.measured.peak < peak <= chosen.measured.peak
 
 
 def test_a_policy_by_name_trains(
@@ -106,46 +173,11 @@ def test_a_policy_by_name_trains(
     assert record["memory"]["train"]["policy"] == "recompute"
 
 
-def test_a_budget_that_nothing_fits_begins_nothing(
-    danetc: Run, quick: Path, tmp_path: Path
-) -> None:
-    _, lean = totals(quick, 500, "fused", "adamw")
-    result = danetc("train", quick, *TRAIN, "--memory", str(lean // 4 * 3), "-o", "run")
-    assert result.status == 1
-    assert "phase `train`: small does not fit into" in result.err
-    assert f"is {show_size(lean)} with the policy recompute" in result.err
-    for way in ("a batch of at most", "accumulate = ", "precision = bf16"):
-        assert way in result.err
-    assert not (tmp_path / "run").exists()
-
-
-def test_what_a_recipe_asks_for_counts(danetc: Run, quick: Path) -> None:
-    """Smaller parts of a batch and a smaller precision, as the message says, fit."""
-    _, lean = totals(quick, 500, "fused", "adamw")
-    budget = str(lean // 4 * 3)
-    for number, options in enumerate(((), ("accumulate=2",), ("batch=300",), ("precision=bf16",))):
-        changes = [item for option in options for item in ("--set", f"recipe.{option}")]
-        result = danetc("train", quick, *TRAIN, "--memory", budget, *changes, "-o", f"run{number}")
-        assert result.status == (0 if options else 1), result.err
-    result = danetc(
-        "train", quick, *TRAIN, "--memory", str(lean), "--set", "recipe.ema=0.9", "-o", "run"
-    )
-    assert result.status == 1, "a running mean of the weights is a copy of them"
-
-
-def test_a_backend_that_is_not_predicted(danetc: Run, quick: Path) -> None:
-    result = danetc(
-        "train", quick, "--data", "digits", "--backend", "spikingjelly", "--memory", "1GB"
-    )
-    assert result.status == 1
-    assert "the backend spikingjelly needs is not predicted" in result.err
-
-
 # -- building --------------------------------------------------------------------------------------
 
 
 def test_building_in_python(small: Path) -> None:
-    none, lean = totals(small, 64, "fused", "sgd_momentum")
+    none, lean = peaks(package.build(small).topology, 64, "fused")
     for memory, expected in (
         ("none", False),
         ("recompute", True),
@@ -154,18 +186,48 @@ def test_building_in_python(small: Path) -> None:
     ):
         model = package.build(small, backend="fused", memory=memory, batch=64)
         assert recomputes(model) == expected
-    with pytest.raises(UserError, match=r"does not fit .* take a batch of at most"):
+    with pytest.raises(UserError, match=r"does not fit .* take a batch of about"):
         package.build(small, backend="fused", memory=str(lean - 1), batch=64)
     with pytest.raises(UserError, match="8XB"):
         package.build(small, memory="8XB", batch=64)
     with pytest.raises(TypeError, match="batch="):
         package.build(small, memory="8GB")
-    with pytest.raises(UserError, match="spikingjelly needs is not predicted"):
-        package.build(small, backend="spikingjelly", memory="8GB", batch=64)
+
+
+def test_outputs_that_are_no_classes_are_measured_too() -> None:
+    graph = helpers.text(VARIETY["unet"])
+    none, _ = peaks(graph, 8, "eager")
+    assert none > step_memory(graph, 8, "eager", optimizer="sgd_momentum").total
+
+
+def test_any_backend_is_measured(small: Path) -> None:
+    pytest.importorskip("spikingjelly")
+    graph = package.build(small).topology
+    chosen = choose(graph, HUGE, batch=8, backend="spikingjelly")
+    assert chosen.measured is not None
+    assert chosen.measured.backend == "spikingjelly"
+
+
+def test_a_step_leaves_the_random_state(small: Path) -> None:
+    before = torch.get_rng_state()
+    choose(package.build(small).topology, HUGE, batch=8, backend="eager")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_the_machine_has_not_is_not_tried(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a step was tried")
+
+    monkeypatch.setattr("danetc.runtime.system.machine.free_memory", lambda: 1000)
+    monkeypatch.setattr("danetc.tasks.memory.measured_step", fail)
+    with pytest.raises(UserError, match=r"into 1.00 kB, all that this machine has free.*at least"):
+        choose(package.build(small).topology, HUGE, batch=8, backend="eager")
 
 
 def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: Path) -> None:
-    none, lean = totals(small, 64, "eager", "sgd_momentum")
+    none, lean = peaks(package.build(small).topology, 64, "eager")
     for number, (memory, policy) in enumerate(
         (("recompute", "recompute"), (str(lean), "recompute"), (str(none), "none"))
     ):
@@ -173,7 +235,7 @@ def test_a_built_directory_keeps_its_policy(danetc: Run, small: Path, tmp_path: 
         assert result.status == 0, result.err
         assert f"memory      {policy}" in result.out
         if memory.isdecimal():
-            assert "is predicted for a batch of 64, eager, float32" in result.out
+            assert "a step (batch of 64, eager, float32), measured on cpu" in result.out
         directory = tmp_path / f"d{number}"
         assert recomputes(package.load(directory)) == (policy == "recompute")
         assert not recomputes(package.load(directory, memory="none"))
@@ -197,18 +259,18 @@ def test_a_directory_that_nothing_fits_is_not_written(
 # -- the summary -----------------------------------------------------------------------------------
 
 
-def test_the_summary_predicts_each_policy(danetc: Run, small: Path) -> None:
-    none, lean = totals(small, 64, "fused", "adamw")
+def test_the_summary_counts_each_policy(danetc: Run, small: Path) -> None:
+    graph = package.build(small).topology
+    lean = step_memory(graph, 64, "fused", "recompute", optimizer="adamw")
     options = ("summary", small, "--batch", "64", "--optimizer", "adamw")
     record = json.loads(danetc(*options, "--json").out)
-    found = {(plan["backend"], plan["policy"]): plan["total"] for plan in record["memory"]}
-    assert found[("fused", "none")] == none
-    assert found[("fused", "recompute")] == lean
+    found = {(plan["backend"], plan["policy"]): plan for plan in record["memory"]}
+    assert found[("fused", "recompute")] == lean.as_dict()
     assert set(found) == {(b, p) for b in ("eager", "fused") for p in ("none", "recompute")}
     result = danetc(*options)
     lines = [line.split() for line in result.out.splitlines()]
     (row,) = (line for line in lines if line[:2] == ["fused", "recompute"])
-    assert " ".join(row[2:4]) == show_size(lean)
+    assert " ".join(row[2:4]) == show_size(lean.saved)
     assert "batch 64, float32, adamw" in result.out
     assert "memory" not in json.loads(danetc("summary", small, "--json").out)
     half = json.loads(danetc(*options, "--precision", "bf16", "--json").out)
@@ -226,7 +288,7 @@ def test_a_comparison_under_a_policy(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:
     saved = {}
-    none, lean = totals(small, 8, "fused", "sgd_momentum")
+    none, lean = peaks(package.build(small).topology, 8, "fused")
     for memory in ("none", "recompute", str(none), str(lean)):
         result = danetc("bench", small, "--backends", "fused", "--memory", memory, *BENCH)
         assert result.status == 0, result.err
@@ -234,7 +296,8 @@ def test_a_comparison_under_a_policy(
         saved[memory] = record["contestants"][0]["saved_bytes"]
         said = [note for note in record["notes"] if note.startswith("memory of danetc fused: ")]
         assert len(said) == (memory != "none")
-        assert ["--memory", memory] == together[-1][together[-1].index("--memory") :][:2]
+        policy = {"none": "none", str(none): "none"}.get(memory, "recompute")
+        assert ["--memory", policy] == together[-1][together[-1].index("--memory") :][:2]
     assert saved["none"] == saved[str(none)]
     assert saved["recompute"] == saved[str(lean)] < saved["none"]
 
@@ -242,17 +305,16 @@ def test_a_comparison_under_a_policy(
 def test_a_comparison_leaves_out_what_does_not_fit(
     danetc: Run, small: Path, together: list[Sequence[str]]
 ) -> None:
-    none, _ = totals(small, 8, "fused", "sgd_momentum")
-    _, lean = totals(small, 8, "eager", "sgd_momentum")
+    graph = package.build(small).topology
+    none, _ = peaks(graph, 8, "fused")
+    _, lean = peaks(graph, 8, "eager")
     assert none < lean
-    options = ("bench", small, "--backends", "eager,fused,spikingjelly", *BENCH)
+    options = ("bench", small, "--backends", "eager,fused", *BENCH)
     result = danetc(*options, "--memory", str(none))
     assert result.status == 0, result.err
     record = json.loads(result.out)
     assert [row["name"] for row in record["contestants"]] == ["danetc fused"]
-    notes = "\n".join(record["notes"])
-    assert "left out: backend eager: small does not fit" in notes
-    assert "left out: backend spikingjelly: " in notes
+    assert "left out: backend eager: small does not fit" in "\n".join(record["notes"])
     result = danetc(*options, "--memory", "1kB")
     assert result.status == 1
     assert "small does not fit into 1.00 kB" in result.err

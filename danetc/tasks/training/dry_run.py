@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from danetc.compiler.plans.memory import predict, show_size
+from danetc.compiler.plans.memory import COUNTED, show_size
 from danetc.output.text import Note
 from danetc.runtime.data import Batches
 from danetc.runtime.data.augment import image_transform
@@ -24,9 +24,8 @@ from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.tasks.memory import DTYPES, PREDICTED, optimizer_of
 from danetc.tasks.training.directory import state_of
-from danetc.tasks.training.plan import with_steps
+from danetc.tasks.training.plan import phase_step, with_steps
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.timed_steps import (
     TIMED,
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds for which a process that waits for others is given, beyond that, to find them gone."""
+MORE = 4
+"""How many steps' time must be left for two steps whose allocations are recorded."""
 SAMPLES = 256
 """Points of a phase's schedule."""
 
@@ -90,7 +91,8 @@ def dry_run(
                     late(_summed(record, now, plan))
                 _end(world)
 
-            phases.append({**described, **_timed(plan, index, described, world, bound, leave)})
+            timed = {**described, **_timed(plan, index, described, world, bound, leave)}
+            phases.append(_with_peak(plan, plan.recipe.phases[index], timed, world, bound))
         return _summed(record, phases, plan)
 
     return with_plan(request, note, work)
@@ -175,33 +177,39 @@ def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:
     }
 
 
-def _memory(plan: TrainingPlan, phase: Phase, world: World) -> Record | None:
-    """The predicted peak of a process's training step. None where the backend's is not predicted."""
+def _memory(plan: TrainingPlan, phase: Phase, world: World) -> Record:
+    """What a process's training step holds, and its peak where that was measured."""
+    step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
     chosen = plan.policies[phase.name]
-    if chosen.plan is not None:
-        return chosen.plan.as_dict()
-    if plan.backend not in PREDICTED:
-        return None
-    return predict(
-        with_steps(plan.compiled, phase).graph,
-        max(1, phase.batch // world.size),
-        plan.backend,
-        chosen.policy,
-        DTYPES[phase.precision],
-        optimizer_of(phase),
-        phase.accumulate,
-        phase.ema is not None,
-    ).as_dict()
+    held = step.held(chosen.policy).as_dict() if plan.backend in COUNTED else None
+    peak = None if chosen.measured is None else chosen.measured.peak
+    return {"policy": chosen.policy, "held": held, "peak": peak}
 
 
-def _too_large(memory: Record | None, world: World) -> str | None:
+def _too_large(memory: Record, world: World) -> str | None:
     """Why steps had better not be tried: on a CPU, whose memory runs out by killing processes."""
-    if memory is None or world.device.type != "cpu":
+    if memory["held"] is None or world.device.type != "cpu":
         return None
-    total, free = memory["total"] * world.size, free_memory()
+    total, free = memory["held"]["total"] * world.size, free_memory()
     if total <= free:
         return None
-    return f"a step is predicted to need {show_size(total)} and this machine has {show_size(free)} free"
+    return f"a step holds at least {show_size(total)} and this machine has {show_size(free)} free"
+
+
+def _with_peak(
+    plan: TrainingPlan, phase: Phase, described: Record, world: World, bound: Deadline
+) -> Record:
+    """With the peak of a step, measured by two more steps where there is time for them."""
+    seconds = described.get("seconds_per_step")
+    if described["memory"]["peak"] is not None or seconds is None:
+        return described
+    wanted = world.from_first(bound.left > MORE * seconds)
+    if not wanted:
+        return described
+    step = phase_step(plan.request, plan.compiled, phase, plan.backend, world)
+    measured = step.measure(described["memory"]["policy"])
+    peak = None if measured is None else measured.peak
+    return {**described, "memory": {**described["memory"], "peak": peak}}
 
 
 # -- time ------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def print_plan(record: Record) -> None:
     echo()
     print_table(("setting", "value", "from"), list(settings(record["recipe"])), right=set())
     echo()
-    heads = ("phase", "T", "epochs", "images/step", "per process", "steps/epoch", "steps", "memory")
+    heads = ("phase", "T", "epochs", "images/step", "per process", "steps/epoch", "steps", "holds")
     rows = [
         (
             phase["name"],
@@ -47,12 +47,12 @@ def print_plan(record: Record) -> None:
             str(phase["images_per_process"]),
             f"{phase['steps_per_epoch']:,}",
             f"{phase['steps_per_epoch'] * phase['epochs']:,}",
-            _memory(phase["memory"]),
+            _held(phase["memory"]),
         )
         for phase in phases
     ]
     print_table(heads, rows, right=set(range(1, len(heads))))
-    echo("memory: predicted tensors at the peak of a step of one process, as on a CPU")
+    echo("holds: tensors that a step of one process holds when its forward pass ends")
     echo()
     _print_schedule(phases)
     echo()
@@ -69,7 +69,7 @@ def print_time(record: Record) -> None:
     parts = list(timed[0]["shares"])
     heads = (
         "phase", "timed steps", "s/step", "images/s", *(HEADS.get(part, part) for part in parts),
-        "whole phase",
+        "peak memory", "whole phase",
     )  # fmt: skip
     rows = [
         (
@@ -78,6 +78,9 @@ def print_time(record: Record) -> None:
             f"{phase['seconds_per_step']:.3g}",
             f"{phase['images_per_second']:,.0f}",
             *(f"{phase['shares'][part]:.1%}" for part in parts),
+            "not measured"
+            if phase["memory"]["peak"] is None
+            else show_size(phase["memory"]["peak"]),
             show_time(phase["seconds"]),
         )
         for phase in timed
@@ -147,11 +150,10 @@ def _in_parts(phase: Record, key: str) -> str:
     return f"{phase[key]:,}" + (f" in {parts} parts" if parts > 1 else "")
 
 
-def _memory(plan: Record | None) -> str:
-    if plan is None:
-        return "not predicted"
-    policy = "" if plan["policy"] == "none" else f" ({plan['policy']})"
-    return show_size(plan["total"]) + policy
+def _held(memory: Record) -> str:
+    policy = "" if memory["policy"] == "none" else f" ({memory['policy']})"
+    held = memory["held"]
+    return ("not known" if held is None else show_size(held["total"])) + policy
 
 
 def _print_schedule(phases: Sequence[Record]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.system.machine import usable_cores
-from danetc.tasks.memory import choose_for_phase
+from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
@@ -62,19 +61,14 @@ def make_plan(
     recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
     backend = request.backend or default_backend(note)
     policies = {
-        phase.name: choose_for_phase(
-            with_steps(compiled, phase).graph,
-            request.memory,
-            replace(phase, batch=max(1, phase.batch // world.size)),
-            backend,
-        )
+        phase.name: phase_step(request, compiled, phase, backend, world).choose(request.memory)
         for phase in recipe.phases
     }
     if world.device.type == "cpu" and any(phase.precision == "mixed" for phase in recipe.phases):
         note("a CPU computes float16 (precision = mixed) slowly; precision = bf16 is fast there")
     _tell_of_workers(recipe.workers, note)
     for name, chosen in policies.items():
-        if chosen.plan is not None:
+        if chosen.measured is not None:
             note(f"memory of phase {name}: {chosen}")
     data = opening(
         request.data,
@@ -99,6 +93,21 @@ def make_plan(
     if request.repeated is not None:
         check_repetition(request.repeated, plan, world, note)
     return plan
+
+
+def phase_step(
+    request: TrainingRequest, compiled: CompiledNetwork, phase: Phase, backend: str, world: World
+) -> PhaseStep:
+    """The training step of a phase, in this process, to know its memory by."""
+    return PhaseStep(
+        with_steps(compiled, phase).graph,
+        phase,
+        backend,
+        world,
+        request.train_output,
+        request.channels_last,
+        request.deterministic,
+    )
 
 
 def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
 from danetc.runtime.training.distributed import Parallel
-from danetc.tasks.memory import Chosen, Memory
+from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
 
 

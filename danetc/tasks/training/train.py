@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
 from danetc.options import BACKENDS, Setting
 from danetc.runtime.data import Policy
@@ -16,7 +17,6 @@ from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.distributed import Parallel
 from danetc.runtime.training.observer import Observer
 from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.memory import parse_memory
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
