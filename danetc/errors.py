@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, apart from those of a spec (``SpecError``)."""
+"""Errors that are the user's to fix, apart from those of a spec (``SpecError``)."""
 
 from __future__ import annotations
 

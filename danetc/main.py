@@ -24,10 +24,10 @@ from danetc.output.spec_messages import Printed, handled_by, show
 from danetc.runtime.system.files import explain_os_error, is_full
 
 COMMANDS = {
-    "check": "Check specs: every error, and what is seldom meant.",
+    "check": "Check specs: all errors and warnings.",
     "fmt": "Rewrite specs in the canonical style.",
     "explain": "Explain a code of an error or warning.",
-    "summary": "Print what follows from a network's topology.",
+    "summary": "Print parameters, operations and memory of a network.",
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
     "prove": "Check the paper's propositions on a network.",

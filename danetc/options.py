@@ -99,7 +99,7 @@ memory_option = click.option(
     show_default=True,
     metavar="none|recompute|SIZE",
     callback=_memory,
-    help="What the backward pass finds kept. `recompute` runs blocks again instead; a SIZE, as in "
+    help="What is saved for the backward pass. `recompute` runs blocks again instead; a SIZE, as in "
     "8GB or 512MB, takes the cheaper one with which a training step fits, as a step here measures it.",
 )
 
@@ -159,8 +159,8 @@ dry_run_seconds_option = click.option(
     default=60.0,
     show_default=True,
     metavar="S",
-    help="For so long a dry run times the steps of a network, with the compilation of its kernels; "
-    "what is not over then is said.",
+    help="How long a dry run times the steps of a network at most, compilation of kernels included; "
+    "what is unfinished then is reported.",
 )
 init_option = click.option(
     "--init",
@@ -236,14 +236,14 @@ classes_option = click.option(
     "--classes",
     type=click.IntRange(2),
     metavar="N",
-    help="Draw so many classes of the data set at random.",
+    help="Draw this many classes of the data set at random.",
 )
 subset_seed_option = click.option(
     "--subset-seed",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="By which the classes are drawn.",
+    help="The seed for drawing the classes.",
 )
 
 _TRAINING = (
@@ -273,7 +273,7 @@ _TRAINING = (
         type=click.Choice(["stop", "skip"]),
         default="stop",
         show_default=True,
-        help="What a file that cannot be read does.",
+        help="What to do about a file that cannot be read.",
     ),
     init_option,
     click.option(
@@ -284,14 +284,14 @@ _TRAINING = (
     click.option(
         "--deterministic/--fastest",
         default=True,
-        help="On a GPU: kernels that give the same bits each time, or the fastest.",
+        help="On a GPU: deterministic kernels, or the fastest.",
     ),
     backend_option,
     memory_option,
     click.option(
         "--channels-last",
         is_flag=True,
-        help="Maps lie in memory with channels last: faster on a GPU, and for large images on a "
+        help="Store feature maps with channels last: faster on a GPU, and for large images on a "
         "CPU.",
     ),
     deny_warnings_option,

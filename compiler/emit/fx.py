@@ -34,8 +34,8 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
     neurons where it has one with the same equations, and raises ImportError without it. The global
     random state is left alone. ``topology`` of the model is ``graph``.
 
-    Under the ``memory`` policy ``none`` the backward pass finds what it needs; under ``recompute``
-    each block keeps its input alone and runs again, with the same results bit for bit.
+    Under the ``memory`` policy ``none`` all that the backward pass needs is saved; under ``recompute``
+    each block's input alone, and the block runs again, with the same results bit for bit.
     """
     if backend not in BACKENDS:
         raise ValueError(f"no backend {backend!r}: there are {', '.join(BACKENDS)}")

@@ -150,7 +150,7 @@ def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagn
             "E0907",
             f"there are more than {MAX_ERRORS} errors; the check ends here",
             place(),
-            hint="mend these first: the rest may follow from them",
+            hint="fix these first: the rest may follow from them",
         )
     except Exhausted as end:
         return Diagnostic(

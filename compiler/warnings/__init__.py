@@ -1,4 +1,4 @@
-"""What builds and is seldom meant: a table of rules, and what they find. Needs no torch.
+"""Warnings, of what builds and is suspicious: a table of rules, and what they find. Needs no torch.
 
 A rule sees a file, a lowered network or a recipe, all without errors: where there is an error,
 what looks suspicious may follow from it. A comment ``# allow CODE`` at a statement allows a warning

@@ -1,4 +1,4 @@
-"""Warnings of layers: shapes that are seldom meant, and weights without effect."""
+"""Warnings of layers: shapes that are suspicious, and weights without effect."""
 
 from __future__ import annotations
 

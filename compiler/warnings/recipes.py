@@ -1,4 +1,4 @@
-"""Warnings of recipes: settings that are seldom meant."""
+"""Warnings of recipes: settings that are suspicious."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def command(
     The directory holds model.py (needs torch alone), weights.safetensors, the graph as text,
     topology.svg, summary.json and spec.danet (all that the network is made of, in one file).
     An older model directory of that name is replaced once everything is written. The memory policy
-    is what danetc.load goes by; model.py keeps all that its backward pass needs.
+    is the one that danetc.load uses; model.py saves all that its backward pass needs.
     """
     if isinstance(memory, int) and batch is None:
         raise click.UsageError("--memory SIZE needs --batch N, the images of a training step")

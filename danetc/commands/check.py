@@ -14,7 +14,7 @@ from danetc.output.echo import echo, json_text
 @click.option("--deny-warnings", is_flag=True, help="Exit with 1 if there is a warning too.")
 @json_option
 def command(specs: tuple[str, ...], deny_warnings: bool, as_json: bool) -> None:
-    """Check specs: every error in them, and what builds and is seldom meant.
+    """Check specs: all errors and warnings.
 
     Exits with 1 if there is an error. `-` reads a spec from standard input. What looks suspicious
     is looked for where there is no error; `# allow W0101` at a statement allows one there. With

@@ -177,7 +177,7 @@ def command(
         return
     stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
     if stopped is not None:
-        echo(f"danetc: stopped; the same command goes on, and {_ask(output)}", err=True)
+        echo(f"danetc: stopped; the same command resumes, and {_ask(output)}", err=True)
         raise click.exceptions.Exit(stopped)
     comparison = _report(output, accuracy, columns, x, plots, form, asked["allow_changed"])
     failed = sum(len(row.errors) for row in comparison.rows)

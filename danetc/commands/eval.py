@@ -110,7 +110,7 @@ def command(
 ) -> None:
     """Evaluate the weights in a directory on a data set.
 
-    DIR is a directory of `train`; of trials the mean and the deviation are told too. Everything is
+    DIR is a directory of `train`; for trials, mean and standard deviation are printed too. Everything is
     as in the tests of the training, whose last test accuracy comes out again: the data, how images
     are prepared, the loss, backend, precision, batch and seed. What you choose in another way is
     printed. With --steps the network is run at other numbers of time steps than its own; with

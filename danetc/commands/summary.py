@@ -53,7 +53,7 @@ def command(
     optimizer: str,
     as_json: bool,
 ) -> None:
-    """Print what follows from a network's topology.
+    """Print parameters, operations and memory of a network.
 
     Stage by stage: what its blocks read and give and what it gives (spikes, whole numbers, reals),
     the fewest neurons between the stem and its end, and parameters; operations per image. With

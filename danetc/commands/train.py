@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "again",
     metavar="RUN.JSON",
     type=click.Path(path_type=Path),
-    help="Repeat a run, to the same bits, in place of FILE and --data (where they are now).",
+    help="Repeat a run bit-identically, in place of FILE and --data (where they are now).",
 )
 @network_option
 @training_options
@@ -47,17 +47,15 @@ if TYPE_CHECKING:
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The directory of the run. One that is there goes on.  [default: runs/NETWORK]",
+    help="The directory of the run. One that exists is resumed.  [default: runs/NETWORK]",
 )
-@click.option("--fresh", is_flag=True, help="Begin anew; a run that is there is moved aside.")
-@click.option(
-    "--override", is_flag=True, help="Go on with a run although settings of it have changed."
-)
+@click.option("--fresh", is_flag=True, help="Start over; an existing run is moved aside.")
+@click.option("--override", is_flag=True, help="Resume a run although its settings have changed.")
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(0),
     metavar="N",
-    help="Save the state every N steps, beside every 5 minutes and every epoch.",
+    help="Save the state every N steps, in addition to every 5 minutes and every epoch.",
 )
 @click.option(
     "--parallel",
@@ -94,10 +92,10 @@ def command(
     """Train a network on a data set by a recipe.
 
     Writes a model directory with the weights so far after each epoch, training.json with every
-    figure, and checkpoints. The same command goes on where it was stopped or killed, with the same
-    bits; --from repeats the run that a run.json describes. Settings of the recipe are set by their
-    path, as in --set recipe.epochs=5. With --json, progress goes to standard error and
-    training.json is printed.
+    figure, and checkpoints. The same command runs under torchrun, and resumes bit-identically where
+    it was stopped or killed; --from repeats the run of a run.json. `batch` is the global batch size.
+    Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json, progress
+    goes to standard error and training.json is printed.
     """
     from danetc.tasks.training.progress import TrainingProgress
     from danetc.tasks.training.report import print_training, result

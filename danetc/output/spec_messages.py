@@ -20,7 +20,7 @@ DENIED = "a warning makes the status 1 (--deny-warnings)"
 
 
 class SpecWarning(UserWarning):
-    """Something in a spec that builds and is seldom meant: ``diagnostic`` says what and where."""
+    """Something suspicious in a spec that builds: ``diagnostic`` says what and where."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic)  # made again from its arguments by pickle and other processes

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def check(path: str | os.PathLike[str]) -> tuple[Diagnostic, ...]:
     """Check the spec at ``path``: a file, or the name of a shipped spec. Never imports torch.
 
-    Returns its warnings: what builds and is seldom meant. Raises SpecError with every error of the
+    Returns its warnings: what builds and is suspicious. Raises SpecError with every error of the
     file in ``diagnostics``.
     """
     return warnings_of(compiler.check_file(os.fspath(path)))
@@ -59,8 +59,8 @@ def build(
             for the backward pass; where nothing can be compiled it says so and runs uncompiled.
             ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's neurons. Names
             and weights are the same.
-        memory: what the backward pass finds kept. ``none`` keeps what it needs; ``recompute`` keeps
-            what enters a block and runs it again, with the same results bit for bit; a size, as in
+        memory: what is saved for the backward pass. ``none`` saves all that it needs;
+            ``recompute`` saves the input of each block and runs the block again, with the same results bit for bit; a size, as in
             ``"8GB"``, takes the cheaper one of them with which a training step fits: one is taken
             with each, and its peak measured, on the GPU where there is one.
         batch: how many samples that step has (float32, SGD with momentum).

@@ -246,7 +246,7 @@ def _variance(graph: Graph, stage: Stage, name: str) -> PropositionResult:
     start = (
         "starts again at the opening block"
         if plan.starts_again
-        else "goes on from the stage's input"
+        else "continues from the stage's input"
     )
     pairs = zip(found.measured, found.predicted, strict=True)
     series = [f"{measured:.2f} ({predicted:.2f})" for measured, predicted in pairs]

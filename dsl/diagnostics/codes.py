@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning"]
-"""A warning is of what builds and is seldom meant."""
+"""A warning is of what builds and is suspicious."""
 
 
 @dataclass(frozen=True, slots=True)

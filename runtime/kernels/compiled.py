@@ -132,7 +132,7 @@ def _reason(error: Exception) -> str:
     of_disk = getattr(error, "inner_exception", error)  # Inductor wraps what it fails of
     if isinstance(of_disk, OSError) and is_full(of_disk):
         of_disk.filename = of_disk.filename or str(kernel_folder())
-        return explain_os_error(of_disk, f"make room, or name another folder with {VARIABLE}")
+        return explain_os_error(of_disk, f"free some space, or name another folder with {VARIABLE}")
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
 

@@ -113,7 +113,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def explain_os_error(error: OSError, then: str = "make room and try again") -> str:
+def explain_os_error(error: OSError, then: str = "free some space and try again") -> str:
     """What has happened to which file, and what helps."""
     place = f"{error.filename}: " if error.filename else ""
     why = error.strerror or str(error)

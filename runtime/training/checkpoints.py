@@ -188,7 +188,7 @@ class Checkpoints:
                 self._put(snapshot, name)
             self._kept = snapshot.position
         except OSError as error:
-            self.failure = explain_os_error(error, "make room, the run goes on")
+            self.failure = explain_os_error(error, "free some space; the run continues")
         except Exception as error:  # in a thread of its own nobody else would hear of it
             self.failure = f"{type(error).__name__}: {error}"
 

@@ -205,7 +205,7 @@ class PhaseRun:
         self.state.done = position.epoch * self.feed.steps + step
         put_at(self.state.scheduler, self.state.done)
         self.observer.notice(
-            f"an epoch has {self.feed.steps} steps now, not {before}; it goes on from step {step}"
+            f"an epoch has {self.feed.steps} steps now, not {before}; it resumes at step {step}"
         )
         return Position(position.phase, position.epoch, step)
 

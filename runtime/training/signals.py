@@ -71,7 +71,7 @@ class Stopped(Exception):
         self.status = 128 + signum
         self.saved = saved
         kept = (
-            "its state is saved; the same command goes on from there"
+            "its state is saved; the same command resumes from there"
             if saved
             else "its state could not be saved"
         )

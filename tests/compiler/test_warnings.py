@@ -1,4 +1,4 @@
-"""What builds and is seldom meant is warned of, at its place, and nothing else is.
+"""What builds and is suspicious is warned of, at its place, and nothing else is.
 
 The place is marked by « and » in the text. The page of each warning has one more example.
 """

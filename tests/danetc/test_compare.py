@@ -128,7 +128,7 @@ def test_a_failing_cell_does_not_end_the_others_and_a_signal_saves_what_runs(
     result = danetc(*arguments, *grid, "-o", "out")
     assert result.status == 128 + signal.SIGTERM
     assert f"{good} seed 0: stopped, its state is saved" in result.err
-    assert "the same command goes on" in result.err
+    assert "the same command resumes" in result.err
     told = danetc("compare", "-o", "out", "--only-report")
     assert told.status == 0
     assert "0 of 1 runs, 1 failed" in told.out

@@ -106,7 +106,7 @@ def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path
     assert "for 2 trials" in lines[-1]
     # What a training would find:
     assert danetc(*arguments).status == 0
-    assert "which goes on" in danetc(*arguments, "--dry-run").out
+    assert "which is resumed" in danetc(*arguments, "--dry-run").out
     changed = danetc(*arguments, "--dry-run", "--set", "recipe.batch=500")
     assert "under other settings (recipe.phases.train.batch: 300 there, 500 now)" in changed.out
 

@@ -72,7 +72,9 @@ def test_the_file_is_named(
     if command[0] in ("measure", "eval"):  # what took the time is not lost
         assert "small: " in result.out
     last = result.err.splitlines()[-1]
-    assert last == f"danetc: {WRITES[command]}: {FULL} (File too large); make room and try again"
+    assert (
+        last == f"danetc: {WRITES[command]}: {FULL} (File too large); free some space and try again"
+    )
     assert (tmp_path / "bent.danet").read_text() == bent
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in left} <= {"a.danet", "bent.danet", ".lock", ".lock.owner"}
@@ -96,7 +98,7 @@ def test_a_training_goes_on_without_checkpoints_and_says_where_they_should_be(
     result = danetc(*train)
     assert result.status == 0
     assert "note: no checkpoint was written: run/checkpoints/last/model.safetensors: " in result.err
-    assert f"{FULL} (No space left on device); make room, the run goes on" in result.err
+    assert f"{FULL} (No space left on device); free some space; the run continues" in result.err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
@@ -109,7 +111,7 @@ def test_standard_output_is_named(arguments: list[str]) -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == (
-        f"danetc: standard output: {FULL} (No space left on device); make room and try again\n"
+        f"danetc: standard output: {FULL} (No space left on device); free some space and try again\n"
     )
 
 

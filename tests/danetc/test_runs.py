@@ -1,4 +1,4 @@
-"""Runs that go on, are refused, moved aside, repeated: what `danetc train` does with a directory."""
+"""Runs that are resumed, refused, moved aside, repeated: what `danetc train` does with a directory."""
 
 from __future__ import annotations
 

@@ -204,6 +204,7 @@ def refuse_changed(runs: Sequence[GridRun]) -> None:
     if len(changed) > 3:
         listed.append(f"and so do {len(changed) - 3} more")
     raise UserError(
-        "\n".join(listed) + "\nchoose another place with -o DIR, go on under the new settings with "
+        "\n".join(listed)
+        + "\nchoose another place with -o DIR, resume under the new settings with "
         "--override, or begin such runs anew with --fresh (the old ones are moved aside)"
     )

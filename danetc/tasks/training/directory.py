@@ -175,7 +175,7 @@ def opened(
             listed = "\n  ".join(differences)
             raise UserError(
                 f"{path} holds a run under other settings:\n  {listed}\n"
-                "choose another place with -o DIR, go on under the new ones with --override, or "
+                "choose another place with -o DIR, resume under the new ones with --override, or "
                 "begin anew with --fresh (the old run is moved aside)"
             )
         yield RunDirectory(path, known), differences
@@ -193,7 +193,7 @@ def state_of(path: Path, settings: Mapping[str, Any], allow_changed: Collection[
         return "new"
     differences = compare(known["settings"], settings)
     if not differences:
-        return "holds a run under these settings, which goes on"
+        return "holds a run under these settings, which is resumed"
     listed = "; ".join(differences)
     return f"holds a run under other settings ({listed}), so --override or --fresh is needed"
 

@@ -302,7 +302,7 @@ def _missed(watch: Stopwatch, compiling: Compiling, bound: Deadline) -> str | No
     if watch.timed:
         return f"{watch.timed} of {TIMED} steps were timed {within}"
     if compiling.unfinished:
-        again = "; another dry run goes on from there" if compiling.done else ""
+        again = "; another dry run continues from there" if compiling.done else ""
         return f"{compiling.done} of {compiling.total} kernels were compiled {within}{again}"
     if not bound.over:
         return "it has a single step, and a first one is not timed"

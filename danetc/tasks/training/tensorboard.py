@@ -109,7 +109,7 @@ class TensorBoard(Observer):
         self._writer = None
         if error.filename is None:
             error.filename = str(self._folder)
-        why = explain_os_error(error, "make room, the run goes on")
+        why = explain_os_error(error, "free some space; the run continues")
         self._note(f"no more curves for TensorBoard: {why}")
 
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:

@@ -190,7 +190,7 @@ class Trial:
                     last = fitted.history[-1]
                     observer.notice(
                         f"the weights of {last['phase']} {last['epoch']} were not written: "
-                        f"{explain_os_error(error, 'make room, the run goes on')}; those of "
+                        f"{explain_os_error(error, 'free some space; the run continues')}; those of "
                         "before stay"
                     )
 
@@ -347,6 +347,6 @@ def _tell_changes(directory: RunDirectory, plan: TrainingPlan, world: World, not
     for key, what in MACHINE.items():
         if key in before and before[key] != now[key]:
             note(
-                f"the run goes on with {what} {now[key]}, and had {before[key]}: from here on its "
+                f"the run continues with {what} {now[key]}, and had {before[key]}: from here on its "
                 "numbers are not those of a run left alone"
             )

@@ -1,4 +1,4 @@
-"""A training that is killed and goes on ends with the bits of one that was left alone."""
+"""A training that is killed resumes bit-identically: it ends as one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, whole: dict[str, Any]) -> None
     for step, signum in ((5, signal.SIGTERM), (6, signal.SIGINT)):
         assert together(job.with_signal(0, step, signum)) == [128 + signum]
         assert f"stopped by {signal.Signals(signum).name}" in job.said()
-        assert "the same command goes on" in job.said()
+        assert "the same command resumes" in job.said()
     assert together(job) == [0]
     assert job.result()["steps"] == STEPS // 2, "no step is done twice"
     same(whole, job.result())
