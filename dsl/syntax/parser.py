@@ -171,11 +171,6 @@ class _Run:
                 return
             self.reduce(~action)
 
-    def finish(self, kind: str) -> None:
-        """Reduce what such a token would end."""
-        while (action := table().actions[self.states[-1]].get(kind, 0)) < 0:
-            self.reduce(~action)
-
     # Recovery
 
     def recover(self, i: int) -> int:
@@ -185,9 +180,6 @@ class _Run:
         in_body = self.begins(base, "stmt")
         begin = self.region_start(base, i)
         if self.is_complete(in_body, i):
-            if self.tokens[begin].type == "USE" and begin < i:
-                self.finish("USE")
-                base = self.base()
             begin = i
         if in_body and self.is_unclosed(begin, i):
             return self.close_bodies(base, i if self.tokens[i].type in ("USE", "$END") else begin)

@@ -221,6 +221,7 @@ ERRORS = {
     "network a { x = 1«,» y = 2 }": ("E0116", "statements are separated by `;`"),
     "network a { «phase full» x = 1 } y = 2 }": ("E0101", "expected `{` after `phase full`"),
     "network a { phase full «b» { x = 1 } }": ("E0101", "a group has one name"),
+    "network a { «block» block = b\n x = 1 }": ("E0111", "`block` is written twice"),
     # values
     "network a { x «=»\n y = 3 }": ("E0119", "`=` has no value after it"),
     "network a { x = b «->»\n in[i] = 3 }": ("E0119", "`->` has no value after it"),
@@ -233,6 +234,7 @@ ERRORS = {
     "network a { v = (a«) (»b) }": ("E0108", "only a name can be called"),
     "network a { v = conv(3«) norm» -> spike }": ("E0108", "steps are joined by `->`"),
     "network a { v = conv(3 «kernel» = 3) }": ("E0108", "`,` is missing before `kernel = ...`"),
+    "network a {\n x = f(«b c»,\n k = 3)\n y = 1 }": ("E0108", "separated by `,`"),
     "network a { v = «conv conv»(3) }": ("E0108", "is written twice"),
     "network a { out = «a + b» -> c }": ("E0109", "write `(a + b) -> ...`"),
     "network a { out = a -> «b if c else d» }": ("E0109", "put the choice in parentheses"),

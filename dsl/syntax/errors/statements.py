@@ -180,7 +180,8 @@ def statement(case: Situation) -> Found | None:
                 hint += ", or `->` before it if it belongs to the flow above"
             return Found(Diagnostic("E0111", message, case.span(begin, i), hint=hint))
         message = f"`{name}` has no value"
-        return Found(Diagnostic("E0111", message, case.span(begin, i - 1), hint=STATEMENT))
+        hint = f"`{name}` is written twice" if token.text == name else STATEMENT
+        return Found(Diagnostic("E0111", message, case.span(begin, i - 1), hint=hint))
     second = case.tokens[begin + 1]
     if case.first_on_line(begin + 1):
         message = f"`{first.text}` has no value"
