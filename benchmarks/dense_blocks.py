@@ -80,7 +80,7 @@ def main() -> int:
             held = each_step(found, lambda step: saved_bytes(step.loss), label)
             steps = {name: entry.make() for name, entry in found.items()}
             device = next(iter(steps.values())).device
-            samples = race(steps, device, at.rounds, tick=lambda name: progress(name))
+            samples = race(steps, device, at.rounds, on_progress=lambda name: progress(name))
             figures: dict[str, list[float]] = {
                 "operands": [joined(each) for each in graphs.values()],
                 "seconds": [middle(samples[name]).seconds for name in found],

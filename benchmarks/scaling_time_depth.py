@@ -47,7 +47,7 @@ def measure(found: dict[str, Contestant], at: Options) -> dict[str, Any]:
     peak = each_step(found, peak_of, "peak bytes")
     steps = {name: entry.make() for name, entry in found.items()}
     device = next(iter(steps.values())).device
-    samples = race(steps, device, at.rounds, tick=lambda name: progress(f"scaling: {name}"))
+    samples = race(steps, device, at.rounds, on_progress=lambda name: progress(f"scaling: {name}"))
     return {
         "time": {name: middle(samples[name]).seconds for name in found},
         "saved": saved,

@@ -48,7 +48,9 @@ def main() -> int:
             found = {name: item for name, item in found.items() if SPIKINGJELLY not in name}
         steps = {name: entry.make() for name, entry in found.items()}
         device = next(iter(steps.values())).device
-        samples = race(steps, device, at.rounds, tick=lambda name: progress(f"training: {name}"))
+        samples = race(
+            steps, device, at.rounds, on_progress=lambda name: progress(f"training: {name}")
+        )
         ann = named(found, ANN)
         for graph in graphs:
             value = ratio(samples, ours(graph), ann)

@@ -48,7 +48,7 @@ def with_zeros(graph: Graph, norms: Collection[int]) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-def at_start(graph: Graph) -> Mapping[int, Known]:
+def initial_values(graph: Graph) -> Mapping[int, Known]:
     """For every node what it is the same as at the first step of an untrained network.
 
     A norm that starts at 0 is 0; what follows from that is followed. Liveness asks this too: a block

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from danetc.compiler.analysis.initial_values import at_start, in_branch, last_norm, with_zeros
+from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights_of
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
@@ -107,7 +107,7 @@ def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:
         raise NotApplicable("the stage has one block")
     norms = {_zeroed(graph, stage, i, block) for i, block in _fed(stage)}
     start = with_zeros(replace(graph, steps=1), norms)
-    known = at_start(start)
+    known = initial_values(start)
     outputs: dict[str, int] = {}
     programs: list[NeuronProgram | None] = []
     for i, block in _fed(stage):

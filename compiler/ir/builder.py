@@ -38,7 +38,7 @@ class Built:
 
 
 class Builder:
-    """Nodes in the making. ``scope`` is where new ones stand, ``sites`` the uses that led here."""
+    """Nodes in the making. ``scope`` is where new ones stand, ``use_sites`` the uses that led here."""
 
     def __init__(self, reporter: Reporter, steps: int) -> None:
         self.reporter = reporter
@@ -48,7 +48,7 @@ class Builder:
         self.neurons: dict[str, NeuronProgram] = {}
         self.inference = Inference(self.neurons, self.nodes)
         self.scope: tuple[str, ...] = ()
-        self.sites: list[Span] = []
+        self.use_sites: list[Span] = []
         self.used: dict[int, Span] = {}  # where the user's text leads to nodes of the library's
         self._keys: dict[NeuronProgram, str] = {}
         self._numbers: Counter[str] = Counter()  # of programs by the names of their neurons
@@ -116,12 +116,12 @@ class Builder:
     @contextmanager
     def site(self, *spans: Span) -> Iterator[None]:
         """Uses that lead to what is made inside, the outermost first."""
-        before = len(self.sites)
-        self.sites.extend(spans)
+        before = len(self.use_sites)
+        self.use_sites.extend(spans)
         try:
             yield
         finally:
-            del self.sites[before:]
+            del self.use_sites[before:]
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Builder:
         inputs = tuple(wire.id for wire in wires)
         node = Node(len(self.nodes), op, inputs, attrs, value, self.scope, role or op, span)
         self.nodes[node.id] = node
-        if self.sites and is_library(span.source) and (site := self.own_site()) is not None:
+        if self.use_sites and is_library(span.source) and (site := self.own_site()) is not None:
             self.used[node.id] = site
         return Wire(node.id)
 
@@ -186,10 +186,10 @@ class Builder:
         built.nodes = range(first, len(self.nodes))
         built.totals = tuple(b - a for a, b in zip(before, self._totals(), strict=True))
 
-    def copy(self, built: Built, feed: Wire, new_feed: Wire, sites: Mapping[Span, Span]) -> int:
+    def copy(self, built: Built, feed: Wire, new_feed: Wire, use_sites: Mapping[Span, Span]) -> int:
         """Make nodes once more, in this scope, reading another value where they read ``feed``.
 
-        That value has the same shape, which is all that an operation may reject. ``sites`` are the
+        That value has the same shape, which is all that an operation may reject. ``use_sites`` are the
         uses that led to the first nodes, with those that lead here. Gives by how much the ids are
         greater than those of the first ones.
         """
@@ -215,7 +215,7 @@ class Builder:
                 id + shift, old.op, inputs, old.attrs, value, scope, old.name, old.origin
             )
             if (site := self.used.get(id)) is not None:
-                self.used[id + shift] = sites.get(site, site)
+                self.used[id + shift] = use_sites.get(site, site)
         operands, weights, activations = built.totals
         self._operands += operands
         self._weights += weights
@@ -228,7 +228,7 @@ class Builder:
 
     def own_site(self) -> Span | None:
         """The innermost use that led here and stands in text of the user's own."""
-        for site in reversed(self.sites):
+        for site in reversed(self.use_sites):
             if not is_library(site.source):
                 return site
         return None

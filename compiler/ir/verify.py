@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from danetc.compiler.analysis.initial_values import Known, at_start
+from danetc.compiler.analysis.initial_values import Known, initial_values
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
@@ -184,7 +184,7 @@ def _passes_gradient(node: Node, passing: Mapping[str, bool]) -> bool:
 
 def _alive(graph: Graph) -> Iterator[Broken]:
     """No stage gives zero, whatever its input, because of a norm that starts at 0."""
-    known = at_start(graph)
+    known = initial_values(graph)
     for stage in graph.stages:
         for block in stage.blocks:
             if not _is_zero(known[block.output]):

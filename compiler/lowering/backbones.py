@@ -58,7 +58,7 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
             )
         evaluator.work.spend(UNFOLDING + ITEM * len(value.items), span)
         items = tuple(
-            replace(item, sites=(span, *item.sites)) if isinstance(item, StageOf) else item
+            replace(item, use_sites=(span, *item.use_sites)) if isinstance(item, StageOf) else item
             for item in value.items
         )
         return Backbone(items, span)

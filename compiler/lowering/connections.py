@@ -75,7 +75,7 @@ def connected(
                 hint=f"`{param.name}` can be read without a parameter; rename yours, or leave it out",
             )
     env = _connection_env(lowering, connection, parts, values)
-    within = (*stage.sites, stage.span)
+    within = (*stage.use_sites, stage.span)
     if wires_itself:
         with lowering.builder.within("branch"), lowering.builder.site(*within):
             branch = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})

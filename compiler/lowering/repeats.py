@@ -38,24 +38,26 @@ class Repeats:
         value = builder.value(feed)
         key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
         known = lowering.known_blocks.get(key)
-        if known is not None and len(known.sites) == len(builder.sites):
+        if known is not None and len(known.use_sites) == len(builder.use_sites):
             return self._copied(known, feed)
         stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
         with builder.building() as built:
             joined = make()
         inner = len(lowering.stages) > stages  # stages inside of a block are not copied
         if not inner and errors == len(builder.reporter.diagnostics):
-            lowering.known_blocks[key] = Known(built, feed, joined, tuple(builder.sites), settings)
+            lowering.known_blocks[key] = Known(
+                built, feed, joined, tuple(builder.use_sites), settings
+            )
         return joined
 
     def _copied(self, known: Known, feed: Wire) -> Joined:
         lowering, nodes = self.lowering, known.built.nodes
-        sites = dict(zip(known.sites, lowering.builder.sites, strict=True))
-        shift = lowering.builder.copy(known.built, known.feed, feed, sites)
+        use_sites = dict(zip(known.use_sites, lowering.builder.use_sites, strict=True))
+        shift = lowering.builder.copy(known.built, known.feed, feed, use_sites)
         for id in nodes:
             if id in lowering.stands:
                 place = lowering.stands[id]
-                lowering.stands[id + shift] = sites.get(place, place)
+                lowering.stands[id + shift] = use_sites.get(place, place)
             if id in lowering.resets:
                 lowering.resets[id + shift] = lowering.resets[id]
 

@@ -41,20 +41,20 @@ def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Poison) 
         blocks = sum(stage.blocks for stage in backbone.stages)
         lowering.builder.foresee(2 * blocks, backbone.stages[0].span)
     scope = lowering.builder.scope
-    sites = backbone.stages[0].sites if backbone.stages else ()
+    use_sites = backbone.stages[0].use_sites if backbone.stages else ()
     for item in backbone.items:
         if isinstance(item, StageOf):
             number = lowering.stage_numbers.get(scope, 0)
             lowering.stage_numbers[scope] = number + 1
-            sites = item.sites
+            use_sites = item.use_sites
             with (
                 lowering.builder.within(str(number)),
                 _with_settings(lowering, item.settings),
-                lowering.builder.site(*sites),
+                lowering.builder.site(*use_sites),
             ):
                 wire = _build_stage(lowering, item, wire)
         else:
-            with lowering.builder.site(*sites):
+            with lowering.builder.site(*use_sites):
                 wire = lowering.apply(item, wire, backbone.span)
     return wire
 
@@ -64,7 +64,7 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
     for stage in backbone.stages:
         if stage.connection is not None:
             continue
-        with lowering.builder.site(*stage.sites):
+        with lowering.builder.site(*stage.use_sites):
             block = follow_alias(lowering, stage.block)
             if block.declaration.body is not None:
                 continue

@@ -30,7 +30,7 @@ class Known:
     built: Built
     feed: Wire
     joined: Joined
-    sites: tuple[Span, ...]
+    use_sites: tuple[Span, ...]
     settings: tuple[object, ...]
 
 

@@ -145,7 +145,7 @@ class Named:
 class StageOf:
     """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
 
-    ``sites`` are the uses of the backbones that it was unfolded from, the outermost first.
+    ``use_sites`` are the uses of the backbones that it was unfolded from, the outermost first.
     """
 
     block: Bound
@@ -155,7 +155,7 @@ class StageOf:
     connection: Bound | None = None
     rule: Bound | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
-    sites: tuple[Span, ...] = ()
+    use_sites: tuple[Span, ...] = ()
 
     def wired(self, kind: str, by: Bound) -> StageOf:
         """The same stage with this connection or rule."""

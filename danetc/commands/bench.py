@@ -139,7 +139,7 @@ def command(
         def begin(count: int) -> None:
             progress.reset(task, total=count + 1)
 
-        def tick(what: str) -> None:
+        def on_progress(what: str) -> None:
             progress.update(task, advance=1, description=what)
 
         report = compare(
@@ -150,7 +150,7 @@ def command(
             rounds=rounds,
             command=own_process,
             begin=begin,
-            tick=tick,
+            on_progress=on_progress,
         )
     if as_json:
         echo(json_text(report.as_dict()))

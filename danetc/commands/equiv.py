@@ -70,7 +70,7 @@ def command(
         from danetc.output.console import VisibleConsole
 
         with VisibleConsole(sys.stderr).status("comparing the graphs") as status:
-            verdict = equivalence(*graphs, numbers=numbers, tick=status.update)
+            verdict = equivalence(*graphs, numbers=numbers, on_progress=status.update)
     else:
         verdict = equivalence(*graphs, numbers=numbers)
     if as_json:

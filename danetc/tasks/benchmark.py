@@ -42,7 +42,7 @@ from danetc.tasks.memory import choose
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph
 
-Tick = Callable[[str], None]
+Progress = Callable[[str], None]
 Command = Callable[[str, str], Sequence[str]]
 """The command line that measures the contestant of this name alone, under this memory policy, and
 prints it as JSON."""
@@ -292,29 +292,29 @@ def compare(
     rounds: int,
     command: Command,
     begin: Callable[[int], None] = lambda count: None,
-    tick: Tick = lambda what: None,
+    on_progress: Progress = lambda what: None,
 ) -> Report:
     """Measure all contestants: each alone in a process, then in this one against each other.
 
-    ``begin`` is told how many times ``tick`` will be called. Raises UserError.
+    ``begin`` is told how many times ``on_progress`` will be called. Raises UserError.
     """
     entries, notes = contestants(graph, conditions, backends, memory)
     begin(ticks(len(entries), rounds))
     apart: dict[str, Alone] = {}
     for name, entry in entries.items():
-        tick(f"{name}, alone")
+        on_progress(f"{name}, alone")
         apart[name] = in_own_process(command(name, entry.memory), name)
     steps = {name: entry.make() for name, entry in entries.items()}
     saved: dict[str, int | None] = {}
     for name, step in steps.items():
-        tick(f"{name}, saved bytes")
+        on_progress(f"{name}, saved bytes")
         try:
             saved[name] = saved_bytes(step.loss)
         except MissingInternal as error:
             saved[name] = None
             notes += [] if str(error) in notes else [str(error)]
         step.optimizer.zero_grad()
-    samples = race(steps, torch.device(conditions.device), rounds, tick=tick)
+    samples = race(steps, torch.device(conditions.device), rounds, on_progress=on_progress)
     results = {
         name: Result(name, entry.images, tuple(samples[name]), saved[name], apart[name])
         for name, entry in entries.items()

@@ -115,9 +115,9 @@ def equivalence(
     *,
     numbers: bool = True,
     seed: int = 0,
-    tick: Callable[[str], object] = lambda what: None,
+    on_progress: Callable[[str], object] = lambda what: None,
 ) -> Verdict:
-    """Compare two graphs as written (``graph_of(..., passes=())``). ``tick`` is told what comes next.
+    """Compare two graphs as written (``graph_of(..., passes=())``). ``on_progress`` gets what comes next.
 
     Imports torch only where the graphs differ, the weights of one fit the other, and ``numbers``
     are wanted. Raises UserError where it is not installed then.
@@ -136,7 +136,9 @@ def equivalence(
             "training step gives the same numbers needs torch, which is not installed; "
             "--no-numbers compares the graphs alone"
         )
-    return Verdict(left, right, difference=result, numbers=_in_numbers(left, right, seed, tick))
+    return Verdict(
+        left, right, difference=result, numbers=_in_numbers(left, right, seed, on_progress)
+    )
 
 
 def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
@@ -152,7 +154,9 @@ def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
     return None
 
 
-def _in_numbers(left: Graph, right: Graph, seed: int, tick: Callable[[str], object]) -> Numbers:
+def _in_numbers(
+    left: Graph, right: Graph, seed: int, on_progress: Callable[[str], object]
+) -> Numbers:
     """One training step of both with the same weights: on small images first, which shows most
     differences, then on larger ones."""
     from torch import nn
@@ -171,7 +175,7 @@ def _in_numbers(left: Graph, right: Graph, seed: int, tick: Callable[[str], obje
 
     numbers: Numbers | None = None
     for small, other in _sizes(left, right):
-        tick(f"a training step of both on {' x '.join(map(str, small.input.value.shape))}")
+        on_progress(f"a training step of both on {' x '.join(map(str, small.input.value.shape))}")
         mine, twin = emit(small, seed), emit(other, seed)
         pairs = {
             name: matching

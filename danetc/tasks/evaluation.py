@@ -34,7 +34,7 @@ from danetc.tasks.measuring.data import open_set
 from danetc.tasks.trained import Trained
 from danetc.tasks.training.plan import default_backend
 
-Tick = Callable[[int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class DirectoryEvaluator:
         model = self._at(steps or self.steps)
         return len(self._data(model).data.split(self._asked.split))
 
-    def at(self, steps: int, tick: Tick = lambda images: None) -> Figures:
+    def at(self, steps: int, on_progress: Progress = lambda images: None) -> Figures:
         """The figures of the network at T = ``steps``, whatever T it was trained with."""
         model = self._at(steps)
         choose, _ = self._chosen(model)
@@ -150,10 +150,10 @@ class DirectoryEvaluator:
             output = choose(model(images))
             sums[0].add(over_time(output), labels, self._loss(output, labels))
 
-        (totals,), seconds = self._each(model, self._data(model), run, 1, tick)
+        (totals,), seconds = self._each(model, self._data(model), run, 1, on_progress)
         return _figures(steps, totals, seconds)
 
-    def up_to(self, steps: int, tick: Tick = lambda images: None) -> list[Figures]:
+    def up_to(self, steps: int, on_progress: Progress = lambda images: None) -> list[Figures]:
         """The figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
         first T steps. Raises UserError where that is another value than the output at T.
         """
@@ -177,7 +177,7 @@ class DirectoryEvaluator:
                 so_far = torch.stack(outputs)
                 totals.add(over_time(so_far), labels, self._loss(so_far, labels))
 
-        sums, seconds = self._each(model, images, run, steps, tick)
+        sums, seconds = self._each(model, images, run, steps, on_progress)
         return [_figures(t, totals, seconds) for t, totals in enumerate(sums, 1)]
 
     # -- what it needs -----------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class DirectoryEvaluator:
         images: Prepared,
         run: Callable[[Tensor, Tensor, Sequence[Totals]], None],
         count: int,
-        tick: Tick,
+        on_progress: Progress,
     ) -> tuple[list[Totals], float]:
         """``run`` on every batch, as each process of the training had them, one process after the
         other. Gives ``count`` totals, which ``run`` has added to, and the seconds.
@@ -256,7 +256,7 @@ class DirectoryEvaluator:
         ):
             for rank in range(now.processes):
                 seed_everything(*now.seeds(rank))
-                sums = self._part(model, images, run, count, rank, tick)
+                sums = self._part(model, images, run, count, rank, on_progress)
                 for part, totals in zip(parts, sums, strict=True):
                     part.append(totals.as_list())
         seconds = time.perf_counter() - began
@@ -269,7 +269,7 @@ class DirectoryEvaluator:
         run: Callable[[Tensor, Tensor, Sequence[Totals]], None],
         count: int,
         rank: int,
-        tick: Tick,
+        on_progress: Progress,
     ) -> list[Totals]:
         """The totals of one process's images."""
         asked, now = self._asked, self.conditions
@@ -285,7 +285,7 @@ class DirectoryEvaluator:
                     x = x.transpose(0, 1) if images.data.events else x
                     with torch.inference_mode(), autocast(now.precision, self.device):
                         run(x, batch.labels.to(self.device), sums)
-                    tick(len(batch) + batch.skipped)
+                    on_progress(len(batch) + batch.skipped)
                 for totals in sums:
                     totals.skip(batches.skipped)
             finally:

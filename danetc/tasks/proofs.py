@@ -95,10 +95,10 @@ class Proof:
         }
 
 
-def prove(graph: Graph, tick: Callable[[str], object] = lambda what: None) -> Proof:
+def prove(graph: Graph, on_progress: Callable[[str], object] = lambda what: None) -> Proof:
     """Every proposition on a graph as written (``graph_of(..., passes=())``).
 
-    Imports torch only where there is something to check by numbers. ``tick`` is told what comes
+    Imports torch only where there is something to check by numbers. ``on_progress`` gets what comes
     next.
     """
     findings: list[PropositionResult] = []
@@ -108,7 +108,7 @@ def prove(graph: Graph, tick: Callable[[str], object] = lambda what: None) -> Pr
             findings.append(PropositionResult(number, graph.name, "does not apply", reason))
         for stage in graph.stages:
             name = ".".join(stage.scope)
-            tick(f"Proposition {number}, {name}")
+            on_progress(f"Proposition {number}, {name}")
             try:
                 findings.append(check(graph, stage, name))
             except NotApplicable as why:

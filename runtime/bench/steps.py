@@ -125,15 +125,15 @@ def race(
     device: torch.device,
     rounds: int,
     sample: float = SAMPLE,
-    tick: Callable[[str], None] = lambda name: None,
+    on_progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[Sample]]:
     """Time steps against each other: each in every round, the order turned round each time.
 
-    ``tick`` is told the name of each step before its warm-up and before each of its samples.
+    ``on_progress`` gets the name of each step before its warm-up and before each of its samples.
     """
     repeats: dict[str, int] = {}
     for name, step in steps.items():
-        tick(name)
+        on_progress(name)
         for _ in range(WARM_UP):
             step()
         once = timed(step, device).wall
@@ -142,7 +142,7 @@ def race(
     order = list(steps)
     for _ in range(rounds):
         for name in order:
-            tick(name)
+            on_progress(name)
             samples[name].append(timed(steps[name], device, repeats[name]))
         order.reverse()
     return samples

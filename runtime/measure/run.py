@@ -103,12 +103,12 @@ def measure(
     only: Collection[str] = (),
     options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
-    tick: Callable[[int], None] = lambda images: None,
+    on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measures:
     """Measure ``model`` (of the eager backend) on batches of images and labels.
 
     ``only`` names measures; none stands for all. ``loss`` of the output and the labels is what
-    gradients are of. ``tick`` is told the images of each batch when it is done. The model is
+    gradients are of. ``on_progress`` gets the images of each batch when it is done. The model is
     left as it was: buffers, mode, gradients and the random state. Raises MeasureError for a model of
     another backend, an unknown measure, no data or such as the model does not take, and for values
     that are not finite.
@@ -143,7 +143,7 @@ def measure(
                 raise MeasureError(f"batch {count + 1} of {list(x.shape)}: {error}") from error
             images += len(labels)
             count += 1
-            tick(len(labels))
+            on_progress(len(labels))
     if not count:
         raise MeasureError("there is no batch to measure")
     results = {name.replace("-", "_"): each.result() for name, each in asked.observers.items()}

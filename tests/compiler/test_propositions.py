@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from danetc.compiler import check_file, check_text, graph_of
-from danetc.compiler.analysis.initial_values import at_start, first_output
+from danetc.compiler.analysis.initial_values import first_output, initial_values
 from danetc.compiler.analysis.propositions import (
     NotApplicable,
     plan_chain,
@@ -170,7 +170,7 @@ def test_resized_networks_have_the_same_weights() -> None:
 @pytest.mark.parametrize("connection", ["origin", "sew", "pa_a", "pa_b", "sew_iand"])
 def test_what_is_known_at_the_start_is_what_a_model_gives(connection: str) -> None:
     graph = network(f"stage(basic(4), 3) via {connection}", settings="zero_init = true")
-    known = at_start(graph)
+    known = initial_values(graph)
     names = {f"v{id}": id for id in graph.nodes if id != graph.input.id}
     model = emit(segment(graph, graph.input.id, names)).double()
     values = dict(

@@ -89,7 +89,7 @@ def test_a_race_is_interleaved_and_turned_round() -> None:
         time.sleep(0.002)
 
     steps = {name: lambda name=name: step(name) for name in "abc"}
-    samples = race(steps, CPU, 4, sample=0.002, tick=ticks.append)
+    samples = race(steps, CPU, 4, sample=0.002, on_progress=ticks.append)
     warm_up = [name for name in "abc" for _ in range(WARM_UP + 1)]
     assert calls[: len(warm_up)] == warm_up
     assert calls[len(warm_up) :] == [*"abc", *"cba", *"abc", *"cba"]

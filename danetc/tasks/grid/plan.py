@@ -81,7 +81,9 @@ class GridRun:
 
 
 def check_cells(
-    cells: Sequence[GridCell], note: Note, tick: Callable[[GridCell], None] = lambda cell: None
+    cells: Sequence[GridCell],
+    note: Note,
+    on_progress: Callable[[GridCell], None] = lambda cell: None,
 ) -> list[GridRun]:
     """The runs of all cells, after everything about them is checked. Nothing is written.
 
@@ -105,7 +107,7 @@ def check_cells(
     runs: list[GridRun] = []
     failures: dict[str, list[str]] = {}
     for cell in cells:
-        tick(cell)
+        on_progress(cell)
         try:
             runs += _runs(cell, once, opening)
         except (SpecError, UserError, DataError, TrainingError) as error:

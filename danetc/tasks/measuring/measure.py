@@ -42,7 +42,7 @@ def measure(
     only: Collection[str] = (),
     options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
-    tick: Callable[[int], None] = lambda images: None,
+    on_progress: Callable[[int], None] = lambda images: None,
 ) -> Measures:
     """Measure a model that ``danetc.build`` or ``danetc.load`` gave.
 
@@ -54,7 +54,7 @@ def measure(
         only: which measures (``danetc.runtime.measure.MEASURES``); none stands for all.
         options: statistics of norms, how gradient stability is taken, the model of energy.
         loss: of the output and the labels, for gradients.
-        tick: told the images of each batch when it is done.
+        on_progress: called with the images of each batch when it is done.
 
     The model is left as it was. Raises UserError where it cannot be measured.
     """
@@ -64,7 +64,13 @@ def measure(
     twin = eager_twin(model, graph)
     try:
         return run(
-            twin, layout_of(graph), batches, only=only, options=options, loss=loss, tick=tick
+            twin,
+            layout_of(graph),
+            batches,
+            only=only,
+            options=options,
+            loss=loss,
+            on_progress=on_progress,
         )
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error

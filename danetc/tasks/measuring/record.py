@@ -75,13 +75,13 @@ def measure_subject(
         note(f"{label}: unlike the tests of the training: {'; '.join(unlike)}")
     most = asked.batch * asked.batches
     available = len(images.data.split(asked.split))
-    with image_bar(label, min(most, available), silent=silent) as tick:
+    with image_bar(label, min(most, available), silent=silent) as on_progress:
         measures = measure(
             subject.model,
             batches_of(images, split=asked.split, batch=asked.batch, count=asked.batches),
             only=asked.only,
             options=options,
-            tick=tick,
+            on_progress=on_progress,
         )
     if measures.images < most:
         note(f"{label}: the data set has {measures.images} images in this split, all were measured")
