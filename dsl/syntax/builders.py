@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.syntax import tree as syntax
@@ -29,6 +29,7 @@ class Parens:
 
 
 Operand: TypeAlias = Expr | Parens
+Item = TypeVar("Item")
 
 
 def bare(operand: Operand) -> Expr:
@@ -43,10 +44,10 @@ class Builders:
         self.source = source
         self.errors: list[Diagnostic] = []
 
-    def _span(self, first: Any, last: Any) -> Span:
+    def _span(self, first: Token | Operand, last: Token | Operand | BracedStatements) -> Span:
         """From the start of a token or node to the end of another."""
-        start = first.start if type(first) is Token else first.span.start
-        end = last.end if type(last) is Token else last.span.end
+        start = first.start if isinstance(first, Token) else first.span.start
+        end = last.end if isinstance(last, Token) else last.span.end
         return Span(self.source, start, end)
 
     def _at(self, token: Token) -> Span:
@@ -54,36 +55,41 @@ class Builders:
 
     # Lists
 
-    def nothing(self) -> list[Any]:
+    def nothing(self) -> list[Item]:
         return []
 
-    def empty_list(self, opening: Token, closing: Token) -> list[Any]:
+    def empty_list(self, opening: Token, closing: Token) -> list[Item]:
         return []
 
-    def bracketed(self, opening: Token, items: list[Any], closing: Token) -> list[Any]:
+    def bracketed(self, opening: Token, items: list[Item], closing: Token) -> list[Item]:
         return items
 
-    def first(self, item: Any) -> list[Any]:
+    def first(self, item: Item) -> list[Item]:
         return [item]
 
-    def append(self, items: list[Any], item: Any, separator: Token | None = None) -> list[Any]:
+    def append(self, items: list[Item], item: Item, separator: Token | None = None) -> list[Item]:
         items.append(item)
         return items
 
-    def append_after(self, items: list[Any], separator: Token, item: Any) -> list[Any]:
+    def append_after(self, items: list[Item], separator: Token, item: Item) -> list[Item]:
         items.append(item)
         return items
 
     # Files and declarations
 
-    def program(self, items: list[Any]) -> syntax.Program:
+    def program(self, items: list[syntax.Use | syntax.Declaration]) -> syntax.Program:
         return syntax.Program(tuple(items), span=Span(self.source, 0, len(self.source.text)))
 
     def use_all(self, word: Token, module: Token) -> syntax.Use:
         return self._use(module, None, self._span(word, module))
 
     def use_some(
-        self, word: Token, module: Token, opening: Token, names: list[Any], closing: Token
+        self,
+        word: Token,
+        module: Token,
+        opening: Token,
+        names: list[syntax.UseName],
+        closing: Token,
     ) -> syntax.Use:
         return self._use(module, tuple(names), self._span(word, closing))
 
@@ -103,34 +109,34 @@ class Builders:
         return syntax.UseName(name.text, span=self._at(name))
 
     def declare_body(
-        self, kind: Token, name: Token, params: list[Any], body: BracedStatements
-    ) -> Any:
+        self, kind: Token, name: Token, params: list[syntax.Param], body: BracedStatements
+    ) -> syntax.Declaration:
         return self._declare(kind, name, params, None, body, body)
 
     def declare_value(
-        self, kind: Token, name: Token, params: list[Any], equal: Token, value: Operand
-    ) -> Any:
+        self, kind: Token, name: Token, params: list[syntax.Param], equal: Token, value: Operand
+    ) -> syntax.Declaration:
         return self._declare(kind, name, params, value, None, value)
 
     def declare_variant(
         self,
         kind: Token,
         name: Token,
-        params: list[Any],
+        params: list[syntax.Param],
         equal: Token,
         value: Operand,
         body: BracedStatements,
-    ) -> Any:
+    ) -> syntax.Declaration:
         return self._declare(kind, name, params, value, body, body)
 
     def _declare(
         self,
         kind: Token,
         name: Token,
-        params: list[Any],
+        params: list[syntax.Param],
         value: Operand | None,
         body: BracedStatements | None,
-        last: Any,
+        last: Operand | BracedStatements,
     ) -> syntax.Declaration:
         return syntax.Declaration(
             kind.text,
@@ -152,7 +158,9 @@ class Builders:
 
     # Statements
 
-    def body(self, opening: Token, statements: list[Any], closing: Token) -> BracedStatements:
+    def body(
+        self, opening: Token, statements: list[syntax.Stmt], closing: Token
+    ) -> BracedStatements:
         return BracedStatements(tuple(statements), self._span(opening, closing))
 
     def _no_state_follows(self, value: Operand) -> None:
@@ -275,7 +283,12 @@ class Builders:
         return syntax.By(bare(subject), bare(rule), span=self._span(subject, rule))
 
     def with_settings(
-        self, subject: Operand, word: Token, opening: Token, settings: list[Any], closing: Token
+        self,
+        subject: Operand,
+        word: Token,
+        opening: Token,
+        settings: list[syntax.Arg],
+        closing: Token,
     ) -> syntax.With:
         return syntax.With(bare(subject), tuple(settings), span=self._span(subject, closing))
 
@@ -343,7 +356,7 @@ class Builders:
         value = bare(operand)
         # A tree is never deeper than its text has characters, so that most need no walk.
         if value.span.end - value.span.start > MAX_DEPTH:
-            stack: list[tuple[Any, int]] = [(value, 1)]
+            stack: list[tuple[syntax.Node, int]] = [(value, 1)]
             while stack:
                 node, depth = stack.pop()
                 if depth > MAX_DEPTH:

@@ -110,7 +110,7 @@ class _Run:
         self.errors: list[Diagnostic] = []
         self.builders = Builders(source)
         self.states = [table().start]
-        self.values: list[Any] = []
+        self.values: list[Any] = []  # tokens and what builders made
         self.recoveries = 0
         self.bad_region = -1  # the token that began the last statement with an error
         self.inserted_before = -1  # the token that a missing one was put before
@@ -119,7 +119,7 @@ class _Run:
             for origin, length, name in table().rules
         ]
 
-    def run(self) -> list[Any]:
+    def run(self) -> list[syntax.Use | syntax.Declaration]:
         """Parse all tokens; the items of the program."""
         i = 0
         last = len(self.tokens) - 1
