@@ -10,7 +10,7 @@ from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import Function, Module
 from danetc.compiler.passes.fusion_groups import FusionGroup
-from danetc.compiler.plans.saved import keeps_parts
+from danetc.compiler.plans.saved_bytes import keeps_parts
 
 
 class FusedEmitter(Emitter):

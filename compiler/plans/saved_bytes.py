@@ -6,15 +6,15 @@ the cross entropy of the loss keeps the logarithms of the outputs. The count is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 
-from danetc.compiler.ir.at_node import weights, weights_of
+from danetc.compiler.ir.at_node import operands, weights, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.saved import Saved, Sizes
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import Segments
-from danetc.compiler.plans.saved import Keeps, Sizes, elements, keeps_parts, packs, row_of
 
 WIDE = 4
 """Bytes of a number of float32: of weights, of statistics, of what the loss computes with."""
@@ -28,6 +28,21 @@ LOSS = WIDE
 Path = tuple[str, ...]
 Piece = tuple[Path, int]
 """A scope, and a segment that it runs all or a part of."""
+
+
+def keeps_parts(node: Node, readers: Iterable[Node]) -> bool:
+    """Whether the fused backend keeps what a value is joined of in place of the value.
+
+    It would keep both where an operation besides neurons keeps the value itself.
+    """
+    return OPS[node.op].rule == "concat" and all(
+        reader.op == "neuron" or not OPS[reader.op].saves(fused=True).inputs for reader in readers
+    )
+
+
+def elements(node: Node, batch: int, steps: int) -> int:
+    """Elements of a node's value for a batch."""
+    return batch * prod(node.value.shape) * (steps if node.value.varies else 1)
 
 
 class Saving:
@@ -132,11 +147,12 @@ class Saving:
                 pieces[node.id] = node.scope[:depth], of[node.id]
         return pieces
 
-    def _row(self, node: Node) -> Keeps:
-        return row_of(node.op, self.fused)
+    def _row(self, node: Node) -> Saved:
+        return OPS[node.op].saves(self.fused)
 
     def _packs(self, node: Node) -> bool:
-        return self.fused and packs(node, self.whole.inputs_of(node))
+        """Whether the fused backend keeps an operation's spikes and counts in bits."""
+        return self.fused and OPS[node.op].packs(operands(self.whole, node))
 
     def _sizes(self, node: Node) -> Sizes:
         first = self.whole[node.inputs[0]].value.shape if node.inputs else (1,)

@@ -11,11 +11,9 @@ from torch.nn import functional as F
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.frontend.program import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import block_of, plan_segments
 from danetc.compiler.plans.memory import COUNTED, POLICIES, parse_size, show_size, step_memory
-from danetc.compiler.plans.saved import FUSED, KEEPS
 from danetc.runtime.bench.memory import saved_bytes
 from tests.differential import helpers
 from tests.differential.networks import VARIETY
@@ -25,14 +23,6 @@ from tests.differential.networks import VARIETY
 def network(spec: str, image: int = 32, steps: int = 4, width: int = 64) -> Graph:
     settings = {"image": image, "steps": steps, "width": width}
     return graph_of(check_file(spec), None, settings)
-
-
-# -- the table ------------------------------------------------------------------------------------
-
-
-def test_every_operation_says_what_it_keeps() -> None:
-    assert set(KEEPS) == set(OPS)
-    assert set(FUSED) <= set(OPS)
 
 
 # -- counted and measured -------------------------------------------------------------------------

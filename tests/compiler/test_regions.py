@@ -8,7 +8,7 @@ import pytest
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
-from danetc.compiler.plans.saved import keeps_parts
+from danetc.compiler.plans.saved_bytes import keeps_parts
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small
 

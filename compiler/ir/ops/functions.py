@@ -7,20 +7,24 @@ import math
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.row import Op
+from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
 
 ROWS = (
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
+        saved=Saved(output=True),
     ),
     Op(
         "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
         function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
+        saved=Saved(output=True),
     ),
     Op(
         "softplus", "smooth rectifier", shapes.same, kinds.analog,
         function("torch.nn.functional.softplus", layout="any"),
         start=lambda attrs, x: softplus(x),
+        saved=Saved(inputs=True),
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import Context, Function, Op, Parameter
+from danetc.compiler.ir.ops.saved import Saved, factor_of
 from danetc.dsl import ranges
 
 
@@ -41,6 +42,11 @@ def _affine_constant(attrs: Attrs) -> float | None:
     return number(attrs, "offset") if attrs["factor"] == 0 else None
 
 
+def _packs(values: Values) -> bool:
+    alike = len({(value.shape, value.varies) for value in values}) == 1
+    return len(values) == 2 and alike and any(value.kind.bits for value in values)
+
+
 def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
     alike = len({operand.varies for operand in values}) == 1
     # else the static ones are the same at each step
@@ -53,30 +59,36 @@ ROWS = (
         "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
+        saved=Saved(),
     ),
     Op(
         "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
         function("operator.sub", fold=True), public=False, operands=(2, 2),
         linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
+        saved=Saved(),
     ),
     Op(
         "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
         function("operator.mul", fold=True), public=False, operands=(2, None),
         numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
+        saved=Saved(inputs=True), packs=_packs,
     ),
     Op(
         "div", "quotient", shapes.joined, kinds.analog,
         function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
+        saved=Saved(inputs=True),
     ),
     Op(
         "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),
         function("torch.maximum", fold=True), public=False, operands=(2, None),
         numbers=max, commutes=True, rule="max", sign="max",
+        saved=Saved(inputs=True),
     ),
     Op(
         "minimum", "elementwise minimum", shapes.joined, kinds.folded(ranges.smaller),
         function("torch.minimum", fold=True), public=False, operands=(2, None),
         numbers=min, commutes=True, rule="min", sign="min",
+        saved=Saved(inputs=True),
     ),
     Op(
         "affine", "factor * x + offset", shapes.same, kinds.scaled, _affine,
@@ -86,9 +98,11 @@ ROWS = (
         ),
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
+        saved=Saved(small=factor_of),
     ),
     Op(
         "concat", "channels side by side", shapes.concatenated, kinds.either, _concat,
         public=False, operands=(2, None), linear=True, rule="concat", sign="cat",
+        saved=Saved(),
     ),
 )  # fmt: skip

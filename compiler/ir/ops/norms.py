@@ -9,6 +9,13 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer
+from danetc.compiler.ir.ops.saved import (
+    Saved,
+    batch_statistics,
+    group_statistics,
+    per_step,
+    statistics,
+)
 
 _INIT = Parameter("init", float, "what its weights start at", 1.0, 0.0, 1e3)
 _NUMBER = 4
@@ -86,21 +93,30 @@ ROWS = (
         (_INIT, Parameter("per_step", bool, "whether each time step has a norm of its own", False)),
         weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         buffers=_statistics, linear=True, constant=_silent, start=_zero, label=_label("BN"),
+        saved=Saved(
+            inputs=True, small=batch_statistics, copies=per_step,
+            extra=lambda sizes: sizes.output * sizes.width if per_step(sizes.node) else 0,
+        ),
     ),
     Op(
         "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),
         time="per_step", weights=_tebn_weights, norm="channel", buffers=_statistics, constant=_silent, start=_zero,
         label=_label("TEBN"),
+        saved=Saved(  # what is normed but not yet scaled, by factors of float32
+            inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True
+        ),
     ),
     Op(
         "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
         (integer("groups", "groups of channels that are normed together", 32), _INIT),
         weights=_affine, norm="group", constant=_silent, start=_zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
+        saved=Saved(inputs=True, extra=group_statistics),
     ),
     Op(
         "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,
         (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
+        saved=Saved(inputs=True, small=statistics),
     ),
 )  # fmt: skip

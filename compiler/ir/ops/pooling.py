@@ -9,6 +9,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Function, Module, Op, integer, whole
+from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
 
 _WINDOW = (
@@ -60,6 +61,11 @@ ROWS = (
         complete=_complete_max, idle="pools windows of one pixel",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=_zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+        saved=Saved(inputs=True, extra=lambda sizes: PLACE * sizes.output),
+        saved_fused=Saved(
+            small=lambda sizes: sizes.output if distance(sizes) == 1 else 0,
+            extra=lambda sizes: 2 * sizes.output if distance(sizes) == 2 else 0,
+        ),
     ),
     Op(
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
@@ -68,12 +74,14 @@ ROWS = (
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=_zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+        saved=Saved(inputs=True), saved_fused=Saved(),
     ),
     Op(
         "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: Module("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=_zero,
         label=lambda attrs: ("avgpool", ""),
+        saved=Saved(),
     ),
     Op(
         "upsample", "nearest neighbour", shapes.scaled, kinds.kept,
@@ -82,9 +90,11 @@ ROWS = (
         ),
         (integer("scale", "how many times as high and wide", 2, high=64),),
         idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=_kept,
+        saved=Saved(),
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=_kept,
+        saved=Saved(view=True),
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
 
@@ -105,6 +106,8 @@ class Op:
     emit: Emit
     """What it becomes in a model; None of one that no model has."""
     parameters: tuple[Parameter, ...] = ()
+    saved: Saved = field(kw_only=True)
+    """What it keeps for the backward pass, operation by operation."""
 
     # -- in the language
     public: bool = True
@@ -145,6 +148,10 @@ class Op:
     """A norm that is one factor and one offset a channel where nothing is trained."""
     buffers: Callable[[Attrs, Values, Context], int] = lambda attrs, values, context: 0
     """Bytes of what it holds beside weights: running means and variances."""
+    saved_fused: Saved | None = None
+    """The same under the fused backend, where that is another (of neurons the plan says it)."""
+    packs: Callable[[Values], bool] = lambda values: False
+    """Whether the fused backend keeps spikes and counts that it takes in bits."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
     """Multiply-accumulates of one sample at one step."""
     window: Callable[[Attrs], int] | None = None
@@ -190,6 +197,10 @@ class Op:
     def convolves(self) -> bool:
         """A weighted layer of windows."""
         return self.weighted and self.window is not None
+
+    def saves(self, fused: bool) -> Saved:
+        """What it keeps under a backend."""
+        return self.saved if self.saved_fused is None or not fused else self.saved_fused
 
     def per_step(self, attrs: Attrs) -> bool:
         """Whether it has parameters for each time step."""

@@ -7,6 +7,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter
+from danetc.compiler.ir.ops.saved import Saved, mask
 
 
 def _never(attrs: Attrs) -> bool:
@@ -31,6 +32,7 @@ ROWS = (
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
         numbers=lambda x: x[0], start=_kept,
+        saved=Saved(),  # a view, which who reads it copies
     ),
     # regularisation: analog in training, so analog here
     Op(
@@ -39,26 +41,31 @@ ROWS = (
         (Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999),),
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
         label=lambda attrs: (f"dropout {_shown(attrs['p'])}", ""),
+        saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
     ),
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
         label=lambda attrs: (f"droppath {_shown(attrs['p'])}", ""),
+        saved=Saved(extra=mask),
     ),
     Op(
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
         ours("mean_over_time", steps=False), time="reduces", linear=True, start=_kept,
         label=lambda attrs: ("mean over T", ""),
+        saved=Saved(),
     ),
     Op(
         "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
+        saved=Saved(),
     ),
     Op(
         "latency", "one spike, the earlier the larger x", shapes.same, kinds.spike,
         ours("latency", "tau", steps=True),
         (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
         time="creates", whole_run=True, gradient=False,
+        saved=Saved(),
     ),
 )  # fmt: skip

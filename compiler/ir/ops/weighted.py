@@ -10,6 +10,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer, whole
+from danetc.compiler.ir.ops.saved import Saved
 
 
 def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -49,6 +50,10 @@ def windows(attrs: Attrs, size: str = "") -> str:
     return " ".join([*([size] if size else []), *shown])
 
 
+def _packs(values: Values) -> bool:
+    return bool(values[0].kind.bits)
+
+
 def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     width = whole(attrs, "width")
     return {
@@ -80,6 +85,7 @@ ROWS = (
     Op(
         "input", "the network's input", lambda attrs, values: (), kinds.analog, nothing,
         operands=(0, 0), public=False,
+        saved=Saved(),
     ),
     Op(
         "conv", "2-D convolution, no bias", shapes.convolved, kinds.analog, _conv_module,
@@ -95,6 +101,7 @@ ROWS = (
         complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
         linear=True, start=_zero_without_bias, label=_conv_label,
+        saved=Saved(inputs=True, half=True), packs=_packs,
     ),
     Op(
         "linear", "fully connected, flattens its input", shapes.connected, kinds.analog, _linear_module,
@@ -106,10 +113,12 @@ ROWS = (
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
+        saved=Saved(inputs=True, half=True),
     ),
     Op(
         "neuron", "a spiking neuron, or an activation", shapes.same, kinds.analog, _neuron_module,
         public=False, time="neuron", weights=_neuron_weights,
         label=lambda attrs: (str(attrs["neuron"]), ""),
+        saved=Saved(inputs=True),
     ),
 )  # fmt: skip

@@ -1,0 +1,111 @@
+"""What the forward pass of an operation keeps for its backward pass, in bytes. Rules of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import TypeAlias
+
+from danetc.compiler.ir.graph import Node
+
+PLACE = 8
+"""Bytes of the place of a maximum (int64)."""
+STATISTIC = 4
+"""Bytes of a mean or a variance (float32)."""
+FACTOR = 8
+"""Bytes of a constant that values are multiplied by (float64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """An operation's sizes in one step: elements of its operands and of its result, and bytes of a
+    number of the first operand."""
+
+    node: Node
+    inputs: tuple[int, ...]
+    output: int
+    width: int
+    steps: int
+    columns: int = 1  # of the first operand
+
+
+Count: TypeAlias = Callable[[Sizes], int]
+
+
+def nothing(sizes: Sizes) -> int:
+    return 0
+
+
+def never(node: Node) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the forward pass of an operation keeps for its backward pass.
+
+    ``inputs`` and ``output`` are kept as they are. ``extra`` and ``small`` are kept besides, in
+    bytes: where a segment is to run again it makes what is ``extra`` anew, and keeps what is
+    ``small`` (vectors, bytes). ``copies`` says of which nodes ``extra`` has a copy of the input,
+    which is then not kept itself. ``half`` says that autocast computes it in half precision, with
+    copies of what it multiplies; ``wide`` that it gives float32 all the same.
+    """
+
+    inputs: bool = False
+    output: bool = False
+    extra: Count = nothing
+    small: Count = nothing
+    copies: Callable[[Node], bool] = never
+    view: bool = False  # the result is a view of the operand
+    half: bool = False
+    wide: bool = False
+
+    def keeps_little(self, sizes: Sizes) -> bool:
+        """Whether a segment that runs again does so for other operations alone."""
+        return not (self.inputs or self.output or self.extra(sizes))
+
+
+def distance(sizes: Sizes) -> int:
+    """Bytes of the distance of a maximum from the corner of its window."""
+    kernel = sizes.node.attrs["kernel"]
+    assert isinstance(kernel, int)
+    return 1 if (kernel - 1) * (sizes.columns + 1) < 2**8 else 2
+
+
+def statistics(sizes: Sizes) -> int:
+    """Mean and variance of each channel."""
+    return 2 * STATISTIC * sizes.node.value.shape[0]
+
+
+def per_step(node: Node) -> bool:
+    return bool(node.attrs["per_step"])
+
+
+def batch_statistics(sizes: Sizes) -> int:
+    """Those, at each step where they differ; where one step stands for several, also the variance
+    that the running one is told."""
+    if per_step(sizes.node):
+        return sizes.steps * statistics(sizes)
+    still = not sizes.node.value.varies and sizes.steps > 1
+    return statistics(sizes) + (STATISTIC * sizes.node.value.shape[0] if still else 0)
+
+
+def group_statistics(sizes: Sizes) -> int:
+    """Mean and variance of each group of each sample at each step."""
+    groups = sizes.node.attrs["groups"]
+    assert isinstance(groups, int)
+    return 2 * STATISTIC * groups * (sizes.output // prod(sizes.node.value.shape))
+
+
+def factor_of(sizes: Sizes) -> int:
+    """The factor, where one is multiplied by."""
+    factor, offset = sizes.node.attrs["factor"], sizes.node.attrs["offset"]
+    return 0 if offset and factor in (1, -1) else FACTOR
+
+
+def mask(sizes: Sizes) -> int:
+    """A number for each sample."""
+    node = sizes.node
+    samples = sizes.output // prod(node.value.shape) // (sizes.steps if node.value.varies else 1)
+    return samples * sizes.width if node.attrs["p"] else 0
