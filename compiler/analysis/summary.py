@@ -10,6 +10,7 @@ from typing import NamedTuple
 from danetc.compiler.ir.at_node import macs_of, operands, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.kinds import Kind
+from danetc.dsl.neuron.program import NeuronProgram, called_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,17 @@ class StageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class NeuronFacts:
+    """A kind of neuron or activation of a network, with the parameters of its declarations."""
+
+    name: str
+    parameters: dict[str, float | bool]
+    surrogate: str
+    surrogate_parameters: dict[str, float | bool]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Facts of a network. Operations are counted for one image over all its time steps.
 
@@ -55,6 +67,7 @@ class Summary:
     count_macs: int
     count_additions: int
     stages: tuple[StageFacts, ...]
+    neuron_kinds: tuple[NeuronFacts, ...]
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -129,6 +142,7 @@ def summarise(graph: Graph) -> Summary:
     """All facts of a network, from its graph."""
     fewest = fewest_neurons(graph, graph.stem_output)
     neurons = [node for node in graph.nodes.values() if is_neuron(graph, node)]
+    layers = [node for node in graph.nodes.values() if node.op == "neuron"]
     stages = []
     for stage in graph.stages:
         depth = len(stage.scope)
@@ -158,6 +172,21 @@ def summarise(graph: Graph) -> Summary:
         len(neurons),
         *operations(graph),
         tuple(stages),
+        tuple(map(_facts, dict.fromkeys(map(graph.program, layers)))),
+    )
+
+
+def _facts(program: NeuronProgram) -> NeuronFacts:
+    surrogate = program.surrogate
+    text = called_with(program)
+    if surrogate is not None:
+        text += f", surrogate {called_with(surrogate)}"
+    return NeuronFacts(
+        program.name,
+        dict(program.parameters),
+        surrogate.name if surrogate is not None else "",
+        dict(surrogate.parameters) if surrogate is not None else {},
+        text,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand
+from danetc.dsl.neuron.parameters import Origin, ParameterValue
 from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.ranges import constant
@@ -85,7 +86,9 @@ def scalars(program: NeuronProgram) -> list[str]:
         for op in program.ops
         if op.name in reader.constant and not _UNNAMED.fullmatch(op.name)
     ]
-    found += [f"{item.parameter} is learnt from {item.raw:.4g}" for item in program.learnables]
+    found += [
+        f"{item.parameter} is learnt from {float(item.raw):.4g}" for item in program.learnables
+    ]
     return [re.sub(r"\{(\w+)-?\}", r"\1", text) for text in found]
 
 
@@ -129,8 +132,10 @@ class _Reader:
         return text, reads
 
     def _operand(self, value: Operand, detached: bool) -> tuple[str, int, list[Read]]:
+        if isinstance(value, ParameterValue):
+            return (*_made(value.origin), [])
         if isinstance(value, float):
-            return f"{value:.4g}", ATOM if value >= 0 else 2, []
+            return (*_made(value), [])
         if value in self.ops and _UNNAMED.fullmatch(value):
             return self._infix(self.ops[value], detached)
         if value in self.constant:
@@ -146,23 +151,37 @@ class _Reader:
         inside = detached or op.opcode == "detach"
         parts = [self._operand(arg, inside) for arg in op.args]
         reads = [read for _, _, more in parts for read in more]
-        info = OPCODES[op.opcode]
-        if info.infix:
-            level = info.binds[0] - (info.infix in ("and", "or"))  # words bind less than signs
-            left = _held(parts[0], level)
-            right = _held(parts[1], level + 1)
-            return f"{left} {info.infix} {right}", level, reads
-        if op.opcode == "neg":
-            return f"-{_held(parts[0], 4)}", 3, reads
-        if op.opcode == "not":
-            return f"not {_held(parts[0], 4)}", 1, reads
-        if op.opcode == "where":
-            words = [_held(part, 1) for part in parts]
-            return f"{words[1]} if {words[0]} else {words[2]}", -1, reads
-        if op.opcode in ("cast", "number"):
-            return parts[0][0], parts[0][1], reads
-        return f"{op.opcode}({', '.join(text for text, _, _ in parts)})", ATOM, reads
+        return (*_written(op.opcode, [part[:2] for part in parts]), reads)
 
 
-def _held(part: tuple[str, int, list[Read]], level: int) -> str:
+def _made(origin: Origin) -> tuple[str, int]:
+    """What a constant was made of, as an equation says it."""
+    match origin:
+        case float():
+            return f"{origin:.4g}", ATOM if origin >= 0 else 2
+        case str():
+            return origin, ATOM
+        case _:
+            return _written(origin[0], [_made(part) for part in origin[1:]])
+
+
+def _written(opcode: str, parts: list[tuple[str, int]]) -> tuple[str, int]:
+    """An operation as text, and how tight it binds; its operands likewise."""
+    info = OPCODES[opcode]
+    if info.infix:
+        level = info.binds[0] - (info.infix in ("and", "or"))  # words bind less than signs
+        return f"{_held(parts[0], level)} {info.infix} {_held(parts[1], level + 1)}", level
+    if opcode == "neg":
+        return f"-{_held(parts[0], 4)}", 3
+    if opcode == "not":
+        return f"not {_held(parts[0], 4)}", 1
+    if opcode == "where":
+        words = [_held(part, 1) for part in parts]
+        return f"{words[1]} if {words[0]} else {words[2]}", -1
+    if opcode in ("cast", "number"):
+        return parts[0]
+    return f"{opcode}({', '.join(text for text, _ in parts)})", ATOM
+
+
+def _held(part: tuple[str, int], level: int) -> str:
     return part[0] if part[1] >= level else f"({part[0]})"

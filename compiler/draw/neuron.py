@@ -27,7 +27,7 @@ from danetc.compiler.draw.words import clean, kind_look
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.inference import ranges_of
-from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.program import INPUT, NeuronProgram, called_with
 
 _MOST_NEURONS = 4
 _LONGEST = 56
@@ -50,12 +50,11 @@ def neuron_level(graph: Graph) -> Sheet:
     pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]
     parts = []
     for i, (name, program, sheet) in enumerate(zip(shown, programs, pictures, strict=True)):
-        head = caption(f"n{i}name", clean(name), bold=True, size=12)
+        head = caption(f"n{i}name", clean(called_with(program, name), 90), bold=True, size=12)
         facts = scalars(program)
         if program.surrogate is not None:
-            facts.insert(
-                0, f"the derivative of heaviside is that of the surrogate {program.surrogate.name}"
-            )
+            called = called_with(program.surrogate)
+            facts.insert(0, f"the derivative of heaviside is that of the surrogate {called}")
         about = [
             sheet_of([caption(f"n{i}fact{k}", clean(fact, 90), size=SMALL, ink="quiet")])
             for k, fact in enumerate(facts)

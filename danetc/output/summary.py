@@ -49,10 +49,11 @@ def print_summary(summary: Summary) -> None:
         ("gives", gives),
         ("parameters", f"{summary.parameters:,}"),
         ("neurons", f"{main} layers on the main path, {every} in all"),
+        *(("", kind.text) for kind in summary.neuron_kinds),
         ("per image", f"{summary.macs:,} multiply-accumulates{_of_counts(summary)}"),
         ("", f"{summary.additions:,} additions, where the input is spikes"),
     ):
-        echo(f"{what:<11} {value}".rstrip())
+        echo(f"{what:<11} {visible(value)}".rstrip())
 
 
 def _of_counts(summary: Summary) -> str:

@@ -68,6 +68,7 @@ def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> Surrogat
     (derivative,) = _reverse(stable, [(_look(value, y), 1.0)], [INPUT])
     stable.label(derivative, "slope")
     ops, (result,) = stable.finish([derivative])
+    builder.fixed |= stable.fixed
     return SurrogateProgram(name, ops, result)
 
 
@@ -103,6 +104,7 @@ def _sigmoid_of(builder: ProgramBuilder, opcode: str, args: Sequence[Operand]) -
         return None
     if 1.0 not in below.args:
         return None
+    builder.fix(*args, *below.args)
     power = op(below.args[1] if below.args[0] == 1.0 else below.args[0])
     if power is None or power.opcode != "exp":
         return None
@@ -118,7 +120,7 @@ def _negated(builder: ProgramBuilder, value: Operand) -> Operand:
         left, right = op.args
         for factor, other in ((left, right), (right, left)):
             if isinstance(factor, float):
-                return builder.emit("mul", -factor, other)
+                return builder.emit("mul", builder.emit("neg", factor), other)
             inner = builder.by_name.get(factor)
             if inner is not None and inner.opcode == "neg":
                 return builder.emit("mul", inner.args[0], other)
@@ -134,6 +136,7 @@ def _reverse(
 
     def add(target: Operand, grad: Operand) -> None:
         if isinstance(target, float) or grad == 0.0:
+            builder.fix(grad)
             return
         if builder.is_scalar(target) and not builder.is_scalar(grad):
             grad = builder.emit("total", grad, target)

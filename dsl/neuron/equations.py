@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
 from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
@@ -19,12 +20,14 @@ from danetc.dsl.neuron.expressions import (
     functions,
 )
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
+from danetc.dsl.neuron.parameters import Parameters, ParameterValue
 from danetc.dsl.neuron.program import (
     INPUT,
     NEXT,
     NeuronProgram,
     NeuronState,
     SurrogateProgram,
+    settled,
     unique,
 )
 from danetc.dsl.neuron.ssa import ProgramBuilder, TooManyOperations
@@ -132,7 +135,9 @@ def _neuron(
     if lowering.wrong or output is None:
         raise Reported
     after = {name: builder.number(lowering.values[name]) for name in states}
-    return _finish(declaration, lowering, inits, after, builder.number(output), surrogate)
+    output = builder.number(output)
+    parameters = _given(arguments)
+    return _finish(declaration, lowering, inits, after, output, surrogate, parameters)
 
 
 def _finish(
@@ -142,6 +147,7 @@ def _finish(
     after: Mapping[str, Operand],
     output: Operand,
     surrogate: SurrogateProgram | None,
+    parameters: Parameters,
 ) -> NeuronProgram:
     """Drop what ``s`` does not need, and see that training reaches what is left."""
     builder = lowering.builder
@@ -169,7 +175,9 @@ def _finish(
         output,
         tuple(next_states),
         surrogate if uses_surrogate else None,
+        parameters,
     )
+    program = settled(program, builder.fixed)
     if surrogate is not None or not uses_surrogate:
         try:
             differentiate(program)
@@ -250,7 +258,16 @@ def _surrogate(
             declaration.name_span,
             hint="`y` has to be smooth: a comparison has slope 0",
         )
-    return program
+    return settled(replace(program, parameters=_given(arguments)), builder.fixed)
+
+
+def _given(arguments: Mapping[str, int | float | bool | Learn]) -> Parameters:
+    """The parameters that are not learnt, with their values."""
+    return tuple(
+        (name, value if isinstance(value, bool) else float(value))
+        for name, value in arguments.items()
+        if not isinstance(value, Learn)
+    )
 
 
 def _body(declaration: Declaration) -> tuple[Stmt, ...]:
@@ -332,7 +349,7 @@ def _parameters(
             lowering.values[name] = value
         elif not isinstance(value, Learn):
             try:
-                lowering.values[name] = float(value)
+                lowering.values[name] = ParameterValue(float(value), name)
             except OverflowError:
                 lowering.failed.add(name)
                 lowering.error("E0710", f"`{name}` is a number too large", span)

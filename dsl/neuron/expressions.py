@@ -12,6 +12,7 @@ from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.parameters import ParameterValue
 from danetc.dsl.neuron.program import Learnable, unique
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
@@ -109,7 +110,12 @@ def _inside(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable
         raw = _softplus_inverse(below - value.init)
     else:
         raw = value.init
-    item = Learnable(name, raw + 0.0, above, below)  # + 0.0: -0.0 reads badly
+    raw += 0.0  # -0.0 reads badly
+    if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
+        raw = ParameterValue(raw, value.init.origin)
+    else:
+        builder.fix(value.init, above, below)
+    item = Learnable(name, raw, above, below)
     stored = item.parameter
     builder.add_scalar(stored)
     if above is not None and below is not None:

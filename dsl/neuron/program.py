@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand
+from danetc.dsl.neuron.parameters import (
+    Parameters,
+    closure,
+    constant_text,
+    names_of,
+    plain,
+    read_origin,
+)
 from danetc.dsl.neuron.ssa import MAX_OPS, Instruction
 
 INPUT = "x"
@@ -49,11 +58,15 @@ class Learnable:
 
 @dataclass(frozen=True, slots=True)
 class SurrogateProgram:
-    """The derivative that stands in for heaviside's, a function of ``x``, its argument."""
+    """The derivative that stands in for heaviside's, a function of ``x``, its argument.
+
+    ``parameters`` are those of its declaration; constants made of them say so (``ParameterValue``).
+    """
 
     name: str
     ops: tuple[Instruction, ...]
     derivative: Operand
+    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ class NeuronProgram:
 
     ``ops`` read ``x`` (the input), states (of the step before) and learnables by name; ``output``
     is the value that leaves the neuron, ``next_states`` are the states handed to the next step, in
-    the order of ``states``.
+    the order of ``states``. ``parameters`` are those of the declaration that are not learnt;
+    constants made of them say so (``ParameterValue``).
     """
 
     name: str
@@ -72,6 +86,7 @@ class NeuronProgram:
     output: Operand
     next_states: tuple[Operand, ...]
     surrogate: SurrogateProgram | None
+    parameters: Parameters = ()
 
     @property
     def is_stateful(self) -> bool:
@@ -123,18 +138,19 @@ class NeuronProgram:
 
     def text(self) -> str:
         """The canonical text, one line; ``NeuronProgram.parse`` is its inverse."""
-        parts = [f"neuron {self.name}"]
-        parts += [f"state {state.name} = {state.init!r}" for state in self.states]
+        parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
+        parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
         for item in self.learnables:
             above = "" if item.above is None else f" above {item.above!r}"
             below = "" if item.below is None else f" below {item.below!r}"
-            parts.append(f"learn {item.name} = {item.raw!r}{above}{below}")
+            parts.append(f"learn {item.name} = {constant_text(item.raw)}{above}{below}")
         parts += map(_op_text, self.ops)
         steps = zip(self.states, self.next_states, strict=True)
         parts += [f"next {state.name} = {_operand_text(after)}" for state, after in steps]
         parts.append(f"out {_operand_text(self.output)}")
         if self.surrogate is not None:
             parts.append(f"surrogate {self.surrogate.name}")
+            parts += _parameter_texts(self.surrogate.parameters)
             parts += map(_op_text, self.surrogate.ops)
             parts.append(f"dy {_operand_text(self.surrogate.derivative)}")
         return "; ".join(parts)
@@ -145,8 +161,58 @@ class NeuronProgram:
         return _parse(text)
 
 
+def constants_of(program: NeuronProgram | SurrogateProgram) -> list[float]:
+    """All constants of a program."""
+    found: list[Operand] = [arg for op in program.ops for arg in op.args]
+    if isinstance(program, NeuronProgram):
+        found += [*program.next_states, *(state.init for state in program.states)]
+        found += [item.raw for item in program.learnables]
+    else:
+        found.append(program.derivative)
+    return [value for value in found if isinstance(value, float)]
+
+
+def parameters_of(program: NeuronProgram | SurrogateProgram) -> set[str]:
+    """The parameters that constants of a program were made of: those that it can change."""
+    return set().union(*map(names_of, constants_of(program)))
+
+
+def called_with(program: NeuronProgram | SurrogateProgram, name: str = "") -> str:
+    """A program as the call that made it: ``IF(v_threshold=1, v_rest=0, detach_reset=false)``."""
+    given = ", ".join(
+        f"{key}={str(value).lower() if isinstance(value, bool) else format(value, '.6g')}"
+        for key, value in program.parameters
+    )
+    return f"{name or program.name}({given})" if given else name or program.name
+
+
+Program = TypeVar("Program", NeuronProgram, SurrogateProgram)
+
+
+def settled(program: Program, fixed: Iterable[str]) -> Program:
+    """The program, where constants made of ``fixed`` parameters forget where they come from."""
+    all_fixed = closure(fixed, constants_of(program))
+    ops = tuple(
+        replace(op, args=tuple(plain(arg, all_fixed) for arg in op.args)) for op in program.ops
+    )
+    if isinstance(program, SurrogateProgram):
+        return replace(program, ops=ops, derivative=plain(program.derivative, all_fixed))
+    return replace(
+        program,
+        ops=ops,
+        next_states=tuple(plain(after, all_fixed) for after in program.next_states),
+        states=tuple(replace(s, init=plain(s.init, all_fixed)) for s in program.states),
+        learnables=tuple(replace(p, raw=plain(p.raw, all_fixed)) for p in program.learnables),
+    )
+
+
+def _parameter_texts(parameters: Parameters) -> Iterator[str]:
+    for name, value in parameters:
+        yield f"param {name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+
+
 def _operand_text(value: Operand) -> str:
-    return repr(value) if isinstance(value, float) else value
+    return constant_text(value) if isinstance(value, float) else value
 
 
 def _op_text(op: Instruction) -> str:
@@ -157,6 +223,7 @@ _NAME = r"([^\W\d]\w*)"
 _FLOAT = r"(-?\d\S*)"
 _ARG = r"(\S+)"
 _HEAD = re.compile(rf"neuron {_NAME}")
+_PARAM = re.compile(rf"param {_NAME} = (true|false|{_FLOAT[1:-1]})")
 _STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
 _LEARN = re.compile(rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?")
 _OP = re.compile(rf"{_NAME} = (\w+) (.+)")
@@ -174,6 +241,26 @@ class _Reader:
         self.position = 0
         self.conditions: set[str] = set()
         self.known: set[str] = {INPUT}
+        self.parameter_values: dict[str, float | bool] = {}
+
+    def parameters(self) -> Parameters:
+        self.parameter_values = {}
+        while (groups := self.accept(_PARAM)) is not None:
+            name, value = groups
+            if name in self.parameter_values:
+                raise ValueError(f"neuron program: {name!r} is given twice")
+            is_bool = value in ("true", "false")
+            self.parameter_values[name] = value == "true" if is_bool else _number(value)
+        return tuple(self.parameter_values.items())
+
+    def number(self, text: str) -> float:
+        """A constant, with its origin where that is written."""
+        value, bracket, origin = text.partition("[")
+        if not bracket:
+            return _number(value)
+        if not origin.endswith("]"):
+            raise ValueError(f"neuron program: {text[:40]!r} is not a number")
+        return read_origin(origin[:-1], _number(value), self.parameter_values)
 
     def accept(self, pattern: re.Pattern[str]) -> tuple[str, ...] | None:
         if self.position == len(self.rest):
@@ -201,7 +288,7 @@ class _Reader:
         if text[0].isdigit() or text[0] == "-":
             if condition:
                 raise ValueError(f"neuron program: {text!r} is not a condition")
-            return _number(text)
+            return self.number(text)
         if text not in self.known:
             raise ValueError(f"neuron program: {text!r} is not defined")
         if (text in self.conditions) != condition:
@@ -241,13 +328,14 @@ def _number(text: str) -> float:
 def _parse(text: str) -> NeuronProgram:
     reader = _Reader(text)
     (name,) = reader.expect(_HEAD, "`neuron NAME`")
+    parameters = reader.parameters()
     states = []
     while (groups := reader.accept(_STATE)) is not None:
-        states.append(NeuronState(reader.define(groups[0]), _number(groups[1])))
+        states.append(NeuronState(reader.define(groups[0]), reader.number(groups[1])))
     learnables = []
     while (groups := reader.accept(_LEARN)) is not None:
         above, below = (None if bound is None else _number(bound) for bound in groups[2:])
-        item = Learnable(groups[0], _number(groups[1]), above, below)
+        item = Learnable(groups[0], reader.number(groups[1]), above, below)
         reader.define(item.parameter)
         learnables.append(item)
     ops = reader.ops()
@@ -263,13 +351,21 @@ def _parse(text: str) -> NeuronProgram:
     surrogate = None
     if (groups := reader.accept(_SURROGATE)) is not None:
         reader.known, reader.conditions = {INPUT}, set()
+        surrogate_parameters = reader.parameters()
         surrogate_ops = reader.ops()
         derivative = reader.value(reader.expect(_DY, "`dy ...`")[0])
-        surrogate = SurrogateProgram(groups[0], surrogate_ops, derivative)
+        surrogate = SurrogateProgram(groups[0], surrogate_ops, derivative, surrogate_parameters)
     if reader.position != len(reader.rest):
         raise ValueError(f"neuron program: {reader.rest[reader.position][:80]!r} is left over")
     return NeuronProgram(
-        name, tuple(states), tuple(learnables), ops, output, tuple(next_states), surrogate
+        name,
+        tuple(states),
+        tuple(learnables),
+        ops,
+        output,
+        tuple(next_states),
+        surrogate,
+        parameters,
     )
 
 

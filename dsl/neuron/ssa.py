@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.parameters import folded, names_of, origin_of
 from danetc.dsl.ranges import REAL, NumberRange, constant
 from danetc.dsl.work import current
 
@@ -52,6 +53,12 @@ class ProgramBuilder:
         self._scalars = set(scalars)
         self._ranges: dict[Operand, NumberRange] = {}  # whatever inputs and states are
         self._known: dict[tuple[str, tuple[object, ...]], str] = {}
+        self.fixed: set[str] = set()  # parameters whose values decided on the operations
+
+    def fix(self, *values: object) -> None:
+        """The operations depend on these values: what they were made of is fixed."""
+        for value in values:
+            self.fixed |= names_of(value)
 
     def add_scalar(self, name: str) -> None:
         """One more input that holds one number for the whole layer."""
@@ -76,6 +83,7 @@ class ProgramBuilder:
     def condition(self, value: Operand | bool) -> Operand | bool:
         """A number as "is not 0", a condition as it is."""
         if isinstance(value, float):
+            self.fix(value)
             return value != 0
         return value if self.is_condition(value) else self.compare("ne", value, 0.0)
 
@@ -83,6 +91,7 @@ class ProgramBuilder:
         if isinstance(left, float) and isinstance(right, float):
             value = OPCODES[opcode].value
             assert value is not None
+            self.fix(left, right)
             return bool(value(left, right))
         return self._append(opcode, (left, right))
 
@@ -101,8 +110,10 @@ class ProgramBuilder:
         if isinstance(condition, bool):
             return then if condition else otherwise
         if (then, otherwise) == (1.0, 0.0):
+            self.fix(then, otherwise)
             return self.emit("number", condition)
         if then == otherwise:
+            self.fix(then, otherwise)
             return then
         scalars = self.is_scalar(then) and self.is_scalar(otherwise)
         if scalars and not self.is_scalar(condition):  # they would decide the type of the result
@@ -126,15 +137,17 @@ class ProgramBuilder:
                 value = math.inf
             if not math.isfinite(value):
                 raise ConstantError("a number too large")
-            return value
+            return folded(value, opcode, args)
         same = self._identity(opcode, args)
         if same is not None:
+            self.fix(*args)
             return same
         if opcode in ("max", "min"):
             left, right = args
             if isinstance(left, float):  # the constant stands second: clamp's order
                 left, right = right, left
             if opcode == "max" and right == 0.0:
+                self.fix(right)
                 return self._append("relu", (left,))
             return self._append(opcode, (left, right))
         return self._append(opcode, args)
@@ -160,6 +173,9 @@ class ProgramBuilder:
     def _append(self, opcode: str, args: tuple[Operand | bool, ...]) -> str:
         key = (opcode, tuple(repr(arg) if isinstance(arg, float) else arg for arg in args))
         if key in self._known:
+            known = self.by_name[self._known[key]].args
+            if list(map(origin_of, known)) != list(map(origin_of, args)):
+                self.fix(*known, *args)  # they are one only for as long as they are equal
             return self._known[key]
         if len(self.ops) >= self.max_ops:
             raise TooManyOperations

@@ -333,3 +333,15 @@ def test_the_join_of_two_spikes_where_they_differ_gives_spikes() -> None:
       out = branch + shortcut - 2 * branch * shortcut
     }"""
     assert stage_kinds("stage(basic(4), 4) via xor", xor) == ["spike", "spike", "spike"]
+
+
+def test_neurons_are_given_with_their_parameters() -> None:
+    text = """use std
+    network n { input = image(1, 4, 4); steps = 2; neuron = LIF(tau = 1.5); surrogate = atan
+      out = in -> conv(2) -> spike -> conv(2) -> LIF(tau = 4.0) -> conv(2) -> spike }"""
+    kinds = summarise(graph_of(check_text(text))).neuron_kinds
+    assert [kind.parameters["tau"] for kind in kinds] == [1.5, 4.0]
+    assert {kind.text for kind in kinds} == {
+        f"LIF(tau={tau}, v_threshold=1, v_rest=0, detach_reset=false), surrogate atan(alpha=2)"
+        for tau in ("1.5", "4")
+    }

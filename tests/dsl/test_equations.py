@@ -79,40 +79,68 @@ def test_text_of_a_neuron() -> None:
     """The whole canonical text: constants folded, names of the spec kept, nothing superfluous."""
     assert program(LIF).text().split("; ") == [
         "neuron LIF",
+        "param tau = 2.0",
+        "param v_threshold = 1.0",
+        "param v_rest = 0.0",
+        "param detach_reset = false",
         "state u = 0.0",
-        "_1 = mul 0.5 u",
-        "_2 = mul 0.5 x",
+        "_1 = mul 0.5[sub(1.0,div(1.0,tau))] u",
+        "_2 = mul 0.5[div(1.0,tau)] x",
         "v = add _1 _2",
-        "_3 = sub v 1.0",
+        "_3 = sub v 1.0[v_threshold]",
         "s = heaviside _3",
         "_4 = sub 1.0 s",
         "u_next = mul v _4",
         "next u = u_next",
         "out s",
         "surrogate sigmoid",
-        "_1 = mul 4.0 x",
+        "param alpha = 4.0",
+        "_1 = mul 4.0[alpha] x",
         "_2 = sigmoid _1",
         "_3 = sub 1.0 _2",
         "_4 = mul _2 _3",
-        "slope = mul _4 4.0",
+        "slope = mul _4 4.0[alpha]",
         "dy slope",
     ]
     assert program(LIF).membrane == "_3"
 
 
 def test_a_parameter_of_truth_is_folded() -> None:
-    assert "detach" not in program(LIF).text()
+    assert "detach " not in program(LIF).text()
     assert "r = detach s" in program(LIF, detach_reset=True).text()
     text = "neuron n(soft = true) { s = x * 2 if not soft or 1 > 2 else x / 2 }"
     assert "_1 = mul x 2.0" in program(text.replace("s = x", "s = 1 + x"), soft=False).text()
     assert "s = div x 2.0" in program(text).text()
 
 
+def test_constants_know_the_parameters_that_they_were_made_of() -> None:
+    """Where the operations depend on a parameter's value its constants are plain numbers."""
+    text = "neuron n(a = 2.0, b = 1.0) { s = a * x + b * x + (a - 1) }"
+    assert program(text).text().split("; ")[3:] == ["_1 = mul 2.0[a] x", "_2 = add _1 x",
+        "s = add _2 1.0[sub(a,1.0)]", "out s"]  # fmt: skip
+    together = "neuron n(a = 2.0, b = 1.0) { s = x / (a * b) + b * x }"
+    assert "[" not in program(together).text()  # b is fixed, and a stands in one constant with it
+    for equal in ("x * a - tanh(x * b)", "max(x, a) if a > b else x", "(x > 0) * (a - b)"):
+        assert "[" not in program(f"neuron n(a = 2.0, b = 2.0) {{ s = {equal} + x }}").text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["2.0[b]", "3.0[a]", "2.0[a", "2.0[a]]", "2.0[]", "2.0[mul(a]", "2.0[div(a,0.0)]", "2.0[f(a)]",
+     "2.0[where(a,a)]", "2.0[__import__(a)]", "2.0[log(a)]", f"2.0[{'neg(' * 500}a{')' * 500}]"],
+)  # fmt: skip
+def test_a_constant_has_to_be_what_it_says_it_was_made_of(wrong: str) -> None:
+    right = "neuron n; param a = 2.0; s = mul x 2.0[a]; out s"
+    assert NeuronProgram.parse(right).text() == right
+    with pytest.raises(ValueError, match="neuron program"):
+        NeuronProgram.parse(right.replace("2.0[a]", wrong))
+
+
 def test_constants_have_names() -> None:
     assert (
         program("neuron n { s = x * pi }").text() == "neuron n; s = mul x 3.141592653589793; out s"
     )
-    assert "mul x 3.0" in program("neuron n(pi = 3.0) { s = x * pi }").text()
+    assert "mul x 3.0[pi]" in program("neuron n(pi = 3.0) { s = x * pi }").text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -210,7 +211,7 @@ def test_generated_neurons(text: str, seed: int, static: bool) -> None:
 
 def written(program: NeuronProgram) -> nn.Module:
     """The neuron as ``model.py`` has it."""
-    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": torch.Tensor}
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "math": math}
     label, text = neuron_text(program)
     exec(text, scope)
     made: nn.Module = scope[label]().double()
@@ -224,8 +225,8 @@ def test_generated_classes(text: str) -> None:
     _, program = compiled(text)
     assert program is not None
     readable, ours = written(program), Neuron(program.text(), 3, 1).double()
-    x = torch.randn(3, 4, 3, dtype=torch.float64)
-    assert torch.equal(readable(x), ours(x))
+    x = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(readable(x.expand(3, 4, 3) if program.is_stateful else x), ours(x))
 
 
 def test_a_state_that_the_step_only_writes_from_scalars() -> None:

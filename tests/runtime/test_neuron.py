@@ -362,7 +362,7 @@ neuron integer_LIF(most = 4) {
 )
 def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
     program = compiled({"mixed": CLASSES, "integer": INTEGER}.get(name, name))
-    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor}
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "math": math}
     label, text = neuron_text(program)
     exec(text, scope)
     readable = scope[label]().double()

@@ -120,7 +120,7 @@ class _Emitter:
         text = "\n\n\n".join([*first, *written, *last])
         needed = {
             line
-            for label, line in self.prelude.imports.items()
+            for label, line in (self.prelude.imports | _IMPORTS).items()
             if re.search(rf"\b{label}\b", text) is not None
         }
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
@@ -452,6 +452,7 @@ def _dims(value: Value) -> str:
     return f"[{', '.join([*leading, *map(str, value.shape)])}]"
 
 
+_IMPORTS = {"math": "import math"}  # of neurons
 _HE_NORMAL = """
 for module in self.modules():
     if isinstance(module, nn.Conv2d):

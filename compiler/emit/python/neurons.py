@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from danetc.compiler.emit.python.forms import New
+from danetc.compiler.emit.python.forms import New, Number
 from danetc.compiler.emit.python.names import camel, free, variable
 from danetc.compiler.emit.python.trees import (
     assign,
@@ -21,28 +23,53 @@ from danetc.compiler.emit.python.trees import (
     template,
     text_of,
 )
-from danetc.dsl.neuron.kernel_text import parameter_names
+from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES, parameter_names
 from danetc.dsl.neuron.opcodes import ALL_OPCODES, Operand
-from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.parameters import Origin, ParameterValue, names_of, opcodes_of
+from danetc.dsl.neuron.program import (
+    INPUT,
+    NEXT,
+    NeuronProgram,
+    SurrogateProgram,
+    constants_of,
+    parameters_of,
+    settled,
+)
 from danetc.dsl.neuron.ssa import Instruction
 
 _SHORT = 60  # so long may an expression be that is written where it is read
 _STEPS = {"heaviside": "Heaviside", "round": "Round"}
 
+_NUMBERS: Mapping[str, str] = {
+    "add": "_0 + _1",
+    "sub": "_0 - _1",
+    "mul": "_0 * _1",
+    "div": "_0 / _1",
+    "neg": "-_0",
+    "abs": "abs(_0)",
+    "max": "max(_0, _1)",
+    "min": "min(_0, _1)",
+    "exp": "math.exp(_0)",
+    "log": "math.log(_0)",
+    "sqrt": "math.sqrt(_0)",
+}
+"""How Python computes constants, as the compiler does."""
+Arguments: TypeAlias = tuple[tuple[str, float], ...]
+
 _HEAVISIDE = '''
 class Heaviside(torch.autograd.Function):
-    """1 where x >= 0, else 0; backward it has the slope of a surrogate."""
+    """1 where x >= 0, else 0; backward a surrogate stands for its derivative."""
 
     @staticmethod
-    def forward(ctx, x, slope):
+    def forward(ctx, x, surrogate):
         ctx.save_for_backward(x)
-        ctx.slope = slope
+        ctx.surrogate = surrogate
         return (x >= 0.0).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         (x,) = ctx.saved_tensors
-        return grad * ctx.slope(x), None
+        return grad * ctx.surrogate(x), None
 '''
 _ROUND = '''
 class Round(torch.autograd.Function):
@@ -59,34 +86,44 @@ class Round(torch.autograd.Function):
 
 
 class Neurons:
-    """The classes of neurons and surrogates. ``claim`` gives a free name."""
+    """The classes of neurons and surrogates. ``claim`` gives a free name.
+
+    Neurons and surrogates that differ in the values of their parameters alone share a class, whose
+    defaults are those of the first one.
+    """
 
     def __init__(self, claim: Callable[[str], str]) -> None:
         self.claim = claim
-        self.made: dict[NeuronProgram, str] = {}
-        self.surrogates: dict[SurrogateProgram, str] = {}
+        self.made: dict[str, tuple[str, Arguments]] = {}
         self.steps: dict[str, str] = {}
         self.classes: list[ast.stmt] = []
 
     def instance(self, program: NeuronProgram) -> New:
         """A constructor call of the class of a neuron."""
-        if program not in self.made:
-            self.made[program] = self._neuron(program)
-        return New(self.made[program], ())
-
-    def _neuron(self, program: NeuronProgram) -> str:
-        surrogate = program.surrogate
-        if surrogate is not None and surrogate not in self.surrogates:
+        surrogate = None
+        if program.surrogate is not None:
             self._step("heaviside", _HEAVISIDE)
-            label = self.claim(camel(surrogate.name))
-            self.surrogates[surrogate] = label
-            self.classes.append(_surrogate_class(surrogate, label, self.steps["heaviside"]))
+            label, arguments, _ = self._class(_surrogate_class(program.surrogate))
+            surrogate = call(name(label), **{key: constant(value) for key, value in arguments})
         if any(op.opcode == "round" for op in program.ops):
             self._step("round", _ROUND)
-        label = self.claim(camel(program.name))
-        spike = self.surrogates[surrogate] if surrogate is not None else ""
-        self.classes.append(_neuron_class(program, label, spike, self.steps.get("round", "")))
-        return label
+        label, arguments, defaults = self._class(_neuron_class(program, surrogate, self.steps))
+        return New(
+            label,
+            tuple(
+                (key, Number(key, value, default))
+                for (key, value), (_, default) in zip(arguments, defaults, strict=True)
+            ),
+        )
+
+    def _class(self, made: _Made) -> tuple[str, Arguments, Arguments]:
+        """The name of a class that is written, if it is not yet; its arguments and its defaults."""
+        key = made.base + text_of(made.write("", ()))
+        if key not in self.made:
+            self.made[key] = self.claim(made.base), made.arguments
+            self.classes.append(made.write(self.made[key][0], made.arguments))
+        label, defaults = self.made[key]
+        return label, made.arguments, defaults
 
     def _step(self, opcode: str, text: str) -> None:
         if opcode in self.steps:
@@ -111,6 +148,64 @@ def neuron_text(program: NeuronProgram) -> tuple[str, str]:
     return str(label), "\n\n\n".join(map(text_of, neurons.classes))
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A class: a name to begin with, its arguments, and what writes it for a name and defaults."""
+
+    base: str
+    arguments: Arguments
+    write: Callable[[str, Arguments], ast.ClassDef]
+
+
+class _Parameters:
+    """The parameters that the constants of a program were made of, as arguments of a class."""
+
+    def __init__(self, program: NeuronProgram | SurrogateProgram, taken: Iterable[str]) -> None:
+        self.names: dict[str, str] = {}
+        self.read: set[str] = set()  # by the forward method
+        used = {"surrogate", *MODULE_ATTRIBUTES, *taken}
+        for parameter, _ in program.parameters:
+            self.names[parameter] = free(variable(parameter), used.__contains__)
+            used.add(self.names[parameter])
+        values = dict(program.parameters)
+        found = parameters_of(program)
+        self.arguments: Arguments = tuple(
+            (label, float(values[key])) for key, label in self.names.items() if key in found
+        )
+
+    def constant(self, value: float, holder: str = "self.") -> ast.expr:
+        """A constant, made of the parameters where it was made of them in the spec."""
+        if not isinstance(value, ParameterValue):
+            return constant(float(value))
+        if holder:
+            self.read |= {self.names[key] for key in names_of(value)}
+        return self._origin(value.origin, holder)
+
+    def _origin(self, origin: Origin, holder: str) -> ast.expr:
+        match origin:
+            case str():
+                return name(f"{holder}{self.names[origin]}")
+            case (str(opcode), *args):
+                parts = {f"_{i}": self._origin(arg, holder) for i, arg in enumerate(args)}
+                return template(_NUMBERS[opcode], **parts)
+            case _:
+                assert isinstance(origin, float)
+                return constant(origin)
+
+    def init(self, defaults: Arguments, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The constructor, if it does anything."""
+        kept = [assign([f"self.{key}"], name(key)) for key, _ in self.arguments if key in self.read]
+        if not kept and not body and not self.arguments:
+            return []
+        given = dict(defaults)
+        takes = [
+            (key, "float", constant(given[key]) if key in given else None)
+            for key, _ in self.arguments
+        ]
+        start = ast.Expr(template("super().__init__()"))
+        return [function("__init__", [("self", "", None), *takes], "None", [start, *kept, *body])]
+
+
 class _Equations:
     """The expressions of a program's values, under names as close to the spec's as can be."""
 
@@ -119,14 +214,15 @@ class _Equations:
         inputs: Sequence[str],
         ops: Sequence[Instruction],
         roots: Sequence[Operand],
-        steps: Mapping[str, Callable[[ast.expr], ast.expr]],
-        taken: Iterable[str],
+        steps: Mapping[str, str],
+        parameters: _Parameters,
     ) -> None:
         self.steps = steps
+        self.parameters = parameters
         self.scope: dict[Operand, ast.expr] = {}
-        used = {"x_seq", "outputs", *taken}
+        used = {"x_seq", "outputs", *steps.values()}
         for value in [*inputs, *(op.name for op in ops)]:
-            label = free(variable(value) if value != "_" else "v", used.__contains__)
+            label = free("y" if value.startswith("_") else variable(value), used.__contains__)
             used.add(label)
             self.scope[value] = name(label)
         self.like = self.scope[INPUT]
@@ -142,7 +238,9 @@ class _Equations:
                 self.lines.append(assign([self.names[op.name]], expression))
 
     def value(self, operand: Operand) -> ast.expr:
-        return constant_of(operand) if isinstance(operand, float) else self.scope[operand]
+        if isinstance(operand, float):
+            return self.parameters.constant(operand)
+        return self.scope[operand]
 
     def returning(self, operand: Operand) -> list[ast.stmt]:
         """All of it as the body of a function that gives one of the values."""
@@ -157,8 +255,11 @@ class _Equations:
     def _expression(self, op: Instruction) -> ast.expr:
         """The torch expression of an operation."""
         args = [self.value(arg) for arg in op.args]
+        if op.opcode == "heaviside":
+            step = name(self.steps["heaviside"])
+            return template("step.apply(x, self.surrogate)", step=step, x=args[0])
         if op.opcode in self.steps:
-            return self.steps[op.opcode](args[0])
+            return template("step.apply(x)", step=name(self.steps[op.opcode]), x=args[0])
         parts = {f"_{index}": arg for index, arg in enumerate(args)} | {"_like": self.like}
         info = ALL_OPCODES[op.opcode]
         text = info.text
@@ -170,54 +271,46 @@ class _Equations:
         return template(text, **parts)
 
 
-def constant_of(value: float) -> ast.expr:
-    """A constant of an equation."""
-    return constant(float(value))
-
-
-def _surrogate_class(surrogate: SurrogateProgram, label: str, heaviside: str) -> ast.ClassDef:
-    """A module: heaviside forward, the surrogate's derivative backward."""
-    equations = _Equations((INPUT,), surrogate.ops, [surrogate.derivative] * 2, {}, ())
-    x = equations.names[INPUT]
-    slope = equations.returning(surrogate.derivative)
-    return class_(
-        label,
-        ["nn.Module"],
-        "A spike where x >= 0, with a surrogate for its derivative.",
-        [
-            function("slope", [("self", "", None), (x, "Tensor", None)], "Tensor", slope),
-            function(
-                "forward",
-                [("self", "", None), ("x", "Tensor", None)],
-                "Tensor",
-                [ast.Return(template("step.apply(x, self.slope)", step=name(heaviside)))],
-            ),
-        ],
+def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
+    """A module that gives the surrogate's derivative."""
+    surrogate = settled(surrogate, _unwritten(surrogate))
+    parameters = _Parameters(surrogate, ())
+    roots = [surrogate.derivative] * 2
+    equations = _Equations((INPUT,), surrogate.ops, roots, {}, parameters)
+    takes = [("self", "", None), (equations.names[INPUT], "Tensor", None)]
+    forward = function("forward", takes, "Tensor", equations.returning(surrogate.derivative))
+    doc = f"The surrogate {variable(surrogate.name)}: a derivative for Heaviside."
+    return _Made(
+        camel(surrogate.name),
+        parameters.arguments,
+        lambda label, defaults: class_(
+            label, ["nn.Module"], doc, [*parameters.init(defaults, []), forward]
+        ),
     )
 
 
-def _neuron_class(program: NeuronProgram, label: str, spike: str, rounds: str) -> ast.ClassDef:
+def _neuron_class(
+    program: NeuronProgram, surrogate: ast.expr | None, steps: Mapping[str, str]
+) -> _Made:
     """A module with the equations of ``program`` in its forward method.
 
     It takes [T, N, ...] and gives [T, N, ...], or what it takes if it has no states; its numbers
     are those of the runtime's operator, bit for bit.
     """
+    program = settled(program, _unwritten(program))
+    attributes = parameter_names(program)
+    parameters = _Parameters(program, attributes)
     states = [state.name for state in program.states]
     learnables = [item.parameter for item in program.learnables]
-    steps: dict[str, Callable[[ast.expr], ast.expr]] = {
-        "heaviside": lambda x: template("self.surrogate(x)", x=x),
-        "round": lambda x: template("step.apply(x)", step=name(rounds), x=x),
-    }
     roots = [program.output, *program.next_states]
-    taken = (spike, rounds, "self")
-    equations = _Equations((INPUT, *states, *learnables), program.ops, roots, steps, taken)
+    inputs = (INPUT, *states, *learnables)
+    equations = _Equations(inputs, program.ops, roots, steps, parameters)
     x = equations.names[INPUT]
-    init: list[ast.stmt] = [ast.Expr(template("super().__init__()"))]
-    if spike:
-        init.append(assign(["self.surrogate"], call(name(spike))))
+    init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
     reads: list[ast.stmt] = []
-    for attribute, item in zip(parameter_names(program), program.learnables, strict=True):
-        value = template("nn.Parameter(torch.tensor(raw))", raw=constant_of(item.raw))
+    for attribute, item in zip(attributes, program.learnables, strict=True):
+        raw = parameters.constant(item.raw, holder="")
+        value = template("nn.Parameter(torch.tensor(raw))", raw=raw)
         init.append(assign([f"self.{attribute}"], value))
         reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
@@ -226,15 +319,25 @@ def _neuron_class(program: NeuronProgram, label: str, spike: str, rounds: str) -
     else:
         takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output)]
     shapes = "[T, N, ...] to [T, N, ...]" if states else "each element by itself"
-    return class_(
-        label,
-        ["nn.Module"],
-        f"The neuron {variable(program.name)}: {shapes}.",
-        [
-            function("__init__", [("self", "", None)], "None", init),
-            function("forward", [("self", "", None), (takes, "Tensor", None)], "Tensor", body),
-        ],
+    doc = f"The neuron {variable(program.name)}: {shapes}."
+    forward = function("forward", [("self", "", None), (takes, "Tensor", None)], "Tensor", body)
+    return _Made(
+        camel(program.name),
+        parameters.arguments,
+        lambda label, defaults: class_(
+            label, ["nn.Module"], doc, [*parameters.init(defaults, init), forward]
+        ),
     )
+
+
+def _unwritten(program: NeuronProgram | SurrogateProgram) -> set[str]:
+    """The parameters in constants that Python's own functions cannot make."""
+    return {
+        key
+        for value in constants_of(program)
+        if isinstance(value, ParameterValue) and not opcodes_of(value.origin) <= _NUMBERS.keys()
+        for key in names_of(value)
+    }
 
 
 def _over_time(
@@ -243,8 +346,10 @@ def _over_time(
     """The loop over the time steps."""
     first: list[ast.stmt] = []
     for state in program.states:
-        start = template("torch.full_like(x_seq[0], init)", init=constant_of(state.init))
-        if repr(state.init) == "0.0":
+        start = template(
+            "torch.full_like(x_seq[0], init)", init=equations.parameters.constant(state.init)
+        )
+        if repr(state.init) == "0.0" and not names_of(state.init):
             start = template("torch.zeros_like(x_seq[0])")
         first.append(assign([equations.names[state.name]], start))
     scalars = program.scalars()

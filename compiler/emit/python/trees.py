@@ -165,14 +165,24 @@ def _lines(node: ast.stmt, indent: str) -> Iterator[str]:
 
 def _head(node: ast.FunctionDef, indent: str) -> Iterator[str]:
     result = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
-    arguments = ast.unparse(node.args)
+    arguments = ", ".join(_parameters(node.args))
     line = f"{indent}def {node.name}({arguments}){result}:"
     if len(line) <= WIDTH:
         yield line
         return
     yield f"{indent}def {node.name}("
-    yield from _filled(f"{arguments},", f"{indent}    ")
+    inner = f"{indent}    "
+    one = f"{inner}{arguments}"
+    yield from [one] if len(one) <= WIDTH else _filled(f"{arguments},", inner)
     yield f"{indent}){result}:"
+
+
+def _parameters(args: ast.arguments) -> Iterator[str]:
+    bare = len(args.args) - len(args.defaults)
+    for index, arg in enumerate(args.args):
+        kind = f": {ast.unparse(arg.annotation)}" if arg.annotation is not None else ""
+        default = ast.unparse(args.defaults[index - bare]) if index >= bare else ""
+        yield f"{arg.arg}{kind}{' = ' if default else ''}{default}"
 
 
 def _expression(head: str, node: ast.expr, tail: str, indent: str) -> Iterator[str]:

@@ -86,23 +86,23 @@ SAYS = {
     ],
     ("danet_c_small", "neuron"): [
         "the neuron over T = 4 steps",
-        "IF",
-        "the derivative of heaviside is that of the surrogate sigmoid",
-        "t = 1", "u[0] = 0", "x[1]", "v[1] = u[0] + x[1]", "s[1] = heaviside(v[1] - 1)",
+        "IF(v_threshold=1, v_rest=0, detach_reset=false)",
+        "the derivative of heaviside is that of the surrogate sigmoid(alpha=4)",
+        "t = 1", "u[0] = 0", "x[1]", "v[1] = u[0] + x[1]", "s[1] = heaviside(v[1] - v_threshold)",
         "u[1] = v[1] * (1 - s[1])", "out",
-        "t = 2", "u[1]", "x[2]", "v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - 1)",
+        "t = 2", "u[1]", "x[2]", "v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - v_threshold)",
         "u[2] = v[2] * (1 - s[2])", "out",
         "…",
-        "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = heaviside(v[4] - 1)",
+        "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = heaviside(v[4] - v_threshold)",
         "u[4] = v[4] * (1 - s[4])", "out",
     ],
     ("own_neuron", "neuron"): [
-        "dendritic",
+        "dendritic(tau_dendrite=3, tau_soma=2, v_threshold=1)",
         "g = softplus(g_raw)",
         "g_raw is learnt from -0.4328",
         "t = 1", "d[0] = 0", "u[0] = 0", "x[1]",
-        "d[1] = 0.6667 * d[0] + x[1]", "v[1] = 0.5 * u[0] + g * d[1]",
-        "s[1] = heaviside(v[1] - 1)", "u[1] = v[1] * (1 - s[1])",
+        "d[1] = (1 - 1 / tau_dendrite) * d[0] + x[1]", "v[1] = (1 - 1 / tau_soma) * u[0] + g * d[1]",
+        "s[1] = heaviside(v[1] - v_threshold)", "u[1] = v[1] * (1 - s[1])",
     ],
 }  # fmt: skip
 
@@ -193,16 +193,20 @@ def test_a_state_goes_from_each_step_to_the_next() -> None:
 
 
 NEURONS = {
-    "IF": ["v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - 1)", "u[2] = v[2] * (1 - s[2])"],
+    "IF": [
+        "v[2] = u[1] + x[2]",
+        "s[2] = heaviside(v[2] - v_threshold)",
+        "u[2] = v[2] * (1 - s[2])",
+    ],
     "LIF(tau = 4.0, detach_reset = true)": [
-        "v[2] = 0.75 * u[1] + 0.25 * x[2]",
-        "s[2] = heaviside(v[2] - 1)",
+        "v[2] = (1 - 1 / tau) * u[1] + 1 / tau * x[2]",
+        "s[2] = heaviside(v[2] - v_threshold)",
         "r[2] = detach(s[2])",
         "u[2] = v[2] * (1 - r[2])",
     ],
     "PLIF": [
         "v[2] = u[1] + sigmoid(w) * (x[2] - u[1])",
-        "s[2] = heaviside(v[2] - 1)",
+        "s[2] = heaviside(v[2] - v_threshold)",
         "u[2] = v[2] * (1 - s[2])",
     ],
 }

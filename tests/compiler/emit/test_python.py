@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +19,15 @@ from torch import Tensor, nn
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
+from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS, Module
 from danetc.compiler.passes.running_sums import RunningSums
+from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.syntax import tree
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
 from tests.compiler.emit import graphs, small
 from tests.compiler.emit.graphs import Net, head, stem
 
@@ -385,6 +392,83 @@ def test_two_neurons_of_one_name_are_two_classes() -> None:
     ours, theirs = standalone(graph), emit(graph, seed=1)
     ours.load_state_dict(theirs.state_dict())
     assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
+def neuron_graph(neuron: str, surrogate: str) -> Graph:
+    return graph_of(
+        check_text(
+            f"use std\nnetwork n {{ input = image(1, 4, 4); steps = 3; neuron = {neuron}; "
+            f"surrogate = {surrogate}\nout = in -> conv(2) -> spike -> mean_over_time }}"
+        )
+    )
+
+
+def std(kind: str) -> dict[str, list[tuple[str, float]]]:
+    """The standard library's declarations of a kind, with their numbers."""
+    found = {}
+    for path in Path("dsl/std").glob("*.danet"):
+        for item in parse(SourceFile(str(path), path.read_text()), Reporter()).declarations:
+            if item.kind == kind:
+                found[item.name] = [
+                    (param.name, float(param.default.text))
+                    for param in item.params
+                    if isinstance(param.default, tree.Number)
+                ]
+    return found
+
+
+CASES = [
+    *((name, values, "sigmoid", []) for name, values in std("neuron").items()),
+    *(("IF", [], name, values) for name, values in std("surrogate").items()),
+]
+
+
+@pytest.mark.parametrize(("neuron", "values", "surrogate", "others"), CASES)
+def test_parameters_of_neurons_can_be_changed_in_the_text(
+    neuron: str,
+    values: list[tuple[str, float]],
+    surrogate: str,
+    others: list[tuple[str, float]],
+) -> None:
+    """The class written for some values, given others, is the neuron compiled for those."""
+
+    def call(name: str, values: list[tuple[str, float]], more: float) -> str:
+        return f"{name}({', '.join(f'{k} = {v + more}' for k, v in values)})"
+
+    first, second = (
+        neuron_graph(call(neuron, values, more), call(surrogate, others, more))
+        for more in (0.125, 0.375)
+    )
+    one, other = (neuron_text(next(iter(graph.neurons.values()))) for graph in (first, second))
+    ours: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "math": math}
+    exec(one[1], ours)
+    changed = ours[one[0]](**{key: value + 0.375 for key, value in values})
+    for key, value in others:
+        assert getattr(changed.surrogate, key) == value + 0.125
+        setattr(changed.surrogate, key, value + 0.375)
+    theirs = dict(ours)
+    exec(other[1], theirs)
+    assert one[1] != other[1] or not (values or others)
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    results = []
+    for layer in (changed, theirs[other[0]]()):
+        layer = layer.double()
+        at = (2 * x).requires_grad_()
+        out = layer(at)
+        out.square().sum().backward()
+        results.append(
+            [out, at.grad, *(p for p in layer.parameters()), *(p.grad for p in layer.parameters())]
+        )
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_parameter_that_decided_on_the_operations_is_no_argument() -> None:
+    program = next(iter(neuron_graph("IF(v_rest = 0)", "triangle(alpha = 1)").neurons.values()))
+    assert dict(program.parameters) == {"v_threshold": 1.0, "v_rest": 0.0, "detach_reset": False}
+    _, text = neuron_text(program)
+    assert "def __init__(self, v_threshold: float = 1.0) -> None" in text
+    assert "alpha" not in text
 
 
 def densenet(blocks: int = 6, growth: int = 3) -> Graph:

@@ -1,0 +1,152 @@
+"""Constants that were made of a declaration's parameters, and still know how.
+
+A ``ParameterValue`` is a float like any other: equations are folded, simplified and run with its value. Beside
+it stands where it comes from: a parameter's name, or an operation on such. Where a program's form
+depends on the value of a parameter (``x + v_rest`` is ``x`` where v_rest is 0), the parameter is
+fixed: the constants made of it forget where they come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, Union
+
+from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
+
+Origin: TypeAlias = Union[str, float, tuple[Any, ...]]
+"""The name of a parameter, a number, or an opcode and the origins of its operands."""
+Parameters: TypeAlias = tuple[tuple[str, Union[float, bool]], ...]
+"""The parameters of a declaration that are not learnt, with their values."""
+
+_TOKEN = re.compile(r"-?\d[^,()\]]*|[^\W\d]\w*")
+
+
+class ParameterValue(float):
+    """A constant with its ``origin``."""
+
+    __slots__ = ("origin",)
+    origin: Origin
+
+    def __new__(cls, value: float, origin: Origin) -> ParameterValue:
+        self = super().__new__(cls, value)
+        self.origin = origin
+        return self
+
+    def __getnewargs__(self) -> tuple[float, Origin]:  # type: ignore[override]
+        return float(self), self.origin
+
+
+def folded(value: float, opcode: str, args: Iterable[Any]) -> float:
+    """The result of an operation on constants, which knows its operands if one of them does."""
+    operands = [*args]
+    if not any(isinstance(arg, ParameterValue) for arg in operands):
+        return value
+    origins = tuple(
+        arg.origin if isinstance(arg, ParameterValue) else float(arg) for arg in operands
+    )
+    if opcode == "neg" and isinstance(origins[0], tuple) and origins[0][0] == "neg":
+        return ParameterValue(value, origins[0][1])
+    return ParameterValue(value, (opcode, *origins))
+
+
+def origin_of(value: object) -> Origin | None:
+    """Where a constant comes from, if it is one of a parameter."""
+    return value.origin if isinstance(value, ParameterValue) else None
+
+
+def names_of(value: object) -> set[str]:
+    """The parameters that a constant was made of."""
+    return _names(value.origin) if isinstance(value, ParameterValue) else set()
+
+
+def _names(origin: Origin) -> set[str]:
+    match origin:
+        case str():
+            return {origin}
+        case tuple():
+            return set().union(*map(_names, origin[1:]))
+        case _:
+            return set()
+
+
+def opcodes_of(origin: Origin) -> set[str]:
+    """The operations that a constant was made by."""
+    if not isinstance(origin, tuple):
+        return set()
+    return {origin[0]}.union(*map(opcodes_of, origin[1:]))
+
+
+def closure(fixed: Iterable[str], constants: Iterable[object]) -> frozenset[str]:
+    """``fixed`` and the parameters that are in one constant with a fixed one."""
+    found = set(fixed)
+    groups = [names for names in map(names_of, constants) if names]
+    while more := set().union(*(names for names in groups if names & found)) - found:
+        found |= more
+    return frozenset(found)
+
+
+def plain(value: Any, fixed: frozenset[str]) -> Any:
+    """A constant, without its origin where that holds a fixed parameter."""
+    return float(value) if names_of(value) & fixed else value
+
+
+# -- text -----------------------------------------------------------------------------------------
+
+
+def constant_text(value: float) -> str:
+    """A constant as programs write it: ``0.5[div(1.0,tau)]``."""
+    return (
+        f"{float(value)!r}[{_text(value.origin)}]"
+        if isinstance(value, ParameterValue)
+        else repr(value)
+    )
+
+
+def _text(origin: Origin) -> str:
+    if isinstance(origin, tuple):
+        return f"{origin[0]}({','.join(map(_text, origin[1:]))})"
+    return origin if isinstance(origin, str) else repr(origin)
+
+
+def read_origin(text: str, value: float, parameters: Mapping[str, float | bool]) -> ParameterValue:
+    """The constant of ``text``. Raises ValueError where that is not what gives ``value``."""
+    origin, end = _read(text, 0, 0)
+    try:
+        right = end == len(text) and _value(origin, parameters) == value
+    except (ArithmeticError, KeyError, TypeError, ConstantError):
+        right = False
+    if not right:
+        raise ValueError(f"neuron program: {text[:40]!r} is not {value!r}")
+    return ParameterValue(value, origin)
+
+
+def _read(text: str, at: int, depth: int) -> tuple[Origin, int]:
+    token = _TOKEN.match(text, at)
+    if token is None or depth > 100:
+        raise ValueError(f"neuron program: {text[:40]!r} is no origin")
+    word, at = token[0], token.end()
+    if word[0] in "-0123456789":
+        return float(word), at
+    if text[at : at + 1] != "(":
+        return word, at
+    parts: list[Origin] = [word]
+    while text[at : at + 1] in ("(", ","):
+        part, at = _read(text, at + 1, depth + 1)
+        parts.append(part)
+    if text[at : at + 1] != ")":
+        raise ValueError(f"neuron program: {text[:40]!r} is no origin")
+    return tuple(parts), at + 1
+
+
+def _value(origin: Origin, parameters: Mapping[str, float | bool]) -> float:
+    match origin:
+        case str():
+            return float(parameters[origin])
+        case (str(opcode), *args):
+            compute = OPCODES[opcode].value
+            assert compute is not None
+            return float(compute(*(_value(arg, parameters) for arg in args)))
+        case _:
+            assert isinstance(origin, float)
+            return origin
