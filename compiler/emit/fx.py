@@ -31,7 +31,7 @@ def emit(graph: Graph, seed: int = 0, backend: str = "eager", memory: str = "non
     ``eager`` runs operation by operation and is the reference. ``fused`` runs each neuron with the
     norms and additions before it as one compiled kernel and keeps spikes and counts as bits; its
     modules have the same names and the same first weights. ``spikingjelly`` runs SpikingJelly's
-    neurons where it has one with the same equations, and raises ImportError without it. The global
+    neurons in place of the standard library's that it has, and raises ImportError without it. The global
     random state is left alone. ``topology`` of the model is ``graph``.
 
     Under the ``memory`` policy ``none`` all that the backward pass needs is saved; under ``recompute``

@@ -1,4 +1,4 @@
-"""The backend ``spikingjelly``: its neurons where it has one with the same equations."""
+"""The backend ``spikingjelly``: its neurons where it has the one that is declared."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""SpikingJelly's neurons in place of ours: found by their equations, equal spikes and gradients."""
+"""SpikingJelly's neurons in place of ours: found by declaration, equal spikes and gradients."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+import re
 import sys
 import warnings
 
@@ -16,45 +17,17 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.equations import Learn, NeuronProgram
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
-from danetc.dsl.neuron.spikingjelly import NeuronMatch, counterpart, surrogate_counterpart
+from danetc.dsl.neuron.spikingjelly import SURROGATES, counterpart, surrogate_counterpart
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
-from tests.runtime.conftest import Compile
+from tests.runtime.conftest import Compile, declarations, std
 
 ATAN = "surrogate atan(alpha = 2.7) { z = 1.5707963267948966 * alpha * x;  dy = alpha / 2 / (1 + z * z) }"
 HEAD = "neuron N(v_threshold = 1.0) { state u = 0.0; "
 SPIKE = "s = heaviside(v - v_threshold); "
-# Neurons as a user may write them, and what they are.
-WRITTEN = {
-    "leak as a difference": (
-        f"{HEAD} v = u + (x - u) / 1.5; {SPIKE} u = v * (1 - s) }}",
-        ("LIF", 1.0, 0.0, False, 1.5, True),
-    ),
-    "decay of the state alone": (
-        f"{HEAD} v = 0.25 * u + x; {SPIKE} u = v - v * detach(s) }}",
-        ("LIF", 1.0, 0.0, True, 4 / 3, False),
-    ),
-    "reset below rest": (
-        f"{HEAD} v = x + u; {SPIKE} r = 1 - s; u = r * v - 0.5 * s }}",
-        ("IF", 1.0, -0.5, False, 2.0, True),
-    ),
-    "soft": (
-        "neuron N(th = 0.6) { state u = 0.0; h = u + x - th; s = heaviside(h); u = h + th * (1 - s) }",
-        ("IF", 0.6, None, False, 2.0, True),
-    ),
-    "gate with bounds": (
-        "neuron N(k = learn(0.3, above = 0, below = 1)) { state u = 0.0; v = (1 - k) * u + k * x; "
-        "s = heaviside(v - 1); u = v * (1 - detach(s)) }",
-        ("PLIF", 1.0, 0.0, True, 2.0, True),
-    ),
-    "gate of the state alone": (
-        "neuron N { state u = 0.2; k = sigmoid(learn(0.4)); v = u - k * (u - 0.2) + x; "
-        "s = heaviside(v - 1); u = v * (1 - s) + 0.2 * s }",
-        ("PLIF", 1.0, 0.2, False, 2.0, False),
-    ),
-}  # fmt: skip
 # Near misses: one thing is different in each.
 OTHERS = {
+    "the same written otherwise": f"{HEAD} v = u + (x - u) / 1.5; {SPIKE} u = v * (1 - s) }}",
     "fires strictly above": "neuron N { state u = 0.0; v = u + x; s = 1 - heaviside(1 - v); u = v * (1 - s) }",
     "scaled slope": "neuron N { state u = 0.0; v = u + x; s = heaviside(2 * (v - 1)); u = v * (1 - s) }",
     "resets by another amount": f"{HEAD} v = u + x; {SPIKE} u = v - 0.9 * s }}",
@@ -71,36 +44,17 @@ OTHERS = {
     "two states": f"{HEAD} state a = 0.0; v = u + x - a; {SPIKE} u = v * (1 - s); a = 0.5 * a + s }}",
     "no state": "neuron N { s = heaviside(x - 1) }",
 }  # fmt: skip
-SURROGATES = {
-    "y = 1 / (1 + exp(-2.5 * x))": ("Sigmoid", 2.5),
-    "z = sigmoid(3 * x); dy = 3 * z * (1 - z)": ("Sigmoid", 3.0),
-    "dy = 0.8 / (1 + (3.141592653589793 * 0.8 * x) * (3.141592653589793 * 0.8 * x))": ("ATan", 1.6),
-    "dy = max(1.5 - 2.25 * abs(x), 0)": ("PiecewiseQuadratic", 1.5),
-    "dy = 1.5 * max(1 - abs(1.5 * x), 0)": ("PiecewiseQuadratic", 1.5),
-    "dy = 0.6 * exp(-1.2 * abs(x))": ("PiecewiseExp", 1.2),
-    "dy = 1 / (2 * 2.0 * (1 / 2.0 + abs(x)) * (1 / 2.0 + abs(x)))": ("SoftSign", 2.0),
-    "dy = 3 / ((1 + abs(x)) * (1 + abs(x)))": ("SuperSpike", 3.0),
-    "dy = 2 / 1.7724538509055159 * exp(-4 * x * x)": ("Erf", 2.0),
-    "dy = (abs(x) < 0.25) / 0.5": ("Rect", 2.0),
-    "z = sigmoid(3 * x); dy = 2 * z * (1 - z)": None,
-    "dy = 0.8 / (1 + 2 * x * x)": None,
-    "dy = max(1.5 - 2 * abs(x), 0)": None,
-    "dy = (abs(x) < 0.25) / 0.6": None,
-    "dy = 1 / (1 + abs(2 * x + 1))": None,
-    "dy = exp(-2 * abs(x - 1))": None,
-    "dy = 0.5": None,
-}
+WRONG_SURROGATES = [
+    "(alpha = 3.0) { z = sigmoid(alpha * x); dy = 2 * z * (1 - z) }",
+    "(alpha = 0.8) { dy = alpha / (1 + 2 * x * x) }",
+    "(alpha = 1.5) { dy = max(alpha - 2 * abs(x), 0) }",
+    "(width = 0.5) { dy = (abs(x) < width / 2) / 0.6 }",
+    " { dy = 0.5 }",
+]
 
 
 def randn(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def settings(found: NeuronMatch) -> tuple[object, ...]:
-    return (
-        found.neuron, found.v_threshold, found.v_reset, found.detach_reset,
-        pytest.approx(found.tau), found.decay_input,
-    )  # fmt: skip
 
 
 def run(layer: Neuron, x: Tensor) -> list[Tensor]:
@@ -142,16 +96,14 @@ def test_neurons_of_the_standard_library(compiled: Compile, neuron: str, detach:
     assert_equal(program)
 
 
-@pytest.mark.parametrize("name", WRITTEN)
-def test_equations_written_otherwise(compiled: Compile, name: str) -> None:
-    text, (neuron, threshold, reset, *rest) = WRITTEN[name]
-    arguments = {"k": Learn(0.3, above=0.0, below=1.0)} if "(k =" in text else {}
-    program = compiled(text, **arguments)
-    found = counterpart(program)
+@pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF", "LIF_soft"])
+def test_a_copy_under_another_name_is_found(compiled: Compile, neuron: str) -> None:
+    text = std("neurons.danet")
+    start = text.index(f"neuron {neuron}(")
+    copy = text[start : text.index("}", start) + 1].replace(f"neuron {neuron}(", "neuron mine(")
+    found = counterpart(compiled(copy))
     assert found is not None
-    assert found.v_reset is None or type(found.v_reset) is float
-    assert settings(found) == (neuron, pytest.approx(threshold), reset, *rest)
-    assert_equal(program)
+    assert found == counterpart(compiled(neuron))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -169,18 +121,33 @@ def test_neurons_that_they_have_not(compiled: Compile, neuron: str) -> None:
     assert counterpart(compiled(neuron)) is None
 
 
-@pytest.mark.parametrize("text", SURROGATES)
-def test_surrogates(compiled: Compile, text: str) -> None:
-    program = compiled("IF", f"surrogate sg {{ {text} }}")
+def surrogate_text(name: str) -> str:
+    text = std("surrogates.danet")
+    start = text.index(f"surrogate {name}(")
+    return text[start : text.index("}", start) + 1]
+
+
+def test_each_surrogate_of_the_standard_library_is_one_of_theirs() -> None:
+    assert [*declarations(std("surrogates.danet"))] == [*SURROGATES]
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_surrogates(compiled: Compile, name: str) -> None:
+    text = surrogate_text(name)
+    for value in (0.7, 1.0, 2.5):
+        program = compiled("IF", re.sub(r"= [\d.]+\)", f"= {value})", text, count=1))
+        assert program.surrogate is not None
+        found = surrogate_counterpart(program.surrogate)
+        assert found == (SURROGATES[name][0], 1 / value if name == "rectangle" else value)
+        assert_equal(program)
+
+
+@pytest.mark.parametrize("text", WRONG_SURROGATES)
+def test_other_surrogates_are_none_of_theirs(compiled: Compile, text: str) -> None:
+    program = compiled("IF", f"surrogate sg{text}")
     assert program.surrogate is not None
-    found = surrogate_counterpart(program.surrogate)
-    expected = SURROGATES[text]
-    if expected is None:
-        assert found is None
-        assert counterpart(program) is None
-        return
-    assert found == (expected[0], pytest.approx(expected[1]))
-    assert_equal(program)
+    assert surrogate_counterpart(program.surrogate) is None
+    assert counterpart(program) is None
 
 
 def test_single_and_half_precision(compiled: Compile) -> None:
