@@ -108,8 +108,8 @@ class Emitter:
                 self.modules[id] = construct(call, resolve(call.target), self.seed + id)
         self.initialise()
         if self.plan is not None:
-            for region in self.plan.regions.values():
-                self.modules[region.neuron] = self.neuron(region, calls[region.neuron])
+            for group in self.plan.groups.values():
+                self.modules[group.neuron] = self.neuron(group, calls[group.neuron])
 
         self.calls = calls
         source = graph.input
@@ -135,8 +135,8 @@ class Emitter:
         """What a node becomes."""
         return call
 
-    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
-        """What runs a region of the plan, with the norms of ``self.modules`` that stand in it."""
+    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
+        """What runs a fusion group of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
     def segment(self, unit: Node | ScopeTree) -> Segment | None:

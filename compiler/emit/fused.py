@@ -14,21 +14,21 @@ from danetc.compiler.plans.saved_bytes import keeps_parts
 
 
 class FusedEmitter(Emitter):
-    """Regions as one layer; spikes and counts kept as bits."""
+    """Fusion groups as one layer; spikes and counts kept as bits."""
 
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
             return replace(call, target="danetc.runtime.layers.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 
-    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
-        """The neuron of a region, with the norms that stand before it."""
+    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
+        """The neuron of a fusion group, with the norms that stand before it."""
         from danetc.runtime.layers.fused import FusedNeuron
 
         assert isinstance(call, Module)
-        norms = [self.modules[id] if id is not None else None for id in region.norms]
-        kinds = [self.whole[id].value.kind for id in region.inputs]
-        output = self.whole[region.neuron].value.kind
+        norms = [self.modules[id] if id is not None else None for id in group.norms]
+        kinds = [self.whole[id].value.kind for id in group.inputs]
+        output = self.whole[group.neuron].value.kind
         program, steps, rank = call.args
         return FusedNeuron(program, steps, rank, norms, kinds, output)  # type: ignore[arg-type]
 

@@ -47,7 +47,7 @@ def fold(model: Model) -> InferenceModel:
 
 
 class InferenceEmitter(FusedEmitter):
-    """Regions as one compiled kernel each; nothing that is there for a backward pass."""
+    """Fusion groups as one compiled kernel each; nothing that is there for a backward pass."""
 
     kind = InferenceModel
 
@@ -62,11 +62,11 @@ class InferenceEmitter(FusedEmitter):
     def layer(self, node: Node, call: Module | Function) -> Module | Function:
         return call
 
-    def neuron(self, region: FusionGroup, call: Module | Function) -> nn.Module:
+    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
         assert isinstance(call, Module)
-        norms = [self.modules[id] if id is not None else None for id in region.norms]
-        owned = next((i for i, id in enumerate(region.inputs) if self._owned(id)), None)
-        added = region.neuron in self.sums
+        norms = [self.modules[id] if id is not None else None for id in group.norms]
+        owned = next((i for i, id in enumerate(group.inputs) if self._owned(id)), None)
+        added = group.neuron in self.sums
         return InferenceNeuron(*call.args, norms, owned, added)  # type: ignore[arg-type, call-arg]
 
     def _owned(self, id: int) -> bool:

@@ -1,7 +1,7 @@
-"""Additions behind neurons as part of their regions, for inference.
+"""Additions behind neurons as part of their fusion groups, for inference.
 
 Where a sum is all that reads a neuron (SEW's addition, a rule's running sum), the kernel that makes
-the spikes adds the other addend: the spikes themselves are never written to memory. Like a region
+the spikes adds the other addend: the spikes themselves are never written to memory. Like a fusion group
 this is a plan, not a rewriting of the network.
 """
 
@@ -46,11 +46,11 @@ def add_epilogues(plan: FusionPlan) -> Summed:
         sums.add(neuron)
     outputs = {name: to[id] for name, id in graph.outputs.items()}
     new = replace(graph, nodes=nodes, outputs=outputs)
-    regions = {
-        id: replace(region, inputs=tuple(to[i] for i in region.inputs))
-        for id, region in plan.regions.items()
+    groups = {
+        id: replace(group, inputs=tuple(to[i] for i in group.inputs))
+        for id, group in plan.groups.items()
     }
-    return Summed(FusionPlan(new, regions), frozenset(sums))
+    return Summed(FusionPlan(new, groups), frozenset(sums))
 
 
 def _absorbing(
@@ -67,7 +67,7 @@ def _absorbing(
     for id in reversed(inputs):
         candidate = nodes[id]
         if (
-            id in plan.regions
+            id in plan.groups
             and id not in sums
             and readers[id] == 1
             and candidate.value.varies

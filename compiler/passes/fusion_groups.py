@@ -1,4 +1,4 @@
-"""Regions: what stands around a neuron and runs as one kernel with it.
+"""Fusion groups: what stands around a neuron and runs as one kernel with it.
 
 This is the plan of the fused backend, not a rewriting of the network: names, modules and weights
 stay where the spec has them. In the planned graph a neuron reads the terms of the sum before it
@@ -25,17 +25,17 @@ class FusionGroup:
 
     @property
     def form(self) -> str:
-        """What the region computes: ``norm + value -> spike``."""
+        """What the fusion group computes: ``norm + value -> spike``."""
         terms = " + ".join("value" if norm is None else "norm" for norm in self.norms)
         return f"{terms} -> spike"
 
 
 @dataclass(frozen=True, slots=True)
 class FusionPlan:
-    """The graph that runs, and the regions in it by the id of their neuron."""
+    """The graph that runs, and the fusion groups in it by the id of their neuron."""
 
     graph: Graph
-    regions: Mapping[int, FusionGroup]
+    groups: Mapping[int, FusionGroup]
 
 
 def plan_fusion(graph: Graph) -> FusionPlan:
@@ -43,19 +43,19 @@ def plan_fusion(graph: Graph) -> FusionPlan:
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
         readers[id] += 1
-    regions = {
+    groups = {
         node.id: _region(node, graph, readers)
         for node in graph.nodes.values()
         if node.op == "neuron"
     }
-    gone = frozenset().union(*(region.absorbed for region in regions.values()))
+    gone = frozenset().union(*(group.absorbed for group in groups.values()))
     nodes: dict[int, Node] = {}
     for node in graph.nodes.values():
-        if node.id in regions:
-            node = replace(node, inputs=regions[node.id].inputs)
+        if node.id in groups:
+            node = replace(node, inputs=groups[node.id].inputs)
         if node.id not in gone:
             nodes[node.id] = node
-    return FusionPlan(replace(graph, nodes=nodes, stages=()), regions)
+    return FusionPlan(replace(graph, nodes=nodes, stages=()), groups)
 
 
 def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> FusionGroup:

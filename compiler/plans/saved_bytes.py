@@ -46,9 +46,9 @@ def elements(node: Node, batch: int, steps: int) -> int:
 
 
 class Saving:
-    """What a forward pass of ``batch`` samples keeps, under a plan of regions and one of segments.
+    """What a forward pass of ``batch`` samples keeps, under a plan of fusion groups and one of segments.
 
-    ``regions`` are those of the fused backend (None: operation by operation), ``dtype`` is what
+    ``groups`` are those of the fused backend (None: operation by operation), ``dtype`` is what
     convolutions and linear layers compute in, under autocast where it is not float32.
     """
 
@@ -57,7 +57,7 @@ class Saving:
     ) -> None:
         self.whole = graph
         self.graph = plan.graph if plan is not None else graph
-        self.regions: Mapping[int, FusionGroup] = plan.regions if plan is not None else {}
+        self.groups: Mapping[int, FusionGroup] = plan.groups if plan is not None else {}
         self.fused = plan is not None
         self.segments = segments
         self.width = BYTES[dtype]
@@ -108,9 +108,9 @@ class Saving:
         return trained
 
     def _has_weights(self, node: Node) -> bool:
-        """Whether weights train in a node, its region's norms included."""
-        region = self.regions.get(node.id)
-        norms = [id for id in region.norms if id is not None] if region else []
+        """Whether weights train in a node, its fusion group's norms included."""
+        group = self.groups.get(node.id)
+        norms = [id for id in group.norms if id is not None] if group else []
         return any(weights_of(self.whole, self.whole[id]) for id in (node.id, *norms))
 
     def _widths(self) -> dict[int, int]:
@@ -175,10 +175,10 @@ class Saving:
         extra = row.extra(sizes)
         self.extra += row.small(sizes)
         if self.fused and node.op == "neuron":
-            region = self.regions[node.id]
-            norms = [self.whole[id] for id in region.norms if id is not None]
+            group = self.groups[node.id]
+            norms = [self.whole[id] for id in group.norms if id is not None]
             self.extra += sum(4 * WIDE * norm.value.shape[0] for norm in norms)
-            for source in region.inputs:
+            for source in group.inputs:
                 if self.whole[source].value.kind.bits:
                     self.packed.add(source)
                 else:
@@ -224,7 +224,7 @@ class Saving:
         return id
 
     def _parts(self, id: int) -> list[int]:
-        """What is kept of a value that a region wants: of what is joined, the parts."""
+        """What is kept of a value that a fusion group wants: of what is joined, the parts."""
         if id not in self.joined:
             return [id]
         return [part for source in self.whole[id].inputs for part in self._parts(source)]

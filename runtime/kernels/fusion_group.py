@@ -1,6 +1,6 @@
-"""The arithmetic of a region: a sum of terms, each a value or a value under a norm, and a neuron.
+"""The arithmetic of a fusion group: a sum of terms, each a value or a value under a norm, and a neuron.
 
-Regions with the same neuron, terms and T share one kernel, whatever their batch and size. Forward
+Fusion groups with the same neuron, terms and T share one kernel, whatever their batch and size. Forward
 and backward come from the neuron's equations alone.
 """
 
@@ -19,7 +19,7 @@ from danetc.runtime.kernels.neuron import NeuronKernel, kernel, wide
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An input of a region: under a norm or not, and whether it is the same at all steps."""
+    """An input of a fusion group: under a norm or not, and whether it is the same at all steps."""
 
     normed: bool
     static: bool
@@ -29,8 +29,8 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionKernel:
-    """Forward and backward of a region.
+class CompiledGroup:
+    """Forward and backward of a fusion group.
 
     Inputs are [T, N, C, L] or, where static, [N, C, L]; scales and shifts of norms are [C, 1].
     Or channels come last, [T, N, L, C], and scales and shifts are [C].
@@ -46,15 +46,15 @@ class RegionKernel:
 
 
 @lru_cache(maxsize=512)
-def region_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
-    """The kernel of a region; ``program`` is the text of its neuron."""
-    region = FusionKernel(kernel(program), terms, steps)
-    name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
+def fusion_kernel(program: str, terms: tuple[Term, ...], steps: int) -> CompiledGroup:
+    """The kernel of a fusion group; ``program`` is the text of its neuron."""
+    group = FusionKernel(kernel(program), terms, steps)
+    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms))}, T = {steps}"
     varying = tuple(not term.static for term in terms)
-    text = f"{region.text}, "
-    return RegionKernel(
-        CompiledFunction(region.forward, f"{name}, forward", varying, text + "forward"),
-        CompiledFunction(region.backward, f"{name}, backward", (True, *varying), text + "backward"),
+    text = f"{group.text}, "
+    return CompiledGroup(
+        CompiledFunction(group.forward, f"{name}, forward", varying, text + "forward"),
+        CompiledFunction(group.backward, f"{name}, backward", (True, *varying), text + "backward"),
     )
 
 

@@ -1,6 +1,6 @@
 """Neurons of the fused backend, each with the sum and the norms before it as one kernel.
 
-A region ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
+A fusion group ``norm -> spike``, ``norm + shortcut -> spike`` or ``a + b -> spike`` is one layer. Its
 forward pass takes the batch statistics and then runs one compiled kernel over the elements; for
 the backward pass it keeps the inputs of its norms, and its whole-numbered inputs as bits, and
 recomputes normalised values, membrane potentials and slopes from them.
@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.bit_packing import Kept
-from danetc.runtime.kernels.fusion_group import RegionKernel, Term, region_kernel
+from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
 from danetc.runtime.kernels.operators import is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
@@ -38,13 +38,13 @@ def _mode(norm: Norm) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What calls of a region have in common.
+    """What calls of a fusion group have in common.
 
     ``modes`` says of each norm where its statistics come from, ``last`` that channels come last in
     memory, ``timeless`` that the output does not vary either.
     """
 
-    kernel: RegionKernel
+    kernel: CompiledGroup
     terms: tuple[Term, ...]
     steps: int
     kinds: tuple[Kind, ...]
@@ -55,7 +55,7 @@ class _Plan:
 
 @lru_cache(maxsize=1024)
 def _plan(
-    make: Callable[[str, tuple[Term, ...], int], RegionKernel],
+    make: Callable[[str, tuple[Term, ...], int], CompiledGroup],
     program: str,
     normed: tuple[bool, ...],
     static: tuple[bool, ...],
@@ -70,7 +70,7 @@ def _plan(
 
 
 class _Call:
-    """One call of a region: its inputs as ``flat_view`` has them, what its norms do to them, and
+    """One call of a fusion group: its inputs as ``flat_view`` has them, what its norms do to them, and
     the output where a first run has noted it."""
 
     __slots__ = ("affines", "flats", "known", "plan")
@@ -110,7 +110,7 @@ def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[T
 
 
 class _Region(torch.autograd.Function):
-    """A region with its backward pass. Takes inputs, weights and biases of norms, parameters."""
+    """A fusion group with its backward pass. Takes inputs, weights and biases of norms, parameters."""
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ class FusedNeuron(Neuron):
         output_kind: Kind = ANALOG,
     ) -> None:
         super().__init__(program, steps, rank)
-        self._make: Callable[[str, tuple[Term, ...], int], RegionKernel] = region_kernel
+        self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
         self._norms = tuple(norms)
         self._normed = tuple(norm is not None for norm in norms)
         self._kinds = tuple(kinds)

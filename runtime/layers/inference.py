@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.fusion_group import FusionKernel, RegionKernel, Term, region_kernel
+from danetc.runtime.kernels.fusion_group import CompiledGroup, FusionKernel, Term, fusion_kernel
 from danetc.runtime.kernels.neuron import kernel, wide
 from danetc.runtime.layers.fused import FusedNeuron, columns, flat_view
 from danetc.runtime.layers.neuron import Neuron
@@ -76,20 +76,20 @@ class InferenceNeuron(FusedNeuron):
 
 
 @lru_cache(maxsize=512)
-def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> RegionKernel:
-    """The forward kernel of a region, the terms behind the first, that adds the first to the spikes."""
-    plain = region_kernel(program, terms[1:], steps)
+def summed_kernel(program: str, terms: tuple[Term, ...], steps: int) -> CompiledGroup:
+    """The forward kernel of a fusion group, the terms behind the first, that adds the first to the spikes."""
+    plain = fusion_kernel(program, terms[1:], steps)
     assert isinstance(plain.forward, CompiledFunction)
-    region = plain.forward.function
+    group = plain.forward.function
 
     def forward(*values: Tensor) -> tuple[Tensor, ...]:
-        (spikes,) = region(*values[1:])
+        (spikes,) = group(*values[1:])
         return (values[0] + spikes,)
 
     varying = (not terms[0].static, *plain.forward.varying)
     text = f"{plain.forward.text}, plus {terms[0]}"
     name = f"{plain.forward.name}, plus a value"
-    return RegionKernel(CompiledFunction(forward, name, varying, text), _none)
+    return CompiledGroup(CompiledFunction(forward, name, varying, text), _none)
 
 
 def _none(*values: Tensor) -> Sequence[Tensor]:
@@ -100,29 +100,29 @@ def _none(*values: Tensor) -> Sequence[Tensor]:
 def in_place_kernel(
     program: str, terms: tuple[Term, ...], steps: int, place: int, added: bool
 ) -> CompiledFunction:
-    """The forward kernel of a region that writes its output over the input ``place``.
+    """The forward kernel of a fusion group that writes its output over the input ``place``.
 
     Takes the steps of that input, each [N, C, L], then the other inputs, scales, shifts and
-    parameters as other kernels of regions do. If ``added``, the first term is added to the spikes.
+    parameters as other kernels of fusion groups do. If ``added``, the first term is added to the spikes.
     """
-    region = FusionKernel(kernel(program), terms[added:], steps)
+    group = FusionKernel(kernel(program), terms[added:], steps)
 
     def forward(*values: Tensor) -> tuple[Tensor, ...]:
         outputs = values[:steps]
         rest: list[Any] = list(values[steps:])
         rest.insert(place, outputs)
-        currents, params = region.currents(rest[added:])
-        states = region.neuron.initial_states(currents[0])
+        currents, params = group.currents(rest[added:])
+        states = group.neuron.initial_states(currents[0])
         for t, (x, out) in enumerate(zip(currents, outputs, strict=True)):
-            s, *states = region.neuron.step(x, *states, *params)
+            s, *states = group.neuron.step(x, *states, *params)
             if added:
                 s = wide(rest[0] if terms[0].static else rest[0][t]) + s
             out.copy_(s)
         return ()
 
     others = [not term.static for i, term in enumerate(terms) if i != place]
-    name = f"{region.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
-    text = f"{region.text}, {terms}, in place of {place}, added {added}"
+    name = f"{group.neuron.program.name} behind {' + '.join(map(str, terms[added:]))}"
+    text = f"{group.text}, {terms}, in place of {place}, added {added}"
     varying = (*[False] * steps, *others)
     return CompiledFunction(forward, f"{name}, in place, T = {steps}", varying, text)
 

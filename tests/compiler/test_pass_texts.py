@@ -40,11 +40,11 @@ def paths(graph: Graph, ids: tuple[int, ...]) -> str:
 
 def fusion_groups(graph: Graph) -> str:
     plan = plan_fusion(graph)
-    return nodes(plan.graph) + "".join(_group(graph, plan, id) for id in plan.regions)
+    return nodes(plan.graph) + "".join(_group(graph, plan, id) for id in plan.groups)
 
 
 def _group(graph: Graph, plan: FusionPlan, id: int) -> str:
-    return f"\ngroup of {graph[id].path}: {plan.regions[id].form}"
+    return f"\ngroup of {graph[id].path}: {plan.groups[id].form}"
 
 
 def epilogues(graph: Graph) -> str:

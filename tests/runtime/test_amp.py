@@ -84,8 +84,10 @@ def test_potentials_are_float32(
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_regions_in_half_precision(neuron: str, dtype: torch.dtype, compiled: Compile) -> None:
-    """The fused region rounds nothing between norm and neuron."""
+def test_fusion_groups_in_half_precision(
+    neuron: str, dtype: torch.dtype, compiled: Compile
+) -> None:
+    """The fusion group rounds nothing between norm and neuron."""
     program = compiled(neuron)
     run = layer(program, "fused")
     x, grad = randn(4, 2, 3, 5, 5).to(dtype), randn(4, 2, 3, 5, 5, seed=2).to(dtype)

@@ -23,7 +23,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
-from danetc.runtime.kernels.fusion_group import Term, region_kernel
+from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
@@ -37,10 +37,10 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """No kernel is known, before and after."""
-    region_kernel.cache_clear()
+    fusion_kernel.cache_clear()
     internals.notice.cache_clear()
     yield
-    region_kernel.cache_clear()
+    fusion_kernel.cache_clear()
     internals.notice.cache_clear()
 
 
@@ -60,7 +60,7 @@ def test_one_kernel_for_every_size(
     compiled: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
     """float32: spikes equal, gradients to rounding; sizes of 1; and channels last."""
-    kernel = region_kernel(compiled("PLIF").text(), TERMS, STEPS)
+    kernel = fusion_kernel(compiled("PLIF").text(), TERMS, STEPS)
     count = 0
     plain = compiler._make
 

@@ -19,7 +19,7 @@ from danetc.compiler.emit.inference import fold
 from danetc.runtime.kernels import announcing
 from danetc.runtime.kernels import bit_packing as packing
 from danetc.runtime.kernels import compiled as compiler
-from danetc.runtime.kernels import fusion_group as region
+from danetc.runtime.kernels import fusion_group as group
 from danetc.runtime.kernels.announcing import OnStandardError, announced_by, words
 from danetc.runtime.layers import fused, inference, statistics
 from danetc.runtime.model.built import Model
@@ -27,7 +27,7 @@ from tests.differential.helpers import text
 from tests.differential.networks import small
 
 CACHES = (
-    fused._plan, region.region_kernel, packing._packing, packing._unpacking, statistics._whole,
+    fused._plan, group.fusion_kernel, packing._packing, packing._unpacking, statistics._whole,
     statistics._finishing, inference.summed_kernel, inference.in_place_kernel,
 )  # fmt: skip
 

@@ -130,7 +130,7 @@ def test_kept_as_it_is_without_bits() -> None:
 
 
 def test_packed_once_for_all_views() -> None:
-    """A neuron's output is packed for the convolution and for the region that reads it."""
+    """A neuron's output is packed for the convolution and for the fusion group that reads it."""
     x = whole(1, 2, 3, 4)
     first = Kept(x, SPIKE).keep(x)
     flat = x.flatten(0, 1)

@@ -22,7 +22,7 @@ from danetc.runtime.bench.steps import Alone
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler
-from danetc.runtime.kernels.fusion_group import region_kernel
+from danetc.runtime.kernels.fusion_group import fusion_kernel
 from danetc.runtime.kernels.torch_internals import TABLE, InternalUse, MissingInternal
 from danetc.runtime.layers import fused
 from danetc.runtime.training.distributed import communication
@@ -105,7 +105,7 @@ def forget() -> Iterator[Callable[[], None]]:
         internals.missing.cache_clear()
         internals.notice.cache_clear()
         missing_compiler.cache_clear()
-        region_kernel.cache_clear()
+        fusion_kernel.cache_clear()
         fused._plan.cache_clear()
 
     clear()

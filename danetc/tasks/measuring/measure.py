@@ -48,7 +48,7 @@ def measure(
 
     Args:
         model: of any backend and memory policy. One of another than ``eager`` and ``none`` is
-            measured on an eager twin that shares its weights, since a fused region hides what
+            measured on an eager twin that shares its weights, since a fusion group hides what
             drives its neuron.
         batches: of images [N, ...] or [T, N, ...] and labels [N].
         only: which measures (``danetc.runtime.measure.MEASURES``); none stands for all.

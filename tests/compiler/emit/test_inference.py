@@ -253,7 +253,7 @@ def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
 
 @pytest.mark.usefixtures("uncompiled")
 def test_a_sum_of_a_region_is_read_by_another() -> None:
-    """`b` is part of the region of the neuron before it; the next region reads it by that."""
+    """`b` is part of the fusion group of the neuron before it; the next fusion group reads it by that."""
     text = """use std
     network n {
       input = image(2, 4, 4); steps = 2; neuron = IF; surrogate = sigmoid
@@ -290,9 +290,9 @@ def test_a_region_is_one_call_and_static_parts_run_once() -> None:
     folded = fold(trained(graph("danet_d")))
     code = folded.stages[0].blocks[1].code
     assert "add" not in code
-    regions = [module for module in folded.modules() if isinstance(module, InferenceNeuron)]
-    assert len(regions) == 17
-    assert {name for name in dir(regions[0]) if not name.startswith("_")} <= MODULE_ATTRIBUTES
+    groups = [module for module in folded.modules() if isinstance(module, InferenceNeuron)]
+    assert len(groups) == 17
+    assert {name for name in dir(groups[0]) if not name.startswith("_")} <= MODULE_ATTRIBUTES
     batches: list[int] = []
     folded.stem.conv.register_forward_hook(lambda _m, _i, y: batches.append(y.shape[0]))
     folded(randn(2, 3, 16, 16))

@@ -76,7 +76,7 @@ def test_the_model_is_left_as_it_was(backend: str, statistics: str) -> None:
 
 
 def test_another_backend_is_measured_on_a_twin_of_the_same_tensors() -> None:
-    """A fused region hides its neuron's input, so the eager backend runs the same weights."""
+    """A fusion group hides its neuron's input, so the eager backend runs the same weights."""
     fused = build(backend="fused")
     twin = eager_twin(fused, fused.topology)  # type: ignore[arg-type]
     assert twin is not fused

@@ -1,4 +1,4 @@
-"""Regions of the fused backend: what stands around each neuron, and what must stay outside."""
+"""Fusion groups of the fused backend: what stands around each neuron, and what must stay outside."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ def network(connection: str) -> Graph:
 
 
 def forms(plan: FusionPlan) -> Counter[str]:
-    return Counter(region.form for region in plan.regions.values())
+    return Counter(group.form for group in plan.groups.values())
 
 
 def check(graph: Graph, plan: FusionPlan) -> None:
     """What holds of every plan."""
     neurons = {node.id for node in graph.nodes.values() if node.op == "neuron"}
-    assert set(plan.regions) == neurons
+    assert set(plan.groups) == neurons
     users = graph.users()
     outputs = set(graph.outputs.values())
     gone: set[int] = set()
-    for region in plan.regions.values():
-        assert not region.absorbed & gone, "two regions have the same node"
-        gone |= region.absorbed
-        inside = region.absorbed | {region.neuron}
-        for id in region.absorbed:
+    for group in plan.groups.values():
+        assert not group.absorbed & gone, "two fusion groups have the same node"
+        gone |= group.absorbed
+        inside = group.absorbed | {group.neuron}
+        for id in group.absorbed:
             assert graph[id].op in ("add", "batchnorm")
             assert set(users[id]) <= inside, "somebody else reads what is absorbed"
             assert id not in outputs
-        assert plan.graph[region.neuron].inputs == region.inputs
-        for source, norm in zip(region.inputs, region.norms, strict=True):
-            assert source not in region.absorbed
+        assert plan.graph[group.neuron].inputs == group.inputs
+        for source, norm in zip(group.inputs, group.norms, strict=True):
+            assert source not in group.absorbed
             if norm is not None:
-                assert norm in region.absorbed
+                assert norm in group.absorbed
                 assert graph[norm].inputs == (source,)
                 assert not graph[norm].attrs["per_step"]
     assert set(plan.graph.nodes) == set(graph.nodes) - gone
@@ -132,21 +132,19 @@ def test_terms_keep_their_order() -> None:
     )
     plan = plan_fusion(graph)
     check(graph, plan)
-    for region in plan.regions.values():
-        (source,) = graph[region.neuron].inputs
+    for group in plan.groups.values():
+        (source,) = graph[group.neuron].inputs
         order: list[int] = []
 
-        def collect(id: int, order: list[int] = order, region: object = region) -> None:
-            if graph[id].op == "add" and id in region.absorbed:  # type: ignore[attr-defined]
+        def collect(id: int, order: list[int] = order, group: object = group) -> None:
+            if graph[id].op == "add" and id in group.absorbed:  # type: ignore[attr-defined]
                 for operand in graph[id].inputs:
                     collect(operand)
             else:
                 order.append(id)
 
         collect(source)
-        terms = [
-            n if n is not None else i for i, n in zip(region.inputs, region.norms, strict=True)
-        ]
+        terms = [n if n is not None else i for i, n in zip(group.inputs, group.norms, strict=True)]
         assert terms == order
 
 
