@@ -22,7 +22,7 @@ from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, unique
-from danetc.compiler.ir.ops import OPS, Function, Module
+from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
@@ -94,7 +94,7 @@ class Emitter:
 
     def model(self) -> Model:
         graph = self.whole
-        calls: dict[int, Module | Function] = {}
+        calls: dict[int, TorchModule | TorchFunction] = {}
         for node in graph.nodes.values():
             if node.op == "input":
                 continue
@@ -104,7 +104,7 @@ class Emitter:
             calls[node.id] = self.layer(node, call)
         for id in sorted(calls):  # in the order of the spec, whatever the passes did
             call = calls[id]
-            if isinstance(call, Module):
+            if isinstance(call, TorchModule):
                 self.modules[id] = construct(call, resolve(call.target), self.seed + id)
         self.initialise()
         if self.plan is not None:
@@ -131,11 +131,11 @@ class Emitter:
         """Give the modules their first weights."""
         initialise(self.whole, self.modules, self.seed)
 
-    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         """What a node becomes."""
         return call
 
-    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
+    def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
         """What runs a fusion group of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
@@ -263,7 +263,7 @@ class _Body:
             item = self._create("call_function", operator.getitem, (result, index), self.local(id))
             self.define(id, item)
 
-    def node(self, node: Node, call: Module | Function) -> None:
+    def node(self, node: Node, call: TorchModule | TorchFunction) -> None:
         """One operation of this scope."""
         self.source[node.id] = self._source(node)
         layout = self._layout(node, call)
@@ -271,10 +271,10 @@ class _Body:
         operands = [take(id) for id in node.inputs]
         name = self.local(node.id)
         match call:
-            case Module():
+            case TorchModule():
                 path = (*node.scope, node.name)
                 result = self._create("call_module", self.target(path), tuple(operands), name)
-            case Function():
+            case TorchFunction():
                 result = self._function(call, operands, name)
         (self.flat if layout == "flat" else self.seq)[node.id] = result
 
@@ -326,7 +326,7 @@ class _Body:
                 "call_function", operator.getitem, (shape, leading), "lead"
             )
 
-    def _layout(self, node: Node, call: Module | Function) -> str:
+    def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
         """The layout an operation runs in: where it takes any, the one its operands have."""
         if call.layout != "any":
             return call.layout
@@ -347,7 +347,7 @@ class _Body:
             return self.source[operands[0]]
         return node.id
 
-    def _function(self, call: Function, operands: list[fx.Node], name: str) -> fx.Node:
+    def _function(self, call: TorchFunction, operands: list[fx.Node], name: str) -> fx.Node:
         function = resolve(call.target)
 
         def apply(*args: Any, name: str = name) -> fx.Node:

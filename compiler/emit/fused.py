@@ -8,7 +8,7 @@ from torch import nn
 
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Node
-from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup
 from danetc.compiler.plans.saved_bytes import keeps_parts
 
@@ -16,16 +16,16 @@ from danetc.compiler.plans.saved_bytes import keeps_parts
 class FusedEmitter(Emitter):
     """Fusion groups as one layer; spikes and counts kept as bits."""
 
-    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
             return replace(call, target="danetc.runtime.layers.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 
-    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
+    def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
         """The neuron of a fusion group, with the norms that stand before it."""
         from danetc.runtime.layers.fused import FusedNeuron
 
-        assert isinstance(call, Module)
+        assert isinstance(call, TorchModule)
         norms = [self.modules[id] if id is not None else None for id in group.norms]
         kinds = [self.whole[id].value.kind for id in group.inputs]
         output = self.whole[group.neuron].value.kind
@@ -33,11 +33,13 @@ class FusedEmitter(Emitter):
         return FusedNeuron(program, steps, rank, norms, kinds, output)  # type: ignore[arg-type]
 
 
-def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Function:
+def packed(
+    call: TorchModule | TorchFunction, inputs: tuple[Node, ...]
+) -> TorchModule | TorchFunction:
     """A layer that keeps its input for the backward pass, as one that keeps it in bits."""
-    if isinstance(call, Function) and call.target == "operator.mul" and len(inputs) == 2:
+    if isinstance(call, TorchFunction) and call.target == "operator.mul" and len(inputs) == 2:
         return _packed_product(call, *inputs)
-    if not isinstance(call, Module) or len(inputs) != 1:
+    if not isinstance(call, TorchModule) or len(inputs) != 1:
         return call
     if call.target in ("torch.nn.MaxPool2d", "torch.nn.AvgPool2d"):
         name = call.target.rpartition(".")[2]
@@ -49,7 +51,7 @@ def packed(call: Module | Function, inputs: tuple[Node, ...]) -> Module | Functi
     return replace(call, target="danetc.runtime.layers.packed.PackedConv2d", kwargs=kwargs)
 
 
-def _packed_product(call: Function, a: Node, b: Node) -> Function:
+def _packed_product(call: TorchFunction, a: Node, b: Node) -> TorchFunction:
     alike = (a.value.shape, a.value.varies) == (b.value.shape, b.value.varies)
     kinds = a.value.kind, b.value.kind
     if not alike or not any(kind.bits for kind in kinds):

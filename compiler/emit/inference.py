@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS, Function, Module
+from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import Folding, plan_folding
@@ -59,11 +59,11 @@ class InferenceEmitter(FusedEmitter):
     def initialise(self) -> None:
         """Nothing: the modules have no memory yet."""
 
-    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         return call
 
-    def neuron(self, group: FusionGroup, call: Module | Function) -> nn.Module:
-        assert isinstance(call, Module)
+    def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
+        assert isinstance(call, TorchModule)
         norms = [self.modules[id] if id is not None else None for id in group.norms]
         owned = next((i for i, id in enumerate(group.inputs) if self._owned(id)), None)
         added = group.neuron in self.sums

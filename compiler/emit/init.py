@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import Module
+from danetc.compiler.ir.ops import TorchModule
 
 
-def construct(module: Module, create: Callable[..., Any], seed: int) -> nn.Module:
+def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
     """The torch module a node becomes. Large weights are left unset: ``initialise`` sets them.
 
     What draws its own weights as it is made draws them from ``seed``.

@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.dsl.neuron.spikingjelly import counterpart
 from danetc.runtime.layers.spikingjelly import require
 
@@ -36,8 +36,8 @@ class SpikingJellyEmitter(Emitter):
                 stacklevel=3,
             )
 
-    def layer(self, node: Node, call: Module | Function) -> Module | Function:
+    def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if node.op != "neuron" or node.attrs["neuron"] in self.ours:
             return call
-        assert isinstance(call, Module)
+        assert isinstance(call, TorchModule)
         return replace(call, target=NEURON)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 
 from danetc.compiler.ir.graph import Graph, Node, Shape
-from danetc.compiler.ir.ops import OPS, Context, Function, Module
+from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import Values
 
 
@@ -41,7 +41,7 @@ def macs_of(graph: Graph, node: Node) -> int:
     return OPS[node.op].macs(node.attrs, operands(graph, node), node.value.shape)
 
 
-def call_of(graph: Graph, node: Node) -> Module | Function | None:
+def call_of(graph: Graph, node: Node) -> TorchModule | TorchFunction | None:
     """What a node becomes in a model; None of one that no model has."""
     row = OPS[node.op]
     return row.emit(node.attrs, operands(graph, node), node.value, Context.of(graph))

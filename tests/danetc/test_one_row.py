@@ -19,7 +19,7 @@ import torch
 
 import danetc as package
 from danetc.compiler.ir.graph import Shape
-from danetc.compiler.ir.ops import OPS, Function, Module, Op, Parameter, kinds, shapes
+from danetc.compiler.ir.ops import OPS, Op, Parameter, TorchFunction, TorchModule, kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import OPCODES, OpInfo
@@ -70,7 +70,7 @@ def sized(dice: Random, name: str) -> Op:
         "bends below 0",
         shapes.same,
         kinds.analog,
-        lambda attrs, values, value, context: Function(target, (attrs["bend"],), layout="any"),
+        lambda attrs, values, value, context: TorchFunction(target, (attrs["bend"],), layout="any"),
         (Parameter("bend", float, "the slope below 0", 0.1, 0.0, 1.0),),
         saved=Saved(inputs=True),
     )
@@ -89,12 +89,12 @@ def heavy(dice: Random, name: str) -> Op:
     if dice.random() < 0.5:
         return Op(
             name, "a slope for each channel", shapes.same, kinds.analog,
-            lambda attrs, values, value, context: Module("torch.nn.PReLU", values[0].shape[:1]),
+            lambda attrs, values, value, context: TorchModule("torch.nn.PReLU", values[0].shape[:1]),
             weights=prelu, saved=Saved(inputs=True),
         )  # fmt: skip
     return Op(
         name, "mixes the channels of each pixel", shapes.same, kinds.analog,
-        lambda attrs, values, value, context: Module(
+        lambda attrs, values, value, context: TorchModule(
             "torch.nn.Conv2d", (values[0].shape[0],) * 2, {"kernel_size": 1}
         ),
         weights=square, saved=Saved(inputs=True, half=True),

@@ -21,7 +21,7 @@ from danetc.compiler.emit.python.trees import (
 )
 from danetc.compiler.emit.scopes import ScopeTree, Unit
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.ops import TorchFunction, TorchModule
 
 _SIGNS: Mapping[str, ast.operator] = {
     "operator.add": ast.Add(),
@@ -94,7 +94,7 @@ class Body:
     def __init__(
         self,
         graph: Graph,
-        calls: Mapping[int, Module | Function],
+        calls: Mapping[int, TorchModule | TorchFunction],
         functions: Callable[[str], tuple[str, tuple[str, ...]]],
         access: Callable[[Path], ast.expr],
         repeated: Callable[[Node], bool],
@@ -138,7 +138,7 @@ class Body:
             )
         target = self.calls[unit.id]
         label = variable(unit.name)
-        if isinstance(target, Module):
+        if isinstance(target, TorchModule):
             module = self.access((*unit.scope, unit.name))
             write = lambda operands: call(module, *operands)  # noqa: E731
             repeated = self.repeated(unit)
@@ -162,12 +162,14 @@ class Body:
         steps, rank = self.graph.steps, len(node.value.shape)
         return f"x if x.dim() == {rank + 2} else x.expand({steps}, *x.shape)"
 
-    def _is_written_out(self, node: Node, function: Function) -> bool:
+    def _is_written_out(self, node: Node, function: TorchFunction) -> bool:
         """Whether an operation is written by signs, without a function of the prelude."""
         varies = all(operand.value.varies for operand in self.graph.inputs_of(node))
         return function.target in (_AFFINE, *_SIGNS) or (function.target == _MEAN and varies)
 
-    def _function(self, node: Node, function: Function, operands: Sequence[ast.expr]) -> ast.expr:
+    def _function(
+        self, node: Node, function: TorchFunction, operands: Sequence[ast.expr]
+    ) -> ast.expr:
         given = [*map(constant, function.before), *operands, *map(constant, function.args)]
         target = function.target
         if target == _AFFINE:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from danetc.compiler.emit.python.forms import CHANNELS, Draft, New, Number, Numeric, numbers
+from danetc.compiler.emit.python.forms import CHANNELS, Draft, New, Numeric, SizeArgument, numbers
 from danetc.compiler.emit.python.names import free, variable
 from danetc.compiler.emit.python.trees import constant, name
 from danetc.compiler.emit.python.writing import LATER, Column, Writer, first_of
@@ -32,7 +32,10 @@ class Class:
         """A call of this class, in the class around it."""
         return New(
             self.number,
-            tuple((key, Number(key, value)) for key, value in zip(self.names, values, strict=True)),
+            tuple(
+                (key, SizeArgument(key, value))
+                for key, value in zip(self.names, values, strict=True)
+            ),
         )
 
 

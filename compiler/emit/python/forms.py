@@ -1,6 +1,6 @@
 """The forms of a standalone model's scopes: what two of them have in common that share a class.
 
-A scope is a ``Draft``: what it registers, as constructor calls with a ``Number`` where a size
+A scope is a ``Draft``: what it registers, as constructor calls with a ``SizeArgument`` where a size
 stands, and its forward method.
 """
 
@@ -21,7 +21,7 @@ CHANNELS = frozenset({"channels", "in_channels", "out_channels"})
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class SizeArgument:
     """A size that a constructor gets. It is left out where it is ``default`` in all scopes.
 
     ``role`` names it. With ``less`` it stands for what is left when that many are taken away.
@@ -53,7 +53,7 @@ class Repeated:
     """``count`` times ``item``; its argument ``grows`` grows by ``step`` each time."""
 
     item: New
-    count: Number
+    count: SizeArgument
     grows: int | None = None
     step: Numeric = 0
 
@@ -70,10 +70,10 @@ class Optional:
     """A module that a class has in some of its scopes; others hand on what comes."""
 
     item: New
-    given: Number
+    given: SizeArgument
 
 
-Argument = Union[Number, Fixed, New, Many, Optional]
+Argument = Union[SizeArgument, Fixed, New, Many, Optional]
 
 
 @dataclass(eq=False, slots=True)
@@ -94,10 +94,10 @@ class Draft:
 # -- forms ----------------------------------------------------------------------------------------
 
 
-def numbers(item: Argument | Repeated) -> Iterator[Number]:
+def numbers(item: Argument | Repeated) -> Iterator[SizeArgument]:
     """The numbers of an argument, in their order."""
     match item:
-        case Number():
+        case SizeArgument():
             yield item
         case New():
             for _, part in item.args:
@@ -118,7 +118,7 @@ def numbers(item: Argument | Repeated) -> Iterator[Number]:
 def form(item: Argument | Repeated) -> object:
     """All of an argument but its numbers."""
     match item:
-        case Number():
+        case SizeArgument():
             return ("number", item.role, item.default, item.less)
         case Fixed():
             return ("fixed", repr(item.value))
@@ -151,7 +151,7 @@ def many(items: Sequence[New], role: str) -> Many:
         length, grows, step = _run(items, index)
         if index == 0 and grows is None:
             length = 1  # the first block of a stage is its own: others may have a shortcut
-        count = Number(role, index + length, less=index)
+        count = SizeArgument(role, index + length, less=index)
         runs.append(Repeated(items[index], count, grows, step))
         index += length
     return Many(tuple(runs))
@@ -232,7 +232,7 @@ def _joined(wide: list[Draft], narrow: list[Draft]) -> list[Draft] | None:
         item = dict(draft.parts)[label] if has else _nothing(part)
         assert isinstance(item, New)
         others = [*draft.parts[:at], *draft.parts[at + has :]]
-        draft.parts = [*others[:at], (label, Optional(item, Number(role, has))), *others[at:]]
+        draft.parts = [*others[:at], (label, Optional(item, SizeArgument(role, has))), *others[at:]]
         draft.body = a.body
     return [*wide, *narrow]
 
@@ -242,7 +242,7 @@ def _nothing(item: New) -> New:
 
     def empty(part: Argument) -> Argument:
         match part:
-            case Number():
+            case SizeArgument():
                 return replace(part, value=None)
             case New():
                 return _nothing(part)

@@ -19,7 +19,7 @@ from danetc.compiler.emit.python.forms import (
     Draft,
     Fixed,
     New,
-    Number,
+    SizeArgument,
     form_of,
     many,
     with_optional,
@@ -42,7 +42,7 @@ from danetc.compiler.emit.python.trees import (
 from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
-from danetc.compiler.ir.ops import Function, Module
+from danetc.compiler.ir.ops import TorchFunction, TorchModule
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
 _NEURON = "danetc.runtime.layers.neuron.Neuron"
@@ -89,7 +89,7 @@ class _Emitter:
             for block in stage.blocks
         }
         self.stages = {stage.scope: (stage.connection, stage.rule) for stage in graph.stages}
-        self.calls: dict[int, Module | Function] = {}
+        self.calls: dict[int, TorchModule | TorchFunction] = {}
         for node in graph.nodes.values():
             if node.op != "input":
                 found = call_of(graph, node)
@@ -305,7 +305,7 @@ class _Emitter:
         return (
             names == [str(index) for index in range(len(names))] != []
             and [label for label, entry in tree.entries() if isinstance(entry, ScopeTree)] == names
-            and not any(isinstance(self.calls[node.id], Module) for node in tree.nodes)
+            and not any(isinstance(self.calls[node.id], TorchModule) for node in tree.nodes)
         )
 
     def _flow(self, tree: ScopeTree) -> tuple[list[int], list[int]]:
@@ -328,7 +328,7 @@ class _Emitter:
             key = attribute(label)
             if isinstance(entry, Node):
                 target = self.calls[entry.id]
-                if isinstance(target, Module):
+                if isinstance(target, TorchModule):
                     found.append((key, self._constructor(entry, target)))
             elif entry.path in self.made:
                 found.append((key, self.made[entry.path]))
@@ -349,7 +349,7 @@ class _Emitter:
         before = [inputs[0], *(node.id for node in nodes)]
         return all(
             node.inputs == (source,)
-            and isinstance(self.calls[node.id], Module)
+            and isinstance(self.calls[node.id], TorchModule)
             and not self._is_repeated(node)
             and is_plain(attribute(node.name))
             and node.name not in _SEQUENTIAL
@@ -362,7 +362,7 @@ class _Emitter:
             return False
         return self.graph.program(node).is_stateful
 
-    def _constructor(self, node: Node, module: Module) -> New:
+    def _constructor(self, node: Node, module: TorchModule) -> New:
         namespace, _, target = module.target.rpartition(".")
         if module.target == _NEURON:
             return self.neurons.instance(self.graph.program(node))
@@ -392,7 +392,7 @@ class _Emitter:
         if start == 1.0:
             return result
         self.used.add("starting_at")
-        return New("starting_at", (("", Number("init", float(start or 0))), ("", result)))
+        return New("starting_at", (("", SizeArgument("init", float(start or 0))), ("", result)))
 
     def _framed(self, target: str, rank: int) -> str:
         """The class of a module of torch that knows no time and that the prelude does not have."""
@@ -443,7 +443,7 @@ class _Scope:
 def _argument(label: str, value: Attribute, defaults: Mapping[str, int]) -> Argument:
     """An argument of a layer: a size may differ among blocks, all else is fixed."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
-        return Number(label or "size", value, defaults.get(label))
+        return SizeArgument(label or "size", value, defaults.get(label))
     return Fixed(value)
 
 

@@ -12,10 +12,10 @@ from danetc.compiler.emit.python.forms import (
     Fixed,
     Many,
     New,
-    Number,
     Numeric,
     Optional,
     Repeated,
+    SizeArgument,
 )
 from danetc.compiler.emit.python.trees import call, constant, name, template
 
@@ -31,7 +31,7 @@ def first_of(column: Column) -> Numeric | None:
 class Writer:
     """Writes arguments as expressions; numbers come in their order."""
 
-    def __init__(self, values: Iterable[tuple[Number, Column, ast.expr | None]]) -> None:
+    def __init__(self, values: Iterable[tuple[SizeArgument, Column, ast.expr | None]]) -> None:
         self.values = iter(values)
 
     def number(self) -> tuple[ast.expr, bool]:
@@ -44,7 +44,7 @@ class Writer:
 
     def write(self, item: Argument) -> ast.expr:
         match item:
-            case Number():
+            case SizeArgument():
                 return self.number()[0]
             case Fixed():
                 return constant(item.value)
@@ -65,7 +65,7 @@ class Writer:
         result = ast.Call(target, [], [])
         for label, part in item.args:
             value, omitted = (
-                self.number() if isinstance(part, Number) else (self.write(part), False)
+                self.number() if isinstance(part, SizeArgument) else (self.write(part), False)
             )
             if omitted:
                 continue

@@ -11,11 +11,11 @@ from danetc.compiler.ir.ops import functions, joins, norms, pooling, time, weigh
 from danetc.compiler.ir.ops.row import (
     REQUIRED,
     Context,
-    Function,
-    Module,
     Op,
     OpError,
     Parameter,
+    TorchFunction,
+    TorchModule,
     whole,
 )
 from danetc.compiler.ir.ops.shapes import text
@@ -29,11 +29,11 @@ __all__ = [
     "OPS",
     "REQUIRED",
     "Context",
-    "Function",
-    "Module",
     "Op",
     "OpError",
     "Parameter",
+    "TorchFunction",
+    "TorchModule",
     "text",
     "whole",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Emit, Function, Module
+from danetc.compiler.ir.ops.row import Context, Emit, TorchFunction, TorchModule
 
 
 def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
@@ -14,8 +14,8 @@ def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> Non
 
 
 def function(target: str, **options: Any) -> Emit:
-    """A function of the operands alone. ``options`` are those of ``Function``."""
-    return lambda attrs, values, value, context: Function(target, **options)
+    """A function of the operands alone. ``options`` are those of ``TorchFunction``."""
+    return lambda attrs, values, value, context: TorchFunction(target, **options)
 
 
 def ours(name: str, *names: str, steps: bool) -> Emit:
@@ -24,10 +24,10 @@ def ours(name: str, *names: str, steps: bool) -> Emit:
     ``names`` are the attributes that it takes besides.
     """
 
-    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
         extra = tuple(attrs[item] for item in names)
         before = (context.steps,) if steps else ()
-        return Function(f"torch.ops.danetc.{name}", (*before, len(value.shape), *extra))
+        return TorchFunction(f"torch.ops.danetc.{name}", (*before, len(value.shape), *extra))
 
     return emit
 
@@ -35,10 +35,10 @@ def ours(name: str, *names: str, steps: bool) -> Emit:
 def pooling(target: str) -> Emit:
     """A module of torch that pools windows."""
 
-    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
         kwargs: dict[str, Attribute] = {"stride": attrs["stride"]}
         if attrs["padding"]:
             kwargs["padding"] = attrs["padding"]
-        return Module(target, (attrs["kernel"],), kwargs)
+        return TorchModule(target, (attrs["kernel"],), kwargs)
 
     return emit

@@ -8,20 +8,20 @@ from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.row import Context, Function, Op, Parameter
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction
 from danetc.compiler.ir.ops.saved import Saved, factor_of
 from danetc.dsl import ranges
 
 
-def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     factor, offset = attrs["factor"], attrs["offset"]
     if offset == 0:
-        return Function("operator.mul", (factor,), layout="any")
+        return TorchFunction("operator.mul", (factor,), layout="any")
     if factor == 1:
-        return Function("operator.add", (offset,), layout="any")
+        return TorchFunction("operator.add", (offset,), layout="any")
     if factor == -1:
-        return Function("operator.sub", before=(offset,), layout="any")
-    return Function("danetc.runtime.layers.time.affine", (factor, offset), layout="any")
+        return TorchFunction("operator.sub", before=(offset,), layout="any")
+    return TorchFunction("danetc.runtime.layers.time.affine", (factor, offset), layout="any")
 
 
 def _affine_label(attrs: Attrs) -> tuple[str, str]:
@@ -47,11 +47,11 @@ def _packs(values: Values) -> bool:
     return len(values) == 2 and alike and any(value.kind.bits for value in values)
 
 
-def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     alike = len({operand.varies for operand in values}) == 1
     # else the static ones are the same at each step
     target = "torch.cat" if alike else "torch.ops.danetc.concat"
-    return Function(target, kwargs={"dim": -len(value.shape)}, as_list=True)
+    return TorchFunction(target, kwargs={"dim": -len(value.shape)}, as_list=True)
 
 
 ROWS = (

@@ -8,7 +8,7 @@ from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer
 from danetc.compiler.ir.ops.saved import (
     Saved,
     batch_statistics,
@@ -43,23 +43,25 @@ def _statistics(attrs: Attrs, values: Values, context: Context) -> int:
     return 2 * _NUMBER * values[0].shape[0] * steps + _COUNTER
 
 
-def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     channels, rank = value.shape[0], len(value.shape)
     if attrs["per_step"] or not value.varies:
         name = "StepBatchNorm2d" if attrs["per_step"] else "StaticBatchNorm2d"
         target = f"danetc.runtime.layers.norm.{name}"
-        return Module(target, (channels, context.steps), {"rank": rank}, "seq")
-    return Module("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
+        return TorchModule(target, (channels, context.steps), {"rank": rank}, "seq")
+    return TorchModule("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
 
 
-def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     args = (value.shape[0], context.steps)
     kwargs = {"rank": len(value.shape)}
-    return Module("danetc.runtime.layers.norm.TemporalEffectiveBatchNorm2d", args, kwargs, "seq")
+    return TorchModule(
+        "danetc.runtime.layers.norm.TemporalEffectiveBatchNorm2d", args, kwargs, "seq"
+    )
 
 
-def _group_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
-    return Module("torch.nn.GroupNorm", (attrs["groups"], value.shape[0]))
+def _group_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    return TorchModule("torch.nn.GroupNorm", (attrs["groups"], value.shape[0]))
 
 
 def _scaled_by_threshold(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:

@@ -8,7 +8,7 @@ from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Function, Module, Op, integer, whole
+from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
 
@@ -50,9 +50,9 @@ def _zero(attrs: Attrs, x: float) -> float | None:
     return 0.0 if x == 0.0 else None
 
 
-def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     start = {"start_dim": -len(values[0].shape)}
-    return Function("torch.flatten", kwargs=start, layout="any")
+    return TorchFunction("torch.flatten", kwargs=start, layout="any")
 
 
 ROWS = (
@@ -78,14 +78,14 @@ ROWS = (
     ),
     Op(
         "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
-        lambda attrs, values, value, context: Module("torch.nn.AdaptiveAvgPool2d", (1,)),
+        lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=_zero,
         label=lambda attrs: ("avgpool", ""),
         saved=Saved(),
     ),
     Op(
         "upsample", "nearest neighbour", shapes.scaled, kinds.kept,
-        lambda attrs, values, value, context: Module(
+        lambda attrs, values, value, context: TorchModule(
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
         (integer("scale", "how many times as high and wide", 2, high=64),),

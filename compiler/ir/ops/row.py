@@ -41,7 +41,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
+class TorchModule:
     """A torch module by the dotted name of its class, with its constructor's arguments.
 
     ``layout`` says what forward takes: ``flat`` has T and N as one leading dimension, ``seq`` has
@@ -55,7 +55,7 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class TorchFunction:
     """A function by its dotted name, called with the operands and then ``args`` and ``kwargs``.
 
     ``fold`` applies it pairwise from the left; ``as_list`` passes the operands as one list;
@@ -87,7 +87,7 @@ class Context:
         return self.neurons[str(attrs["neuron"])]
 
 
-Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], Module | Function | None]
+Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 

@@ -6,7 +6,7 @@ from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule
 from danetc.compiler.ir.ops.saved import Saved, mask
 
 
@@ -22,9 +22,9 @@ def _shown(value: Attribute) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     args = (attrs["p"], len(value.shape))
-    return Module("danetc.runtime.layers.time.DropPath", args, layout="seq")
+    return TorchModule("danetc.runtime.layers.time.DropPath", args, layout="seq")
 
 
 ROWS = (
@@ -37,7 +37,7 @@ ROWS = (
     # regularisation: analog in training, so analog here
     Op(
         "dropout", "dropout", shapes.same, kinds.analog,
-        lambda attrs, values, value, context: Module("torch.nn.Dropout", (attrs["p"],), layout="any"),
+        lambda attrs, values, value, context: TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any"),
         (Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999),),
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
         label=lambda attrs: (f"dropout {_shown(attrs['p'])}", ""),

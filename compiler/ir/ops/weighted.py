@@ -9,7 +9,7 @@ from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Module, Op, Parameter, integer, whole
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
 
 
@@ -29,13 +29,13 @@ def _conv_complete(attrs: dict[str, Any]) -> None:
         attrs["padding"] = attrs["dilation"] * (attrs["kernel"] // 2)
 
 
-def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _conv_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     kwargs: dict[str, Attribute] = {"kernel_size": attrs["kernel"]}
     defaults: dict[str, Attribute] = {
         "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True,
     }  # fmt: skip
     kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
-    return Module("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
+    return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
 
 
 def _conv_label(attrs: Attrs) -> tuple[str, str]:
@@ -62,9 +62,11 @@ def _linear_weights(attrs: Attrs, values: Values, context: Context) -> dict[str,
     }
 
 
-def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _linear_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
-    return Module("torch.nn.Linear", (values[0].shape[0], attrs["width"]), kwargs, layout="any")
+    return TorchModule(
+        "torch.nn.Linear", (values[0].shape[0], attrs["width"]), kwargs, layout="any"
+    )
 
 
 def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
@@ -75,10 +77,10 @@ def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str,
     return {item.parameter: () for item in context.neuron(attrs).learnables}
 
 
-def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> Module:
+def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     program = context.neuron(attrs).text()
     args = (program, context.steps, len(value.shape))
-    return Module("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
+    return TorchModule("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
 
 
 ROWS = (

@@ -21,7 +21,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.ops import OPS, Module
+from danetc.compiler.ir.ops import OPS, TorchModule
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.program import NeuronProgram
@@ -537,7 +537,7 @@ def test_a_module_of_torch_that_the_prelude_has_not(monkeypatch: pytest.MonkeyPa
     row = replace(
         OPS["sigmoid"],
         name="slopes",
-        emit=lambda attrs, values, value, context: Module("torch.nn.PReLU", value.shape[:1]),
+        emit=lambda attrs, values, value, context: TorchModule("torch.nn.PReLU", value.shape[:1]),
     )
     monkeypatch.setitem(OPS, "slopes", row)  # type: ignore[arg-type]
     net = Net(steps=2, varies=True)
