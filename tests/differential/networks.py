@@ -43,7 +43,7 @@ GATED = """connection gated {
 FUNCTIONS = """connection functions {
   each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
   a = branch -> tanh
-  b = shortcut -> softplus
+  b = shortcut -> softplus -> gelu
   out = (max(a, b) - min(a, 0.5 * b) / (1 + b)) -> spike
 }"""
 UNET = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,12 @@ def cos(x: Var) -> Var:
 
 def softplus(x: Var) -> Var:
     return unary(x, np.logaddexp(0, x.data), _sigmoid(x.data))
+
+
+def gelu(x: Var) -> Var:
+    below = 0.5 * (1 + np.vectorize(math.erf)(x.data / math.sqrt(2)))
+    density = np.exp(-0.5 * x.data**2) / math.sqrt(2 * math.pi)
+    return unary(x, x.data * below, below + x.data * density)
 
 
 def relu(x: Var) -> Var:

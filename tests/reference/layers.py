@@ -33,6 +33,7 @@ ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
     "sigmoid": f.sigmoid,
     "tanh": f.tanh,
     "softplus": f.softplus,
+    "gelu": f.gelu,
 }
 
 

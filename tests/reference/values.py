@@ -137,6 +137,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "sigmoid": {},
     "tanh": {},
     "softplus": {},
+    "gelu": {},
     "dropout": {"p": 0.5},
     "droppath": {"p": 0.1},
     "mean_over_time": {},

@@ -27,4 +27,10 @@ ROWS = (
         start=lambda attrs, x: softplus(x),
         saved=Saved(inputs=True),
     ),
+    Op(
+        "gelu", "x times the normal distribution's share below x", shapes.same, kinds.analog,
+        function("torch.nn.functional.gelu", layout="any"),
+        start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+        saved=Saved(inputs=True),
+    ),
 )  # fmt: skip
