@@ -67,6 +67,17 @@ def gelu(x: Var) -> Var:
     return unary(x, x.data * below, below + x.data * density)
 
 
+def softmax(x: Var) -> Var:
+    """Over the channels of [T, N, C, ...]."""
+    power = np.exp(x.data - x.data.max(2, keepdims=True))
+    share = power / power.sum(2, keepdims=True)
+
+    def pull(gradient: Array) -> Array:
+        return share * (gradient - (gradient * share).sum(2, keepdims=True))
+
+    return Var(share, (x, pull))
+
+
 def relu(x: Var) -> Var:
     """Its slope at 0 is 0."""
     return unary(x, np.maximum(x.data, 0), np.where(x.data > 0, 1.0, 0.0))

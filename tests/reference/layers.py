@@ -34,6 +34,7 @@ ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
     "tanh": f.tanh,
     "softplus": f.softplus,
     "gelu": f.gelu,
+    "softmax": f.softmax,
 }
 
 

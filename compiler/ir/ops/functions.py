@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 
+from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
-from danetc.compiler.ir.ops.row import Op
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import Context, Function, Op
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
+
+
+def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
+    return Function("torch.softmax", kwargs={"dim": -len(value.shape)}, layout="any")
+
 
 ROWS = (
     Op(
@@ -32,5 +39,9 @@ ROWS = (
         function("torch.nn.functional.gelu", layout="any"),
         start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
         saved=Saved(inputs=True),
+    ),
+    Op(
+        "softmax", "shares of the channels: positive, of sum 1", shapes.same, kinds.analog, _softmax,
+        saved=Saved(output=True),
     ),
 )  # fmt: skip
