@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from danetc.compiler.emit.python.forms import New, Number
+from danetc.compiler.emit.python.forms import New, SizeArgument
 from danetc.compiler.emit.python.names import camel, free, variable
 from danetc.compiler.emit.python.trees import (
     assign,
@@ -111,7 +111,7 @@ class Neurons:
         return New(
             label,
             tuple(
-                (key, Number(key, value, default))
+                (key, SizeArgument(key, value, default))
                 for (key, value), (_, default) in zip(arguments, defaults, strict=True)
             ),
         )
