@@ -169,5 +169,7 @@ def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | 
     """The surrogate's derivative as a program of its own."""
     if surrogate is None or isinstance(surrogate.derivative, float):
         return None if surrogate is None else float(surrogate.derivative)
-    program = NeuronProgram("slope", (), (), surrogate.ops, surrogate.derivative, (), surrogate)
+    program = NeuronProgram(
+        "slope", (), (), surrogate.ops, surrogate.derivative, (), surrogate, surrogate.parameters
+    )
     return kernel(program.text())

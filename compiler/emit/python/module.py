@@ -80,7 +80,6 @@ class _Emitter:
         self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
         self.neurons = Neurons(self._claim)
         self.framed: dict[tuple[str, int], str] = {}
-        self.pending: list[tuple[int, Path, Draft, Forward, object]] = []
         self.classes: list[Class] = []
         self.made: dict[Path, New] = {}  # what makes the module of a scope
         self.blocks = {
