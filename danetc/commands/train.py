@@ -58,13 +58,6 @@ if TYPE_CHECKING:
     help="Save the state every N steps, in addition to every 5 minutes and every epoch.",
 )
 @click.option(
-    "--parallel",
-    type=click.Choice(["ddp", "fsdp"]),
-    default="ddp",
-    show_default=True,
-    help="How processes share the model: each has all of it, or a part of each block.",
-)
-@click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 1),
     metavar="SHARE",

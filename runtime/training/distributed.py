@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,6 @@ from danetc.runtime.training.heartbeat import Heartbeat, meet
 
 Result = TypeVar("Result")
 Failure = TypeVar("Failure", bound=Exception)
-Parallel = Literal["ddp", "fsdp"]
 OF_ONE = "of_one_process"
 """What an error is marked by that other processes may not have met."""
 TIMEOUT = timedelta(minutes=30)
@@ -207,18 +206,15 @@ def _lost_a_partner(error: BaseException) -> bool:
 def share(
     model: nn.Module,
     world: World,
-    parallel: Parallel,
     *,
     synchronised: bool = False,
     unused: bool = False,
 ) -> nn.Module:
-    """What the loop calls in place of ``model``: the same one, DDP around it, or it under FSDP2.
+    """What the loop calls in place of ``model``: the same one, or DDP around it.
 
     ``synchronised`` says that norms keep the same statistics everywhere by themselves, ``unused``
     that the loss does not depend on all parameters.
     """
-    if parallel == "fsdp":
-        return _fully_shard(model, world)
     if world.size == 1:
         return model
     with warnings.catch_warnings():
@@ -230,30 +226,6 @@ def share(
             gradient_as_bucket_view=True,
             find_unused_parameters=unused,
         )
-
-
-def _fully_shard(model: nn.Module, world: World) -> nn.Module:
-    """Parameters, gradients and optimizer state in parts, block by block (FSDP2)."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    from danetc.runtime.model.built import ModuleGroup
-
-    if world.size == 1:
-        raise TrainingError("fsdp shares a model among processes; start several with torchrun")
-    single = [name for name, parameter in model.named_parameters() if not parameter.dim()]
-    if single:
-        raise TrainingError(
-            f"fsdp shares each parameter among processes, and `{single[0]}` is a single number; "
-            "take --parallel ddp"
-        )
-    mesh = init_device_mesh(world.device.type, (world.size,))
-    for module in list(model.modules()):
-        if isinstance(module, ModuleGroup):
-            for block in module:
-                fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    return model
 
 
 def settle(shared: nn.Module, loss: Callable[[], Tensor]) -> None:
@@ -279,18 +251,7 @@ def quiet_gradients(shared: nn.Module, last: bool) -> AbstractContextManager[obj
     """For a part of a batch: gradients travel with the last part alone."""
     if isinstance(shared, nn.parallel.DistributedDataParallel) and not last:
         return shared.no_sync()
-    if last or not hasattr(shared, "set_requires_gradient_sync"):
-        return nullcontext()
-    return _no_sync_fsdp(shared)
-
-
-@contextmanager
-def _no_sync_fsdp(model: Any) -> Iterator[None]:
-    model.set_requires_gradient_sync(False)
-    try:
-        yield
-    finally:
-        model.set_requires_gradient_sync(True)
+    return nullcontext()
 
 
 def communication(shared: nn.Module) -> float:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
@@ -186,20 +187,17 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
             if stopping:
                 break
             batch = next(batches, None)
-            if batch is None and run.settings.parallel != "fsdp":
+            if batch is None:
                 continue  # others have one more
-            images, labels, _ = (
-                run.feed.nothing() if batch is None else run.feed.to_device(batch, None)
-            )
+            images, labels, _ = run.feed.to_device(batch, None)
             with (
                 probe.watching() if number == 0 else nullcontext(),
-                run.no_gradients(),
+                torch.inference_mode(),
                 run.autocast(),
             ):
                 output = run.output(kept, images)
                 loss = run.loss_of(output, labels)
-            if batch is not None:
-                totals.add(over_time(output), labels, loss)
+            totals.add(over_time(output), labels, loss)
             run.observer.testing(number + 1, run.feed.rounds)
     if stopping:  # saved with the random numbers of training, which are back now
         run.leave(Position(run.settings.phase, epoch, run.feed.steps))

@@ -85,15 +85,8 @@ class PhaseRun:
         self.model: Model = model
         if synchronised:
             convert_sync(model)
-        if settings.parallel == "fsdp" and phase.ema is not None:
-            raise TrainingError(
-                "the running mean of the weights (ema) is not kept in parts; leave out ema, or take "
-                "--parallel ddp"
-            )
         several = len(model.signature.outputs) > 1
-        self.shared = share(
-            model, world, settings.parallel, synchronised=synchronised, unused=several
-        )
+        self.shared = share(model, world, synchronised=synchronised, unused=several)
         average: AveragedModel | None = None
         self.kept: nn.Module = model
         if phase.ema is not None:
@@ -229,9 +222,6 @@ class PhaseRun:
 
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)
-
-    def no_gradients(self) -> AbstractContextManager[object]:
-        return torch.no_grad() if self.settings.parallel == "fsdp" else torch.inference_mode()
 
     # -- what is told ------------------------------------------------------------------------------
 

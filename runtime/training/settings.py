@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from danetc.runtime.training.distributed import Parallel
-
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
@@ -29,7 +27,6 @@ class RunSettings:
     trials: int = 1
     workers: int = 0
     sync_norm: bool = False
-    parallel: Parallel = "ddp"
     train_output: str | None = None
     checkpoint_steps: int = 0
     checkpoint_minutes: float = 5.0

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -140,10 +139,6 @@ def _placed(value: Any, key: str, parameter: Tensor) -> Any:
         return value
     if key == "step":  # a count, which torch keeps on the CPU
         return value.clone()
-    if isinstance(parameter, DTensor) and value.dim():
-        return distribute_tensor(
-            value.to(parameter.device), parameter.device_mesh, parameter.placements
-        )
     if value.shape != parameter.shape:
         return value.to(parameter.device, copy=True)
     # laid out in memory as the parameter, which is how the optimizer had made it
@@ -155,11 +150,7 @@ def set_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> N
     check_tensors(model, tensors, what)
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            if isinstance(value, DTensor):
-                whole = tensors[name].to(value.device)
-                value.copy_(distribute_tensor(whole, value.device_mesh, value.placements))
-            else:
-                value.copy_(tensors[name])
+            value.copy_(tensors[name])
 
 
 def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
@@ -178,16 +169,12 @@ def check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], what: str) ->
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """A model's parameters and buffers: whole, on the CPU, and nobody else's. All processes that
-    share a model in parts call this together.
-    """
+    """A model's parameters and buffers, on the CPU and nobody else's."""
     return {name: _copy(value) for name, value in model.state_dict().items()}
 
 
 def _copy(value: Tensor) -> Tensor:
-    """On the CPU, contiguous, whole, and nobody else's."""
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
+    """On the CPU, contiguous, and nobody else's."""
     found = value.detach().to("cpu", copy=True)
     return found.contiguous()
 

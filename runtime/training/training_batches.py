@@ -129,11 +129,6 @@ class TrainingBatches:
         )
         return [part for part in parts if len(part[1])]
 
-    def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch that does not count, for a process that has none while others do."""
-        labels = torch.zeros(1, dtype=torch.int64, device=self.world.device)
-        return self.zeros()[:1], labels, labels
-
     def zeros(self) -> Tensor:
         """Images of a part of a batch, [N, ...], that mean nothing."""
         signature = self.signature

@@ -313,9 +313,8 @@ def in_two(*arguments: str) -> None:
     [
         ("precision = bf16; ema = 0.5", ()),
         ("sync_norm = true; precision = mixed", ("--channels-last",)),
-        ("precision = bf16", ("--parallel", "fsdp")),
     ],
-    ids=["ddp", "sync_norm", "fsdp"],
+    ids=["ddp", "sync_norm"],
 )
 def test_two_processes_are_evaluated_by_one(
     danetc: Run, settings: str, more: tuple[str, ...]
@@ -331,8 +330,6 @@ def test_two_processes_are_evaluated_by_one(
     found = evaluated(danetc, run)
     check_same(found, two)
     assert (found["conditions"]["processes"], found["conditions"]["batch"]) == (2, 4)
-    if "fsdp" in more:
-        return
     # One process finds the run complete: its figures are those of two all the same.
     assert danetc(*arguments, *more).status == 0
     assert last(run) == two

@@ -154,7 +154,6 @@ def test_export_writes_what_torch_loads(run: Any, tmp_path: Path) -> None:
             {"backend": "turbo"},
             "backend is one of eager, fused, spikingjelly, not 'turbo'",
         ),
-        ("train", {"parallel": "pp"}, "parallel is one of ddp, fsdp"),
         ("train", {"seeds": 0}, "seeds is a whole number, 1 or more, not 0"),
         ("train", {"seed": True}, "seed is a whole number, 0 to 4294967295, not True"),
         ("train", {"memory": "much"}, "much"),

@@ -131,7 +131,6 @@ def describe(plan: TrainingPlan, world: World) -> Record:
         "backend": plan.backend,
         "processes": world.size,
         "device": str(world.device.type),
-        "parallel": plan.request.parallel,
         "data": plan.data.describe(),
         "directory": str(plan.directory),
         "state": world.on_first(lambda: _state(plan)),

@@ -21,8 +21,6 @@ def print_plan(record: Record) -> None:
     phases = record["phases"]
     images = f"{data['train']:,} images to train on, {data['test']:,} to test"
     processes = f"{record['processes']} process{'es' if record['processes'] > 1 else ''}"
-    if record["processes"] > 1:
-        processes += f" ({record['parallel']})"
     changed = ", ".join(f"{name} = {value}" for name, value in record["settings"].items())
     for what, value in (
         ("network", record["network"] + (f" with {changed} from --set" if changed else "")),

@@ -60,7 +60,6 @@ def request_of(
             backend=settings["backend"],
             memory=asked["memory"],
             channels_last=settings["channels_last"],
-            parallel=settings["parallel"],
             train_output=settings["train_output"],
             deterministic=settings["deterministic"],
             classes=asked["classes"],

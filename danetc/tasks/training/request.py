@@ -13,7 +13,6 @@ from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
-from danetc.runtime.training.distributed import Parallel
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
 
@@ -40,7 +39,6 @@ class TrainingRequest:
     backend: str | None = None
     memory: Memory = "none"
     channels_last: bool = False
-    parallel: Parallel = "ddp"
     train_output: str | None = None
     deterministic: bool = True
     classes: int | None = None
@@ -100,7 +98,6 @@ class TrainingPlan:
             "init": None if request.init is None else _file(request.init),
             "backend": self.backend,
             "channels_last": request.channels_last,
-            "parallel": request.parallel,
             "train_output": request.train_output,
             "deterministic": request.deterministic,
         }

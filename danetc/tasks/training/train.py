@@ -14,7 +14,6 @@ from danetc.errors import UserError
 from danetc.options import BACKENDS, Setting
 from danetc.runtime.data import Policy
 from danetc.runtime.kernels.announcing import Silent, announced_by
-from danetc.runtime.training.distributed import Parallel
 from danetc.runtime.training.observer import Observer
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.training.progress import TrainingProgress
@@ -55,7 +54,6 @@ def train(
     backend: str | None = None,
     memory: str = "none",
     channels_last: bool = False,
-    parallel: Parallel = "ddp",
     train_output: str | None = None,
     deterministic: bool = True,
     classes: int | None = None,
@@ -87,7 +85,6 @@ def train(
             can be compiled, else ``eager``.
         memory: ``none``, ``recompute``, or a size as in ``"8GB"``, as in ``danetc.build``.
         channels_last: whether feature maps lie in memory with channels last.
-        parallel: how processes share the model, ``ddp`` or ``fsdp``.
         train_output: the output that the loss is of, where the network has several.
         deterministic: on a GPU, kernels that give the same bits each time.
         classes: how many classes of the data set to draw at random; by default all.
@@ -106,7 +103,6 @@ def train(
     if (spec is None) == (text is None):
         raise TypeError("give either a spec or text=...")
     check_choice("backend", backend, BACKENDS)
-    check_choice("parallel", parallel, ("ddp", "fsdp"))
     check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
     check_whole("seed", seed, 0, 2**32 - 1)
     check_whole("seeds", seeds, 1)
@@ -130,7 +126,6 @@ def train(
         backend=backend,
         memory=policy,
         channels_last=channels_last,
-        parallel=parallel,
         train_output=train_output,
         deterministic=deterministic,
         classes=classes,

@@ -262,7 +262,6 @@ class Trial:
             trials=len(self.plan.seeds),
             workers=recipe.workers,
             sync_norm=recipe.sync_norm,
-            parallel=request.parallel,
             train_output=request.train_output,
             checkpoint_steps=recipe.checkpoint_every,
             checkpoint_minutes=recipe.checkpoint_minutes,

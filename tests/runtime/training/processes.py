@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 import danetc
 from danetc.runtime.data import DataSet, Memory, Policy, Source
@@ -107,7 +106,6 @@ def train(job: Job, rank: int = 0) -> None:
         "figures": figures,
         "notices": watcher.notices,
         "steps": len(watcher.steps),
-        "held": sum(map(_held, fitted.model.parameters())),
         "communication": [row["shares"]["communication"] for row in fitted.history],
     }
     torch.save(result, job.folder / f"result-{rank}.pt")
@@ -150,11 +148,6 @@ def _data(job: Job) -> DataSet:
     images = data.train.images.float()
     images[job.poisoned] = torch.inf
     return replace(data, train=Memory(images, data.train.labels))
-
-
-def _held(parameter: torch.Tensor) -> int:
-    """Numbers of a parameter that this process keeps."""
-    return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
 
 
 def start(job: Job, world: int = 1) -> list[Any]:

@@ -61,35 +61,6 @@ def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) ->
     close(*results)
 
 
-def test_fsdp_is_ddp(tmp_path: Path) -> None:
-    """Sharded parameters and optimizer state, also over a stop: to rounding, in float64."""
-    results = []
-    for parallel in ("ddp", "fsdp"):
-        job = Job(
-            tmp_path / parallel,
-            f"{BODY}; clip = 1.0",
-            text=STILL,
-            double=True,
-            settings={"sync_norm": True, "parallel": parallel},
-        )
-        if parallel == "fsdp":
-            assert together(job.with_signal(1, 7, 15), 2) == [143, 143]
-        assert together(job, 2) == [0, 0]
-        results.append(job.result())
-    close(*results)
-    assert results[1]["held"] < 0.7 * results[0]["held"]
-
-
-def test_fsdp_refuses_what_cannot_be_shared(tmp_path: Path) -> None:
-    for body, text, message in (
-        (f"{BODY}; ema = 0.9", STILL, "leave out ema"),
-        (BODY, STILL.replace("LIF", "PLIF"), "is a single number"),
-    ):
-        job = Job(tmp_path, body, text=text, settings={"parallel": "fsdp"})
-        assert together(job, 2) == [1, 1]
-        assert message in job.said()
-
-
 def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:
     """They look for the layer together, since norms over all need all."""
     text = STILL.replace("neuron = LIF", "neuron = ReLU")
