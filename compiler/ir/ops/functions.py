@@ -8,13 +8,13 @@ from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Function, Op
+from danetc.compiler.ir.ops.row import Context, Op, TorchFunction
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
 
 
-def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> Function:
-    return Function("torch.softmax", kwargs={"dim": -len(value.shape)}, layout="any")
+def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+    return TorchFunction("torch.softmax", kwargs={"dim": -len(value.shape)}, layout="any")
 
 
 ROWS = (
