@@ -16,7 +16,7 @@ from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.modules import std_names
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.recipe.schema import ITEMS, ChoiceType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
@@ -58,7 +58,7 @@ def existing(row: Habit) -> set[str]:
         case "argument":
             return ARGUMENTS[row.of]
         case "equation":
-            return {*FUNCTIONS, "x", "s"}
+            return {*functions(), "x", "s"}
         case "join":
             return set(JOINS)
         case "word":
@@ -79,7 +79,7 @@ def test_no_name_has_two_rows() -> None:
 
 LANGUAGE = {
     *FLOW,
-    *FUNCTIONS,
+    *functions(),
     *JOINS,
     *NETWORK_SETTINGS,
     *CONNECTION_PARTS,

@@ -18,20 +18,21 @@ import pytest
 from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rules import _JOINS as JOINS
-from danetc.compiler.lowering.arguments import ROLES
 from danetc.compiler.lowering.connections import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import MATH
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.modules import load_module, std_names
-from danetc.dsl.neuron.expressions import FUNCTIONS
+from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.schema import ITEMS, ChoiceType, FloatType, IntType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
 from danetc.main import COMMANDS
+
+NORMS = tuple(name for name, op in OPS.items() if op.role == "norm")
 
 KINDS = ("swap", "delete", "double", "replace", "insert")
 _LETTERS = string.ascii_lowercase + "_"
@@ -111,7 +112,7 @@ def places() -> Iterator[Place]:
     yield Place(
         "neuron in a flow", declared("neuron"), lambda name: network(stem=f"conv(8) -> {name}")
     )
-    yield Place("norm", (*ROLES, "none"), lambda name: network(norm=name))
+    yield Place("norm", (*NORMS, "none"), lambda name: network(norm=name))
     for op in PUBLIC:
         names = tuple(parameter.name for parameter in OPS[op].parameters)
         yield _called("parameter of an operation", names, lambda name, op=op: network(stem=f"conv(8) -> {op}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
@@ -135,7 +136,7 @@ def places() -> Iterator[Place]:
     )
     yield Place(
         "function of an equation",
-        tuple(FUNCTIONS),
+        tuple(functions()),
         lambda name: f"neuron N {{ v = {name}(x, 1); s = heaviside(v) }}",
     )
     yield Place("word of a declaration", DECLARATION_KINDS, lambda name: f"{name} some {{ a = 1 }}")
