@@ -131,7 +131,7 @@ allow_changed_option = click.option(
     "--allow-changed",
     multiple=True,
     metavar="FILE",
-    help="Take this file of a directory, as in spec.danet, although it is not as danetc wrote it. "
+    help="Accept this file of a directory, as in spec.danet, although it was changed after danetc wrote it. "
     "Can be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -150,7 +150,7 @@ deny_warnings_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_deny,
-    help="A warning of a spec ends with status 1.",
+    help="Exit with 1 if there is a warning.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 dry_run_seconds_option = click.option(
@@ -230,7 +230,7 @@ split_option = click.option(
     type=click.Choice(["test", "train"]),
     default="test",
     show_default=True,
-    help="Which images; never augmented.",
+    help="Which images to take; never augmented.",
 )
 classes_option = click.option(
     "--classes",
@@ -257,13 +257,13 @@ _TRAINING = (
     click.option(
         "--seed",
         type=click.IntRange(0, 2**32 - 1),
-        help="The seed of all that is random.  [default: the recipe's]",
+        help="The seed of all random numbers.  [default: the recipe's]",
     ),
     click.option(
         "--seeds",
         type=click.IntRange(1, 1000),
         metavar="N",
-        help="So many trials, with seed, seed + 1, ...  [default: the recipe's trials; 1 with "
+        help="How many trials to run, with seed, seed + 1, ...  [default: the recipe's trials; 1 with "
         "--seed]",
     ),
     classes_option,

@@ -11,7 +11,7 @@ from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip,
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 
-_MOST_KINDS = 5  # of blocks that are told apart in a stage
+_MOST_KINDS = 5  # of blocks that are distinguished in a stage
 
 
 def network_level(graph: Graph) -> Sheet:

@@ -25,7 +25,7 @@ def resolved_spec(
 ) -> str:
     """The text of a network, its bases and all declarations they use, settings written in.
 
-    Names that two files give to different declarations are told apart by a number. A base stays
+    Names that two files give to different declarations are distinguished by a number. A base stays
     whole, with the lines that a variant changes, since a file's networks are all networks. Of the
     comments those are kept that allow warnings.
     """

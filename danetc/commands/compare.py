@@ -137,11 +137,11 @@ def command(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """Train a grid of networks and compare what they come to.
+    """Train a grid of networks and compare their results.
 
     A cell is a spec with a value on each axis; it is trained with every seed, as `danetc train`
-    does, in DIR/CELL/seed-K, each run in a process of its own. The same command goes on where it
-    was stopped or killed. A run that fails is noted, the others go on, and the status is 1.
+    does, in DIR/CELL/seed-K, each run in a process of its own. The same command resumes where it was
+    stopped or killed. A run that fails is noted, the others continue, and the status is 1.
 
     \b
     danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data digits --set image=8

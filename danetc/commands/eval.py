@@ -62,7 +62,7 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Images at once.  [default: the training's]",
+    help="Images per batch.  [default: the training's]",
 )
 @click.option(
     "--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
@@ -82,12 +82,12 @@ def _steps(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Of the arithmetic.  [default: the training's]",
+    help="Precision of the arithmetic.  [default: the training's]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
-    help="Of what a network draws, such as random spikes.  [default: the training's]",
+    help="The seed of what a network draws, such as random spikes.  [default: the training's]",
 )
 @click.option(
     "-o",
@@ -111,8 +111,8 @@ def command(
     """Evaluate the weights in a directory on a data set.
 
     DIR is a directory of `train`; for trials, mean and standard deviation are printed too. Everything is
-    as in the tests of the training, whose last test accuracy comes out again: the data, how images
-    are prepared, the loss, backend, precision, batch and seed. What you choose in another way is
+    as in the tests of the training, whose last test accuracy is reproduced: the data, how images
+    are prepared, the loss, backend, precision, batch and seed. Whatever differs from it is
     printed. With --steps the network is run at other numbers of time steps than its own; with
     --over-time the mean output of the first T steps is taken for each T.
     """

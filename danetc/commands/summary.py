@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Also what a training step of N images holds from its forward to its backward pass, exactly, "
+    help="Also what a training step of N images saves for its backward pass, exactly, "
     "for each backend and memory policy.",
 )
 @click.option(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Of that step, as a recipe names it.",
+    help="Precision of that step, as a recipe names it.",
 )
 @click.option(
     "--optimizer",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Announcer(Protocol):
-    """Is told of kernels that are compiled one after the other. What it raises ends that."""
+    """Is notified of kernels that are compiled one after the other. What it raises ends that."""
 
     def begin(self, total: int | None) -> None:
         """So many begin; None where their number is not known."""
@@ -115,13 +115,13 @@ _announcer: Announcer = OnStandardError()
 
 
 def announcer() -> Announcer:
-    """Who is to be told. Of the processes of a training, rank 0 alone tells."""
+    """Whom to notify. Of the processes of a training, rank 0 alone prints."""
     return _announcer if os.environ.get("RANK", "0") == "0" else Silent()
 
 
 @contextmanager
 def announced_by(other: Announcer) -> Iterator[None]:
-    """Have ``other`` told of the kernels that are compiled meanwhile, in all threads."""
+    """Notify ``other`` of the kernels that are compiled meanwhile, in all threads."""
     global _announcer
     before, _announcer = _announcer, other
     try:

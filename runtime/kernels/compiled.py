@@ -39,7 +39,7 @@ Run = Callable[..., Sequence[Tensor]]
 COMPILE = True
 """Whether kernels are compiled; without it the same functions run operation by operation."""
 
-# Sizes that the compiler is told as typical: they decide on vectors and threads, not on results.
+# Sizes given to the compiler as typical: they decide on vectors and threads, not on results.
 # All different, since dimensions of equal size count as one.
 _BATCH, _CHANNELS, _LENGTH = 24, 96, 392
 _MAX_INDEX = 2**31  # kernels for a GPU count in 32 bits

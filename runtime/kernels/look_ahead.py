@@ -61,7 +61,7 @@ def _in_own_thread(call: ModelCall) -> tuple[list[Job], list[Job]] | None:
                 for each in autocast:
                     stack.enter_context(torch.autocast(*each))
                 found.append(_look(call))
-        except Exception:  # what it would have told is not needed to go on
+        except Exception:  # what it would have reported is not needed to continue
             pass
 
     thread = threading.Thread(target=work, name="look-ahead")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class TrainingError(ValueError):
-    """A training cannot be started, or cannot go on."""
+    """A training cannot be started, or cannot continue."""
 
 
 class CheckpointError(TrainingError):

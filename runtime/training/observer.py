@@ -92,7 +92,7 @@ class Epoch:
 
 
 class Observer:
-    """Is told how a training goes, on rank 0 alone. Every method does nothing by default."""
+    """Is notified of the progress of a training, on rank 0 alone. Every method does nothing by default."""
 
     def begin(self, plan: PhasePlan) -> None:
         """A phase begins, or goes on."""

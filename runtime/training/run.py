@@ -223,7 +223,7 @@ class PhaseRun:
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)
 
-    # -- what is told ------------------------------------------------------------------------------
+    # -- what is reported ------------------------------------------------------------------------------
 
     def start_epoch(self, start: int) -> Clock:
         """Begin to measure, and to count unless the epoch goes on."""

@@ -245,7 +245,7 @@ def _unknown(axis: Axis, network: GridNetwork) -> str | None:
 def _request(
     network: GridNetwork, chosen: Mapping[str, Setting], base: TrainingRequest, path: Path
 ) -> TrainingRequest:
-    """What a cell asks for. A number of classes is also told to a network that has one."""
+    """What a cell asks for. A number of classes also sets the parameter of a network that has one."""
     settings = dict(base.settings)
     known = settable(network.checked, network.name)
     own = [name for name in chosen if name in PARTS and name in known]  # a parameter of that name

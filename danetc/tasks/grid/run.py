@@ -40,7 +40,7 @@ class Outcome:
 
 
 class Show(Protocol):
-    """Is told how the runs go."""
+    """Is notified of the progress of the runs."""
 
     def started(self, run: GridRun, number: int) -> None: ...
     def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None: ...
@@ -55,7 +55,7 @@ def train_all(
     shown: Show,
     record: Callable[[GridRun, Outcome], None],
 ) -> None:
-    """Train runs, ``jobs`` at a time, in their order. ``record`` is told each outcome at once.
+    """Train runs, ``jobs`` at a time, in their order. ``record`` gets each outcome at once.
 
     Returns when all are over, or those under way have saved their state after a signal.
     """
