@@ -10,23 +10,22 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.python.body import Body, Forward, Path
+from danetc.compiler.emit.python.body import Body, Path
 from danetc.compiler.emit.python.classes import Class, named, settle
 from danetc.compiler.emit.python.forms import (
     Argument,
     Draft,
-    Fixed,
     New,
-    SizeArgument,
     form_of,
     many,
     with_optional,
 )
-from danetc.compiler.emit.python.names import camel, free, is_plain, singular, words
-from danetc.compiler.emit.python.neurons import Neurons
-from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.emit.python.layers import Layers
+from danetc.compiler.emit.python.loops import Forward
+from danetc.compiler.emit.python.names import camel, is_plain, singular, words
 from danetc.compiler.emit.python.trees import (
     assign,
     call,
@@ -41,28 +40,10 @@ from danetc.compiler.emit.python.trees import (
 )
 from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
-from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
+from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
-_NEURON = "danetc.runtime.layers.neuron.Neuron"
-_LABELS: Mapping[str, tuple[str, ...]] = {
-    "Conv2d": ("in_channels", "channels"),
-    "Linear": ("in_channels", "channels"),
-    "GroupNorm": ("", "channels"),
-    "Dropout": ("p",),
-    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), ("channels",)),
-    **dict.fromkeys(("MaxPool2d", "AvgPool2d"), ("kernel_size",)),
-    **dict.fromkeys(
-        ("StaticBatchNorm2d", "StepBatchNorm2d", "TemporalEffectiveBatchNorm2d"),
-        ("channels", "steps"),
-    ),
-    "DropPath": ("p", "rank"),
-}
-_DEFAULTS: Mapping[str, Mapping[str, int]] = {
-    "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-}
-"""What a layer has where nothing is said of it: blocks that differ in it have one form."""
 
 
 def emit_python(graph: Graph) -> str:
@@ -75,11 +56,8 @@ class _Emitter:
         self.graph = graph
         self.users = graph.users()
         self.position = {id: index for index, id in enumerate(graph.nodes)}
-        self.prelude = Prelude()
-        self.used: set[str] = {"load", "check_input"}
-        self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
-        self.neurons = Neurons(self._claim)
-        self.framed: dict[tuple[str, int], str] = {}
+        self.layers = Layers(graph)
+        self.used = self.layers.used
         self.classes: list[Class] = []
         self.made: dict[Path, New] = {}  # what makes the module of a scope
         self.blocks = {
@@ -112,14 +90,16 @@ class _Emitter:
                 [self._draft(scope, frozenset(loops.get(scope.kind, ()))) for scope in level]
             )
         for item in self.classes:
-            item.name = "Model" if item is self.classes[-1] else self._claim(item.drafts[0].title)
+            item.name = (
+                "Model" if item is self.classes[-1] else self.layers.claim(item.drafts[0].title)
+            )
         bodies = [named(self._class(item), self.classes) for item in self.classes]
-        first, last = self.prelude.chosen(self.used)
-        written = map(text_of, [*self.neurons.classes, *bodies])
+        first, last = self.layers.prelude.chosen(self.used)
+        written = map(text_of, [*self.layers.neurons.classes, *bodies])
         text = "\n\n\n".join([*first, *written, *last])
         needed = {
             line
-            for label, line in (self.prelude.imports | _IMPORTS).items()
+            for label, line in (self.layers.prelude.imports | _IMPORTS).items()
             if re.search(rf"\b{label}\b", text) is not None
         }
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
@@ -173,7 +153,7 @@ class _Emitter:
             return result
 
         lengths = {ast.unparse(access(path)): length for path, length in lists.items()}
-        body = Body(self.graph, self.calls, self._function, access, self._is_repeated)
+        body = Body(self.graph, self.calls, self.layers.function, access, self._is_repeated)
         forward = body.write(units, flows, inputs, outputs, lengths)
         flow_text = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
         kind = self.stages.get(tree.path)
@@ -328,7 +308,7 @@ class _Emitter:
             if isinstance(entry, Node):
                 target = self.calls[entry.id]
                 if isinstance(target, TorchModule):
-                    found.append((key, self._constructor(entry, target)))
+                    found.append((key, self.layers.new(entry, target)))
             elif entry.path in self.made:
                 found.append((key, self.made[entry.path]))
             elif entry.path in lists:
@@ -361,89 +341,18 @@ class _Emitter:
             return False
         return self.graph.program(node).is_stateful
 
-    def _constructor(self, node: Node, module: TorchModule) -> New:
-        namespace, _, target = module.target.rpartition(".")
-        if module.target == _NEURON:
-            return self.neurons.instance(self.graph.program(node))
-        kwargs: dict[str, Attribute] = dict(module.kwargs)
-        text = target
-        if target in self.prelude.source:
-            self.used.add(target)
-        elif namespace == "torch.nn" and module.layout == "any":
-            text = f"nn.{target}"
-        elif namespace == "torch.nn" and module.layout == "flat":
-            text = self._framed(target, len(node.value.shape))
-        else:
-            raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
-        if target == "GroupNorm":
-            kwargs["rank"] = len(node.value.shape)
-        if kwargs.get("rank") == 3:
-            del kwargs["rank"]  # the prelude's default
-        defaults = _DEFAULTS.get(target, {})
-        kwargs = {**{key: value for key, value in defaults.items() if key not in kwargs}, **kwargs}
-        kwargs = {
-            key: kwargs[key] for key in (*defaults, *(k for k in kwargs if k not in defaults))
-        }
-        labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
-        given = [*zip(labels, module.args, strict=False), *kwargs.items()]
-        result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
-        start = node.attrs.get("init", 1.0)
-        if start == 1.0:
-            return result
-        self.used.add("starting_at")
-        return New("starting_at", (("", SizeArgument("init", float(start or 0))), ("", result)))
 
-    def _framed(self, target: str, rank: int) -> str:
-        """The class of a module of torch that knows no time and that the prelude does not have."""
-        if (target, rank) not in self.framed:
-            made = self.framed[target, rank] = self._claim(target)
-            self.prelude.framed(made, target, rank)
-        self.used.add(self.framed[target, rank])
-        return self.framed[target, rank]
-
-    def _function(self, target: str) -> tuple[str, tuple[str, ...]]:
-        """The text that calls a function of the table, and the names of its parameters."""
-        namespace, _, label = target.rpartition(".")
-        if namespace in ("torch", "torch.nn.functional"):
-            return target.replace("torch.nn", "nn"), ()
-        if label in self.prelude.source:
-            self.used.add(label)
-            return label, self.prelude.parameters[label]
-        raise ValueError(f"{target} has no standalone form")
-
-    def _claim(self, base: str) -> str:
-        found: str = free(base, self.names.__contains__)
-        self.names.add(found)
-        return found
-
-
+@dataclass(frozen=True, slots=True)
 class _Scope:
     """A scope with its forward method; ``kind`` is what stages of one text have in common."""
 
-    def __init__(
-        self,
-        tree: ScopeTree,
-        forward: Forward,
-        lists: dict[Path, int],
-        outputs: int,
-        flow: str,
-        height: int,
-        kind: object,
-    ) -> None:
-        self.tree = tree
-        self.forward = forward
-        self.lists = lists
-        self.outputs = outputs
-        self.flow = flow
-        self.height = height
-        self.kind = kind
-
-
-def _argument(label: str, value: Attribute, defaults: Mapping[str, int]) -> Argument:
-    """An argument of a layer: a size may differ among blocks, all else is fixed."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
-        return SizeArgument(label or "size", value, defaults.get(label))
-    return Fixed(value)
+    tree: ScopeTree
+    forward: Forward
+    lists: Mapping[Path, int]
+    outputs: int
+    flow: str
+    height: int
+    kind: object
 
 
 def _dims(value: Value) -> str:

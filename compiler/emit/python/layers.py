@@ -1,0 +1,112 @@
+"""What the modules and functions of a standalone model are called, and constructed by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from danetc.compiler.emit.python.forms import (
+    Argument,
+    Fixed,
+    New,
+    SizeArgument,
+)
+from danetc.compiler.emit.python.names import free, words
+from danetc.compiler.emit.python.neurons import Neurons
+from danetc.compiler.emit.python.prelude_parts import Prelude
+from danetc.compiler.ir.graph import Attribute, Graph, Node
+from danetc.compiler.ir.ops import TorchModule
+
+_NEURON = "danetc.runtime.layers.neuron.Neuron"
+_LABELS: Mapping[str, tuple[str, ...]] = {
+    "Conv2d": ("in_channels", "channels"),
+    "Linear": ("in_channels", "channels"),
+    "GroupNorm": ("", "channels"),
+    "Dropout": ("p",),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), ("channels",)),
+    **dict.fromkeys(("MaxPool2d", "AvgPool2d"), ("kernel_size",)),
+    **dict.fromkeys(
+        ("StaticBatchNorm2d", "StepBatchNorm2d", "TemporalEffectiveBatchNorm2d"),
+        ("channels", "steps"),
+    ),
+    "DropPath": ("p", "rank"),
+}
+_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+}
+"""What a layer has where nothing is said of it: blocks that differ in it have one form."""
+
+
+class Layers:
+    """Names at the top of the file: layers of the prelude, neurons, and those that were claimed."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.prelude = Prelude()
+        self.used: set[str] = {"load", "check_input"}
+        self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
+        self.neurons = Neurons(self.claim)
+        self.framed: dict[tuple[str, int], str] = {}
+
+    def new(self, node: Node, module: TorchModule) -> New:
+        """What constructs the module of a node."""
+        namespace, _, target = module.target.rpartition(".")
+        if module.target == _NEURON:
+            return self.neurons.instance(self.graph.program(node))
+        kwargs: dict[str, Attribute] = dict(module.kwargs)
+        text = target
+        if target in self.prelude.source:
+            self.used.add(target)
+        elif namespace == "torch.nn" and module.layout == "any":
+            text = f"nn.{target}"
+        elif namespace == "torch.nn" and module.layout == "flat":
+            text = self._framed(target, len(node.value.shape))
+        else:
+            raise ValueError(f"{words(node.path)}: {module.target} has no standalone form")
+        if target == "GroupNorm":
+            kwargs["rank"] = len(node.value.shape)
+        if kwargs.get("rank") == 3:
+            del kwargs["rank"]  # the prelude's default
+        defaults = _DEFAULTS.get(target, {})
+        kwargs = {**{key: value for key, value in defaults.items() if key not in kwargs}, **kwargs}
+        kwargs = {
+            key: kwargs[key] for key in (*defaults, *(k for k in kwargs if k not in defaults))
+        }
+        labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
+        given = [*zip(labels, module.args, strict=False), *kwargs.items()]
+        result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
+        start = node.attrs.get("init", 1.0)
+        if start == 1.0:
+            return result
+        self.used.add("starting_at")
+        return New("starting_at", (("", SizeArgument("init", float(start or 0))), ("", result)))
+
+    def _framed(self, target: str, rank: int) -> str:
+        """The class of a module of torch that knows no time and that the prelude does not have."""
+        if (target, rank) not in self.framed:
+            made = self.framed[target, rank] = self.claim(target)
+            self.prelude.framed(made, target, rank)
+        self.used.add(self.framed[target, rank])
+        return self.framed[target, rank]
+
+    def function(self, target: str) -> tuple[str, tuple[str, ...]]:
+        """The text that calls a function of the table, and the names of its parameters."""
+        namespace, _, label = target.rpartition(".")
+        if namespace in ("torch", "torch.nn.functional"):
+            return target.replace("torch.nn", "nn"), ()
+        if label in self.prelude.source:
+            self.used.add(label)
+            return label, self.prelude.parameters[label]
+        raise ValueError(f"{target} has no standalone form")
+
+    def claim(self, base: str) -> str:
+        """A name at the top of the file that is free, and no longer is."""
+        found: str = free(base, self.names.__contains__)
+        self.names.add(found)
+        return found
+
+
+def _argument(label: str, value: Attribute, defaults: Mapping[str, int]) -> Argument:
+    """An argument of a layer: a size may differ among blocks, all else is fixed."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
+        return SizeArgument(label or "size", value, defaults.get(label))
+    return Fixed(value)
