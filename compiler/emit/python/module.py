@@ -232,7 +232,7 @@ class _Emitter:
             if source.varies:
                 check.keywords.append(ast.keyword("sequence", constant(True)))
             body = [ast.Expr(check), *body]
-            if any(node.op == "conv" for node in self.graph.nodes.values()):
+            if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
                 init += ast.parse(_HE_NORMAL).body
         parameters = [("self", "", None)]
         parameters += [(key, kind, None) for key, kind in zip(item.names, item.kinds, strict=True)]
