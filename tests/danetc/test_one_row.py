@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import danetc as package
+from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import OPS, Op, Parameter, TorchFunction, TorchModule, kinds, shapes
 from danetc.compiler.ir.ops.forms import function
@@ -25,6 +26,7 @@ from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import OPCODES, OpInfo
 from danetc.dsl.ranges import REAL, NumberRange
 from danetc.vocabulary import TOPICS
+from tests.compiler.test_memory import check_exact
 
 from .conftest import Run
 
@@ -222,6 +224,16 @@ def test_the_python_interface_and_the_bench(
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
     quick = ("--rounds", "1", "--batch", "2", "--threads", "1", "--json")
     done(danetc, "bench", spec, "--backends", "eager", *quick)
+
+
+@pytest.mark.parametrize("spec", [7], indirect=True)
+def test_what_is_saved_for_the_backward_pass_is_counted_exactly(spec: Path) -> None:
+    cases = [
+        (backend, policy, "float32")
+        for backend in ("eager", "fused")
+        for policy in ("none", "recompute")
+    ]
+    check_exact(graph_of(check_text(spec.read_text())), *cases)
 
 
 @pytest.mark.parametrize("spec", [6], indirect=True)
