@@ -463,6 +463,25 @@ def test_parameters_of_neurons_can_be_changed_in_the_text(
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["self", "torch", "math", "x", "x_seq", "u", "surrogate", "training", "forward", "lambda",
+     "__class__", "_1", "é", "ﬁ", "outputs", "float", "super", "channels", "steps", "Heaviside"],
+)  # fmt: skip
+def test_parameters_of_any_name(name: str) -> None:
+    text = small.IF.text().replace("neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;")
+    text = text.replace("sub v 1.0", f"sub v 2.0[add({name},other)]")
+    program = NeuronProgram.parse(text)
+    graph = small.resnet((2,), (4,))
+    graph = replace(graph, neurons={"IF": program})
+    written = emit_python(graph)
+    assert written.isascii()
+    assert "float = 1.5" in written
+    ours, theirs = standalone(graph), emit(graph, seed=1)
+    ours.load_state_dict(theirs.state_dict())
+    assert_same(ours, theirs, random_input(graph, False, torch.float32))
+
+
 def test_a_parameter_that_decided_on_the_operations_is_no_argument() -> None:
     program = next(iter(neuron_graph("IF(v_rest = 0)", "triangle(alpha = 1)").neurons.values()))
     assert dict(program.parameters) == {"v_threshold": 1.0, "v_rest": 0.0, "detach_reset": False}
