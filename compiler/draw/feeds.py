@@ -57,8 +57,8 @@ class StageLane:
         if stage.result_form != last:
             value = self.graph[stage.result].value
             feeds = self._feeds(stage.result_form, value)
-            told = f"the stage's output: {value_words(value)}"
-            self.stops.append(box_stop(point(f"{self.name}result", told), feeds))
+            message = f"the stage's output: {value_words(value)}"
+            self.stops.append(box_stop(point(f"{self.name}result", message), feeds))
         result = self.graph[stage.result].value
         words = (
             f"{len(stage.blocks)} block{'s' if len(stage.blocks) != 1 else ''} · "
@@ -68,8 +68,8 @@ class StageLane:
             caption(f"{self.name}title", clean(".".join(stage.scope)), bold=True),
             caption(f"{self.name}about", clean(words, 80), size=SMALL, ink="quiet"),
         ]
-        told = f"{'.'.join(stage.scope)} gives {value_words(result)}"
-        return lane(self.name, self.stops, titles, told)
+        message = f"{'.'.join(stage.scope)} gives {value_words(result)}"
+        return lane(self.name, self.stops, titles, message)
 
     def _group(self, group: list[int], stop: Stop | None) -> None:
         """Blocks drawn as one: fed by all that feeds any of them, and by themselves."""
@@ -93,17 +93,17 @@ class StageLane:
         if heads:
             signs = {_SIGNS.get(head, "f") for head in heads}
             value = self.graph[blocks[-1].input].value
-            told = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
-            join = junction(f"{name}join", signs.pop() if len(signs) == 1 else "f", feeds, told)
+            message = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
+            join = junction(f"{name}join", signs.pop() if len(signs) == 1 else "f", feeds, message)
             self.stops.append(join)
-            feeds = [LaneWire(join.key, look(value), wire_tooltip(told, value))]
+            feeds = [LaneWire(join.key, look(value), wire_tooltip(message, value))]
         if stop is None:
             rows: Rows = (
                 (TextCell(span_words(group), bold=True, wide=True),),
                 (TextCell(self._alike(group), size=SMALL, wide=True),),
             )
-            told = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
-            stop = box_stop(fitted(Box(name, rows, shape="round", dashed=True, tooltip=told)))
+            message = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
+            stop = box_stop(fitted(Box(name, rows, shape="round", dashed=True, tooltip=message)))
         self.stops.append(replace(stop, key=name, feeds=tuple(feeds)))
 
     def _alike(self, group: list[int]) -> str:
@@ -173,8 +173,8 @@ class StageLane:
             if head == "scale" and isinstance(form[1], (int, float))
             else _SIGNS.get(head, head)
         )
-        told = f"{head}: {value_words(value)}"
-        self.stops.append(junction(name, clean(text, 10), feeds, told, self._note(indices)))
+        message = f"{head}: {value_words(value)}"
+        self.stops.append(junction(name, clean(text, 10), feeds, message, self._note(indices)))
         return (LaneWire(name, look(value), wire_tooltip(head, value)),)
 
     def _note(self, read: dict[str, list[int]]) -> str:

@@ -188,8 +188,8 @@ def op_flow(
             else:
                 continue
             twice = f" (operand {position})" if node.inputs.count(operand) > 1 else ""
-            told = wire_tooltip(source.path, source.value) + twice
-            lines[Line(tail, f"{prefix}{node.id}", look(source.value), told)] = None
+            message = wire_tooltip(source.path, source.value) + twice
+            lines[Line(tail, f"{prefix}{node.id}", look(source.value), message)] = None
         boxes[f"{prefix}{node.id}"] = op_box(
             f"{prefix}{node.id}", node, node.id in fires, node.id in between, tall=tall
         )
@@ -199,8 +199,8 @@ def op_flow(
         tail = f"{prefix}{id}" if id in own else ends[id][1].key if id in ends else ""
         if tail and tail in boxes:
             source = graph[id]
-            told = wire_tooltip(source.path, source.value)
-            lines[Line(tail, key, look(source.value), told)] = None
+            message = wire_tooltip(source.path, source.value)
+            lines[Line(tail, key, look(source.value), message)] = None
     gap = 14.0 if direction == "LR" else 16.0
     return FlowChart(tuple(boxes.values()), tuple(lines), direction, gap)
 

@@ -42,8 +42,8 @@ def _stage_box(of: Parts, number: int) -> Box:
     if own & interblock(of.graph):
         rows.append((TextCell("interblock neurons", bold=True, fill="interblock", wide=True),))
     result = of.graph[stage.result].value
-    told = f"{'.'.join(stage.scope)} gives {size(result.shape)}, {result.kind}; {layers_tooltip(stage)}"
-    return fitted(Box(f"s{number}", tuple(rows), shape="round", tooltip=told))
+    message = f"{'.'.join(stage.scope)} gives {size(result.shape)}, {result.kind}; {layers_tooltip(stage)}"
+    return fitted(Box(f"s{number}", tuple(rows), shape="round", tooltip=message))
 
 
 def _kinds(of: Parts, number: int) -> list[tuple[str, int]]:

@@ -102,13 +102,13 @@ class _Unrolled:
         for state in self.program.states:
             key = self._given(state.name, step)
             start = f" = {state.init:g}" if step == 1 else ""
-            told = "before the first step" if step == 1 else "from the step before"
+            message = "before the first step" if step == 1 else "from the step before"
             rows = ((TextCell(f"{state.name}[{step - 1}]{start}"),),)
-            boxes.append(fitted(Box(key, rows, dashed=True, tooltip=told)))
+            boxes.append(fitted(Box(key, rows, dashed=True, tooltip=message)))
             first.append(key)
         key = self._key(INPUT, step)
-        told = "the neuron's input"
-        boxes.append(replace(caption(key, f"{INPUT}[{step}]", bold=True), tooltip=told))
+        message = "the neuron's input"
+        boxes.append(replace(caption(key, f"{INPUT}[{step}]", bold=True), tooltip=message))
         first.append(key)
         for equation in self.equations:
             key = self._key(equation.name, step)
@@ -116,8 +116,8 @@ class _Unrolled:
             lines += [self._line(read, key, step) for read in equation.reads]
         result = output_of(self.program)
         key = f"{self.prefix}-out{step}"  # no value of a neuron has such a name
-        told = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
-        boxes.append(replace(caption(key, "out", bold=True), tooltip=told))
+        message = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
+        boxes.append(replace(caption(key, "out", bold=True), tooltip=message))
         lines.append(self._line(result, key, step))
         last = [*self._handed(boxes, lines, step), key]
         return FlowChart(tuple(boxes), tuple(lines), "TB", 22.0, 22.0, tuple(first), tuple(last))
@@ -142,10 +142,10 @@ class _Unrolled:
 
     def _line(self, read: Read, head: str, step: int) -> Line:
         tail = self._given(read.name, step) if read.before else self._key(read.name, step)
-        told = f"{read.name}[{step - 1 if read.before else step}]"
+        message = f"{read.name}[{step - 1 if read.before else step}]"
         if read.detached:
-            return Line(tail, head, DETACHED, f"{told}, detached: no gradient")
-        return Line(tail, head, self._look(read.name), told)
+            return Line(tail, head, DETACHED, f"{message}, detached: no gradient")
+        return Line(tail, head, self._look(read.name), message)
 
     def _box(self, key: str, equation: Equation, step: int) -> Box:
         whole = f"{equation.name}[{step}] = {equation.at(step)}"
@@ -218,5 +218,5 @@ class _Unrolled:
             across = right + 10 + _LANE * lane
             corners = [(box.x, box.bottom), (box.x, low), (across, low), (across, high)]
             corners += [(goal[0], high), goal]
-            told = f"{name}[{step}]" + (", the steps between" if following > step + 1 else "")
-            wires.append(routed(box.key, target.key, self._look(name), corners, told))
+            message = f"{name}[{step}]" + (", the steps between" if following > step + 1 else "")
+            wires.append(routed(box.key, target.key, self._look(name), corners, message))

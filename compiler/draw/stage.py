@@ -69,8 +69,8 @@ def glue_box(of: Parts, name: str) -> Box:
     title = of.title(name)
     head: Rows = ((TextCell(title, bold=True, wide=True),),) if title else ()
     rows = tuple((_cell(node, is_neuron(of.graph, node), wide=True),) for node in nodes)
-    told = "\n".join(map(tooltip, nodes))
-    return fitted(Box(name, head + rows, tooltip=told))
+    message = "\n".join(map(tooltip, nodes))
+    return fitted(Box(name, head + rows, tooltip=message))
 
 
 def _cell(node: Node, fires: bool, *, wide: bool = False) -> TextCell:
@@ -109,8 +109,8 @@ def block_box(
         words = [joins] if joins else []
         words += [layer(node) for node in after]
         rows.append((TextCell("  ".join(words), bold=True, fill=fill, wide=True),))
-    told = [".".join(block.scope), *map(tooltip, nodes)]
-    return fitted(Box(key, tuple(rows), shape="round", tooltip="\n".join(told)))
+    message = [".".join(block.scope), *map(tooltip, nodes)]
+    return fitted(Box(key, tuple(rows), shape="round", tooltip="\n".join(message)))
 
 
 def layer_rows(nodes: Iterable[Node], depth: int, fires: set[int]) -> list[tuple[TextCell, ...]]:

@@ -54,9 +54,9 @@ class Parts:
         tail = self.unit_of[id]
         if tail != head:
             source = self.graph[id]
-            told = wire_tooltip(source.path, source.value)
+            message = wire_tooltip(source.path, source.value)
             label = size(source.value.shape)
-            found.setdefault((tail, head, id), Link(tail, head, look(source.value), told, label))
+            found.setdefault((tail, head, id), Link(tail, head, look(source.value), message, label))
 
     def title(self, unit: str) -> str:
         return clean(".".join(self.glue[unit][0].scope))

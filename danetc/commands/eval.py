@@ -169,7 +169,7 @@ def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[s
     echo(f"{first['network']}: {count:,} images of {first['data']} ({split})")
     for line in dict.fromkeys(conditions):
         echo(line)
-    for key, told in (
+    for key, message in (
         ("results", ""),
         ("over_time", "the mean output of the first T steps of one run"),
     ):
@@ -178,8 +178,8 @@ def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[s
             rows += list(_summary(results, key))
         if rows:
             echo()
-            if told:
-                echo(f"{told}:")
+            if message:
+                echo(f"{message}:")
             print_table(("directory", "T", "top-1", "top-5", "loss"), rows, right={1, 2, 3, 4})
     for result in results:
         for item in (result["results"] + result["over_time"])[:1]:

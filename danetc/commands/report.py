@@ -90,6 +90,6 @@ def command(
             "--data measures them"
         )
     for run in runs:
-        for told in run.notes:
-            note(f"{run.path}: {told}")
+        for message in run.notes:
+            note(f"{run.path}: {message}")
     echo(f"wrote {output}: {len(runs)} run{'s' * (len(runs) != 1)}, {len(page) / 1024:,.0f} KB")

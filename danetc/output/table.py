@@ -72,8 +72,8 @@ def print_rich(table: Table, stream: TextIO) -> None:
     console.width = max(console.width, Measurement.get(console, wide, shown).maximum)
     console.print(shown)
     if any(cell.best for row in table.rows for cell in row):
-        told = "* is" if star else "in bold:"
-        console.print(f"{told} {table.mark}", soft_wrap=True)
+        message = "* is" if star else "in bold:"
+        console.print(f"{message} {table.mark}", soft_wrap=True)
 
 
 def markdown(table: Table) -> str:

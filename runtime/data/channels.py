@@ -22,7 +22,7 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
     own = data.shape[0] if data.shape is not None else COLOUR
     if data.events or own == channels or {own, channels} != {COLOUR, GREY}:
         return data
-    told = (
+    message = (
         f"the images of {data.name} are grey; each is given to the network's 3 channels"
         if channels == COLOUR
         else f"the images of {data.name} are in colour; the network gets their grey values"
@@ -32,7 +32,7 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
         train=_converted(data.train, channels),
         test=_converted(data.test, channels),
         shape=(channels, *data.shape[1:]) if data.shape is not None else None,
-        notices=(*data.notices, told),
+        notices=(*data.notices, message),
         details={**data.details, "converted_to_channels": channels},
     )
 

@@ -134,8 +134,8 @@ def announced_by(other: Announcer) -> Iterator[None]:
 def announced_on(bar: Progress, *, silent: bool) -> Iterator[None]:
     """Have a display of rich announce; where it is off, standard error does unless ``silent``."""
     if not bar.disable:
-        told: Announcer = OnBar(bar)
+        chosen: Announcer = OnBar(bar)
     else:
-        told = Silent() if silent else OnStandardError()
-    with announced_by(told):
+        chosen = Silent() if silent else OnStandardError()
+    with announced_by(chosen):
         yield

@@ -164,14 +164,14 @@ def _make(first: Job, settings: dict[str, Any]) -> None:
     known = look_ahead()
     jobs = {(job.kernel, job.kernel.key(job.args)): job for job in (first, *(known or ()))}
     todo = [job for job in jobs.values() if job is first or not job.kernel.load(job.args, settings)]
-    told = announcer()
+    display = announcer()
     try:
-        told.begin(None if known is None else len(todo))
+        display.begin(None if known is None else len(todo))
         for done, job in enumerate(todo, 1):
             job.kernel.compile(job.args, settings)
-            told.compiled(done)
+            display.compiled(done)
     finally:
-        told.end()
+        display.end()
 
 
 _Typical = Sequence[tuple[tuple[int, ...], int]]

@@ -128,10 +128,10 @@ def missing(use: InternalUse) -> str | None:
 
 def has(use: InternalUse) -> bool:
     """Whether there is all that a use needs. Where not, what is lost is said, once."""
-    told = missing(use)
-    if told is not None:
-        notice(told)
-    return told is None
+    message = missing(use)
+    if message is not None:
+        notice(message)
+    return message is None
 
 
 @lru_cache(maxsize=64)
@@ -237,8 +237,10 @@ def allocations(recorder: profile) -> list[tuple[int, int, int]]:
     """What a profiler saw of the CPU's allocator: (nanoseconds, address, bytes), bytes below 0 for
     memory given back. Raises MissingInternal."""
     results = getattr(recorder.profiler, "kineto_results", None)
-    if (told := missing(InternalUse.ALLOCATIONS)) is not None or results is None:
-        raise MissingInternal(told or f"torch {torch.__version__}: {InternalUse.ALLOCATIONS.value}")
+    if (message := missing(InternalUse.ALLOCATIONS)) is not None or results is None:
+        raise MissingInternal(
+            message or f"torch {torch.__version__}: {InternalUse.ALLOCATIONS.value}"
+        )
     kind = find("_EventType.Allocation")
     found: list[tuple[int, int, int]] = []
     waiting = list(results.experimental_event_tree())

@@ -110,8 +110,8 @@ def find(text: str) -> tuple[Row, str, str]:
     name, _, argument = text.partition(":")
     if name in SOURCES:
         return SOURCES[name], name, argument
-    told = _missing(text, name) if name else "no data set is named"
-    raise DataError(f"{told}{'' if told.endswith('?') else '.'} {KNOWN}")
+    message = _missing(text, name) if name else "no data set is named"
+    raise DataError(f"{message}{'' if message.endswith('?') else '.'} {KNOWN}")
 
 
 def look_at(text: str) -> None:
@@ -139,9 +139,9 @@ def _missing(text: str, name: str) -> str:
             return (
                 f"`{text}` is {what}, and no data set says of what kind; write {' or '.join(kinds)}"
             )
-        told = f"`{text}` is {what} that no kind of data set is made of"
+        message = f"`{text}` is {what} that no kind of data set is made of"
         close = _close(name)
-        return told if close is None else f"{told}; {close}"
+        return message if close is None else f"{message}; {close}"
     hint = _close(name)
     if hint is None and ("/" in text or "\\" in text or place.suffix):
         hint = near(place)

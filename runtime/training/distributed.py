@@ -180,8 +180,8 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
             raise
         if _lost_a_partner(error):
             heartbeat.find_the_dead()
-        told = str(error).removeprefix(f"rank {rank}: ")
-        heartbeat.failed(told if is_own(error) else f"{type(error).__name__}: {told}")
+        message = str(error).removeprefix(f"rank {rank}: ")
+        heartbeat.failed(message if is_own(error) else f"{type(error).__name__}: {message}")
         raise
     dist.barrier(group=control)
     heartbeat.done()

@@ -371,8 +371,8 @@ class PhaseRun:
         bad = not math.isfinite(self.state.totals.loss)
         places = [first_not_finite(self.model, x, again) for x in parts]
         found = next((place for place in places if "loss alone" not in place), places[0])
-        told = self.world.gather((bad, found))
-        rank, where = next((n, place) for n, (is_bad, place) in enumerate(told) if is_bad)
+        gathered = self.world.gather((bad, found))
+        rank, where = next((n, place) for n, (is_bad, place) in enumerate(gathered) if is_bad)
         on = f" on rank {rank}" if self.world.size > 1 else ""
         return TrainingError(
             f"the loss is no longer finite in phase `{self.phase.name}`, epoch {epoch + 1}, step "

@@ -104,12 +104,12 @@ def _compare(left: Graph, right: Graph, settings: FormOptions) -> Same | Differe
     matching = match(*sides)
     if matching.left or matching.right:
         return _unpaired(left, right, matching.left, matching.right)
-    told = tagged(*sides, matching.pairs, settings)
-    if not same_outputs(*told):  # the pairing does not hold, so nothing is proved
-        return _first_difference(*told)
+    paired = tagged(*sides, matching.pairs, settings)
+    if not same_outputs(*paired):  # the pairing does not hold, so nothing is proved
+        return _first_difference(*paired)
     exact = tagged(*sides, matching.pairs, replace(settings, exact=True))
     to_the_bit = same_outputs(*exact)
-    return Same(tuple(matching.pairs.items()), tuple(_others(*told, matching.pairs)), to_the_bit)
+    return Same(tuple(matching.pairs.items()), tuple(_others(*paired, matching.pairs)), to_the_bit)
 
 
 def _others(left: Forms, right: Forms, pairs: Mapping[int, int]) -> Iterator[tuple[int, int]]:

@@ -38,8 +38,10 @@ def make_page(runs: Sequence[ShownRun], note: Callable[[str], None] = lambda tex
         (measure, scale) for measure in MEASURES if (scale := scale_of(measure, runs)) is not None
     ]
     drawn = [pictures(run, scales) for run in runs]
-    for told in dict.fromkeys(each.why_not for levels in drawn for each in levels if each.failed):
-        note(told)
+    for message in dict.fromkeys(
+        each.why_not for levels in drawn for each in levels if each.failed
+    ):
+        note(message)
     curves = chart.training_charts(runs)
     profiles = chart.layer_charts(runs, MEASURES)
     style = _style()

@@ -196,16 +196,16 @@ def _time(run: GridRun, seconds: float) -> tuple[float | None, str | None]:
 
     request = replace(run.cell.request, output=run.path, seed=run.seed, seeds=None)
 
-    def ignored(told: Any) -> None:
+    def ignored(message: Any) -> None:
         pass
 
     record = dry_run(request, note=ignored, planned=ignored, late=ignored, seconds=seconds)
-    told = [
+    message = [
         f"phase {phase['name']}: {'not timed: ' if 'not_timed' in phase else ''}{reason}"
         for phase in record["phases"]
         if (reason := phase.get("not_timed") or phase.get("not_waited_for")) is not None
     ]
-    return record["seconds"], "; ".join(told) or None
+    return record["seconds"], "; ".join(message) or None
 
 
 def _done(run: GridRun) -> int:
@@ -217,7 +217,7 @@ def _print_cells(cells: Sequence[tuple[GridCell, list[GridRun]]]) -> None:
     for cell, own in cells:
         facts = own[0].facts
         states = [run.state for run in own]
-        told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        message = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         rows.append(
             (
                 cell.name,
@@ -227,7 +227,7 @@ def _print_cells(cells: Sequence[tuple[GridCell, list[GridRun]]]) -> None:
                 ", ".join(map(str, facts.epochs)),
                 f"{facts.cost:,}",
                 f"{facts.parameters:,}",
-                told,
+                message,
             )
         )  # fmt: skip
     heads = ("cell", "depth", "classes", "T", "epochs", "epochs x T", "parameters", "runs")

@@ -97,11 +97,11 @@ def check_cells(
             opened[key] = open_data(text, **options)
         return opened[key]
 
-    told: set[str] = set()
+    seen: set[str] = set()
 
     def once(text: str) -> None:
-        if text not in told:
-            told.add(text)
+        if text not in seen:
+            seen.add(text)
             note(text)
 
     runs: list[GridRun] = []

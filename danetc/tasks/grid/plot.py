@@ -105,13 +105,13 @@ def draw_training(comparison: Comparison, path: Path, x: str | None = None) -> b
                 axes.tick_params(labelleft=axes is line[0], labelsize="small")
             for axes in line[len(band) :]:
                 axes.remove()
-    told = (
+    entries = (
         drawn.lines
         if drawn.x is None
         else [in_figure(f"{drawn.x} {value}") for value in drawn.values]
     )
-    markers = [_marker(place) for place in range(len(told))]
-    _legend(figure, told, markers, in_figure(data_name(comparison.data)))
+    markers = [_marker(place) for place in range(len(entries))]
+    _legend(figure, entries, markers, in_figure(data_name(comparison.data)))
     save_figure(figure, path)
     return True
 

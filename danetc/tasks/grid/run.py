@@ -196,15 +196,13 @@ class _Process:
         with self._log.open("rb") as stream:
             stream.seek(self._start)
             lines = stream.read().decode("utf-8", "replace").rstrip().splitlines()
-        told = [
-            place for place, line in enumerate(lines) if line.startswith(("danetc: ", "error["))
-        ]
-        text = "\n".join(lines[told[-1] :] if told else lines[-3:]).removeprefix("danetc: ")
+        own = [place for place, line in enumerate(lines) if line.startswith(("danetc: ", "error["))]
+        text = "\n".join(lines[own[-1] :] if own else lines[-3:]).removeprefix("danetc: ")
         if status >= 0:
             return text or f"the process ended with status {status}"
         name = signal.Signals(-status).name
         memory = ", perhaps for want of memory" if name == "SIGKILL" else ""
-        return f"the process was killed by {name}{memory}" + (f"; it said: {text}" if told else "")
+        return f"the process was killed by {name}{memory}" + (f"; it said: {text}" if own else "")
 
 
 def _changed_at(path: Path) -> int:

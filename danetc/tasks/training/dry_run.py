@@ -68,7 +68,7 @@ def dry_run(
     Raises as ``danetc.tasks.training.trials.run`` does.
     """
 
-    def work(plan: TrainingPlan, world: World, told: Note) -> Record:
+    def work(plan: TrainingPlan, world: World, say: Note) -> Record:
         record = describe(plan, world)
         if world.first:
             planned(record)
@@ -145,11 +145,11 @@ def _state(plan: TrainingPlan) -> str:
     paths = [plan.directory]
     if plan.several:
         paths = [plan.directory / f"seed-{seed}" for seed in plan.seeds]
-    told = []
+    messages = []
     for path, seed in zip(paths, plan.seeds, strict=True):
         found = state_of(path, plan.settings(seed), plan.request.allow_changed)
-        told.append(f"{path.name}: {found}" if plan.several else found)
-    return "; ".join(told)
+        messages.append(f"{path.name}: {found}" if plan.several else found)
+    return "; ".join(messages)
 
 
 def _phase(plan: TrainingPlan, phase: Phase, world: World) -> Record:

@@ -78,8 +78,8 @@ def make_plan(
         frames=recipe.phases[0].steps or compiled.graph.steps,
         channels=compiled.graph.input.value.shape[0],
     )
-    for told in data.notices:
-        note(told)
+    for message in data.notices:
+        note(message)
     plan = TrainingPlan(
         request,
         compiled,

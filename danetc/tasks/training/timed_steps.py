@@ -50,8 +50,8 @@ class Deadline:
 class Compiling:
     """Tells another announcer of kernels, counts them, and compiles no more when time is over."""
 
-    def __init__(self, told: Announcer, bound: Deadline) -> None:
-        self._told, self._bound = told, bound
+    def __init__(self, announcer: Announcer, bound: Deadline) -> None:
+        self._announcer, self._bound = announcer, bound
         self.total: int | None = 0
         self.done = 0
         self._before = 0
@@ -60,17 +60,17 @@ class Compiling:
         self._before = self.done
         known = self.total is not None and total is not None
         self.total = self.done + total if known and total is not None else None
-        self._told.begin(total)
+        self._announcer.begin(total)
         self._bound.check()
 
     def compiled(self, done: int) -> None:
         self.done = self._before + done
-        self._told.compiled(done)
+        self._announcer.compiled(done)
         if self.done != self.total:
             self._bound.check()
 
     def end(self) -> None:
-        self._told.end()
+        self._announcer.end()
 
     @property
     def unfinished(self) -> bool:

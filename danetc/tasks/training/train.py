@@ -142,9 +142,9 @@ def train(
         return Training(directory, record, tuple(notes))
     with TrainingProgress(sys.stdout) as shown:
 
-        def note(told: str) -> None:
-            notes.append(told)
-            shown.note(told)
+        def note(message: str) -> None:
+            notes.append(message)
+            shown.note(message)
 
         directory, record = run(request, observer=shown, note=note)
     return Training(directory, record, tuple(notes))

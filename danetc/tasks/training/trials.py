@@ -48,14 +48,14 @@ def run(request: TrainingRequest, *, observer: Observer, note: Note) -> tuple[Pa
     Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
     """
 
-    def work(plan: TrainingPlan, world: World, told: Note) -> tuple[Path, dict[str, Any]]:
+    def work(plan: TrainingPlan, world: World, say: Note) -> tuple[Path, dict[str, Any]]:
         if not available():
-            told(WITHOUT)
+            say(WITHOUT)
         with StopRequest() as stop:
             if plan.several:
-                return plan.directory, _trials(plan, world, stop, observer, told)
+                return plan.directory, _trials(plan, world, stop, observer, say)
             trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
-            return plan.directory, trial.run(observer, told)
+            return plan.directory, trial.run(observer, say)
 
     return with_plan(request, note, work)
 
@@ -72,8 +72,8 @@ def with_plan(
     try:
         with joined(SpecError, UserError, DataError, TrainingError, Stopped) as world:
             try:
-                told = note if world.first else _silent
-                return work(make_plan(request, world, told), world, told)
+                say = note if world.first else _silent
+                return work(make_plan(request, world, say), world, say)
             except (SpecError, UserError, DataError, TrainingError) as error:
                 if not world.first and not is_own(error):
                     raise FailedElsewhere from error
