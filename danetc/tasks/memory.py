@@ -94,14 +94,16 @@ def fitting(
         if backend in COUNTED and held.total > room:
             fixed = held.weights + held.optimizer + held.parameters
             tried.append(
-                _Tried(held.total, fixed, policy, f"holds at least {show_size(held.total)}")
+                _Tried(held.total, fixed, policy, f"holds at least {show_size(held.total)}", False)
             )
             continue
         found = measure(policy)
         if found is not None and found.peak <= budget:
             return Chosen(policy, found, budget)
         if found is not None:
-            tried.append(_Tried(found.peak, found.fixed, policy, f"takes {show_size(found.peak)}"))
+            tried.append(
+                _Tried(found.peak, found.fixed, policy, f"takes {show_size(found.peak)}", True)
+            )
     step = least()
     start = (
         f"{graph.name} does not fit into {show_size(room)}"
@@ -125,6 +127,7 @@ class _Tried:
     fixed: int
     policy: str
     how: str
+    measured: bool
 
 
 def _advice(best: _Tried, least: Least, room: int, backend: str) -> str:
@@ -134,11 +137,11 @@ def _advice(best: _Tried, least: Least, room: int, backend: str) -> str:
     fitting = int(part * (room - best.fixed) / max(1, best.size - best.fixed))
     found = []
     if fitting > 0:
-        found.append(f"a batch of about {min(part - 1, fitting) * step.accumulate}")
+        at_most = "about" if best.measured else "at most"
+        found.append(f"a batch of {at_most} {min(part - 1, fitting) * step.accumulate}")
         if fitting < part:
-            found.append(
-                f"accumulate = {-(-step.batch // fitting)}, the same batch in smaller parts"
-            )
+            parts, more = -(-step.batch // fitting), "" if best.measured else " or more"
+            found.append(f"accumulate = {parts}{more}, the same batch in smaller parts")
     if backend in COUNTED and step.dtype == "float32" and best.fixed < room:
         half = least(policy=best.policy, dtype="bfloat16")
         if half.saved < step.saved:
@@ -361,7 +364,9 @@ class PhaseStep:
                 self.world.from_first(_free(self.world.device, self.world.size)),
             )
         except UserError as error:
-            raise UserError(f"phase `{self.phase.name}`: {error}") from error
+            several = self.world.size
+            place = f", in each of {several} processes" if several > 1 else ""
+            raise UserError(f"phase `{self.phase.name}`{place}: {error}") from error
 
 
 def optimizer_of(phase: Phase) -> str:
