@@ -179,7 +179,7 @@ def test_a_dry_run_tells_cells_cost_and_time(
     monkeypatch.setattr("danetc.tasks.training.dry_run.free_memory", lambda: 1000)
     untimed = danetc(*arguments, *grid)
     assert untimed.status == 0
-    assert "phase train: not timed: a step is predicted to need" in untimed.out
+    assert "phase train: not timed: a step holds at least" in untimed.out
     assert "the runs take about" not in untimed.out
     record = json.loads(danetc(*arguments, *grid, "--json").out)
     assert record["seconds"] is record["cells"][0]["seconds"] is None

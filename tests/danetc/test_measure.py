@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from danetc.runtime.system.files import save_record
+from danetc.runtime.system.files import digest, save_record
 
 from .conftest import Run
 
@@ -235,10 +235,12 @@ def test_a_damaged_record_of_a_training_is_told(
     assert danetc("build", small, "-o", built).status == 0
     place = built / "training.json"
     record = Evaluation(steps=2).as_dict()
+    weights = digest((built / "weights.safetensors").read_bytes())
     for command in ("measure", "eval"):
-        save_record({"evaluation": record}, place)
+        save_record({"evaluation": record, "weights": weights}, place)
         assert danetc(command, built, "--data", "digits").status == 0
-        save_record({"evaluation": change and {**record, **change}}, place)
+        changed = change and {**record, **change}
+        save_record({"evaluation": changed, "weights": weights}, place)
         done = danetc(command, built, "--data", "digits")
         assert done.status == 1
         assert f"{place} is damaged" in done.err

@@ -469,7 +469,9 @@ def test_parameters_of_neurons_can_be_changed_in_the_text(
      "__class__", "_1", "é", "ﬁ", "outputs", "float", "super", "channels", "steps", "Heaviside"],
 )  # fmt: skip
 def test_parameters_of_any_name(name: str) -> None:
-    text = small.IF.text().replace("neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;")
+    text = small.IF.text().replace(
+        "neuron IF;", f"neuron IF; param {name} = 1.5; param other = 0.5;"
+    )
     text = text.replace("sub v 1.0", f"sub v 2.0[add({name},other)]")
     program = NeuronProgram.parse(text)
     graph = small.resnet((2,), (4,))
