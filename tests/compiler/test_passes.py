@@ -197,3 +197,20 @@ def test_a_norm_per_step_after_a_static_join_gets_its_copies(after: str) -> None
     expected = observe(built(written), x)
     torch.manual_seed(0)
     assert_same(observe(built(graph), x), expected, outputs=1e-12, gradients=1e-12, buffers=1e-12)
+
+
+@pytest.mark.parametrize("layer", ["dropout", "droppath"])
+def test_what_draws_anew_at_each_step_is_not_computed_once(layer: str) -> None:
+    graph = run(text(small(stem=f"conv(4) -> {layer}(0.5) -> spike"), ()), (HoistStatic(),))
+    values = {node.path: node.value for node in graph.nodes.values()}
+    assert not values["stem.conv"].varies
+    assert values[f"stem.{layer}"].varies
+
+
+def test_the_last_of_a_sum_that_is_shared_keeps_its_name() -> None:
+    """What a running sum adds last is the sum that was written; the parts are new."""
+    stage = "stage(basic(4), 4) via origin by densely_additive_all"
+    written = text(small(stage), ())
+    sums = {node.path for node in written.nodes.values() if node.op == "add"}
+    graph = run(written, (RunningSums(),))
+    assert sums == {node.path for node in graph.nodes.values() if node.op == "add"}
