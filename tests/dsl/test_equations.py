@@ -16,6 +16,7 @@ from danetc.dsl.neuron.equations import (
     compile_surrogate,
 )
 from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import Declaration, Number
@@ -270,6 +271,7 @@ def test_kernels_hold_no_text_of_the_user() -> None:
         ("1 / (exp(-(alpha * x)) + 1)", "_1 = mul 4.0 x; _2 = sigmoid _1"),
         ("exp(alpha * x) / (1 + exp(alpha * x))", "_1 = mul 4.0 x; _2 = sigmoid _1"),
         ("sigmoid(alpha * x)", "_1 = mul 4.0 x; _2 = sigmoid _1"),
+        ("1 / (1 + exp(x * -alpha))", "_1 = mul 4.0 x; _2 = sigmoid _1"),
     ],
 )
 def test_the_logistic_function_is_recognised(y: str, slope: str) -> None:
@@ -278,6 +280,27 @@ def test_the_logistic_function_is_recognised(y: str, slope: str) -> None:
     assert result is not None
     text = "; ".join(f"{op.name} = {op.opcode} {' '.join(map(str, op.args))}" for op in result.ops)
     assert text == f"{slope}; _3 = sub 1.0 _2; _4 = mul _2 _3; slope = mul _4 4.0"
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        "1 / (2 + exp(-x))", "2 / (1 + exp(-x))", "exp(x) / (1 + exp(-x))", "1 / (1 + abs(x))",
+        "1 / (1 + x * x)", "0.5 * x / (1 + exp(-x))", "1 / (1 + exp(x * x))",
+    ],
+)  # fmt: skip
+def test_what_is_and_what_is_no_logistic_function(y: str) -> None:
+    result, _ = surrogate(f"surrogate s {{ y = {y} }}")
+    assert result is not None
+    logistic = y == "1 / (1 + exp(x * x))"
+    assert any(op.opcode == "sigmoid" for op in result.ops) is logistic
+
+    def at(x: float) -> float:
+        return float(eval(y, {"x": x, "exp": math.exp, "abs": abs}))
+
+    for x in (-1.5, -0.4, 0.3, 1.7):  # against central differences
+        slope = evaluate(result.ops, {"x": x})[result.derivative]
+        assert slope == pytest.approx((at(x + 1e-6) - at(x - 1e-6)) / 2e-6, rel=1e-6)
 
 
 def test_a_straight_through_surrogate() -> None:
