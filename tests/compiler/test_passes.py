@@ -124,6 +124,16 @@ def test_duplicates_are_merged_but_not_what_has_weights_or_draws() -> None:
         assert before["neuron"] - after["neuron"] == merged, neuron
 
 
+@pytest.mark.parametrize(("layer", "left"), [("maxpool(3, stride = 1)", 1), ("dropout(0.5)", 2)])
+def test_what_draws_random_numbers_is_never_merged(layer: str, left: int) -> None:
+    spec = f"""network net {{
+      input = image(3, 8, 8); steps = 1; neuron = IF; surrogate = atan
+      out = ((in -> {layer}) + (in -> {layer})) -> avgpool -> linear(2)
+    }}"""
+    after = operations(run(text(spec, ()), (MergeDuplicates(),)))
+    assert after[layer.partition("(")[0]] == left
+
+
 def test_what_does_not_vary_is_computed_once() -> None:
     graph = run(text(small(), ()), (HoistStatic(),))
     assert operations(graph)["repeat"] == 0
