@@ -63,7 +63,7 @@ class Blocks(nn.Module):
     def __init__(self, count: int, dense: bool, leak: float = 0.0, factor: float = 1.0) -> None:
         super().__init__()
         self.count, self.dense, self.leak, self.factor = count, dense, leak, factor
-        self.neuron = Neuron(program("IF"), 1, 3)
+        self.neuron = Neuron(program("IF").text(), 1, 3)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         outputs, given = [x], []
