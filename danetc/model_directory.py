@@ -97,7 +97,7 @@ def model_files(
 ) -> dict[str, bytes]:
     """The files of a model directory but for the weights, by name; the summary is the last.
 
-    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` is told
+    ``memory`` is the policy that ``Directory.model`` goes by, and how it was chosen. ``note`` says
     where there is no picture, and why.
     """
     from danetc.compiler import check_text

@@ -15,7 +15,7 @@ from pathlib import Path
 from danetc.compiler.draw.gv import to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
-from danetc.compiler.draw.words import clean, told
+from danetc.compiler.draw.words import clean, tooltip_lines
 
 FORMATS = ("svg", "png", "pdf", "gv")
 _TIMEOUT = 60.0  # seconds
@@ -149,7 +149,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
         start, id, what = match.groups()
         tooltips = {"edge": wires, "node": boxes}
         text = name if what == "graph" else tooltips[what].get(id.replace("&#45;", "-"), "")
-        return f"{start}<title>{escape(told(text))}</title>" if text else start
+        return f"{start}<title>{escape(tooltip_lines(text))}</title>" if text else start
 
     svg = _TITLE.sub(title, svg)
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)

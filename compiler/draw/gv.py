@@ -10,7 +10,7 @@ from html import escape
 
 from danetc.compiler.draw.sheet import FONT, RIM, Box, DrawnWire, Point, Sheet, TextCell, columns
 from danetc.compiler.draw.theme import Palette
-from danetc.compiler.draw.words import clean, told
+from danetc.compiler.draw.words import clean, tooltip_lines
 
 MARGIN = 14.0  # around a picture
 _BOLD = "Helvetica-Bold"  # bold text of the tag <B> would stand higher than that beside it
@@ -80,7 +80,7 @@ class _Writer:
             yield "peripheries=2"
         yield f"label={self._label(box)}"
         if box.tooltip and self.tooltips:
-            yield f"tooltip={quoted(told(box.tooltip))}"
+            yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
 
     def _label(self, box: Box) -> str:
         if not box.rows:
@@ -135,4 +135,4 @@ class _Writer:
         elif wire.look.hollow:
             yield "arrowhead=onormal"
         if wire.tooltip and self.tooltips:
-            yield f"tooltip={quoted(told(wire.tooltip))}"
+            yield f"tooltip={quoted(tooltip_lines(wire.tooltip))}"

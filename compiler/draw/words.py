@@ -33,7 +33,7 @@ def clean(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def told(tooltip: str) -> str:
+def tooltip_lines(tooltip: str) -> str:
     """A tooltip of any text, line by line."""
     return "\n".join(clean(line, 200) for line in tooltip.split("\n"))
 

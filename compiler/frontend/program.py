@@ -174,7 +174,7 @@ def _raise_errors(reporter: Reporter, cut: Diagnostic | None) -> None:
 
 
 def _own_place(span: Span | None, place: Span) -> Span:
-    """Where the user's own text can be mended."""
+    """Where the user's own text can be fixed."""
     return place if span is None or is_library(span.source) else span
 
 

@@ -15,7 +15,7 @@ from danetc.dsl.syntax.tree import Declaration, Expr
 
 
 class Failed(Exception):
-    """An error was reported; whoever catches this goes on with ``POISON``."""
+    """An error was reported; whoever catches this continues with ``POISON``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,8 +217,8 @@ def command(
     elif form != "table":
         show(overall(entries), form, sys.stdout)
     else:
-        for entry, told in zip(entries, records, strict=True):
-            steps = told["evaluate"]
+        for entry, measured in zip(entries, records, strict=True):
+            steps = measured["evaluate"]
             echo(_headline(entry.label, entry.measures, data, split))
             echo("images as they are" if steps == "none" else f"images through {steps}")
             print_measures(entry.measures, entry.layout)

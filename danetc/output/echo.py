@@ -21,7 +21,7 @@ from danetc.dsl.diagnostics.visible import visible_lines
 def echo(
     text: object = "", *, err: bool = False, nl: bool = True, file: TextIO | None = None
 ) -> None:
-    """Print a text of one or more lines, to standard output unless told otherwise."""
+    """Print a text of one or more lines, to standard output unless asked otherwise."""
     click.echo(visible_lines(str(text)), file=file, err=err, nl=nl)
 
 

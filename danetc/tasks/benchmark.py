@@ -296,7 +296,7 @@ def compare(
 ) -> Report:
     """Measure all contestants: each alone in a process, then in this one against each other.
 
-    ``begin`` is told how many times ``on_progress`` will be called. Raises UserError.
+    ``begin`` gets how many times ``on_progress`` will be called. Raises UserError.
     """
     entries, notes = contestants(graph, conditions, backends, memory)
     begin(ticks(len(entries), rounds))

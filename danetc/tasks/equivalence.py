@@ -44,7 +44,7 @@ class Numbers:
 class Verdict:
     """What is known of two networks. ``difference`` is None where the graphs are equal.
 
-    ``skipped`` says why no numbers were compared, where that could have told more.
+    ``skipped`` says why no numbers were compared, where that could have said more.
     """
 
     left: Graph = field(repr=False)

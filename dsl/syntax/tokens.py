@@ -1,4 +1,4 @@
-"""Text to tokens. Forms of other languages are named, mended and passed on, so that one slip of the
+"""Text to tokens. Forms of other languages are named, corrected and passed on, so that one slip of the
 pen costs one error."""
 
 from __future__ import annotations

@@ -177,15 +177,15 @@ class Batches:
         try:
             return next(loaded)
         except (RuntimeError, OSError, EOFError) as error:
-            told = loader_death(error)
+            reason = loader_death(error)
             broken = isinstance(error, OSError | EOFError) and self._loader is not None
-            if told is None and broken and not str(error).startswith("Caught "):
+            if reason is None and broken and not str(error).startswith("Caught "):
                 # Its worker died while a batch was on its way: then it is a connection that breaks.
                 # (What a worker itself raises begins with "Caught".)
-                told = _death(str(error) or "the connection to it is broken")
-            if told is None:
+                reason = _death(str(error) or "the connection to it is broken")
+            if reason is None:
                 raise
-            raise DataError(told) from error
+            raise DataError(reason) from error
 
     def close(self) -> None:
         """End the workers, if there are any; the next epoch would start new ones."""

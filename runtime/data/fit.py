@@ -95,7 +95,7 @@ def _check_shape(
     image = shape[1:] if data.events else shape
     if image != signature.input:
         after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
-        if "converted_to_channels" in data.details:  # what to set is told of the data as they are
+        if "converted_to_channels" in data.details:  # what to set is said of the data as they are
             image = (COLOUR + GREY - image[0], *image[1:])
         what = f"the images of {data.name} are" if data.shape else f"{where} is"
         kind = "events" if data.events else "image"

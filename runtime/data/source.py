@@ -166,7 +166,7 @@ class DataSet:
 
     ``shape`` is that of a raw sample, (C, H, W) or (T, C, H, W), where all have the same, else
     None. ``details`` are facts of this kind of set for the record, ``notices`` what a person
-    should be told once.
+    should read once.
     """
 
     name: str

@@ -26,7 +26,7 @@ _later: list[Job] = []  # of the backward pass of a call in eval mode, which may
 def look_ahead() -> list[Job] | None:
     """The kernels of the call under way; None where they are not known, or known already.
 
-    In training those of the backward pass are among them; in eval mode they are told when the first
+    In training those of the backward pass are among them; in eval mode they are known when the first
     of them is asked for, in the backward pass.
     """
     global _later

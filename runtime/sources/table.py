@@ -115,7 +115,7 @@ def find(text: str) -> tuple[Row, str, str]:
 
 
 def look_at(text: str) -> None:
-    """Raise DataError where the data that ``text`` names are not there, as far as can be told
+    """Raise DataError where the data that ``text`` names are not there, as far as can be seen
     without opening them.
     """
     try:

@@ -171,7 +171,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
     """Loss and accuracy of the model to keep on the test images, over all processes.
 
     Neurons are watched during the first batch. Where a network draws random numbers, they are
-    those of the epoch, and training goes on with its own.
+    those of the epoch, and training continues with its own.
     """
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)

@@ -1,7 +1,7 @@
 """Which weights of one graph are which of the other, found from the topology alone.
 
-What has weights of its own is told apart by what it reads (its number in ``Forms``) and by what
-reads it, again and again until nothing more is told apart: colour refinement (Weisfeiler and Leman,
+What has weights of its own is distinguished by what it reads (its number in ``Forms``) and by what
+reads it, again and again until nothing more is distinguished: colour refinement (Weisfeiler and Leman,
 1968) on both graphs at once. Of nodes that are still alike the first ones are paired, and the
 refinement goes on. A pairing is a guess; ``proves`` tells whether it holds.
 """

@@ -67,7 +67,7 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """A module that a class has in some of its scopes; others hand on what comes."""
+    """A module that a class has in some of its scopes; others give what they get."""
 
     item: New
     given: SizeArgument

@@ -84,7 +84,7 @@ def per_step(node: Node) -> bool:
 
 def batch_statistics(sizes: Sizes) -> int:
     """Those, at each step where they differ; where one step stands for several, also the variance
-    that the running one is told."""
+    that the running one is updated with."""
     if per_step(sizes.node):
         return sizes.steps * statistics(sizes)
     still = not sizes.node.value.varies and sizes.steps > 1

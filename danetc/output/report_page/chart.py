@@ -104,8 +104,8 @@ class Chart:
             for point in line.points:
                 found.setdefault(point.x, []).append((line.run, f"{line.name}: {point.words}"))
         return [
-            {"x": round(self.across_at(x), 1), "at": f"{self.across} {x:.0f}", "told": told}
-            for x, told in sorted(found.items())
+            {"x": round(self.across_at(x), 1), "at": f"{self.across} {x:.0f}", "lines": lines}
+            for x, lines in sorted(found.items())
         ]
 
 

@@ -151,7 +151,7 @@
 
   const words = (picture, part) => {
     const known = partsOf(picture)[part.dataset.key];
-    return [known.name, ...known.told].join(" · ");
+    return [known.name, ...known.lines].join(" · ");
   };
 
   const tell = (picture, text) => {
@@ -354,8 +354,8 @@
       const stop = stops[at];
       for (const end of ["x1", "x2"]) cursor.setAttribute(end, stop.x);
       cursor.setAttribute("visibility", "visible");
-      const told = stop.told.filter(([run]) => isShown(run)).map(([, text]) => text);
-      readout.textContent = [stop.at, ...told].join(" · ");
+      const lines = stop.lines.filter(([run]) => isShown(run)).map(([, text]) => text);
+      readout.textContent = [stop.at, ...lines].join(" · ");
     };
     chart.addEventListener("keydown", (event) => {
       const next = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: stops.length - 1 }[event.key];

@@ -28,7 +28,7 @@ MOST_SERIES = 8  # colours and markers of lines; they come again after that
 def make_page(runs: Sequence[ShownRun], note: Callable[[str], None] = lambda text: None) -> str:
     """The report on some runs as one HTML file that loads nothing. Raises UserError.
 
-    ``note`` is told what is missing in it that should be there.
+    ``note`` gets what is missing in it that should be there.
     """
     from danetc.version import version
 

@@ -137,8 +137,8 @@ def _entries(path: Path, allow_changed: Collection[str]) -> list[Entry]:
         raise UserError(f"{path} was written by another version of danetc; measure again")
     data = record.get("data")
     data = data if isinstance(data, dict) else {}
-    told = f"{data.get('text')} ({data.get('split')})"
-    return [(path, each, told) for each in measured]
+    source = f"{data.get('text')} ({data.get('split')})"
+    return [(path, each, source) for each in measured]
 
 
 def _same(entry: Mapping[str, Any], path: Path) -> bool:

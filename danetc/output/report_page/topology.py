@@ -58,7 +58,7 @@ def pictures(run: ShownRun, scales: Sequence[tuple[Measure, Scale]]) -> list[Pic
 def _parts(
     run: ShownRun, level: str, scales: Sequence[tuple[Measure, Scale]]
 ) -> dict[str, dict[str, object]]:
-    """What is known of each box by its key, in the order of the text: ``name``, ``told`` (a line a measure), and by measure
+    """What is known of each box by its key, in the order of the text: ``name``, ``lines`` (a line a measure), and by measure
     ``text`` and ``heat``, the step of the scale; ``opens`` is a level and a key there."""
     opened = _opens(run.graph, level)
     measured = [(measure, scale, measure.of(run.measures)) for measure, scale in scales]
@@ -66,14 +66,14 @@ def _parts(
     boxes = members(run.graph, level) if level in _COLOURED else {}
     for key, ids in sorted(boxes.items(), key=lambda item: item[1]):
         nodes = [run.graph[id] for id in ids]
-        text, heat, told = {}, {}, []
+        text, heat, lines = {}, {}, []
         for measure, scale, values in measured:
             shown = of_nodes(measure, values, nodes)
             if shown is not None:
                 text[measure.key] = measure.words(shown.value)
                 heat[measure.key] = scale.step(shown.value)
-                told.append(f"{measure.title} {_range(measure, shown)}")
-        found[key] = {"name": _name(nodes), "told": told, "text": text, "heat": heat}
+                lines.append(f"{measure.title} {_range(measure, shown)}")
+        found[key] = {"name": _name(nodes), "lines": lines, "text": text, "heat": heat}
         if key in opened:
             found[key]["opens"] = opened[key]
     return found
@@ -153,10 +153,10 @@ def _part_of_page(
             group.set("role", "option")
             group.set("tabindex", "-1")
             group.set("aria-selected", "false")
-            told = part["told"]
-            assert isinstance(told, list)
+            lines = part["lines"]
+            assert isinstance(lines, list)
             opens = ["Enter opens it"] if "opens" in part else []
-            group.set("aria-label", "; ".join([str(part["name"]), *told, *opens]))
+            group.set("aria-label", "; ".join([str(part["name"]), *lines, *opens]))
         elif known:
             group.set("aria-hidden", "true")
     graph = root.find(f"{{{_SVG}}}g")

@@ -30,12 +30,12 @@ class GridProgress:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
             console=VisibleConsole(sys.stderr),
             disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
-        self._whole = self._bar.add_task("runs", total=count, told="")
+        self._whole = self._bar.add_task("runs", total=count, status="")
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> GridProgress:
@@ -52,26 +52,26 @@ class GridProgress:
 
     def started(self, run: GridRun, number: int) -> None:
         name = _name(run)
-        self._tasks[name] = self._bar.add_task(name, total=sum(run.facts.epochs), told="epochs")
+        self._tasks[name] = self._bar.add_task(name, total=sum(run.facts.epochs), status="epochs")
         self._say(f"[{number}/{self._count}] {name}")
 
     def moved(self, run: GridRun, epochs: int, total: int, left: float | None) -> None:
         self._bar.update(self._tasks[_name(run)], completed=epochs, total=total)
         if left is not None:
-            self._bar.update(self._whole, told=f"{show_time(left)} left")
+            self._bar.update(self._whole, status=f"{show_time(left)} left")
 
     def ended(self, run: GridRun, number: int, outcome: Outcome) -> None:
         self._bar.remove_task(self._tasks.pop(_name(run)))
         self._bar.update(self._whole, advance=1)
-        told = f"[{number}/{self._count}] {_name(run)}: "
+        line = f"[{number}/{self._count}] {_name(run)}: "
         match outcome.state:
             case "done":
-                told += f"done in {show_time(outcome.seconds)}"
+                line += f"done in {show_time(outcome.seconds)}"
             case "waiting":
-                told += "stopped, its state is saved"
+                line += "stopped, its state is saved"
             case "failed":
-                told += f"failed: {outcome.error}"
-        self._say(told)
+                line += f"failed: {outcome.error}"
+        self._say(line)
 
     def _say(self, line: str) -> None:
         if self._quiet:

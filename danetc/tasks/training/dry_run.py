@@ -61,7 +61,7 @@ def dry_run(
 ) -> Record:
     """The plan of a request as JSON data, with the time of ``TIMED`` steps of each phase.
 
-    ``planned`` is told the plan before anything is timed. What is not over after ``seconds`` is not
+    ``planned`` gets the plan before anything is timed. What is not over after ``seconds`` is not
     waited for, but for a layer, or a kernel being compiled, that has begun. Under torchrun every
     process calls this; where one of them runs out of time in the middle of a step, they cannot
     agree on anything any more: rank 0 hands the record to ``late``, and all end, with status 0.

@@ -22,7 +22,7 @@ MACHINE = {
     "threads": "the number of threads",
 }
 """Facts that a run may go on under when they change, and that may change its numbers. (That of
-processes is told by the training itself.)"""
+processes is reported by the training itself.)"""
 
 
 LIBRARIES = ("torchvision", "numpy", "safetensors", "spikingjelly", "webdataset")

@@ -32,7 +32,7 @@ class TensorBoard(Observer):
     """Writes the curves below ``folder``. Nothing is written before a phase begins.
 
     Every point is on disk before a checkpoint can know of its step, and where a phase goes on
-    from a checkpoint, TensorBoard is told to forget what stood behind that: a run that was killed
+    from a checkpoint, TensorBoard has to forget what stood behind that: a run that was killed
     shows no point twice and none is missing. A disk that takes no more is said to ``note``, and
     the training goes on without curves.
     """
