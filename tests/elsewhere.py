@@ -21,6 +21,8 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
+import psutil  # before `resource` is gone, which it needs on POSIX alone
+
 MODULES = ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty")
 FUNCTIONS = (
     "chown", "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getgroups",
@@ -65,7 +67,6 @@ def in_use(path: str | os.PathLike[str]) -> Iterator[str]:
     """Files of this process at a path, or below it, that are open or mapped into memory. (Those that
     filelock removes are left to it: it does so on POSIX alone.)"""
     there = os.path.abspath(path)
-    import psutil
 
     found = [each.path for each in psutil.Process().open_files()]
     maps = Path("/proc/self/maps")  # of Linux

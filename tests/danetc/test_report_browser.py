@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from danetc.runtime.system.files import save_record
+from danetc.runtime.system.files import digest, save_record
 from danetc.runtime.training.evaluation import Evaluation
 from tests.danetc import runs
 
@@ -33,7 +33,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with real measures and curves of our own."""
     run = runs.built(tmp_path_factory.mktemp("runs"), "tiny")
     tested = Evaluation(steps=2).as_dict()
-    save_record({"epochs": EPOCHS, "evaluation": tested}, run / "training.json")
+    weights = digest((run / "weights.safetensors").read_bytes())
+    trained = {"epochs": EPOCHS, "evaluation": tested, "weights": weights}
+    save_record(trained, run / "training.json")
     save_record({"settings": {"seed": 3}, "facts": {"danetc": "x"}}, run / "run.json")
     runs.do("report", run, "--data", "digits", "-o", run.parent / "first.html")
     return run
