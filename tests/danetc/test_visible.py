@@ -129,9 +129,7 @@ def test_nothing_prints_by_another_way() -> None:
             continue
         text = path.read_text()
         for way in ("click.echo(", "click.secho(", " print(", " Console(", "ensure_ascii=False"):
-            assert way not in text, (
-                f"{path} has {way}...): use danetc.output.echo or .console"
-            )
+            assert way not in text, f"{path} has {way}...): use danetc.output.echo or .console"
 
 
 # -- every command ---------------------------------------------------------------------------------

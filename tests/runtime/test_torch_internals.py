@@ -185,7 +185,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = text(small("stage(basic(4), 1) via origin"))
     monkeypatch.setattr(benchmark, "in_own_process", lambda *rest: Alone(1.0, None, None))
     conditions = benchmark.Conditions.of(graph, 2)
-    report = benchmark.compare(graph, conditions, ["eager"], rounds=1, command=lambda name, memory: [])
+    report = benchmark.compare(
+        graph, conditions, ["eager"], rounds=1, command=lambda name, memory: []
+    )
     for row in report.as_dict()["contestants"]:
         assert row["saved_bytes"] is row["saved_ratio"] is row["peak_ratio"] is None
         assert row["time_ratio"] > 0
