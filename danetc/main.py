@@ -211,7 +211,7 @@ def _show_warning(
 
 
 def _fail_of_disk(error: OSError) -> int:
-    """Each file is named where it is written (``runtime.files``); what has no name is the output."""
+    """Each file is named where it is written (``runtime.system.files``); what has no name is the output."""
     if error.filename is None and is_full(error):
         error.filename = "standard output"
         _no_output()

@@ -68,7 +68,7 @@ class Builder:
         labels: tuple[Label, ...] = (),
         blame: tuple[Label, ...] = (),
     ) -> None:
-        """Report an error where the user can mend it: never in the library's own text alone.
+        """Report an error where the user can fix it: never in the library's own text alone.
 
         ``blame`` are the places where the values were written that the error comes from.
         """

@@ -4,7 +4,7 @@ A function is traced and compiled once for each combination of dtypes, device an
 symbols for all sizes but T: batch and size of an image may change, and be 1, without another
 compilation. There are no guards: a call costs some microseconds.
 
-Compiled kernels are kept on disk (``kernel_cache``), by the text of what they compute: where that is
+Compiled kernels are kept on disk (``kernels.cache``), by the text of what they compute: where that is
 known, a kernel is loaded without being traced and lowered again. Where one has to be compiled, those
 that the same call of a model needs are compiled with it (``look_ahead``), and it is said
 (``announcing``). What is used of torch's private interfaces stands in ``torch_internals``; a torch

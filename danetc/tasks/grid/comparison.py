@@ -200,12 +200,12 @@ def _time(run: GridRun, seconds: float) -> tuple[float | None, str | None]:
         pass
 
     record = dry_run(request, note=ignored, planned=ignored, late=ignored, seconds=seconds)
-    message = [
+    reasons = [
         f"phase {phase['name']}: {'not timed: ' if 'not_timed' in phase else ''}{reason}"
         for phase in record["phases"]
         if (reason := phase.get("not_timed") or phase.get("not_waited_for")) is not None
     ]
-    return record["seconds"], "; ".join(message) or None
+    return record["seconds"], "; ".join(reasons) or None
 
 
 def _done(run: GridRun) -> int:
