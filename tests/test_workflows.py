@@ -29,9 +29,8 @@ def test_every_version_of_python_that_is_promised() -> None:
         if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
     ]
     assert promised[0] == PROJECT["requires-python"].removeprefix(">=")
-    assert JOBS["linux"]["strategy"]["matrix"]["python"] == promised
-    for job in ("macos", "windows"):
-        assert JOBS[job]["strategy"]["matrix"]["python"] == [promised[0], promised[-1]]
+    for job in ("linux", "macos", "windows"):
+        assert JOBS[job]["strategy"]["matrix"]["python"] == promised
     for line in PROJECT["classifiers"]:
         if line.startswith("Operating System"):
             system = line.rpartition(" ")[2].lower()
