@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.emit.fused import FusedEmitter
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import Folding, plan_folding
 from danetc.compiler.passes.fusion_groups import FusionGroup, plan_fusion

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from danetc.compiler.ir.builder import Builder
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import (
     assign,
@@ -21,6 +20,7 @@ from danetc.compiler.lowering.arguments import (
     numbers_in,
 )
 from danetc.compiler.lowering.blocks import misnamed
+from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.connections import parts_of
 from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want, wants

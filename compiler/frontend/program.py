@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.lowering.values import Constant, Outside

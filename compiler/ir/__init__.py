@@ -1,1 +1,1 @@
-"""The graph of a network: operations, values, rules, the builder, the verifier, the text form."""
+"""The graph of a network: operations, values, inference, the rewriter, the text form."""

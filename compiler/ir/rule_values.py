@@ -12,8 +12,6 @@ from math import frexp
 from danetc.compiler.ir.graph import Form, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 
-"""The operations that rules say, by the words of forms."""
-
 
 class StageValues:
     """The values of one stage, made of its input and of its blocks' outputs.

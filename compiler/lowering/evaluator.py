@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 
-from danetc.compiler.ir.builder import Builder
+from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
 from danetc.compiler.lowering.values import (
     Failed,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from danetc.compiler.ir.builder import MAX_STEPS, Builder
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
+from danetc.compiler.lowering.builder import MAX_STEPS, Builder
 from danetc.compiler.lowering.dispatch import NetworkLowering
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Shared

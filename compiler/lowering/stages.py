@@ -9,12 +9,12 @@ from functools import partial
 
 from danetc.compiler.ir.graph import Block, Form, Stage
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rules import RuleReader
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import connected
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.repeats import Repeats
+from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
     POISON,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danetc.compiler.ir.builder import Builder, Built
 from danetc.compiler.ir.graph import Stage, Value
+from danetc.compiler.lowering.builder import Builder, Built
 from danetc.compiler.lowering.evaluator import Evaluator, Shared
 from danetc.compiler.lowering.values import (
     Given,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from danetc.compiler.ir.builder import Builder
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
+from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Bound, Failed, Outside, Value

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates
 from danetc.compiler.passes.running_sums import RunningSums

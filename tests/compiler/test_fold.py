@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes.epilogues import Summed, add_epilogues
 from danetc.compiler.passes.fold import Scaling, plan_folding
 from danetc.compiler.passes.fusion_groups import plan_fusion

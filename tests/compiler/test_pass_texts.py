@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.text import write
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.epilogues import add_epilogues
 from danetc.compiler.passes.fold import plan_folding

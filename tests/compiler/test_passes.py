@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.verify import verify
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates

@@ -11,11 +11,11 @@ import pytest
 
 from danetc.compiler import check_text
 from danetc.compiler.analysis.propositions import NotApplicable, plan_chain, plan_dense
+from danetc.compiler.analysis.verify import InvariantError, verify
 from danetc.compiler.ir.graph import Form, Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
 from danetc.compiler.ir.rule_values import StageValues
-from danetc.compiler.ir.verify import InvariantError, verify
 from danetc.compiler.passes import PIPELINE
 
 SPEC = """use std

@@ -8,7 +8,7 @@ import pytest
 
 from danetc.compiler import check_text
 from danetc.compiler.ir.graph import Form, Graph, Stage
-from danetc.compiler.ir.rules import MAX_TERMS
+from danetc.compiler.lowering.rules import MAX_TERMS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 
 BLOCKS = 5

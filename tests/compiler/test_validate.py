@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from danetc.compiler import check_text
+from danetc.compiler.analysis.validate import validate
+from danetc.compiler.analysis.verify import InvariantError
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.compiler.ir.validate import validate
-from danetc.compiler.ir.verify import InvariantError
 
 from .test_verify import changed, node_of, spec
 

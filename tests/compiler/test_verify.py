@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.verify import INVARIANTS, InvariantError, verify
 from danetc.compiler.ir.graph import Graph, Node, Value
-from danetc.compiler.ir.verify import INVARIANTS, InvariantError, verify
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.kinds import ANALOG, SPIKE

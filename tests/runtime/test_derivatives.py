@@ -15,9 +15,9 @@ from torch import Tensor
 
 from danetc.compiler.analysis.summary import weights_of
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.ir.builder import Builder
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
+from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.values import Poison, Wire
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from danetc.compiler.analysis.verify import InvariantError
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
 from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.verify import InvariantError
 from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 

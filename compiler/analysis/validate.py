@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import networkx as nx
 
+from danetc.compiler.analysis.verify import Broken, InvariantError
 from danetc.compiler.ir.graph import Form, Graph, Stage
-from danetc.compiler.ir.verify import Broken, InvariantError
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
