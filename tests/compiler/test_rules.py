@@ -59,6 +59,12 @@ RULES: dict[str, Equations] = {
         lambda i: joined("sum", outs(0, i - 1)),
         ("sum", *outs(0, 4)),
     ),
+    "Listing 1 after the opening block": (
+        "in[i] = out[0] if i == 1 else sum(out[1 .. i - 1]); "
+        "result = out[0] if n == 1 else sum(out[1 .. n - 1])",
+        lambda i: ("out", 0) if i == 1 else joined("sum", outs(1, i - 1)),
+        ("sum", *outs(1, 4)),
+    ),
     "concatenation": (
         "in[i] = concat(in[0], out[0 .. i - 1]); result = out[n - 1]",
         lambda i: ("concat", ("in", 0), *outs(0, i - 1)),
@@ -123,13 +129,23 @@ def test_forms(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("use", "name"),
-    [("chain", "chain"), ("densely_additive", "Eq. 11"), ("densely_additive_all", "Listing 1")],
+    [
+        ("chain", "chain"),
+        ("densely_additive", "Eq. 11"),
+        ("densely_additive_all", "Listing 1"),
+        ("densely_additive_after_opening", "Listing 1 after the opening block"),
+    ],
 )
 def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> None:
     _, feed, result = RULES[name]
     found = stage("", use)
     assert [block.feed for block in found.blocks] == [("in", 0), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
+
+
+def test_a_stage_of_one_block_gives_its_output() -> None:
+    found = stage("", "densely_additive_after_opening", blocks=1)
+    assert found.result_form == ("out", 0)
 
 
 def test_densely_concatenated_of_std() -> None:

@@ -23,7 +23,10 @@ def graph() -> Graph:
     return check_text(spec()).graphs["n"]
 
 
-@pytest.mark.parametrize("rule", ["chain", "densely_additive", "densely_additive_all"])
+@pytest.mark.parametrize(
+    "rule",
+    ["chain", "densely_additive", "densely_additive_all", "densely_additive_after_opening"],
+)
 def test_good_graphs_pass(rule: str) -> None:
     validate(check_text(spec(rule)).graphs["n"])
 

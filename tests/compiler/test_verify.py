@@ -51,7 +51,10 @@ def changed(graph: Graph, node: Node) -> Graph:
 # -- good graphs -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["chain", "densely_additive", "densely_additive_all"])
+@pytest.mark.parametrize(
+    "rule",
+    ["chain", "densely_additive", "densely_additive_all", "densely_additive_after_opening"],
+)
 def test_good_graphs_pass(rule: str) -> None:
     verify(check_text(spec(rule)).graphs["n"])
 

@@ -91,6 +91,7 @@ VARIETY = {
         for rule in ("chain", "densely_additive", "densely_additive_all")
     },
     **{name: small(f"tiny via {name}", **ANALOG_STEM) for name in ("pa_a", "pa_b_spike", "ms")},
+    "after_opening": small("tiny via origin by densely_additive_after_opening"),
     "tdbn": small("tiny via tdbn_identity", settings="neuron = IF; norm = tdbn"),
     "sew_and": small("tiny via sew_and"),
     "sew_iand": small("tiny via sew_iand"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -86,6 +87,15 @@ def listing_1(blocks: Any, x: Tensor, block: Run) -> Tensor:
     return total
 
 
+def after_the_opening_block(blocks: Any, x: Tensor, block: Run) -> Tensor:
+    """Listing 1 on the blocks from the second one on."""
+    x = block(blocks[0], x)
+    total = block(blocks[1], x)
+    for i in range(2, len(blocks)):
+        total = total + block(blocks[i], total)
+    return total
+
+
 class Plain(nn.Module):
     """The layers of a built model, called by a loop of ours in place of its graph."""
 
@@ -111,8 +121,10 @@ class Plain(nn.Module):
     [
         ("origin", origin, "densely_additive", eq_11),
         ("origin", origin, "densely_additive_all", listing_1),
+        ("origin", origin, "densely_additive_after_opening", after_the_opening_block),
         ("baa", baa, "densely_additive", eq_11),
         ("baa", baa, "densely_additive_all", listing_1),
+        ("baa", baa, "densely_additive_after_opening", after_the_opening_block),
     ],
 )
 def test_a_reading_is_its_plain_loop(
@@ -130,11 +142,12 @@ def test_a_reading_is_its_plain_loop(
 def test_the_loops_tell_the_readings_apart() -> None:
     """The tests above could not fail if the loops did the same."""
     frames = randn(3, 2, 3, 8, 8)
-    first, second = (
+    outputs = [
         observe(Plain(network("origin", "chain", ()), stage, origin), frames).outputs[0]
-        for stage in (eq_11, listing_1)
-    )
-    assert not torch.allclose(first, second)
+        for stage in (eq_11, listing_1, after_the_opening_block)
+    ]
+    for first, second in combinations(outputs, 2):
+        assert not torch.allclose(first, second)
 
 
 # -- the theorem ----------------------------------------------------------------------------------
@@ -166,7 +179,11 @@ def test_a_chain_with_identity_is_the_dense_form_without(connection: str, passes
 def test_with_interblock_neurons_the_dense_form_is_another_network(connection: str) -> None:
     frames = randn(3, 2, 3, 8, 8)
     chain = observe(network(connection, "chain"), frames)
-    for rule in ("densely_additive", "densely_additive_all"):
+    for rule in (
+        "densely_additive",
+        "densely_additive_all",
+        "densely_additive_after_opening",
+    ):
         assert not torch.allclose(
             chain.outputs[0], observe(network(connection, rule), frames).outputs[0]
         )
@@ -182,6 +199,9 @@ def test_resnet18_is_the_same_with_and_without_the_rule(base: str, dense: str) -
     chain = observe(built(spec(f"{base}_r18", **settings)), image)
     ruled = observe(built(spec(f"{dense}_r18", **settings)), image)
     assert_same(chain, ruled)
+
+    after = f"resnet18(width = 16) via {base} by densely_additive_after_opening"
+    assert_same(chain, observe(built(spec(f"{dense}_r18", **settings, stages=after)), image))
 
     listing = f"resnet18(width = 16) via {base} by densely_additive_all"
     other = observe(built(spec(f"{dense}_r18", **settings, stages=listing)), image)

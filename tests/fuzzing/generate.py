@@ -78,6 +78,7 @@ class Maker(Declarations):
                         "chain",
                         "densely_additive",
                         "densely_additive_all",
+                        "densely_additive_after_opening",
                         self.declare_rule(),
                         self.declare_rule(),
                     ]

@@ -32,6 +32,7 @@ RULES = (
     "chain",
     "densely_additive",
     "densely_additive_all",
+    "densely_additive_after_opening",
     "densely_concatenated",
     "window(k = 2)",
 )
