@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.recipe.schema import ITEMS, Argument
 from danetc.dsl.recipe.settings import SETTINGS

@@ -23,7 +23,8 @@ from danetc.dsl.diagnostics.diagnostic import (
     did_you_mean,
     order,
 )
-from danetc.dsl.modules import Module, is_library, load_module
+from danetc.dsl.loading import is_library, load_module
+from danetc.dsl.modules import Module
 from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration

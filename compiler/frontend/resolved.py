@@ -11,7 +11,8 @@ from danetc.compiler.frontend.program import Checked, Settings, check_text, read
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.modules import Module, Resolved, is_library
+from danetc.dsl.loading import is_library
+from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source

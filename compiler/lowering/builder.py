@@ -13,7 +13,7 @@ from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
 from danetc.dsl.work import current

@@ -33,7 +33,7 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

@@ -25,7 +25,7 @@ from danetc.compiler.lowering.values import (
     describe,
 )
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import Learn, compile_neuron
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import Span

@@ -15,7 +15,7 @@ from danetc.compiler.lowering.values import (
     Wire,
 )
 from danetc.dsl.kinds import ANALOG, count
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 

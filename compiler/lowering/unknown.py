@@ -11,7 +11,8 @@ from danetc.compiler.lowering.values import Failed
 from danetc.dsl.diagnostics.diagnostic import Label, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
-from danetc.dsl.modules import Module, std_names
+from danetc.dsl.loading import std_names
+from danetc.dsl.modules import Module
 from danetc.dsl.syntax.source import Span
 
 _DECLARED: Mapping[Want, frozenset[str]] = {

@@ -62,7 +62,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
     def are_used(names: frozenset[str]) -> bool:
         return not names.isdisjoint(file.readers) or any(map(is_recipe, names))
 
-    for use, names in file.module.brought:
+    for use, names in file.module.imports:
         if use.names is None:
             if use.is_path and not are_used(names):
                 yield Finding(

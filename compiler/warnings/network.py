@@ -9,7 +9,7 @@ from functools import cached_property
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.networks import Lowered
 from danetc.compiler.warnings.trees import Trees
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Declaration

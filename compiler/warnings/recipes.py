@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.schema import OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe

@@ -1,7 +1,7 @@
 """Recipes: a declaration and what overrides it, checked against the schema, as plain data.
 
-A setting is looked up in layers: the command line, the recipe, the recipe that it varies,
-and so on; the first layer that names it wins. Within a layer a phase's own setting comes before the
+A setting is looked up in levels: the command line, the recipe, the recipe that it varies,
+and so on; the first level that names it wins. Within a level a phase's own setting comes before the
 recipe's. Where `--set` changes the epochs of a phase, its warm-up and its schedule's milestones
 are scaled along, unless they are given too or are written in terms of `epochs`: a short run keeps
 the shape of its schedule.
@@ -14,10 +14,11 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Reporter
 from danetc.dsl.modules import Module
+from danetc.dsl.recipe.command_line import overridden
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.layers import Entry, Layer, find, layers, overridden, phase_places
+from danetc.dsl.recipe.levels import Entry, RecipeLevel, find, levels, phase_places
+from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
-from danetc.dsl.recipe.values import Scope
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Expr, Name, walk
@@ -38,9 +39,9 @@ def resolve_recipe(
     declaration stands; a variant finds its base through it.
     """
     found = Reporter()
-    stack = layers(declaration, module, found)
+    stack = levels(declaration, module, found)
     recipe = _resolve(declaration, overrides, found, stack) if stack is not None else None
-    complete = all(layer.complete for layer in stack or ()) and (module is None or module.complete)
+    complete = all(level.complete for level in stack or ()) and (module is None or module.complete)
     known = [item.span for item in reporter.diagnostics]
     for error in found.diagnostics:
         if complete or not _follows(error, known):
@@ -62,7 +63,7 @@ def _resolve(
     declaration: Declaration,
     overrides: Mapping[str, OverrideValue],
     reporter: Reporter,
-    stack: list[Layer],
+    stack: list[RecipeLevel],
 ) -> Recipe | None:
     places = phase_places(stack)
     owners = {name: f"phase `{name}`" for name in places}
@@ -72,7 +73,7 @@ def _resolve(
     names = tuple(places)
     stack.insert(0, overridden(overrides, names, stack, reporter))
 
-    lost = frozenset(key for layer in stack for key in layer.lost)
+    lost = frozenset(key for level in stack for key in level.lost)
     whole = Scope(
         f"recipe `{declaration.name}`",
         declaration.name_span,
@@ -98,7 +99,7 @@ def _resolve(
     )
 
 
-def _gather(stack: Sequence[Layer], phase: str | None) -> dict[str, Entry]:
+def _gather(stack: Sequence[RecipeLevel], phase: str | None) -> dict[str, Entry]:
     scopes = ("recipe",) if phase is None else ("phase", "phase only")
     found = {key: find(stack, phase, key) for key in keys_of(*scopes)}
     return {key: entry for key, entry in found.items() if entry is not None}
@@ -116,7 +117,7 @@ def _evaluate(scope: Scope, keys: Sequence[str]) -> dict[str, Any] | None:
     return None if failed else values
 
 
-def _phase(name: str, scope: Scope, written: Sequence[Layer]) -> Phase | None:
+def _phase(name: str, scope: Scope, written: Sequence[RecipeLevel]) -> Phase | None:
     values = _evaluate(scope, keys_of("phase", "phase only"))
     if values is None:
         return None
@@ -128,7 +129,7 @@ def _phase(name: str, scope: Scope, written: Sequence[Layer]) -> Phase | None:
 
 
 def _scale(
-    name: str, scope: Scope, written: Sequence[Layer], values: dict[str, Any]
+    name: str, scope: Scope, written: Sequence[RecipeLevel], values: dict[str, Any]
 ) -> dict[str, float]:
     """Scales warm-up and milestones to epochs from the command line; says what it has scaled."""
     entry = scope.entries["epochs"]

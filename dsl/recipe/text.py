@@ -7,10 +7,10 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
-from danetc.dsl.recipe.layers import Entry
+from danetc.dsl.recipe.levels import Entry
 from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Type
+from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.values import Scope
 from danetc.dsl.syntax.overrides import override_source, parse_override
 from danetc.dsl.syntax.source import Span
 

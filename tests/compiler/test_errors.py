@@ -12,7 +12,7 @@ import pytest
 
 from danetc.compiler import check_text, graph_of
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 
 NET = """use std
 

@@ -12,7 +12,7 @@ from danetc.compiler.analysis.summary import is_neuron
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from tests.dsl.examples import EXAMPLES
 
 SPEC = """use std

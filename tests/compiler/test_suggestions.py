@@ -24,7 +24,7 @@ from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import Reporter, SpecError, did_you_mean
 from danetc.dsl.diagnostics.habits import habits
 from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
-from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.schema import ITEMS, ChoiceType, FloatType, IntType

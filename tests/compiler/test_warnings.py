@@ -19,7 +19,7 @@ from danetc.compiler.warnings.neurons import _constant
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.diagnostics.explain import examples
-from danetc.dsl.modules import is_library
+from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
 from danetc.dsl.reading import shipped_specs

@@ -11,7 +11,7 @@ import torch
 
 import danetc as package
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.modules import load_module
+from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.syntax.source import SourceFile

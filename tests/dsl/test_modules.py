@@ -8,7 +8,8 @@ import pytest
 
 from danetc.dsl import modules
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
-from danetc.dsl.modules import Module, load_module
+from danetc.dsl.loading import load_module
+from danetc.dsl.modules import Module
 from danetc.dsl.syntax.source import SourceFile
 
 NEURON = "neuron {name} {{\n  s = heaviside(x - 1)\n}}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError, render, render_all
-from danetc.dsl.modules import load_module, std_names
+from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.reading import MAX_FILE_BYTES, find_spec, read_source, shipped_specs
 from danetc.dsl.syntax.source import SourceFile
 

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
-from danetc.dsl.modules import load_module
+from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.schema import ITEMS

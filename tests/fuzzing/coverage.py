@@ -10,9 +10,9 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.recipe.numbers import FUNCTIONS
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.recipe.values import _FUNCTIONS
 from danetc.dsl.syntax import tree as s
 
 _NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By", "With")
@@ -36,7 +36,7 @@ def rows() -> dict[str, int]:
     names += [f"operation {name}" for name in OPS if name not in ("input", "tdbn")]
     names += [f"function of equations {name}" for name in functions()]
     names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
-    names += [f"function of recipes {name}" for name in _FUNCTIONS]
+    names += [f"function of recipes {name}" for name in FUNCTIONS]
     names += [f"declaration of a {kind}" for kind in s.DECLARATION_KINDS]
     names += [f"variant of a {kind}" for kind in ("network", "recipe")]
     names += [f"alias of a {kind}" for kind in ("block", "neuron")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from danetc.dsl.modules import std_names
+from danetc.dsl.loading import std_names
 from tests.fuzzing import recipes
 from tests.fuzzing.declarations import Declarations
 from tests.fuzzing.dice import Dice

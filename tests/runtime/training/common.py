@@ -13,7 +13,7 @@ from torch import Tensor
 
 import danetc
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.modules import load_module
+from danetc.dsl.loading import load_module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.dsl.syntax.source import SourceFile

@@ -1,19 +1,17 @@
-"""The settings of a recipe as layers: the command line, the recipe, the recipe it varies, ..."""
+"""The settings of a recipe level by level: the recipe, the recipe it varies, ..."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from itertools import chain
 from typing import Any, Literal, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module
-from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Setting
+from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.syntax.overrides import OverrideValue, override_source, parse_override
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Call, Declaration, Define, Expr, Group, Name, Stmt
 
@@ -35,7 +33,7 @@ class Entry:
 
 
 @dataclass
-class Layer:
+class RecipeLevel:
     """The settings of one recipe, or of the command line.
 
     ``complete`` is False where its file has syntax errors, which may have lost some; ``lost`` are
@@ -49,29 +47,29 @@ class Layer:
     complete: bool = True
 
 
-def find(stack: Sequence[Layer], phase: str | None, key: str) -> Entry | None:
-    """What holds for a phase (None: for the recipe), or None where no layer names it."""
-    for layer in stack:
-        if phase is not None and key in layer.phases.get(phase, {}):
-            return layer.phases[phase][key]
-        if key in layer.whole:
-            return layer.whole[key]
+def find(stack: Sequence[RecipeLevel], phase: str | None, key: str) -> Entry | None:
+    """What holds for a phase (None: for the recipe), or None where no level names it."""
+    for level in stack:
+        if phase is not None and key in level.phases.get(phase, {}):
+            return level.phases[phase][key]
+        if key in level.whole:
+            return level.whole[key]
     return None
 
 
-def phase_places(stack: Sequence[Layer]) -> dict[str, Span]:
+def phase_places(stack: Sequence[RecipeLevel]) -> dict[str, Span]:
     """The phases in order, those of the recipe that is varied first."""
     places: dict[str, Span] = {}
-    for layer in reversed(stack):
-        places.update(layer.phase_places)
+    for level in reversed(stack):
+        places.update(level.phase_places)
     return places
 
 
-def layers(
+def levels(
     declaration: Declaration, module: Module | None, reporter: Reporter
-) -> list[Layer] | None:
-    """The layers of a declaration, itself first; None where a base is missing (reported)."""
-    stack: list[Layer] = []
+) -> list[RecipeLevel] | None:
+    """The levels of a declaration, itself first; None where a base is missing (reported)."""
+    stack: list[RecipeLevel] = []
     seen: list[Declaration] = []
     arguments: tuple[Arg, ...] = ()
     while True:
@@ -96,9 +94,9 @@ def layers(
         bound = _bind(declaration, arguments, reporter)
         if bound is None:
             return None
-        layer = _layer(declaration.body or (), bound, reporter)
-        layer.complete = module is None or module.complete
-        stack.append(layer)
+        level = _level(declaration.body or (), bound, reporter)
+        level.complete = module is None or module.complete
+        stack.append(level)
         if declaration.value is None:
             return stack
         base = _base(declaration.value, module, reporter)
@@ -204,40 +202,40 @@ def _bind(
     return None if failed else bound
 
 
-def _layer(body: tuple[Stmt, ...], bound: Mapping[str, Expr], reporter: Reporter) -> Layer:
-    layer = Layer()
-    _settings(body, layer.whole, None, layer, bound, reporter)
+def _level(body: tuple[Stmt, ...], bound: Mapping[str, Expr], reporter: Reporter) -> RecipeLevel:
+    level = RecipeLevel()
+    _settings(body, level.whole, None, level, bound, reporter)
     for statement in body:
         if not isinstance(statement, Group):
             continue
-        name = _phase_name(statement, layer, reporter)
+        name = _phase_name(statement, level, reporter)
         if name is None:
             continue
-        if name in layer.phases:
+        if name in level.phases:
             reporter.error(
                 "E0809",
                 f"phase `{name}` is written twice",
                 statement.name_span,
                 label="written again here",
-                labels=[Label(layer.phase_places[name], "first here")],
+                labels=[Label(level.phase_places[name], "first here")],
             )
             continue
-        layer.phase_places[name] = statement.name_span
-        entries = layer.phases[name] = {}
-        _settings(statement.body, entries, name, layer, bound, reporter)
+        level.phase_places[name] = statement.name_span
+        entries = level.phases[name] = {}
+        _settings(statement.body, entries, name, level, bound, reporter)
         for inner in statement.body:
             if isinstance(inner, Group):
                 _wrong_group(inner, reporter, inside=True)
-    return layer
+    return level
 
 
-def _phase_name(group: Group, layer: Layer, reporter: Reporter) -> str | None:
+def _phase_name(group: Group, level: RecipeLevel, reporter: Reporter) -> str | None:
     """The name of a phase; of a group with another word (reported) where `phase` was meant."""
     if group.kind == "phase" and group.name is not None:
         return group.name
     _wrong_group(group, reporter)
     if group.kind == "phase":
-        layer.lost.add("phase")
+        level.lost.add("phase")
     return group.name if nearest(group.kind, ["phase"]) else None
 
 
@@ -262,7 +260,7 @@ def _settings(
     body: tuple[Stmt, ...],
     entries: dict[str, Entry],
     phase: str | None,
-    layer: Layer,
+    level: RecipeLevel,
     bound: Mapping[str, Expr],
     reporter: Reporter,
 ) -> None:
@@ -283,7 +281,7 @@ def _settings(
             continue
         entry = Entry(_substitute(statement.value, bound), statement.name_span, "file")
         if not allowed(name, phase, statement.name_span, reporter):
-            layer.lost |= {"optimizer"} if name in _OF_OPTIMIZERS else set()
+            level.lost |= {"optimizer"} if name in _OF_OPTIMIZERS else set()
             guessed.update(dict.fromkeys(nearest(name, SETTINGS, words=True)[:1], entry))
         elif name in entries:
             reporter.error(
@@ -349,95 +347,3 @@ def _substitute(node: Node, bound: Mapping[str, Expr]) -> Node:
         elif is_dataclass(value) and not isinstance(value, Span):
             changed[item.name] = _substitute(value, bound)
     return replace(node, **changed)  # type: ignore[type-var]
-
-
-# --------------------------------------------------------------------------------------------------
-# The command line
-
-
-def overridden(
-    overrides: Mapping[str, OverrideValue],
-    phases: Sequence[str],
-    stack: Sequence[Layer],
-    reporter: Reporter,
-) -> Layer:
-    """The layer of the command line. Settings come before arguments, all phases before one."""
-    layer = Layer(phases={name: {} for name in phases})
-    targets = []
-    for path, value in overrides.items():
-        target = _target(path, value, phases, reporter)
-        if target is not None:
-            targets.append((target, path, value))
-    targets.sort(key=lambda item: (len(item[0].parts), item[0].phase is not None))
-    for target, path, value in targets:
-        expr = parse_override(path, value, reporter)
-        if expr is None:
-            continue
-        key, *rest = target.parts
-        if not rest:
-            entries = layer.whole if target.phase is None else layer.phases[target.phase]
-            entries[key] = Entry(expr, target.place, "--set")
-            continue
-        for phase in phases if target.phase is None else (target.phase,):
-            entry = find([layer, *stack], phase, key) or _default(SETTINGS[key], target.place)
-            if entry is not None:
-                layer.phases[phase][key] = _with_argument(entry, rest[0], expr, target.place)
-    return layer
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    phase: str | None
-    parts: tuple[str, ...]
-    place: Span
-
-
-def _target(
-    path: str, value: OverrideValue, phases: Sequence[str], reporter: Reporter
-) -> _Target | None:
-    place = Span(override_source(path, value), 0, len(path))
-    parts = path.split(".")
-    if parts[0] == "recipe" and len(parts) > 1:
-        del parts[0]
-    phase = parts.pop(0) if len(parts) > 1 and parts[0] in phases else None
-    key = parts[0]
-    if key not in SETTINGS:
-        reporter.error(
-            "E0801",
-            f"the recipe has no setting `{'.'.join(parts)}`",
-            place,
-            label="unknown setting",
-            hint=answer("recipe", key) or did_you_mean(key, chain(SETTINGS, phases)),
-        )
-        return None
-    if not allowed(key, phase, place, reporter):
-        return None
-    row = SETTINGS[key]
-    if len(parts) > 2 or (len(parts) == 2 and not isinstance(row.type, ItemType)):
-        steps = isinstance(row.type, FlowType)
-        reporter.error(
-            "E0801",
-            f"`{key}` has no part `{'.'.join(parts[1:])}`",
-            place,
-            label="unknown setting",
-            hint=f"set `{key}` as a whole" if steps else None,
-        )
-        return None
-    return _Target(phase, tuple(parts), place)
-
-
-def _default(row: Setting, place: Span) -> Entry | None:
-    return None if row.default is None else Entry(Name(row.default, span=place), place, "--set")
-
-
-def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
-    """An entry whose value, a call, has one argument changed."""
-    match entry.value:
-        case Call(function=function, args=args):
-            kept = tuple(item for item in args if item.name != name)
-        case Name() as function:
-            kept = tuple[Arg, ...]()
-        case _:
-            return entry  # not an item at all: its own error says so
-    call = Call(function, (*kept, Arg(name, value, span=value.span)), span=entry.value.span)
-    return replace(entry, value=call, changed=(*entry.changed, (name, place)))

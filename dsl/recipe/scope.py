@@ -1,15 +1,15 @@
-"""Values of recipe settings: expressions to typed data, within the ranges of the schema."""
+"""The settings of one phase: expressions to typed data, within the ranges of the schema."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, sqrt
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Item, Value
-from danetc.dsl.recipe.layers import Entry
+from danetc.dsl.recipe.levels import Entry
+from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
     ITEMS,
     Argument,
@@ -23,18 +23,11 @@ from danetc.dsl.recipe.schema import (
     PhaseType,
     Type,
     contains,
-    describe,
     describe_range,
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, Unary
-from danetc.dsl.work import current
-
-MAX_DEPTH = 100
-MAX_OPERATIONS = 10_000
-OPERATION = 3  # steps of work
-
+from danetc.dsl.syntax.tree import Arg, Call, Expr, Flow, Name, Number
 
 Setting = Value | Item | tuple[Item, ...] | None
 
@@ -54,8 +47,10 @@ class Scope:
     _values: dict[str, Setting] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _running: list[str] = field(default_factory=list)
-    _operations: int = 0
-    _exhausted: bool = False
+    _numbers: NumberReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._numbers = NumberReader(self.value, self.reporter)
 
     def value(self, key: str) -> Setting:
         """The value of a setting, its default where it is not written. Raises Reported."""
@@ -136,14 +131,7 @@ class Scope:
         raise self._wrong_type(expr, kind, what)
 
     def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
-        self.reporter.error(
-            "E0802",
-            f"{what} must be {describe(kind)}",
-            expr.span,
-            label=f"expected {describe(kind)}",
-            hint=hint,
-        )
-        return Reported()
+        return wrong_type(self.reporter, expr.span, kind, what, hint)
 
     def _phase(self, expr: Name) -> str:
         if expr.id in self.earlier:
@@ -299,7 +287,7 @@ class Scope:
     # ----------------------------------------------------------------------------------------------
 
     def _ranged(self, expr: Expr, kind: IntType | FloatType, what: str) -> int | float:
-        value = self.number(expr, what, kind)
+        value = self._numbers.value(expr, what, kind)
         if not contains(kind, value):
             self.reporter.error(
                 "E0803",
@@ -320,96 +308,6 @@ class Scope:
             raise Reported
         return int(value)
 
-    def number(self, expr: Expr, what: str, kind: Type, depth: int = 0) -> int | float:
-        """The value of a numeric expression, which may name other settings. Raises Reported."""
-        self._operations += 1
-        current().spend(OPERATION, expr.span)
-        if depth > MAX_DEPTH or self._operations > MAX_OPERATIONS:
-            self._too_large(expr)
-            raise Reported
-        match expr:
-            case Number():
-                return self._finite(lambda: expr.value, expr)
-            case Name(id=name):
-                return self._setting(name, expr, what, kind)
-            case Unary(op="-", operand=operand):
-                return -self.number(operand, what, kind, depth + 1)
-            case Binary(op=op, left=left, right=right) if op in _OPERATORS:
-                a = self.number(left, what, kind, depth + 1)
-                b = self.number(right, what, kind, depth + 1)
-                return self._finite(lambda: _OPERATORS[op](a, b), expr)
-            case Call(function=Name(id=name), args=args) if name in _FUNCTIONS and args:
-                (fewest, most), function = _FUNCTIONS[name]
-                fits = fewest <= len(args) <= most
-                if fits and all(item.name is None for item in args):
-                    parts = [self.number(item.value, what, kind, depth + 1) for item in args]
-                    return self._finite(lambda: function(*parts), expr)
-        raise self._wrong_type(expr, kind, what)
-
-    def _too_large(self, expr: Expr) -> None:
-        if self._exhausted:
-            return
-        self._exhausted = True
-        entry = self.entries.get(self._running[-1])
-        self.reporter.error(
-            "E0901",
-            f"the number for `{self._running[-1]}` takes too many operations",
-            entry.value.span if entry else expr.span,
-            label="too much to work out",
-        )
-
-    def _finite(self, work: Callable[[], int | float], expr: Expr) -> int | float:
-        try:
-            value = work()
-            if isfinite(value):
-                return value
-            problem = "the number is too large"
-        except ZeroDivisionError:
-            problem = "division by zero"
-        except (OverflowError, ValueError):
-            problem = "not a number that can be worked out"
-        self.reporter.error("E0803", problem, expr.span, label=problem)
-        raise Reported
-
-    def _setting(self, name: str, expr: Name, what: str, kind: Type) -> int | float:
-        known = [key for key, row in SETTINGS.items() if isinstance(row.type, IntType | FloatType)]
-        if name not in known:
-            hint = did_you_mean(name, known)
-            if hint is None:
-                raise self._wrong_type(expr, kind, what)
-            self.reporter.error(
-                "E0801",
-                f"a recipe has no number `{name}`",
-                expr.span,
-                label="unknown name",
-                hint=hint,
-            )
-            raise Reported
-        value = self.value(name)
-        if isinstance(value, int | float):
-            return value
-        self.reporter.error(
-            "E0805",
-            f"`{name}` is not set, so {what} cannot be worked out",
-            expr.span,
-            label="has no value here",
-            hint=f"set `{name}` in the recipe",
-        )
-        raise Reported
-
 
 def _brief(value: float) -> str:
     return f"{value:.10g}"
-
-
-_OPERATORS: Mapping[str, Callable[[float, float], float]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-}
-_FUNCTIONS: Mapping[str, tuple[tuple[int, float], Callable[..., float]]] = {
-    "min": ((2, inf), min),
-    "max": ((2, inf), max),
-    "sqrt": ((1, 1), sqrt),
-}

@@ -1,0 +1,373 @@
+"""`use`: which file a name comes from.
+
+A program sees its own declarations and what it takes by `use`. What a file has taken itself is not
+exported. Two different declarations of one name are an error, wherever they come from; one
+declaration that arrives by two ways is not. The standard library is indexed by a scan for the lines
+that open a declaration, and a file of it is parsed when one of its names is first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program, Use
+from danetc.dsl.work import current
+
+MAX_FILES = 200
+MAX_DEPTH = 50
+MAX_TOTAL_SIZE = 4_000_000
+
+
+class _Names(Mapping[str, Resolved]):
+    """Names to declarations, each looked up when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Callable[[], Resolved]] = {}
+        self._found: dict[str, Resolved] = {}
+
+    def add(self, name: str, lookup: Callable[[], Resolved]) -> None:
+        self._entries.setdefault(name, lookup)
+
+    def __getitem__(self, name: str) -> Resolved:
+        if name not in self._found:
+            self._found[name] = self._entries[name]()
+        return self._found[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+# --------------------------------------------------------------------------------------------------
+# The standard library
+
+_OPENING = re.compile(rf"^(?:{'|'.join(DECLARATION_KINDS)})[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+
+
+class _Std:
+    """The files of the standard library; each is parsed once, when it is first needed."""
+
+    def __init__(self) -> None:
+        self.folder = files("danetc.dsl.std")
+        self.sources: dict[str, SourceFile] = {}
+        self.texts: set[SourceFile] = set()
+        self.places: dict[str, tuple[str, Span]] = {}
+        self._modules: dict[str, Module] = {}
+        for entry in sorted(self.folder.iterdir(), key=lambda item: item.name):
+            if entry.name.endswith(".danet"):
+                source = SourceFile(f"std/{entry.name}", read_text(entry, f"std/{entry.name}"))
+                self.sources[entry.name] = source
+                self.texts.add(source)
+                for match in _OPENING.finditer(source.text):
+                    span = Span(source, match.start(1), match.end(1))
+                    self.places[match.group(1)] = (entry.name, span)
+        spans = {name: span for name, (_, span) in self.places.items()}
+        self.exports = _Exports("std", spans, self.resolve)
+
+    def module(self, file: str) -> Module:
+        if file not in self._modules:
+            reporter = Reporter()
+            source = self.sources[file]
+            loader = _Loader(reporter)
+            module = loader.module(source, self.folder / file, f"std/{file}")
+            reporter.raise_if_errors()
+            self._modules[file] = module
+        return self._modules[file]
+
+    def resolve(self, name: str) -> Resolved:
+        module = self.module(self.places[name][0])
+        return Resolved(module.own[name], module)
+
+
+@cache
+def _std() -> _Std:
+    return _Std()
+
+
+def std_names() -> frozenset[str]:
+    """The names of all declarations of the standard library."""
+    return frozenset(_std().places)
+
+
+# --------------------------------------------------------------------------------------------------
+# Loading
+
+
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """A name on its way in: where it is declared, where it is taken, how to get it."""
+
+    name: str
+    declared: Span
+    taken: Span
+    lookup: Callable[[], Resolved]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exports:
+    """What one `use` can bring: names, where each is declared, and how to get it."""
+
+    origin: str
+    places: Mapping[str, Span]
+    resolve: Callable[[str], Resolved]
+    complete: bool = True
+
+    def take(self, name: str, at: Span) -> _Import:
+        return _Import(name, self.places[name], at, partial(self.resolve, name))
+
+
+@dataclass
+class _Loader:
+    reporter: Reporter
+    _modules: dict[str, Module] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+    _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
+    _exports_of: dict[tuple[str, SourceFile], _Exports] = field(default_factory=dict)
+    _size: int = 0
+
+    def module(self, source: SourceFile, location: Location, key: str) -> Module:
+        """Parses a file and all that it uses."""
+        self._open.setdefault(key, None)
+        self._size += len(source.text)
+        current().allow(len(source.text))
+        before = len(self.reporter.diagnostics)
+        program = parse(source, self.reporter)
+        complete = len(self.reporter.diagnostics) == before
+
+        garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
+        own = self._own(program, garbled)
+        names = _Names()
+        taken: dict[str, _Import] = {}
+        lost: set[str] = set()
+        brings: list[tuple[Use, frozenset[str]]] = []
+        whole: dict[_Exports, frozenset[str]] = {}  # the names of what is taken whole
+        for use in program.uses:
+            if any(s.start <= use.span.end and use.span.start <= s.end for s in garbled):
+                continue  # what it names may not be what was meant
+            exports = self._exports(use, location)
+            if exports in whole and use.names is None:
+                brings.append((use, whole[exports]))
+                continue
+            if use.names is None:
+                complete = complete and exports.complete
+                current().spend(len(exports.places), use.span)
+                imports = [exports.take(name, use.span) for name in exports.places]
+                whole[exports] = frozenset(exports.places)
+            else:
+                known = [item for item in use.names if item.id in exports.places]
+                imports = [exports.take(item.id, item.span) for item in known]
+                lost.update(item.id for item in use.names if item.id not in exports.places)
+                if exports.complete:
+                    lost.update(self._report_unknown(use, exports))
+            brings.append((use, frozenset(item.name for item in imports)))
+            for item in imports:
+                if self._accept(item, own, taken):
+                    names.add(item.name, item.lookup)
+        own_names = MappingProxyType(own)
+        module = Module(source, program, names, own_names, frozenset(lost), complete, tuple(brings))
+        for name, declaration in own.items():
+            names.add(name, partial(Resolved, declaration, module))
+        self._modules[key] = module
+        del self._open[key]
+        return module
+
+    def _own(self, program: Program, garbled: Sequence[Span]) -> dict[str, Declaration]:
+        own: dict[str, Declaration] = {}
+        for declaration in program.declarations:
+            first = own.setdefault(declaration.name, declaration)
+            start = declaration.name_span.start
+            if any(s.start <= start < s.end for s in garbled):
+                continue  # an error stands there already
+            if first is not declaration:
+                self.reporter.error(
+                    "E0206",
+                    f"`{declaration.name}` is declared twice",
+                    declaration.name_span,
+                    label="declared again here",
+                    labels=[Label(first.name_span, f"first as a {first.kind} here")],
+                    hint="all kinds of declarations share their names; rename one of the two",
+                )
+        return own
+
+    def _accept(
+        self, item: _Import, own: Mapping[str, Declaration], taken: dict[str, _Import]
+    ) -> bool:
+        """Whether a name may come in: it is not there yet, or is the same declaration."""
+        if item.name in own:
+            self.reporter.error(
+                "E0204",
+                f"`{item.name}` is declared here and also taken from another file",
+                own[item.name].name_span,
+                label="declared here",
+                labels=[
+                    Label(item.taken, "taken here"),
+                    Label(item.declared, "which is declared here"),
+                ],
+                hint="rename yours, or take only the names that you need: `use ... (a, b)`",
+            )
+            return False
+        first = taken.setdefault(item.name, item)
+        if first is item:
+            return True
+        if first.declared.source is item.declared.source:
+            return False
+        self.reporter.error(
+            "E0204",
+            f"two declarations of `{item.name}` are taken",
+            item.taken,
+            label=f"`{item.name}` is taken here",
+            labels=[
+                Label(item.declared, "which is declared here"),
+                Label(first.taken, "and it is already taken here"),
+                Label(first.declared, "from this declaration"),
+            ],
+            hint="take only the names that you need from one of them: `use ... (a, b)`",
+        )
+        return False
+
+    def _exports(self, use: Use, location: Location) -> _Exports:
+        """What a `use` can bring; errors on the way are reported."""
+        if use.is_path:
+            module = self._file(use, location)
+            if module is None:
+                return _Exports(f'"{use.module}"', {}, _never, complete=False)
+            key = (use.module, module.source)
+            if key not in self._exports_of:
+                self._exports_of[key] = _Exports(
+                    f'"{use.module}"',
+                    {name: item.name_span for name, item in module.own.items()},
+                    lambda name: Resolved(module.own[name], module),
+                    module.complete,
+                )
+            return self._exports_of[key]
+        if use.module == "std":
+            return _std().exports
+        hint = did_you_mean(use.module, ["std"])
+        parent = folder_of(location)
+        if parent is not None and (parent / f"{use.module}.danet").is_file():
+            hint = f'a file is named by its path: `use "{use.module}.danet"`'
+        self.reporter.error(
+            "E0207",
+            f"there is no library `{use.module}`",
+            use.span,
+            label="unknown library",
+            hint=hint or "the standard library is `std`; a file is named by its path, in quotes",
+        )
+        return _Exports(use.module, {}, _never, complete=False)
+
+    def _report_unknown(self, use: Use, exports: _Exports) -> set[str]:
+        """Reports names that are not there; returns those that were probably meant."""
+        meant: set[str] = set()
+        for item in use.names or ():
+            if item.id not in exports.places:
+                meant.update(nearest(item.id, exports.places))
+                self.reporter.error(
+                    "E0205",
+                    f"{exports.origin} does not declare `{item.id}`",
+                    item.span,
+                    label="unknown name",
+                    hint=did_you_mean(item.id, exports.places),
+                )
+        return meant
+
+    def _file(self, use: Use, location: Location) -> Module | None:
+        """The module of a `use "file.danet"`, or None where it cannot be had."""
+        parent = folder_of(location)
+        if parent is None:
+            raise TypeError(f"{location!r} has no folder to look in")
+        target = parent / use.module
+        std = _std()
+        if parent == std.folder and use.module in std.sources:
+            return std.module(use.module)
+        key = _key(target)
+        if key in self._open:
+            self._report_cycle(use, key)
+            return None
+        if key in self._modules:
+            return self._modules[key]
+        if key in self._failed:
+            return None
+        name = os.path.normpath(os.path.join(os.path.dirname(use.span.source.name), use.module))
+        try:
+            source = SourceFile(name, self._bounded(target, name, use.module))
+        except Unreadable as problem:
+            self._failed.add(key)
+            self.reporter.error(
+                problem.code, problem.message, use.span, label="used here", hint=problem.hint
+            )
+            return None
+        self._open[key] = use
+        return self.module(source, target, key)
+
+    def _bounded(self, target: Location, name: str, written: str) -> str:
+        """The text of an imported file, within the limits on all of them together."""
+        if len(self._modules) + len(self._open) >= MAX_FILES:
+            raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
+        if len(self._open) >= MAX_DEPTH:
+            raise Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
+        text = read_text(target, name, written)
+        if self._size + len(text) > MAX_TOTAL_SIZE:
+            raise Unreadable(
+                "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
+            )
+        return text
+
+    def _report_cycle(self, use: Use, key: str) -> None:
+        chain = list(self._open)
+        circle = chain[chain.index(key) + 1 :]
+        through = [asked for asked in (self._open[name] for name in circle) if asked is not None]
+        self.reporter.error(
+            "E0203",
+            "files use each other in a circle" if through else "the file uses itself",
+            use.span,
+            label="this closes the circle" if through else "this is the file itself",
+            labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
+            hint="move what both need into a third file" if through else "leave this line out",
+        )
+
+
+def _never(name: str) -> Resolved:
+    raise KeyError(name)
+
+
+def _key(location: Location) -> str:
+    """What makes two paths the same file."""
+    return os.path.realpath(location) if isinstance(location, Path) else str(location)
+
+
+def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter) -> Module:
+    """Parses a file and all that it uses; reports every error of every file once.
+
+    A SourceFile is taken as it is; what it uses is found relative to the folder of its name.
+    Raises SpecError where the file itself cannot be read (see ``read_source``).
+    """
+    if isinstance(path_or_source, SourceFile):
+        source = path_or_source
+        location: Location = Path(source.name)
+        return _Loader(reporter).module(source, location, _key(location))
+    source = read_source(path_or_source)
+    location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
+    return _Loader(reporter).module(source, location, _key(location))
+
+
+def is_library(source: SourceFile) -> bool:
+    """Whether a source is a file of the standard library: text that no user wrote."""
+    return source in _std().texts

@@ -1,0 +1,104 @@
+"""The settings of the command line, as the first level of a recipe's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
+from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.recipe.levels import Entry, RecipeLevel, allowed, find
+from danetc.dsl.recipe.schema import FlowType, ItemType, Setting
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.syntax.overrides import OverrideValue, override_source, parse_override
+from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.tree import Arg, Call, Expr, Name
+
+
+def overridden(
+    overrides: Mapping[str, OverrideValue],
+    phases: Sequence[str],
+    stack: Sequence[RecipeLevel],
+    reporter: Reporter,
+) -> RecipeLevel:
+    """The level of the command line. Settings come before arguments, all phases before one."""
+    level = RecipeLevel(phases={name: {} for name in phases})
+    targets = []
+    for path, value in overrides.items():
+        target = _target(path, value, phases, reporter)
+        if target is not None:
+            targets.append((target, path, value))
+    targets.sort(key=lambda item: (len(item[0].parts), item[0].phase is not None))
+    for target, path, value in targets:
+        expr = parse_override(path, value, reporter)
+        if expr is None:
+            continue
+        key, *rest = target.parts
+        if not rest:
+            entries = level.whole if target.phase is None else level.phases[target.phase]
+            entries[key] = Entry(expr, target.place, "--set")
+            continue
+        for phase in phases if target.phase is None else (target.phase,):
+            entry = find([level, *stack], phase, key) or _default(SETTINGS[key], target.place)
+            if entry is not None:
+                level.phases[phase][key] = _with_argument(entry, rest[0], expr, target.place)
+    return level
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    phase: str | None
+    parts: tuple[str, ...]
+    place: Span
+
+
+def _target(
+    path: str, value: OverrideValue, phases: Sequence[str], reporter: Reporter
+) -> _Target | None:
+    place = Span(override_source(path, value), 0, len(path))
+    parts = path.split(".")
+    if parts[0] == "recipe" and len(parts) > 1:
+        del parts[0]
+    phase = parts.pop(0) if len(parts) > 1 and parts[0] in phases else None
+    key = parts[0]
+    if key not in SETTINGS:
+        reporter.error(
+            "E0801",
+            f"the recipe has no setting `{'.'.join(parts)}`",
+            place,
+            label="unknown setting",
+            hint=answer("recipe", key) or did_you_mean(key, chain(SETTINGS, phases)),
+        )
+        return None
+    if not allowed(key, phase, place, reporter):
+        return None
+    row = SETTINGS[key]
+    if len(parts) > 2 or (len(parts) == 2 and not isinstance(row.type, ItemType)):
+        steps = isinstance(row.type, FlowType)
+        reporter.error(
+            "E0801",
+            f"`{key}` has no part `{'.'.join(parts[1:])}`",
+            place,
+            label="unknown setting",
+            hint=f"set `{key}` as a whole" if steps else None,
+        )
+        return None
+    return _Target(phase, tuple(parts), place)
+
+
+def _default(row: Setting, place: Span) -> Entry | None:
+    return None if row.default is None else Entry(Name(row.default, span=place), place, "--set")
+
+
+def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
+    """An entry whose value, a call, has one argument changed."""
+    match entry.value:
+        case Call(function=function, args=args):
+            kept = tuple(item for item in args if item.name != name)
+        case Name() as function:
+            kept = tuple[Arg, ...]()
+        case _:
+            return entry  # not an item at all: its own error says so
+    call = Call(function, (*kept, Arg(name, value, span=value.span)), span=entry.value.span)
+    return replace(entry, value=call, changed=(*entry.changed, (name, place)))
