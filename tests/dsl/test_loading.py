@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danetc.dsl import modules
+from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
@@ -61,15 +61,15 @@ def test_std_declarations_are_the_same_objects_in_every_load() -> None:
 
 
 def test_std_files_are_parsed_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules._std.cache_clear()
+    loading._std.cache_clear()
     parsed: list[str] = []
-    parse = modules.parse
+    parse = loading.parse
 
     def counting(source: SourceFile, reporter: Reporter) -> object:
         parsed.append(source.name)
         return parse(source, reporter)
 
-    monkeypatch.setattr(modules, "parse", counting)
+    monkeypatch.setattr(loading, "parse", counting)
     module, _ = loaded("use std\n")
     assert parsed == ["main.danet"]
     _ = module.names["LIF"], module.names["PLIF"]
@@ -83,8 +83,8 @@ def test_every_std_name_that_the_scan_finds_is_declared_there() -> None:
         assert found.declaration.span.source is found.module.source
     declared = {
         declaration.name
-        for source in modules._std().sources.values()
-        for declaration in modules._std().module(source.name.removeprefix("std/")).own.values()
+        for source in loading._std().sources.values()
+        for declaration in loading._std().module(source.name.removeprefix("std/")).own.values()
     }
     assert declared == set(module.names)
 
@@ -258,15 +258,15 @@ def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(5):
         (tmp_path / f"f{number}.danet").write_text("# " + "x" * 1000 + "\n")
     uses = "".join(f'use "f{number}.danet"\n' for number in range(5))
-    monkeypatch.setattr(modules, "MAX_FILES", 4)
+    monkeypatch.setattr(loading, "MAX_FILES", 4)
     _, errors = load(tmp_path, main=uses)
     assert {item.code for item in errors} == {"E0901"}
-    monkeypatch.setattr(modules, "MAX_FILES", 100)
-    monkeypatch.setattr(modules, "MAX_TOTAL_SIZE", 3500)
+    monkeypatch.setattr(loading, "MAX_FILES", 100)
+    monkeypatch.setattr(loading, "MAX_TOTAL_SIZE", 3500)
     _, errors = load(tmp_path, main=uses)
     assert len(errors) == 2
     assert {item.code for item in errors} == {"E0901"}
 
 
-def _spans(error: Diagnostic) -> list[modules.Span]:
+def _spans(error: Diagnostic) -> list[loading.Span]:
     return [error.span, *(label.span for label in error.labels)]
