@@ -24,7 +24,7 @@ from danetc.compiler.lowering.values import (
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
-from danetc.dsl.neuron.equations import Learn
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.errors.case import shorten
 from danetc.dsl.syntax.source import Span

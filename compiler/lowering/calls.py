@@ -29,7 +29,7 @@ from danetc.compiler.lowering.values import (
     Wire,
     describe,
 )
-from danetc.dsl.neuron.equations import Learn
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 
 

@@ -26,7 +26,8 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import is_library
-from danetc.dsl.neuron.equations import Learn, compile_neuron
+from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import Span
 

@@ -7,20 +7,23 @@ what is made of constants alone is worked out now, and has to be a finite number
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
-from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
-from danetc.dsl.neuron.expressions import (
-    ExpressionLowering,
-    Learn,
-    Value,
-    check_learn,
-    functions,
+from danetc.dsl.neuron.body import (
+    OUTPUT,
+    Arguments,
+    body_of,
+    lower_equations,
+    lowering_of,
+    read_parameters,
+    read_states,
 )
+from danetc.dsl.neuron.derivative import derive_surrogate, differentiate
+from danetc.dsl.neuron.expressions import ExpressionLowering
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
-from danetc.dsl.neuron.parameters import Parameters, ParameterValue
+from danetc.dsl.neuron.parameters import Parameters
 from danetc.dsl.neuron.program import (
     INPUT,
     NEXT,
@@ -30,27 +33,16 @@ from danetc.dsl.neuron.program import (
     settled,
     unique,
 )
-from danetc.dsl.neuron.ssa import ProgramBuilder, TooManyOperations
+from danetc.dsl.neuron.ssa import TooManyOperations
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Declaration, Define, Group, State, Stmt
-
-__all__ = [
-    "Learn",
-    "NeuronProgram",
-    "SurrogateProgram",
-    "check_learn",
-    "compile_neuron",
-    "compile_surrogate",
-]
-
-OUTPUT = "s"
+from danetc.dsl.syntax.tree import Declaration, Define
 
 
 def compile_neuron(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool | Learn],
+    arguments: Arguments,
     surrogate: Declaration | None,
-    surrogate_arguments: Mapping[str, int | float | bool | Learn],
+    surrogate_arguments: Arguments,
     reporter: Reporter,
     *,
     argument_spans: Mapping[str, Span] | None = None,
@@ -80,7 +72,7 @@ def compile_neuron(
 
 def compile_surrogate(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool | Learn],
+    arguments: Arguments,
     reporter: Reporter,
     *,
     argument_spans: Mapping[str, Span] | None = None,
@@ -102,23 +94,18 @@ def _too_long(declaration: Declaration, reporter: Reporter) -> None:
 
 def _neuron(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool | Learn],
+    arguments: Arguments,
     surrogate: SurrogateProgram | None,
     reporter: Reporter,
     argument_spans: Mapping[str, Span],
 ) -> NeuronProgram:
-    body = _body(declaration)
-    names = _names(declaration, body)
-    builder = ProgramBuilder((INPUT,))
-    texts, places = _texts(arguments), _places(declaration, body)
-    lowering = ExpressionLowering(
-        "neuron", builder, reporter, argument_spans, texts, names, declaration, places
-    )
-    states = _states(lowering, body)
+    lowering = lowering_of(declaration, arguments, reporter, argument_spans)
+    builder = lowering.builder
+    states = read_states(lowering)
     builder.inputs += tuple(states)
     lowering.values = {name: name for name in (INPUT, *states)}
-    _parameters(lowering, declaration, arguments)
-    inits, assigned = _equations(lowering, declaration, body, states)
+    read_parameters(lowering, arguments)
+    inits, assigned = lower_equations(lowering, states)
     for name, state in states.items():
         if name not in assigned:
             lowering.error(
@@ -215,21 +202,16 @@ def _check_paths(
 
 def _surrogate(
     declaration: Declaration,
-    arguments: Mapping[str, int | float | bool | Learn],
+    arguments: Arguments,
     reporter: Reporter,
     argument_spans: Mapping[str, Span],
 ) -> SurrogateProgram:
-    body = _body(declaration)
-    names = _names(declaration, body)
-    builder = ProgramBuilder((INPUT,))
-    texts, places = _texts(arguments), _places(declaration, body)
-    lowering = ExpressionLowering(
-        "surrogate", builder, reporter, argument_spans, texts, names, declaration, places
-    )
+    lowering = lowering_of(declaration, arguments, reporter, argument_spans)
+    builder = lowering.builder
     lowering.values = {INPUT: INPUT}
-    _parameters(lowering, declaration, arguments)
-    _equations(lowering, declaration, body, {})
-    defined = {item.name for item in body if isinstance(item, Define)}
+    read_parameters(lowering, arguments)
+    lower_equations(lowering, {})
+    defined = {item.name for item in body_of(declaration) if isinstance(item, Define)}
     given = [name for name in ("y", "dy") if name in defined]
     if len(given) != 1:
         what = "both `y` and `dy`" if given else "neither `y` nor `dy`"
@@ -261,181 +243,10 @@ def _surrogate(
     return settled(replace(program, parameters=_given(arguments)), builder.fixed)
 
 
-def _given(arguments: Mapping[str, int | float | bool | Learn]) -> Parameters:
+def _given(arguments: Arguments) -> Parameters:
     """The parameters that are not learnt, with their values."""
     return tuple(
         (name, value if isinstance(value, bool) else float(value))
         for name, value in arguments.items()
         if not isinstance(value, Learn)
     )
-
-
-def _body(declaration: Declaration) -> tuple[Stmt, ...]:
-    """The equations; a declaration that names another one (``= LIF(...)``) is not for here."""
-    if declaration.value is not None or declaration.body is None:
-        raise ValueError(f"{declaration.kind} {declaration.name} has no equations of its own")
-    return declaration.body
-
-
-def _texts(arguments: Mapping[str, int | float | bool | Learn]) -> dict[str, str]:
-    """The arguments as errors show them."""
-    texts = {}
-    for name, value in arguments.items():
-        if isinstance(value, Learn):
-            texts[name] = "learnt"
-        elif isinstance(value, bool):
-            texts[name] = str(value).lower()
-        else:
-            with suppress(OverflowError):
-                texts[name] = f"{float(value):g}"
-    return texts
-
-
-def _names(declaration: Declaration, body: tuple[Stmt, ...]) -> set[str]:
-    """The names that the text itself uses."""
-    names = {INPUT, OUTPUT} | {param.name for param in declaration.params}
-    return names | {item.name for item in body if item.name is not None}
-
-
-def _places(declaration: Declaration, body: tuple[Stmt, ...]) -> dict[str, Span]:
-    """Where the names of the text stand first."""
-    places: dict[str, Span] = {}
-    for item in (*declaration.params, *body):
-        if item.name is not None:
-            places.setdefault(item.name, item.name_span)
-    return places
-
-
-def _states(lowering: ExpressionLowering, body: tuple[Stmt, ...]) -> dict[str, State]:
-    """The states that are well named."""
-    states: dict[str, State] = {}
-    for item in body:
-        if not isinstance(item, State):
-            continue
-        if item.name in (INPUT, OUTPUT):
-            what = "the input" if item.name == INPUT else "the output"
-            lowering.error("E0704", f"`{item.name}` is {what}, not a state", item.name_span)
-            lowering.failed |= {item.name} - {INPUT}  # reading it is no second error
-            lowering.refused.add(item.name)
-        elif item.name in states:
-            first = Label(states[item.name].name_span, "first here")
-            message = f"the state `{item.name}` is declared twice"
-            lowering.error("E0703", message, item.name_span, labels=(first,))
-            lowering.refused.add(item.name)
-        else:
-            states[item.name] = item
-    return states
-
-
-def _parameters(
-    lowering: ExpressionLowering,
-    declaration: Declaration,
-    arguments: Mapping[str, int | float | bool | Learn],
-) -> None:
-    """Give each parameter its value."""
-    for param in declaration.params:
-        name = param.name
-        if name in {INPUT, OUTPUT, *lowering.values, *functions()}:
-            what = "a function" if name in functions() else "the output"
-            what = "the input" if name == INPUT else what
-            what = "a state" if name in lowering.values and name != INPUT else what
-            message = f"`{name}` cannot be a parameter: it is {what}"
-            lowering.error("E0703", message, param.name_span)
-            lowering.refused.add(name)
-            continue
-        value = arguments[name]
-        span = lowering.argument_spans.get(name, param.span)
-        if isinstance(value, bool):
-            lowering.values[name] = value
-        elif not isinstance(value, Learn):
-            try:
-                lowering.values[name] = ParameterValue(float(value), name)
-            except OverflowError:
-                lowering.failed.add(name)
-                lowering.error("E0710", f"`{name}` is a number too large", span)
-        elif lowering.what == "surrogate":
-            lowering.failed.add(name)
-            lowering.error("E0714", "a surrogate has nothing that is learnt", span)
-        elif check_learn(value, span, lowering.reporter):
-            lowering.values[name] = lowering.learn(name, value, span, owned=True)
-        else:
-            lowering.wrong = True
-            lowering.failed.add(name)
-
-
-def _equations(
-    lowering: ExpressionLowering,
-    declaration: Declaration,
-    body: tuple[Stmt, ...],
-    states: Mapping[str, State],
-) -> tuple[dict[str, float], set[str]]:
-    """Lower the statements in order: initial values of states, and the states that are set."""
-    inits: dict[str, float] = {}
-    places: dict[str, Span] = {}
-    parameters = {param.name for param in declaration.params}
-    lowering.later = {
-        item.name: item.name_span
-        for item in body
-        if isinstance(item, Define) and item.name not in lowering.values
-    }
-    for item in body:
-        lowering.target = item.name or ""
-        match item:
-            case State() if lowering.what == "surrogate":
-                lowering.error("E0714", "a surrogate has no states", item.span)
-            case Define() if _may_define(lowering, item, parameters, places, states):
-                places[item.name] = item.name_span
-                lowering.later.pop(item.name, None)
-                _define(lowering, item, item.name in states)
-            case State() if states.get(item.name) is item:
-                message = f"the state `{item.name}` starts at a value that is not constant"
-                with suppress(Reported):
-                    inits[item.name] = lowering.constant(item.value, "E0715", message)
-            case Group():
-                message = f"a group has no place in a {lowering.what}"
-                lowering.error("E0709", message, item.span, hint="one equation a line: `v = ...`")
-    return inits, set(places) & set(states)
-
-
-def _define(lowering: ExpressionLowering, item: Define, is_state: bool) -> None:
-    try:
-        lowering.whole = item.value
-        value: Value = lowering.value(item.value)
-    except Reported:
-        lowering.failed.add(item.name)
-        lowering.values.pop(item.name, None)
-        return
-    lowering.values[item.name] = value
-    lowering.failed.discard(item.name)
-    if not is_state:
-        lowering.builder.label(value, item.name)
-
-
-def _may_define(
-    lowering: ExpressionLowering,
-    item: Define,
-    parameters: set[str],
-    places: Mapping[str, Span],
-    states: Mapping[str, State],
-) -> bool:
-    name = item.name
-    if item.index is not None:
-        message = f"an index has no place in the equations of a {lowering.what}"
-        lowering.error("E0709", message, item.name_span)
-        lowering.failed.add(name)
-    elif name in places:
-        first = Label(places[name], "first here")
-        hint = None
-        if name not in states:
-            hint = "each name has one equation; a value kept for the next step is a `state`"
-        message = f"`{name}` gets a value twice"
-        lowering.error("E0703", message, item.name_span, labels=(first,), hint=hint)
-    elif name == INPUT or name in parameters or name in functions():
-        what = "a function" if name in functions() else "a parameter"
-        what = "the input" if name == INPUT else what
-        if name not in lowering.refused:  # once is enough
-            lowering.error("E0703", f"`{name}` is {what} and cannot be set", item.name_span)
-        lowering.refused.add(name)
-    else:
-        return True
-    return False

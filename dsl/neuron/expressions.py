@@ -11,8 +11,8 @@ from typing import TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.neuron.learn import Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
-from danetc.dsl.neuron.parameters import ParameterValue
 from danetc.dsl.neuron.program import Learnable, unique
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
@@ -65,74 +65,6 @@ Value: TypeAlias = Operand | bool
 """A number (a name or a constant) or a condition (a name or True, False)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Learn:
-    """A value given as ``learn(init, above = ..., below = ...)``: trained, strictly in bounds."""
-
-    init: float
-    above: float | None = None
-    below: float | None = None
-
-
-def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
-    """Report bounds that hold nothing, and a start outside of them."""
-    above, below = value.above, value.below
-    if above is not None and below is not None and above >= below:
-        reporter.error(
-            "E0711",
-            f"no value is above {above:g} and below {below:g}",
-            span,
-            hint="`above` is the lower bound, `below` the upper one",
-        )
-        return False
-    outside = (above is not None and value.init <= above and f"above {above:g}") or (
-        below is not None and value.init >= below and f"below {below:g}"
-    )
-    if outside or not math.isfinite(value.init):
-        reporter.error(
-            "E0711",
-            f"`learn` starts at {value.init:g}, which is not {outside or 'a number'}",
-            span,
-            hint="the start lies strictly between the bounds",
-        )
-        return False
-    return True
-
-
-def _inside(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable, Operand]:
-    """A learnable that starts at ``value.init``, and the operations from what is stored to it."""
-    above, below = value.above, value.below
-    if above is not None and below is not None:
-        raw = math.log(value.init - above) - math.log(below - value.init)
-    elif above is not None:
-        raw = _softplus_inverse(value.init - above)
-    elif below is not None:
-        raw = _softplus_inverse(below - value.init)
-    else:
-        raw = value.init
-    raw += 0.0  # -0.0 reads badly
-    if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
-        raw = ParameterValue(raw, value.init.origin)
-    else:
-        builder.fix(value.init, above, below)
-    item = Learnable(name, raw, above, below)
-    stored = item.parameter
-    builder.add_scalar(stored)
-    if above is not None and below is not None:
-        share = builder.emit("mul", below - above, builder.emit("sigmoid", stored))
-        return item, builder.emit("add", above, share)
-    if above is not None:
-        return item, builder.emit("add", above, builder.emit("softplus", stored))
-    if below is not None:
-        return item, builder.emit("sub", below, builder.emit("softplus", stored))
-    return item, stored
-
-
-def _softplus_inverse(y: float) -> float:
-    """The z with log(1 + exp(z)) = y, for y > 0."""
-    return y + math.log(-math.expm1(-y))
-
-
 @dataclass
 class ExpressionLowering:
     """One declaration's expressions on their way into a builder.
@@ -143,13 +75,12 @@ class ExpressionLowering:
     reported there.
     """
 
-    what: str  # "neuron" or "surrogate"
+    declaration: Declaration
     builder: ProgramBuilder
     reporter: Reporter
     argument_spans: Mapping[str, Span]
     argument_texts: Mapping[str, str]
     taken: set[str]  # names that a learnable cannot have
-    declaration: Declaration
     places: Mapping[str, Span]  # where the names of the text stand
     refused: set[str] = field(default_factory=set)  # names that cannot have a value (reported)
     values: dict[str, Value] = field(default_factory=dict)
@@ -162,6 +93,11 @@ class ExpressionLowering:
     wrong: bool = False  # whether an error was reported
     too_deep: bool = False
     _depth: int = 0
+
+    @property
+    def what(self) -> str:
+        """``neuron`` or ``surrogate``."""
+        return self.declaration.kind
 
     def error(
         self,
@@ -381,12 +317,12 @@ class ExpressionLowering:
         an equation, else one like it.
         """
         name = name if owned else unique(f"{name}_learnt", self.taken)
-        while (stored := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:
-            if owned and stored == name:
+        while (parameter := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:
+            if owned and parameter == name:
                 break
             name, owned = f"{name}_", False
-        item, result = _inside(self.builder, name, value)
-        self.taken |= {name, stored}
+        item, result = stored(self.builder, name, value)
+        self.taken |= {name, parameter}
         self.builder.label(result, name)
         self.learnables.append(item)
         self.learnt_at[name] = span

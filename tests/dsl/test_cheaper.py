@@ -8,8 +8,9 @@ from torch import Tensor
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron import kernel_text
-from danetc.dsl.neuron.equations import NeuronProgram, compile_neuron
+from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import needed
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile

@@ -8,14 +8,10 @@ import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.neuron.derivative import differentiate
-from danetc.dsl.neuron.equations import (
-    Learn,
-    NeuronProgram,
-    SurrogateProgram,
-    compile_neuron,
-    compile_surrogate,
-)
+from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
 from danetc.dsl.neuron.kernel_text import kernel_source
+from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.ssa import evaluate
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile

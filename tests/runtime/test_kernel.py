@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.diagnostics.diagnostic import Reporter
-from danetc.dsl.neuron.equations import NeuronProgram, compile_neuron
+from danetc.dsl.neuron.equations import compile_neuron
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import (

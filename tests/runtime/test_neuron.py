@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from danetc.compiler.emit.python.neurons import neuron_text
 from danetc.dsl.kinds import ANALOG, SPIKE
-from danetc.dsl.neuron.equations import Learn
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.kernel_text import (
     MODULE_ATTRIBUTES,
 )
+from danetc.dsl.neuron.learn import Learn
 from danetc.runtime.checks.reference import first_step, slope
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.neuron import Neuron

@@ -15,8 +15,9 @@ from torch import Tensor
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
-from danetc.dsl.neuron.equations import Learn, NeuronProgram
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
+from danetc.dsl.neuron.learn import Learn
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.spikingjelly import SURROGATES, counterpart, surrogate_counterpart
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron

@@ -1,0 +1,81 @@
+"""``learn(init, above = ..., below = ...)``: a number that is trained in a neuron, and its bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron.opcodes import Operand
+from danetc.dsl.neuron.parameters import ParameterValue
+from danetc.dsl.neuron.program import Learnable
+from danetc.dsl.neuron.ssa import ProgramBuilder
+from danetc.dsl.syntax.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """A value given as ``learn(init, above = ..., below = ...)``: trained, strictly in bounds."""
+
+    init: float
+    above: float | None = None
+    below: float | None = None
+
+
+def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
+    """Report bounds that hold nothing, and a start outside of them."""
+    above, below = value.above, value.below
+    if above is not None and below is not None and above >= below:
+        reporter.error(
+            "E0711",
+            f"no value is above {above:g} and below {below:g}",
+            span,
+            hint="`above` is the lower bound, `below` the upper one",
+        )
+        return False
+    outside = (above is not None and value.init <= above and f"above {above:g}") or (
+        below is not None and value.init >= below and f"below {below:g}"
+    )
+    if outside or not math.isfinite(value.init):
+        reporter.error(
+            "E0711",
+            f"`learn` starts at {value.init:g}, which is not {outside or 'a number'}",
+            span,
+            hint="the start lies strictly between the bounds",
+        )
+        return False
+    return True
+
+
+def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable, Operand]:
+    """A learnable that starts at ``value.init``, and the operations from what is stored to it."""
+    above, below = value.above, value.below
+    if above is not None and below is not None:
+        raw = math.log(value.init - above) - math.log(below - value.init)
+    elif above is not None:
+        raw = _softplus_inverse(value.init - above)
+    elif below is not None:
+        raw = _softplus_inverse(below - value.init)
+    else:
+        raw = value.init
+    raw += 0.0  # -0.0 reads badly
+    if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
+        raw = ParameterValue(raw, value.init.origin)
+    else:
+        builder.fix(value.init, above, below)
+    item = Learnable(name, raw, above, below)
+    parameter = item.parameter
+    builder.add_scalar(parameter)
+    if above is not None and below is not None:
+        share = builder.emit("mul", below - above, builder.emit("sigmoid", parameter))
+        return item, builder.emit("add", above, share)
+    if above is not None:
+        return item, builder.emit("add", above, builder.emit("softplus", parameter))
+    if below is not None:
+        return item, builder.emit("sub", below, builder.emit("softplus", parameter))
+    return item, parameter
+
+
+def _softplus_inverse(y: float) -> float:
+    """The z with log(1 + exp(z)) = y, for y > 0."""
+    return y + math.log(-math.expm1(-y))
