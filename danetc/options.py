@@ -65,7 +65,8 @@ set_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_settings,
-    help="Change a parameter or a setting of the network, as in steps=2. Can be repeated.",
+    help="Change a parameter or a setting of the network, as in steps=2, or an argument in a setting, "
+    "as in neuron.tau=3. Can be repeated.",
 )
 seed_option = click.option(
     "--seed",

@@ -12,7 +12,7 @@ from danetc.compiler.frontend.declarations import check_declarations
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
-from danetc.compiler.lowering.values import Constant, Outside
+from danetc.compiler.lowering.values import Constant
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.dsl.diagnostics.diagnostic import (
     Diagnostic,
@@ -26,8 +26,9 @@ from danetc.dsl.diagnostics.diagnostic import (
 from danetc.dsl.loading import is_library, load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.reading import find_spec, read_source
+from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration
+from danetc.dsl.syntax.tree import Declaration, Expr
 from danetc.dsl.work import Exhausted, bounded
 
 MAX_ERRORS = 100
@@ -182,7 +183,7 @@ def _own_place(span: Span | None, place: Span) -> Span:
 def _lowered(
     declaration: Declaration,
     module: Module,
-    settings: Mapping[str, Outside],
+    settings: Mapping[str, Expr],
     reporter: Reporter,
     shared: Shared | None = None,
 ) -> Lowered | None:
@@ -251,8 +252,9 @@ def graph_of(
 ) -> Graph:
     """The graph of a network with settings changed, after the passes.
 
-    ``settings`` maps parameters and settings of the network to numbers, booleans, or text that is
-    read as an expression (``{"neuron": "LIF(tau = 4.0)"}``). Raises ``SpecError``.
+    ``settings`` maps parameters and settings of the network, or arguments of what a setting is, to
+    numbers, booleans, or text that is read as an expression: ``{"neuron": "LIF(tau = 4.0)"}``,
+    ``{"neuron.tau": 4.0}``. Raises ``SpecError``.
     """
     return run(lowered_network(checked, network, settings).graph, passes)
 
@@ -282,28 +284,9 @@ def lowered_network(
     return lowered
 
 
-def read_settings(settings: Settings) -> dict[str, Outside]:
-    """Settings with their texts read as expressions. Raises ``SpecError``."""
+def read_settings(settings: Settings) -> dict[str, Expr]:
+    """Settings as expressions, whose places are in the text of each. Raises ``SpecError``."""
     reporter = Reporter()
-    values = {name: _setting(name, value, reporter) for name, value in settings.items()}
+    values = {name: parse_override(name, value, reporter) for name, value in settings.items()}
     reporter.raise_if_errors()
-    return values
-
-
-def _setting(name: str, value: Constant, reporter: Reporter) -> Outside:
-    """A setting's value; text is read as an expression, so that errors in it are shown in it."""
-    if not isinstance(value, str):
-        return value
-    from danetc.dsl.syntax.parser import parse
-    from danetc.dsl.syntax.tree import Define
-
-    before = f"network set {{ {name} = "
-    source = SourceFile("--set", f"{before}{value}\n}}")  # behind a comment in it too
-    program = parse(source, reporter)
-    match program.items:
-        case (Declaration(body=(Define(name=found, index=None, value=expr),)),) if found == name:
-            return expr
-    if not reporter.diagnostics:
-        place = Span(source, len(before), len(before) + len(value))
-        reporter.error("E0101", f"`{name}` is set to one value", place)
-    return value
+    return {name: value for name, value in values.items() if value is not None}

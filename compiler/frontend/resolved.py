@@ -8,12 +8,14 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from danetc.compiler.frontend.program import Checked, Settings, check_text, read_settings
+from danetc.compiler.lowering.variants import argument_set
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.overrides import named
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -31,15 +33,12 @@ def resolved_spec(
     comments those are kept that allow warnings.
     """
     root = checked.declaration(network)
-    exprs = {
-        name: literal(value) if isinstance(value, (bool, int, float, str)) else value
-        for name, value in read_settings(settings or {}).items()
-    }
+    exprs = read_settings(settings or {})
     owners = _owners(root, checked.module)
     parameters = {name: expr for name, expr in exprs.items() if name in owners}
     lines = {name: expr for name, expr in exprs.items() if name not in owners}
-    collector = _Collector(checked.module, parameters, owners)
-    collector.add(root, checked.module, lines)
+    collector = _Collector(checked.module, parameters, owners, _lines(root, checked.module, lines))
+    collector.add(root, checked.module)
     for expr in parameters.values():
         collector.follow(expr, checked.module, set())
     collector.name_all(root)
@@ -107,27 +106,30 @@ class _Collector:
     """The declarations that a network reaches, each once, with the names they will have.
 
     ``parameters`` are values from outside, whose names ``module`` knows; ``owners`` are the networks
-    that have them, by ``id``.
+    that have them, by ``id``, as those are by which ``lines`` are changed.
     """
 
     def __init__(
-        self, module: Module, parameters: Mapping[str, s.Expr], owners: Mapping[str, int]
+        self,
+        module: Module,
+        parameters: Mapping[str, s.Expr],
+        owners: Mapping[str, int],
+        lines: Mapping[int, Mapping[str, s.Expr]],
     ) -> None:
         self.module = module
         self.parameters = parameters
         self.owners = {name: owners[name] for name in parameters}
+        self.lines = lines
         self.found: dict[int, Resolved] = {}
         self.names: dict[int, str] = {}
 
-    def add(
-        self, declaration: s.Declaration, module: Module, lines: Mapping[str, s.Expr] | None = None
-    ) -> None:
-        """Take a declaration, ``lines`` of its body changed, and all that it names."""
+    def add(self, declaration: s.Declaration, module: Module) -> None:
+        """Take a declaration and all that it names."""
         key = id(declaration)
         if key in self.found:
             return
         if declaration.kind == "network":
-            declaration = _with_lines(declaration, lines or {})
+            declaration = _with_lines(declaration, self.lines.get(key, {}))
             declaration = _without_values(declaration, module, key, self.owners)
         self.found[key] = Resolved(declaration, module)
         self.follow(declaration, module, _local_names(declaration))
@@ -237,6 +239,28 @@ def _owners(declaration: s.Declaration, module: Module) -> dict[str, int]:
     return {name: owner for name, owner in claimed.items() if owner is not None}
 
 
+def _lines(
+    root: s.Declaration, module: Module, lines: Mapping[str, s.Expr]
+) -> dict[int, dict[str, s.Expr]]:
+    """What is set from outside by the network whose line it is: a line is the root's, an argument
+    stands in the line that holds for the root."""
+    result = {id(root): {name: expr for name, expr in lines.items() if "." not in name}}
+    for path, expr in lines.items():
+        name, _, argument = path.partition(".")
+        level: Resolved | None = Resolved(root, module) if argument else None
+        while level is not None:
+            changed = result.setdefault(id(level.declaration), {})
+            body = level.declaration.body or ()
+            own = {item.name: item.value for item in body if isinstance(item, s.Define)} | changed
+            if name in own:
+                written = argument_set(own[name], argument, expr, level.module)
+                assert written is not None  # the network was lowered with it
+                changed[name] = written
+                break
+            level = _base(level.declaration, level.module)
+    return result
+
+
 def _with_lines(declaration: s.Declaration, lines: Mapping[str, s.Expr]) -> s.Declaration:
     """A network with lines of its body changed, or added."""
     if not lines:
@@ -257,21 +281,8 @@ def _without_values(
     )
     value, base = declaration.value, _base(declaration, module)
     if isinstance(value, s.Call) and base is not None:
-        positions = iter(base.declaration.params)
-        args = tuple(
-            arg if arg.name else replace(arg, name=next(positions).name) for arg in value.args
-        )
+        args = named(value.args, [param.name for param in base.declaration.params])
         kept = tuple(arg for arg in args if owners.get(arg.name or "") != id(base.declaration))
         if len(kept) < len(args):
             value = replace(value, args=kept)
     return replace(declaration, params=params, value=value)
-
-
-def literal(value: bool | int | float | str) -> s.Expr:
-    """A constant as it would be written."""
-    if isinstance(value, bool):
-        return s.Name("true" if value else "false")
-    if isinstance(value, str):
-        return s.String(value)
-    number = s.Number(repr(abs(value)))
-    return s.Unary("-", number) if value < 0 else number

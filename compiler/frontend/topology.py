@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.frontend.program import Checked, Settings, read_settings
-from danetc.compiler.frontend.resolved import literal
 from danetc.compiler.lowering.variants import SETTINGS
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
@@ -77,16 +76,13 @@ def _levels(checked: Checked, network: str) -> Iterator[s.Declaration]:
 
 def _part(name: str, text: str) -> s.Expr:
     """A part that was given as text. Raises SpecError."""
-    found = read_settings({name: text})[name]
-    assert not isinstance(found, (bool, int, float, str))  # text is read as an expression
-    return found
+    return read_settings({name: text})[name]
 
 
 def _stages(checked: Checked, network: str, settings: Settings) -> s.Expr | None:
     """The expression that counts: what is set, else that of the network or of its first base."""
     if "stages" in settings:
-        found = read_settings({"stages": settings["stages"]})["stages"]
-        return literal(found) if isinstance(found, (bool, int, float, str)) else found
+        return read_settings({"stages": settings["stages"]})["stages"]
     for declaration in _levels(checked, network):
         for item in declaration.body or ():
             if isinstance(item, s.Define) and item.name == "stages":

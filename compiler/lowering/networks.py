@@ -25,7 +25,6 @@ from danetc.compiler.lowering.values import (
     Named,
     OpLayer,
     Outputs,
-    Outside,
     Poison,
     Wire,
     describe,
@@ -183,11 +182,11 @@ class Lowered:
 def lower(
     declaration: s.Declaration,
     module: Module,
-    settings: Mapping[str, Outside],
+    settings: Mapping[str, s.Expr],
     reporter: Reporter,
     shared: Shared | None = None,
 ) -> Lowered | None:
-    """Lower a network. ``settings`` change parameters and definitions: numbers, or expressions.
+    """Lower a network. ``settings`` change parameters, definitions, and arguments in these.
 
     ``shared`` is one for the networks of a check. Returns None where errors were reported.
     """
@@ -199,9 +198,9 @@ def lower(
         chain = levels(declaration, module, settings, lowering)
         env = chain[0].env
         parameters = {param.name for level in chain for param in level.declaration.params}
-        for name, value in settings.items():
+        for name in sorted(settings, key=lambda name: "." in name):  # what they are, then arguments
             if not is_parameter(name, chain):
-                override(name, value, env, builder, parameters)
+                override(name, settings[name], env, builder, parameters)
         builder.steps = _steps(env, lowering)
         graph = build_network(lowering, chain, declaration)
     except Failed:
@@ -212,12 +211,7 @@ def lower(
     if graph is None or len(reporter.diagnostics) != before:
         return None
     says = {id: env.definitions[id].value.span for id in SETTINGS if id in env.definitions}
-    nodes = (
-        node
-        for value in settings.values()
-        if not isinstance(value, (bool, int, float, str))
-        for node in s.walk(value)
-    )
+    nodes = (node for value in settings.values() for node in s.walk(value))
     outside = frozenset(node.id for node in nodes if isinstance(node, s.Name))
     asked = frozenset(lowering.asked)
     return Lowered(graph, builder.used, lowering.stands, lowering.resets, says, asked, outside)

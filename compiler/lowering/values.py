@@ -11,7 +11,7 @@ from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration, Expr
+from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
@@ -218,8 +218,6 @@ Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Learn, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
-Outside = Union[Constant, Expr]
-"""What a setting from outside is: a constant, or an expression that is read in the file."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
 

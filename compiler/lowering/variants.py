@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.row import Parameter
 from danetc.compiler.lowering.arguments import MAX_DEPTH, bind, complete
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.environment import SPECIAL, Definition, Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Bound, Failed, Outside, Value
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.compiler.lowering.values import Bound, Failed
+from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.overrides import with_argument
+from danetc.dsl.syntax.source import Span
 
 SETTINGS = (
     "input",
@@ -46,7 +48,7 @@ class Level:
 def levels(
     declaration: s.Declaration,
     module: Module,
-    settings: Mapping[str, Outside],
+    settings: Mapping[str, s.Expr],
     evaluator: Evaluator,
 ) -> list[Level]:
     """A network and its bases, outermost first, with shared definitions and bound parameters.
@@ -81,7 +83,7 @@ def levels(
         for param in declaration.params:
             closed[param.name] = "the value of a parameter that is set from outside reads no other"
         given = {
-            param.name: _constant(settings[param.name], outside, evaluator)
+            param.name: evaluator.evaluate(settings[param.name], outside)
             for param in declaration.params
             if param.name in settings and param.name not in claimed
         }
@@ -149,42 +151,57 @@ def is_parameter(name: str, chain: list[Level]) -> bool:
     return owner is not None and any(name == param.name for param in owner.declaration.params)
 
 
-def _constant(value: Outside, outside: Env, evaluator: Evaluator) -> Value:
-    """What a parameter is set to: a value, or an expression of names that the file knows."""
-    if isinstance(value, (bool, int, float, str)):
-        return value
-    return evaluator.evaluate(value, outside)
-
-
-def override(name: str, value: Outside, env: Env, builder: Builder, parameters: set[str]) -> None:
+def override(
+    path: str, value: s.Expr, env: Env, builder: Builder, parameters: Collection[str]
+) -> None:
     """Set a definition from outside, as the same line in the body of the network would.
 
     ``env`` is that of the network that was asked for: an expression reads its parameters and
-    definitions, those of its bases by the rules of variants. E0309 where there is no such setting.
+    definitions, those of its bases by the rules of variants. The value of an argument, as of
+    ``neuron.tau``, is read where the call is written. E0309 where there is no such setting.
     """
     known = {*SETTINGS, *env.definitions}
-    span = getattr(value, "span", None) or _set_span(name)
-    if name not in known:
+    name, dot, argument = path.partition(".")
+    place = Span(value.span.source, 0, len(path))
+    if name not in known and not (argument and name in parameters):
+        call = f"{dot}{argument}"
         raise builder.fail(
             "E0309",
-            f"the network has no parameter and no setting `{name}`",
-            span,
-            hint=answer("setting", name)
-            or did_you_mean(name, [*parameters, *known])
+            f"the network has no parameter and no setting `{path}`",
+            place,
+            hint=answer("setting", path)
+            or did_you_mean(path, [each + call for each in (*parameters, *known)])
             or f"it has {', '.join(sorted({*parameters, *env.definitions}))}",
         )
-    expr: s.Expr
-    if isinstance(value, bool):
-        expr = s.Name("true" if value else "false", span=span)
-    elif isinstance(value, (int, float)):
-        number = s.Number(repr(abs(value)), span=span)
-        expr = s.Unary("-", number, span=span) if value < 0 else number
-    elif isinstance(value, str):
-        expr = s.Name(value, span=span)
-    else:
-        expr = value
-    env.definitions[name] = Definition(expr, env, span)
+    if not argument:
+        env.definitions[name] = Definition(value, env, value.span)
+        return
+    written = env.definitions.get(name)
+    changed = None
+    if written is not None:
+        changed = argument_set(written.value, argument, value, written.env.module)
+    if written is None or changed is None:
+        raise builder.fail(
+            "E0309",
+            f"`{name}` has no arguments, so none is called `{argument}`",
+            place,
+            labels=(Label(written.value.span, "what it is"),) if written else (),
+            hint=f"set `{name}` as a whole: --set {name}=...",
+        )
+    env.definitions[name] = replace(written, value=changed)
 
 
-def _set_span(name: str) -> Span:
-    return Span(SourceFile("--set", name), 0, len(name))
+def argument_set(written: s.Expr, name: str, value: s.Expr, module: Module) -> s.Expr | None:
+    """``LIF`` as ``LIF(tau = 3)``; None where what is written is no call and names nothing."""
+    function = written.function if isinstance(written, s.Call) else written
+    if not isinstance(function, s.Name):
+        return None
+    known = module.names.get(function.id)
+    positions: Iterable[s.Param | Parameter] = ()
+    if known is not None:
+        positions = known.declaration.params
+    elif function.id in OPS:
+        positions = OPS[function.id].parameters
+    place = Span(value.span.source, 0, value.span.end)
+    arg = s.Arg(name, value, span=place)
+    return with_argument(written, arg, [item.name for item in positions])

@@ -11,9 +11,14 @@ from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.levels import Entry, RecipeLevel, allowed, find
 from danetc.dsl.recipe.schema import FlowType, ItemType, Setting
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.dsl.syntax.overrides import OverrideValue, override_source, parse_override
+from danetc.dsl.syntax.overrides import (
+    OverrideValue,
+    override_source,
+    parse_override,
+    with_argument,
+)
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Arg, Call, Expr, Name
+from danetc.dsl.syntax.tree import Arg, Expr, Name
 
 
 def overridden(
@@ -93,12 +98,7 @@ def _default(row: Setting, place: Span) -> Entry | None:
 
 def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
     """An entry whose value, a call, has one argument changed."""
-    match entry.value:
-        case Call(function=function, args=args):
-            kept = tuple(item for item in args if item.name != name)
-        case Name() as function:
-            kept = tuple[Arg, ...]()
-        case _:
-            return entry  # not an item at all: its own error says so
-    call = Call(function, (*kept, Arg(name, value, span=value.span)), span=entry.value.span)
+    call = with_argument(entry.value, Arg(name, value, span=value.span))
+    if call is entry.value:
+        return entry  # not an item at all: its own error says so
     return replace(entry, value=call, changed=(*entry.changed, (name, place)))

@@ -1,14 +1,15 @@
-"""`--set PATH=VALUE`: the text of a value, read as the language reads it."""
+"""``--set PATH=VALUE``: a value as the language reads it, and a call with an argument changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile, Span
-from danetc.dsl.syntax.tree import Declaration, Expr
+from danetc.dsl.syntax.tree import Arg, Call, Declaration, Expr, Name
 
 Node = TypeVar("Node")
 OverrideValue = str | int | float | bool
@@ -45,6 +46,27 @@ def parse_override(
         label="expected one value",
     )
     return None
+
+
+def named(args: Iterable[Arg], positions: Iterable[str]) -> list[Arg]:
+    """Arguments with the names of their parameters; one too many stays without."""
+    names = iter(positions)
+    return [item if item.name else replace(item, name=next(names, None)) for item in args]
+
+
+def with_argument(value: Expr, arg: Arg, positions: Iterable[str] = ()) -> Expr:
+    """A call, or a name that stands for one without arguments, with an argument given or changed.
+
+    ``positions`` are the names of the parameters. Another expression stays as it is.
+    """
+    match value:
+        case Call(function=function, args=args):
+            kept = tuple(item for item in named(args, positions) if item.name != arg.name)
+        case Name() as function:
+            kept = ()
+        case _:
+            return value
+    return Call(function, (*kept, arg), span=value.span)
 
 
 def _text(value: OverrideValue) -> str:

@@ -43,13 +43,13 @@ LINES = [
 ]
 
 
-def essence(graph: Graph) -> tuple[int, Any, list[tuple[Any, ...]]]:
-    """T, the outputs and the nodes of a graph, without the places that they come from."""
+def essence(graph: Graph) -> tuple[int, Any, Any, list[tuple[Any, ...]]]:
+    """T, the outputs, neurons and nodes of a graph, without the places that they come from."""
     nodes = [
         (id, item.op, item.inputs, item.path, item.attrs, item.value)
         for id, item in graph.nodes.items()
     ]
-    return graph.steps, graph.outputs, nodes
+    return graph.steps, graph.outputs, graph.neurons, nodes
 
 
 def with_line(network: str, name: str, value: str) -> str:
@@ -91,6 +91,55 @@ def test_a_setting_and_the_parameter_that_it_reads_are_set_together() -> None:
     graph = graph_of(check_text(SPEC), "m", settings)
     (branch,) = {n.attrs["width"] for n in graph.nodes.values() if "branch.conv" in n.path}
     assert branch == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "after"),
+    [
+        ("LIF", {"neuron.tau": 3}, "LIF(tau = 3)"),
+        ("LIF(2.5, 0.9)", {"neuron.tau": "classes / 2"}, "LIF(classes / 2, 0.9)"),
+        ("LIF(2.5, v_rest = -0.1)", {"neuron.v_rest": 0.1}, "LIF(2.5, v_rest = 0.1)"),
+        ("IF", {"neuron.tau": 3, "neuron": "PLIF"}, "PLIF(tau = 3)"),  # in whichever order
+        ("IF", {"neuron.v_threshold": 0.5, "neuron.v_rest": -1}, "IF(0.5, -1)"),
+    ],
+)
+@pytest.mark.parametrize("network", ["n", "m"])
+def test_an_argument_is_set_where_its_call_is_written(
+    network: str, before: str, settings: dict[str, object], after: str
+) -> None:
+    """In a base too, whose parameters it reads."""
+    checked = check_text(SPEC.replace("neuron = IF", f"neuron = {before}"))
+    changed = graph_of(checked, network, settings)
+    meant = graph_of(check_text(SPEC.replace("neuron = IF", f"neuron = {after}")), network)
+    assert essence(changed) == essence(meant)
+    assert essence(changed) != essence(graph_of(checked, network))
+    alone = check_text(resolved_spec(checked, network, settings))
+    assert essence(graph_of(alone, network)) == essence(meant)
+
+
+def test_a_layer_and_a_surrogate_have_arguments_too() -> None:
+    settings = {"surrogate.alpha": 2, "norm.groups": 4, "norm": "groupnorm", "first.kernel": 3}
+    lines = SPEC.replace("sigmoid", "sigmoid(2)\n  norm = groupnorm(groups = 4)")
+    meant = graph_of(check_text(lines.replace("kernel = 5", "kernel = 3")), "n")
+    assert essence(graph_of(check_text(SPEC), "n", settings)) == essence(meant)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "text", "hint"),
+    [
+        ("neuron.tua", "E0301", "neuron.tua = 3", "its parameters: v_threshold"),
+        ("neuron.v_treshold", "E0301", "neuron.v_treshold = 3", "did you mean `v_threshold`?"),
+        ("neurn.tau", "E0309", "neurn.tau", "did you mean `neuron.tau`?"),
+        ("steps.tau", "E0309", "steps.tau", "set `steps` as a whole"),
+        ("stages.width", "E0309", "stages.width", "set `stages` as a whole"),
+        ("zero_init.tau", "E0309", "zero_init.tau", "set `zero_init` as a whole"),
+        ("classes.tau", "E0309", "classes.tau", "set `classes` as a whole"),
+    ],
+)
+def test_no_such_argument(path: str, code: str, text: str, hint: str) -> None:
+    found = failure("n", **{path: 3})
+    assert (found.code, found.span.text) == (code, text)
+    assert hint in (found.hint or "")
 
 
 def test_an_unknown_name_in_a_setting_stands_in_it() -> None:

@@ -7,7 +7,7 @@ classes                                    draw so many classes of the data
 recipe                                     a recipe by its name
 backbone, depth, connection, rule          that part of the network's ``stages``
 recipe.PATH, as in recipe.epochs           a setting of the recipe
-anything else                              a parameter or a setting of the network
+anything else, as steps or neuron.tau      a parameter or a setting of the network, or an argument
 ========================================== ==============================================
 """
 
@@ -232,12 +232,14 @@ def _unknown(axis: Axis, network: GridNetwork) -> str | None:
     if name in (CLASSES, RECIPES, *PARTS) or name.startswith(PREFIX):
         return None
     known = settable(network.checked, network.name)
-    if name in known:
+    setting, dot, argument = name.partition(".")
+    if setting in known:
         return None
-    if name.partition(".")[0] in RECIPE:
+    if setting in RECIPE:
         hint: str | None = f"did you mean `{PREFIX}{name}`?"
     else:
-        hint = did_you_mean(name, [CLASSES, RECIPES, *PARTS, *known])
+        axes = (CLASSES, RECIPES, *PARTS, *known)
+        hint = did_you_mean(name, [f"{axis}{dot}{argument}" for axis in axes])
     hint = hint or f"an axis is {', '.join(dict.fromkeys([CLASSES, RECIPES, *PARTS, *known]))}"
     return f"--grid {name}: {network.name} has no parameter and no setting `{name}`; {hint}"
 
