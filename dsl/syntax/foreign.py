@@ -40,12 +40,16 @@ HINTS: Mapping[str, str] = {
 """What to write for a character that has no place in the language."""
 
 
-def sign(word: str) -> tuple[str, str, str]:
-    """The code, the message and the hint for a sign of another language."""
+def sign(word: str, before: str) -> tuple[str, str, str]:
+    """The code, the message and the hint for a sign of another language, behind the name ``before``."""
     if word in ("**", "^"):
         return "E0110", f"there is no power operator `{word}`", _POWER
     if len(word) == 2 and word[1] == "=" and word[0] in "+-*/":
-        return "E0118", f"there is no operator `{word}`", f"write `u = u {word[0]} ...`"
+        return (
+            "E0118",
+            f"there is no operator `{word}`",
+            f"write `{before} = {before} {word[0]} ...`",
+        )
     if word == "?":
         return "E0118", "there is no operator `?`", "a choice is written `a if condition else b`"
     return "E0118", f"there is no operator `{word}`", f"write `{MEANT[word][1]}`"

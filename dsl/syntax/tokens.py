@@ -94,7 +94,7 @@ def scan(source: SourceFile) -> Scan:
             if kind == "STRING":
                 _report_hidden(out, source, match.group(), start, "string")
         elif kind != "BAD":
-            _mend(out, kind, match.group(), Span(source, start, end))
+            _read_wrong_form(out, kind, match.group(), Span(source, start, end))
         elif last_bad is not None and last_bad.end == start:
             last_bad = Span(source, last_bad.start, end)
             out.errors[-1] = _bad_characters(last_bad)
@@ -181,7 +181,7 @@ class _Forms:
                 self.out.tokens.append(Token("RBRACE", "}", start, start))
 
 
-def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
+def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
     """Report a wrong form and pass on what was meant."""
     meant: tuple[str, str] | None
     match kind:
@@ -191,7 +191,8 @@ def _mend(out: Scan, kind: str, word: str, span: Span) -> None:
             meant = None
         case "FOREIGN":
             meant = foreign.MEANT[word]
-            code, message, hint = foreign.sign(word)
+            before = out.tokens[-1].text if out.tokens and out.tokens[-1].type == "NAME" else "a"
+            code, message, hint = foreign.sign(word, before)
         case "DOTTED":
             meant = ("NAME", word.rpartition(".")[2])
             code, (message, hint) = "E0118", foreign.dotted(word)

@@ -67,9 +67,18 @@ def existing(row: Habit) -> set[str]:
             return set()
 
 
+ADDED = {fold(name) for name in (*PUBLIC, *functions())}
+"""Names that come with a row of another table: who adds one need not look for its row here, which is
+asked no more."""
+
+
+def is_stale(row: Habit) -> bool:
+    """Whether a row answers for a name that means something where it answers."""
+    return fold(row.name) in map(fold, existing(row))
+
+
 def test_no_row_answers_for_a_name_that_there_is() -> None:
-    stale = [row for row in habits() if fold(row.name) in map(fold, existing(row))]
-    assert stale == []
+    assert [row for row in habits() if is_stale(row) and fold(row.name) not in ADDED] == []
 
 
 def test_no_name_has_two_rows() -> None:
@@ -158,7 +167,7 @@ def test_every_row_is_seen_where_it_belongs() -> None:
     answered = set[tuple[str, str, str]]()
     for row in habits():
         key = (row.where, row.of, row.answer)
-        if key in answered:
+        if key in answered or is_stale(row):
             continue  # one name of a row
         answered.add(key)
         texts = [SPECS[row.where](row)]

@@ -273,7 +273,7 @@ ERRORS = {
     'network a { x = "a«\x1b»[31m" }': ("E0105", "U+001B"),
     "network a { x = b «&&» c }": ("E0118", "write `and`"),
     "network a { x = b «\u2192» c }": ("E0118", "write `->`"),
-    "network a { u «+=» 1 }": ("E0118", "write `u = u + ...`"),
+    "network a { v «+=» 1 }": ("E0118", "write `v = v + ...`"),
     "network a { x«:» 1 }": ("E0118", "write `=`"),
     "network a { x = 1 «// why»\n }": ("E0118", "comments begin with `#`"),
 }
