@@ -342,7 +342,7 @@ _MOVES = 3
 
 
 def widened(before: NumberRange, after: NumberRange) -> NumberRange:
-    """What a range that grows from step to step ends in: whatever moves goes on without end."""
+    """The limit of a range that grows from step to step: an end that moves is taken to be infinite."""
     return NumberRange(
         before.low if after.low >= before.low else -math.inf,
         before.high if after.high <= before.high else math.inf,

@@ -45,7 +45,7 @@ class Work:
             raise Exhausted(self.limit, span)
 
     def allow(self, characters: int) -> None:
-        """A text of so many characters was read: what it says may be worked out."""
+        """Raise the limit for a text of so many characters that was read."""
         self.limit += PER_CHARACTER * characters
 
     def compare(self, names: int) -> bool:

@@ -1,7 +1,7 @@
 """A picture with everything in its place: boxes of text and wires between them.
 
 Lengths are in points, x grows to the right and y downwards from the top left corner. A sheet is
-data alone: ``gv`` writes it for Graphviz, which draws what it is told to and places nothing.
+data alone: ``gv`` writes it for Graphviz, which places nothing itself.
 """
 
 from __future__ import annotations

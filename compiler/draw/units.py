@@ -14,7 +14,7 @@ from danetc.compiler.ir.ops import OPS
 _FULL, _LONGEST = (
     8,
     12,
-)  # a longer chain goes on in another unit, from a weighted layer on if it can
+)  # a longer chain continues in another unit, from a weighted layer on if it can
 _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
 
 

@@ -119,7 +119,7 @@ def check_source(source: SourceFile) -> Checked:
 
 
 class _Checking:
-    """A check that is going on. ``place`` is the declaration it has come to."""
+    """A check in progress. ``place`` is the declaration that it has reached."""
 
     def __init__(self, source: SourceFile) -> None:
         self.place = Span(source, 0, 0)

@@ -29,7 +29,7 @@ from danetc.dsl.syntax.source import Span
 
 MAX_ITEMS = 2_000
 UNFOLDING = 40  # steps of work for each use of a backbone
-ITEM = 3  # steps of work for each stage or layer of a backbone that is changed or handed on
+ITEM = 3  # steps of work for each stage or layer of a backbone that is changed or passed on
 
 
 def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:

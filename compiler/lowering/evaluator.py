@@ -33,7 +33,7 @@ MAX_BLAMED = 8
 
 @dataclass(frozen=True)
 class Shared:
-    """What the networks of a check have in common, worked out for the first that needs it.
+    """What the networks of a check have in common, computed for the first that needs it.
 
     ``names`` and ``certain`` hold the names in pieces of the tree, by the identity of the piece,
     which is kept so that no other gets it; ``programs`` the neurons, by declarations and arguments.

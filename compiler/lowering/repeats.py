@@ -1,4 +1,4 @@
-"""Blocks that are like an earlier one: copied node by node, not worked out again.
+"""Blocks that are like an earlier one: copied node by node, not lowered again.
 
 A stage of 10,000 blocks is said in one line, and all but its first blocks come out alike.
 """
@@ -17,7 +17,7 @@ class Repeats:
 
     A block comes out alike where its declaration, its connection, their arguments, the settings,
     the shape of the value that feeds it and its stride are the same; kinds are inferred anew. One
-    that reads its index, or that is given more than numbers, is worked out each time.
+    that reads its index, or that is given more than numbers, is lowered each time.
     """
 
     def __init__(self, lowering: Lowering, stage: StageOf) -> None:

@@ -22,7 +22,7 @@ from danetc.dsl.syntax.source import Span
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A block that was worked out: its nodes, its input, and the uses that led to it.
+    """A block that was lowered: its nodes, its input, and the uses that led to it.
 
     ``settings`` are those it was built with; they are kept so that no others get their ids.
     """

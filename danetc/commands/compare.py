@@ -1,4 +1,4 @@
-"""``danetc compare``: a grid of trainings, one table and two figures of what they come to."""
+"""``danetc compare``: a grid of trainings, a table and two figures of their results."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _GRADIENT_OPS = 20  # operations of a backward pass for each of the forward pass
 class Backward:
     """The vector-Jacobian product of one step.
 
-    It reads what the step reads, ``GRAD_OUTPUT``, and one gradient for each state handed on
+    It reads what the step reads, ``GRAD_OUTPUT``, and one gradient for each next state
     (``grad_next_states``, their names); ``ops`` hold the forward operations that it needs.
     """
 

@@ -1,7 +1,7 @@
 """Neuron and surrogate declarations to programs.
 
 Equations run from top to bottom at each time step. A parameter is a constant here (or a ``Learn``);
-what is made of constants alone is worked out now, and has to be a finite number.
+what is made of constants alone is computed now, and has to be a finite number.
 """
 
 from __future__ import annotations

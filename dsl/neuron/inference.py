@@ -22,7 +22,7 @@ def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, Numb
     """The ranges of all values of a neuron; those of its states are as a step finds them.
 
     Learnables may become any number. States are followed from their first values until nothing
-    moves; one that goes on moving may become any number.
+    moves; one that keeps moving may become any number.
     """
 
     def step(states: Mapping[str, NumberRange]) -> Mapping[str, NumberRange]:

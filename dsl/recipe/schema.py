@@ -170,7 +170,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = MappingProxyType(
                 DECAYED,
             ),
             torch="SGD",
-            largest_rate=30.0,  # linear scaling of 0.1 comes to 25.6 for a batch of 65,536
+            largest_rate=30.0,  # linear scaling of 0.1 gives 25.6 for a batch of 65,536
             copies=0,
             momentum_copies=1,
         ),

@@ -1,4 +1,4 @@
-"""Which bracket belongs to which: worked out before parsing, so that it is known what is open."""
+"""Which bracket belongs to which: paired before parsing, so that it is known what is open."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class _Run:
     # Recovery
 
     def recover(self, i: int) -> int:
-        """Report the error at token i and get back to a safe place; the index to go on from."""
+        """Report the error at token i and get back to a safe place; the index to continue from."""
         self.settle()
         base = self.base()
         in_body = self.begins(base, "stmt")
@@ -267,7 +267,7 @@ class _Run:
         )
 
     def close_bodies(self, base: int, at: int) -> int:
-        """Report the braces still open at the token, close them; the index to go on from."""
+        """Report the braces still open at the token, close them; the index to continue from."""
         opened = [value for value in self.values[: base + 1] if isinstance(value, Token)]
         self.report(unclosed(self.source, self.tokens, self.brackets, opened, at), at, at)
         self.cut(base)
@@ -278,7 +278,7 @@ class _Run:
         return at
 
     def sync(self, i: int, in_body: bool) -> int:
-        """The first token from i on where reading can go on."""
+        """The first token from i on where reading can continue."""
         tokens, partner = self.tokens, self.brackets.partner
         while True:
             around = self.brackets.inside[i]
@@ -314,7 +314,7 @@ class _Run:
         )
 
     def resume(self, base: int, in_body: bool, stop: int) -> int:
-        """Drop what was being read and go on at a token that `sync` found."""
+        """Drop what was being read and continue at a token that `sync` found."""
         self.cut(base)
         token = self.tokens[stop]
         if token.type == "SEMICOLON":

@@ -1,5 +1,5 @@
-"""Text to tokens. Forms of other languages are named, corrected and passed on, so that one slip of the
-pen costs one error."""
+"""Text to tokens. Forms of other languages are reported and corrected, so that one typing error
+costs one error."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def _bad_characters(span: Span) -> Diagnostic:
 
 
 def _lone_return(source: SourceFile, at: int) -> Diagnostic:
-    """A line end of very old editors: the comment would go on to the end of the file."""
+    """A line end of very old editors: the comment would reach to the end of the file."""
     return Diagnostic(
         "E0105",
         "a carriage return without a line feed inside a comment",

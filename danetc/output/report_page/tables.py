@@ -40,7 +40,7 @@ _RESULTS = (
 
 
 def results(runs: Sequence[ShownRun]) -> PageTable:
-    """A row a run: what it has come to. ``-`` stands where something was not trained or measured;
+    """A row a run: its results. ``-`` stands where something was not trained or measured;
     what is known of no run has no column."""
     rows = []
     for index, run in enumerate(runs):
@@ -71,7 +71,7 @@ def results(runs: Sequence[ShownRun]) -> PageTable:
              if set(cells) != {"-"}]  # fmt: skip
     heads = (_RESULTS[0], *(_RESULTS[place + 1] for place in known))
     kept = (replace(row, cells=tuple(row.cells[place] for place in known)) for row in rows)
-    return PageTable("What each run has come to", heads, tuple(kept))
+    return PageTable("Results", heads, tuple(kept))
 
 
 def _cell(form: str, value: object) -> str:

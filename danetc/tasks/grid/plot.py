@@ -1,5 +1,5 @@
-"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy over the epochs, and what
-it comes to over depth or another axis; a panel for each number of classes. In that of Fig. 11:
+"""The figures of a comparison. In the style of Figs. 5 to 7: test accuracy over the epochs, and the
+result over depth or another axis; a panel for each number of classes. In that of Fig. 11:
 training loss and accuracy over the epochs; a pair of panels for each network, a line for each depth.
 
 They need matplotlib (``danetc[plot]``). Lines differ by dash, grey value and filling too, and in the

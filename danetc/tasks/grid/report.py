@@ -1,4 +1,4 @@
-"""What a grid of trainings has come to: a row for each cell, from what lies in its folder."""
+"""The results of a grid of trainings: a row for each cell, read from its folder."""
 
 from __future__ import annotations
 

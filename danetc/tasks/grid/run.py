@@ -1,6 +1,6 @@
 """Training the cells of a grid, each run in a process of its own.
 
-A run that fails ends alone: its error is noted and the others go on. Its output is in
+A run that fails ends alone: its error is noted and the others continue. Its output is in
 ``log-seed-K.txt`` beside its directory.
 """
 

@@ -3,7 +3,7 @@
 ================== ===============================================================
 request.py         what is asked, and the checked plan that it becomes, as data
 plan.py            a request made into a checked plan: network, recipe, data, seeds
-trials.py          the plan carried out: trials, their phases, how a run goes on
+trials.py          the plan carried out: trials, their phases, how a run is resumed
 directory.py       the directory of a run: opened, locked, compared, written
 provenance.py      the facts of a run that run.json notes
 metrics.py         metrics.csv

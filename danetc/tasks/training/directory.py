@@ -1,4 +1,4 @@
-"""The directory of a run: a model directory, and all that is needed to repeat it and to go on.
+"""The directory of a run: a model directory, and all that is needed to repeat and to resume it.
 
 ==================== =============================================================
 model.py, ...        as in a model directory; the weights are those after the last epoch
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
 MOVING = ("danetc", "torch", "device", "processes", "threads", "git")
-"""Facts of run.json that may not be the same where a run goes on."""
+"""Facts of run.json that may not be the same where a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ def opened(
     """The directory for a run of these settings, and the differences to the run in it that are
     overridden.
 
-    A new run wants a new directory, an empty one or one of ``danetc build``. A run that is there
-    goes on where its settings are the same. Where they differ it goes on with ``override``; with
-    ``fresh`` it is moved aside. Raises UserError in all other cases, and where another process
+    A new run needs a new directory, an empty one or one of ``danetc build``. A run that exists is
+    resumed if its settings are the same. If they differ it is resumed with ``override``, and moved
+    aside with ``fresh``. Raises UserError in all other cases, and where another process
     trains there.
     """
     known = None if fresh else read_run(path, allow_changed)

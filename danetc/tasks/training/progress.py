@@ -28,8 +28,8 @@ class TrainingProgress(Observer):
     """Observes a training: one line for each epoch; a bar over all batches on a terminal, and
     elsewhere a line every ``every`` seconds of a long epoch.
 
-    A context manager: the bar is taken away on leaving, also by an exception. While it is entered it
-    is told of kernels that are compiled, too; without a bar a line says so unless ``silent``.
+    A context manager: the bar is removed on leaving, also by an exception. While it is entered it shows
+    kernels that are compiled, too; without a bar a line says so unless ``silent``.
     """
 
     def __init__(

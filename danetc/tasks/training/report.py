@@ -1,4 +1,4 @@
-"""What a training has come to, as people read it: tables of phases and of trials."""
+"""The results of a training, printed: tables of phases and of trials."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from danetc.tasks.networks import CompiledNetwork
 class TrainingRequest:
     """What the command line asks for. None is "as the recipe says" or "the default".
 
-    ``fresh`` begins anew where there is a run, which is moved aside; ``override`` goes on with one
-    under other settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec itself, in place of what ``spec`` names.
+    ``fresh`` moves a run that exists aside and begins anew; ``override`` resumes one under other
+    settings; ``allow_changed`` are files of a run that were changed on purpose. ``text`` is the spec
+    itself, in place of what ``spec`` names.
     ``repeated`` is the record in the run.json that this repeats.
     """
 

@@ -31,10 +31,10 @@ def available() -> bool:
 class TensorBoard(Observer):
     """Writes the curves below ``folder``. Nothing is written before a phase begins.
 
-    Every point is on disk before a checkpoint can know of its step, and where a phase goes on
+    Every point is on disk before a checkpoint can know of its step, and where a phase is resumed
     from a checkpoint, TensorBoard has to forget what stood behind that: a run that was killed
-    shows no point twice and none is missing. A disk that takes no more is said to ``note``, and
-    the training goes on without curves.
+    shows no point twice and none is missing. A full disk is reported to ``note``, and
+    the training continues without curves.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""A training from a plan to a directory: trials, phases, what is kept and how a run goes on."""
+"""A training from a plan to a directory: trials, phases, what is kept and how a run is resumed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 def run(request: TrainingRequest, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe, once or in several trials.
 
-    Under torchrun every process calls this. A run that is there already goes on. Gives the
+    Under torchrun every process calls this. A run that exists is resumed. Gives the
     directory and what stands in its training.json, or its trials.json. Raises SpecError, UserError;
     Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
     """

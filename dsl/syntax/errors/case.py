@@ -115,7 +115,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Found:
-    """The error, and how to go on: with another token in its place, with tokens put before it,
+    """The error, and how to continue: with another token in its place, with tokens put before it,
     without it, or else from the next statement at or after ``resume``."""
 
     diagnostic: Diagnostic
