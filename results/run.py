@@ -1,0 +1,314 @@
+"""Train what results/paper/cells.toml lists and is not done, and keep what came out as JSON.
+
+::
+
+    python results/run.py --data fashion-mnist:DIR --runs runs/paper
+    python results/run.py --list
+
+A run goes on where it was stopped or killed, if its directory is still there; one whose JSON is in
+``--cells`` is not trained again, on whichever machine that was. Started twice, on the same ``--runs``,
+it trains two at a time: each run is held by a lock that ends with its process. SIGTERM saves and stops.
+
+Each is the training of a cell of ``danetc compare`` (its axes, its directory, its seed), then measured
+as ``danetc measure`` does. All of a page should come from one installed version, with a commit that
+stands in each JSON: that of the work tree in which this file lies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+import tomllib
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAPER = HERE / "paper"
+SPEC = PAPER / "paper.danet"
+MEASURED = ("firing-rate", "gradient-stability", "potential")
+EPOCH = (
+    "phase", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
+)  # fmt: skip
+"""What is kept of an epoch."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one ``danetc compare`` would train."""
+
+    name: str
+    item: int
+    network: str
+    axes: Mapping[str, list[Any]]
+    seeds: tuple[int, ...]
+    minutes: float
+    recipe: str
+
+    @property
+    def command(self) -> str:
+        """The whole group with as many seeds, from the first one on."""
+        grid = "".join(
+            f" --grid {name}={','.join(_written(value) for value in values)}"
+            for name, values in self.axes.items()
+        )
+        return (
+            f"danetc compare results/paper/paper.danet -n {self.network}{grid} "
+            f"--recipe {self.recipe} --seeds {max(self.seeds) + 1} --data fashion-mnist:DIR"
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. ``request`` is a TrainingRequest without the directory and the seed."""
+
+    group: Group
+    cell: str
+    axes: Mapping[str, Any]
+    seed: int
+    request: Any
+
+    @property
+    def name(self) -> str:
+        recipe = "" if self.group.recipe == "one_step" else f",{self.group.recipe}"
+        return f"{self.cell}{recipe},seed={self.seed}"
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read_groups(path: Path) -> list[Group]:
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    return [
+        Group(
+            each["name"],
+            each["item"],
+            each["network"],
+            each["axes"],
+            tuple(each["seeds"]),
+            each["minutes"],
+            each.get("recipe", "one_step"),
+        )
+        for each in table["group"]
+    ]
+
+
+def all_runs(groups: list[Group], data: str) -> Iterator[Run]:
+    """In the order in which they are trained; one that two groups name stands where it is first."""
+    from danetc.tasks.grid.cells import Axis, find_networks, make_cells
+    from danetc.tasks.training.request import TrainingRequest
+
+    seen = set()
+    for group in groups:
+        axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
+        base = TrainingRequest(spec="", data=data, settings={}, recipe=group.recipe)
+        for cell in make_cells(find_networks([str(SPEC)], [group.network]), axes, base, Path()):
+            for seed in group.seeds:
+                run = Run(group, cell.name, cell.axes, seed, cell.request)
+                if run.name not in seen:
+                    seen.add(run.name)
+                    yield run
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Whether this process alone has the lock now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def train(run: Run, folder: Path) -> float:
+    """Train a run to its end. Gives the CPU seconds of this process for it, also of earlier ones."""
+    from danetc.tasks.training.progress import TrainingProgress
+    from danetc.tasks.training.trials import run as training
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spent = folder.with_name(f"{folder.name}.seconds")
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    began = time.process_time()
+    try:
+        with TrainingProgress(sys.stdout, quiet=False) as progress:
+            training(
+                replace(run.request, output=folder, seed=run.seed),
+                observer=progress,
+                note=progress.note,
+            )
+    finally:
+        total = before + time.process_time() - began
+        spent.write_text(f"{total:.1f}")
+    return total
+
+
+def measure(run: Run, folder: Path, data: str) -> dict[str, Any]:
+    """What the trained network is like on 256 images of the test set, as in measures.json."""
+    from danetc.runtime.measure import HOROWITZ_45NM, MeasureOptions
+    from danetc.tasks.measuring.data import open_subject
+    from danetc.tasks.measuring.record import MeasuredOn, measure_subject
+
+    subject = open_subject(str(folder), None, {}, run.seed)
+    options = MeasureOptions("running", "sum", "main", HOROWITZ_45NM, run.seed, subject.output)
+    _, found = measure_subject(
+        run.name, subject, MeasuredOn(data=data, only=MEASURED), options, silent=True
+    )
+    return found
+
+
+def kept(run: Run, folder: Path, measured: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What the JSON of a run says. Of a layer `v` is the membrane potential's mean and deviation."""
+    training = _read(folder / "training.json")
+    about = _read(folder / "run.json")["facts"]
+    rates = {each["layer"]: each for each in measured["firing_rate"]["layers"]}
+    potentials = {each["layer"]: each["distribution"] for each in measured["potential"]["layers"]}
+    stability = measured["gradient_stability"]
+    layers = [
+        {
+            "layer": each["layer"],
+            "main": each["main"],
+            "interblock": each["interblock"],
+            "rate": _short(rates[each["layer"]]["rate"]),
+            "dodv": _short(each["stability"]),
+            "v": [_short(potentials[each["layer"]][name]) for name in ("mean", "std")],
+        }
+        for each in stability["layers"]
+    ]
+    git = about["git"] or {}
+    return {
+        "network": run.group.network,
+        "axes": dict(run.axes),
+        "recipe": run.group.recipe,
+        "seed": run.seed,
+        "command": run.group.command,
+        "depth": measured["depth"],
+        "connection": measured["connection"],
+        "rule": measured["rule"],
+        "T": measured["steps"],
+        "made": {
+            "danetc": about["danetc"],
+            "commit": git.get("commit"),
+            "changed": git.get("changed"),
+            "torch": about["torch"],
+            "python": about["python"],
+            "device": about["device"],
+            "processor": processor(),
+            "threads": about["threads"],
+            "began": about["began"],
+            "cpu_seconds": round(seconds, 1),
+        },
+        "measured_on": {"split": "test", "images": measured["images"]},
+        "firing_rate": measured["firing_rate"]["mean_of_layers"],
+        "log10_product": stability["log10_overall"],
+        "dodv_a_layer": stability["geometric_mean"],
+        "epochs": [{name: epoch[name] for name in EPOCH} for epoch in training["epochs"]],
+        "layers": layers,
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def processor() -> str:
+    """The processor's name as Linux has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+
+
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """One line for each entry, and for each epoch and layer. All at once or not at all."""
+    lines = []
+    for key, value in record.items():
+        if isinstance(value, list):
+            inner = ",\n".join(f"  {json.dumps(each)}" for each in value)
+            lines.append(f"{json.dumps(key)}: [\n{inner}\n]")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    new = path.with_name(f".{path.name}.new")
+    new.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def show(runs: list[Run], cells: Path) -> None:
+    """What is done and what waits, by group."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.group.name, []).append(run)
+    left = 0.0
+    for name, own in groups.items():
+        waiting = [run for run in own if not (cells / f"{run.name}.json").exists()]
+        left += len(waiting) * own[0].group.minutes
+        state = "done" if not waiting else f"{len(own) - len(waiting)} of {len(own)} done"
+        print(f"item {own[0].group.item}  {state:<12} {name}")
+    print(f"about {left / 60:.1f} CPU-hours are left")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", default="fashion-mnist:DIR", help="fashion-mnist:DIR")
+    parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where runs go")
+    parser.add_argument("--cells", type=Path, default=PAPER / "cells", help="where the JSON goes")
+    parser.add_argument("--table", type=Path, default=PAPER / "cells.toml", help="what is trained")
+    parser.add_argument("--list", action="store_true", help="say what is done, and train nothing")
+    asked = parser.parse_args()
+
+    runs = list(all_runs(read_groups(asked.table), asked.data))
+    if asked.list:
+        show(runs, asked.cells)
+        return 0
+    os.chdir(HERE)  # whose commit run.json notes
+    failed = 0
+    for run in runs:
+        file = asked.cells / f"{run.name}.json"
+        with held(asked.runs / "locks" / run.name) as own:
+            if not own or file.exists():
+                continue
+            folder = asked.runs / run.cell / run.group.recipe / f"seed-{run.seed}"
+            print(f"== {run.name}", flush=True)
+            status, failed = one(run, folder, file, asked.data, failed)
+            if status:
+                return status
+    return int(failed > 0)
+
+
+def one(run: Run, folder: Path, file: Path, data: str, failed: int) -> tuple[int, int]:
+    """Train, measure and keep a run. The exit status where a signal has stopped it, and how many
+    have failed: one that fails is told of, and the others go on."""
+    from danetc.runtime.training.signals import Stopped
+
+    try:
+        seconds = train(run, folder)
+        write(kept(run, folder, measure(run, folder, data), seconds), file)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        return stopped.status, failed
+    except Exception:
+        traceback.print_exc()
+        return 0, failed + 1
+    return 0, failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
