@@ -280,7 +280,7 @@ _TRAINING = (
     click.option(
         "--train-output",
         metavar="NAME",
-        help="The output that the loss is of, where the network has several.",
+        help="The output that the loss is computed on, where the network has several.",
     ),
     click.option(
         "--deterministic/--fastest",

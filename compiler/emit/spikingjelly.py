@@ -9,7 +9,7 @@ from typing import Any
 from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
-from danetc.dsl.neuron.spikingjelly import counterpart
+from danetc.dsl.neuron.spikingjelly import match_neuron
 from danetc.runtime.layers.spikingjelly import require
 
 NEURON = "danetc.runtime.layers.spikingjelly.SpikingJellyNeuron"
@@ -26,7 +26,7 @@ class SpikingJellyEmitter(Emitter):
         super().__init__(graph, *args)
         nodes = [node for node in graph.nodes.values() if node.op == "neuron"]
         programs = {node.attrs["neuron"]: graph.program(node) for node in nodes}
-        self.ours = {key for key, program in programs.items() if counterpart(program) is None}
+        self.ours = {key for key, program in programs.items() if match_neuron(program) is None}
         if self.ours:
             names = ", ".join(sorted(f"`{programs[key].name}`" for key in self.ours))
             warnings.warn(

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from danetc.compiler.analysis.initial_values import first_output
 from danetc.compiler.ir.graph import Node
-from danetc.compiler.warnings.forms import Form, Held, bounds, held
+from danetc.compiler.warnings.linear_forms import Form, Held, bounds, held
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label

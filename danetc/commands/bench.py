@@ -1,4 +1,4 @@
-"""``danetc bench``: a network's backends against its counterparts elsewhere."""
+"""``danetc bench``: a network's backends against the same network in other libraries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
 @click.command("bench")
 @spec_options
 @click.option(
-    "--batch", type=click.IntRange(1), default=4, show_default=True, help="N, images in a batch."
+    "--batch", type=click.IntRange(1), default=4, show_default=True, help="Images per batch."
 )
 @click.option(
     "--image", type=click.IntRange(1), metavar="S", help="Images of S x S.  [default: the spec's]"
@@ -48,7 +48,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
     show_default=True,
     callback=_names,
     metavar="NAMES",
-    help="Which to compare.",
+    help="Comma-separated backends to compare.",
 )
 @memory_option
 @click.option(
@@ -83,8 +83,8 @@ def command(
 ) -> None:
     """Compare training steps: time, bytes saved for the backward pass, peak memory, compile time.
 
-    danetc's backends run against the networks of torchvision (on T x N images) and SpikingJelly
-    that correspond to the spec, where there are such. Steps are timed in interleaved rounds in one
+    danetc's backends are compared with the networks of torchvision (on T x N images) and SpikingJelly
+    of the same layers, where there are such. Steps are timed in interleaved rounds in one
     process (CPU seconds, or the GPU's); peak memory and the first step are measured in a process of
     its own for each, which starts without compiled kernels.
     """

@@ -23,7 +23,7 @@ from danetc.output.text import note
 
 if TYPE_CHECKING:
     from danetc.tasks.grid.cells import Axis
-    from danetc.tasks.grid.report import Comparison
+    from danetc.tasks.grid.results import Comparison
 
 
 def _axes(context: click.Context, parameter: click.Parameter, texts: Sequence[str]) -> list[Axis]:
@@ -69,7 +69,7 @@ def _columns(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/compare"),
     show_default=True,
-    help="Where each cell has a folder. What is trained there is not trained again.",
+    help="The directory of the grid, with a folder for each cell. Finished runs are not repeated.",
 )
 @click.option(
     "--jobs",
@@ -77,10 +77,14 @@ def _columns(
     default=1,
     show_default=True,
     metavar="N",
-    help="So many trainings at a time.",
+    help="How many trainings run at a time.",
 )
-@click.option("--fresh", is_flag=True, help="Begin runs of other settings anew (moved aside).")
-@click.option("--override", is_flag=True, help="Go on with runs of other settings.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Start runs over whose settings have changed; the old ones are moved aside.",
+)
+@click.option("--override", is_flag=True, help="Resume runs although their settings have changed.")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -99,10 +103,10 @@ def _columns(
     "--columns",
     metavar="NAME,...",
     callback=_columns,
-    help="Make columns of axes or facts: network, connection, rule, wiring (connection by rule), "
+    help="Comma-separated axes or facts that become columns: network, connection, rule, wiring (connection by rule), "
     "depth, classes, recipe, T.",
 )
-@click.option("--x", metavar="NAME", help="What the figures compare along.  [default: the depth]")
+@click.option("--x", metavar="NAME", help="The x axis of the figures.  [default: the depth]")
 @click.option(
     "--plot",
     metavar="OUT.svg|OUT.png",
@@ -113,7 +117,7 @@ def _columns(
     "--training-plot",
     metavar="OUT.svg|OUT.png",
     type=click.Path(path_type=Path),
-    help="Where that of training loss and accuracy goes.  [default: DIR/training.svg]",
+    help="Where the figure of training loss and accuracy goes.  [default: DIR/training.svg]",
 )
 @form_option
 @quiet_option
@@ -141,7 +145,7 @@ def command(
 
     A cell is a spec with a value on each axis; it is trained with every seed, as `danetc train`
     does, in DIR/CELL/seed-K, each run in a process of its own. The same command resumes where it was
-    stopped or killed. A run that fails is noted, the others continue, and the status is 1.
+    stopped or killed. If a run fails, the others continue, and the exit status is 1.
 
     \b
     danetc compare origin_r20 danet_c_r20 --grid depth=20,56 --data digits --set image=8
@@ -207,7 +211,7 @@ def _report(
     from danetc.output.table import show
     from danetc.runtime.measure.plots import can_plot
     from danetc.tasks.grid.plot import across, draw_comparison, draw_training
-    from danetc.tasks.grid.report import read_comparison
+    from danetc.tasks.grid.results import read_comparison
     from danetc.tasks.grid.table import as_csv, flat, pivoted
 
     comparison = read_comparison(output, accuracy, allow_changed)

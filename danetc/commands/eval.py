@@ -110,11 +110,11 @@ def command(
 ) -> None:
     """Evaluate the weights in a directory on a data set.
 
-    DIR is a directory of `train`; for trials, mean and standard deviation are printed too. Everything is
-    as in the tests of the training, whose last test accuracy is reproduced: the data, how images
-    are prepared, the loss, backend, precision, batch and seed. Whatever differs from it is
-    printed. With --steps the network is run at other numbers of time steps than its own; with
-    --over-time the mean output of the first T steps is taken for each T.
+    DIR is a directory of `train`; for trials, mean and standard deviation are printed too. Data,
+    preprocessing, loss, backend, precision, batch and seed are those of the training's own tests, whose
+    last test accuracy is reproduced; whatever differs is printed. --steps runs the network at other
+    numbers of time steps than its own; --over-time takes the mean output of the first T steps for
+    each T.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("danetc eval is one process; run it without torchrun")

@@ -51,14 +51,14 @@ def _measures(
     type=click.IntRange(1),
     default=MeasuredOn.batches,
     show_default=True,
-    help="How many are measured.",
+    help="How many batches are measured.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1),
     default=MeasuredOn.batch,
     show_default=True,
-    help="N, images in a batch.",
+    help="Images per batch.",
 )
 @split_option
 @evaluate_option
@@ -66,27 +66,27 @@ def _measures(
     "--only",
     callback=_measures,
     metavar="NAMES",
-    help="Of firing-rate, gradient-stability, potential, input, gradients, values, operations "
-    "those with commas between them.  [default: all]",
+    help="Comma-separated measures: firing-rate, gradient-stability, potential, input, gradients, "
+    "values, operations.  [default: all]",
 )
 @click.option(
     "--statistics",
     type=click.Choice(["running", "batch"]),
-    help="What norms go by.  [default: running, batch where a network has seen no data]",
+    help="The statistics that norms use.  [default: running; batch for an untrained network]",
 )
 @click.option(
     "--time",
     type=click.Choice(["sum", "mean"]),
     default="sum",
     show_default=True,
-    help="How gradient stability takes the time steps.",
+    help="How gradient stability combines the time steps.",
 )
 @click.option(
     "--layers",
     type=click.Choice(["main", "all"]),
     default="main",
     show_default=True,
-    help="The neuron layers whose gradient stability is multiplied: of the main path or all.",
+    help="The neuron layers whose gradient stability is multiplied: those of the main path, or all.",
 )
 @click.option(
     "--addition",
@@ -111,7 +111,7 @@ def _measures(
     type=click.Choice(["macs", "additions"]),
     default="macs",
     show_default=True,
-    help="What a weight does with a sum of spikes: multiply, or add once for each of them.",
+    help="How a weight times a sum of spikes is counted: one multiply-accumulate, or one addition a spike.",
 )
 @classes_option
 @subset_seed_option
@@ -156,20 +156,20 @@ def command(
 
     A RUN is a directory that `train` or `build` wrote, whose weights are taken; a FILE (or a
     shipped NAME) is built anew and untrained. Images are prepared as in the tests of the RUN's
-    training, or as the recipe does that `train` would take for the FILE. Of several the figures show
-    all together, and a last table has a row for each, as in the paper's Tables IV and V; --format
-    gives that table alone in another form.
+    training, or by the recipe that `train` would use for the FILE. With several, the figures show all
+    of them, and a last table has a row for each, as in the paper's Tables IV and V; --format prints
+    that table alone in another form.
 
-    Firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer of
-    neurons; gradient norms in a spatial and a temporal part; what blocks pass on; operations and
-    energy of an image. Everything is measured on the eager backend, whatever the network was
-    trained on; hooks change no number.
+    Measured are firing rates, gradient stability (dO/dV), membrane potentials and inputs of each layer
+    of neurons; spatial and temporal parts of gradient norms; the outputs of blocks; operations and
+    energy per image. Everything is measured on the eager backend, whatever the network was trained
+    on; hooks change no number.
     """
     from danetc.output.table import show
     from danetc.runtime.measure import MEASURES, EnergyModel, MeasureOptions
     from danetc.runtime.measure.energy import HOROWITZ_45NM
     from danetc.tasks.measuring.data import open_subject
-    from danetc.tasks.measuring.report import WHOLE, overall, print_measures
+    from danetc.tasks.measuring.tables import WHOLE, overall, print_measures
 
     for name in only:
         if name not in MEASURES:
@@ -231,14 +231,14 @@ def command(
 
 def _labels(subjects: list[Subject]) -> list[str]:
     from danetc.compiler.ir.graph import Graph
-    from danetc.output.labels import told_apart
+    from danetc.output.labels import unique_labels
 
     names = []
     for subject in subjects:
         graph = subject.model.topology
         assert isinstance(graph, Graph)
         names.append(graph.name)
-    return told_apart(names, [subject.source for subject in subjects])
+    return unique_labels(names, [subject.source for subject in subjects])
 
 
 def _headline(label: str, measures: Measures, data: str, split: str) -> str:

@@ -42,13 +42,12 @@ def command(
 ) -> None:
     """Show runs side by side on one HTML page.
 
-    A RUN is a directory that `train` or `build` wrote; one of trials stands for all of them, and so
-    does a folder of `compare`. The page shows the networks on every level, with firing rates or
-    gradient stability as colour, curves, tables and specs. It loads nothing, so it can be mailed and
-    opened from a file.
+    A RUN is a directory that `train` or `build` wrote, or that of several runs: trials, or the folder
+    of `compare`. The page shows the networks on every level, with firing rates or gradient stability
+    as colour, curves, tables and specs. It needs no network connection and no other file.
 
-    Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data
-    they are taken now where they are missing, and kept there.
+    Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data,
+    missing ones are measured now and saved there.
     """
     from danetc.output.report_page import make_page, open_runs
     from danetc.output.text import note, replace_text

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(COPIES)),
     default="sgd_momentum",
     show_default=True,
-    help="Of that step.",
+    help="The optimizer of that step.",
 )
 @json_option
 def command(
@@ -55,10 +55,10 @@ def command(
 ) -> None:
     """Print parameters, operations and memory of a network.
 
-    Stage by stage: what its blocks read and give and what it gives (spikes, whole numbers, reals),
-    the fewest neurons between the stem and its end, and parameters; operations per image. With
-    --batch, also the bytes of tensors that a training step holds when its forward pass ends (its
-    peak is more: `danetc train --dry-run` measures that).
+    For each stage: the kinds of its blocks' inputs and outputs and of its own output (spikes, whole
+    numbers, reals), the fewest neurons between the stem and its end, and parameters; operations per
+    image. With --batch, also the bytes of tensors that a training step holds when its forward pass
+    ends (its peak is more: `danetc train --dry-run` measures that).
     """
     from danetc.tasks.memory import DTYPES, held
     from danetc.tasks.networks import compile_spec

@@ -90,8 +90,8 @@ def command(
     Settings of the recipe are set by their path, as in --set recipe.epochs=5. With --json, progress
     goes to standard error and training.json is printed.
     """
+    from danetc.tasks.training.printing import print_training, result
     from danetc.tasks.training.progress import TrainingProgress
-    from danetc.tasks.training.report import print_training, result
     from danetc.tasks.training.request import TrainingRequest
     from danetc.tasks.training.trials import run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 _SPEC = ".danet"
 
 
-def told_apart(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:
+def unique_labels(names: Sequence[str], places: Sequence[str | Path]) -> list[str]:
     """The names of the networks, where no two are the same; else how their places differ.
 
     That is each file's or directory's path without what all begin with and end in:

@@ -22,7 +22,7 @@ from torch import nn
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.ops import OPS, whole
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import counterpart
+from danetc.dsl.neuron.spikingjelly import match_neuron
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph, Node
@@ -133,7 +133,7 @@ def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
 
 def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
     """What makes a neuron layer of SpikingJelly with these equations."""
-    found = counterpart(program)
+    found = match_neuron(program)
     if found is None or found.v_start != (found.v_reset or 0.0):
         return None  # its layers start at their reset
     options: dict[str, Any] = {

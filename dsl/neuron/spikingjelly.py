@@ -62,9 +62,9 @@ class NeuronMatch:
 
 
 @lru_cache(maxsize=1000)
-def counterpart(program: NeuronProgram) -> NeuronMatch | None:
+def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
     """What a program is in SpikingJelly, or None."""
-    surrogate = None if program.surrogate is None else surrogate_counterpart(program.surrogate)
+    surrogate = None if program.surrogate is None else match_surrogate(program.surrogate)
     given = dict(program.parameters)
     bare = replace(program, surrogate=None)
     for name, neuron in NEURONS.items():
@@ -86,7 +86,7 @@ def counterpart(program: NeuronProgram) -> NeuronMatch | None:
     return None
 
 
-def surrogate_counterpart(surrogate: SurrogateProgram) -> tuple[str, float] | None:
+def match_surrogate(surrogate: SurrogateProgram) -> tuple[str, float] | None:
     """The class of SpikingJelly's surrogate with this derivative and its alpha, or None."""
     given = dict(surrogate.parameters)
     for name, (theirs, alpha) in SURROGATES.items():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import NeuronMatch, counterpart
+from danetc.dsl.neuron.spikingjelly import NeuronMatch, match_neuron
 from danetc.runtime.kernels.neuron import HALF
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.leaf import Leaf
@@ -46,11 +46,11 @@ class SpikingJellyNeuron(Leaf, Neuron):
 
     def __init__(self, program: str, steps: int, rank: int) -> None:
         super().__init__(program, steps, rank)
-        found = counterpart(NeuronProgram.parse(program))
+        found = match_neuron(NeuronProgram.parse(program))
         if found is None:
             raise ValueError("SpikingJelly has no neuron with these equations")
         require()
-        self._counterpart = found
+        self._match = found
         self._run = _function(found)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,13 +58,13 @@ class SpikingJellyNeuron(Leaf, Neuron):
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
         half = x.dtype in HALF
         start = torch.full_like(
-            x[0], self._counterpart.v_start, dtype=torch.float32 if half else x.dtype
+            x[0], self._match.v_start, dtype=torch.float32 if half else x.dtype
         )
         out: Tensor = self._run(x, start, *self.params())[0]
         return out
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, spikingjelly={self._counterpart.neuron}"
+        return f"{super().extra_repr()}, spikingjelly={self._match.neuron}"
 
 
 def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:

@@ -21,7 +21,7 @@ from danetc.output.table import Cell, Table, latex, markdown, show
 from danetc.runtime.system.files import save_record
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.plot import across, data_name, draw_comparison, draw_training
-from danetc.tasks.grid.report import (
+from danetc.tasks.grid.results import (
     CURVES,
     CellRow,
     Comparison,

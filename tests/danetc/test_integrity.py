@@ -25,7 +25,7 @@ from danetc.runtime.model.weights import WeightsError, read_weights
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
 from danetc.runtime.training.errors import CheckpointError
-from danetc.tasks.grid.report import read_comparison
+from danetc.tasks.grid.results import read_comparison
 from danetc.tasks.records import epochs_in
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run

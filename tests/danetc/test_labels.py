@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danetc.output.labels import told_apart
+from danetc.output.labels import unique_labels
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ from danetc.output.labels import told_apart
     ],
 )
 def test_labels(names: list[str], places: list[str], labels: list[str]) -> None:
-    assert told_apart(names, places) == labels
+    assert unique_labels(names, places) == labels

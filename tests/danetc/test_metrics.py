@@ -12,8 +12,8 @@ import pytest
 
 from danetc.runtime.training.observer import Observer, PhasePlan, StepReport
 from danetc.tasks.training.metrics import metrics_csv
+from danetc.tasks.training.printing import mean_shares, print_training
 from danetc.tasks.training.progress import TrainingProgress
-from danetc.tasks.training.report import mean_shares, print_training
 from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
 

@@ -16,8 +16,8 @@ import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.output.report_page import ShownRun, make_page, open_runs
 from danetc.output.report_page.highlight import pieces
+from danetc.output.report_page.layer_values import MEASURES, Scale, of_nodes, scale_of
 from danetc.output.report_page.topology import colours
-from danetc.output.report_page.values import MEASURES, Scale, of_nodes, scale_of
 from danetc.runtime.system.files import read_record, save_record
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command

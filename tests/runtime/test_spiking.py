@@ -18,7 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.kernel_text import MODULE_ATTRIBUTES
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.neuron.spikingjelly import SURROGATES, counterpart, surrogate_counterpart
+from danetc.dsl.neuron.spikingjelly import SURROGATES, match_neuron, match_surrogate
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from tests.runtime.conftest import Compile, declarations, std
@@ -87,7 +87,7 @@ def test_neurons_of_the_standard_library(compiled: Compile, neuron: str, detach:
     if not neuron.endswith("soft"):
         options["v_rest"] = -0.1
     program = compiled(neuron, ATAN, **options)
-    found = counterpart(program)
+    found = match_neuron(program)
     assert found is not None
     assert found.neuron == neuron.removesuffix("_soft")
     assert found.detach_reset is detach
@@ -102,9 +102,9 @@ def test_a_copy_under_another_name_is_found(compiled: Compile, neuron: str) -> N
     text = std("neurons.danet")
     start = text.index(f"neuron {neuron}(")
     copy = text[start : text.index("}", start) + 1].replace(f"neuron {neuron}(", "neuron mine(")
-    found = counterpart(compiled(copy))
+    found = match_neuron(compiled(copy))
     assert found is not None
-    assert found == counterpart(compiled(neuron))
+    assert found == match_neuron(compiled(neuron))
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -112,14 +112,14 @@ def test_other_equations_are_no_neuron_of_theirs(compiled: Compile, name: str) -
     text = OTHERS[name]
     arguments = {"tau": Learn(2.0, above=1.0)} if "(tau =" in text else {}
     program = compiled(text, **arguments)
-    assert counterpart(program) is None
+    assert match_neuron(program) is None
     with pytest.raises(ValueError, match="no neuron with these equations"):
         SpikingJellyNeuron(program.text(), 4, 3)
 
 
 @pytest.mark.parametrize("neuron", ["ALIF", "MSLIF", "readout", "ReLU"])
 def test_neurons_that_they_have_not(compiled: Compile, neuron: str) -> None:
-    assert counterpart(compiled(neuron)) is None
+    assert match_neuron(compiled(neuron)) is None
 
 
 def surrogate_text(name: str) -> str:
@@ -138,7 +138,7 @@ def test_surrogates(compiled: Compile, name: str) -> None:
     for value in (0.7, 1.0, 2.5):
         program = compiled("IF", re.sub(r"= [\d.]+\)", f"= {value})", text, count=1))
         assert program.surrogate is not None
-        found = surrogate_counterpart(program.surrogate)
+        found = match_surrogate(program.surrogate)
         assert found == (SURROGATES[name][0], 1 / value if name == "rectangle" else value)
         assert_equal(program)
 
@@ -147,8 +147,8 @@ def test_surrogates(compiled: Compile, name: str) -> None:
 def test_other_surrogates_are_none_of_theirs(compiled: Compile, text: str) -> None:
     program = compiled("IF", f"surrogate sg{text}")
     assert program.surrogate is not None
-    assert surrogate_counterpart(program.surrogate) is None
-    assert counterpart(program) is None
+    assert match_surrogate(program.surrogate) is None
+    assert match_neuron(program) is None
 
 
 def test_single_and_half_precision(compiled: Compile) -> None:

@@ -79,7 +79,7 @@ def match(left: Side, right: Side) -> Matching:
     Where some are alike, the pairing by their order is tried first; it holds where it does not
     matter which is which.
     """
-    told_apart = -1
+    classes_before = -1
     turns = MAX_VISITS // (len(left.graph.nodes) + len(right.graph.nodes))
     for turn in range(len(left.own) + 1):
         while True:
@@ -89,9 +89,9 @@ def match(left: Side, right: Side) -> Matching:
             loose = _loose(mine, other)
             if loose is not None:
                 return loose
-            if len(mine) == told_apart:
+            if len(mine) == classes_before:
                 break
-            told_apart = len(mine)
+            classes_before = len(mine)
         pairs = {a: b for tag in mine for a, b in zip(mine[tag], other[tag], strict=True)}
         alike = next((tag for tag, members in mine.items() if len(members) > 1), None)
         if alike is None or turn >= turns or proves(left, right, pairs):

@@ -2,7 +2,7 @@
 
 =============== ==================================================================
 runs.py         what stands in the directories of runs
-values.py       a measure's value for each layer, and for each box of a picture
+layer_values.py a measure's value for each layer, and for each box of a picture
 topology.py     pictures of ``danetc.compiler.draw`` as parts of a page
 chart.py        curves: lines, ticks, and the words of each point
 tables.py       results, stages, layers, settings, facts

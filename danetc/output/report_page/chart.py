@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from danetc.output.report_page.layer_values import Measure, layer_name, neurons_in_order
 from danetc.output.report_page.runs import ShownRun
-from danetc.output.report_page.values import Measure, layer_name, neurons_in_order
 
 WIDTH, HEIGHT = 520.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 36.0

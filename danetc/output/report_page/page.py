@@ -17,9 +17,9 @@ from danetc.errors import UserError
 from danetc.output.echo import json_text
 from danetc.output.report_page import chart, tables
 from danetc.output.report_page.highlight import pieces
+from danetc.output.report_page.layer_values import MEASURES, STEPS, Measure, Scale, scale_of
 from danetc.output.report_page.runs import ShownRun
 from danetc.output.report_page.topology import colour_rules, colours, pictures
-from danetc.output.report_page.values import MEASURES, STEPS, Measure, Scale, scale_of
 
 MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that

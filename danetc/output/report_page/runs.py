@@ -10,7 +10,7 @@ from typing import Any
 from danetc.compiler.ir.graph import Graph
 from danetc.errors import UserError
 from danetc.model_directory import GRID, MEASURES, RUN, TRAINING, WEIGHTS, open_directory
-from danetc.output.labels import told_apart
+from danetc.output.labels import unique_labels
 from danetc.tasks.measuring.record import FORMAT
 from danetc.tasks.records import epochs_in, record_if_any, record_in
 from danetc.tasks.trained import trials_in
@@ -58,7 +58,7 @@ def open_runs(
             raise UserError(
                 f"measures of {entry.get('source')} are given, which is none of the runs"
             )
-    labels = told_apart([run.graph.name for run in runs], [run.path for run in runs])
+    labels = unique_labels([run.graph.name for run in runs], [run.path for run in runs])
     return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
 
 

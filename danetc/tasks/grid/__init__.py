@@ -5,9 +5,9 @@ cells.py        specs, axes and the cells that their values make
 plan.py         what each cell will be, checked against what is already trained
 run.py          the cells' trainings, so many at a time
 process.py      one of them, in a process of its own
-show.py         how the grid shows itself meanwhile
+show.py         the progress of the grid
 comparison.py   all of it, from the command's arguments to trained cells
-report.py       what came out: a row for each cell, read from its folder
+results.py      the results: a row for each cell, read from its folder
 table.py        the rows as tables
 plot.py         the rows as figures
 =============== ==================================================================

@@ -21,7 +21,7 @@ from danetc.runtime.training.distributed import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
 from danetc.tasks.grid.plan import GridRun, check_cells, epochs_of, refuse_changed
-from danetc.tasks.grid.report import FORMAT
+from danetc.tasks.grid.results import FORMAT
 from danetc.tasks.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.tasks.grid.show import GridProgress
 from danetc.tasks.training.directory import locked

@@ -18,7 +18,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure, save_figure
-from danetc.tasks.grid.report import FACTS, CellRow, Comparison, telling
+from danetc.tasks.grid.results import FACTS, CellRow, Comparison, telling
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

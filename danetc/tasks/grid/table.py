@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
-from danetc.tasks.grid.report import FACTS, CellRow, Comparison, are_told_apart, telling
+from danetc.tasks.grid.results import FACTS, CellRow, Comparison, are_distinct, telling
 
 HEADS = {"cost": "epochs x T", "parameters": "params"}
 BEST = "the highest mean of those it is compared with"
@@ -49,7 +49,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
             hint = did_you_mean(column, known) or f"there is {', '.join(known)}"
             raise UserError(f"there is no `{column}` to make columns of; {hint}")
     names = telling(rows, comparison.axes, columns)
-    if not are_told_apart(rows, [*names, *columns]):
+    if not are_distinct(rows, [*names, *columns]):
         across = ", ".join(columns)
         raise UserError(f"several cells would stand in one place of a table with {across} across")
     numeric = {column for column in columns if _numeric(rows, column)}

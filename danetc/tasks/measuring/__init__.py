@@ -3,7 +3,7 @@
 =========== ======================================================================
 measure.py  what of a graph is measured, and the measuring of a model
 data.py     what the command measures on: a run or a file, and batches of a data set
-report.py   measures as tables
+tables.py   measures as tables
 =========== ======================================================================
 
 The measures themselves are ``danetc.runtime.measure``.

@@ -54,7 +54,7 @@ def measure_subject(
     from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import batches_of, open_set, unlike_training
     from danetc.tasks.measuring.measure import layout_of, measure
-    from danetc.tasks.measuring.report import facts
+    from danetc.tasks.measuring.tables import facts
 
     images = open_set(
         asked.data,

@@ -3,17 +3,17 @@
 ================== ===============================================================
 request.py         what is asked, and the checked plan that it becomes, as data
 plan.py            a request made into a checked plan: network, recipe, data, seeds
-trials.py          the plan carried out: trials, their phases, how a run is resumed
+trials.py          the plan executed: trials, their phases, how a run is resumed
 directory.py       the directory of a run: opened, locked, compared, written
 provenance.py      the facts of a run that run.json notes
 metrics.py         metrics.csv
 tensorboard.py     the curves for TensorBoard
-progress.py        how a training shows itself meanwhile
-report.py          what it came to, as tables
+progress.py        the progress of a training
+printing.py        its results, as tables
 train.py           `danetc.train`, from Python
-repeat.py          a run once more, from its run.json
+repeat.py          a run repeated from its run.json
 dry_run.py         the plan and its time, with nothing written
-dry_run_report.py  the same, as people read it
+dry_run_report.py  the same, printed
 chart.py           a curve as lines of text
 ================== ===============================================================
 

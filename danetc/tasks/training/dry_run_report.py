@@ -9,8 +9,8 @@ from danetc.compiler.plans.memory import show_size
 from danetc.output.echo import echo
 from danetc.output.summary import print_table
 from danetc.tasks.training.chart import chart
+from danetc.tasks.training.printing import HEADS
 from danetc.tasks.training.progress import show_time
-from danetc.tasks.training.report import HEADS
 
 Record = Mapping[str, Any]
 

@@ -175,12 +175,12 @@ def telling(rows: Sequence[CellRow], axes: Sequence[str], given: Sequence[str]) 
     ]
     for name in order:
         rest = [each for each in kept if each != name]
-        if name in kept and are_told_apart(rows, [*rest, *given]):
+        if name in kept and are_distinct(rows, [*rest, *given]):
             kept = rest
     return kept
 
 
-def are_told_apart(rows: Sequence[CellRow], names: Sequence[str]) -> bool:
+def are_distinct(rows: Sequence[CellRow], names: Sequence[str]) -> bool:
     """Whether no two rows agree in all these names."""
     return len({tuple(str(row.values[name]) for name in names) for row in rows}) == len(rows)
 
