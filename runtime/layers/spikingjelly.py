@@ -57,9 +57,7 @@ class SpikingJellyNeuron(Leaf, Neuron):
         if is_static(x, self.rank):
             x = x.unsqueeze(0).expand(self.steps, *x.shape)
         half = x.dtype in HALF
-        start = torch.full_like(
-            x[0], self._match.v_start, dtype=torch.float32 if half else x.dtype
-        )
+        start = torch.full_like(x[0], self._match.v_start, dtype=torch.float32 if half else x.dtype)
         out: Tensor = self._run(x, start, *self.params())[0]
         return out
 
