@@ -18,6 +18,7 @@ from danetc.compiler.lowering.values import (
     Poison,
     Value,
     Wire,
+    Word,
     describe,
     is_layer,
 )
@@ -313,7 +314,7 @@ def operation_attributes(
     for name, parameter in parameters.items():
         if name in given:
             arg = given[name]
-            value = evaluator.evaluate(arg.value, env, "number")
+            value = evaluator.evaluate(arg.value, env, name if parameter.words else "number")
             is_value = isinstance(value, Wire) or is_layer(value)
             hint = flows_in(arg, args, span, is_value=is_value)
             attrs[name] = _checked(evaluator, parameter, value, arg.value, env, id, hint)
@@ -335,17 +336,23 @@ def _checked(
     what: str,
     hint: str | None,
 ) -> Attribute:
-    """An argument checked against the type and the bounds of its parameter."""
+    """An argument checked against the type, the bounds and the words of its parameter."""
     if isinstance(value, Poison):
         raise Failed
+    if isinstance(value, Word) and value.id in parameter.words:
+        return value.id
     whole = parameter.type is int and isinstance(value, float) and value.is_integer()
     if whole or (parameter.type is float and type(value) is int):
         value = parameter.type(value)
-    wanted = {bool: "true or false", int: "a whole number", float: "a number"}[parameter.type]
+    wanted = _WANTED[parameter.type]
     if type(value) is not parameter.type or not isinstance(value, (bool, int, float)):
         code, shown = "E0304", describe(value)
         if isinstance(value, float):
             shown, hint = f"{value:g}", rounded(expr)
+        elif isinstance(value, str) and value in parameter.words:
+            hint = f"`{value}` is a word, without quotes"
+        elif parameter.words and hint is None:
+            hint = did_you_mean(expr.span.text, parameter.words)
     else:
         low = parameter.low if parameter.low is not None else -math.inf
         high = parameter.high if parameter.high is not None else math.inf
@@ -353,7 +360,14 @@ def _checked(
             return value
         code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
         wanted = f"between {low:g} and {high:,.12g}"
+    if parameter.words:
+        words = ", ".join(f"`{word}`" for word in parameter.words)
+        wanted = f"{wanted} or {words}" if wanted else f"one of {words}"
     message = f"`{parameter.name}` of `{what}` must be {wanted}, not {shown}"
     raise evaluator.builder.fail(
         code, message, expr.span, blame=evaluator.blame(expr, env), hint=hint
     )
+
+
+_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: ""}
+"""The types of parameters in the words of an error; a ``str`` is one of its words."""

@@ -24,6 +24,7 @@ from danetc.compiler.lowering.values import (
     Sequence,
     Value,
     Wire,
+    Word,
     describe,
 )
 from danetc.dsl.syntax import tree as s
@@ -43,6 +44,8 @@ class NetworkLowering(Lowering):
                 return self.bounded(expr.value, expr.span)
             case s.String(value):
                 return value
+            case s.Word(id):
+                return Word(id)
             case s.Name(id):
                 return meaning(self, id, env, expr.span, want)
             case s.Call():

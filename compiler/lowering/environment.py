@@ -11,9 +11,11 @@ from danetc.compiler.lowering.values import Failed, Given, Value
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.words import OF_PARAMETER
 
 Want = str
-"""What is asked for: ``layer``, ``number``, ``norm``, a kind of declaration, or ``any``."""
+"""What is asked for: ``layer``, ``number``, ``norm``, a kind of declaration, the parameter of a word
+(``over``), or ``any``."""
 
 WANTED: Mapping[str, Mapping[str, Want]] = {
     "network": {
@@ -194,7 +196,8 @@ def _argument_wants(call: s.Call) -> list[Want]:
         first = call.args[0] if call.args and call.args[0].name is None else None
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
-    return ["number" if numbers else "any"] * len(call.args)
+    other = "number" if numbers else "any"
+    return [arg.name if arg.name in OF_PARAMETER else other for arg in call.args]
 
 
 def rounded(expr: s.Expr) -> str | None:

@@ -14,6 +14,7 @@ from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.loading import std_names
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.words import OF_PARAMETER
 
 _DECLARED: Mapping[Want, frozenset[str]] = {
     "number": frozenset(),
@@ -90,6 +91,8 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
             may.append("stage")
         case "layer":
             may += [*public, "spike", "norm", "identity", "none", "stage", "concat"]
+        case _ if want in OF_PARAMETER:
+            may += OF_PARAMETER[want]
     own = [name for name in local if name not in names or name in may]
     return [*own, *may], rest
 
@@ -118,6 +121,8 @@ def _what_there_is(env: Env, want: Want) -> str:
             return f"numbers here are {_list(numbers)}" if numbers else "write a number"
         case "norm":
             return f"norms are {_list([*_norms(), 'none'])}"
+        case _ if want in OF_PARAMETER:
+            return f"words for `{want}` are {_list(OF_PARAMETER[want])}"
     known = _declared(env, want)
     if not known:
         return f"this file has no {want}: declare one, or add `use std`"

@@ -33,6 +33,13 @@ class Wire:
     id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A name that means itself, as an argument: ``over = time``."""
+
+    id: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """Where the value of a parameter was written.
@@ -216,7 +223,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Learn, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Word, Learn, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -237,6 +244,8 @@ def describe(value: Value) -> str:
             return f"the number {value}"
         case str():
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
+        case Word(id):
+            return f"the word `{id}`"
         case Learn():
             return "a number to be learnt"
         case Outputs():

@@ -33,6 +33,7 @@ from danetc.dsl.syntax.tree import (
     Unary,
     Via,
     With,
+    Word,
     walk,
 )
 
@@ -48,6 +49,7 @@ CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": mat
 
 _KINDS: Mapping[type, str] = {
     String: "a string",
+    Word: "a word",
     At: "an index",
     Range: "a range",
     Each: "`for`",

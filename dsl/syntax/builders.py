@@ -6,13 +6,14 @@ The parser hands over the values of the alternative's symbols: tokens, nodes, or
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import Token
+from danetc.dsl.syntax.words import OF_CALL, OF_PARAMETER
 
 _STATE = re.compile(r"state[ \t]+[A-Za-z_]\w*[ \t]*=(?!=)")
 MAX_DEPTH = 200  # of an expression's tree: what reads a tree may then recurse
@@ -298,6 +299,11 @@ class Builders:
     def call(
         self, name: Token, opening: Token, args: list[syntax.Arg], closing: Token
     ) -> syntax.Call:
+        words = OF_CALL.get(name.text)
+        if words is not None:
+            args = [
+                arg if arg.name else replace(arg, value=_word(arg.value, words)) for arg in args
+            ]
         return syntax.Call(self.name(name), tuple(args), span=self._span(name, closing))
 
     def at(
@@ -314,7 +320,8 @@ class Builders:
         return syntax.Arg(None, bare(value), span=value.span)
 
     def setting(self, name: Token, equal: Token, value: Operand) -> syntax.Arg:
-        return syntax.Arg(name.text, bare(value), span=self._span(name, value))
+        given = _word(bare(value), OF_PARAMETER.get(name.text, ()))
+        return syntax.Arg(name.text, given, span=self._span(name, value))
 
     def each(
         self,
@@ -384,3 +391,10 @@ class BracedStatements:
 def _shorten(text: str, limit: int = 40) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+def _word(value: syntax.Expr, words: tuple[str, ...]) -> syntax.Expr:
+    """A name of the list as a word."""
+    if isinstance(value, syntax.Name) and value.id in words:
+        return syntax.Word(value.id, span=value.span)
+    return value

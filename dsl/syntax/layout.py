@@ -116,7 +116,9 @@ def _level(expr: Expr) -> int:
             return _NOT if op == "not" else _UNARY
         case syntax.Via() | syntax.By() | syntax.With():
             return _PART
-        case syntax.Name() | syntax.Number() | syntax.String() | syntax.Call() | syntax.At():
+        case syntax.Name() | syntax.Word() | syntax.Number() | syntax.String():
+            return _POSTFIX
+        case syntax.Call() | syntax.At():
             return _POSTFIX
         case _:
             assert_never(expr)
@@ -130,7 +132,7 @@ def document(expr: Expr, least: int = _VALUE, tight: bool = False) -> Doc:
     if _level(expr) < least:
         return bracketed("(", [document(expr, _VALUE, tight)], ")")
     match expr:
-        case syntax.Name(id=text) | syntax.Number(text=text):
+        case syntax.Name(id=text) | syntax.Word(id=text) | syntax.Number(text=text):
             return Text(text)
         case syntax.String(value=value):
             return Text(f'"{value}"')

@@ -30,6 +30,14 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A name that means itself, as an argument: ``over = time`` (``words`` says where)."""
+
+    id: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
     """A number as it was written: ``4``, ``0.5``, ``1e-4``."""
 
@@ -159,7 +167,7 @@ class With:
 
 
 Expr = Union[
-    Name, Number, String, Call, At, Range, Each, Binary, Unary, IfElse, Flow, Via, By, With
+    Name, Word, Number, String, Call, At, Range, Each, Binary, Unary, IfElse, Flow, Via, By, With
 ]  # fmt: skip
 
 

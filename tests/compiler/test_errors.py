@@ -95,6 +95,15 @@ NAMES = {
     "Python code": net("conv(16)", "conv(«__class__»)", "E0210", "`__class__`"),
     "std is not used": Case("rule mine = «chain»\n", "E0210", "`chain`", "add `use std`"),
     "sum outside of a rule": flow("out = «sum»(a, b)", "E0210", "`sum`", "write `a + b`"),
+    "word": flow("out = b -> softmax(over = «rowss»)", "E0210", "`rowss`", "did you mean `rows`"),
+    "word in a block": net(
+        "stage(basic(16), 2)",
+        "stage(basic(16), 2)",
+        "E0210",
+        "`depth`",
+        "words for `over` are `channels`, `rows`",
+        after="block mine { out = in -> softmax(over = «depth») }\n",
+    ),
     "later parameter": net(
         "classes = 10", "classes = «more», more = 2", "E0210", "`more`", "before it"
     ),
@@ -203,6 +212,17 @@ NUMBERS = {
     "steps of another kind": net("steps = 2", "steps = «IF»", "E0304", "not the neuron `IF`"),
     "wide": net("conv(16)", "conv(«99999999»)", "E0305", "`width` of `conv`"),
     "negative": net("linear(classes)", "linear(«-5»)", "E0305", "not -5"),
+    "quoted word": flow(
+        'out = b -> softmax(over = «"rows"»)',
+        "E0304",
+        "one of `channels`, `rows`",
+        "without quotes",
+    ),
+    "word elsewhere": flow("out = b -> softmax(over = «pixels»)", "E0304", "not the word `pixels`"),
+    "number for a word": flow("out = b -> softmax(over = «1»)", "E0304", "not the number 1"),
+    "no rows of a vector": flow(
+        "out = b -> flatten -> «softmax(over = rows)»", "E0501", "softmax over rows needs a map"
+    ),
     "text": net("linear(classes)", 'linear(«"ten"»)', "E0304", 'not the text "ten"'),
     "layer": net("linear(classes)", "linear(«conv(3)»)", "E0304", "not the layer `conv`"),
     "quotient": net("conv(16)", "conv(«16 / 3»)", "E0304", "not 5.33", "floor"),

@@ -8,6 +8,7 @@ from danetc.dsl.diagnostics.visible import HIDDEN
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.tokens import JOINERS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
+from danetc.dsl.syntax.words import AXES
 
 RESERVED = ("use", "via", "by", "with", "if", "else", "for", "and", "or", "not")
 WORDS_ELSEWHERE = (*DECLARATION_KINDS, "in", "state")  # words that are names where they may be
@@ -46,6 +47,7 @@ def _compound(inner: st.SearchStrategy[syntax.Expr]) -> st.SearchStrategy[syntax
     args = st.one_of(
         st.builds(syntax.Arg, st.none() | names, inner),
         st.builds(syntax.Arg, st.none(), each),
+        st.builds(syntax.Arg, st.just("over"), st.builds(syntax.Word, st.sampled_from(AXES))),
     )
     indices = st.one_of(inner, st.builds(syntax.Range, inner, inner))
     return st.one_of(

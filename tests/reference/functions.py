@@ -67,13 +67,13 @@ def gelu(x: Var) -> Var:
     return unary(x, x.data * below, below + x.data * density)
 
 
-def softmax(x: Var) -> Var:
-    """Over the channels of [T, N, C, ...]."""
-    power = np.exp(x.data - x.data.max(2, keepdims=True))
-    share = power / power.sum(2, keepdims=True)
+def softmax(x: Var, axis: int) -> Var:
+    """Of [T, N, C, ...] along an axis."""
+    power = np.exp(x.data - x.data.max(axis, keepdims=True))
+    share = power / power.sum(axis, keepdims=True)
 
     def pull(gradient: Array) -> Array:
-        return share * (gradient - (gradient * share).sum(2, keepdims=True))
+        return share * (gradient - (gradient * share).sum(axis, keepdims=True))
 
     return Var(share, (x, pull))
 

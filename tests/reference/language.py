@@ -55,7 +55,7 @@ class Evaluator:
         match expr:
             case s.Number():
                 return expr.value
-            case s.String(value):
+            case s.String(value) | s.Word(value):
                 return value
             case s.Name(id):
                 return self.meaning(id, env, want)

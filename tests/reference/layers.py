@@ -34,8 +34,9 @@ ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
     "tanh": f.tanh,
     "softplus": f.softplus,
     "gelu": f.gelu,
-    "softmax": f.softmax,
 }
+AXES = {"time": 0, "channels": 2, "rows": 3, "columns": 4}
+"""The axes of [T, N, C, H, W]."""
 
 
 class Weights:
@@ -251,6 +252,8 @@ class Layers(Evaluator):
                 return Wire(f.upsample(x, attrs["scale"]), varies)
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
+            case "softmax":
+                return Wire(f.softmax(x, AXES[attrs["over"]]), varies)
             case "dropout" | "droppath":
                 return self._drop(op, wire)
             case "mean_over_time":

@@ -138,7 +138,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "tanh": {},
     "softplus": {},
     "gelu": {},
-    "softmax": {},
+    "softmax": {"over": "channels"},
     "dropout": {"p": 0.5},
     "droppath": {"p": 0.1},
     "mean_over_time": {},

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 
-from danetc.compiler.ir.graph import Value
+from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, TorchFunction
+from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
 
 
 def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
-    return TorchFunction("torch.softmax", kwargs={"dim": -len(value.shape)}, layout="any")
+    dim = shapes.AXES.index(str(attrs["over"])) - len(value.shape)
+    return TorchFunction("torch.softmax", kwargs={"dim": dim}, layout="any")
+
+
+def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
+    if attrs["over"] != "channels":
+        shapes.map_of(values, f"softmax over {attrs['over']}")
+    return values[0].shape
 
 
 ROWS = (
@@ -41,7 +48,8 @@ ROWS = (
         saved=Saved(inputs=True),
     ),
     Op(
-        "softmax", "shares of the channels: positive, of sum 1", shapes.same, kinds.analog, _softmax,
+        "softmax", "shares along an axis: positive, of sum 1", _softmax_shape, kinds.analog, _softmax,
+        (word("over", "the axis along which the sum is 1", "channels", shapes.AXES),),
         saved=Saved(output=True),
     ),
 )  # fmt: skip

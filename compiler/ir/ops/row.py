@@ -30,7 +30,11 @@ class OpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds."""
+    """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds.
+
+    ``words`` are what it takes beside numbers (``padding = same``), or instead of them where its
+    type is ``str`` (``over = time``).
+    """
 
     name: str
     type: type
@@ -38,6 +42,7 @@ class Parameter:
     default: Attribute = REQUIRED
     low: float | None = None
     high: float | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +225,13 @@ def whole(attrs: Attrs, name: str) -> int:
     value = attrs[name]
     assert isinstance(value, int)
     return value
+
+
+def word(
+    name: str, meaning: str, default: Attribute = REQUIRED, words: tuple[str, ...] = ()
+) -> Parameter:
+    """A parameter that is one of some words."""
+    return Parameter(name, str, meaning, default, words=words)
 
 
 def integer(

@@ -8,6 +8,9 @@ from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import OpError, whole
 
+AXES = ("channels", "rows", "columns")
+"""The axes of a map, in their order."""
+
 
 def text(shape: Shape) -> str:
     return " x ".join(str(extent) for extent in shape)

@@ -1,0 +1,23 @@
+"""Words: names that mean themselves where an operation's parameter takes them.
+
+``sum(over = channels)``, ``conv(8, padding = same)``: in these places a name of the list is a word,
+whatever else of that name there is, and other names are read as anywhere. The reader of a spec
+sees it by the parameter alone, so the tree has a node of its own for a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+AXES = ("channels", "rows", "columns", "pixels", "time")
+"""The axes of a value; ``pixels`` are rows and columns together."""
+
+OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
+    "over": AXES,
+    "padding": ("same",),
+    "per": ("layer", "channel", "step", "neuron", "sample"),
+    "statistics": ("step",),
+}
+"""By the names of parameters."""
+OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}
+"""By the names of functions, whose arguments have no names."""
