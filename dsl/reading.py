@@ -17,6 +17,9 @@ from danetc.dsl.syntax.source import SourceFile, Span
 
 MAX_FILE_BYTES = 1_000_000
 SUFFIX = ".danet"
+ZOO = (
+    "zoo/"  # what the names of published networks begin with, which stand in a folder of their own
+)
 _MAX_ENTRIES = 1000  # of a folder that are looked at for a name like the one that is missing
 
 Location = Path | Traversable
@@ -138,10 +141,12 @@ def _spec_error(problem: Unreadable, name: str) -> SpecError:
 
 @cache
 def shipped_specs() -> Mapping[str, Traversable]:
-    """The networks that come with the package, by name."""
+    """The networks that come with the package, by name: ``sew_r18``, ``zoo/plif_net``."""
+    top = files("danetc.specs")
     found = {
-        entry.name.removesuffix(SUFFIX): entry
-        for entry in files("danetc.specs").iterdir()
+        prefix + entry.name.removesuffix(SUFFIX): entry
+        for prefix, folder in (("", top), (ZOO, top.joinpath(ZOO)))
+        for entry in folder.iterdir()
         if entry.name.endswith(SUFFIX)
     }
     return MappingProxyType(dict(sorted(found.items())))

@@ -107,8 +107,7 @@ def _split(text: str) -> list[str]:
 def find_networks(patterns: Sequence[str], names: Sequence[str]) -> list[GridNetwork]:
     """The networks of all files, or those of ``names`` alone.
 
-    A pattern with ``*``, ``?`` or ``[]`` stands for files; where no file matches and it names no
-    folder, for shipped specs. Raises UserError with all that is wrong in any of them.
+    A pattern with ``*``, ``?`` or ``[]`` stands for files; where no file matches, for shipped specs. Raises UserError with all that is wrong in any of them.
     """
     problems: list[str] = []
     specs: list[str] = []
@@ -151,9 +150,12 @@ def _matching(pattern: str) -> list[str]:
     if not glob.has_magic(pattern):
         return [pattern]
     files = sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
-    if files or "/" in pattern:
+    if files:
         return [name for name in files if name.endswith(".danet")]
-    return [name for name in shipped_specs() if fnmatchcase(name, pattern)]
+    depth = pattern.count("/")  # `*` is of one folder, as it is for files
+    return [
+        name for name in shipped_specs() if name.count("/") == depth and fnmatchcase(name, pattern)
+    ]
 
 
 def _identity(spec: str) -> str:

@@ -1,0 +1,75 @@
+"""The table of docs/zoo.md: ``python -m tests.zoo.page`` writes it anew, the rest of the page stays.
+
+A file of the zoo opens with a comment: its paper in the first line, and behind it a sentence on what
+is its own. The table shows both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from danetc.compiler.analysis.summary import summarise
+from tests.zoo.harness import NAMES, case_of, file_of, graph
+
+PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+OPENS, CLOSES = "<!-- table: python -m tests.zoo.page -->\n", "<!-- end of the table -->\n"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the comment at the head of a file says."""
+
+    paper: str
+    differs: str
+
+
+def entry_of(name: str) -> Entry:
+    lines = []
+    for line in file_of(name).read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    paper, _, rest = "\n".join(lines).partition("\n")
+    words = " ".join(rest.split())
+    sentence, dot, _ = words.partition(". ")
+    return Entry(paper.rstrip("."), (sentence + dot).strip().rstrip("."))
+
+
+def own_lines(text: str) -> int:
+    """Lines that are neither blank nor comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def table() -> str:
+    head = "| file | paper | what differs | checked against | lines | parameters | T |\n"
+    rows = [head, "|---|---|---|---|--:|--:|--:|\n"]
+    for name in NAMES:
+        case, entry, full = case_of(name), entry_of(name), graph(name, {})
+        parameters = f"{summarise(full).parameters:,}"
+        published = ", ".join(said for said, settings in case.published.items() if not settings)
+        cells = (
+            f"[`{name}`](../specs/zoo/{name}.danet)",
+            entry.paper,
+            entry.differs,
+            case.against,
+            str(own_lines(file_of(name).read_text("utf-8"))),
+            f"{parameters} (said: {published})" if published else parameters,
+            str(full.steps),
+        )
+        rows.append(f"| {' | '.join(cells)} |\n")
+    return "".join(rows)
+
+
+def write_table(text: str) -> str:
+    """The page with the table as it is now."""
+    before, opens, rest = text.partition(OPENS)
+    _, closes, after = rest.partition(CLOSES)
+    assert opens, "the page has lost a mark of its table"
+    assert closes, "the page has lost a mark of its table"
+    return f"{before}{opens}\n{table()}\n{closes}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(write_table(PAGE.read_text("utf-8")), "utf-8")

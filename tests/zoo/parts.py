@@ -1,0 +1,160 @@
+"""Parts of the references: layers and neurons in plain PyTorch, all of [T, N, ...] in float64.
+
+The layers are SpikingJelly's, which apply torch's to T and N as one dimension; a neuron is a class
+with its paper's equations of one time step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import layer, neuron, surrogate
+from torch import Tensor, nn
+
+Slope = Callable[[Tensor], Tensor]
+"""The derivative that stands for that of the step function."""
+
+
+def conv(channels: int, width: int, kernel: int = 3, **options: Any) -> nn.Module:
+    options = {"padding": kernel // 2, "bias": False, **options}
+    return layer.Conv2d(channels, width, kernel, step_mode="m", **options)  # type: ignore[no-any-return]
+
+
+def norm(channels: int) -> nn.Module:
+    return layer.BatchNorm2d(channels, step_mode="m")  # type: ignore[no-any-return]
+
+
+def linear(entries: int, width: int, bias: bool = True) -> nn.Module:
+    return layer.Linear(entries, width, bias=bias, step_mode="m")  # type: ignore[no-any-return]
+
+
+def maxpool(kernel: int = 2, stride: int | None = None, padding: int = 0) -> nn.Module:
+    return layer.MaxPool2d(kernel, stride, padding, step_mode="m")  # type: ignore[no-any-return]
+
+
+def avgpool(kernel: int = 2) -> nn.Module:
+    return layer.AvgPool2d(kernel, step_mode="m")  # type: ignore[no-any-return]
+
+
+class Flatten(nn.Module):
+    """[T, N, C, H, W] as [T, N, C * H * W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2)
+
+
+class MeanOverPixels(nn.Module):
+    """[T, N, C, H, W] to [T, N, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((3, 4))
+
+
+class MeanOverTime(nn.Module):
+    """[T, N, ...] to [N, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(0)
+
+
+class Add(nn.Module):
+    """The sum of what branches give of the same input."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.branches
+        total: Tensor = first(x)
+        for branch in others:
+            total = total + branch(x)
+        return total
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Slope) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return (x >= 0).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * ctx.slope(x), None
+
+
+def step(x: Tensor, slope: Slope) -> Tensor:
+    """1 where x is 0 or above, else 0, with the derivative ``slope(x)``."""
+    fired: Tensor = _Step.apply(x, slope)  # type: ignore[no-untyped-call]
+    return fired
+
+
+class Round(torch.autograd.Function):
+    """torch.round, whose gradient passes as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def rectangle(width: float = 1.0) -> Slope:
+    return lambda x: (x.abs() < width / 2).to(x) / width
+
+
+def triangle(x: Tensor) -> Tensor:
+    return (1 - x.abs()).clamp(min=0)
+
+
+class Neurons(nn.Module):
+    """A layer of neurons, step by step: a subclass says what one time step does."""
+
+    states = 1
+
+    def fire(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Of the input [N, ...] and the states of the step before: spikes and the new states."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: tuple[Tensor, ...] = tuple(torch.zeros_like(x[0]) for _ in range(self.states))
+        spikes = []
+        for frame in x:
+            fired, *after = self.fire(frame, *states)
+            states = tuple(after)
+            spikes.append(fired)
+        return torch.stack(spikes)
+
+
+class Decaying(Neurons):
+    """The neuron of many papers of direct training (STBP, tdBN, TET): u = decay * u * (1 - s) + x."""
+
+    def __init__(
+        self, slope: Slope, decay: float = 0.5, threshold: float = 1.0, strict: bool = False
+    ) -> None:
+        super().__init__()
+        self.slope, self.decay, self.threshold, self.strict = slope, decay, threshold, strict
+
+    def fire(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        v = self.decay * states[0] + x
+        s = step(v - self.threshold, self.slope)
+        if self.strict:  # fires above its threshold, not at it
+            s = 1 - step(self.threshold - v, self.slope)
+        return s, v * (1 - s)
+
+
+def plif(**options: Any) -> nn.Module:
+    """SpikingJelly's PLIF of its authors' defaults."""
+    options = {"detach_reset": True, "surrogate_function": surrogate.ATan(), **options}
+    return neuron.ParametricLIFNode(init_tau=2.0, step_mode="m", **options)  # type: ignore[no-any-return]
+
+
+def lif(**options: Any) -> nn.Module:
+    options = {"surrogate_function": surrogate.ATan(), **options}
+    return neuron.LIFNode(step_mode="m", **options)  # type: ignore[no-any-return]
