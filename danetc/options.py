@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -200,11 +199,12 @@ def look_at_data(text: str, hint: str = "") -> None:
     from danetc.errors import UserError
     from danetc.runtime.sources.table import look_at
     from danetc.runtime.system.errors import DataError
+    from danetc.runtime.system.torchrun import local_rank
 
     try:
         look_at(text)
     except DataError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # said once on each machine under torchrun
+        if local_rank():  # said once on each machine under torchrun
             raise click.exceptions.Exit(1) from error
         raise UserError(f"{error}{hint}") from error
 

@@ -8,7 +8,6 @@ the text, so that a spec is accepted or refused alike on every machine.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,20 +63,12 @@ def current() -> Work:
 
 @contextmanager
 def bounded() -> Iterator[Work]:
-    """A check. What is counted inside is added to the check around it, if there is one.
-
-    Python does not look for cycles meanwhile: that takes a fifth of a check, which keeps nearly all
-    that it makes.
-    """
+    """A check. What is counted inside is added to the check around it, if there is one."""
     outer = current()
     inner = Work(BASE, 0, MAX_COMPARISONS)
     token = _current.set(inner)
-    collects = gc.isenabled()
-    gc.disable()
     try:
         yield inner
     finally:
-        if collects:
-            gc.enable()
         _current.reset(token)
         outer.steps += inner.steps

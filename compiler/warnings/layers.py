@@ -17,7 +17,7 @@ _LARGEST_EVEN = 4  # a larger even kernel is no kernel in PyTorch's order, but a
 
 def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
     """By what only PyTorch's order explains: the input's channels stand first, or as a weight."""
-    for node in network.of("conv"):
+    for node in network.of(*_convolutions()):
         call = _in_torch_order(network, node)
         if call is not None:
             names = ("width", "kernel", "stride")
@@ -26,8 +26,8 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
                 call.span,
                 f"a convolution of width {width}, kernel {kernel} and stride {stride}",
                 label=f"its input has {width} channels",
-                hint=f"the input's channels are not given; is `conv({kernel}, kernel = {stride})` "
-                "meant?",
+                hint=f"the input's channels are not given; is `{node.op}({kernel}, kernel = "
+                f"{stride})` meant?",
             )
     for node in network.of(*_norms()):
         channels = node.value.shape[0]
@@ -63,13 +63,13 @@ def _unnamed(call: Call) -> int:
 
 
 def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
-    for node in network.of("conv"):
+    for node in network.of(*_convolutions()):
         names = ("kernel", "stride", "padding", "dilation")
         kernel, stride, padding, dilation = (whole(node.attrs, name) for name in names)
         if kernel % 2 or padding != dilation * (kernel // 2):
             continue
         call = network.call(node)
-        if call is None or "padding" in _given(call) or _in_torch_order(network, node):
+        if call is None or "padding" in _given(node, call) or _in_torch_order(network, node):
             continue
         before, after = network.source(node).value.shape[1:], node.value.shape[1:]
         reach = dilation * (kernel - 1) + 1
@@ -88,9 +88,9 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
-def _given(call: Call) -> set[str]:
-    """The parameters of a convolution that a call gives."""
-    names = [parameter.name for parameter in OPS["conv"].parameters]
+def _given(node: Node, call: Call) -> set[str]:
+    """The parameters of an operation that its call gives."""
+    names = [parameter.name for parameter in OPS[node.op].parameters]
     return {arg.name or names[index] for index, arg in enumerate(call.args)}
 
 
@@ -200,6 +200,10 @@ def _norms() -> list[str]:
     return [name for name, row in OPS.items() if row.norm is not None]
 
 
+def _convolutions() -> list[str]:
+    return [name for name, row in OPS.items() if row.convolves]
+
+
 def _weighted() -> list[str]:
     return [name for name, row in OPS.items() if row.weighted]
 
@@ -218,7 +222,8 @@ _PRIME = 2**61 - 1
 
 def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     """Every way goes through a node where as many lead through it as there are, modulo a prime."""
-    if "droppath" not in network.by_op:
+    dropping = list(network.of(*(name for name, row in OPS.items() if row.drops_samples)))
+    if not dropping:
         return
     graph = network.lowered.graph
     before: dict[int, int] = {}
@@ -231,7 +236,7 @@ def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     for node in reversed(list(graph.nodes.values())):
         for i in node.inputs:
             behind[i] = (behind[i] + behind[node.id]) % _PRIME
-    for node in network.of("droppath"):
+    for node in dropping:
         if before[node.id] * behind[node.id] % _PRIME == behind[graph.input.id]:
             yield Finding(
                 network.place(node),

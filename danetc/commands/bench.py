@@ -178,9 +178,11 @@ def _compiled(
     except SpecError as error:
         if {item.code for item in error.diagnostics} != {NO_SUCH_PARAMETER}:
             raise
+        source = compile_spec(spec, network=network, settings=settings).graph.input.value
+        kind = "events" if source.varies else "image"
         raise UserError(
             f"{spec} has no parameter `image` for the size of its images: give it one, or set its "
-            f"input, as in --set 'input=image(3, {image}, {image})'"
+            f"input, as in --set 'input={kind}({source.shape[0]}, {image}, {image})'"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,6 +25,7 @@ from danetc.options import (
 )
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
+from danetc.runtime.system.torchrun import under_torchrun
 
 if TYPE_CHECKING:
     from danetc.tasks.evaluate import Evaluated
@@ -116,7 +116,7 @@ def command(
     numbers of time steps than its own; --over-time takes the mean output of the first T steps for
     each T.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if under_torchrun():
         raise UserError("danetc eval is one process; run it without torchrun")
     if output is not None:
         from danetc.output.plots import check_plot

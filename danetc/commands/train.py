@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from danetc.options import (
 )
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
+from danetc.runtime.system.torchrun import is_first
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest
@@ -113,7 +113,7 @@ def command(
     stream = sys.stderr if as_json else sys.stdout
     with TrainingProgress(stream, quiet=quiet, silent=as_json) as progress, _endings():
         directory, record = run(request, observer=progress, note=progress.note)
-    if not first_rank():
+    if not is_first():
         return
     if as_json:
         echo(json_text(record))
@@ -168,7 +168,7 @@ def _endings() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        if first_rank():
+        if is_first():
             echo(f"danetc: {stopped}", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
     except FailedElsewhere as error:
@@ -205,13 +205,8 @@ def _dry_run(request: TrainingRequest, seconds: float, *, quiet: bool, as_json: 
                 seconds=seconds,
             )
     except Stopped as stopped:
-        if first_rank():
+        if is_first():
             echo("danetc: stopped before the time was known", err=True)
         raise click.exceptions.Exit(stopped.status) from stopped
-    if first_rank():
+    if is_first():
         show(record)
-
-
-def first_rank() -> bool:
-    """Whether this process is the one that prints, under torchrun or alone."""
-    return os.environ.get("RANK", "0") == "0"

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render
 from danetc.errors import UserError
 from danetc.output.echo import echo, echo_diagnostics
+from danetc.runtime.system.torchrun import is_first
 
 DENIED = "a warning makes the status 1 (--deny-warnings)"
 
@@ -82,7 +83,7 @@ class Printed:
             if key not in self._seen:
                 self._seen.add(key)
                 new.append(item)
-        if new and os.environ.get("RANK", "0") == "0":
+        if new and is_first():
             show(new)
         if found and self.deny:
             raise UserError(DENIED)

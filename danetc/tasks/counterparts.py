@@ -120,12 +120,12 @@ def _counts(make: Callable[[], nn.Module], graph: Graph) -> str | None:
     base = import_module("spikingjelly.activation_based.base")
     with torch.device("meta"):
         modules = list(make().modules())
-    for op, what, kind in (
-        ("batchnorm", "norms", nn.BatchNorm2d),
-        ("neuron", "neuron layers", base.MemoryModule),
+    rows = [OPS[node.op] for node in graph.nodes.values()]
+    for mine, what, kind in (
+        (sum(row.norm == "channel" for row in rows), "norms", nn.BatchNorm2d),
+        (sum(row.time == "neuron" for row in rows), "neuron layers", base.MemoryModule),
     ):
         theirs = sum(isinstance(module, kind) for module in modules)
-        mine = sum(node.op == op for node in graph.nodes.values())
         if mine != theirs:
             return f"has {theirs} {what}, not {mine}"
     return None
@@ -263,13 +263,13 @@ def _join(graph: Graph, join: int, after: tuple[str, ...]) -> str:
     node = graph[join]
     ways = graph.inputs_of(node)
     spikes = all(way.value.kind.is_integer for way in ways)
-    norm = ways[0].op == "batchnorm"
-    match node.op, after:
-        case "add", ("neuron",) if norm:
-            return "spiking"
-        case "add", () if spikes:
-            return "ADD"
-        case "mul", () if spikes:
-            complement = ways[0].op == "affine" and ways[0].attrs["factor"] == -1
-            return "IAND" if complement else "AND"
+    row, neurons = OPS[node.op], [OPS[op].time == "neuron" for op in after]
+    if row.rule == "sum" and neurons == [True] and OPS[ways[0].op].norm == "channel":
+        return "spiking"
+    if neurons or not spikes:
+        return ""
+    if row.rule == "sum":
+        return "ADD"
+    if row.absorbing == 0:  # a product
+        return "IAND" if ways[0].attrs.get("factor") == -1 else "AND"
     return ""

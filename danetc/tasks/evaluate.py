@@ -191,6 +191,11 @@ def evaluate_trained(
             results.append(each.at(number, done))
     for notice in each.notices:
         tell(notice)
+    unlike = each.unlike
+    others = [str(number) for number in steps if number != each.steps]
+    others += [f"1 .. {line[-1].steps}"] if line else []
+    if others:
+        unlike = [*unlike, f"T = {', '.join(others)} (was: T = {each.steps})"]
     return Evaluated(
         trained.path,
         asked.data,
@@ -199,7 +204,7 @@ def evaluate_trained(
         asked.checkpoint,
         each.conditions.as_dict(),
         in_words(each.conditions),
-        None if each.recorded is None else tuple(each.unlike),
+        None if each.recorded is None else tuple(unlike),
         tuple(results),
         tuple(line),
         tuple(notes),

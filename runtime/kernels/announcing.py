@@ -7,11 +7,12 @@ a display of its own takes the news instead (``announced_by``).
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from danetc.runtime.system.torchrun import is_first
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -116,7 +117,7 @@ _announcer: Announcer = OnStandardError()
 
 def announcer() -> Announcer:
     """Whom to notify. Of the processes of a training, rank 0 alone prints."""
-    return _announcer if os.environ.get("RANK", "0") == "0" else Silent()
+    return _announcer if is_first() else Silent()
 
 
 @contextmanager

@@ -43,6 +43,9 @@ class Signature:
         if not isinstance(x, Tensor):
             what = "" if frame else "a tensor "
             raise TypeError(f"the model takes {what}{self._wanted(frame)}, not {_described(x)}")
+        if x.layout is not torch.strided:
+            layout = str(x.layout).removeprefix("torch.")
+            raise ValueError(f"the model takes dense tensors, not {layout}; take x.to_dense()")
         if any(type(extent) is not int for extent in x.shape):
             return  # symbolic, as torch.export has them
         self._check_shape(x, frame)

@@ -6,7 +6,6 @@ that the loop has no branches for it.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.torch_internals import waited
+from danetc.runtime.system.torchrun import local_rank, under_torchrun
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.heartbeat import Heartbeat, meet
 
@@ -134,11 +134,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun (or who sets the same environment) has started several processes."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 @contextmanager
 def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """The world that the environment names: NCCL between GPUs, gloo between CPUs.
@@ -150,7 +145,7 @@ def joined(*together: type[Exception], timeout: timedelta = TIMEOUT) -> Iterator
     if not under_torchrun():
         yield alone()
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local = local_rank()
     cuda = torch.cuda.is_available()
     if cuda and local >= torch.cuda.device_count():
         raise TrainingError(

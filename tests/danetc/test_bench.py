@@ -83,6 +83,7 @@ def test_an_image_size_without_a_parameter_for_it(
     assert result.status == 1
     assert "small.danet has no parameter `image` for the size of its images" in result.err
     other = "input=image(1, 12, 12)"
+    assert f"--set '{other}'" in result.err
     result = danetc("bench", small, "--set", other, "--backends", "eager", *QUICK)
     assert result.status == 0, result.err
     assert "1 x 12 x 12" in result.out

@@ -90,6 +90,7 @@ def test_other_t_are_those_of_networks_built_so_and_follow_from_one_run(
     (found,) = evaluate(danetc, run, "--steps", "1,4", "--over-time", "--batch", "100")
     assert [item["steps"] for item in found["results"]] == [1, 4]
     assert [item["steps"] for item in found["over_time"]] == [1, 2, 3, 4]
+    assert "T = 1, 4, 1 .. 4 (was: T = 2)" in found["unlike_training"]
     line = {item["steps"]: item for item in found["over_time"]}
     for item in found["results"]:
         loss, top1, top5 = plain(run, item["steps"])

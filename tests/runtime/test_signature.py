@@ -162,6 +162,10 @@ def test_the_type_of_the_weights_is_that_of_the_input() -> None:
     ours(bare, torch.ones(2, 3, 8, 8).long(), ValueError, "takes float32", False)
 
 
+def test_a_sparse_tensor() -> None:
+    ours(emit(STATIC), ONES.to_sparse(), ValueError, "not sparse_coo; take x.to_dense()", False)
+
+
 def test_hooks_may_prepare_the_input() -> None:
     """As FSDP's and accelerate's do, which move it to the device that they compute on."""
     model = emit(STATIC)

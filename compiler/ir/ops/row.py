@@ -136,6 +136,8 @@ class Op:
     """What it gives at a step depends on how many there are."""
     random: bool = False
     """It draws random numbers in training."""
+    drops_samples: bool = False
+    """In training nothing of some samples goes through it."""
     training: bool = False
     """It gives what it takes where nothing is trained."""
     gradient: bool = True

@@ -46,8 +46,8 @@ ROWS = (
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
-        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
-        label=lambda attrs: (f"droppath {_shown(attrs['p'])}", ""),
+        idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
+        start=_kept, label=lambda attrs: (f"droppath {_shown(attrs['p'])}", ""),
         saved=Saved(extra=mask),
     ),
     Op(

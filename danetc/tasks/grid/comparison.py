@@ -17,7 +17,7 @@ from danetc.output.summary import print_table
 from danetc.output.text import note
 from danetc.runtime.kernels.announcing import Silent, announced_by, announcer
 from danetc.runtime.system.files import save_record
-from danetc.runtime.training.distributed import under_torchrun
+from danetc.runtime.system.torchrun import under_torchrun
 from danetc.runtime.training.signals import StopRequest
 from danetc.tasks.grid.cells import Axis, GridCell, find_networks, make_cells
 from danetc.tasks.grid.plan import GridRun, check_cells, epochs_of, refuse_changed
