@@ -27,8 +27,7 @@ from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.errors.case import shorten
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import Span, shorten
 
 MAX_DEPTH = 60
 """How deep declarations may be made of each other."""

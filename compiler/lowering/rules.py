@@ -25,7 +25,7 @@ TERM = 1  # steps of work for each
 MAX_TERMS = 1_000_000
 """The most values that the equations of one rule may name or try in one stage."""
 
-_JOINS = {"sum": "sum", "concat": "concat", "max": "max", "min": "min"}
+JOINS = ("sum", "concat", "max", "min")
 _SAYS = "a rule says `in[i] = ...` and `result = ...`"
 
 
@@ -127,7 +127,7 @@ class RuleReader:
                 return forms[0]
             case s.IfElse(then, condition, otherwise):
                 return self._form(then if self._holds(condition, env) else otherwise, env)
-            case s.Call(s.Name(name), args) if name in _JOINS:
+            case s.Call(s.Name(name), args) if name in JOINS:
                 forms = [form for arg in args for form in self._arg(arg, env)]
                 if not forms:
                     raise self.fail(
@@ -136,7 +136,7 @@ class RuleReader:
                         expr.span,
                         hint="let its range or its condition hold for every block from 1 on",
                     )
-                return forms[0] if len(forms) == 1 else (_JOINS[name], *forms)
+                return forms[0] if len(forms) == 1 else (name, *forms)
             case s.Binary("+", left, right):
                 return ("sum", self._form(left, env), self._form(right, env))
             case s.Binary("*", left, right) if _reads(left) != _reads(right):
@@ -158,7 +158,7 @@ class RuleReader:
             case s.Call(s.Name(name)):
                 message = f"there is no join `{name}`"
                 known = "joins are `sum`, `concat`, `max` and `min`"
-                hint = answer("join", name) or did_you_mean(name, _JOINS) or known
+                hint = answer("join", name) or did_you_mean(name, JOINS) or known
                 return self.fail("E0608", message, expr.function.span, hint=hint)
             case s.Flow():
                 message = "a rule holds no layers"

@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
 from danetc.dsl.syntax import tree as syntax
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import Token
 from danetc.dsl.syntax.words import OF_CALL, OF_PARAMETER
 
@@ -259,7 +259,7 @@ class Builders:
                 f"put {what} in parentheses: `->` takes names, calls or parentheses",
                 step.span,
                 label="reads as one step of the flow",
-                hint=f"write `({_shorten(step.span.text)}) -> ...`, "
+                hint=f"write `({shorten(step.span.text)}) -> ...`, "
                 "or give a part of it a name of its own",
             )
         )
@@ -386,11 +386,6 @@ class BracedStatements:
 
     statements: tuple[syntax.Stmt, ...]
     span: Span
-
-
-def _shorten(text: str, limit: int = 40) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
 def _word(value: syntax.Expr, words: tuple[str, ...]) -> syntax.Expr:

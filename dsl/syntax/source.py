@@ -68,3 +68,9 @@ class Span:
 
 
 NOWHERE = Span(SourceFile("<nowhere>", ""), 0, 0)
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """A piece of a source on one line, its end left out where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 4] + " ..."

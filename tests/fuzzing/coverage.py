@@ -8,6 +8,7 @@ from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import MATH, SPECIAL
+from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.neuron.expressions import functions
 from danetc.dsl.recipe.numbers import FUNCTIONS
@@ -18,7 +19,6 @@ from danetc.dsl.syntax import tree as s
 _NODES = ("Number", "Call", "At", "Range", "Each", "IfElse", "Flow", "Via", "By", "With")
 _OPERATORS = ("+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!=", "and", "or", "not", "negation")
 _PARTS = ("each", "last", "projection", "identity", "out")
-_JOINS = ("sum", "concat", "max", "min")
 _PLACES = {
     "network": _OPERATORS,
     "equations": _OPERATORS,
@@ -43,7 +43,7 @@ def rows() -> dict[str, int]:
     names += [f"setting of a network {name}" for name in NETWORK_SETTINGS]
     names += [f"with {name}" for name in ("neuron", "surrogate", "norm")]
     names += [f"part of a connection {name}" for name in _PARTS]
-    names += [f"join of a rule {name}" for name in _JOINS]
+    names += [f"join of a rule {name}" for name in JOINS]
     names += [f"expression {name}" for name in _NODES]
     names += [f"operator {op} of {place}" for place, ops in _PLACES.items() for op in ops]
     names += ["state", "block that wires itself", "block of weights", "several outputs"]

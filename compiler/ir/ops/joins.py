@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-from danetc.compiler.ir.graph import Attribute, Value
+from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
 from danetc.compiler.ir.ops.saved import Saved, factor_of
 from danetc.dsl import ranges
 
@@ -27,15 +27,11 @@ def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 def _affine_label(attrs: Attrs) -> tuple[str, str]:
     """``2 x``, ``x − 1``, ``2 x + 1``: what does nothing is left out."""
     factor, offset = attrs["factor"], attrs["offset"]
-    product = "x" if factor == 1 else "−x" if factor == -1 else f"{_shown(factor)} x"
+    product = "x" if factor == 1 else "−x" if factor == -1 else f"{shown(factor)} x"
     if offset == 0:
         return product, ""
     below = isinstance(offset, (int, float)) and offset < 0
-    return f"{product} {'−' if below else '+'} {_shown(offset).lstrip('-')}", ""
-
-
-def _shown(value: Attribute) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{product} {'−' if below else '+'} {shown(offset).lstrip('-')}", ""
 
 
 def _affine_constant(attrs: Attrs) -> float | None:

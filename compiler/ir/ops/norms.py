@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
 from danetc.compiler.ir.ops.saved import (
     Saved,
     batch_statistics,
@@ -70,11 +70,6 @@ def _scaled_by_threshold(attrs: Attrs, threshold: Callable[[], float]) -> tuple[
     return "batchnorm", {"init": float(alpha) * threshold()}
 
 
-def _zero(attrs: Attrs, x: float) -> float | None:
-    """What a norm gives of one number everywhere: its bias, which starts at 0."""
-    return 0.0 if x == 0.0 else None
-
-
 def _silent(attrs: Attrs) -> float | None:
     """A norm whose weight starts at 0 gives 0."""
     return 0.0 if attrs["init"] == 0.0 else None
@@ -83,8 +78,7 @@ def _silent(attrs: Attrs) -> float | None:
 def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     def label(attrs: Attrs) -> tuple[str, str]:
         start = attrs.get("init", 1.0)
-        shown = f"{start:.3g}" if isinstance(start, float) else str(start)
-        return name + " per step" * bool(attrs.get("per_step")), f"×{shown}" * (start != 1.0)
+        return name + " per step" * bool(attrs.get("per_step")), f"×{shown(start)}" * (start != 1.0)
 
     return label
 
@@ -94,7 +88,7 @@ ROWS = (
         "batchnorm", "batch norm over T and N together, or per step", shapes.same, kinds.analog, _batch_module,
         (_INIT, Parameter("per_step", bool, "whether each time step has a norm of its own", False)),
         weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
-        buffers=_statistics, linear=True, constant=_silent, start=_zero, label=_label("BN"),
+        buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         saved=Saved(
             inputs=True, small=batch_statistics, copies=per_step,
             extra=lambda sizes: sizes.output * sizes.width if per_step(sizes.node) else 0,
@@ -102,7 +96,7 @@ ROWS = (
     ),
     Op(
         "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),
-        time="per_step", weights=_tebn_weights, norm="channel", buffers=_statistics, constant=_silent, start=_zero,
+        time="per_step", weights=_tebn_weights, norm="channel", buffers=_statistics, constant=_silent, start=starts.zero,
         label=_label("TEBN"),
         saved=Saved(  # what is normed but not yet scaled, by factors of float32
             inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True
@@ -111,7 +105,7 @@ ROWS = (
     Op(
         "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
         (integer("groups", "groups of channels that are normed together", 32), _INIT),
-        weights=_affine, norm="group", constant=_silent, start=_zero,
+        weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         saved=Saved(inputs=True, extra=group_statistics),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, TorchModule, integer, whole
@@ -42,14 +42,6 @@ def _is_global(attrs: Attrs, values: Values) -> str:
     return "global_avgpool" if whole_map else ""
 
 
-def _kept(attrs: Attrs, x: float) -> float:
-    return x
-
-
-def _zero(attrs: Attrs, x: float) -> float | None:
-    return 0.0 if x == 0.0 else None
-
-
 def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
     start = {"start_dim": -len(values[0].shape)}
     return TorchFunction("torch.flatten", kwargs=start, layout="any")
@@ -59,7 +51,7 @@ ROWS = (
     Op(
         "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"), _WINDOW,
         complete=_complete_max, idle="pools windows of one pixel",
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=_zero,
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         saved=Saved(inputs=True, extra=lambda sizes: PLACE * sizes.output),
         saved_fused=Saved(
@@ -71,7 +63,7 @@ ROWS = (
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
         pooling("torch.nn.AvgPool2d"), _WINDOW,
         complete=_complete, bare="global_avgpool", idle="pools windows of one pixel",
-        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=_zero,
+        window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         saved=Saved(inputs=True), saved_fused=Saved(),
@@ -79,7 +71,7 @@ ROWS = (
     Op(
         "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
-        public=False, same_shape=True, linear=True, start=_zero,
+        public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
         saved=Saved(),
     ),
@@ -89,12 +81,12 @@ ROWS = (
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
         (integer("scale", "how many times as high and wide", 2, high=64),),
-        idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=_kept,
+        idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
         saved=Saved(),
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
-        same=lambda attrs: True, linear=True, start=_kept,
+        same=lambda attrs: True, linear=True, start=starts.unchanged,
         saved=Saved(view=True),
     ),
 )  # fmt: skip

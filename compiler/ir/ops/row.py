@@ -241,3 +241,8 @@ def integer(
 ) -> Parameter:
     """A parameter that is a whole number."""
     return Parameter(name, int, meaning, default, low, high)
+
+
+def shown(value: Attribute) -> str:
+    """An attribute as pictures show it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from danetc.compiler.ir.graph import Attribute, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.graph import Value
+from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, shown
 from danetc.compiler.ir.ops.saved import Saved, mask
 
 
 def _never(attrs: Attrs) -> bool:
     return attrs["p"] == 0
-
-
-def _kept(attrs: Attrs, x: float) -> float:
-    return x
-
-
-def _shown(value: Attribute) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -31,7 +23,7 @@ ROWS = (
     Op(
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
-        numbers=lambda x: x[0], start=_kept,
+        numbers=lambda x: x[0], start=starts.unchanged,
         saved=Saved(),  # a view, which who reads it copies
     ),
     # regularisation: analog in training, so analog here
@@ -39,20 +31,20 @@ ROWS = (
         "dropout", "dropout", shapes.same, kinds.analog,
         lambda attrs, values, value, context: TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any"),
         (Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999),),
-        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=_kept,
-        label=lambda attrs: (f"dropout {_shown(attrs['p'])}", ""),
+        idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
     ),
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
-        start=_kept, label=lambda attrs: (f"droppath {_shown(attrs['p'])}", ""),
+        start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         saved=Saved(extra=mask),
     ),
     Op(
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
-        ours("mean_over_time", steps=False), time="reduces", linear=True, start=_kept,
+        ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
         label=lambda attrs: ("mean over T", ""),
         saved=Saved(),
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
 from danetc.dsl.syntax.brackets import Brackets
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import (
     NAME_LIKE,
     Token,
@@ -127,11 +127,6 @@ class Found:
 
 def name_of(token: Token) -> str:
     return "the end of the file" if token.type == "$END" else f"`{token.text}`"
-
-
-def shorten(text: str, limit: int = 40) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
 def count_names(case: Situation) -> int:

@@ -20,9 +20,8 @@ from danetc.dsl.syntax.errors.case import (
     count_names,
     name_of,
     no_operator,
-    shorten,
 )
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import NAME_LIKE, Token, first_on_line, starts_statement
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
