@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.lowering.arguments import complete
 from danetc.compiler.lowering.backbones import layer_of
 from danetc.compiler.lowering.blocks import misnamed, self_wired
-from danetc.compiler.lowering.environment import PORTS, Definition, Env, replace_env
+from danetc.compiler.lowering.environment import PORTS, Definition, Env
 from danetc.compiler.lowering.layers import flat_layers, operations
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
@@ -145,7 +145,7 @@ def _connection_env(
     env.values.update(values)
     env.scope = lowering.builder.scope
     env.block_conv = True
-    fresh = replace_env(env, block_conv=False)
+    fresh = replace(env, block_conv=False)
     for name, part in parts.items():
         own = env if name in ("each", "last", "projection", "identity") else fresh
         env.definitions[name] = Definition(part.value, own, part.span)
@@ -168,7 +168,7 @@ def _weights(lowering: Lowering, block: Bound) -> list[Layer]:
             block.declaration.value.span,
             hint="write `conv(...) -> conv(...)`, or wire the block itself: `{ out = in -> ... }`",
         )
-    while layers[-1] is not weighted[-1]:
+    if layers[-1] is not weighted[-1]:
         raise lowering.builder.fail(
             "E0408",
             f"block `{block.name}` must end with a weighted layer",
@@ -345,7 +345,7 @@ def _read(lowering: Lowering, expr: s.Expr, parts: Mapping[str, s.Define]) -> se
 
 def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
     """Evaluate ``out`` and tell the join from what follows it."""
-    plain = replace_env(env, block_conv=False)
+    plain = replace(env, block_conv=False)
     if isinstance(expr, s.Flow):
         join = lowering.evaluate(expr.steps[0], plain, "layer")
         if isinstance(join, (Wire, Poison)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.values import Failed, Given, Value
@@ -203,8 +203,3 @@ def _argument_wants(call: s.Call) -> list[Want]:
 def rounded(expr: s.Expr) -> str | None:
     """What to do where a quotient is not whole."""
     return "round it: `floor(...)`, `round(...)`" if "/" in expr.span.text else None
-
-
-def replace_env(env: Env, *, block_conv: bool) -> Env:
-    """The same environment, sharing definitions and cache, with ``conv`` read otherwise."""
-    return replace(env, block_conv=block_conv)
