@@ -197,7 +197,8 @@ def _argument_wants(call: s.Call) -> list[Want]:
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     other = "number" if numbers else "any"
-    return [arg.name if arg.name in OF_PARAMETER else other for arg in call.args]
+    names = (arg.name or "" for arg in call.args)
+    return [name if name in OF_PARAMETER else other for name in names]
 
 
 def rounded(expr: s.Expr) -> str | None:
