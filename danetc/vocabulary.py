@@ -17,7 +17,7 @@ from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Described:
     """A name, its group, how it is written, and what it means."""
 
     name: str
@@ -28,19 +28,19 @@ class Word:
     """What each parameter of an operation is."""
 
 
-def operations() -> Iterator[Word]:
+def operations() -> Iterator[Described]:
     """The operations of flows, and the functions of expressions and of equations."""
     for name, op in OPS.items():
         if op.public:
             shown = ", ".join(_parameter(row) for row in op.parameters)
             usage = f"{name}({shown})" if shown else name
             meanings = {row.name: row.meaning for row in op.parameters}
-            yield Word(name, "operation", usage, op.meaning, meanings)
+            yield Described(name, "operation", usage, op.meaning, meanings)
     for name, function in SPECIAL.items():
-        yield Word(name, "function", function.usage, function.meaning)
+        yield Described(name, "function", function.usage, function.meaning)
     for name, (fewest, most) in functions().items():
         usage = f"{name}(x)" if most == 1 else f"{name}({', '.join('abc'[:fewest])}, ...)"
-        yield Word(name, "function of equations", usage, "in a neuron or a surrogate")
+        yield Described(name, "function of equations", usage, "in a neuron or a surrogate")
 
 
 def _parameter(row: Parameter) -> str:
@@ -55,7 +55,7 @@ def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def library() -> Iterator[Word]:
+def library() -> Iterator[Described]:
     """The declarations of the standard library, kind by kind."""
     module = load_module(SourceFile("std", "use std"), Reporter())
     found = [module.names[name].declaration for name in std_names()]
@@ -63,26 +63,26 @@ def library() -> Iterator[Word]:
         for item in sorted((one for one in found if one.kind == kind), key=lambda one: one.name):
             shown = ", ".join(param.span.text for param in item.params)
             usage = f"{item.name}({shown})" if shown else item.name
-            yield Word(item.name, kind, usage, "")
+            yield Described(item.name, kind, usage, "")
 
 
-def settings() -> Iterator[Word]:
+def settings() -> Iterator[Described]:
     """The settings of a recipe, and the items that they take."""
     for key, row in SETTINGS.items():
         default = "required" if row.required else f"default {row.default or 'none'}"
-        yield Word(key, "setting", f"{key} = ...", f"{row.meaning} ({default})")
+        yield Described(key, "setting", f"{key} = ...", f"{row.meaning} ({default})")
     for family, items in ITEMS.items():
         for name, item in items.items():
             many = [f"{item.many.name}, ..."] if item.many is not None else []
             shown = ", ".join([*many, *(_argument(row) for row in item.arguments)])
-            yield Word(name, family, f"{name}({shown})" if shown else name, item.meaning)
+            yield Described(name, family, f"{name}({shown})" if shown else name, item.meaning)
 
 
 def _argument(row: Argument) -> str:
     return row.name if row.default is None else f"{row.name} = {_value(row.default)}"
 
 
-TOPICS: Mapping[str, Callable[[], Iterator[Word]]] = {
+TOPICS: Mapping[str, Callable[[], Iterator[Described]]] = {
     "operations": operations,
     "std": library,
     "settings": settings,

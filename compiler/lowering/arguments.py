@@ -12,13 +12,13 @@ from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
     Bound,
+    Choice,
     Failed,
     Number,
     OpLayer,
     Poison,
     Value,
     Wire,
-    Word,
     describe,
     is_layer,
 )
@@ -338,7 +338,7 @@ def _checked(
     """An argument checked against the type, the bounds and the words of its parameter."""
     if isinstance(value, Poison):
         raise Failed
-    if isinstance(value, Word) and value.id in parameter.words:
+    if isinstance(value, Choice) and value.id in parameter.words:
         return value.id
     whole = parameter.type is int and isinstance(value, float) and value.is_integer()
     if whole or (parameter.type is float and type(value) is int):

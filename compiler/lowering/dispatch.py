@@ -16,6 +16,7 @@ from danetc.compiler.lowering.values import (
     Backbone,
     BlockConv,
     Bound,
+    Choice,
     Identity,
     Layer,
     Named,
@@ -24,7 +25,6 @@ from danetc.compiler.lowering.values import (
     Sequence,
     Value,
     Wire,
-    Word,
     describe,
 )
 from danetc.dsl.syntax import tree as s
@@ -45,7 +45,7 @@ class NetworkLowering(Lowering):
             case s.String(value):
                 return value
             case s.Word(id):
-                return Word(id)
+                return Choice(id)
             case s.Name(id):
                 return meaning(self, id, env, expr.span, want)
             case s.Call():

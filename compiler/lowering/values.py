@@ -34,7 +34,7 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Choice:
     """A name that means itself, as an argument: ``over = time``."""
 
     id: str
@@ -223,7 +223,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Word, Learn, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Choice, Learn, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -244,7 +244,7 @@ def describe(value: Value) -> str:
             return f"the number {value}"
         case str():
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
-        case Word(id):
+        case Choice(id):
             return f"the word `{id}`"
         case Learn():
             return "a number to be learnt"
