@@ -197,8 +197,7 @@ def _argument_wants(call: s.Call) -> list[Want]:
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     other = "number" if numbers else "any"
-    names = (arg.name or "" for arg in call.args)
-    return [name if name in OF_PARAMETER else other for name in names]
+    return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]
 
 
 def rounded(expr: s.Expr) -> str | None:
