@@ -1,6 +1,7 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
 # make bench   the figures of benchmarks/
+# make results    the figures and tables of results/, from the JSON there
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
 # make soak    fifty trainings killed at random, each to end with the bits of one left alone
 # make clean   remove what these targets made
@@ -26,7 +27,7 @@ WHEEL_BIN  := $(WHEEL)/venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel bench fuzz soak clean
+.PHONY: demo test lint types unit wheel bench results fuzz soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -71,6 +72,10 @@ bench: $(VENV)/.test
 
 # The short forms; without --quick each measures more and writes benchmarks/results/.
 QUICK := training saved_bytes peak_memory first_step scaling_time_depth dense_blocks training_overhead
+
+# Trains nothing: results/run.py does.
+results: $(VENV)/.test
+	$(BIN)/python -m results.make
 
 # Each seed has cases of its own; a case that fails is written, made small, to build/fuzz.
 FUZZ_SECONDS ?= 600

@@ -108,10 +108,11 @@ def all_runs(groups: list[Group], data: str) -> Iterator[Run]:
     from danetc.tasks.training.request import TrainingRequest
 
     seen = set()
+    networks = {each.name: each for each in find_networks([str(SPEC)], [])}
     for group in groups:
         axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
         base = TrainingRequest(spec="", data=data, settings={}, recipe=group.recipe)
-        for cell in make_cells(find_networks([str(SPEC)], [group.network]), axes, base, Path()):
+        for cell in make_cells([networks[group.network]], axes, base, Path()):
             for seed in group.seeds:
                 run = Run(group, cell.name, cell.axes, seed, cell.request)
                 if run.name not in seen:

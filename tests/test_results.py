@@ -1,40 +1,51 @@
-"""The figures in the tables of results/README.md and README.md are those of the files beside them."""
+"""results/: the page and README.md say what the files beside them say, and how it is computed."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+import random
 import re
-from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pytest
 
+from results import drawing, predictions
+from results.data import (
+    AFTER,
+    ALL,
+    CHAIN,
+    EQ_11,
+    Cell,
+    hand_model,
+    older_accuracies,
+    pick,
+    rank_correlation,
+    read_cells,
+    shown,
+)
+from results.make import ALL as TABLES
+from results.make import page
+from results.predictions import BORNE_OUT, PREDICTIONS, REFUTED, UNDECIDED, WAITS
+from results.run import write
+from results.tables import OLDER, planned
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
-DEPTHS = (20, 56, 110)
-
-NETWORKS = {
-    "Origin": "origin_net",
-    "DANet-C (Eq. 11)": "danet_c_net",
-    "DANet-C, Listing 1": "listing1_net",
-    "SEW": "sew_net",
-    "PA-A (DANet-A)": "pa_a_net",
-    "PA-B (DANet-B)": "pa_b_net",
-}
-"""What the page calls the networks of results/depth/depth.danet."""
+CELLS = read_cells()
 
 
-def table(head: str) -> dict[str, list[str]]:
+def table(head: str, text: str = PAGE) -> dict[str, list[str]]:
     """The table of the page whose first row starts like this: cells by the first cell of a row."""
-    _, _, after = PAGE.partition(f"\n{head}")
+    _, _, after = text.partition(f"\n{head}")
     assert after, head
-    lines = after.splitlines()[2:]
     rows = {}
-    for line in lines:
+    for line in after.splitlines()[2:]:
         if not line.startswith("|"):
             break
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
@@ -42,129 +53,313 @@ def table(head: str) -> dict[str, list[str]]:
     return rows
 
 
-def cells(file: str) -> dict[tuple[str, int], Any]:
-    record = json.loads((RESULTS / "depth" / file).read_text(encoding="utf-8"))
-    return {(cell["network"], cell["depth"]): cell for cell in record["cells"]}
+# -- the page --------------------------------------------------------------------------------------
 
 
-def shown(values: list[float], digits: int) -> str:
-    text = f"{mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {stdev(values):.{digits}f}"
+def test_the_page_is_what_its_files_say() -> None:
+    assert page(PAGE, CELLS) == PAGE, "run `make results`"
 
 
-ACCURACY = table("| | depth 20 | depth 56 | depth 110 |")
+def test_a_table_that_is_unknown_or_missing_is_told() -> None:
+    first, *rest = (f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES)
+    whole = "".join([first, *rest])
+    assert len(page(whole, CELLS)) > len(whole)
+    for wrong in ("".join(rest), whole + first, whole.replace("blocks", "stones")):
+        with pytest.raises(ValueError, match=r"of the page|in the page"):
+            page(wrong, CELLS)
 
 
-def test_all_rows_are_looked_at() -> None:
-    first = set(NETWORKS)
-    second = {f"{name}, second set" for name in ("Origin", "DANet-C (Eq. 11)")}
-    assert set(ACCURACY) == first | second
+def test_figures_are_those_of_the_page() -> None:
+    found = set(re.findall(r"\(figures/(\w+)\.svg\)", PAGE))
+    assert found == set(drawing.FIGURES) == {path.stem for path in (RESULTS / "figures").iterdir()}
 
 
-@pytest.mark.parametrize("row", ACCURACY)
-def test_accuracy_over_depth(row: str) -> None:
-    name = row.removesuffix(", second set")
-    found = cells("training.json" if row.endswith("second set") else "accuracy.json")
-    for depth, text in zip(DEPTHS, ACCURACY[row], strict=True):
-        cell = found[NETWORKS[name], depth]
-        values = [100 * value for value in cell["accuracies"].values()]
-        assert text == shown(values, 1)
-        assert cell["mean"] == pytest.approx(mean(cell["accuracies"].values()))
-        assert len(values) == 3
+def test_cells_are_of_the_plan_and_of_one_version() -> None:
+    """What is kept was asked for, and comes from one commit without changes."""
+    names = [name for name, *_ in planned()]
+    assert len({*names}) == len(names)
+    assert {cell.name for cell in CELLS} <= {*names}
+    made = [cell.record["made"] for cell in CELLS]
+    assert len({each["commit"] for each in made}) <= 1
+    assert not any(each["changed"] for each in made)
+    for cell in CELLS:
+        assert cell.layers
+        assert all(math.isfinite(layer.dodv) for layer in cell.layers)
 
 
-def measured() -> dict[tuple[str, int, int], list[dict[str, str]]]:
-    """Rows of measures.csv by network, depth and T."""
-    found = defaultdict(list)
-    with open(RESULTS / "depth" / "measures.csv", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            network = row["network"].split()[0]
-            found[network, int(row["depth"]), int(row["T"])].append(row)
-    return found
-
-
-MEASURES = table("| T = 1 | firing rate")
-
-
-def first_set() -> dict[str, tuple[float, float]]:
-    """Firing rate and dO/dV a layer at depth 56, by network: one network of each."""
-    record = json.loads((RESULTS / "depth" / "measures_56.json").read_text(encoding="utf-8"))
-    return {
-        item["network"]: (
-            item["firing_rate"]["mean_of_layers"],
-            item["gradient_stability"]["geometric_mean"],
-        )
-        for item in record["measured"]
-    }
-
-
-@pytest.mark.parametrize("row", ["Origin", "DANet-C (Eq. 11)"])
-def test_measures_of_three_networks(row: str) -> None:
-    found = measured()
-    rows = [found[NETWORKS[row], depth, 1] for depth in DEPTHS]
-    rates = [shown([float(r["firing rate"]) for r in group], 3) for group in rows]
-    layers = [shown([float(r["a layer"]) for r in group], 3) for group in rows]
-    assert MEASURES[row] == rates + layers
-
-
-@pytest.mark.parametrize("row", ["DANet-C, Listing 1", "SEW", "PA-A (DANet-A)", "PA-B (DANet-B)"])
-def test_measures_of_other_networks(row: str) -> None:
-    """At depth 56 and 110; of those at 20 no file is left, as the page says."""
-    assert "of the four others at depth 20 no file is left" in " ".join(PAGE.split())
-    deepest = measured()[NETWORKS[row], 110, 1]
-    rate, layer = first_set()[NETWORKS[row]]
-    _, *rates, _, layer_56, layer_110 = MEASURES[row]
-    assert rates == [
-        f"{rate:.3f}",
-        shown([mean(float(r["firing rate"]) for r in deepest)], 3),
-    ]
-    assert layer_56 == f"{layer:.3f}"
-    assert layer_110 == shown([mean(float(r["a layer"]) for r in deepest)], 3)
-
-
-def test_measures_at_four_steps() -> None:
-    found = measured()
-    origin, danet_c, *_ = table("| dO/dV a layer, T = 4")["ours, depth 56"]
-    for text, network in ((origin, "origin_net"), (danet_c, "danet_c_net")):
-        assert text == shown([float(r["a layer"]) for r in found[network, 56, 4]], 3)
-
-
-@pytest.mark.parametrize(("row", "file"), [("DANet-C", "danet_c_r20"), ("SEW", "sew_r20")])
-def test_accuracy_of_two_phases(row: str, file: str) -> None:
-    with open(RESULTS / "fashion_mnist" / f"{file}.csv", encoding="utf-8", newline="") as lines:
-        epochs = list(csv.DictReader(lines))
-    last = {epoch["phase"]: 100 * float(epoch["test_accuracy"]) for epoch in epochs}
-    before, after, _ = table("| test accuracy, % | 12 epochs at T = 1")[row]
-    assert [before, after] == [f"{value:.2f}" for value in last.values()]
-    assert [len([e for e in epochs if e["phase"] == phase]) for phase in last] == [12, 3]
+def test_accuracy_of_two_phases() -> None:
+    rows = table("| test accuracy, % | 12 epochs at T = 1")
+    for row, name in (("DANet-C", "danet_c_r20"), ("SEW", "sew_r20")):
+        with open(RESULTS / "fashion_mnist" / f"{name}.csv", encoding="utf-8", newline="") as lines:
+            epochs = list(csv.DictReader(lines))
+        last = {epoch["phase"]: 100 * float(epoch["test_accuracy"]) for epoch in epochs}
+        before, after, _ = rows[row]
+        assert [before, after] == [f"{value:.2f}" for value in last.values()]
+        assert [len([e for e in epochs if e["phase"] == phase]) for phase in last] == [12, 3]
 
 
 def test_the_readme_says_the_same() -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    """README.md's numbers are those of the older runs' table."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    flat = " ".join(text.split())
     found = re.search(
         r"Origin falls from (\d+) to (\d+) and (\d+) %, and the densely additive rule keeps it at "
         r"(\d+) and (\d+) % \((\d+) at depth 110 in the rule's other reading; (\d+) in a second set "
         r"of runs\)",
-        text,
+        flat,
     )
     assert found is not None
-    accuracy = cells("accuracy.json")
-    wanted = [accuracy["origin_net", depth]["mean"] for depth in DEPTHS]
-    wanted += [accuracy["danet_c_net", depth]["mean"] for depth in DEPTHS[1:]]
-    wanted.append(accuracy["listing1_net", 110]["mean"])
     *first, second = (int(number) for number in found.groups())
-    assert first == [round(100 * value) for value in wanted]
-    depths = PAGE.partition("| | depth 20 |")[2].partition("\n\n")[0]
-    rows = dict(re.findall(r"^\| (.+?) \| ([^\n]+) \|$", depths, re.MULTILINE))
-    assert (
-        round(float(rows["DANet-C (Eq. 11), second set"].split("| ")[-1].split(" ")[0])) == second
-    )
-    for ours, theirs in (
+    older, again = (older_accuracies(file) for file in ("accuracy.json", "training.json"))
+    wanted = [mean(older["origin_net", depth].values()) for depth in (20, 56, 110)]
+    wanted += [mean(older["danet_c_net", depth].values()) for depth in (56, 110)]
+    wanted.append(mean(older["listing1_net", 110].values()))
+    assert first == [round(value) for value in wanted]
+    assert second == round(mean(again["danet_c_net", 110].values()))
+    ours = table("|  | depth 20 | depth 56 | depth 110 |")
+    assert {*OLDER} < {*ours}
+    rows = table("| | depth 20 | depth 56 | depth 110 |", text)
+    for name, row in (
         ("Origin (`via origin`)", "Origin"),
         ("DANet-C (`via origin by densely_additive`)", "DANet-C (Eq. 11)"),
         ("SEW (`via sew`)", "SEW"),
     ):
-        assert f"| {ours} | {rows[theirs]} |" in text
-    claim = re.search(r"classifies (\d+) % of the test images correctly, .*? (\d+) % \(mean", text)
+        assert rows[name] == [cell.removesuffix(" (3)") for cell in ours[row]]
+    claim = re.search(r"classifies (\d+) % of the test images correctly, .*? (\d+) % \(mean", flat)
     assert claim is not None
     assert [int(claim[1]), int(claim[2])] == [first[4], first[2]]
+
+
+# -- how it is computed ----------------------------------------------------------------------------
+
+
+def test_shown() -> None:
+    assert shown([]) == "–"
+    assert shown([81.25]) == "81.2 (1)"
+    assert shown([80.0, 82.0], 2) == f"81.00 ± {stdev([80, 82]):.2f} (2)"
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    assert rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [5, 4, 0]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]) == pytest.approx(
+        0.8207827
+    )  # Wikipedia's ties
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlation([1, 2], [1, 2]) is None
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_hand_model_is_what_drawn_neurons_do(dense: bool) -> None:
+    dice, samples, blocks = random.Random(0), 20_000, 6
+    slopes = [0.0] * blocks
+    for _ in range(samples):
+        spikes: list[int] = []
+        for block in range(blocks):
+            brought = dice.gauss() if block == 0 else sum(spikes) if dense else spikes[-1]
+            v = dice.gauss() + brought
+            slopes[block] += 1 / math.cosh(2 * (v - 1)) ** 2 / samples  # 4 s (1 - s) with alpha = 4
+            spikes.append(int(v >= 1))
+    assert hand_model(blocks, dense=dense) == pytest.approx(slopes, abs=0.012)
+
+
+# -- a small sample --------------------------------------------------------------------------------
+
+
+def cell(
+    accuracy: float, seed: int = 0, dodv: float = 0.2, recipe: str = "one_step", **axes: Any
+) -> Cell:
+    axes = {"connection": "origin", "rule": CHAIN, "zero_init": False, **axes}
+    network = "blocks" if "n" in axes else "densenet" if "k" in axes else "resnet"
+    if network == "densenet":
+        del axes["connection"], axes["rule"], axes["zero_init"]
+    names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    epochs = [
+        {"phase": "train", "epoch": e, **dict.fromkeys(names, accuracy / 100)} for e in (1, 2, 3)
+    ]
+    blocks = axes.get("n", 2)
+    return Cell(
+        "sample",
+        {
+            "network": network,
+            "axes": axes,
+            "recipe": recipe,
+            "seed": seed,
+            "depth": axes.get("depth", 6 * blocks + 2),
+            "connection": axes.get("connection", "dense_layer"),
+            "rule": axes.get("rule", "densely_concatenated"),
+            "T": 1 if recipe == "one_step" else 4,
+            "made": {"cpu_seconds": 60.0},
+            "firing_rate": 0.2,
+            "dodv_a_layer": dodv,
+            "log10_product": math.log10(dodv) * blocks,
+            "epochs": epochs,
+            "layers": [
+                {
+                    "layer": f"stages.{s}.blocks.{b}.spike",
+                    "main": True,
+                    "interblock": True,
+                    "rate": 0.2,
+                    "dodv": dodv,
+                    "v": [0.0, 1.0],
+                }
+                for s in range(3)
+                for b in range(blocks)
+            ],
+        },
+    )
+
+
+def three(accuracy: float, **axes: Any) -> Iterator[Cell]:
+    for seed in range(3):
+        yield cell(accuracy + seed - 1, seed, **axes)
+
+
+def test_pick_takes_what_is_asked_for() -> None:
+    cells = [
+        *three(80, depth=34),
+        *three(85, depth=34, zero_init=True),
+        cell(90, depth=18),
+        cell(7, depth=34, classes=5),
+    ]
+    assert [c.accuracy for c in pick(cells, connection="origin", depth=34)] == [79, 80, 81]
+    assert (
+        mean(c.accuracy for c in pick(cells, connection="origin", depth=34, zero_init=True)) == 85
+    )
+    assert [c.accuracy for c in pick(cells, connection="origin", rule=EQ_11, depth=18)] == [90]
+    assert not pick(cells, connection="origin", rule=EQ_11, depth=34)
+    assert not pick(cells, connection="origin", rule=ALL, depth=18)
+
+
+def hand_cells(factor: float) -> list[Cell]:
+    slope = {
+        (n, dense): mean(hand_model(n, dense=dense)) for n in (3, 9) for dense in (True, False)
+    }
+    return [
+        cell(
+            80,
+            n=n,
+            rule=EQ_11 if dense else CHAIN,
+            dodv=value * (factor if dense and n == 9 else 1),
+        )
+        for (n, dense), value in slope.items()
+    ]
+
+
+def at_four(*over: float) -> list[Cell]:
+    return [
+        c
+        for n, factor in zip((3, 6, 9), over, strict=True)
+        for c in (
+            cell(80, n=n, recipe="two_phase", dodv=0.5),
+            cell(80, n=n, recipe="two_phase", dodv=0.5 * factor, rule=EQ_11),
+        )
+    ]
+
+
+def zero_cells(with_zero: float) -> list[Cell]:
+    return [
+        *three(80, n=3, rule=EQ_11),
+        *three(60, n=9, rule=EQ_11),
+        *three(80, n=3, rule=EQ_11, zero_init=True),
+        *three(with_zero, n=9, rule=EQ_11, zero_init=True),
+    ]
+
+
+def pairs(*accuracies: float) -> list[Cell]:
+    return [
+        cell(value, depth=depth, connection=connection, rule=rule)
+        for value, (depth, connection, rule) in zip(
+            accuracies,
+            [(34, "tdbn", CHAIN), (50, "tdbn", CHAIN), (34, "baa", EQ_11), (50, "baa", EQ_11)],
+            strict=True,
+        )
+    ]
+
+
+def dense_cells(first: float, last: float, concate: float) -> list[Cell]:
+    return [
+        cell(first, depth=18, classes=5, rule=EQ_11),
+        cell(last, depth=50, classes=5, rule=EQ_11),
+        cell(concate, depth=161, k=6, classes=5),
+    ]
+
+
+def ranked(sign: int) -> list[Cell]:
+    return [cell(40 + i, seed=i, depth=34, dodv=0.5 + sign * i / 100) for i in range(20)]
+
+
+NINE: Callable[..., list[Cell]] = lambda *values: [  # noqa: E731
+    cell(value, n=9, rule=rule) for value, rule in zip(values, (EQ_11, ALL, AFTER), strict=True)
+]
+SAMPLES: dict[str, list[tuple[list[Cell], str]]] = {
+    "a": [
+        ([cell(70, n=2), cell(70, n=2, rule=EQ_11)], BORNE_OUT),
+        ([cell(70, n=2), cell(70.01, n=2, rule=EQ_11)], REFUTED),
+    ],
+    "b": [(hand_cells(1), BORNE_OUT), (hand_cells(0.4), REFUTED), (hand_cells(0.6), UNDECIDED)],
+    "c": [(at_four(1.1, 1.1, 0.9), BORNE_OUT), (at_four(0.9, 1.1, 1.1), REFUTED), (at_four(1.1, 0.9, 0.9), UNDECIDED)],
+    "d": [(zero_cells(71), BORNE_OUT), (zero_cells(69), REFUTED)],
+    "e": [
+        ([*three(70, depth=34), *three(72.5, depth=34, rule=EQ_11)], BORNE_OUT),
+        ([*three(70, depth=34), *three(69, depth=34, rule=EQ_11)], REFUTED),
+        ([*three(70, depth=34), *three(71, depth=34, rule=EQ_11)], UNDECIDED),
+    ],
+    "f": [
+        ([*three(70, depth=34, rule=EQ_11), *three(70, depth=50, rule=EQ_11)], BORNE_OUT),
+        ([*three(70, depth=34, rule=EQ_11), *three(72, depth=50, rule=EQ_11)], REFUTED),
+        ([*three(70, depth=34, rule=EQ_11), *three(71, depth=50, rule=EQ_11)], UNDECIDED),
+    ],
+    "g": [
+        ([cell(20, n=9, zero_init=True)], BORNE_OUT),
+        ([cell(60, n=9, zero_init=True)], REFUTED),
+        ([cell(40, n=9, zero_init=True)], UNDECIDED),
+    ],
+    "h": [(NINE(70, 75, 76), BORNE_OUT), (NINE(70, 69, 80), REFUTED), (NINE(70, 73, 80), UNDECIDED)],
+    "i": [(pairs(70, 70, 72, 72), BORNE_OUT), (pairs(70, 70, 72, 69), REFUTED), (pairs(70, 70, 72, 70.5), UNDECIDED)],
+    "j": [(dense_cells(90, 88, 91), BORNE_OUT), (dense_cells(88, 90, 91), REFUTED), (dense_cells(90, 89.8, 91), UNDECIDED)],
+    "k": [(ranked(1), REFUTED), (ranked(-1), UNDECIDED)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("letter", PREDICTIONS)
+def test_a_prediction_is_held_against_numbers(letter: str) -> None:
+    _, compute = PREDICTIONS[letter]
+    assert compute([]).verdict == WAITS
+    assert [compute(cells).verdict for cells, _ in SAMPLES[letter]] == [
+        verdict for _, verdict in SAMPLES[letter]
+    ]
+
+
+def test_predictions_are_those_that_were_written() -> None:
+    text = (RESULTS / "paper" / "predictions.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(PREDICTIONS) == list(SAMPLES)
+    assert (
+        predictions.stability_and_accuracy([*ranked(1)[:10], *ranked(-1)[:10]]).verdict == BORNE_OUT
+    )
+
+
+def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
+    cells = [
+        *three(70, depth=34),
+        *three(72.5, depth=34, rule=EQ_11),
+        *hand_cells(1),
+        *at_four(1.1, 1.1, 0.9),
+        *dense_cells(90, 88, 91),
+    ]
+    made = page("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES), cells)
+    assert "| Origin | – | 70.0 ± 1.0 (3) | – |" in made
+    assert made != page(made, [])
+    first = drawing.draw(cells, tmp_path / "first")
+    again = drawing.draw(cells, tmp_path / "again")
+    assert [a.read_bytes() for a in first] == [b.read_bytes() for b in again]
+    assert (tmp_path / "first" / "blocks.svg").read_bytes().count(b"hand model") == 2
+
+
+def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
+    record = {"seed": 1, "layers": [{"rate": 0.5}, {"rate": 0.25}], "made": {"commit": "c"}}
+    write(record, tmp_path / "cell.json")
+    text = (tmp_path / "cell.json").read_text(encoding="utf-8")
+    assert json.loads(text) == record
+    assert text.count("\n") == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]

@@ -1,0 +1,292 @@
+"""What results/ knows: trained cells as JSON, older runs, and the published numbers beside them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import NormalDist, mean, stdev
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+CHAIN, EQ_11 = "chain", "densely_additive"
+ALL, AFTER = "densely_additive_all", "densely_additive_after_opening"
+RULES = {
+    CHAIN: "Origin",
+    EQ_11: "DANet-C (Eq. 11)",
+    ALL: "Listing 1",
+    AFTER: "Listing 1 after the opening block",
+}
+"""What the page calls Origin's blocks under each rule."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of neurons of a trained network. ``stage`` and ``block`` are None in stem and head."""
+
+    name: str
+    main: bool
+    interblock: bool
+    rate: float
+    dodv: float
+
+    @property
+    def stage(self) -> int | None:
+        parts = self.name.split(".")
+        return int(parts[1]) if parts[0] == "stages" else None
+
+    @property
+    def block(self) -> int | None:
+        parts = self.name.split(".")
+        return int(parts[3]) if len(parts) > 3 and parts[2] == "blocks" else None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained network: the JSON that ``results/run.py`` has written under its name."""
+
+    name: str
+    record: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return int(self.record["seed"])
+
+    @property
+    def classes(self) -> int:
+        return int(self.record["axes"].get("classes", 10))
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in per cent."""
+        return 100 * float(self.record["epochs"][-1]["test_accuracy"])
+
+    @property
+    def stability(self) -> float:
+        """dO/dV a layer: the geometric mean over the main path."""
+        return float(self.record["dodv_a_layer"])
+
+    @property
+    def log10_product(self) -> float:
+        return float(self.record["log10_product"])
+
+    @property
+    def firing_rate(self) -> float:
+        return float(self.record["firing_rate"])
+
+    def after(self, phase: str) -> float:
+        """Test accuracy after the last epoch of a phase, in per cent."""
+        found = [each for each in self.record["epochs"] if each["phase"] == phase]
+        return 100 * float(found[-1]["test_accuracy"])
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        return [
+            Layer(each["layer"], each["main"], each["interblock"], each["rate"], each["dodv"])
+            for each in self.record["layers"]
+        ]
+
+    @property
+    def interblock(self) -> list[Layer]:
+        return [layer for layer in self.layers if layer.interblock and layer.main]
+
+    @property
+    def interblock_dodv(self) -> float:
+        """The geometric mean over interblock neurons of all stages."""
+        return geometric([layer.dodv for layer in self.interblock])
+
+
+def read_cells(folder: Path = HERE / "paper" / "cells") -> list[Cell]:
+    """All that is trained, in the order of the files' names."""
+    return [Cell(path.stem, read(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def pick(
+    cells: Sequence[Cell],
+    *,
+    connection: str,
+    rule: str = CHAIN,
+    depth: int | None = None,
+    n: int | None = None,
+    zero_init: bool = False,
+    classes: int = 10,
+    recipe: str = "one_step",
+) -> list[Cell]:
+    """The cells of a network in one of the paper's shapes (``depth``) or of ``n`` blocks a stage, by
+    seed. With two blocks a stage Eq. 11 and Listing 1 after the opening block are the chain
+    (tests/differential/test_readings.py), so its cells stand for theirs where they have none.
+    """
+
+    def found(rule: str) -> list[Cell]:
+        wanted: dict[str, Any] = {"connection": connection, "rule": rule}
+        wanted |= {"depth": depth} if n is None else {"n": n}
+        if connection != "dense_layer":
+            wanted["zero_init"] = zero_init
+        else:
+            del wanted["connection"], wanted["rule"]
+        return [
+            cell
+            for cell in cells
+            if all(cell.record["axes"].get(name) == value for name, value in wanted.items())
+            and (cell.record["network"] == "densenet") == (connection == "dense_layer")
+            and cell.classes == classes
+            and cell.record["recipe"] == recipe
+        ]
+
+    own = found(rule)
+    if not own and rule in (EQ_11, AFTER) and (depth == 18 or n == 2):
+        own = found(CHAIN)
+    return sorted(own, key=lambda cell: cell.seed)
+
+
+# -- figures of several ----------------------------------------------------------------------------
+
+MISSING = "–"
+"""What a table has where nothing is trained yet."""
+
+
+def shown(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and sample deviation, and of how many; one value is one seed."""
+    if not values:
+        return MISSING
+    text = f"{mean(values):.{digits}f}"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{text}{spread} ({len(values)})"
+
+
+def geometric(values: Sequence[float]) -> float:
+    """The geometric mean; 0 where one is 0."""
+    if min(values) <= 0:
+        return 0.0
+    return math.exp(mean(map(math.log, values)))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """From 1 on; equal values share the mean of their ranks."""
+    order = sorted(values)
+    return [order.index(value) + (order.count(value) + 1) / 2 for value in values]
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's; None for fewer than three, or where one of the two does not vary."""
+    if len(first) < 3:
+        return None
+    a, b = ranks(first), ranks(second)
+    over_a = [rank - mean(a) for rank in a]
+    over_b = [rank - mean(b) for rank in b]
+    size = math.sqrt(sum(x * x for x in over_a) * sum(x * x for x in over_b))
+    if size == 0:
+        return None
+    return sum(x * y for x, y in zip(over_a, over_b, strict=True)) / size
+
+
+# -- the hand model ---------------------------------------------------------------------------------
+
+_NORMAL = NormalDist()
+_GRID = [step / 100 for step in range(-800, 801)]
+
+
+def _slope(x: float) -> float:
+    """The derivative of the sigmoid with alpha = 4, 1 at the threshold."""
+    sigmoid = 1 / (1 + math.exp(-4 * x))
+    return 4 * sigmoid * (1 - sigmoid)
+
+
+def hand_model(n: int, *, dense: bool) -> list[float]:
+    """dO/dV of the interblock neuron of each of n blocks, at T = 1.
+
+    V is N(0, 1) from the branch and what the shortcut brings: N(0, 1) in block 0, whose shortcut has a
+    norm; later the number of spikes that the rule adds up, in a chain that of the block before. A
+    neuron spikes where V >= 1, and the branches are independent.
+    """
+    weights = [_NORMAL.pdf(x) / 100 for x in _GRID]
+    wide = NormalDist(0, math.sqrt(2))
+    found = [sum(wide.pdf(x) / 100 * _slope(x - 1) for x in _GRID)]
+    one = 1 - wide.cdf(1)
+    share = {0: 1 - one, 1: one}  # of each number of spikes
+    for _ in range(1, n):
+        found.append(
+            sum(
+                p * sum(w * _slope(x + count - 1) for x, w in zip(_GRID, weights, strict=True))
+                for count, p in share.items()
+            )
+        )
+        after: dict[int, float] = {}
+        for count, p in share.items():
+            fires = 1 - _NORMAL.cdf(1 - count)
+            silent, spiking = (count, count + 1) if dense else (0, 1)
+            after[silent] = after.get(silent, 0.0) + p * (1 - fires)
+            after[spiking] = after.get(spiking, 0.0) + p * fires
+        share = after
+    return found
+
+
+# -- older runs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Older:
+    """A network of results/depth under one seed: accuracy in per cent, and what was measured."""
+
+    network: str
+    depth: int
+    seed: int
+    accuracy: float
+    stability: float | None = None
+    firing_rate: float | None = None
+
+
+def older_accuracies(file: str) -> dict[tuple[str, int], dict[int, float]]:
+    """Test accuracy in per cent by network, depth and seed, of accuracy.json or training.json."""
+    record = read(HERE / "depth" / file)
+    return {
+        (cell["network"], cell["depth"]): {
+            int(seed): 100 * value for seed, value in cell["accuracies"].items()
+        }
+        for cell in record["cells"]
+    }
+
+
+def older_measured() -> list[Older]:
+    """Those at T = 1 whose measures and accuracy are both kept."""
+    first, second = older_accuracies("accuracy.json"), older_accuracies("training.json")
+    found = []
+    with open(HERE / "depth" / "measures.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            network, *_, seed = row["network"].split()
+            if row["T"] != "1":
+                continue
+            key = network, int(row["depth"])
+            known = second.get(key) or first[key]
+            found.append(
+                Older(
+                    *key,
+                    int(seed),
+                    known[int(seed)],
+                    float(row["a layer"]),
+                    float(row["firing rate"]),
+                )
+            )
+    return found
+
+
+# -- what others published --------------------------------------------------------------------------
+
+SEW_LOGS = {
+    18: (62.3, 63.2),
+    34: (61.9, 67.0),
+    50: (57.7, 67.8),
+    101: (31.8, 68.8),
+    152: (10.0, 69.3),
+}
+"""Best top-1 on ImageNet of Spiking-ResNet (Origin) and of SEW-ResNet, from the training logs of
+SEW's authors (Fang et al., NeurIPS 2021), by depth."""

@@ -1,0 +1,480 @@
+"""The tables of results/README.md, each made from what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from statistics import mean
+from typing import Any
+
+from results.data import (
+    AFTER,
+    ALL,
+    CHAIN,
+    EQ_11,
+    HERE,
+    MISSING,
+    RULES,
+    SEW_LOGS,
+    Cell,
+    geometric,
+    hand_model,
+    older_accuracies,
+    older_measured,
+    pick,
+    rank_correlation,
+    read,
+    shown,
+)
+from results.predictions import PREDICTIONS
+
+Row = Sequence[str]
+SHAPES = (18, 34, 50)
+BLOCKS = (2, 3, 6, 9, 18)
+OLDER = {
+    "Origin": "origin_net",
+    "DANet-C (Eq. 11)": "danet_c_net",
+    "DANet-C, Listing 1": "listing1_net",
+    "SEW": "sew_net",
+    "PA-A (DANet-A)": "pa_a_net",
+    "PA-B (DANet-B)": "pa_b_net",
+}
+"""What the page calls the networks of results/depth/depth.danet."""
+
+CONNECTIONS: Mapping[str, tuple[str, str]] = {
+    "Origin": ("origin", CHAIN),
+    "tdBN": ("tdbn", CHAIN),
+    "BAA": ("baa", CHAIN),
+    "DANet-C (Eq. 11)": ("origin", EQ_11),
+    "DANet-D": ("baa", EQ_11),
+    "SEW": ("sew", CHAIN),
+    "PA-A (DANet-A)": ("pa_a", CHAIN),
+    "PA-B (DANet-B)": ("pa_b", CHAIN),
+    "MS": ("ms_conv", CHAIN),
+}
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def accuracies(cells: Sequence[Cell]) -> str:
+    return shown([cell.accuracy for cell in cells])
+
+
+# -- what was run ----------------------------------------------------------------------------------
+
+
+ITEMS = {
+    1: "the paper's architectures",
+    2: "blocks a stage",
+    3: "Tables II, III, VI, Figs. 5 to 7",
+}
+
+
+@cache
+def planned() -> tuple[tuple[str, int, float], ...]:
+    """The name, the item and about how many CPU-minutes of each training of cells.toml."""
+    from results.run import all_runs, read_groups
+
+    groups = read_groups(HERE / "paper" / "cells.toml")
+    return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups, "digits"))
+
+
+def waiting(cells: Sequence[Cell]) -> str:
+    """By item of the plan: how many trainings are done, and about how many CPU-hours are left."""
+    done = {cell.name for cell in cells}
+    rows = []
+    for item, name in ITEMS.items():
+        own = [(run, minutes) for run, of, minutes in planned() if of == item]
+        left = sum(minutes for run, minutes in own if run not in done) / 60
+        rows.append([name, f"{sum(run in done for run, _ in own)} of {len(own)}", f"{left:.1f}"])
+    spent = sum(cell.record["made"]["cpu_seconds"] for cell in cells) / 3600
+    left = sum(minutes for run, _, minutes in planned() if run not in done) / 60
+    state = f"{len(cells)} of {len(planned())}, in {spent:.1f} CPU-hours"
+    rows.append(["in all", state, f"{left:.1f}"])
+    return table(["", "trained", "CPU-hours left, about"], rows)
+
+
+def predictions(cells: Sequence[Cell]) -> str:
+    rows = []
+    for letter, (short, compute) in PREDICTIONS.items():
+        outcome = compute(cells)
+        rows.append([letter, short, outcome.text, f"**{outcome.verdict}**"])
+    return table(["", "prediction, in short", "came to", ""], rows)
+
+
+# -- items 1 and 2 ---------------------------------------------------------------------------------
+
+
+def architecture(cells: Sequence[Cell]) -> str:
+    rows = []
+    for zero in (False, True):
+        for rule, name in RULES.items():
+            own = {
+                depth: pick(cells, connection="origin", rule=rule, depth=depth, zero_init=zero)
+                for depth in SHAPES
+            }
+            at = own[34]
+            rows.append(
+                [
+                    name + (", zero-initialised" if zero else ""),
+                    *(accuracies(own[depth]) for depth in SHAPES),
+                    shown([c.firing_rate for c in at], 3),
+                    shown([c.stability for c in at], 3),
+                    shown([c.log10_product for c in at], 1),
+                ]
+            )
+    head = [
+        "T = 1",
+        *(f"ResNet-{d}" for d in SHAPES),
+        "firing rate, ResNet-34",
+        "dO/dV a layer",
+        "log10 of its product",
+    ]
+    return table(head, rows)
+
+
+def blocks(cells: Sequence[Cell]) -> str:
+    rows = [
+        [
+            name + (", zero-initialised" if zero else ""),
+            *(
+                accuracies(pick(cells, connection="origin", rule=rule, n=n, zero_init=zero))
+                for n in BLOCKS
+            ),
+        ]
+        for zero in (False, True)
+        for rule, name in RULES.items()
+    ]
+    return table(["blocks a stage", *map(str, BLOCKS)], rows)
+
+
+def interblock(cells: Sequence[Cell]) -> str:
+    """Trained interblock neurons beside the hand model."""
+    rows = []
+    for dense, rules in ((True, (EQ_11, ALL, AFTER)), (False, (CHAIN,))):
+        hand = [f"{geometric(hand_model(n, dense=dense)):.3f}" for n in BLOCKS]
+        rows.append([f"hand model, {'sums of all before' if dense else 'chain'}", *hand])
+        for rule in rules:
+            for zero in (False, True):
+                found = [
+                    pick(cells, connection="origin", rule=rule, n=n, zero_init=zero) for n in BLOCKS
+                ]
+                values = [shown([c.interblock_dodv for c in own], 3) for own in found]
+                rows.append([RULES[rule] + (", zero-initialised" if zero else ""), *values])
+    return table(["dO/dV of interblock neurons", *map(str, BLOCKS)], rows)
+
+
+# -- item 3 ----------------------------------------------------------------------------------------
+
+PAPER_TWO = {34: ("61.86", "68.26", "63.72", "65.50"), 50: ("57.66", "70.90", "64.88", MISSING)}
+PAPER_THREE = {  # ImageNet-5, ImageNet-20, ImageNet-1k: add and concatenate
+    (18, 121): ("97.22 / 94.92", "84.98 / 83.30", "– / 47.78"),
+    (34, 201): ("96.88 / 95.70", "85.06 / 84.04", "57.18 / 49.89"),
+    (50, 161): ("95.70 / 97.66", "83.23 / 85.32", "61.79 / –"),
+}
+
+
+def table_two(cells: Sequence[Cell]) -> str:
+    names = ("Origin", "DANet-C (Eq. 11)", "tdBN", "DANet-D")
+    rows: list[Row] = [[f"paper, ImageNet-1k, ResNet-{d}", *PAPER_TWO[d]] for d in PAPER_TWO]
+    for depth in SHAPES:
+        own = [
+            accuracies(pick(cells, connection=connection, rule=rule, depth=depth))
+            for connection, rule in (CONNECTIONS[name] for name in names)
+        ]
+        rows = [*rows, [f"ours, ResNet-{depth}'s shape", *own]]
+    return table(["accuracy, %", *names], rows)
+
+
+def table_three(cells: Sequence[Cell]) -> str:
+    rows = []
+    for (depth, dense), (five, twenty, all_classes) in PAPER_THREE.items():
+        pairs = []
+        for classes in (5, 10):
+            add = pick(cells, connection="origin", rule=EQ_11, depth=depth, classes=classes)
+            concate = pick(cells, connection="dense_layer", depth=dense, classes=classes)
+            pairs.append(f"{accuracies(add)} / {accuracies(concate)}")
+        rows.append([f"ResNet-{depth} / DenseNet-{dense}", five, twenty, all_classes, *pairs])
+    head = [
+        "Add / Concate",
+        "paper, ImageNet-5",
+        "ImageNet-20",
+        "ImageNet-1k",
+        "ours, 5 classes",
+        "ours, 10 classes",
+    ]
+    return table(head, rows)
+
+
+def connections(cells: Sequence[Cell]) -> str:
+    rows = [
+        [
+            name,
+            *(
+                accuracies(
+                    pick(cells, connection=connection, rule=rule, depth=depth, classes=classes)
+                )
+                for classes in (5, 10)
+                for depth in SHAPES
+            ),
+        ]
+        for name, (connection, rule) in CONNECTIONS.items()
+        if name != "MS"
+    ]
+    head = ["", *(f"{classes} classes, ResNet-{d}" for classes in (5, 10) for d in SHAPES)]
+    return table(head, rows)
+
+
+def table_six(cells: Sequence[Cell]) -> str:
+    rows = []
+    for name, (connection, rule) in CONNECTIONS.items():
+        own = pick(cells, connection=connection, rule=rule, depth=34, recipe="two_phase")
+        if name in ("tdBN", "BAA"):
+            continue
+        rows.append(
+            [name, shown([c.after("one_step") for c in own]), shown([c.accuracy for c in own])]
+        )
+    return table(["ResNet-34's shape", "3 epochs at T = 1", "then 1 at T = 4"], rows)
+
+
+# -- item 5 ----------------------------------------------------------------------------------------
+
+PAPER_FIVE = {  # products of Tables IV and V and the number of neurons on the main path
+    "Origin": {34: 1.2e-5, 50: 1.0e-6},
+    "DANet-C (Eq. 11)": {34: 0.0088, 50: 0.0004},
+    "DANet-D": {34: 0.0040},
+    "SEW": {34: 0.0075, 50: 0.0007},
+    "PA-A (DANet-A)": {34: 0.0082, 50: 0.0020},
+    "PA-B (DANet-B)": {34: 0.0051, 50: 0.0005},
+}
+NEURONS = {34: 33, 50: 49}
+
+
+def stability(cells: Sequence[Cell]) -> str:
+    """Tables IV and V as dO/dV a layer, with the paper's beside ours at both numbers of steps."""
+    rows = []
+    for name, products in PAPER_FIVE.items():
+        connection, rule = CONNECTIONS[name]
+        row = [name]
+        for depth in (34, 50):
+            product = products.get(depth)
+            row.append(MISSING if product is None else f"{product ** (1 / NEURONS[depth]):.3f}")
+            for recipe in ("two_phase", "one_step"):
+                own = pick(cells, connection=connection, rule=rule, depth=depth, recipe=recipe)
+                row.append(shown([c.stability for c in own], 3))
+        rows.append(row)
+    head = ["dO/dV a layer"]
+    for depth in (34, 50):
+        head += [f"paper, ResNet-{depth}", "ours, T = 4", "ours, T = 1"]
+    return table(head, rows)
+
+
+def four_steps(cells: Sequence[Cell]) -> str:
+    """Table V's order over blocks a stage, at T = 4."""
+    rows = []
+    for name in ("Origin", "DANet-C (Eq. 11)"):
+        connection, rule = CONNECTIONS[name]
+        found = [
+            pick(cells, connection=connection, rule=rule, n=n, recipe="two_phase")
+            for n in (3, 6, 9)
+        ]
+        rows.append(
+            [name]
+            + [f"{shown([c.log10_product for c in own], 1)}" for own in found]
+            + [accuracies(own) for own in found]
+        )
+    head = ["T = 4, n blocks a stage", *(f"log10 of the product, n = {n}" for n in (3, 6, 9))]
+    return table([*head, *(f"accuracy, n = {n}" for n in (3, 6, 9))], rows)
+
+
+def correlations(cells: Sequence[Cell]) -> str:
+    """Rank correlation of measures and test accuracy, by what else is kept the same."""
+    ten = [c for c in cells if c.classes == 10 and c.record["T"] == 1]
+    groups: dict[str, list[Cell]] = {
+        "all of ten classes, T = 1": ten,
+        "Origin's blocks by any rule": [c for c in ten if c.record["connection"] == "origin"],
+        "of these, not zero-initialised": [
+            c for c in ten
+            if c.record["connection"] == "origin" and not c.record["axes"]["zero_init"]
+        ],
+        "of these, zero-initialised": [
+            c for c in ten if c.record["connection"] == "origin" and c.record["axes"]["zero_init"]
+        ],
+        "ResNet-34's shape": [c for c in ten if c.record["axes"].get("depth") == 34],
+        "3 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 3],
+        "9 blocks a stage": [c for c in ten if c.record["axes"].get("n") == 9],
+        "five classes": [c for c in cells if c.classes == 5],
+        "T = 4": [c for c in cells if c.classes == 10 and c.record["T"] == 4],
+    }  # fmt: skip
+    rows = []
+    for name, own in groups.items():
+        accuracy = [c.accuracy for c in own]
+        rows.append(
+            [
+                name,
+                str(len(own)),
+                _signed(rank_correlation([c.stability for c in own], accuracy)),
+                _signed(rank_correlation([c.log10_product for c in own], accuracy)),
+                _signed(rank_correlation([c.firing_rate for c in own], accuracy)),
+                _signed(rank_correlation([-float(c.record["depth"]) for c in own], accuracy)),
+            ]
+        )
+    older = [each for each in older_measured() if each.stability and each.firing_rate]
+    accuracy = [each.accuracy for each in older]
+    rows.append(
+        [
+            "the older runs (depth/)",
+            str(len(older)),
+            _signed(rank_correlation([each.stability or 0 for each in older], accuracy)),
+            MISSING,
+            _signed(rank_correlation([each.firing_rate or 0 for each in older], accuracy)),
+            _signed(rank_correlation([-float(each.depth) for each in older], accuracy)),
+        ]
+    )
+    head = [
+        "rank correlation with accuracy over",
+        "networks",
+        "dO/dV a layer",
+        "its product",
+        "firing rate",
+        "fewer layers",
+    ]
+    return table(head, rows)
+
+
+def _signed(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.2f}"
+
+
+def proposition_four(cells: Sequence[Cell]) -> str:
+    """What `danetc prove` finds for each stage of ResNet-34."""
+    rows = []
+    for each in read(HERE / "paper" / "proposition_4.json")["stages"]:
+        rows.append(
+            [
+                each["part"],
+                str(each["interblock_neurons"] + 1),
+                f"{min(each['bound']):.2g}",
+                f"{each['where_block_0_spikes']:.2g}",
+                f"{each['where_block_0_spikes_in_a_chain']:.2g}",
+                f"{each['where_block_0_is_silent']:.2g}",
+                f"{each['where_block_0_is_silent_in_a_chain']:.2g}",
+            ]
+        )
+    head = [
+        "",
+        "blocks",
+        "bound of Prop. 4",
+        "block 0 spikes: DANet-C",
+        "Origin",
+        "block 0 silent: DANet-C",
+        "Origin",
+    ]
+    return table(head, rows)
+
+
+# -- the literature, and older runs ----------------------------------------------------------------
+
+
+def literature(cells: Sequence[Cell]) -> str:
+    """Origin's accuracy over depth, and as a share of SEW's at the same depth."""
+    rows = []
+    for depth, (origin, sew) in SEW_LOGS.items():
+        rows.append(
+            [
+                f"SEW's authors, ImageNet, {depth}",
+                f"{origin:.1f}",
+                f"{sew:.1f}",
+                f"{origin / sew:.2f}",
+            ]
+        )
+    for depth in SHAPES:
+        own = pick(cells, connection="origin", depth=depth)
+        other = pick(cells, connection="sew", depth=depth)
+        share = (
+            f"{mean(c.accuracy for c in own) / mean(c.accuracy for c in other):.2f}"
+            if own and other
+            else MISSING
+        )
+        rows.append([f"ours, ResNet-{depth}'s shape", accuracies(own), accuracies(other), share])
+    found = older_accuracies("accuracy.json")
+    for depth in (20, 56, 110):
+        first, second = (list(found[name, depth].values()) for name in ("origin_net", "sew_net"))
+        rows.append(
+            [
+                f"ours, depth {depth} (older)",
+                shown(first),
+                shown(second),
+                f"{mean(first) / mean(second):.2f}",
+            ]
+        )
+    return table(["accuracy, %", "Origin", "SEW", "share"], rows)
+
+
+def older_depth(cells: Sequence[Cell]) -> str:
+    first, second = older_accuracies("accuracy.json"), older_accuracies("training.json")
+    rows = []
+    for found, more in ((first, ""), (second, ", second set")):
+        for name, network in OLDER.items():
+            if (network, 20) in found:
+                rows.append(
+                    [name + more, *(shown(list(found[network, d].values())) for d in (20, 56, 110))]
+                )
+    return table(["", "depth 20", "depth 56", "depth 110"], rows)
+
+
+def older_measures(cells: Sequence[Cell]) -> str:
+    """Where two seeds and more are measured, of measures.csv; at depth 56 the others' one network."""
+    kept = older_measured()
+    one = {each["network"]: each for each in read(HERE / "depth" / "measures_56.json")["measured"]}
+    rows = []
+    for name, network in OLDER.items():
+        rates, layers = [], []
+        for depth in (20, 56, 110):
+            own = [each for each in kept if (each.network, each.depth) == (network, depth)]
+            if own or depth != 56:
+                rates.append(shown([each.firing_rate or 0 for each in own], 3))
+                layers.append(shown([each.stability or 0 for each in own], 3))
+            else:
+                found = one[network]
+                rates.append(shown([found["firing_rate"]["mean_of_layers"]], 3))
+                layers.append(shown([found["gradient_stability"]["geometric_mean"]], 3))
+        rows.append([name, *rates, *layers])
+    head = [
+        "T = 1",
+        *(f"firing rate, depth {d}" for d in (20, 56, 110)),
+        *(f"dO/dV a layer, {d}" for d in (20, 56, 110)),
+    ]
+    return table(head, rows)
+
+
+def two_phases(cells: Sequence[Cell]) -> str:
+    """As `danetc compare` printed it; its runs were not kept."""
+    record: Any = read(HERE / "two_phase" / "printed.json")
+    rows = [[each["network"], *each["cells"]] for each in record["rows"]]
+    return table(record["head"], rows)
+
+
+TABLES: dict[str, Callable[[Sequence[Cell]], str]] = {
+    "waiting": waiting,
+    "predictions": predictions,
+    "architecture": architecture,
+    "blocks": blocks,
+    "interblock": interblock,
+    "table two": table_two,
+    "table three": table_three,
+    "connections": connections,
+    "table six": table_six,
+    "stability": stability,
+    "four steps": four_steps,
+    "correlations": correlations,
+    "proposition 4": proposition_four,
+    "literature": literature,
+    "older depth": older_depth,
+    "older measures": older_measures,
+    "two phases": two_phases,
+}
+"""By the name that stands in the page."""
