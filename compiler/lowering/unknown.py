@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, norms
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
@@ -86,7 +86,7 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
         case "number":
             may += [*CONSTANTS, *MATH, "channels", "learn", "steps"]
         case "norm":
-            may += [*_norms(), "none"]
+            may += [*norms(), "none"]
         case "backbone":
             may.append("stage")
         case "layer":
@@ -95,10 +95,6 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
             may += OF_PARAMETER[want]
     own = [name for name in local if name not in names or name in may]
     return [*own, *may], rest
-
-
-def _norms() -> list[str]:
-    return [name for name, row in OPS.items() if row.norm is not None]
 
 
 def _declared(env: Env, want: Want) -> list[str]:
@@ -120,7 +116,7 @@ def _what_there_is(env: Env, want: Want) -> str:
             numbers = [name for name in env.places if name in env.values]
             return f"numbers here are {_list(numbers)}" if numbers else "write a number"
         case "norm":
-            return f"norms are {_list([*_norms(), 'none'])}"
+            return f"norms are {_list([*norms(), 'none'])}"
         case _ if want in OF_PARAMETER:
             return f"words for `{want}` are {_list(OF_PARAMETER[want])}"
     known = _declared(env, want)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.loading import is_library
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.schema import OPTIMIZERS
+from danetc.dsl.recipe.schema import ITEMS, OPTIMIZERS
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration
@@ -98,23 +98,14 @@ def _step_in_warmup(written: Written) -> Iterator[Finding]:
             )
 
 
-_IDLE: Mapping[str, Mapping[str, float]] = {
-    "horizontal_flip": {"p": 0},
-    "random_erasing": {"p": 0},
-    "color_jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0},
-    "step": {"factor": 1},
-    "cosine": {"end": 1},
-}
-"""Items without effect, by their arguments."""
-
-
 def _idle_item(written: Written) -> Iterator[Finding]:
     for phase in written.recipe.phases:
         items = {"augment": phase.augment, "schedule": (phase.schedule,)}
         for key, each in items.items():
             for item in each:
-                idle = _IDLE.get(item.name)
-                if idle and all(item[name] == value for name, value in idle.items()):
+                rows = ITEMS[key][item.name].arguments
+                idle = [item[row.name] == row.idle for row in rows if row.idle is not None]
+                if idle and all(idle):
                     yield Finding(
                         written.place(phase, key),
                         f"`{item}` changes nothing",

@@ -88,6 +88,8 @@ class Argument:
     type: Type
     default: int | float | bool | str | None
     meaning: str
+    idle: float | None = None
+    """The item does nothing where this, and every other argument that has one, is at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +216,21 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
             ItemSpec(
                 "step",
                 "times `factor` at each of these epochs",
-                (Argument("factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them"),),
+                (
+                    Argument(
+                        "factor", FloatType(0.0, 1.0, open_low=True), 0.1, "at each of them", 1
+                    ),
+                ),
                 Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
             ),
             ItemSpec(
                 "cosine",
                 "half a cosine from the end of the warm-up to the last step",
-                (Argument("end", PROBABILITY, 0.0, "share of the learning rate left at the end"),),
+                (
+                    Argument(
+                        "end", PROBABILITY, 0.0, "share of the learning rate left at the end", 1
+                    ),
+                ),
             ),
         ),
         "loss": _family(
@@ -254,7 +264,9 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 ),
             ),
             ItemSpec(
-                "horizontal_flip", "left for right", (Argument("p", PROBABILITY, 0.5, "how often"),)
+                "horizontal_flip",
+                "left for right",
+                (Argument("p", PROBABILITY, 0.5, "how often", 0),),
             ),
             ItemSpec(
                 "auto_augment",
@@ -281,10 +293,10 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 "color_jitter",
                 "random brightness, contrast, saturation and hue",
                 (
-                    Argument("brightness", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
-                    Argument("contrast", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
-                    Argument("saturation", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this"),
-                    Argument("hue", FloatType(0.0, 0.5), 0.0, "share of the colour circle"),
+                    Argument("brightness", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+                    Argument("contrast", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+                    Argument("saturation", FloatType(0.0, 10.0), 0.4, "factor up to 1 + this", 0),
+                    Argument("hue", FloatType(0.0, 0.5), 0.0, "share of the colour circle", 0),
                 ),
             ),
             RESIZE,
@@ -293,7 +305,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
             ItemSpec(
                 "random_erasing",
                 "a random rectangle is made 0",
-                (Argument("p", PROBABILITY, 0.25, "how often"),),
+                (Argument("p", PROBABILITY, 0.25, "how often", 0),),
             ),
             ItemSpec(
                 "mixup",

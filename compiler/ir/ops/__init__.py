@@ -25,6 +25,12 @@ _FAMILIES = (weighted, norms, joins, pooling, functions, time)
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """The rows by name."""
 
+
+def norms() -> list[str]:
+    """The operations that normalise."""
+    return [name for name, row in OPS.items() if row.norm is not None]
+
+
 __all__ = [
     "OPS",
     "REQUIRED",
@@ -34,6 +40,7 @@ __all__ = [
     "Parameter",
     "TorchFunction",
     "TorchModule",
+    "norms",
     "text",
     "whole",
 ]
