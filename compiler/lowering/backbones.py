@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from danetc.compiler.ir.ops import OPS, norms
+from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, too_deep
 from danetc.compiler.lowering.environment import Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
@@ -194,7 +194,7 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
             "E0403",
             f"{describe(value)} is not a norm",
             span,
-            hint=f"norms are {', '.join(norms())} and none",
+            hint=f"norms are {', '.join(norm_names())} and none",
         )
     if name == "zero_init":
         if isinstance(value, bool):

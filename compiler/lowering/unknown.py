@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from danetc.compiler.ir.ops import OPS, norms
+from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
@@ -86,7 +86,7 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
         case "number":
             may += [*CONSTANTS, *MATH, "channels", "learn", "steps"]
         case "norm":
-            may += [*norms(), "none"]
+            may += [*norm_names(), "none"]
         case "backbone":
             may.append("stage")
         case "layer":
@@ -116,7 +116,7 @@ def _what_there_is(env: Env, want: Want) -> str:
             numbers = [name for name in env.places if name in env.values]
             return f"numbers here are {_list(numbers)}" if numbers else "write a number"
         case "norm":
-            return f"norms are {_list([*norms(), 'none'])}"
+            return f"norms are {_list([*norm_names(), 'none'])}"
         case _ if want in OF_PARAMETER:
             return f"words for `{want}` are {_list(OF_PARAMETER[want])}"
     known = _declared(env, want)

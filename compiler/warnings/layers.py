@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from danetc.compiler.ir.graph import Node
-from danetc.compiler.ir.ops import OPS, norms, text, whole
+from danetc.compiler.ir.ops import OPS, norm_names, text, whole
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -29,7 +29,7 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
                 hint=f"the input's channels are not given; is `{node.op}({kernel}, kernel = "
                 f"{stride})` meant?",
             )
-    for node in network.of(*norms()):
+    for node in network.of(*norm_names()):
         channels = node.value.shape[0]
         if node.attrs.get("init") != channels or channels == 1:
             continue
@@ -172,7 +172,7 @@ def _norm_behind_norm(network: CheckedNetwork) -> Iterator[Finding]:
         alone = len(network.users[before.id]) == 1 and not network.is_output(before)
         return OPS[before.op].norm is not None and alone
 
-    for node in network.wherever(undoes, *norms()):
+    for node in network.wherever(undoes, *norm_names()):
         before = network.source(node)
         yield Finding(
             network.stands(node),

@@ -26,7 +26,7 @@ OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family
 """The rows by name."""
 
 
-def norms() -> list[str]:
+def norm_names() -> list[str]:
     """The operations that normalise."""
     return [name for name, row in OPS.items() if row.norm is not None]
 
@@ -40,7 +40,7 @@ __all__ = [
     "Parameter",
     "TorchFunction",
     "TorchModule",
-    "norms",
+    "norm_names",
     "text",
     "whole",
 ]
