@@ -200,10 +200,11 @@ def cases(choose: random.Random) -> Iterator[Case]:
     """
     others = {row.name for row in habits()}
     for place in places():
+        known = {other.casefold() for other in (*place.names, *others)}  # case does not count
         for name in place.names:
             for kind in KINDS:
                 for wrong in misspellings(name, kind, choose):
-                    if wrong not in {*place.names, *others} and len(name) > 1:
+                    if wrong.casefold() not in known and len(name) > 1:
                         yield Case(place, kind, name, wrong)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from danetc.compiler import check_file, check_text, graph_of, lowered_network
 from danetc.compiler.frontend.resolved import resolved_spec
-from danetc.compiler.warnings import recipes, warnings_of, warnings_of_network
+from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.compiler.warnings.neurons import _constant
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
@@ -657,10 +657,15 @@ def test_used_files(tmp_path: Path) -> None:
 # -- the tables of the rules -----------------------------------------------------------------------
 
 
-def test_the_rules_name_what_there_is() -> None:
-    items = {**ITEMS["augment"], **ITEMS["schedule"]}
-    for name, arguments in recipes._IDLE.items():
-        assert arguments.keys() <= {argument.name for argument in items[name].arguments}
+def test_every_item_that_may_be_idle_gives_a_warning() -> None:
+    for family in ("augment", "schedule"):
+        for name, item in ITEMS[family].items():
+            idle = [f"{row.name} = {row.idle}" for row in item.arguments if row.idle is not None]
+            if idle:
+                given = ", ".join([*["1"] * (item.many is not None), *idle])
+                text = "recipe r { epochs = 2; optimizer = adamw(lr = 0.01); "
+                found = warnings_of(check_text(text + f"{family} = {name}({given}) }}"))
+                assert [each.code for each in found] == ["W0405"], name
 
 
 # -- neurons that always give the same, against every input there is -------------------------------
