@@ -1,4 +1,4 @@
-"""What tests of several folders share: models that are not compiled, no garbage of earlier tests, and
+"""What tests of several folders share: kernels that are not compiled, no garbage of earlier tests, and
 a browser (Debian's ``chromium``, which ``.ci/run`` installs).
 """
 
@@ -45,12 +45,19 @@ def _size() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _uncompiled() -> None:
+    """The fused backend's functions run as they are, operation by operation: to compile a kernel takes
+    longer than what small networks compute. A test whose point it is asks for ``compiling``."""
+    from danetc.runtime.kernels import compiled
+
+    compiled.COMPILE = False
+
+
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fused backend's functions as they are, operation by operation. Compiling them takes longer
-    than what small networks compute, and is tested where it is the point.
-    """
-    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
+def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are compiled, or taken from the disk."""
+    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", True)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> N
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_what_is_saved_is_exact(dtype: str, uncompiled: None) -> None:
+def test_what_is_saved_is_exact(dtype: str) -> None:
     graph = network("danet_c_r18", width=16, steps=2)
     check_exact(graph, *((backend, policy, dtype) for backend in COUNTED for policy in POLICIES))
 
@@ -82,7 +82,7 @@ def test_what_is_saved_is_exact(dtype: str, uncompiled: None) -> None:
         "poisson",  # float32 until the first convolution, also under autocast
     ],
 )
-def test_what_is_rare_is_exact(name: str, uncompiled: None) -> None:
+def test_what_is_rare_is_exact(name: str) -> None:
     check_exact(
         helpers.text(VARIETY[name]),
         ("eager", "none", "float32"),

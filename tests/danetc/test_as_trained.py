@@ -24,8 +24,6 @@ from danetc.runtime.training.signals import Stopped
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 NETWORK = """
 use std
 network tiny(classes = {classes}) {{

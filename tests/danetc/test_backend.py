@@ -18,8 +18,6 @@ from .conftest import SMALL, Run
 
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 
 @pytest.fixture(autouse=True)
 def _with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,6 @@ from danetc.tasks.grid.table import flat, pivoted
 
 from .conftest import SMALL, Run
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 SGD = """
 recipe quick {
   epochs = 2

@@ -24,8 +24,6 @@ from tests.runtime.test_look_ahead import CACHES
 from .conftest import SMALL, Run
 from .test_train import PHASES, QUICK
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 SLOW_START = """
 recipe two {
   phase first { steps = 1; epochs = 3; warmup = 1; schedule = step(2, factor = 0.1) }

@@ -22,8 +22,6 @@ from danetc.tasks import evaluation
 from .conftest import SMALL, Run
 from .test_train import QUICK
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 EVENTS = """
 use std
 network flashes {

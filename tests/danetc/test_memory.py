@@ -30,8 +30,6 @@ from tests.differential.networks import VARIETY
 
 from .conftest import SMALL, Run
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 ADAMW = "optimizer = adamw(lr = 0.01)"
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
 TRAIN = ("--data", "digits", "--quiet", "--backend", "fused")

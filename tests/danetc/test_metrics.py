@@ -20,8 +20,6 @@ from danetc.tasks.training.trials import run
 from .conftest import SMALL, Run
 from .test_train import QUICK, phase
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 TIMES = ("seconds", "images_per_second", "share")
 
 

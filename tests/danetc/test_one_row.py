@@ -30,8 +30,6 @@ from tests.compiler.test_memory import check_exact
 
 from .conftest import Run
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 DATA = "synthetic:size=8,channels=1,count=64,test=16"
 TEXT = """\
 use std

@@ -16,8 +16,6 @@ import danetc
 from .conftest import SMALL, Run
 from .test_train import QUICK
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 FUNCTIONS = [name for name in dir(danetc) if inspect.isfunction(getattr(danetc, name))]
 QUIET: dict[str, Any] = {"backend": "eager"}
 

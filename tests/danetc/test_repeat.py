@@ -16,8 +16,6 @@ from danetc.tasks.training.provenance import git_state
 
 from .conftest import SMALL, Run
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 NETWORK = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
 RECIPE = """
 recipe two {

@@ -20,7 +20,6 @@ def test_the_training_reads_every_setting(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Read by name, outside of what parses and records settings, which goes through all of them."""
-    monkeypatch.setattr("danetc.runtime.kernels.compiled.COMPILE", False)
     read: set[str] = set()
 
     def noted(self: Any, name: str) -> Any:

@@ -22,8 +22,6 @@ from danetc.tasks.training.progress import TrainingProgress
 
 from .conftest import SMALL, Run
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 QUICK = "recipe quick { epochs = 1; batch = 300; optimizer = adamw(lr = 0.01) }\n"
 PHASES = """
 recipe two {

@@ -23,8 +23,6 @@ from danetc.output.console import VisibleConsole
 from danetc.output.table import Cell, Table, show
 from danetc.runtime.measure.plots import in_figure
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202eevil\u2066\u200b\u2028\x9b2J\x7f\u3164[bold]$x$"
 FORGED = "error: forged"
 INSIDE = EVIL  # of a data set: no name on the command line holds these

@@ -23,8 +23,6 @@ from danetc.runtime.model.built import Model
 from tests.differential.helpers import randn, text
 from tests.differential.networks import ANALOG_STEM, small
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 HALF = (torch.bfloat16, torch.float16)
 BACKENDS = ("eager", "fused")
 SURROGATES = ("sigmoid", "atan", "triangle", "rectangle")

@@ -21,8 +21,6 @@ from danetc.runtime.model.built import Model
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 STEPS, BATCH = 3, 2
 # fmt: off
 CONNECTIONS = (

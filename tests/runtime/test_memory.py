@@ -27,8 +27,6 @@ from danetc.runtime.layers import recompute
 from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed
 from danetc.runtime.model.built import Model
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 MIB = 2**20
 NETWORK = """
 use std

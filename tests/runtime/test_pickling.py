@@ -20,8 +20,6 @@ from danetc.runtime.model.built import Model, ScopeModule
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 SOME = ("dropped", "events", "gated", "poisson", "tebn", "unet")
 """Of those networks some that have what others have not."""
 SHORT = small("stage(basic(4), 2) via origin by densely_additive")

@@ -18,8 +18,6 @@ from danetc.runtime.model.built import Model
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 STATIC = text(small("stage(basic(4), 1) via sew"))
 EVENTS = text(small("stage(basic(4), 1) via sew", input="events(2, 8, 8)"))
 TIMED = text(small("stage(basic(4), 1) via sew", settings="neuron = LIF; norm = tebn"))

@@ -92,7 +92,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(("name", "backend"), [*CASES, ("compiled", "fused")])
 def test_two_processes_are_one(name: str, backend: str, results: Any) -> None:
     model = model_of("static" if name == "compiled" else name, backend)
@@ -115,7 +114,6 @@ def test_two_processes_are_one(name: str, backend: str, results: Any) -> None:
         )
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_process_is_as_before(backend: str) -> None:
     plain, model = model_of("static", backend), model_of("static", backend)

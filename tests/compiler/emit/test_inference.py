@@ -101,7 +101,6 @@ def assert_same(folded: nn.Module, model: nn.Module, x: Tensor) -> None:
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("key", NETWORKS)
 def test_outputs_and_spikes_are_those_of_the_eval_model(key: str) -> None:
     model = trained(graph(key))
@@ -117,7 +116,6 @@ def test_compiled_kernels_give_the_same() -> None:
     assert_same(folded, model, randn(1, 3, 16, 16, seed=9))
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("key", ["danet_b", "danet_d"])
 def test_channels_last(key: str) -> None:
     model = trained(graph(key))
@@ -130,13 +128,11 @@ def test_channels_last(key: str) -> None:
     assert all(y.is_contiguous(memory_format=torch.channels_last) for y in seen)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_neurons_that_learn() -> None:
     model = trained(graph("danet_b", "PLIF(tau = 1.1)"))
     assert_same(fold(model), model, randn(2, 3, 16, 16, seed=9))
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_neurons_without_a_state() -> None:
     """An ANN: nothing varies over time, and rounding is no spike."""
     model = trained(graph("danet_d", "ReLU"))
@@ -147,7 +143,6 @@ def test_neurons_without_a_state() -> None:
         torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_tracing() -> None:
     folded = fold(trained(graph("danet_b")))
     x = randn(2, 3, 16, 16, seed=9)
@@ -156,7 +151,6 @@ def test_tracing() -> None:
         torch.testing.assert_close(traced(x), folded(x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("backend", ["fused", "spikingjelly"])
 def test_models_of_every_backend_can_be_folded(backend: str) -> None:
     model = trained(graph("baa_conv"), backend)
@@ -166,7 +160,6 @@ def test_models_of_every_backend_can_be_folded(backend: str) -> None:
     assert_same(folded, eager, randn(2, 3, 16, 16, seed=9))
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_single_precision_layer_by_layer() -> None:
     """A rounding may flip a spike of the whole network: each layer on the same input."""
     model = trained(graph("sew")).float()
@@ -197,7 +190,6 @@ def test_single_precision_layer_by_layer() -> None:
     torch.testing.assert_close(*losses, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_half_precision() -> None:
     folded = fold(trained(graph("danet_b")).bfloat16())
     y = folded(randn(2, 3, 16, 16).bfloat16())
@@ -229,7 +221,6 @@ def test_names_of_weights() -> None:
     assert "stem.conv.bias" in added
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
     model = trained(graph("sew"))
     folded = fold(model)
@@ -251,7 +242,6 @@ def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
         torch.testing.assert_close(total / 3, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_a_sum_of_a_region_is_read_by_another() -> None:
     """`b` is part of the fusion group of the neuron before it; the next fusion group reads it by that."""
     text = """use std
@@ -285,7 +275,6 @@ def test_outputs_are_written_over_what_only_their_region_reads() -> None:
     assert not places["stages.1.blocks.1.branch.spike1"]  # behind a sum that the shortcut reads
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_a_region_is_one_call_and_static_parts_run_once() -> None:
     folded = fold(trained(graph("danet_d")))
     code = folded.stages[0].blocks[1].code
@@ -314,7 +303,6 @@ def test_the_model_is_left_alone() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_nothing_is_kept_and_nothing_is_trained() -> None:
     folded = fold(trained(graph("danet_d")))
     x = randn(2, 3, 16, 16)
@@ -343,7 +331,6 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
     again.stem.conv.weight.data.mul_(2)  # no inference tensor
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_copies_and_files(tmp_path: Path) -> None:
     model = trained(graph("danet_b"))
     folded = fold(model)
@@ -363,7 +350,6 @@ def test_copies_and_files(tmp_path: Path) -> None:
     assert_same(plain, model, x)
 
 
-@pytest.mark.usefixtures("uncompiled")
 def test_frame_by_frame() -> None:
     model = trained(graph("danet_b"))
     folded = fold(model)

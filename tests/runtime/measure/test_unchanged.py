@@ -23,8 +23,6 @@ from danetc.tasks.measuring.measure import eager_twin, measure
 
 from .conftest import DENSE, SPEC, batch, build, layout
 
-pytestmark = pytest.mark.usefixtures("uncompiled")
-
 
 def all_observers(model: Model) -> list[LayerObserver]:
     where = layout(model)

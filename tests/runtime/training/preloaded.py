@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.parallel  # what is wrapped in it is imported with it
+
 import danetc
 from tests.runtime.training.common import digits, phase
 from tests.runtime.training.processes import NOISY
@@ -9,3 +12,4 @@ from tests.runtime.training.processes import NOISY
 danetc.build(text=NOISY)
 digits()
 phase("epochs = 1; optimizer = sgd(lr = 1)")
+torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports Dynamo, which takes a second

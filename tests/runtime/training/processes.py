@@ -15,6 +15,7 @@ import torch
 
 import danetc
 from danetc.runtime.data import DataSet, Memory, Policy, Source
+from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import joined
@@ -45,6 +46,7 @@ class Job:
     images: int = 200
     poisoned: int | None = None  # an image that is not finite
     hole: int | None = None  # an image that cannot be read
+    compiled: bool = False  # as people run it; a process takes a second to load kernels
     at: tuple[int, int, int] | None = None  # rank, step, signal
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -178,6 +180,7 @@ def together(job: Job, world: int = 1, timeout: float = 120) -> list[int]:
 
 def _main(job: Job, rank: int, world: int, port: int) -> None:
     torch.set_num_threads(1)
+    compiler.COMPILE = job.compiled
     mp.set_start_method("fork", force=True)  # of loaders, as in a process that a shell has started
     if world > 1:
         os.environ |= {

@@ -34,21 +34,23 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert one["figures"] == two["figures"]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(folder: Path, **rest: Any) -> dict[str, Any]:
     """A run of FULL that was left alone."""
-    job = Job(tmp_path_factory.mktemp("whole"), FULL)
+    job = Job(folder, FULL, **rest)
     assert together(job) == [0]
     assert job.result()["steps"] == STEPS
     return job.result()
 
 
-def test_killed_twice_with_loaders(tmp_path: Path, whole: dict[str, Any]) -> None:
-    job = Job(tmp_path, FULL, settings={"checkpoint_steps": 3, "workers": 2})
+def test_killed_twice_with_loaders(tmp_path: Path) -> None:
+    """With compiled kernels, as people run it: those of the processes after the first are loaded."""
+    alone = whole(tmp_path / "whole", compiled=True)
+    settings = {"checkpoint_steps": 3, "workers": 2}
+    job = Job(tmp_path / "killed", FULL, compiled=True, settings=settings)
     for step in (random.randint(1, STEPS // 2 - 2) for _ in range(2)):
         assert together(job.with_signal(0, step)) == [KILLED]
     assert together(job) == [0]
-    same(whole, job.result())
+    same(alone, job.result())
 
 
 def test_another_optimizer_precision_and_mixing(tmp_path: Path) -> None:
@@ -62,8 +64,8 @@ def test_another_optimizer_precision_and_mixing(tmp_path: Path) -> None:
     same(alone.result(), job.result())
 
 
-def test_a_signal_saves_and_stops(tmp_path: Path, whole: dict[str, Any]) -> None:
-    job = Job(tmp_path, FULL)
+def test_a_signal_saves_and_stops(tmp_path: Path) -> None:
+    job = Job(tmp_path / "stopped", FULL)
     # Asked after 5 steps; then in the middle of the evaluation, after the 4 that are left.
     for step, signum in ((5, signal.SIGTERM), (6, signal.SIGINT)):
         assert together(job.with_signal(0, step, signum)) == [128 + signum]
@@ -71,7 +73,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, whole: dict[str, Any]) -> None
         assert "the same command resumes" in job.said()
     assert together(job) == [0]
     assert job.result()["steps"] == STEPS // 2, "no step is done twice"
-    same(whole, job.result())
+    same(whole(tmp_path / "whole"), job.result())
 
 
 @pytest.mark.parametrize("world", [2, 3])
