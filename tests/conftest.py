@@ -30,6 +30,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[SIZE] = _size()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is there now (torch, thousands of tests) stays: the search for garbage need not go through
+    it. A test that measures memory has it made several times, which took most of its time."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Free the models of tests before. A model of torch.fx and its graph know each other, so that
     Python finds that it is garbage when there are many more objects, of whatever size: tens of
