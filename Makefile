@@ -47,7 +47,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy -p danetc --explicit-package-bases --platform win32 --cache-dir .mypy_cache/win32
 
 unit: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # In an empty folder, so that neither specs nor sources of this one can be found by accident.
 # The programs of the borrowed dependencies (Graphviz's) are on PATH.

@@ -30,7 +30,7 @@ from tests.fuzzing.forms import check_network
 from tests.fuzzing.mutate import minimised, mutated, parsed
 from tests.reference.language import OPERATIONS
 
-PARTS, CASES = 20, 20
+PARTS, CASES = 8, 20
 """Seconds of a core for each part, so that they spread over processes."""
 
 

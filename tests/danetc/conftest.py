@@ -59,3 +59,10 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.danet"
     path.write_text(SMALL)
     return path
+
+
+@pytest.fixture
+def few_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run times two steps, where how many they are is not the point."""
+    for place in ("timed_steps", "dry_run"):
+        monkeypatch.setattr(f"danetc.tasks.training.{place}.TIMED", 2)

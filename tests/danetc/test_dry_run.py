@@ -88,6 +88,7 @@ def test_a_signal_ends_it_at_once(
     assert [path.name for path in tmp_path.iterdir()] == ["a.danet"]
 
 
+@pytest.mark.usefixtures("few_timed")
 def test_the_plan_is_printed_with_places_and_a_curve(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ("train", "a.danet", "--data", "digits")
@@ -139,6 +140,7 @@ def test_what_would_not_fit_is_planned_but_not_tried(
     assert "the whole training takes" not in result.out
 
 
+@pytest.mark.usefixtures("few_timed")
 def test_a_precision_that_is_slow_here_is_said(danetc: Run, tmp_path: Path) -> None:
     (tmp_path / "a.danet").write_text(SMALL + QUICK)
     arguments = ["train", "a.danet", "--data", "digits", "--dry-run", "--set"]
@@ -265,6 +267,7 @@ def test_kernels_that_are_not_compiled_in_time_are_not_waited_for(
         cache.cache_clear()
 
 
+@pytest.mark.usefixtures("few_timed")
 def test_quiet_and_json_announce_nothing(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,24 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     assert danetc("measure", small).status == 2
 
 
+def as_trained(danetc: Run, spec: Path, change: dict[str, object] | None) -> Path:
+    """A built network with a record of a training, of which some is changed or nothing there."""
+    from danetc.runtime.training.evaluation import Evaluation
+
+    built = spec.with_name("built")
+    assert danetc("build", spec, "-o", built).status == 0
+    evaluation = change if change is None else {**Evaluation(steps=2).as_dict(), **change}
+    weights = digest((built / "weights.safetensors").read_bytes())
+    save_record({"evaluation": evaluation, "weights": weights}, built / "training.json")
+    return built
+
+
+@pytest.mark.parametrize("command", ["measure", "eval"])
+def test_a_record_of_a_training_is_taken(danetc: Run, small: Path, command: str) -> None:
+    """What is damaged below is this one."""
+    assert danetc(command, as_trained(danetc, small, {}), "--data", "digits").status == 0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -227,23 +245,13 @@ def test_directories_that_are_no_runs(danetc: Run, small: Path, tmp_path: Path) 
     ],
 )
 def test_a_damaged_record_of_a_training_is_told(
-    danetc: Run, small: Path, tmp_path: Path, change: dict[str, object] | None, told: str
+    danetc: Run, small: Path, change: dict[str, object] | None, told: str
 ) -> None:
-    from danetc.runtime.training.evaluation import Evaluation
-
-    built = tmp_path / "built"
-    assert danetc("build", small, "-o", built).status == 0
-    place = built / "training.json"
-    record = Evaluation(steps=2).as_dict()
-    weights = digest((built / "weights.safetensors").read_bytes())
+    built = as_trained(danetc, small, change)
     for command in ("measure", "eval"):
-        save_record({"evaluation": record, "weights": weights}, place)
-        assert danetc(command, built, "--data", "digits").status == 0
-        changed = change and {**record, **change}
-        save_record({"evaluation": changed, "weights": weights}, place)
         done = danetc(command, built, "--data", "digits")
         assert done.status == 1
-        assert f"{place} is damaged" in done.err
+        assert f"{built / 'training.json'} is damaged" in done.err
         assert told in done.err
 
 

@@ -38,7 +38,8 @@ recipe three {
   optimizer = sgd(lr = 0.05, momentum = 0.9)
 }
 """
-QUIET = ("--data", "digits", "--backend", "eager", "--quiet")
+FEW = "synthetic:size=8,channels=1,classes=10,count=300,test=60"
+QUIET = ("--data", FEW, "--backend", "eager", "--quiet")
 UNLIKE = ("seconds", "images_per_second", "shares")
 
 
@@ -70,8 +71,9 @@ def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path
 
 
 def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
+    many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
     long = ("--set", "recipe.epochs=10", "--checkpoint-every", "2")
-    command = [sys.executable, "-m", "danetc", "train", quick, *QUIET, "-o", "stopped", *long]
+    command = [sys.executable, "-m", "danetc", "train", quick, *many, "-o", "stopped", *long]
     process = subprocess.Popen(
         [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -86,10 +88,10 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     assert "Traceback" not in said
     assert len(figures(tmp_path / "stopped") if _has_figures(tmp_path / "stopped") else []) < 10
     short = ("--set", "recipe.epochs=10", "--checkpoint-every", "0")  # saving changes no number
-    result = danetc("train", quick, *QUIET, "-o", "stopped", *short)
+    result = danetc("train", quick, *many, "-o", "stopped", *short)
     assert result.status == 0
     assert "going on from stopped/checkpoints" in result.err
-    assert danetc("train", quick, *QUIET, "-o", "whole", *short).status == 0
+    assert danetc("train", quick, *many, "-o", "whole", *short).status == 0
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
 

@@ -27,6 +27,8 @@ from danetc.runtime.kernels.fusion_group import Term, fusion_kernel
 from tests.differential.helpers import text
 from tests.differential.networks import small
 
+pytestmark = pytest.mark.usefixtures("compiling")
+
 STEPS = 3
 TERMS = (Term(normed=True, static=False), Term(normed=False, static=True))
 needs_compiler = pytest.mark.skipif(
@@ -112,7 +114,6 @@ def test_a_kernel_on_disk_is_not_traced_again(
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     theirs = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    monkeypatch.setattr(compiler, "COMPILE", True)
     traced: list[str] = []
     plain = compiler._compiled
 
@@ -152,7 +153,6 @@ def test_a_kernel_is_called_without_what_stands_around_it(
 ) -> None:
     """Compiled now or loaded; what is no kernel, or several, is left as it is."""
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiler, "COMPILE", True)
     around: list[Any] = []
     plain = compiler._direct
 
@@ -181,7 +181,6 @@ def test_a_kernel_that_fails_to_compile_runs_uncompiled_and_says_so_once(
     def broken(*args: Any) -> Any:
         raise RuntimeError("no registers left\nand more of that")
 
-    monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "_compile", broken)
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: None)
     run = CompiledFunction(double, "IF behind norm, forward", (True,))
@@ -199,7 +198,6 @@ def test_a_network_trains_where_nothing_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
     """Without a compiler on the machine: one notice for all kernels, and the same numbers."""
-    monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "missing_compiler", lambda device: "no C++ compiler")
     monkeypatch.setattr(compiler, "_compile", lambda *args: pytest.fail("tried to compile"))
     graph = text(small("stage(basic(4), 2) via origin"))
@@ -236,7 +234,6 @@ def test_errors_of_arguments_are_not_taken_for_errors_of_the_compiler(
     def failing(*args: Tensor) -> tuple[Tensor]:
         raise ValueError("bad argument")
 
-    monkeypatch.setattr(compiler, "COMPILE", True)
     monkeypatch.setattr(compiler, "_compile", lambda *args: failing)
     with pytest.raises(ValueError, match="bad argument"):
         CompiledFunction(double, "double", (True,))(torch.ones(1, 2, 3, 4))

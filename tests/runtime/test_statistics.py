@@ -14,14 +14,12 @@ from danetc.runtime.layers import statistics
 from danetc.runtime.layers.norm import StaticBatchNorm2d
 from danetc.runtime.layers.statistics import affine, norm_backward
 
-pytestmark = pytest.mark.skipif(
-    missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"
-)
-
-
-@pytest.fixture(autouse=True)
-def _compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "COMPILE", True)
+pytestmark = [
+    pytest.mark.skipif(
+        missing_compiler("cpu") is not None, reason="no C++ compiler on this machine"
+    ),
+    pytest.mark.usefixtures("compiling"),
+]
 
 
 def flat(x: torch.Tensor, last: bool) -> torch.Tensor:
