@@ -23,6 +23,8 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
         row = OPS[node.op]
         if row.whole_run:
             return f"`{node.path}` ({node.op}) lays its spikes out over all T steps"
+        if row.ahead(node.attrs):
+            return f"what `{node.path}` ({node.op}) gives at a step depends on later ones"
         if any(operand in behind for operand in node.inputs):
             if not row.linear:
                 return f"`{node.path}` ({node.op}) stands behind a mean over time and is not linear"

@@ -90,6 +90,9 @@ def _values(graph: Graph) -> Iterator[Broken]:
             continue
         if value != node.value:
             yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
+        still = not all(operand.value.varies for operand in graph.inputs_of(node))
+        if OPS[node.op].time == "mixes" and still:
+            yield Broken(node.origin, node.path, f"{node.op} mixes the steps of a static value")
 
 
 def _rules(graph: Graph) -> Iterator[Broken]:
@@ -219,7 +222,8 @@ def _silencing(graph: Graph, id: int, known: Mapping[int, Known]) -> Node | None
 def _no_sugar(graph: Graph) -> Iterator[Broken]:
     """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
     for node in graph.nodes.values():
-        if OPS[node.op].stands_for is not None:
+        row = OPS[node.op]
+        if row.stands_for is not None and row.stands_for(node.attrs, lambda: 1.0)[0] != node.op:
             yield Broken(node.origin, node.path, f"{node.op} was not lowered to what it stands for")
 
 

@@ -124,6 +124,7 @@ class Emitter:
             source.value.varies,
             _why_fixed(graph),
             source.value.kind,
+            _why_whole(graph),
         )
         return self.kind(root, body.graph, signature, graph, _svg)
 
@@ -211,14 +212,22 @@ def _why_fixed(graph: Graph) -> str:
     """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
     timeless: set[int] = set()  # made of means over time alone
     for node in graph.nodes.values():
-        if OPS[node.op].per_step(node.attrs):
-            return f"{node.path} has parameters for each of them"
+        if what := OPS[node.op].why_fixed(node.attrs):
+            return f"{node.path} has {what} for each of them"
         if OPS[node.op].time == "reduces":
             timeless.add(node.id)
         elif node.inputs and timeless.issuperset(node.inputs):
             if node.value.varies:
                 return f"{node.path}, behind a mean over time, runs that long"
             timeless.add(node.id)
+    return ""
+
+
+def _why_whole(graph: Graph) -> str:
+    """Why a model cannot run step by step; empty where it can."""
+    for node in graph.nodes.values():
+        if OPS[node.op].ahead(node.attrs):
+            return f"what {node.path} gives at a step depends on later ones"
     return ""
 
 

@@ -89,7 +89,7 @@ class Inference:
         else:
             kind = row.kind(attrs, values)
         match row.time:
-            case "creates" | "per_step":
+            case "creates" | "per_step" | "mixes":
                 varies = True
             case "reduces":
                 varies = False

@@ -48,6 +48,8 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         layer = OpLayer(op, dict(attrs), layer.span, layer.role)
     if OPS[layer.op].flattens and len(lowering.builder.value(wire).shape) == 3:
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
+    if OPS[layer.op].time == "mixes":
+        wire = lowering.at_each_step(wire, layer.span)
     made = lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
     lowering.note_place(made, at)
     return made

@@ -65,4 +65,10 @@ class Lowering(Evaluator):
         wire = self.builder.add(
             "input", (), {"events": events}, span, value=Value(shape, kind, events)
         )
-        return wire if events else self.builder.add("repeat", (wire,), {}, span)
+        return self.at_each_step(wire, span)
+
+    def at_each_step(self, wire: Wire | Poison, span: Span) -> Wire | Poison:
+        """A value that varies: a static one is repeated."""
+        if isinstance(wire, Poison) or self.builder.value(wire).varies:
+            return wire
+        return self.builder.add("repeat", (wire,), {}, span)

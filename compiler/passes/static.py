@@ -15,8 +15,8 @@ class HoistStatic:
     """Moves ``repeat`` behind every operation that treats all time steps alike.
 
     ``op(repeat(x)) = repeat(op(x))``. A neuron, a join and a mean over time read a static value as
-    it is; where T copies are needed (per-step norms, a network's output) the repetition is made
-    there. What draws random numbers is not moved: it
+    it is; where T copies are needed (per-step norms, what mixes steps, a network's output) the
+    repetition is made there. What draws random numbers is not moved: it
     draws anew at each step. In training a norm takes its statistics over one step in place of T
     equal ones: the same to rounding.
     """

@@ -163,7 +163,7 @@ class DirectoryEvaluator:
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
                 f"{reason}; --steps 1,2,4 runs it at each"
             )
-        own = any(_is_per_step(node) for node in self.graph.nodes.values())
+        own = any(_why_fixed(node) for node in self.graph.nodes.values())
         model = self.model.to(self.device) if own and steps <= self.steps else self._at(steps)
         images = self._data(model)
         choose, _ = self._chosen(model)
@@ -188,11 +188,11 @@ class DirectoryEvaluator:
             return self.model.to(self.device)
         if self._other is not None and self._other.signature.steps == steps:
             return self._other
-        timed = next((n for n in self.graph.nodes.values() if _is_per_step(n)), None)
+        timed = next((n for n in self.graph.nodes.values() if _why_fixed(n)), None)
         if timed is not None:
             raise UserError(
                 f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
-                "has parameters for each step"
+                f"has {_why_fixed(timed)} for each step"
             )
         model = with_steps(self.model, self.trained.path, steps, self.conditions.backend)
         model.load_state_dict(self.model.state_dict())
@@ -318,8 +318,9 @@ def _threaded(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _is_per_step(node: Node) -> bool:
-    return OPS[node.op].per_step(node.attrs)
+def _why_fixed(node: Node) -> str:
+    """What an operation has of each time step, if it has."""
+    return OPS[node.op].why_fixed(node.attrs)
 
 
 def _figures(steps: int, totals: Totals, seconds: float) -> Figures:

@@ -165,8 +165,11 @@ class Model(ScopeModule):
 
         Start with ``states=None``. In eval mode the mean of T outputs is what ``forward`` gives
         for the T frames where the head is linear after its mean over time; an operation that
-        averages over time inside the network sees one step only.
+        averages over time inside the network sees one step only. Raises ValueError where one needs
+        later steps (``signature.whole``).
         """
+        if self.signature.whole:
+            raise ValueError(f"the model cannot run step by step: {self.signature.whole}")
         self.signature.check(x, self, frame=True)
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}

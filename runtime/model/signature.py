@@ -21,7 +21,8 @@ class Signature:
 
     ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T. Where
     that must be ``steps``, ``fixed`` says why; else it is empty. ``kind`` is what the spec says of
-    the input's numbers, and what layers may keep in bits because of it.
+    the input's numbers, and what layers may keep in bits because of it. ``whole`` says why the model
+    needs all steps at once and cannot stream; else it is empty.
     """
 
     steps: int
@@ -30,6 +31,7 @@ class Signature:
     sequence: bool = False
     fixed: str = ""
     kind: Kind = ANALOG
+    whole: str = ""
 
     def check(self, x: object, model: nn.Module, *, frame: bool = False) -> None:
         """Raise TypeError or ValueError, which say what was expected, for an input that is none.

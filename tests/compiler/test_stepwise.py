@@ -72,6 +72,7 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
         (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) stands"),
         (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) stands"),
         (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) lays"),
+        (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
     ],
 )
 def test_what_does_not_follow_from_one_run_says_why(spec: str, reason: str) -> None:
@@ -86,3 +87,10 @@ def test_a_network_without_time_says_so() -> None:
     told = why_not_stepwise(graph_of(check_text(spec)))
     assert told is not None
     assert "the same for every T" in told
+
+
+def test_what_looks_ahead_does_not_stream() -> None:
+    model = danetc.build(text=text("avgpool -> softmax(over = time) -> linear(3)"))
+    with pytest.raises(ValueError, match=r"head\.softmax gives at a step depends on later ones"):
+        model.stream(torch.zeros(1, 2, 6, 6))
+    assert model(torch.zeros(4, 1, 2, 6, 6)).shape == (4, 1, 3), "T is free"

@@ -128,6 +128,14 @@ VARIETY = {
     ),
     "gated": small("tiny via gated by densely_additive", more=GATED),
     "functions": small("tiny via functions by densely_additive", more=FUNCTIONS),
+    "over_time": small(
+        "stage(attentive(4), 2)",
+        more="""block attentive(w) {
+          a = in -> conv(w) -> norm
+          still = in -> mean_over_time -> softmax(over = time)
+          out = (a * ((a -> avgpool -> softmax(over = time)) + still)) -> spike
+        }""",
+    ),
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),
     "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
     "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),

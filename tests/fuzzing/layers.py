@@ -113,6 +113,7 @@ class Layers:
             "spike",
             self.neuron(),
             dice.choice(["tanh", "softplus", "sigmoid", "gelu", "softmax", "softmax(over = rows)"]),
+            "softmax(over = time)",
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
             dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
@@ -11,6 +12,16 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
+
+
+def _softmax_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+    return ("softmax_over_time", {}) if attrs["over"] == "time" else ("softmax", attrs)
+
+
+def _softmax_over_time(
+    attrs: Attrs, values: Values, value: Value, context: Context
+) -> TorchFunction:
+    return TorchFunction("torch.softmax", kwargs={"dim": -len(value.shape) - 2})
 
 
 def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
@@ -49,7 +60,14 @@ ROWS = (
     ),
     Op(
         "softmax", "shares along an axis: positive, of sum 1", _softmax_shape, kinds.analog, _softmax,
-        (word("over", "the axis along which the sum is 1", "channels", shapes.AXES),),
+        (word("over", "the axis along which the sum is 1", "channels", (*shapes.AXES, "time")),),
+        stands_for=_softmax_over,
+        saved=Saved(output=True),
+    ),
+    Op(
+        "softmax_over_time", "shares of the time steps: positive, of sum 1", shapes.same, kinds.analog,
+        _softmax_over_time, public=False, time="mixes", ahead=lambda attrs: True,
+        label=lambda attrs: ("softmax over T", ""),
         saved=Saved(output=True),
     ),
 )  # fmt: skip

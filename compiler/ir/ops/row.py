@@ -124,14 +124,23 @@ class Op:
     bare: str = ""
     """The operation that it is where it is written without arguments, if that is another."""
     stands_for: Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]] | None = None
-    """The operation that it is another name for; gets the threshold of the network's neuron."""
+    """The operation that it is another name for, or is with such attributes, else itself; gets the
+    threshold of the network's neuron."""
     flattens: bool = False
     """It takes a vector: a map is flattened before it."""
     idle: str = ""
     """What it does where it is ``same``, read after "it"; empty where that is no mistake."""
 
     # -- time, randomness, gradients
-    time: Literal["pointwise", "creates", "reduces", "neuron", "per_step"] = "pointwise"
+    time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes"] = "pointwise"
+    """How it treats time steps: each by itself and alike; it makes them of a static value; it makes a
+    static value of them; as a neuron's states do; each by itself with parameters of its own; or
+    (``mixes``) what it gives at a step depends on others, and it takes what varies: a static operand
+    is repeated before it."""
+    ahead: Callable[[Attrs], bool] = lambda attrs: False
+    """What it gives at a step depends on later ones: it cannot run step by step."""
+    fixes_steps: str = ""
+    """What of it has T in its shape (``weights``), so that it takes no other T."""
     whole_run: bool = False
     """What it gives at a step depends on how many there are."""
     random: bool = False
@@ -212,6 +221,10 @@ class Op:
     def per_step(self, attrs: Attrs) -> bool:
         """Whether it has parameters for each time step."""
         return self.time == "per_step" or bool(attrs.get("per_step"))
+
+    def why_fixed(self, attrs: Attrs) -> str:
+        """What it has of each time step, so that it runs for one T alone; else empty."""
+        return "parameters" if self.per_step(attrs) else self.fixes_steps
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
         """All attributes: the given ones, and the defaults of the others."""
