@@ -253,9 +253,7 @@ class Layers(Evaluator):
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
             case "softmax":
-                return Wire(
-                    f.softmax(x, AXES[attrs["over"]]), varies or attrs["over"] == "time"
-                )
+                return Wire(f.softmax(x, AXES[attrs["over"]]), varies or attrs["over"] == "time")
             case "dropout" | "droppath":
                 return self._drop(op, wire)
             case "mean_over_time":
