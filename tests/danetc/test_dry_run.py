@@ -21,7 +21,7 @@ from danetc.tasks.training.timed_steps import TIMED, Compiling, Deadline, Stopwa
 from danetc.tasks.training.trials import Trial
 from tests.runtime.test_look_ahead import CACHES
 
-from .conftest import SMALL, Run
+from .conftest import FEW, SMALL, Run
 from .test_train import PHASES, QUICK
 
 SLOW_START = """
@@ -278,7 +278,7 @@ def test_quiet_and_json_announce_nothing(
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "COMPILE", True)
     monkeypatch.setattr(compiled, "_compiled", lambda function, *rest: function)
-    train = ("train", "a.danet", "--data", "digits", "--backend", "fused", "-o", "run")
+    train = ("train", "a.danet", "--data", FEW, "--backend", "fused", "-o", "run")
     for command, told in (
         ((*train, "--dry-run"), True),
         ((*train, "--dry-run", "--quiet"), False),

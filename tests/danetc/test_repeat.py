@@ -16,6 +16,8 @@ from danetc.tasks.training.provenance import git_state
 
 from .conftest import SMALL, Run
 
+pytestmark = pytest.mark.usefixtures("few_timed")
+
 NETWORK = SMALL.replace("mean_over_time ->", "mean_over_time -> dropout(p = 0.2) ->")
 RECIPE = """
 recipe two {

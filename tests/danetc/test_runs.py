@@ -19,7 +19,7 @@ import pytest
 import danetc as package
 from danetc.runtime.system.files import read_record, save_record
 
-from .conftest import SMALL, Run
+from .conftest import FEW, SMALL, Run
 
 NETWORK = SMALL.replace("linear(classes)", "dropout(0.2) -> linear(classes)")
 RECIPE = """
@@ -38,7 +38,6 @@ recipe three {
   optimizer = sgd(lr = 0.05, momentum = 0.9)
 }
 """
-FEW = "synthetic:size=8,channels=1,classes=10,count=300,test=60"
 QUIET = ("--data", FEW, "--backend", "eager", "--quiet")
 UNLIKE = ("seconds", "images_per_second", "shares")
 
