@@ -1,4 +1,4 @@
-"""A network's backends and its counterparts elsewhere, measured side by side."""
+"""A network's backends and the same network in other libraries, measured side by side."""
 
 from __future__ import annotations
 
@@ -278,11 +278,6 @@ def _share(size: int | None, base: int | None) -> float | None:
     return None if size is None or base is None else size / max(1, base)
 
 
-def ticks(count: int, rounds: int) -> int:
-    """How many times ``compare`` ticks."""
-    return count * (rounds + 3)
-
-
 def compare(
     graph: Graph,
     conditions: Conditions,
@@ -299,7 +294,7 @@ def compare(
     ``begin`` gets how many times ``on_progress`` will be called. Raises UserError.
     """
     entries, notes = contestants(graph, conditions, backends, memory)
-    begin(ticks(len(entries), rounds))
+    begin(len(entries) * (rounds + 3))  # alone, its saved bytes, a warm-up, and the rounds
     apart: dict[str, Alone] = {}
     for name, entry in entries.items():
         on_progress(f"{name}, alone")

@@ -60,9 +60,9 @@ def build(
             ``eager`` runs operation by operation, ``spikingjelly`` SpikingJelly's neurons. Names
             and weights are the same.
         memory: what is saved for the backward pass. ``none`` saves all that it needs;
-            ``recompute`` saves the input of each block and runs the block again, with the same results bit for bit; a size, as in
-            ``"8GB"``, takes the cheaper one of them with which a training step fits: one is taken
-            with each, and its peak measured, on the GPU where there is one.
+            ``recompute`` saves the input of each block and runs the block again, with the same
+            results bit for bit; a size, as in ``"8GB"``, takes the cheaper one with which a training
+            step fits: a step is run with each and its peak measured, on the GPU if there is one.
         batch: how many samples that step has (float32, SGD with momentum).
 
     The model takes ``[N, C, H, W]`` (static, T = steps) or ``[T, N, C, H, W]`` (a sequence) and
@@ -158,7 +158,7 @@ def network_of(
     checked: Checked, network: str | None = None, settings: Mapping[str, Setting] | None = None
 ) -> CompiledNetwork:
     """Lower one of the networks of a checked spec, and warn of nothing: of a spec that danetc has
-    written, its author has heard it. Raises SpecError; never imports torch.
+    written, its author was warned. Raises SpecError; never imports torch.
     """
     chosen = dict(settings or {})
     lowered = compiler.lowered_network(checked, network, chosen)

@@ -23,7 +23,7 @@ Operand: TypeAlias = str | float
 
 
 class OperationWriter(Protocol):
-    """Where a derivative's operations go (``ssa.Builder``)."""
+    """Where a derivative's operations go (``ssa.ProgramBuilder``)."""
 
     def emit(self, opcode: str, *args: Operand) -> Operand: ...
     def compare(self, opcode: str, left: Operand, right: Operand) -> Operand | bool: ...

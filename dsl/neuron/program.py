@@ -1,7 +1,7 @@
 """A neuron as data: its equations in single-assignment form, with a text that reads back.
 
 The text travels inside graphs, exports and model directories, so reading it is strict: whatever
-``parse`` accepts uses only the opcodes of ``ssa.OPCODES`` on values that exist.
+``parse`` accepts uses only the operations of ``opcodes.OPCODES`` on values that exist.
 """
 
 from __future__ import annotations
