@@ -125,7 +125,7 @@ def test_evaluate_gives_the_test_accuracy_of_the_training(run: Any) -> None:
     found = danetc.evaluate(run.directory, steps=[2, 4])
     assert [each.steps for each in found.results] == [2, 4]
     assert found.results[0].top1 == run.test_accuracy
-    assert found.unlike_training == ()
+    assert found.unlike_training == ("T = 4 (was: T = 2)",)
     other = danetc.evaluate(run.directory, over_time=True, batch=7, prepare="none")
     assert [each.steps for each in other.over_time] == [1, 2]
     assert other.results == ()
