@@ -23,7 +23,8 @@ from results.data import (
     pick,
     read,
 )
-from results.tables import BLOCKS, CONNECTIONS, OLDER, SHAPES
+from results.older import OLDER
+from results.tables import BLOCKS, CONNECTIONS, SHAPES
 
 STYLES = (
     ("#000000", "-", "o"),

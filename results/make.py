@@ -1,43 +1,51 @@
-"""Draw every figure and write every table of results/README.md anew from the JSON beside it.
+"""Draw every figure and write every table of results/README.md and docs/paper.md from JSON.
 
 ::
 
     python -m results.make           # `make results`
-    python -m results.make --check   # status 1 where the page is not what the files say
+    python -m results.make --check   # status 1 where a page is not what the files say
 
-A table stands in the page between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is one of
-``results.tables.TABLES``, and each of these stands there once. All other text is written by hand.
+A table stands in its page between ``<!-- table: NAME -->`` and ``<!-- end -->``, and each of ``PAGES``
+stands there once. All other text is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from results.data import HERE, Cell, read_cells
-from results.overview import OVERVIEW
+from results.older import OLDER_TABLES
+from results.overview import ITEMS_OF_PAPER, OVERVIEW
 from results.tables import TABLES
 
-PAGE = HERE / "README.md"
 BEGIN, END = "<!-- table: ", "<!-- end -->"
-ALL = {**TABLES, **OVERVIEW}
+Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
+PAGES: Mapping[Path, Tables] = {
+    HERE / "README.md": {**TABLES, **OLDER_TABLES, **OVERVIEW},
+    HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
+}
+"""Each page with what stands in it once."""
 
 
-def page(text: str, cells: Sequence[Cell]) -> str:
-    """The page with its tables made anew. Raises ValueError where one is unknown, twice or missing."""
+def page(text: str, tables: Tables, cells: Sequence[Cell]) -> str:
+    """A page with its tables made anew. Raises ValueError where one is unknown, twice or missing."""
     parts = text.split(BEGIN)
     made, seen = [parts[0]], []
     for part in parts[1:]:
         name, arrow, rest = part.partition(" -->\n")
         _, end, after = rest.partition(END)
-        if not arrow or not end or name not in ALL:
+        if not arrow or not end or name not in tables:
             raise ValueError(f"no table of the page: {name.splitlines()[0]}")
         seen.append(name)
-        made.append(f"{BEGIN}{name} -->\n{ALL[name](cells)}\n{END}{after}")
-    if sorted(seen) != sorted(ALL):
+        made.append(f"{BEGIN}{name} -->\n{tables[name](cells)}\n{END}{after}")
+    if sorted(seen) != sorted(tables):
         twice = {name for name in seen if seen.count(name) > 1}
-        raise ValueError(f"not once in the page: {', '.join(sorted(twice | ALL.keys() ^ {*seen}))}")
+        raise ValueError(
+            f"not once in the page: {', '.join(sorted(twice | tables.keys() ^ {*seen}))}"
+        )
     return "".join(made)
 
 
@@ -46,14 +54,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     asked = parser.parse_args()
     cells = read_cells()
-    text = PAGE.read_text(encoding="utf-8")
-    made = page(text, cells)
+    texts = {path: path.read_text(encoding="utf-8") for path in PAGES}
+    made = {path: page(texts[path], tables, cells) for path, tables in PAGES.items()}
     if asked.check:
-        return int(made != text)
+        return int(made != texts)
     from results.drawing import draw
 
-    PAGE.write_text(made, encoding="utf-8")
-    for path in draw(cells, HERE / "figures"):
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
+    for path in [*made, *draw(cells, HERE / "figures")]:
         print(path.relative_to(HERE.parent))
     return 0
 

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean
 
-from results.data import CHAIN, EQ_11, MISSING, Cell, older_accuracies, older_measured, pick
+from results.data import (
+    CHAIN,
+    EQ_11,
+    HERE,
+    MISSING,
+    Cell,
+    older_accuracies,
+    older_measured,
+    pick,
+    read,
+)
 from results.tables import CONNECTIONS, table
 
 YES, NO, PARTLY, WAITS = "yes", "no", "in part", "not yet run"
@@ -26,6 +36,7 @@ class Item:
 
     name: str
     says: str
+    command: str
     ran: str
     compute: Callable[[Sequence[Cell]], Found]
     why: str = ""
@@ -158,6 +169,20 @@ def _four_steps(cells: Sequence[Cell]) -> Found:
     return f"A {a:.1f}, C {c:.1f}, D {d:.1f} %", _said([a > c, c > d])
 
 
+def _inputs(cells: Sequence[Cell]) -> Found:
+    """Sec. IV-A: means within 0.1 of 0 and deviations within 0.1 of 1 in every layer."""
+    texts, signs = [], []
+    for network in read(HERE / "paper" / "inputs.json")["networks"][1:]:
+        deviations = [layer[2] for layer in network["layers"]]
+        signs.append(
+            all(abs(mean) <= 0.1 and abs(d - 1) <= 0.1 for _, mean, d in network["layers"])
+        )
+        texts.append(
+            f"{network['name']}'s deviations {min(deviations):.2f} to {max(deviations):.2f}"
+        )
+    return "; ".join(texts), _said(signs)
+
+
 def _older_collapse(cells: Sequence[Cell]) -> Found:
     found = older_accuracies("accuracy.json")
     origin = [mean(found["origin_net", d].values()) for d in (20, 56, 110)]
@@ -177,24 +202,28 @@ ITEMS = (
     Item(
         "Table I, Fig. 3",
         "PA-A fires most, then SEW, then PA-B",
+        "`danetc summary`, `firing_rate.svg` of `danetc measure`",
         "[older runs](#older-runs)",
         _order_of_rates,
     ),
     Item(
         "Table II, Origin and DANet-C",
         "68.26 against 61.86 (ResNet-34), 70.90 against 57.66 (ResNet-50)",
+        "`danetc compare --columns wiring`",
         "[Table II](#table-ii)",
         lambda cells: _compared(cells, "DANet-C (Eq. 11)", "Origin", (34, 50)),
     ),
     Item(
         "Table II, tdBN and DANet-D",
         "65.50 against 63.72 (ResNet-34)",
+        "`danetc compare --columns wiring`",
         "[Table II](#table-ii)",
         lambda cells: _compared(cells, "DANet-D", "tdBN", (34, 50)),
     ),
     Item(
         "Table VI, DANet-C's depth",
         "on ImageNet-1k 68.26 (ResNet-34) to 70.90 (ResNet-50)",
+        "`danetc compare`",
         "[Table II](#table-ii)",
         _gain,
         "ten classes of small images; on its own small sets the paper has DANet-C fall with depth (Table III)",
@@ -202,42 +231,49 @@ ITEMS = (
     Item(
         "Table VI, T = 4",
         "DANet-A before C before D in ResNet-34",
+        "`danetc compare`",
         "[Table VI](#table-vi)",
         _four_steps,
     ),
     Item(
         "Table III, small sets",
         "Add falls with depth; Concate below it in the first pair, above it in the last",
+        "`danetc compare --columns classes,network`",
         "[Table III](#table-iii)",
         _small_sets,
     ),
     Item(
         "Fig. 5",
         "Origin falls with depth",
+        "`accuracy.svg` of `danetc compare`",
         "[Figs. 5 to 7](#figs-5-to-7)",
         lambda cells: _falls(cells, "Origin"),
     ),
     Item(
         "Fig. 6, small sets",
         "PA-A is worse than SEW and PA-B",
+        "`accuracy.svg` of `danetc compare`",
         "[Figs. 5 to 7](#figs-5-to-7), five classes",
         lambda cells: _compared(cells, "SEW", "PA-A (DANet-A)", (18, 34, 50), classes=5),
     ),
     Item(
         "Fig. 7",
         "DANet-C above Origin, DANet-D above BAA",
+        "`accuracy.svg` of `danetc compare`",
         "[Figs. 5 to 7](#figs-5-to-7)",
         lambda cells: _compared(cells, "DANet-D", "BAA", (34, 50)),
     ),
     Item(
         "Fig. 9",
         "DANet-C fires more than Origin",
+        "`firing_rate.svg` of `danetc measure`",
         "[the paper's architecture](#the-papers-architecture), T = 1",
         _rates_of_origin,
     ),
     Item(
         "Fig. 10, Table V",
         "DANet-C's dO/dV far above Origin's",
+        "`gradient_stability.svg`, last table of `danetc measure`",
         "[Tables IV and V](#tables-iv-and-v), T = 1",
         _stability_of_origin,
         "interblock neurons that read sums of spikes lie far above their threshold",
@@ -245,6 +281,7 @@ ITEMS = (
     Item(
         "Fig. 8, Table IV",
         "PA-A's gradients are the most stable from ResNet-34 on",
+        "`gradient_stability.svg`, last table of `danetc measure`",
         "[older runs](#older-runs)",
         _stability_of_three,
         "not known; at initialisation the order depends on the norms' weights",
@@ -252,12 +289,48 @@ ITEMS = (
     Item(
         "Fig. 11",
         "from ResNet-34 to ResNet-50 Origin's training loss rises, DANet-C's falls",
+        "`training.svg` of `danetc compare`",
         "[the paper's architecture](#the-papers-architecture)",
         _loss,
     ),
     Item(
+        "Sec. IV-A",
+        "at initialisation tdBN and BAA give each neuron about N(0, 1)",
+        "`input.svg` of `danetc measure`",
+        "[inputs of neurons](#inputs-of-neurons)",
+        _inputs,
+        "tdBN scales its last norms for a sum of two independent parts of variance 1; spikes vary less",
+    ),
+    Item(
+        "Props. 1 and 3",
+        "interblock neurons disrupt gradients; the variance of PA-A's inputs grows within a stage",
+        "`danetc prove`",
+        "tests/runtime/test_propositions.py",
+        lambda cells: ("hold as stated at T = 1, against autograd", YES),
+    ),
+    Item(
+        "Prop. 2",
+        "sparsity shrinks gradients",
+        "`danetc prove`, `danetc measure`",
+        "[what stability predicts](#what-stability-predicts)",
+        lambda cells: (
+            "the number of neurons on a path is a property of the graph; the rest is a measure",
+            PARTLY,
+        ),
+        "no statement that could fail",
+    ),
+    Item(
+        "Prop. 4",
+        "dense addition bounds gradients from below",
+        "`danetc prove`",
+        "[Proposition 4](#proposition-4)",
+        lambda cells: ("the bound holds, and where block 0 spikes a chain has far more", PARTLY),
+        "the bound falls with the number of spikes that a block reads",
+    ),
+    Item(
         "SEW's logs (not in the paper)",
         "Origin falls from 62.3 to 10.0 % from depth 18 to 152, SEW does not",
+        "`danetc compare`",
         "[Origin and the literature](#origin-and-the-literature)",
         _older_collapse,
     ),
@@ -273,4 +346,31 @@ def overview(cells: Sequence[Cell]) -> str:
     return table(["paper", "says", "ran", "came out", "agrees", "why not"], rows)
 
 
+DRAWN = (
+    ("Fig. 1", "six residual connections side by side", "`danetc draw --compare`"),
+    ("Fig. 2", "a neuron over time", "`danetc draw --level neuron`"),
+    ("Fig. 4", "what feeds each block of a stage", "`danetc draw --level stage`"),
+    (
+        "Eqs. 4 to 9",
+        "gradients in a spatial and a temporal part",
+        "`gradients.svg` of `danetc measure`",
+    ),
+    ("Table VI, cost", "parameters, epochs x T", "`danetc compare --dry-run`"),
+)
+"""What is no claim about trained networks: what the paper shows, and the command that shows ours."""
+
+
+def items(cells: Sequence[Cell]) -> str:
+    """The table of docs/paper.md."""
+    rows = [[name, says, command, "shown by the command", ""] for name, says, command in DRAWN]
+    for item in ITEMS:
+        _, agrees = item.compute(cells)
+        ran = item.ran.replace("](#", "](../results/README.md#")
+        rows.append([item.name, item.says, item.command, ran, agrees])
+    return table(["paper", "shows or says", "command", "ran", "agrees"], rows)
+
+
 OVERVIEW: dict[str, Callable[[Sequence[Cell]], str]] = {"overview": overview}
+"""Of results/README.md."""
+ITEMS_OF_PAPER: dict[str, Callable[[Sequence[Cell]], str]] = {"items": items}
+"""Of docs/paper.md."""

@@ -275,6 +275,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what is done, and train nothing")
     asked = parser.parse_args()
 
+    for name in ("runs", "cells"):  # what is relative is so to where this was started
+        setattr(asked, name, getattr(asked, name).absolute())
     runs = list(all_runs(read_groups(asked.table), asked.data))
     if asked.list:
         show(runs, asked.cells)

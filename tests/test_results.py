@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results import drawing, predictions
+from results import drawing, predictions, run
 from results.data import (
     AFTER,
     ALL,
@@ -28,16 +28,16 @@ from results.data import (
     read_cells,
     shown,
 )
-from results.make import ALL as TABLES
-from results.make import page
+from results.make import PAGES, page
+from results.older import OLDER
 from results.predictions import BORNE_OUT, PREDICTIONS, REFUTED, UNDECIDED, WAITS
-from results.run import write
-from results.tables import OLDER, planned
+from results.tables import planned
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
 CELLS = read_cells()
+TABLES = PAGES[RESULTS / "README.md"]
 
 
 def table(head: str, text: str = PAGE) -> dict[str, list[str]]:
@@ -56,17 +56,19 @@ def table(head: str, text: str = PAGE) -> dict[str, list[str]]:
 # -- the page --------------------------------------------------------------------------------------
 
 
-def test_the_page_is_what_its_files_say() -> None:
-    assert page(PAGE, CELLS) == PAGE, "run `make results`"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_is_what_its_files_say(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert page(text, PAGES[path], CELLS) == text, "run `make results`"
 
 
 def test_a_table_that_is_unknown_or_missing_is_told() -> None:
     first, *rest = (f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES)
     whole = "".join([first, *rest])
-    assert len(page(whole, CELLS)) > len(whole)
+    assert len(page(whole, TABLES, CELLS)) > len(whole)
     for wrong in ("".join(rest), whole + first, whole.replace("blocks", "stones")):
         with pytest.raises(ValueError, match=r"of the page|in the page"):
-            page(wrong, CELLS)
+            page(wrong, TABLES, CELLS)
 
 
 def test_figures_are_those_of_the_page() -> None:
@@ -347,9 +349,11 @@ def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
         *at_four(1.1, 1.1, 0.9),
         *dense_cells(90, 88, 91),
     ]
-    made = page("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES), cells)
+    made = page(
+        "".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in TABLES), TABLES, cells
+    )
     assert "| Origin | – | 70.0 ± 1.0 (3) | – |" in made
-    assert made != page(made, [])
+    assert made != page(made, TABLES, [])
     first = drawing.draw(cells, tmp_path / "first")
     again = drawing.draw(cells, tmp_path / "again")
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in again]
@@ -358,8 +362,51 @@ def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
 
 def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
     record = {"seed": 1, "layers": [{"rate": 0.5}, {"rate": 0.25}], "made": {"commit": "c"}}
-    write(record, tmp_path / "cell.json")
+    run.write(record, tmp_path / "cell.json")
     text = (tmp_path / "cell.json").read_text(encoding="utf-8")
     assert json.loads(text) == record
     assert text.count("\n") == 8
     assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]
+
+
+TWO = """
+[[group]]
+name = "two"
+item = 1
+network = "blocks"
+axes = { n = [2, 3] }
+seeds = [0, 1]
+minutes = 1
+"""
+
+
+def test_what_is_done_or_held_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of four runs one is done, one is held by another process, one fails, and one is trained."""
+    (tmp_path / "table.toml").write_text(TWO, encoding="utf-8")
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "blocks,n=2,seed=0.json").write_text("{}", encoding="utf-8")
+    trained = []
+
+    def train(wanted: run.Run, folder: Path) -> float:
+        trained.append(wanted.name)
+        if wanted.seed == 1:
+            raise RuntimeError("no memory")
+        return 1.0
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "measure", lambda wanted, folder, data: {})
+    monkeypatch.setattr(run, "kept", lambda wanted, folder, measured, seconds: {"cpu": seconds})
+    options = {"data": "digits", "runs": "runs", "cells": "cells", "table": "table.toml"}
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.chdir", lambda place: None)
+    monkeypatch.setattr("sys.argv", ["run.py", *given])
+    with run.held(tmp_path / "runs" / "locks" / "blocks,n=2,seed=1") as own:
+        assert own
+        assert run.main() == 1
+    assert trained == ["blocks,n=3,seed=0", "blocks,n=3,seed=1"]
+    found = {path.stem for path in (tmp_path / "cells").iterdir()}
+    assert found == {"blocks,n=2,seed=0", "blocks,n=3,seed=0"}
+    assert "no memory" in capsys.readouterr().err
