@@ -135,7 +135,11 @@ def blocks(cells: Sequence[Cell]) -> Figure:
             }
             over(axes, found, style, name)
         axes.set(
-            title=f"test accuracy, %, {title}", xlabel="blocks a stage", ylim=(0, 100), xscale="log"
+            title=f"test accuracy, %, {title}",
+            xlabel="blocks a stage",
+            ylim=(0, 100),
+            xlim=(1.8, 20),
+            xscale="log",
         )
         axes.set_xticks(BLOCKS, [str(n) for n in BLOCKS])
         axes.minorticks_off()
@@ -242,6 +246,7 @@ def older_depth(cells: Sequence[Cell]) -> Figure:
         line(accuracy, depths, [mean(found[network, d].values()) for d in depths], style, name)
     accuracy.set(title="test accuracy, %, first set", xlabel="depth")
     accuracy.set_xticks((20, 56, 110))
+    names = {network: name for name, network in OLDER.items()}
     for axes, network in ((origin, "origin_net"), (dense, "danet_c_net")):
         cells_of = [
             c for c in read(HERE / "depth" / "training.json")["cells"] if c["network"] == network
@@ -250,7 +255,7 @@ def older_depth(cells: Sequence[Cell]) -> Figure:
             epochs, values = curve(cell["curves"]["train_loss"])
             line(axes, epochs, values, style, f"depth {cell['depth']}")
         axes.set(
-            title=f"training loss, {network}, second set",
+            title=f"training loss, {names[network]}, second set",
             xlabel="epoch",
             xticks=[1, 2, 3],
             ylim=(0.3, 2.5),
@@ -278,7 +283,7 @@ def older_layers(cells: Sequence[Cell]) -> Figure:
         line(slope, range(1, len(slopes) + 1), slopes, style, names[each["network"]])
     rate.set(title="firing rate, depth 56", xlabel="layer of neurons")
     slope.set(title="dO/dV, depth 56, T = 1", xlabel="layer of neurons")
-    legend(rate, ncols=2)
+    legend(slope, ncols=2)
     return figure
 
 

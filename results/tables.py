@@ -150,6 +150,18 @@ def interblock(cells: Sequence[Cell]) -> str:
                 ]
                 values = [shown([c.interblock_dodv for c in own], 3) for own in found]
                 rows.append([RULES[rule] + (", zero-initialised" if zero else ""), *values])
+    older = {
+        each["network"]: each for each in read(HERE / "depth" / "measures_56.json")["measured"]
+    }
+    for network, name in (
+        ("danet_c_net", RULES[EQ_11]),
+        ("listing1_net", RULES[ALL]),
+        ("origin_net", RULES[CHAIN]),
+    ):
+        layers = older[network]["gradient_stability"]["layers"]
+        value = geometric([each["stability"] for each in layers if each["interblock"]])
+        cells_of = [shown([value], 3) if n == 9 else MISSING for n in BLOCKS]
+        rows.append([f"{name}, older run", *cells_of])
     return table(["dO/dV of interblock neurons", *map(str, BLOCKS)], rows)
 
 
