@@ -25,7 +25,7 @@ from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.runtime.training.losses import chosen_output, make_loss, over_time
+from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
@@ -94,7 +94,6 @@ class DirectoryEvaluator:
         if checkpoint is not None:
             self.model = checkpoint.of(self.model, backend)
         self.conditions = self._conditions(backend)
-        self._loss = make_loss(self.conditions.loss)
         if self.conditions.channels_last:
             to_channels_last(self.model)
         self._other: Model | None = None  # the network at the T that was asked for last
@@ -144,11 +143,11 @@ class DirectoryEvaluator:
     def at(self, steps: int, on_progress: Progress = lambda images: None) -> Figures:
         """The figures of the network at T = ``steps``, whatever T it was trained with."""
         model = self._at(steps)
-        choose, _ = self._chosen(model)
+        loss, _ = self._loss(model)
 
         def run(images: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
-            output = choose(model(images))
-            sums[0].add(over_time(output), labels, self._loss(output, labels))
+            outputs = model(images)
+            sums[0].add(over_time(loss.output(outputs)), labels, loss(outputs, labels))
 
         (totals,), seconds = self._each(model, self._data(model), run, 1, on_progress)
         return _figures(steps, totals, seconds)
@@ -157,7 +156,7 @@ class DirectoryEvaluator:
         """The figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
         first T steps. Raises UserError where that is another value than the output at T.
         """
-        reason = why_not_stepwise(self.graph, self._chosen(self.model)[1])
+        reason = why_not_stepwise(self.graph, self._loss(self.model)[1])
         if reason is not None:
             raise UserError(
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
@@ -166,16 +165,17 @@ class DirectoryEvaluator:
         own = any(_why_fixed(node) for node in self.graph.nodes.values())
         model = self.model.to(self.device) if own and steps <= self.steps else self._at(steps)
         images = self._data(model)
-        choose, _ = self._chosen(model)
+        loss, _ = self._loss(model)
 
         def run(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             states: Any = None
-            outputs: list[Tensor] = []
+            steps: list[Sequence[Tensor]] = []
             for t, totals in enumerate(sums):
                 found, states = model.stream(x[t] if images.data.events else x, states)
-                outputs.append(choose(found))
-                so_far = torch.stack(outputs)
-                totals.add(over_time(so_far), labels, self._loss(so_far, labels))
+                steps.append([found] if isinstance(found, Tensor) else found)
+                each = [torch.stack(output) for output in zip(*steps, strict=True)]
+                so_far = each[0] if isinstance(found, Tensor) else each
+                totals.add(over_time(loss.output(so_far)), labels, loss(so_far, labels))
 
         sums, seconds = self._each(model, images, run, steps, on_progress)
         return [_figures(t, totals, seconds) for t, totals in enumerate(sums, 1)]
@@ -215,7 +215,7 @@ class DirectoryEvaluator:
             classes=asked.classes,
             subset_seed=asked.subset_seed,
             evaluate=asked.evaluate,
-            output=self._chosen(model)[1],
+            output=self._loss(model)[1],
             split=asked.split,
         )
         if self._opened is None:
@@ -226,13 +226,13 @@ class DirectoryEvaluator:
         self._opened = steps, found
         return found
 
-    def _chosen(self, model: Model) -> tuple[Callable[[Any], Tensor], str]:
-        name = self.conditions.output
+    def _loss(self, model: Model) -> tuple[Objective, str]:
+        """The loss of a model, and the name of the output that accuracy is of."""
         try:
-            choose, _ = chosen_output(model.signature, name)
+            loss = Objective(self.conditions.loss, model.signature, self.conditions.output)
         except TrainingError as error:
             raise UserError(f"{self.trained.path}: {error}") from error
-        return choose, name or next(iter(model.signature.outputs))
+        return loss, list(model.signature.outputs)[loss.main]
 
     def _each(
         self,

@@ -196,7 +196,7 @@ def plain_step(graph: Graph, batch: int, device: torch.device) -> Step:
     values = [graph[id].value for id in graph.outputs.values()]
     classes = len(values) == 1 and len(values[0].shape) == 1
 
-    def loss(output: Any, labels: torch.Tensor) -> torch.Tensor:
+    def loss(output: Any, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         if classes:
             return F.cross_entropy(over_time(output), labels)
         outputs = output if isinstance(output, tuple) else (output,)
@@ -323,19 +323,21 @@ class PhaseStep:
         import torch
 
         from danetc.runtime.model.built import to_channels_last
-        from danetc.runtime.training.losses import chosen_output, make_loss
+        from danetc.runtime.training.losses import Objective
         from danetc.runtime.training.optim import make_optimizer
         from danetc.runtime.training.peak import Step
+        from danetc.tasks.teachers import teachers_of
 
         phase, world = self.phase, self.world
         if self.channels_last:
             to_channels_last(model)
-        pick, _ = chosen_output(model.signature, self.output)
-        loss = make_loss(phase.loss)
+        teachers = teachers_of(phase, self.backend)
+        for teacher in teachers.values():
+            teacher.to(world.device).eval()
         return Step(
             random_images(self.graph, self.batch, world.device),
             torch.zeros(self.batch, dtype=torch.int64, device=world.device),
-            lambda output, labels: loss(pick(output), labels),
+            Objective(phase.loss, model.signature, self.output, model, teachers),
             lambda model: make_optimizer(model, phase.optimizer),
             frames=self.graph.input.value.varies,
             precision=phase.precision,

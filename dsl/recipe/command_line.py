@@ -9,7 +9,7 @@ from itertools import chain
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.levels import Entry, RecipeLevel, allowed, find
-from danetc.dsl.recipe.schema import FlowType, ItemType, Setting
+from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Setting, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import (
     OverrideValue,
@@ -18,7 +18,7 @@ from danetc.dsl.syntax.overrides import (
     with_argument,
 )
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Arg, Expr, Name
+from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Name
 
 
 def overridden(
@@ -46,8 +46,14 @@ def overridden(
             continue
         for phase in phases if target.phase is None else (target.phase,):
             entry = find([level, *stack], phase, key) or _default(SETTINGS[key], target.place)
-            if entry is not None:
-                level.phases[phase][key] = _with_argument(entry, rest[0], expr, target.place)
+            if entry is None:
+                continue
+            kind = SETTINGS[key].type
+            if isinstance(kind, SumType):
+                changed = _with_term(entry, kind.family, rest, expr, target.place, reporter)
+            else:
+                changed = _with_argument(entry, rest[0], expr, target.place)
+            level.phases[phase][key] = changed
     return level
 
 
@@ -79,7 +85,8 @@ def _target(
     if not allowed(key, phase, place, reporter):
         return None
     row = SETTINGS[key]
-    if len(parts) > 2 or (len(parts) == 2 and not isinstance(row.type, ItemType)):
+    most = 3 if isinstance(row.type, SumType) else 2 if isinstance(row.type, ItemType) else 1
+    if len(parts) > most:
         steps = isinstance(row.type, FlowType)
         reporter.error(
             "E0801",
@@ -102,3 +109,34 @@ def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
     if call is entry.value:
         return entry  # not an item at all: its own error says so
     return replace(entry, value=call, changed=(*entry.changed, (name, place)))
+
+
+def _with_term(
+    entry: Entry, family: str, parts: Sequence[str], value: Expr, place: Span, reporter: Reporter
+) -> Entry:
+    """An entry whose value, a sum, has an argument of one term changed; of several that is named."""
+    *named, name = parts
+    wanted = named[0] if named else None
+    found: list[str] = []
+
+    def changed(expr: Expr) -> Expr:
+        match expr:
+            case Binary(op, left, right):
+                return Binary(op, changed(left), changed(right), span=expr.span)
+            case Name(id) | Call(Name(id)) if id in ITEMS[family] and wanted in (None, id):
+                found.append(id)
+                return with_argument(expr, Arg(name, value, span=value.span))
+        return expr
+
+    call = changed(entry.value)
+    if len(found) == 1:
+        return replace(entry, value=call, changed=(*entry.changed, (name, place)))
+    hint: str | None
+    if found:
+        message, hint = f"`{family}` has several terms", f"name one: `{family}.{found[0]}.{name}`"
+    elif wanted is not None:
+        message, hint = f"`{family}` has no term `{wanted}`", did_you_mean(wanted, ITEMS[family])
+    else:
+        return entry  # not an item at all: its own error says so
+    reporter.error("E0801", message, place, label="not one term", hint=hint)
+    return entry

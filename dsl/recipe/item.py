@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 Value = int | float | bool | str | tuple[float, ...]
 
@@ -19,6 +20,9 @@ class Item:
             if key == name:
                 return value
         raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(key == name for key, _ in self.arguments)
 
     def number(self, name: str) -> float:
         """An argument that is a number."""
@@ -45,6 +49,17 @@ class Item:
         return f"{self.name}({shown})"
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An item of a sum, times ``factor``."""
+
+    item: Item
+    factor: float = 1.0
+
+    def __str__(self) -> str:
+        return str(self.item) if self.factor == 1 else f"{self.factor:g} * {self.item}"
+
+
 def _shown(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -57,4 +72,6 @@ def plain(value: object) -> object:
     """A value of a setting as JSON data."""
     if isinstance(value, Item):
         return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
+    if isinstance(value, Term):
+        return {"factor": value.factor, **cast(dict[str, object], plain(value.item))}
     return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -58,11 +58,31 @@ class FlowType:
 
 
 @dataclass(frozen=True, slots=True)
+class SumType:
+    """Items of a family, each times a number, added up: ``mse + 0.1 * firing_rate``."""
+
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseType:
     """The name of an earlier phase."""
 
 
-Type = Union[IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, PhaseType]
+@dataclass(frozen=True, slots=True)
+class NameType:
+    """The name of something of the network: an output, a neuron."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathType:
+    """A file or directory, in quotes."""
+
+
+Type = Union[
+    IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, PhaseType, NameType,
+    PathType,
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +137,17 @@ class OptimizerSpec(ItemSpec):
     momentum_copies: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSpec(ItemSpec):
+    """A term of a loss. ``reads`` is what it is a function of: an output and the labels, layers of
+    neurons, or an output and that of a teacher. Terms of ``training`` are left out of the loss of
+    test images, which says how well the network answers.
+    """
+
+    reads: Literal["output", "neurons", "teacher"] = "output"
+    training: bool = False
+
+
 PROBABILITY = FloatType(0.0, 1.0)
 FRACTION = FloatType(0.0, 1.0, open_high=True)  # below 1
 POSITIVE = FloatType(0.0, open_low=True)
@@ -132,6 +163,8 @@ DECAYED = Argument(
 SMOOTHING = Argument(
     "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
 )
+OUTPUT = Argument("output", NameType(), "", "the output that it is of; the one that is trained")
+NEURON = Argument("neuron", NameType(), "", "the neuron whose layers count; all by default")
 
 RESIZE = ItemSpec(
     "resize",
@@ -194,6 +227,70 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = MappingProxyType(
 )
 """THE optimizers. A new one of ``torch.optim`` is one row here."""
 
+LOSSES: Mapping[str, LossSpec] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            LossSpec("cross_entropy", "of the mean over time of the output", (SMOOTHING, OUTPUT)),
+            LossSpec(
+                "mse",
+                "mean squared distance of the mean over time of the output to 1 for the image's "
+                "class and 0 for the others",
+                (OUTPUT,),
+            ),
+            LossSpec(
+                "tet",
+                "cross-entropy of each time step's output, mean over time; (1 - weight) of it and "
+                "weight of the mean squared distance to `target` (Deng et al., ICLR 2022)",
+                (
+                    Argument("weight", PROBABILITY, 0.05, "of the squared distance"),
+                    Argument("target", FloatType(-1000.0, 1000.0), 1.0, "of every output"),
+                    SMOOTHING,
+                    OUTPUT,
+                ),
+            ),
+            LossSpec(
+                "distill",
+                "temperature^2 times the Kullback-Leibler divergence from a teacher's classes to "
+                "the network's, both softened by the temperature (Hinton et al., 2015)",
+                (
+                    Argument(
+                        "teacher", PathType(), None, "the directory of a built or trained network"
+                    ),
+                    Argument("temperature", POSITIVE, 4.0, "by which the outputs are divided"),
+                    OUTPUT,
+                ),
+                reads="teacher",
+                training=True,
+            ),
+            LossSpec(
+                "firing_rate",
+                "distance of each neuron layer's firing rate to `target`, to a power, mean over "
+                "the layers",
+                (
+                    Argument("target", FloatType(0.0, 1000.0), 0.0, "spikes a step and neuron"),
+                    Argument("power", FloatType(1.0, 4.0), 2.0, "of the distance"),
+                    NEURON,
+                ),
+                reads="neurons",
+                training=True,
+            ),
+            LossSpec(
+                "membrane",
+                "squared distance of each neuron layer's mean membrane potential before the reset "
+                "to `target`, mean over the layers (at the threshold: Guo et al., NeurIPS 2022)",
+                (
+                    Argument("target", FloatType(-1000.0, 1000.0), 1.0, "potential to be near to"),
+                    NEURON,
+                ),
+                reads="neurons",
+                training=True,
+            ),
+        )
+    }
+)
+"""THE terms of losses. A new one is one row here and its function in ``runtime.training.losses``."""
+
 MOMENTUM = "_momentum"
 COPIES: Mapping[str, int] = MappingProxyType(
     {
@@ -233,19 +330,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 ),
             ),
         ),
-        "loss": _family(
-            ItemSpec("cross_entropy", "of the mean over time of the output", (SMOOTHING,)),
-            ItemSpec(
-                "tet",
-                "cross-entropy of each time step's output, mean over time; (1 - weight) of it and "
-                "weight of the mean squared distance to `target` (Deng et al., ICLR 2022)",
-                (
-                    Argument("weight", PROBABILITY, 0.05, "of the squared distance"),
-                    Argument("target", FloatType(-1000.0, 1000.0), 1.0, "of every output"),
-                    SMOOTHING,
-                ),
-            ),
-        ),
+        "loss": LOSSES,
         "augment": _family(
             ItemSpec(
                 "random_resized_crop",
@@ -337,16 +422,20 @@ def describe(kind: Type) -> str:
         case ChoiceType(words):
             *some, last = (f"`{word}`" for word in words)
             return f"{', '.join(some)} or {last}"
-        case ItemType("loss"):
-            return "a loss"
         case ItemType("optimizer"):
             return "an optimizer"
+        case SumType(family):
+            return f"a {family}, or several times numbers and added up"
         case ItemType(family):
             return f"a {family}"
         case FlowType():
             return "steps joined by `->`, or `none`"
         case PhaseType():
             return "the name of an earlier phase"
+        case NameType():
+            return "a name"
+        case PathType():
+            return "a path in quotes"
 
 
 def describe_range(kind: IntType | FloatType) -> str:

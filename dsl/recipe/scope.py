@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.recipe.item import Item, Value
+from danetc.dsl.recipe.item import Item, Term, Value
 from danetc.dsl.recipe.levels import Entry
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
     ITEMS,
+    POSITIVE,
     Argument,
     BoolType,
     ChoiceType,
@@ -20,16 +21,19 @@ from danetc.dsl.recipe.schema import (
     IntType,
     ItemSpec,
     ItemType,
+    NameType,
+    PathType,
     PhaseType,
+    SumType,
     Type,
     contains,
     describe_range,
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
-from danetc.dsl.syntax.tree import Arg, Call, Expr, Flow, Name, Number
+from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String
 
-Setting = Value | Item | tuple[Item, ...] | None
+Setting = Value | Item | tuple[Item, ...] | tuple[Term, ...] | None
 
 
 @dataclass
@@ -125,9 +129,17 @@ class Scope:
                     return ()
                 steps = expr.steps if isinstance(expr, Flow) else (expr,)
                 return self._sequence(steps, family, kind, what)
+            case SumType(family):
+                return self._sum(expr, family, kind, what)
             case PhaseType():
                 if isinstance(expr, Name):
                     return self._phase(expr)
+            case NameType():
+                if isinstance(expr, Name):
+                    return expr.id
+            case PathType():
+                if isinstance(expr, String):
+                    return expr.value
         raise self._wrong_type(expr, kind, what)
 
     def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
@@ -177,6 +189,32 @@ class Scope:
         if failed:
             raise Reported
         return tuple(items)
+
+    def _sum(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Term, ...]:
+        """The terms of a sum, each an item or a number times one."""
+        waiting, terms, failed = [expr], list[Term](), False
+        factor: Expr | None
+        while waiting:
+            match waiting.pop():
+                case Binary("+", left, right):
+                    waiting += [right, left]
+                    continue
+                case Binary("*", Call() | Name() as item, factor) if _names(item, family):
+                    pass
+                case Binary("*", factor, item):
+                    pass
+                case item:
+                    factor = None
+            try:
+                number = (
+                    1.0 if factor is None else self._ranged(factor, POSITIVE, f"a factor of {what}")
+                )
+                terms.append(Term(self._item(item, family, kind, what), float(number)))
+            except Reported:
+                failed = True
+        if failed:
+            raise Reported
+        return tuple(terms)
 
     def _item(self, expr: Expr, family: str, kind: Type, what: str) -> Item:
         match expr:
@@ -307,6 +345,12 @@ class Scope:
             )
             raise Reported
         return int(value)
+
+
+def _names(expr: Call | Name, family: str) -> bool:
+    """Whether an expression is an item of a family, and no number."""
+    name = expr.function if isinstance(expr, Call) else expr
+    return isinstance(name, Name) and name.id in ITEMS[family]
 
 
 def _brief(value: float) -> str:

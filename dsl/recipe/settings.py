@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from danetc.dsl.recipe.item import Item, plain
+from danetc.dsl.recipe.item import Item, Term, plain
 from danetc.dsl.recipe.schema import (
     POSITIVE,
     BoolType,
@@ -22,6 +22,7 @@ from danetc.dsl.recipe.schema import (
     ItemType,
     PhaseType,
     Setting,
+    SumType,
     Type,
 )
 from danetc.dsl.syntax.source import Span
@@ -71,7 +72,7 @@ class Phase:
     )
     augment: tuple[Item, ...] = row(FlowType("augment"), "none", "what is done to training images")
     evaluate: tuple[Item, ...] = row(FlowType("evaluate"), "none", "what is done to test images")
-    loss: Item = row(ItemType("loss"), "cross_entropy", "what is made small")
+    loss: tuple[Term, ...] = row(SumType("loss"), "cross_entropy", "what is minimised")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",

@@ -8,7 +8,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.levels import Entry
-from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Type
+from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, PathType, SumType, Type
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import override_source, parse_override
@@ -41,6 +41,8 @@ def _written(value: Any, kind: Type | None = None) -> str:
     match kind:
         case ItemType(family):
             return _item(value, family)
+        case SumType(family):
+            return " + ".join(_term(item, family) for item in value)
         case FlowType(family):
             return " -> ".join(_item(item, family) for item in value) or "none"
     match value:
@@ -51,13 +53,20 @@ def _written(value: Any, kind: Type | None = None) -> str:
     return str(value) if isinstance(value, str) else repr(value)
 
 
+def _term(term: Mapping[str, Any], family: str) -> str:
+    item = _item({key: value for key, value in term.items() if key != "factor"}, family)
+    return item if term["factor"] == 1 else f"{term['factor']!r} * {item}"
+
+
 def _item(item: Mapping[str, Any], family: str) -> str:
-    many = ITEMS[family][item["name"]].many
+    """An item as it is written; names that are not set are left out."""
+    spec = ITEMS[family][item["name"]]
+    many, quoted = spec.many, {row.name for row in spec.arguments if isinstance(row.type, PathType)}
     unnamed, named = [], []
     for key, value in item.items():
         if many is not None and key == many.name:
             unnamed += [_written(each) for each in value]
-        elif key != "name":
-            named.append(f"{key} = {_written(value)}")
+        elif key != "name" and value != "":
+            named.append(f"{key} = " + (f'"{value}"' if key in quoted else _written(value)))
     given = ", ".join([*unnamed, *named])
     return f"{item['name']}({given})" if given else str(item["name"])

@@ -104,8 +104,13 @@ class Instant:
 
 @dataclass(frozen=True)
 class Instrument:
-    """A program that also hands out what is inside it; its arithmetic is the layer's own."""
+    """A program that also hands out what is inside it; its arithmetic is the layer's own.
 
+    ``program`` is its text. Its last three states are potential, threshold and argument, where it
+    has a membrane.
+    """
+
+    program: str
     kernel: NeuronKernel
     membrane: Membrane | NoMembrane
     slope: NeuronKernel | float | None
@@ -146,7 +151,7 @@ def instrument(program: str) -> Instrument:
     parsed = NeuronProgram.parse(program)
     membrane = find_membrane(parsed)
     if isinstance(membrane, NoMembrane):
-        return Instrument(kernel(program), membrane, None)
+        return Instrument(program, kernel(program), membrane, None)
     taken = {INPUT, *(state.name for state in parsed.states), *(op.name for op in parsed.ops)}
     taken |= {item.parameter for item in parsed.learnables}
     names: list[str] = []
@@ -162,7 +167,8 @@ def instrument(program: str) -> Instrument:
             membrane.argument,
         ),
     )
-    return Instrument(kernel(seen.text()), membrane, _slope_kernel(parsed.surrogate))
+    text = seen.text()
+    return Instrument(text, kernel(text), membrane, _slope_kernel(parsed.surrogate))
 
 
 def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | None:

@@ -65,12 +65,14 @@ def fit(
     earlier: Sequence[dict[str, Any]] = (),
     epoch_done: EpochDone | None = None,
     stop: StopRequest | None = None,
+    teachers: Mapping[str, Model] | None = None,
 ) -> Fitted:
     """Train ``model`` by a phase of a recipe, from ``resume`` on where that is given.
 
     All processes of a ``world`` call this with the same arguments; ``observer``, ``checkpoints``,
     ``resume`` and ``epoch_done`` matter on rank 0 alone. ``earlier`` are the figures of the phases
-    before this one. The global random states are left as they were.
+    before this one. ``teachers`` are the networks that terms of the loss learn from, by their
+    directories. The global random states are left as they were.
 
     A network whose head keeps time gives [T, N, classes]: `cross_entropy` and the accuracy take
     the mean over T, `tet` takes every step.
@@ -88,7 +90,10 @@ def fit(
         stack.enter_context(determinism(place.device, chosen.deterministic))
         stack.callback(watcher.end)
         try:
-            run = PhaseRun(model, data, phase, chosen, place, watcher, checkpoints, asked, earlier)
+            run = PhaseRun(
+                model, data, phase, chosen, place, watcher, checkpoints, asked, earlier,
+                teachers or {},
+            )  # fmt: skip
             stack.callback(run.close)
             position = run.begin(resume)
             for epoch in range(position.epoch, phase.epochs):
@@ -129,9 +134,10 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         for number, (images, labels, targets) in enumerate(parts, 1):
             with quiet_gradients(run.shared, last=number == len(parts)):
                 with run.autocast():
-                    output = run.output(run.shared, images)
-                    loss = run.loss_of(output, targets)
-                state.totals.add(over_time(output), labels, loss)
+                    x = run.as_taken(images)
+                    outputs = run.shared(x)
+                    loss = run.loss(outputs, targets, x)
+                state.totals.add(over_time(run.loss.output(outputs)), labels, loss)
                 clock.lap("forward")
                 # DDP takes the mean over processes; each part counts by its images.
                 share = len(labels) * world.size / batch.total
@@ -195,9 +201,9 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
                 torch.inference_mode(),
                 run.autocast(),
             ):
-                output = run.output(kept, images)
-                loss = run.loss_of(output, labels)
-            totals.add(over_time(output), labels, loss)
+                outputs = kept(run.as_taken(images))
+                loss = run.test_loss(outputs, labels)
+            totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
             run.observer.testing(number + 1, run.feed.rounds)
     if stopping:  # saved with the random numbers of training, which are back now
         run.leave(Position(run.settings.phase, epoch, run.feed.steps))

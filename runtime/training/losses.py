@@ -1,21 +1,27 @@
-"""Losses by a recipe's name, of the outputs of a network with or without time."""
+"""Losses: sums of terms, each of an output, of the layers of neurons, or of a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from danetc.dsl.recipe.item import Item
+from danetc.dsl.neuron.inference import output_kind
+from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.recipe.item import Item, Term
+from danetc.dsl.recipe.schema import LOSSES as ROWS
+from danetc.runtime.kernels.operators import is_static
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.recompute import Recomputed
+from danetc.runtime.measure.membrane import NoMembrane, instrument
+from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.training.errors import TrainingError
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of an output, [N, classes] or [T, N, classes], and labels [N] or shares of classes [N, classes].
-A mean over N, so that the mean over parts of a batch, weighted by their images, is the whole's."""
 
 
 def over_time(output: Tensor) -> Tensor:
@@ -23,52 +29,259 @@ def over_time(output: Tensor) -> Tensor:
     return output.mean(0) if output.dim() == 3 else output
 
 
-def make_loss(item: Item) -> Loss:
-    """The loss that a recipe names. Raises TrainingError where it is given what it cannot take."""
-    function, given = LOSSES[item.name], dict(item.arguments)
-    return lambda output, labels: function(output, labels, **given)
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a term is computed of: the ``output`` that it names, [N, classes] or [T, N, classes], the
+    ``labels`` [N] or shares of classes [N, classes], that output of a ``teacher``, and the
+    ``layers`` of neurons that it reads, each with what it took and what it gave.
+    """
+
+    output: Tensor
+    labels: Tensor
+    teacher: Tensor | None = None
+    layers: Sequence[tuple[Neuron, Tensor, Tensor]] = ()
 
 
-def _cross_entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    return F.cross_entropy(over_time(output), labels, label_smoothing=label_smoothing)
+# -- terms: a mean over N each, so that the mean over parts of a batch, weighted by their images, is
+# -- the whole's (of terms of neurons only where their power is 1) ----------------------------------
 
 
-def _tet(
-    output: Tensor, labels: Tensor, weight: float, target: float, label_smoothing: float
-) -> Tensor:
+def _cross_entropy(seen: Pass, label_smoothing: float) -> Tensor:
+    return F.cross_entropy(over_time(seen.output), seen.labels, label_smoothing=label_smoothing)
+
+
+def _mse(seen: Pass) -> Tensor:
+    output, wanted = over_time(seen.output), seen.labels
+    if not wanted.is_floating_point():
+        wanted = F.one_hot(wanted, output.shape[-1])
+    return F.mse_loss(output, wanted.to(output.dtype))
+
+
+def _tet(seen: Pass, weight: float, target: float, label_smoothing: float) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
+    output = seen.output
     if output.dim() != 3:
         raise TrainingError(
             "the loss `tet` needs the output of every time step, but the network's head averages "
             "over time; leave `mean_over_time` out of the head, or use `cross_entropy`"
         )
-    entropies = [F.cross_entropy(step, labels, label_smoothing=label_smoothing) for step in output]
+    entropy = partial(F.cross_entropy, target=seen.labels, label_smoothing=label_smoothing)
     distance = F.mse_loss(output, torch.full_like(output, target))
-    return (1 - weight) * torch.stack(entropies).mean() + weight * distance
+    return (1 - weight) * torch.stack([entropy(step) for step in output]).mean() + weight * distance
+
+
+def _distill(seen: Pass, temperature: float) -> Tensor:
+    assert seen.teacher is not None
+    own, known = (
+        F.log_softmax(over_time(output) / temperature, -1) for output in (seen.output, seen.teacher)
+    )
+    return temperature**2 * F.kl_div(own, known, reduction="batchmean", log_target=True)
+
+
+def _firing_rate(seen: Pass, target: float, power: float) -> Tensor:
+    """A layer's rate is the mean of its spikes over T, N and neurons, in units of its output."""
+    rates = []
+    for neuron, _, out in seen.layers:
+        kind = output_kind(NeuronProgram.parse(neuron.program))
+        # abs has no slope at 0, where most neurons are
+        rates.append((out.abs() if kind.low < 0 else out).mean() / kind.unit)
+    return (torch.stack(rates) - target).abs().pow(power).mean()
+
+
+def _membrane(seen: Pass, target: float) -> Tensor:
+    means = [_potentials(neuron, x).mean() for neuron, x, _ in seen.layers]
+    return (torch.stack(means) - target).square().mean()
+
+
+def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
+    """Membrane potentials before the reset, [T, N, ...], of what a layer takes: it is run again."""
+    program = instrument(neuron.program).program
+    found: list[Tensor] = []
+    states: list[Tensor] = []
+    for x_t in [x] * neuron.steps if is_static(x, neuron.rank) else x.unbind(0):
+        _, *states = torch.ops.danetc.neuron_step(x_t, states, neuron.params(), program)
+        found.append(states[-3])
+    return torch.stack(found)
 
 
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "cross_entropy": _cross_entropy,
+    "mse": _mse,
     "tet": _tet,
+    "distill": _distill,
+    "firing_rate": _firing_rate,
+    "membrane": _membrane,
 }
-"""Of an output and labels, with the arguments of the loss's row in ``dsl.recipe.schema``."""
+"""Of a pass, with the arguments of the loss's row in ``dsl.recipe.schema`` that are numbers."""
+
+_PLACES = ("output", "neuron", "teacher")
+"""Arguments that say what a term is of."""
 
 
-Choose = Callable[[Any], Tensor]
+def of_term(item: Item) -> Callable[[Pass], Tensor]:
+    """A term as a function of a pass."""
+    numbers = {key: value for key, value in item.arguments if key not in _PLACES}
+    return partial(LOSSES[item.name], **numbers)
 
 
-def chosen_output(signature: Signature, name: str | None) -> tuple[Choose, int]:
-    """What picks the output to train from what a model gives, and its number of classes.
+# -- the whole -------------------------------------------------------------------------------------
 
-    Raises TrainingError where there are several outputs and none is named, and for an output that
-    is no vector of classes.
+
+class Objective:
+    """The loss of a phase, and the output that accuracy is of.
+
+    That output is the one called ``main``, or that of the first term which names one. Given a
+    ``model``, the terms of training count, which watch its neurons from now on, and run the
+    ``teachers`` (by their directories); else the loss is that of test images.
+
+    Raises TrainingError for names that the network does not have, outputs that are no vector of
+    classes, and neurons that cannot be watched.
     """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        signature: Signature,
+        main: str | None = None,
+        model: nn.Module | None = None,
+        teachers: Mapping[str, Model] | None = None,
+    ) -> None:
+        named = (str(term.item["output"]) for term in terms if "output" in term.item)
+        if not any(ROWS[term.item.name].reads == "output" for term in terms):
+            raise TrainingError(
+                f"the loss {' + '.join(map(str, terms))} says nothing of the labels; add a term of "
+                "an output: `cross_entropy + ...`"
+            )
+        self.main, self.classes = _chosen(signature, main or next(filter(None, named), None))
+        self._outputs = list(signature.outputs)
+        self._terms: list[tuple[float, Item, Callable[[Pass], Tensor], int]] = []
+        self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
+        self._watched: dict[Item, list[str]] = {}
+        self._teachers = teachers or {}
+        for factor, item in ((term.factor, term.item) for term in terms):
+            row = ROWS[item.name]
+            if row.training and model is None:
+                continue
+            place = self.main
+            if row.reads == "neurons":
+                assert model is not None
+                self._watch(model, item)
+            elif item["output"]:
+                place, _ = _chosen(signature, str(item["output"]))
+            if row.reads == "teacher":
+                self._meet(str(item["teacher"]), signature, place)
+            self._terms.append((factor, item, of_term(item), place))
+
+    def output(self, outputs: Any) -> Tensor:
+        """The output that accuracy is of, from what a model gives."""
+        return self._pick(outputs, self.main)
+
+    def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
+        """The loss of what the model gave last: of ``images``, which teachers see too."""
+        total: Tensor | None = None
+        known: dict[str, Any] = {}
+        for factor, item, function, place in self._terms:
+            teacher = None
+            if ROWS[item.name].reads == "teacher":
+                directory = str(item["teacher"])
+                if directory not in known:
+                    assert images is not None
+                    with torch.no_grad():
+                        known[directory] = self._teachers[directory](images)
+                teacher = self._of_teacher(directory, known[directory], place)
+            layers = [self._layers[name] for name in self._watched.get(item, ())]
+            value = function(Pass(self._pick(outputs, place), labels, teacher, layers))
+            value = value if factor == 1 else factor * value
+            total = value if total is None else total + value
+        self._layers.clear()  # they hold the whole pass
+        assert total is not None
+        return total
+
+    def _pick(self, outputs: Any, place: int) -> Tensor:
+        found: Tensor = outputs if len(self._outputs) == 1 else outputs[place]
+        return found
+
+    def _meet(self, directory: str, signature: Signature, place: int) -> None:
+        """See that a teacher gives as many classes as the output that learns from it."""
+        outputs = self._teachers[directory].signature.outputs
+        name = self._outputs[place]
+        own, known = signature.outputs[name], outputs.get(name, next(iter(outputs.values())))
+        if own != known or (len(outputs) > 1 and name not in outputs):
+            shown = ", ".join(f"{key} ({shape[0]})" for key, shape in outputs.items())
+            raise TrainingError(
+                f"the teacher {directory} gives {shown}, and the output `{name}` has {own[0]} classes"
+            )
+
+    def _of_teacher(self, directory: str, outputs: Any, place: int) -> Tensor:
+        """That output of a teacher; its only one, if it has one alone."""
+        names = list(self._teachers[directory].signature.outputs)
+        found: Tensor = outputs if len(names) == 1 else outputs[names.index(self._outputs[place])]
+        return found
+
+    def _watch(self, model: nn.Module, item: Item) -> None:
+        """Note what the layers of neurons that a term reads take and give."""
+        names = self._watched[item] = list(_watched(model, item))
+        for name in names:
+            module = model.get_submodule(name)
+
+            def note(
+                module: nn.Module, inputs: tuple[Any, ...], out: Any, name: str = name
+            ) -> None:
+                if torch.is_grad_enabled():
+                    assert isinstance(module, Neuron)
+                    self._layers[name] = (module, inputs[0], out)
+
+            module.register_forward_hook(note)
+
+
+def _watched(model: nn.Module, item: Item) -> list[str]:
+    """The layers of neurons that a term reads."""
+    wanted, reads_potential = str(item["neuron"]), item.name == "membrane"
+    found: list[str] = []
+    known: dict[str, None] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Recomputed):
+            raise TrainingError(
+                f"the loss `{item.name}` reads the neurons of the whole network, and `--memory` lets "
+                f"`{name or 'the network'}` forget them; train with --memory none"
+            )
+        if not isinstance(module, Neuron):
+            continue
+        program = NeuronProgram.parse(module.program)
+        known[program.name] = None
+        fires = program.is_neuron and output_kind(program).is_integer
+        if (wanted and program.name != wanted) or not (fires or (wanted and reads_potential)):
+            continue
+        if reads_potential:
+            if type(module) is not Neuron:
+                raise TrainingError(
+                    f"the loss `{item.name}` reads membrane potentials, which fused kernels do not "
+                    "give; train with --backend eager"
+                )
+            membrane = instrument(module.program).membrane
+            if isinstance(membrane, NoMembrane):
+                raise TrainingError(
+                    f"the loss `{item.name}` cannot read `{name}`: {membrane.reason}"
+                )
+        found.append(name)
+    if not found:
+        what = f"no neuron `{wanted}`" if wanted else "no neuron that fires"
+        raise TrainingError(
+            f"the loss `{item.name}` reads neurons, and the network has {what}"
+            + (f"; it has {', '.join(known)}" if known else "")
+        )
+    return found
+
+
+def _chosen(signature: Signature, name: str | None) -> tuple[int, int]:
+    """The place of an output among those of the network, and its number of classes."""
     outputs = signature.outputs
     listed = ", ".join(outputs)
     if name is None and len(outputs) > 1:
         raise TrainingError(
-            f"the network has {len(outputs)} outputs ({listed}) and the loss is of one; say which "
-            f"with --train-output NAME"
+            f"the network has {len(outputs)} outputs ({listed}); say which one is trained: "
+            f"`cross_entropy(output = {next(iter(outputs))})` in the recipe's loss, or "
+            "--train-output NAME"
         )
     if name is not None and name not in outputs:
         raise TrainingError(f"the network has no output `{name}`; it has {listed}")
@@ -79,7 +292,4 @@ def chosen_output(signature: Signature, name: str | None) -> tuple[Choose, int]:
             f"the output `{chosen}` is a map of {' x '.join(map(str, shape))}, not a vector of "
             "classes; end the head with `linear(classes)`"
         )
-    if len(outputs) == 1:
-        return lambda output: output, shape[0]
-    place = list(outputs).index(chosen)
-    return lambda output: output[place], shape[0]
+    return list(outputs).index(chosen), shape[0]

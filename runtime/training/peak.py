@@ -15,7 +15,7 @@ from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
 
-Loss = Callable[[Any, Tensor], Tensor]
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Peak:
 @dataclass(frozen=True, slots=True)
 class Step:
     """A training step on random images: ``images`` [N, ...] or [T, N, ...] (``frames``), and the
-    ``loss`` of what a model gives for a part of them and that part's labels [N].
+    ``loss`` of what a model gives for a part of them, that part's labels [N], and that part.
 
     ``gathered`` says that the gradients of all weights stand all the time, as those do that several
     processes add up; ``whole`` that it is a step of a whole training: on a CPU the
@@ -77,7 +77,7 @@ class Step:
                 strict=True,
             ):
                 with autocast(self.precision, device):
-                    loss = self.loss(model(images), labels)
+                    loss = self.loss(model(images), labels, images)
                 scaler.scale(loss / self.parts).backward()
             if self.clip is not None:
                 scaler.unscale_(optimizer)

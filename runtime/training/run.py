@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,7 +27,7 @@ from danetc.runtime.training.distributed import (
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
-from danetc.runtime.training.losses import Choose, Loss, chosen_output, make_loss
+from danetc.runtime.training.losses import Objective
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
 from danetc.runtime.training.settings import RunSettings, autocast
@@ -52,14 +52,17 @@ class PhaseRun:
         checkpoints: Checkpoints | None,
         stop: StopRequest,
         earlier: Sequence[dict[str, Any]],
+        teachers: Mapping[str, Model],
     ) -> None:
         self.phase, self.settings, self.world = phase, settings, world
         self.observer, self.checkpoints, self.stop = observer, checkpoints, stop
-        self.choose: Choose
-        self.choose, classes = chosen_output(model.signature, settings.train_output)
-        self.loss_of: Loss = make_loss(phase.loss)
+        output = settings.train_output
+        self.loss = Objective(phase.loss, model.signature, output, model, teachers)
+        self.test_loss = Objective(phase.loss, model.signature, output)
         dtype = next(model.parameters()).dtype
-        self.feed = TrainingBatches(data, phase, settings, world, model.signature, classes, dtype)
+        self.feed = TrainingBatches(
+            data, phase, settings, world, model.signature, self.loss.classes, dtype
+        )
         self.evaluation = Evaluation(
             phase=phase.name,
             phase_index=settings.phase,
@@ -67,7 +70,7 @@ class PhaseRun:
             steps=model.signature.steps,
             evaluate=phase.evaluate,
             loss=phase.loss,
-            output=settings.train_output,
+            output=output,
             precision=phase.precision,
             ema=phase.ema is not None,
             batch=self.feed.part,
@@ -81,6 +84,8 @@ class PhaseRun:
         )
         seed_everything(settings.seed, settings.phase, world.rank)
         model.to(world.device)
+        for teacher in teachers.values():
+            teacher.to(world.device).eval()
         synchronised = settings.sync_norm and world.size > 1
         self.model: Model = model
         if synchronised:
@@ -210,15 +215,15 @@ class PhaseRun:
 
     # -- the network -------------------------------------------------------------------------------
 
-    def output(self, module: nn.Module, images: Tensor) -> Tensor:
-        """The output that is trained, of images [N, ...] (of events, [N, T, ...])."""
-        return self.choose(module(images.transpose(0, 1) if self.feed.events else images))
+    def as_taken(self, images: Tensor) -> Tensor:
+        """Images [N, ...], or of events [N, T, ...], as networks take them."""
+        return images.transpose(0, 1) if self.feed.events else images
 
     def _loss_of_nothing(self) -> Tensor:
         images = self.feed.zeros()
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         with self.autocast():
-            return self.loss_of(self.output(self.shared, images), labels)
+            return self.loss(self.shared(self.as_taken(images)), labels, self.as_taken(images))
 
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)
@@ -366,7 +371,7 @@ class PhaseRun:
 
         def again(x: Tensor) -> object:
             with self.autocast():
-                return self.output(self.model, x)
+                return self.model(self.as_taken(x))
 
         bad = not math.isfinite(self.state.totals.loss)
         places = [first_not_finite(self.model, x, again) for x in parts]

@@ -9,10 +9,11 @@ import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.loading import load_module
-from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.item import Item, Term
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS, Recipe
+from danetc.dsl.recipe.text import read_setting, write_setting
 from danetc.dsl.syntax.overrides import OverrideValue
 from danetc.dsl.syntax.source import SourceFile
 
@@ -72,7 +73,8 @@ def test_defaults() -> None:
         ),
     )
     assert phase.schedule == Item("constant")
-    assert phase.loss == Item("cross_entropy", (("label_smoothing", 0.0),))
+    plain_loss = Item("cross_entropy", (("label_smoothing", 0.0), ("output", "")))
+    assert phase.loss == (Term(plain_loss),)
     assert (phase.steps, phase.clip, phase.ema, phase.start) == (None, None, None, None)
     assert (phase.augment, phase.evaluate, phase.precision) == ((), (), "float32")
     assert (plain.seed, plain.workers, plain.trials, plain.sync_norm) == (0, 0, 1, False)
@@ -86,7 +88,7 @@ def test_every_default_of_the_schema_may_be_written() -> None:
 
 @pytest.mark.parametrize("family", ITEMS)
 def test_every_item_with_its_defaults_written_out(family: str) -> None:
-    needed = {"lr": "0.1", "size": "32"}
+    needed = {"lr": "0.1", "size": "32", "teacher": '"runs/teacher"'}
     words = {True: "true", False: "false"}
     others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():
@@ -96,10 +98,13 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
             if row.default is None:
                 short.append(f"{row.name} = {needed[row.name]}")
                 full.append(f"{row.name} = {needed[row.name]}")
-            else:
+            elif row.default != "":
                 value = words[row.default] if isinstance(row.default, bool) else row.default
                 full.append(f"{row.name} = {value}")
-        texts = [recipe(f"{others} {family} = {name}({', '.join(args)})") for args in (short, full)]
+        plus = "cross_entropy + " if family == "loss" else ""
+        texts = [
+            recipe(f"{others} {family} = {plus}{name}({', '.join(args)})") for args in (short, full)
+        ]
         assert good(texts[0]).phases == good(texts[1]).phases
 
 
@@ -224,7 +229,29 @@ def test_overrides_by_path() -> None:
 
 
 def test_an_argument_of_a_default() -> None:
-    assert good(recipe(BASE), loss__label_smoothing=0.1).phases[0].loss["label_smoothing"] == 0.1
+    (term,) = good(recipe(BASE), loss__label_smoothing=0.1).phases[0].loss
+    assert term.item["label_smoothing"] == 0.1
+
+
+def test_a_sum_of_terms() -> None:
+    text = "loss = cross_entropy + 0.4 * mse(output = early) + firing_rate(0.1) * (1 / 8) + tet"
+    (phase,) = good(recipe(BASE + text), loss__tet__weight=0.5).phases
+    assert [(term.factor, term.item.name) for term in phase.loss] == [
+        (1.0, "cross_entropy"), (0.4, "mse"), (0.125, "firing_rate"), (1.0, "tet"),
+    ]  # fmt: skip
+    assert (phase.loss[1].item["output"], phase.loss[3].item["weight"]) == ("early", 0.5)
+    written = write_setting("loss", phase.loss)
+    assert read_setting("loss", written, "the test") == phase.loss
+    assert "0.4 * mse(output = early)" in written
+
+
+def test_an_argument_of_a_sum_names_its_term() -> None:
+    text = recipe(BASE + "loss = cross_entropy + tet")
+    error = bad(text, "E0801", loss__label_smoothing=0.1)
+    assert "several terms" in error.message
+    assert "`loss.cross_entropy.label_smoothing`" in (error.hint or "")
+    error = bad(text, "E0801", loss__mze__label_smoothing=0.1)
+    assert error.hint == "did you mean `mse`?"
 
 
 def test_an_argument_of_a_value_that_is_overridden_too() -> None:
@@ -307,7 +334,7 @@ def test_wrong_overrides(
         (BASE + "state u = 3", "E0801", None),
         (BASE + "warmup = bacth / 100", "E0801", "bacth"),
         (BASE + "schedule = step(5, facter = 0.5)", "E0801", "facter = 0.5"),
-        (BASE + "loss = cross_entropy(0.1, 0.2)", "E0801", "0.2"),
+        (BASE + "loss = cross_entropy(0.1, early, 0.2)", "E0801", "0.2"),
         (BASE + "sync_norm = 1", "E0802", "1"),
         (BASE + "batch = max(8)", "E0802", "max(8)"),
         (BASE + "batch = horizontal_flip -> mixup", "E0802", "horizontal_flip -> mixup"),
@@ -321,6 +348,10 @@ def test_wrong_overrides(
         (BASE + "batch = sqrt(-1)", "E0803", "sqrt(-1)"),
         (BASE + "seed = " + "9" * 5000, "E0803", None),
         (BASE + "loss = cross_entropy(label_smoothing = 1)", "E0803", "1"),
+        (BASE + "loss = mse - cross_entropy", "E0802", "mse - cross_entropy"),
+        (BASE + "loss = mse + 0 * cross_entropy", "E0803", "0"),
+        (BASE + "loss = mse + distill(teacher = runs)", "E0802", "runs"),
+        (BASE + "loss = mse + mes", "E0804", "mes"),
         (BASE + "augment = horizontal_flip(p = 2)", "E0803", "2"),
         (BASE + "schedule = cosinus", "E0804", "cosinus"),
         (BASE + "augment = horizontal_flip -> auto_augmnt(3)", "E0804", "auto_augmnt"),

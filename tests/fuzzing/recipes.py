@@ -6,6 +6,7 @@ from math import inf
 
 from danetc.dsl.recipe.schema import (
     ITEMS,
+    LOSSES,
     Argument,
     BoolType,
     ChoiceType,
@@ -14,12 +15,15 @@ from danetc.dsl.recipe.schema import (
     IntType,
     ItemSpec,
     ItemType,
+    NameType,
     PhaseType,
     Setting,
+    SumType,
     Type,
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
+from tests.reference.training import LOSSES as OF_AN_OUTPUT
 
 SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 1), "size": (4, 8)}
 
@@ -91,10 +95,17 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             return dice.choice(words)
         case ItemType(family):
             return _item(dice, dice.choice([*ITEMS[family].values()]))
+        case SumType():
+            some = [LOSSES[name] for name in dice.some([*OF_AN_OUTPUT], 2) or ["cross_entropy"]]
+            factors = [dice.choice(["", "0.5 * ", "(1 / 4) * "]) for _ in some]
+            terms = [f + _item(dice, item) for f, item in zip(factors, some, strict=True)]
+            return " + ".join(terms)
         case FlowType(family):
             steps = dice.some([*ITEMS[family].values()], 5)
             steps.sort(key=lambda item: item.whole_batch)
             return " -> ".join(_item(dice, step) for step in steps) or "none"
+        case NameType():
+            return "out"
         case PhaseType():
             return "none"
 

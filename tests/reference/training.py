@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.recipe.item import Item
+from danetc.dsl.recipe.item import Item, Term
 from danetc.dsl.recipe.settings import Phase
 from tests.reference import functions as f
 from tests.reference.tape import Array, Var
@@ -17,13 +17,25 @@ from tests.reference.tape import Array, Var
 # -- losses ---------------------------------------------------------------------------------------
 
 
-def loss(item: Item, output: Var, labels: Array) -> Var:
+LOSSES = ("cross_entropy", "mse", "tet")
+"""Those of an output: what others read, this page does not hold."""
+
+
+def loss(terms: tuple[Term, ...], output: Var, labels: Array) -> Var:
     """Of an output [N, classes] or [T, N, classes], a mean over N."""
+    first, *others = (term.factor * _loss(term.item, output, labels) for term in terms)
+    return sum(others, first)
+
+
+def _loss(item: Item, output: Var, labels: Array) -> Var:
     arguments: dict[str, Any] = dict(item.arguments)
+    if item.name != "tet" and len(output.shape) == 3:
+        output = output.mean((0,))
+    if item.name == "mse":
+        far = output - Var(np.eye(output.shape[-1])[labels])
+        return (far * far).mean((0, 1)).reshape()
     smoothing = float(arguments["label_smoothing"])
     if item.name == "cross_entropy":
-        if len(output.shape) == 3:
-            output = output.mean((0,))
         return _entropy(output, labels, smoothing)
     distance = output - float(arguments["target"])
     everywhere = tuple(range(len(output.shape)))

@@ -16,7 +16,7 @@ from danetc.runtime.data.augment import image_transform
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.losses import chosen_output
+from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
 from danetc.tasks.records import epochs_in
@@ -182,14 +182,14 @@ def _check_model(plan: TrainingPlan) -> None:
         plan.request.init,
         plan.backend,
     )
-    _, classes = chosen_output(model.signature, plan.request.train_output)
     for phase in plan.recipe.phases:
+        objective = Objective(phase.loss, model.signature, plan.request.train_output)
         check_fit(
             plan.data,
             model.signature,
             augment=image_transform(phase.augment, events=plan.data.events),
             evaluate=prepared(plan.data, phase.evaluate).transform,
-            classes=classes,
+            classes=objective.classes,
             steps=phase.steps,
         )
 

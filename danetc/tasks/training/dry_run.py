@@ -24,6 +24,7 @@ from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
+from danetc.tasks.teachers import teachers_of
 from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import phase_step, with_steps
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
@@ -254,7 +255,7 @@ def _timed(
             # Not `with stop`: there is nothing to save, so a signal ends it at once.
             with suppress(Stopped):
                 fit(model, plan.data, short, trial.settings(index), observer=watch, world=world,
-                    stop=stop)  # fmt: skip
+                    stop=stop, teachers=teachers_of(short, plan.backend))  # fmt: skip
         except OutOfTime:
             if world.size > 1:
                 leave(found())

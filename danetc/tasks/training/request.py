@@ -11,10 +11,12 @@ from typing import Any
 from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
+from danetc.model_directory import WEIGHTS
 from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
+from danetc.tasks.teachers import directories_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,10 @@ class TrainingPlan:
             "channels_last": request.channels_last,
             "train_output": request.train_output,
             "deterministic": request.deterministic,
+            "teachers": {
+                name: _file(str(Path(name) / WEIGHTS))
+                for name in directories_of(self.recipe.phases)
+            },
         }
 
 

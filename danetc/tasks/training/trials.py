@@ -29,6 +29,7 @@ from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.networks import CompiledNetwork, initialise
+from danetc.tasks.teachers import teachers_of
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
@@ -206,6 +207,7 @@ class Trial:
                 earlier=history,
                 epoch_done=keep,
                 stop=self.stop,
+                teachers=teachers_of(phase, plan.backend),
             )
             history, finished[phase.name] = fitted.history, fitted.weights
             record = self.record(fitted)

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.schema import COPIES, ITEMS, MOMENTUM, OPTIMIZERS
+from danetc.dsl.recipe.schema import COPIES, ITEMS, MOMENTUM, OPTIMIZERS, NameType, PathType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.losses import LOSSES, make_loss
+from danetc.runtime.training.losses import LOSSES, Pass, of_term
 from danetc.runtime.training.optim import (
     SCHEDULES,
     make_optimizer,
@@ -64,24 +64,26 @@ def test_cross_entropy_takes_the_mean_over_time() -> None:
     generator = torch.Generator().manual_seed(0)
     output = torch.randn(4, 5, 3, generator=generator)
     labels = torch.tensor([0, 1, 2, 0, 1])
-    loss = make_loss(Item("cross_entropy", (("label_smoothing", 0.1),)))
+    loss = of_term(Item("cross_entropy", (("label_smoothing", 0.1),)))
     mean = output.mean(0)
     smooth = torch.full((5, 3), 0.1 / 3) + F.one_hot(labels, 3) * 0.9
     expected = -(smooth * mean.log_softmax(-1)).sum(-1).mean()
-    assert torch.allclose(loss(output, labels), expected)
-    assert torch.allclose(loss(mean, labels), expected)
+    assert torch.allclose(loss(Pass(output, labels)), expected)
+    assert torch.allclose(loss(Pass(mean, labels)), expected)
 
 
 def test_tet_takes_every_step() -> None:
     generator = torch.Generator().manual_seed(0)
     output = torch.randn(4, 5, 3, generator=generator)
     labels = torch.tensor([0, 1, 2, 0, 1])
-    item = phase("epochs = 1; optimizer = sgd(lr = 1.0); loss = tet(weight = 0.2, target = 2)").loss
+    text = "epochs = 1; optimizer = sgd(lr = 1.0); loss = tet(weight = 0.2, target = 2)"
+    (term,) = phase(text).loss
+    loss = of_term(term.item)
     entropy = -output.log_softmax(-1)[:, torch.arange(5), labels].mean()
     expected = 0.8 * entropy + 0.2 * ((output - 2) ** 2).mean()
-    assert torch.allclose(make_loss(item)(output, labels), expected)
+    assert torch.allclose(loss(Pass(output, labels)), expected)
     with pytest.raises(TrainingError, match="mean_over_time"):
-        make_loss(item)(output[0], labels)
+        loss(Pass(output[0], labels))
 
 
 def test_optimizers_get_what_the_recipe_says() -> None:
@@ -112,14 +114,15 @@ def test_an_optimizer_keeps_the_copies_that_its_row_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "functions", "given"), [("loss", LOSSES, 2), ("schedule", SCHEDULES, 2)]
+    ("family", "functions", "given"), [("loss", LOSSES, 1), ("schedule", SCHEDULES, 2)]
 )
 def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
     family: str, functions: Mapping[str, Callable[..., object]], given: int
 ) -> None:
     assert functions.keys() == ITEMS[family].keys()
     for name, row in ITEMS[family].items():
-        names = [argument.name for argument in row.arguments]
+        places = (NameType, PathType)
+        names = [item.name for item in row.arguments if not isinstance(item.type, places)]
         names += [row.many.name] if row.many is not None else []
         assert list(inspect.signature(functions[name]).parameters)[given:] == names
 

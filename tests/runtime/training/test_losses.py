@@ -1,0 +1,222 @@
+"""Terms of losses against formulas written out, and what they read of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import danetc
+from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.model.built import Model
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import Objective
+from tests.runtime.training.common import digits, phase, run
+
+NET = """use std
+neuron quarter { state u = 0.0; v = 0.5 * u + x; s = round(min(max(v, 0), 4)) / 4; u = v - s }
+network net {
+  input = image(1, 8, 8); steps = 3; neuron = LIF(tau = learn(2.0, above = 1), v_threshold = 0.5)
+  surrogate = sigmoid(alpha = 4)
+  a = in -> conv(8) -> norm -> spike
+  early = a -> avgpool -> linear(10) -> mean_over_time
+  late = a -> conv(8, stride = 2) -> norm -> quarter -> avgpool -> linear(10)
+  out = outputs(early = early, late = late)
+}
+"""
+LABELS = torch.tensor([0, 1, 2, 3, 9, 1])
+
+
+def made(backend: str = "eager", seed: int = 1, **rest: Any) -> Model:
+    return danetc.build(text=NET, backend=backend, seed=seed, **rest).train()
+
+
+def images() -> Tensor:
+    return torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def objective(loss: str, model: Model, **rest: Any) -> Objective:
+    terms = phase(f"epochs = 1; optimizer = sgd(lr = 0.1); loss = {loss}").loss
+    return Objective(terms, model.signature, model=model, **rest)
+
+
+def layers(model: nn.Module) -> tuple[list[Neuron], dict[Neuron, tuple[Tensor, Tensor]]]:
+    """The neurons of a model, and what each takes and gives in the passes to come."""
+    neurons = [module for module in model.modules() if isinstance(module, Neuron)]
+    seen: dict[Neuron, tuple[Tensor, Tensor]] = {}
+    for neuron in neurons:
+        neuron.register_forward_hook(
+            lambda module, inputs, out: seen.__setitem__(module, (inputs[0], out))
+        )
+    return neurons, seen
+
+
+def same_gradients(model: nn.Module, found: Tensor, expected: Tensor) -> None:
+    """That two losses of one pass have the same value and the same gradients, which are some."""
+    torch.testing.assert_close(found, expected)
+    weights = list(model.parameters())
+    a = torch.autograd.grad(found, weights, retain_graph=True, allow_unused=True)
+    b = torch.autograd.grad(expected, weights, allow_unused=True)
+    assert [x is None for x in a] == [x is None for x in b]
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    assert any(x.abs().max() > 1e-6 for x, _ in pairs)
+    for x, y in pairs:
+        torch.testing.assert_close(x, y)
+
+
+def test_terms_of_outputs_add_up() -> None:
+    model = made()
+    loss = objective("cross_entropy(output = early) + 0.4 * mse(output = late)", model)
+    early, late = outputs = model(images())
+    wrong = (late.mean(0) - F.one_hot(LABELS, 10)).square().mean()
+    same_gradients(model, loss(outputs, LABELS), F.cross_entropy(early, LABELS) + 0.4 * wrong)
+    assert loss.output(outputs) is early, "accuracy is that of the first term's output"
+    shares = F.one_hot(LABELS, 10) * 0.7 + 0.03
+    term = objective("mse(output = late)", model)
+    torch.testing.assert_close(term(outputs, shares), (late.mean(0) - shares).square().mean())
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused", "spikingjelly"])
+def test_firing_rates_are_means_of_spikes(backend: str) -> None:
+    text = NET.replace("tau = learn(2.0, above = 1), ", "").replace(
+        "quarter -> avg", "spike -> avg"
+    )
+    model = danetc.build(text=text, backend=backend, seed=1).train()
+    loss = objective("mse(output = late) + 2 * firing_rate(target = 0.3, power = 1)", model)
+    plain = danetc.build(text=text, backend="eager", seed=1).train()
+    neurons, seen = layers(plain)
+    x = images()
+    value, (_, late) = loss(model(x), LABELS), plain(x)
+    rates = [seen[neuron][1].mean() for neuron in neurons]
+    wrong = (late.mean(0) - F.one_hot(LABELS, 10)).square().mean()
+    expected = wrong + 2 * torch.stack([(rate - 0.3).abs() for rate in rates]).mean()
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    value.backward()
+    expected.backward()
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        if a.grad is not None or b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_rate_counts_units_and_may_be_of_one_neuron_alone() -> None:
+    model = made()
+    loss = objective("0.5 * mse(output = late) + firing_rate(neuron = quarter)", model)
+    neurons, seen = layers(model)
+    outputs = model(images())
+    rate = (seen[neurons[1]][1] / 0.25).mean()
+    wrong = (outputs[1].mean(0) - F.one_hot(LABELS, 10)).square().mean()
+    same_gradients(model, loss(outputs, LABELS), 0.5 * wrong + rate**2)
+
+
+def test_membranes_are_those_before_the_reset() -> None:
+    model = made()
+    loss = objective("mse(output = early) + membrane(target = 0.5, neuron = LIF)", model)
+    (lif, _), seen = layers(model)
+    outputs = model(images())
+    x, spikes = seen[lif]
+    tau = 1 + F.softplus(next(lif.parameters()))
+    u, potentials = torch.zeros_like(x), []
+    for t in range(3):  # the input is static
+        potentials.append((1 - 1 / tau) * u + x / tau)
+        # gradients flow through the reset, by the surrogate's slope
+        slope = (
+            4
+            * torch.sigmoid(4 * (potentials[-1] - 0.5))
+            * torch.sigmoid(-4 * (potentials[-1] - 0.5))
+        )
+        spike = spikes[t].detach() + (slope.detach() * (potentials[-1] - potentials[-1].detach()))
+        u = potentials[-1] * (1 - spike)
+    wrong = (outputs[0] - F.one_hot(LABELS, 10)).square().mean()
+    expected = wrong + (torch.stack(potentials).mean() - 0.5).square()
+    same_gradients(model, loss(outputs, LABELS), expected)
+
+
+def test_a_teacher_is_learnt_from() -> None:
+    model, teacher = made(), made(seed=2).eval()
+    text = 'cross_entropy(output = late) + 0.5 * distill("runs/t", temperature = 2, output = early)'
+    loss = objective(text, model, teachers={"runs/t": teacher})
+    x = images()
+    outputs = model(x)
+    with torch.no_grad():
+        known = (teacher(x)[0] / 2).softmax(-1)
+    divergence = (known * (known.log() - (outputs[0] / 2).log_softmax(-1))).sum(-1).mean()
+    expected = F.cross_entropy(outputs[1].mean(0), LABELS) + 0.5 * 4 * divergence
+    same_gradients(model, loss(outputs, LABELS, x), expected)
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_test_images_are_judged_by_the_outputs_alone() -> None:
+    model = made()
+    terms = phase(
+        "epochs = 1; optimizer = sgd(lr = 0.1); "
+        'loss = mse(output = late) + firing_rate + distill("runs/t", output = late)'
+    ).loss
+    outputs = model(images())
+    found = Objective(terms, model.signature)(outputs, LABELS)
+    torch.testing.assert_close(found, (outputs[1].mean(0) - F.one_hot(LABELS, 10)).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        ("cross_entropy(output = lat)", "no output `lat`; it has early, late"),
+        ("cross_entropy", r"cross_entropy\(output = early\)"),
+        ("firing_rate", "says nothing of the labels"),
+        ("mse(output = late) + firing_rate(neuron = IF)", "no neuron `IF`; it has LIF, quarter"),
+        ("mse(output = late) + membrane(neuron = quarter)", "no threshold"),
+    ],
+)
+def test_names_are_those_of_the_network(loss: str, says: str) -> None:
+    with pytest.raises(TrainingError, match=says):
+        objective(loss, made())
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    with pytest.raises(TrainingError, match="--memory none"):
+        objective("mse(output = late) + firing_rate", made("fused", memory="recompute"))
+    with pytest.raises(TrainingError, match="--backend eager"):
+        objective("mse(output = late) + membrane", made("fused"))
+    small = danetc.build(text=NET.replace("linear(10)", "linear(4)"), backend="eager")
+    with pytest.raises(TrainingError, match=r"gives early \(4\), late \(4\).* 10 classes"):
+        objective(
+            'mse(output = late) + distill("runs/t", output = early)',
+            made(),
+            teachers={"runs/t": small},
+        )
+
+
+def test_a_regulariser_moves_what_it_is_of() -> None:
+    """Two epochs with a strong pull to a rate of 0 leave the neurons nearly silent."""
+    rates = []
+    for loss in ("mse(output = late)", "mse(output = late) + 20 * firing_rate(power = 1)"):
+        chosen = phase(f"epochs = 2; batch = 50; optimizer = adamw(lr = 0.02); loss = {loss}")
+        trained = run(made(), digits(), chosen)
+        rates.append(sum(trained.history[-1]["firing"].values()))
+    assert rates[1] < 0.5 * rates[0]
+
+
+def test_a_teacher_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = NET.replace("outputs(early = early, late = late)", "early")
+    one = "\n".join(
+        line for line in one.splitlines() if " late =" not in line and "quarter" not in line
+    )
+    text = f"""{one}
+recipe alone {{ epochs = 1; optimizer = adamw(lr = 0.01); loss = mse }}
+recipe taught = alone {{ loss = mse + distill("runs/teacher") }}
+"""
+    Path("net.danet").write_text(text)
+    arguments: dict[str, Any] = {"data": "digits", "backend": "eager"}
+    danetc.train("net.danet", recipe="alone", output="runs/teacher", seed=1, **arguments)
+    trained = danetc.train("net.danet", recipe="taught", output="runs/net", seed=2, **arguments)
+    alone = danetc.train("net.danet", recipe="alone", output="runs/alone", seed=2, **arguments)
+    assert trained.record["epochs"][0]["train_loss"] != alone.record["epochs"][0]["train_loss"]
+    danetc.train(
+        "net.danet", recipe="alone", output="runs/teacher", seed=3, fresh=True, **arguments
+    )
+    with pytest.raises(danetc.UserError, match="teachers"):
+        danetc.train("net.danet", recipe="taught", output="runs/net", seed=2, **arguments)
