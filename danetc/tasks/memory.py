@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +277,8 @@ def _free(device: torch.device, processes: int = 1) -> int | None:
 class PhaseStep:
     """A phase's training step in one of the processes of a ``world``.
 
-    ``output`` names the one that is trained where there are several.
+    ``output`` names the one that is trained where there are several; ``teachers`` gives the networks
+    that terms of the loss learn from.
     """
 
     graph: Graph
@@ -287,6 +288,7 @@ class PhaseStep:
     output: str | None = None
     channels_last: bool = False
     deterministic: bool = True
+    teachers: Callable[[], Mapping[str, Model]] = dict
 
     @property
     def batch(self) -> int:
@@ -326,12 +328,11 @@ class PhaseStep:
         from danetc.runtime.training.losses import Objective
         from danetc.runtime.training.optim import make_optimizer
         from danetc.runtime.training.peak import Step
-        from danetc.tasks.teachers import teachers_of
 
         phase, world = self.phase, self.world
         if self.channels_last:
             to_channels_last(model)
-        teachers = teachers_of(phase, self.backend)
+        teachers = self.teachers()
         for teacher in teachers.values():
             teacher.to(world.device).eval()
         return Step(

@@ -50,7 +50,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class Summand:
     """An item of a sum, times ``factor``."""
 
     item: Item
@@ -72,6 +72,6 @@ def plain(value: object) -> object:
     """A value of a setting as JSON data."""
     if isinstance(value, Item):
         return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
-    if isinstance(value, Term):
+    if isinstance(value, Summand):
         return {"factor": value.factor, **cast(dict[str, object], plain(value.item))}
     return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.recipe.item import Item, Term, Value
+from danetc.dsl.recipe.item import Item, Summand, Value
 from danetc.dsl.recipe.levels import Entry
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
@@ -33,7 +33,7 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String
 
-Setting = Value | Item | tuple[Item, ...] | tuple[Term, ...] | None
+Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | None
 
 
 @dataclass
@@ -190,9 +190,9 @@ class Scope:
             raise Reported
         return tuple(items)
 
-    def _sum(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Term, ...]:
+    def _sum(self, expr: Expr, family: str, kind: Type, what: str) -> tuple[Summand, ...]:
         """The terms of a sum, each an item or a number times one."""
-        waiting, terms, failed = [expr], list[Term](), False
+        waiting, terms, failed = [expr], list[Summand](), False
         factor: Expr | None
         while waiting:
             match waiting.pop():
@@ -209,7 +209,7 @@ class Scope:
                 number = (
                     1.0 if factor is None else self._ranged(factor, POSITIVE, f"a factor of {what}")
                 )
-                terms.append(Term(self._item(item, family, kind, what), float(number)))
+                terms.append(Summand(self._item(item, family, kind, what), float(number)))
             except Reported:
                 failed = True
         if failed:

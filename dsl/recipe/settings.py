@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from danetc.dsl.recipe.item import Item, Term, plain
+from danetc.dsl.recipe.item import Item, Summand, plain
 from danetc.dsl.recipe.schema import (
     POSITIVE,
     BoolType,
@@ -72,7 +72,7 @@ class Phase:
     )
     augment: tuple[Item, ...] = row(FlowType("augment"), "none", "what is done to training images")
     evaluate: tuple[Item, ...] = row(FlowType("evaluate"), "none", "what is done to test images")
-    loss: tuple[Term, ...] = row(SumType("loss"), "cross_entropy", "what is minimised")
+    loss: tuple[Summand, ...] = row(SumType("loss"), "cross_entropy", "what is minimised")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",

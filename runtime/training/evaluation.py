@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.recipe.item import Item, Term, plain
+from danetc.dsl.recipe.item import Item, Summand, plain
 from danetc.dsl.recipe.text import read_setting, write_setting
 
-DEFAULT_LOSS: tuple[Term, ...] = read_setting("loss", "cross_entropy", "the default")
+DEFAULT_LOSS: tuple[Summand, ...] = read_setting("loss", "cross_entropy", "the default")
 _RECIPE = ("evaluate", "loss", "precision")
 """Fields that are settings of a recipe, and stand in a record as a recipe writes them."""
 _RANGES = {
@@ -46,7 +46,7 @@ class Evaluation:
     seed: int = 0
     steps: int
     evaluate: tuple[Item, ...] | None = None
-    loss: tuple[Term, ...] = DEFAULT_LOSS
+    loss: tuple[Summand, ...] = DEFAULT_LOSS
     output: str | None = None
     precision: str = "float32"
     ema: bool = False

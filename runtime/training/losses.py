@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
-from danetc.dsl.recipe.item import Item, Term
+from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.schema import LOSSES as ROWS
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
@@ -30,7 +30,7 @@ def over_time(output: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class Seen:
     """What a term is computed of: the ``output`` that it names, [N, classes] or [T, N, classes], the
     ``labels`` [N] or shares of classes [N, classes], that output of a ``teacher``, and the
     ``layers`` of neurons that it reads, each with what it took and what it gave.
@@ -46,18 +46,18 @@ class Pass:
 # -- the whole's (of terms of neurons only where their power is 1) ----------------------------------
 
 
-def _cross_entropy(seen: Pass, label_smoothing: float) -> Tensor:
+def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
     return F.cross_entropy(over_time(seen.output), seen.labels, label_smoothing=label_smoothing)
 
 
-def _mse(seen: Pass) -> Tensor:
+def _mse(seen: Seen) -> Tensor:
     output, wanted = over_time(seen.output), seen.labels
     if not wanted.is_floating_point():
         wanted = F.one_hot(wanted, output.shape[-1])
     return F.mse_loss(output, wanted.to(output.dtype))
 
 
-def _tet(seen: Pass, weight: float, target: float, label_smoothing: float) -> Tensor:
+def _tet(seen: Seen, weight: float, target: float, label_smoothing: float) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
     output = seen.output
     if output.dim() != 3:
@@ -70,7 +70,7 @@ def _tet(seen: Pass, weight: float, target: float, label_smoothing: float) -> Te
     return (1 - weight) * torch.stack([entropy(step) for step in output]).mean() + weight * distance
 
 
-def _distill(seen: Pass, temperature: float) -> Tensor:
+def _distill(seen: Seen, temperature: float) -> Tensor:
     assert seen.teacher is not None
     own, known = (
         F.log_softmax(over_time(output) / temperature, -1) for output in (seen.output, seen.teacher)
@@ -78,7 +78,7 @@ def _distill(seen: Pass, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(own, known, reduction="batchmean", log_target=True)
 
 
-def _firing_rate(seen: Pass, target: float, power: float) -> Tensor:
+def _firing_rate(seen: Seen, target: float, power: float) -> Tensor:
     """A layer's rate is the mean of its spikes over T, N and neurons, in units of its output."""
     rates = []
     for neuron, _, out in seen.layers:
@@ -88,7 +88,7 @@ def _firing_rate(seen: Pass, target: float, power: float) -> Tensor:
     return (torch.stack(rates) - target).abs().pow(power).mean()
 
 
-def _membrane(seen: Pass, target: float) -> Tensor:
+def _membrane(seen: Seen, target: float) -> Tensor:
     means = [_potentials(neuron, x).mean() for neuron, x, _ in seen.layers]
     return (torch.stack(means) - target).square().mean()
 
@@ -118,7 +118,7 @@ _PLACES = ("output", "neuron", "teacher")
 """Arguments that say what a term is of."""
 
 
-def of_term(item: Item) -> Callable[[Pass], Tensor]:
+def of_term(item: Item) -> Callable[[Seen], Tensor]:
     """A term as a function of a pass."""
     numbers = {key: value for key, value in item.arguments if key not in _PLACES}
     return partial(LOSSES[item.name], **numbers)
@@ -140,7 +140,7 @@ class Objective:
 
     def __init__(
         self,
-        terms: Sequence[Term],
+        terms: Sequence[Summand],
         signature: Signature,
         main: str | None = None,
         model: nn.Module | None = None,
@@ -154,7 +154,7 @@ class Objective:
             )
         self.main, self.classes = _chosen(signature, main or next(filter(None, named), None))
         self._outputs = list(signature.outputs)
-        self._terms: list[tuple[float, Item, Callable[[Pass], Tensor], int]] = []
+        self._terms: list[tuple[float, Item, Callable[[Seen], Tensor], int]] = []
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._watched: dict[Item, list[str]] = {}
         self._teachers = teachers or {}
@@ -190,7 +190,7 @@ class Objective:
                         known[directory] = self._teachers[directory](images)
                 teacher = self._of_teacher(directory, known[directory], place)
             layers = [self._layers[name] for name in self._watched.get(item, ())]
-            value = function(Pass(self._pick(outputs, place), labels, teacher, layers))
+            value = function(Seen(self._pick(outputs, place), labels, teacher, layers))
             value = value if factor == 1 else factor * value
             total = value if total is None else total + value
         self._layers.clear()  # they hold the whole pass

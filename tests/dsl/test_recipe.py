@@ -9,7 +9,7 @@ import pytest
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
 from danetc.dsl.loading import load_module
-from danetc.dsl.recipe.item import Item, Term
+from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS, Recipe
@@ -74,7 +74,7 @@ def test_defaults() -> None:
     )
     assert phase.schedule == Item("constant")
     plain_loss = Item("cross_entropy", (("label_smoothing", 0.0), ("output", "")))
-    assert phase.loss == (Term(plain_loss),)
+    assert phase.loss == (Summand(plain_loss),)
     assert (phase.steps, phase.clip, phase.ema, phase.start) == (None, None, None, None)
     assert (phase.augment, phase.evaluate, phase.precision) == ((), (), "float32")
     assert (plain.seed, plain.workers, plain.trials, plain.sync_norm) == (0, 0, 1, False)

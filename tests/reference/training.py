@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from danetc.dsl.recipe.item import Item, Term
+from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.settings import Phase
 from tests.reference import functions as f
 from tests.reference.tape import Array, Var
@@ -21,7 +21,7 @@ LOSSES = ("cross_entropy", "mse", "tet")
 """Those of an output: what others read, this page does not hold."""
 
 
-def loss(terms: tuple[Term, ...], output: Var, labels: Array) -> Var:
+def loss(terms: tuple[Summand, ...], output: Var, labels: Array) -> Var:
     """Of an output [N, classes] or [T, N, classes], a mean over N."""
     first, *others = (term.factor * _loss(term.item, output, labels) for term in terms)
     return sum(others, first)

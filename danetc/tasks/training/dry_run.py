@@ -24,10 +24,10 @@ from danetc.runtime.training.distributed import World, split_evenly
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.optim import schedule
 from danetc.runtime.training.signals import Stopped, StopRequest
-from danetc.tasks.teachers import teachers_of
 from danetc.tasks.training.directory import state_of
 from danetc.tasks.training.plan import phase_step, with_steps
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.timed_steps import (
     TIMED,
     WARM,

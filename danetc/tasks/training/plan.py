@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.teachers import teachers_of
 
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
@@ -107,6 +109,7 @@ def phase_step(
         request.train_output,
         request.channels_last,
         request.deterministic,
+        partial(teachers_of, phase, backend),
     )
 
 

@@ -16,7 +16,7 @@ from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
-from danetc.tasks.teachers import directories_of
+from danetc.tasks.training.teachers import directories_of
 
 
 @dataclass(frozen=True, kw_only=True)

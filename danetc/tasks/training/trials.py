@@ -29,11 +29,11 @@ from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import check_tensors, set_tensors
 from danetc.tasks.networks import CompiledNetwork, initialise
-from danetc.tasks.teachers import teachers_of
 from danetc.tasks.training.directory import RunDirectory, opened, refuse_run
 from danetc.tasks.training.plan import make_plan, with_steps
 from danetc.tasks.training.provenance import MACHINE, facts
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
+from danetc.tasks.training.teachers import teachers_of
 from danetc.tasks.training.tensorboard import FOLDER, WITHOUT, TensorBoard, available
 
 __all__ = ["TrainingRequest", "run"]

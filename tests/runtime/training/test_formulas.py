@@ -15,7 +15,7 @@ from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.schema import COPIES, ITEMS, MOMENTUM, OPTIMIZERS, NameType, PathType
 from danetc.runtime.layers.norm import StepBatchNorm2d
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.losses import LOSSES, Pass, of_term
+from danetc.runtime.training.losses import LOSSES, Seen, of_term
 from danetc.runtime.training.optim import (
     SCHEDULES,
     make_optimizer,
@@ -68,8 +68,8 @@ def test_cross_entropy_takes_the_mean_over_time() -> None:
     mean = output.mean(0)
     smooth = torch.full((5, 3), 0.1 / 3) + F.one_hot(labels, 3) * 0.9
     expected = -(smooth * mean.log_softmax(-1)).sum(-1).mean()
-    assert torch.allclose(loss(Pass(output, labels)), expected)
-    assert torch.allclose(loss(Pass(mean, labels)), expected)
+    assert torch.allclose(loss(Seen(output, labels)), expected)
+    assert torch.allclose(loss(Seen(mean, labels)), expected)
 
 
 def test_tet_takes_every_step() -> None:
@@ -81,9 +81,9 @@ def test_tet_takes_every_step() -> None:
     loss = of_term(term.item)
     entropy = -output.log_softmax(-1)[:, torch.arange(5), labels].mean()
     expected = 0.8 * entropy + 0.2 * ((output - 2) ** 2).mean()
-    assert torch.allclose(loss(Pass(output, labels)), expected)
+    assert torch.allclose(loss(Seen(output, labels)), expected)
     with pytest.raises(TrainingError, match="mean_over_time"):
-        loss(Pass(output[0], labels))
+        loss(Seen(output[0], labels))
 
 
 def test_optimizers_get_what_the_recipe_says() -> None:
