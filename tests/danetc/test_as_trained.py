@@ -6,10 +6,8 @@ the same images.
 from __future__ import annotations
 
 import json
-import multiprocessing as mp
 import os
 import shutil
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from danetc.main import main
 from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.training.signals import Stopped
+from tests.runtime.training.processes import forked, free_port
 
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder
@@ -293,11 +292,7 @@ def _one_of_two(arguments: Sequence[str], rank: int, port: int) -> None:
 
 def in_two(*arguments: str) -> None:
     """Run a command in two processes, as torchrun does."""
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["tests.runtime.training.preloaded"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    context, port = forked(), free_port()
     group = [context.Process(target=_one_of_two, args=(arguments, n, port)) for n in range(2)]
     for process in group:
         process.start()

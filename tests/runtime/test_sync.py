@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.sync import convert_sync, is_synchronised
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
+from tests.runtime.training.processes import forked, free_port
 
 WORLD = 2
 PARTS = (3, 1)  # images of each process: they need not be equally many
@@ -78,11 +77,7 @@ def process(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("sync")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = mp.get_context("forkserver")  # the server of the trainings, which has imported torch
-    context.set_forkserver_preload(["tests.runtime.training.preloaded"])
+    context, port = forked(), free_port()
     group = [context.Process(target=process, args=(n, port, str(folder))) for n in range(WORLD)]
     for each in group:
         each.start()

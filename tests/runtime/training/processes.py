@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import sys
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +154,30 @@ def _data(job: Job) -> DataSet:
     return replace(data, train=Memory(images, data.train.labels))
 
 
-def start(job: Job, world: int = 1) -> list[Any]:
-    """Processes that train together. (They are forked from one that has imported torch.)"""
-    job.folder.mkdir(parents=True, exist_ok=True)
+def forked() -> Any:
+    """Where processes are forked from one that has imported torch, and knows no test's models.
+
+    It is started in the repository: it looks for what it shall import in the folder that it is
+    started in, which tests change, and says nothing where it finds none.
+    """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["tests.runtime.training.preloaded"])
+    with chdir(Path(__file__).parents[3]):
+        ensure_running()
+    return context
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+    return port
+
+
+def start(job: Job, world: int = 1) -> list[Any]:
+    """Processes that train together."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    context, port = forked(), free_port()
     group = [context.Process(target=_main, args=(job, rank, world, port)) for rank in range(world)]
     for process in group:
         process.start()
