@@ -19,14 +19,14 @@ from torch import fx, nn
 
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.scopes import ScopeTree, schedule, scope_tree
+from danetc.compiler.emit.scopes import ScopeTree, crossing, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
-from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed, Segment
+from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.signature import Signature
 
@@ -152,14 +152,7 @@ class Emitter:
 
         ``inside`` says that a segment holds all of it: it then has none of its own.
         """
-        members = set(tree.members)
-        inputs = {i for id in members for i in self.graph[id].inputs if i not in members}
-        given = set(self.graph.outputs.values())
-        outputs = {
-            id for id in members if id in given or any(u not in members for u in self.users[id])
-        }
-        order = self.position.__getitem__
-        taken, made = sorted(inputs, key=order), sorted(outputs, key=order)
+        taken, made = crossing(tree, self.graph, self.users, self.position)
         body, root = self._body(tree, taken, made, inside)
         kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else ScopeModule
         return kind(root, body.graph), taken, made

@@ -10,14 +10,14 @@ from danetc.compiler.emit.emitter import Emitter
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup
-from danetc.compiler.plans.saved_bytes import keeps_parts
+from danetc.compiler.plans.saved_bytes import saves_parts
 
 
 class FusedEmitter(Emitter):
     """Fusion groups as one layer; spikes and counts kept as bits."""
 
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
-        if keeps_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
+        if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
             return replace(call, target="danetc.runtime.layers.packed.joined")
         return packed(call, self.whole.inputs_of(node))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -38,6 +38,19 @@ class ScopeTree:
 
 
 Unit = Union[Node, ScopeTree]
+
+
+def crossing(
+    tree: ScopeTree, graph: Graph, users: Mapping[int, Sequence[int]], position: Mapping[int, int]
+) -> tuple[list[int], list[int]]:
+    """The values that cross into a scope and those that cross out of it, in the order of the graph.
+
+    ``position`` is the place of each node in that order.
+    """
+    members, results = set(tree.members), set(graph.outputs.values())
+    taken = {i for id in members for i in graph[id].inputs if i not in members}
+    made = {id for id in members if id in results or any(u not in members for u in users[id])}
+    return sorted(taken, key=position.__getitem__), sorted(made, key=position.__getitem__)
 
 
 def scope_tree(nodes: Iterable[Node]) -> ScopeTree:

@@ -30,7 +30,7 @@ Piece = tuple[Path, int]
 """A scope, and a segment that it runs all or a part of."""
 
 
-def keeps_parts(node: Node, readers: Iterable[Node]) -> bool:
+def saves_parts(node: Node, readers: Iterable[Node]) -> bool:
     """Whether the fused backend keeps what a value is joined of in place of the value.
 
     It would keep both where an operation besides neurons keeps the value itself.
@@ -69,7 +69,7 @@ class Saving:
         self.joined = {  # of which the parts are kept
             node.id
             for node in self.order
-            if self.fused and keeps_parts(node, [self.graph[i] for i in users[node.id]])
+            if self.fused and saves_parts(node, [self.graph[i] for i in users[node.id]])
         }
         self.pieces = self._pieces()
         self.members: dict[Piece, list[Node]] = {}

@@ -209,7 +209,7 @@ def _parts_of(x: Tensor) -> _Parts | None:
     return known if known is not None and known.version == version(x) else None
 
 
-class Kept:
+class SavedTensor:
     """A tensor that a backward pass needs, in bits where it is whole-numbered.
 
     All who keep the same tensor share its bits: they are packed once, in the order in which they
@@ -229,10 +229,10 @@ class Kept:
         self.count = 1
 
     def split(self, x: Tensor) -> list[Tensor]:
-        """What to keep of ``x``: its parts, or what ``keep`` says."""
+        """What to keep of ``x``: its parts, or what ``save`` says."""
         parts = None if self.packs or torch.compiler.is_compiling() else _parts_of(x)
         if parts is None:
-            return [self.keep(x)]
+            return [self.save(x)]
         self.axis, self.count = parts.axis, len(parts.tensors)
         return [part.detach() for part in parts.tensors]
 
@@ -242,7 +242,7 @@ class Kept:
             return torch.cat(list(kept), self.axis).view(self.shape)
         return self.restore(kept[0])
 
-    def keep(self, x: Tensor) -> Tensor:
+    def save(self, x: Tensor) -> Tensor:
         """What to keep of ``x``."""
         if not self.packs:
             return x

@@ -45,6 +45,13 @@ def is_timeless(x: Tensor, rank: int, program: str) -> bool:
     return is_static(x, rank) and not kernel(program).program.is_stateful
 
 
+def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Tensor]:
+    """What a layer of neurons takes at each time step, [N, ...]; one alone where nothing varies."""
+    if is_timeless(x, rank, program):
+        return [x]
+    return [x] * steps if is_static(x, rank) else list(x.unbind(0))
+
+
 @torch.library.custom_op("danetc::neuron", mutates_args=())
 def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].

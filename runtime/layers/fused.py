@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
-from danetc.runtime.kernels.bit_packing import Kept
+from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
 from danetc.runtime.kernels.operators import is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import StaticBatchNorm2d
-from danetc.runtime.layers.recompute import Note, Output, tape
 from danetc.runtime.layers.statistics import Affine, Norm, affine, maps, norm_backward, unmapped
 from danetc.runtime.layers.sync import input_gradient, is_synchronised
+from danetc.runtime.layers.tape import Note, Output, tape
 
 RUNNING, BATCH, SYNC = "running", "batch", "batches of all processes"
 """Where a norm's statistics come from."""
@@ -109,7 +109,7 @@ def columns(affines: Sequence[Affine], last: bool) -> tuple[list[Tensor], list[T
     return [a.scale.unsqueeze(1) for a in affines], [a.shift.unsqueeze(1) for a in affines]
 
 
-class _Region(torch.autograd.Function):
+class _FusionGroup(torch.autograd.Function):
     """A fusion group with its backward pass. Takes inputs, weights and biases of norms, parameters."""
 
     @staticmethod
@@ -119,12 +119,12 @@ class _Region(torch.autograd.Function):
         inputs, params = tensors[:count], tensors[count + 2 * norms :]
         out = call.run(inputs, params)
         ctx.plan = plan
-        ctx.kept = [Kept(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
+        ctx.kept = [SavedTensor(x, kind) for x, kind in zip(inputs, plan.kinds, strict=True)]
         # A segment that is to run again keeps its own inputs, not what those were joined of.
         whole = tape() is not None
         kept: list[Tensor] = []
         for each, x in zip(ctx.kept, inputs, strict=True):
-            kept += [each.keep(x)] if whole else each.split(x)
+            kept += [each.save(x)] if whole else each.split(x)
         for known in call.affines:
             kept += known
         ctx.save_for_backward(*kept, *tensors[count : count + norms], *params)
@@ -262,7 +262,7 @@ class FusedNeuron(Neuron):
         norms = [norm for norm in self._norms if norm is not None]
         tensors = [*inputs, *[n.weight for n in norms], *[n.bias for n in norms], *params]
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        out: Tensor = _Region.apply(call, *tensors) if wanted else call.run(inputs, params)
+        out: Tensor = _FusionGroup.apply(call, *tensors) if wanted else call.run(inputs, params)
         if notes is not None and not notes.replaying:
             notes.write(Note(affines, Output.of(out, self._output_kind)))
         return out

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from danetc.dsl.kinds import Kind
-from danetc.runtime.kernels.bit_packing import Kept, note_parts
+from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts
 from danetc.runtime.kernels.operators import aligned
 from danetc.runtime.layers.leaf import Leaf
 
@@ -26,10 +26,10 @@ class _Conv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
         kind, *options = options
         ctx.options = options
-        ctx.kept = kept = Kept(x, kind)
+        ctx.kept = kept = SavedTensor(x, kind)
         ctx.has_bias = bias is not None
         # Torch's own keeps the input even of a frozen layer.
-        ctx.save_for_backward(kept.keep(x) if ctx.needs_input_grad[1] else None, weight)
+        ctx.save_for_backward(kept.save(x) if ctx.needs_input_grad[1] else None, weight)
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
@@ -120,16 +120,23 @@ def _corners(places: Tensor, rows: int, stride: int, padding: int) -> Tensor:
     return y * rows + x
 
 
+def _window(pool: nn.MaxPool2d | nn.AvgPool2d, x: Tensor) -> tuple[int, int, int] | None:
+    """Kernel, stride and padding of a pooling that saves for its backward pass in a way of its own."""
+    saves = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+    match pool.kernel_size, pool.stride, pool.padding:
+        case int(kernel), int(stride), int(padding) if saves:
+            return kernel, stride, padding
+    return None
+
+
 class PackedMaxPool2d(Leaf, nn.MaxPool2d):
     """Max pooling that keeps a byte or two for each output, whatever the kind of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
-        match self.kernel_size, self.stride, self.padding:
-            case int(kernel), int(stride), int(padding) if keeps:
-                if (kernel - 1) * (x.shape[-1] + 1) < 2**15:
-                    out: Tensor = _MaxPool.apply(x, (kernel, stride, padding))
-                    return out
+        window = _window(self, x)
+        if window is not None and (window[0] - 1) * (x.shape[-1] + 1) < 2**15:
+            out: Tensor = _MaxPool.apply(x, window)
+            return out
         plain: Tensor = super().forward(x)
         return plain
 
@@ -156,13 +163,9 @@ class PackedAvgPool2d(Leaf, nn.AvgPool2d):
     """Average pooling that keeps nothing, where torch's own keeps its input for its shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        keeps = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
-        match self.kernel_size, self.stride, self.padding:
-            case int(kernel), int(stride), int(padding) if keeps:
-                out: Tensor = _AvgPool.apply(x, (kernel, stride, padding))
-                return out
-        plain: Tensor = super().forward(x)
-        return plain
+        window = _window(self, x)
+        out: Tensor = super().forward(x) if window is None else _AvgPool.apply(x, window)
+        return out
 
 
 def joined(values: Sequence[Tensor], dim: int) -> Tensor:
@@ -182,11 +185,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, kinds: tuple[Kind, Kind]) -> Tensor:
-        ctx.kept = Kept(a, kinds[0]), Kept(b, kinds[1])
+        ctx.kept = SavedTensor(a, kinds[0]), SavedTensor(b, kinds[1])
         # Each is kept for the other's gradient.
         wanted = ctx.needs_input_grad[1], ctx.needs_input_grad[0]
         ctx.save_for_backward(
-            *(k.keep(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
+            *(k.save(x) if w else None for k, x, w in zip(ctx.kept, (a, b), wanted, strict=True))
         )
         return a * b
 

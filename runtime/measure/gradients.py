@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.neuron import kernel, wide
-from danetc.runtime.kernels.operators import is_static, is_timeless
+from danetc.runtime.kernels.operators import inputs_over_time, is_static, is_timeless
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer
 from danetc.runtime.measure.observe import MeasureError, neuron_of
@@ -212,11 +212,9 @@ def _split_neuron(passed: _Passed) -> None:
         return
     run = kernel(neuron.program)
     static = is_static(x, neuron.rank)
-    grad = passed.grad
-    if is_timeless(x, neuron.rank, neuron.program):
-        inputs, grad = [x], grad.unsqueeze(0)
-    else:
-        inputs = [x] * neuron.steps if static else list(x.unbind(0))
+    inputs = inputs_over_time(x, neuron.steps, neuron.rank, neuron.program)
+    timeless = is_timeless(x, neuron.rank, neuron.program)
+    grad = passed.grad.unsqueeze(0) if timeless else passed.grad
     states = run.initial_states(wide(inputs[0]))
     history = [states]
     for x_t in inputs[:-1]:

@@ -8,7 +8,7 @@ threshold is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -25,7 +25,7 @@ from danetc.dsl.neuron.program import (
 )
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.runtime.kernels.neuron import NeuronKernel, kernel, spread, wide
-from danetc.runtime.kernels.operators import is_static, is_timeless
+from danetc.runtime.kernels.operators import inputs_over_time
 from danetc.runtime.layers.neuron import Neuron
 
 
@@ -121,10 +121,7 @@ class Instrument:
         One instant alone, that stands for all, where nothing in the layer varies.
         """
         params = [value.detach() for value in neuron.params()]
-        if is_timeless(x, neuron.rank, neuron.program):
-            inputs: Sequence[Tensor] = [x]
-        else:
-            inputs = [x] * neuron.steps if is_static(x, neuron.rank) else x.unbind(0)
+        inputs = inputs_over_time(x, neuron.steps, neuron.rank, neuron.program)
         states = self.kernel.initial_states(wide(inputs[0]))
         for x_t in inputs:
             current = wide(x_t)

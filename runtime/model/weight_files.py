@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -52,11 +52,7 @@ def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None
     except SafetensorError as error:
         raise DamagedError(path, f"it is not a whole safetensors file ({error})") from error
     wanted = model.state_dict()
-    missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
-    if missing or unknown:
-        what = [f"lacks {_some(missing)}"] if missing else []
-        what += [f"has {_some(unknown)}, which the model has not"] if unknown else []
-        raise WeightsError(f"{path} {' and '.join(what)}")
+    refuse_names(str(path), wanted.keys() - state.keys(), state.keys() - wanted.keys())
     for name, value in wanted.items():
         if _form(state[name]) != _form(value):
             raise WeightsError(
@@ -72,6 +68,15 @@ def _form(value: Tensor) -> str:
     return f"{size} of {str(value.dtype).removeprefix('torch.')}"
 
 
-def _some(names: set[str]) -> str:
-    first = ", ".join(sorted(names)[:3])
-    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
+def refuse_names(file: str, missing: Collection[str], unknown: Collection[str]) -> None:
+    """Raise WeightsError where a file lacks names, or has some that the model has not."""
+    what = [f"lacks {some(missing)}"] if missing else []
+    what += [f"has {some(unknown)}, which the model has not"] if unknown else []
+    if what:
+        raise WeightsError(f"{file} {' and '.join(what)}")
+
+
+def some(names: Iterable[str]) -> str:
+    """Three names of several, and how many more there are."""
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

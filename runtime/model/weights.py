@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from danetc.dsl.files import open_regular
 from danetc.runtime.model.weight_files import WeightsError as WeightsError
+from danetc.runtime.model.weight_files import refuse_names, some
 from danetc.runtime.system.files import DamagedError, check_tensors
 
 _COUNTER = "num_batches_tracked"
@@ -45,10 +46,10 @@ class MatchReport:
         parts = [f"matched {len(self.matched)} tensors by {self.how}"]
         kept = [name for name in self.missing if not name.endswith(_COUNTER)]
         if kept:
-            parts.append(f"kept {_some(kept)} as initialised")
+            parts.append(f"kept {some(kept)} as initialised")
         unused = [name for name in self.unexpected if not name.endswith(_COUNTER)]
         if unused:
-            parts.append(f"left out the file's {_some(unused)}")
+            parts.append(f"left out the file's {some(unused)}")
         return ", ".join(parts)
 
 
@@ -84,7 +85,7 @@ def match(model: nn.Module, weights: Mapping[str, Tensor]) -> MatchReport:
     given = {name for name in weights if not name.endswith(_COUNTER)}
     optional = _neuron_entries(model)
     if len(names & given) * 2 > len(names):  # the same network, or a slip of one
-        _refuse_other_names(names - optional, names, given)
+        refuse_names("the file", names - optional - given, given - names)
         pairs = {name: name for name in wanted if name in weights}
         for name in pairs:
             _fit(name, wanted[name], name, weights[name])
@@ -205,8 +206,8 @@ def _pair(
     for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), 1):
         if mine.entries.keys() != other.entries.keys():
             raise WeightsError(
-                f"layer {number}, {mine.name}, has {_some(mine.entries)}, "
-                f"but the file's {other.name} has {_some(other.entries)}"
+                f"layer {number}, {mine.name}, has {some(mine.entries)}, "
+                f"but the file's {other.name} has {some(other.entries)}"
             )
         for leaf, name in mine.entries.items():
             source = other.entries[leaf]
@@ -247,15 +248,6 @@ def _fit(name: str, mine: Tensor, source: str, other: Tensor) -> None:
         raise WeightsError(f"{what} should be {mine.dtype}, but the file has {other.dtype}")
 
 
-def _refuse_other_names(needed: set[str], known: set[str], given: set[str]) -> None:
-    lacking, strange = needed - given, given - known
-    if not lacking and not strange:
-        return
-    what = [f"lacks {_some(lacking)}"] if lacking else []
-    what += [f"has {_some(strange)}, which the model has not"] if strange else []
-    raise WeightsError(f"the file {' and '.join(what)}")
-
-
 def _report(
     how: Literal["name", "order"],
     wanted: Mapping[str, Tensor],
@@ -287,9 +279,3 @@ def _neuron_entries(model: nn.Module) -> set[str]:
 
 def _size(shape: torch.Size) -> str:
     return "x".join(map(str, shape)) or "a number"
-
-
-def _some(names: Iterable[str], limit: int = 3) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

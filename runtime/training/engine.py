@@ -127,8 +127,8 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
     state, phase, world = run.state, run.phase, run.world
     run.shared.train()
     clock = run.start_epoch(start)
-    for batch in run.feed.training(epoch, start):
-        parts = run.feed.parts(batch, *run.feed.to_device(batch, epoch))
+    for batch in run.batches.training(epoch, start):
+        parts = run.batches.parts(batch, *run.batches.to_device(batch, epoch))
         clock.lap("data")
         state.optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
@@ -184,18 +184,18 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
     totals, probe = Totals(world.device), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
-    batches = run.feed.testing(epoch)
+    batches = run.batches.testing(epoch)
     stopping = False
     with own_random_state(world.device):
         seed_everything(*evaluation.seeds(world.rank))
-        for number in range(run.feed.rounds):
+        for number in range(run.batches.rounds):
             (stopping,) = world.any(run.stop.wanted)
             if stopping:
                 break
             batch = next(batches, None)
             if batch is None:
                 continue  # others have one more
-            images, labels, _ = run.feed.to_device(batch, None)
+            images, labels, _ = run.batches.to_device(batch, None)
             with (
                 probe.watching() if number == 0 else nullcontext(),
                 torch.inference_mode(),
@@ -204,10 +204,10 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
                 outputs = kept(run.as_taken(images))
                 loss = run.test_loss(outputs, labels)
             totals.add(over_time(run.test_loss.output(outputs)), labels, loss)
-            run.observer.testing(number + 1, run.feed.rounds)
+            run.observer.testing(number + 1, run.batches.rounds)
     if stopping:  # saved with the random numbers of training, which are back now
-        run.leave(Position(run.settings.phase, epoch, run.feed.steps))
-    totals.skip(run.feed.skipped_tests)
+        run.leave(Position(run.settings.phase, epoch, run.batches.steps))
+    totals.skip(run.batches.skipped_tests)
     whole = totals.over(world)
     if not math.isfinite(whole.loss):
         raise TrainingError(

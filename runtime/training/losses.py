@@ -17,7 +17,7 @@ from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.schema import LOSSES as ROWS
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.recompute import Recomputed
+from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature

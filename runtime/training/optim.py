@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.schema import OPTIMIZERS
@@ -37,6 +38,11 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
     return make(groups, **given)
+
+
+def make_average(model: nn.Module, ema: float) -> AveragedModel:
+    """The running mean of a model's weights and buffers, as a recipe's ``ema`` says it."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> LambdaLR:

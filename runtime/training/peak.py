@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from danetc.runtime.bench.memory import peak_bytes
+from danetc.runtime.training.optim import make_average
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
 
@@ -62,7 +63,7 @@ class Step:
         model.to(device).train()
         average: AveragedModel | None = None
         if self.averaged:
-            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+            average = make_average(model, 0.5)
         optimizer = self.optimizer(model)
         scaler = torch.amp.GradScaler(
             device.type, init_scale=1.0, enabled=self.precision == "mixed"

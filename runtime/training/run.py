@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
@@ -29,7 +29,7 @@ from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
 from danetc.runtime.training.losses import Objective
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
-from danetc.runtime.training.optim import make_optimizer, make_scheduler, put_at
+from danetc.runtime.training.optim import make_average, make_optimizer, make_scheduler, put_at
 from danetc.runtime.training.settings import RunSettings, autocast
 from danetc.runtime.training.signals import Stopped, StopRequest
 from danetc.runtime.training.state import TrainingState, seed_everything
@@ -60,7 +60,7 @@ class PhaseRun:
         self.loss = Objective(phase.loss, model.signature, output, model, teachers)
         self.test_loss = Objective(phase.loss, model.signature, output)
         dtype = next(model.parameters()).dtype
-        self.feed = TrainingBatches(
+        self.batches = TrainingBatches(
             data, phase, settings, world, model.signature, self.loss.classes, dtype
         )
         self.evaluation = Evaluation(
@@ -73,7 +73,7 @@ class PhaseRun:
             output=output,
             precision=phase.precision,
             ema=phase.ema is not None,
-            batch=self.feed.part,
+            batch=self.batches.part,
             processes=world.size,
             backend=settings.backend,
             channels_last=settings.channels_last,
@@ -95,16 +95,14 @@ class PhaseRun:
         average: AveragedModel | None = None
         self.kept: nn.Module = model
         if phase.ema is not None:
-            average = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(phase.ema), use_buffers=True
-            )
+            average = make_average(model, phase.ema)
             self.kept = average.module
         optimizer = make_optimizer(model, phase.optimizer)
         scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "mixed")
         self.state = TrainingState(
             model,
             optimizer,
-            make_scheduler(optimizer, phase, self.feed.steps),
+            make_scheduler(optimizer, phase, self.batches.steps),
             scaler,
             average,
             Totals(world.device),
@@ -143,12 +141,12 @@ class PhaseRun:
                 settings.phase,
                 settings.phases,
                 phase.epochs,
-                self.feed.steps,
+                self.batches.steps,
                 position.epoch,
                 position.step,
                 phase.batch,
-                self.feed.images,
-                self.feed.tests,
+                self.batches.images,
+                self.batches.tests,
                 self.world.size,
                 str(self.world.device),
                 settings.trial,
@@ -193,23 +191,23 @@ class PhaseRun:
             )
         self.state.restore(found, with_optimizer=same)
         self.rate = found.state["rate"]
-        if found.state["steps"] != self.feed.steps:
+        if found.state["steps"] != self.batches.steps:
             position = self._moved(position, found.state["steps"])
         return position
 
     def _moved(self, position: Position, before: int) -> Position:
         """The same share of the way where an epoch now has another number of steps."""
-        step = position.step * self.feed.steps // before
-        self.state.done = position.epoch * self.feed.steps + step
+        step = position.step * self.batches.steps // before
+        self.state.done = position.epoch * self.batches.steps + step
         put_at(self.state.scheduler, self.state.done)
         self.observer.notice(
-            f"an epoch has {self.feed.steps} steps now, not {before}; it resumes at step {step}"
+            f"an epoch has {self.batches.steps} steps now, not {before}; it resumes at step {step}"
         )
         return Position(position.phase, position.epoch, step)
 
     def close(self) -> None:
         """End the loaders, and see what is being written to the disk."""
-        self.feed.close()
+        self.batches.close()
         if self.checkpoints is not None:
             self.checkpoints.wait()
 
@@ -217,10 +215,10 @@ class PhaseRun:
 
     def as_taken(self, images: Tensor) -> Tensor:
         """Images [N, ...], or of events [N, T, ...], as networks take them."""
-        return images.transpose(0, 1) if self.feed.events else images
+        return images.transpose(0, 1) if self.batches.events else images
 
     def _loss_of_nothing(self) -> Tensor:
-        images = self.feed.zeros()
+        images = self.batches.zeros()
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         with self.autocast():
             return self.loss(self.shared(self.as_taken(images)), labels, self.as_taken(images))
@@ -252,7 +250,7 @@ class PhaseRun:
                 self.phase.name,
                 epoch + 1,
                 batch.step + 1,
-                self.feed.steps,
+                self.batches.steps,
                 self.state.done,
                 totals.loss,
                 totals.top1,
@@ -348,7 +346,7 @@ class PhaseRun:
         self._count_seconds()
         self._saved_at, self._saved_step = time.monotonic(), self.state.done
         extra = {
-            "steps": self.feed.steps,
+            "steps": self.batches.steps,
             "phase": self.phase.name,
             "optimizer_name": self.phase.optimizer.name,
             "rate": self.rate,

@@ -8,7 +8,7 @@ import pytest
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
-from danetc.compiler.plans.saved_bytes import keeps_parts
+from danetc.compiler.plans.saved_bytes import saves_parts
 from tests.differential.helpers import spec, text
 from tests.differential.networks import ANALOG_STEM, VARIETY, small
 
@@ -175,5 +175,5 @@ def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
     assert joined
     for node in joined:
         readers = [graph[id] for id in users[node.id]]
-        assert keeps_parts(node, readers) is parts
+        assert saves_parts(node, readers) is parts
         assert (not parts) is any(reader.op == "conv" for reader in readers)

@@ -17,7 +17,7 @@ from danetc.compiler.plans.memory import parse_memory, parse_size, show_size, st
 from danetc.errors import UserError
 from danetc.runtime.bench.memory import peak_bytes
 from danetc.runtime.data import open_data
-from danetc.runtime.layers.recompute import Recomputed
+from danetc.runtime.layers.segments import Recomputed
 from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit

@@ -23,8 +23,8 @@ from danetc.compiler.frontend.program import check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.recompute import plan_segments
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.layers import recompute
-from danetc.runtime.layers.recompute import KIND, SEGMENT, Recomputed
+from danetc.runtime.layers import segments
+from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed
 from danetc.runtime.model.built import Model
 
 MIB = 2**20
@@ -367,9 +367,9 @@ def test_another_mode_in_the_backward_pass_is_an_error() -> None:
 @pytest.fixture
 def unsaid() -> Iterator[None]:
     """No notice has been given, before and after."""
-    recompute._say_plain.cache_clear()
+    segments._say_plain.cache_clear()
     yield
-    recompute._say_plain.cache_clear()
+    segments._say_plain.cache_clear()
 
 
 @contextmanager

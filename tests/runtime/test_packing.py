@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danetc.dsl.kinds import ANALOG, MAX_BITS, SPIKE, Kind, count
-from danetc.runtime.kernels.bit_packing import Kept, note_parts, pack, unpack
+from danetc.runtime.kernels.bit_packing import SavedTensor, note_parts, pack, unpack
 from tests.generating import examples
 
 DTYPES = (
@@ -113,39 +113,39 @@ def test_any_layout(bound: int) -> None:
         x[:, :, :, ::2],
         x[0, :1].expand(3, -1, -1, -1),
     ):
-        kept = Kept(form, count(bound))
-        assert torch.equal(kept.restore(kept.keep(form)), form)
+        kept = SavedTensor(form, count(bound))
+        assert torch.equal(kept.restore(kept.save(form)), form)
 
 
 def test_channels_last_stays_channels_last() -> None:
     x = whole(1, 2, 3, 4, 5).to(memory_format=torch.channels_last)
-    kept = Kept(x, SPIKE)
-    assert kept.restore(kept.keep(x)).stride() == x.stride()
+    kept = SavedTensor(x, SPIKE)
+    assert kept.restore(kept.save(x)).stride() == x.stride()
 
 
 def test_kept_as_it_is_without_bits() -> None:
     x = torch.randn(3)
-    kept = Kept(x, ANALOG)
-    assert kept.restore(kept.keep(x)) is x
+    kept = SavedTensor(x, ANALOG)
+    assert kept.restore(kept.save(x)) is x
 
 
 def test_packed_once_for_all_views() -> None:
     """A neuron's output is packed for the convolution and for the fusion group that reads it."""
     x = whole(1, 2, 3, 4)
-    first = Kept(x, SPIKE).keep(x)
+    first = SavedTensor(x, SPIKE).save(x)
     flat = x.flatten(0, 1)
-    assert Kept(flat, SPIKE).keep(flat) is first
+    assert SavedTensor(flat, SPIKE).save(flat) is first
     part = x[1:]
-    other = Kept(part, SPIKE).keep(part)
+    other = SavedTensor(part, SPIKE).save(part)
     assert other is not first
     assert torch.equal(unpack(other, part.shape, part.dtype, SPIKE), part)
 
 
 def test_packed_again_after_a_change() -> None:
     x = whole(1, 2, 3)
-    first = Kept(x, SPIKE).keep(x)
+    first = SavedTensor(x, SPIKE).save(x)
     x.fill_(1)
-    second = Kept(x, SPIKE).keep(x)
+    second = SavedTensor(x, SPIKE).save(x)
     assert second is not first
     assert unpack(second, x.shape, x.dtype, SPIKE).eq(1).all()
 
@@ -158,17 +158,17 @@ def test_what_is_joined_is_kept_as_its_parts() -> None:
     abc = torch.cat([ab, c], -3)
     note_parts(abc, [ab, c], -3)
     for x in (abc, abc.flatten(0, 1)):
-        kept = Kept(x, ANALOG)
+        kept = SavedTensor(x, ANALOG)
         parts = kept.split(x)
         assert [part.data_ptr() for part in parts] == [t.data_ptr() for t in (a, b, c)]
         assert torch.equal(kept.join(parts), x)
         assert kept.join(parts).shape == x.shape
-    part = Kept(abc[:1], ANALOG)
+    part = SavedTensor(abc[:1], ANALOG)
     assert len(part.split(abc[:1])) == 1
     abc += 1
-    kept = Kept(abc, ANALOG)
+    kept = SavedTensor(abc, ANALOG)
     (alone,) = kept.split(abc)
     assert kept.join([alone]) is abc
     ab.zero_()
-    kept = Kept(ab, SPIKE)
+    kept = SavedTensor(ab, SPIKE)
     assert torch.equal(kept.join(kept.split(ab)), ab)

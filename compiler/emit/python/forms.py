@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from typing import Union
 
 from danetc.compiler.emit.python.names import is_plain, variable
@@ -55,7 +56,7 @@ class Repeated:
     item: New
     count: SizeArgument
     grows: int | None = None
-    step: Numeric = 0
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,39 +158,29 @@ def many(items: Sequence[New], role: str) -> Many:
     return Many(tuple(runs))
 
 
-def _run(items: Sequence[New], start: int) -> tuple[int, int | None, Numeric]:
+def _run(items: Sequence[New], start: int) -> tuple[int, int | None, int]:
     """How many items in a row are one call, the argument of it that grows, and by how much."""
-    first = items[start]
-    values = [list(numbers(item)) for item in items[start:]]
-    grows: int | None = None
-    step: Numeric = 0
-    length = 1
-    for item, found in zip(items[start + 1 :], values[1:], strict=True):
-        if form(item) != form(first):
-            break
-        moved = [
-            at for at, (a, b) in enumerate(zip(values[0], found, strict=True)) if a.value != b.value
-        ]
-        if not moved and grows is None:
-            length += 1
-            continue
-        if (
-            len(moved) != 1
-            or (grows is None and length > 1)
-            or moved[0] != (grows if grows is not None else moved[0])
-        ):
-            break
-        a, b = values[0][moved[0]].value, found[moved[0]].value
-        if type(a) is not int or type(b) is not int or b <= a or len(first.args) != len(values[0]):
-            break
-        if grows is None:
-            grows, step = moved[0], b - a
-        elif b != a + step * length:
+    same = form(items[start])
+    alike = takewhile(lambda item: form(item) == same, islice(items, start, None))
+    rows = ([number.value for number in numbers(item)] for item in alike)
+    first, second = next(rows), next(rows, None)
+    if second is None:
+        return 1, None, 0
+    if second == first:
+        return 2 + sum(1 for _ in takewhile(first.__eq__, rows)), None, 0
+    moved = [at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    at = moved[0]
+    low, next_ = first[at], second[at]
+    one = len(moved) == 1 and len(items[start].args) == len(first)
+    if not one or type(low) is not int or type(next_) is not int or next_ <= low:
+        return 1, None, 0
+    step = next_ - low
+    length = 2
+    for row in rows:
+        if row != [*first[:at], low + step * length, *first[at + 1 :]]:
             break
         length += 1
-    if grows is not None and length < 3:
-        return 1, None, 0
-    return length, grows, step
+    return (length, at, step) if length >= 3 else (1, None, 0)
 
 
 # -- shortcuts that some blocks have ---------------------------------------------------------------

@@ -30,7 +30,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     ),
     "DropPath": ("p", "rank"),
 }
-_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+_DEFAULTS: Mapping[str, dict[str, int]] = {
     "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 }
 """What a layer has where nothing is said of it: blocks that differ in it have one form."""
@@ -44,7 +44,7 @@ class Layers:
         self.prelude = Prelude()
         self.used: set[str] = {"load", "check_input"}
         self.names: set[str] = {*self.prelude.source, *self.prelude.imports, "Model"}
-        self.neurons = Neurons(self.claim)
+        self.neurons = Neurons(self.claim, self.used)
         self.framed: dict[tuple[str, int], str] = {}
 
     def new(self, node: Node, module: TorchModule) -> New:
@@ -67,12 +67,8 @@ class Layers:
         if kwargs.get("rank") == 3:
             del kwargs["rank"]  # the prelude's default
         defaults = _DEFAULTS.get(target, {})
-        kwargs = {**{key: value for key, value in defaults.items() if key not in kwargs}, **kwargs}
-        kwargs = {
-            key: kwargs[key] for key in (*defaults, *(k for k in kwargs if k not in defaults))
-        }
         labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
-        given = [*zip(labels, module.args, strict=False), *kwargs.items()]
+        given = [*zip(labels, module.args, strict=False), *({**defaults, **kwargs}).items()]
         result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
         start = node.attrs.get("init", 1.0)
         if start == 1.0:

@@ -8,7 +8,6 @@ are written from their equations. All else is made as a syntax tree, of checked 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,7 +37,7 @@ from danetc.compiler.emit.python.trees import (
     template,
     text_of,
 )
-from danetc.compiler.emit.scopes import ScopeTree, Unit, schedule, scope_tree
+from danetc.compiler.emit.scopes import ScopeTree, Unit, crossing, schedule, scope_tree
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
@@ -97,11 +96,9 @@ class _Emitter:
         first, last = self.layers.prelude.chosen(self.used)
         written = map(text_of, [*self.layers.neurons.classes, *bodies])
         text = "\n\n\n".join([*first, *written, *last])
-        needed = {
-            line
-            for label, line in (self.layers.prelude.imports | _IMPORTS).items()
-            if re.search(rf"\b{label}\b", text) is not None
-        }
+        read = {part.id for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name)}
+        known = self.layers.prelude.imports | _IMPORTS
+        needed = {line for label, line in known.items() if label in read}
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
         standard = [line for line in imports if "torch" not in line]
         torch = [line for line in imports if "torch" in line]
@@ -138,7 +135,7 @@ class _Emitter:
         height = 0
         for unit in units:
             if isinstance(unit, ScopeTree):
-                flow = flows[unit.path] = self._flow(unit)
+                flow = flows[unit.path] = crossing(unit, self.graph, self.users, self.position)
                 if self._is_chain(unit, *flow):
                     self.used.add("Chain")
                     parts = self._parts(unit, {})
@@ -286,17 +283,6 @@ class _Emitter:
             and [label for label, entry in tree.entries() if isinstance(entry, ScopeTree)] == names
             and not any(isinstance(self.calls[node.id], TorchModule) for node in tree.nodes)
         )
-
-    def _flow(self, tree: ScopeTree) -> tuple[list[int], list[int]]:
-        """The values that cross into a scope and those that cross out of it."""
-        members = set(tree.members)
-        results = set(self.graph.outputs.values())
-        taken = {i for id in members for i in self.graph[id].inputs if i not in members}
-        made = {
-            id for id in members if id in results or any(u not in members for u in self.users[id])
-        }
-        order = self.position.__getitem__
-        return sorted(taken, key=order), sorted(made, key=order)
 
     # -- modules ----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from danetc.compiler.emit.python.forms import New, SizeArgument
 from danetc.compiler.emit.python.names import camel, free, variable
+from danetc.compiler.emit.python.prelude_parts import Prelude
 from danetc.compiler.emit.python.trees import (
     assign,
     call,
@@ -56,58 +57,28 @@ _NUMBERS: Mapping[str, str] = {
 """How Python computes constants, as the compiler does."""
 Arguments: TypeAlias = tuple[tuple[str, float], ...]
 
-_HEAVISIDE = '''
-class Heaviside(torch.autograd.Function):
-    """1 where x >= 0, else 0; backward a surrogate stands for its derivative."""
-
-    @staticmethod
-    def forward(ctx, x, surrogate):
-        ctx.save_for_backward(x)
-        ctx.surrogate = surrogate
-        return (x >= 0.0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return grad * ctx.surrogate(x), None
-'''
-_ROUND = '''
-class Round(torch.autograd.Function):
-    """The nearest whole number (halves to even), with slope 1."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return torch.round(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad
-'''
-
 
 class Neurons:
-    """The classes of neurons and surrogates. ``claim`` gives a free name.
+    """The classes of neurons and surrogates. ``claim`` gives a free name, ``used`` gets those of what
+    they need of the prelude.
 
     Neurons and surrogates that differ in the values of their parameters alone share a class, whose
     defaults are those of the first one.
     """
 
-    def __init__(self, claim: Callable[[str], str]) -> None:
-        self.claim = claim
+    def __init__(self, claim: Callable[[str], str], used: set[str]) -> None:
+        self.claim, self.used = claim, used
         self.made: dict[str, tuple[str, Arguments]] = {}
-        self.steps: dict[str, str] = {}
         self.classes: list[ast.stmt] = []
 
     def instance(self, program: NeuronProgram) -> New:
         """A constructor call of the class of a neuron."""
         surrogate = None
         if program.surrogate is not None:
-            self._step("heaviside", _HEAVISIDE)
             label, arguments, _ = self._class(_surrogate_class(program.surrogate))
             surrogate = call(name(label), **{key: constant(value) for key, value in arguments})
-        if any(op.opcode == "round" for op in program.ops):
-            self._step("round", _ROUND)
-        label, arguments, defaults = self._class(_neuron_class(program, surrogate, self.steps))
+        self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
+        label, arguments, defaults = self._class(_neuron_class(program, surrogate))
         return New(
             label,
             tuple(
@@ -125,27 +96,20 @@ class Neurons:
         label, defaults = self.made[key]
         return label, made.arguments, defaults
 
-    def _step(self, opcode: str, text: str) -> None:
-        if opcode in self.steps:
-            return
-        self.steps[opcode] = self.claim(_STEPS[opcode])
-        made = ast.parse(text).body[0]
-        assert isinstance(made, ast.ClassDef)
-        made.name = self.steps[opcode]
-        self.classes.append(made)
-
 
 def neuron_text(program: NeuronProgram) -> tuple[str, str]:
     """The name of a neuron's class, and the text of the classes that it needs and of itself."""
-    names: list[str] = []
+    prelude = Prelude()
+    names = [*prelude.source]
 
     def claim(base: str) -> str:
         names.append(free(base, names.__contains__))
         return names[-1]
 
-    neurons = Neurons(claim)
+    neurons = Neurons(claim, set())
     label = neurons.instance(program).target
-    return str(label), "\n\n\n".join(map(text_of, neurons.classes))
+    needed, _ = prelude.chosen(neurons.used)
+    return str(label), "\n\n\n".join([*needed, *map(text_of, neurons.classes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +178,11 @@ class _Equations:
         inputs: Sequence[str],
         ops: Sequence[Instruction],
         roots: Sequence[Operand],
-        steps: Mapping[str, str],
         parameters: _Parameters,
     ) -> None:
-        self.steps = steps
         self.parameters = parameters
         self.scope: dict[Operand, ast.expr] = {}
-        used = {"x_seq", "outputs", *steps.values()}
+        used = {"x_seq", "outputs", *_STEPS.values()}
         for value in [*inputs, *(op.name for op in ops)]:
             label = free("y" if value.startswith("_") else variable(value), used.__contains__)
             used.add(label)
@@ -256,10 +218,9 @@ class _Equations:
         """The torch expression of an operation."""
         args = [self.value(arg) for arg in op.args]
         if op.opcode == "heaviside":
-            step = name(self.steps["heaviside"])
-            return template("step.apply(x, self.surrogate)", step=step, x=args[0])
-        if op.opcode in self.steps:
-            return template("step.apply(x)", step=name(self.steps[op.opcode]), x=args[0])
+            return template("Heaviside.apply(x, self.surrogate)", x=args[0])
+        if op.opcode == "round":
+            return template("Round.apply(x)", x=args[0])
         parts = {f"_{index}": arg for index, arg in enumerate(args)} | {"_like": self.like}
         info = ALL_OPCODES[op.opcode]
         text = info.text
@@ -276,7 +237,7 @@ def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
     surrogate = settled(surrogate, _unwritten(surrogate))
     parameters = _Parameters(surrogate, ())
     roots = [surrogate.derivative] * 2
-    equations = _Equations((INPUT,), surrogate.ops, roots, {}, parameters)
+    equations = _Equations((INPUT,), surrogate.ops, roots, parameters)
     takes = [("self", "", None), (equations.names[INPUT], "Tensor", None)]
     forward = function("forward", takes, "Tensor", equations.returning(surrogate.derivative))
     doc = f"The surrogate {variable(surrogate.name)}: a derivative for Heaviside."
@@ -289,9 +250,7 @@ def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
     )
 
 
-def _neuron_class(
-    program: NeuronProgram, surrogate: ast.expr | None, steps: Mapping[str, str]
-) -> _Made:
+def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None) -> _Made:
     """A module with the equations of ``program`` in its forward method.
 
     It takes [T, N, ...] and gives [T, N, ...], or what it takes if it has no states; its numbers
@@ -304,7 +263,7 @@ def _neuron_class(
     learnables = [item.parameter for item in program.learnables]
     roots = [program.output, *program.next_states]
     inputs = (INPUT, *states, *learnables)
-    equations = _Equations(inputs, program.ops, roots, steps, parameters)
+    equations = _Equations(inputs, program.ops, roots, parameters)
     x = equations.names[INPUT]
     init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
     reads: list[ast.stmt] = []

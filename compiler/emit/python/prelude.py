@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,33 @@ class AdaptiveAvgPool2d(Frames, nn.AdaptiveAvgPool2d): ...
 
 
 class UpsamplingNearest2d(Frames, nn.UpsamplingNearest2d): ...
+
+
+class Heaviside(torch.autograd.Function):
+    """1 where x >= 0, else 0; backward a surrogate stands for its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: nn.Module) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.surrogate = surrogate
+        return (x >= 0.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * ctx.surrogate(x), None
+
+
+class Round(torch.autograd.Function):
+    """The nearest whole number (halves to even), with slope 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
 
 
 def starting_at(weight: float, norm: nn.Module) -> nn.Module:

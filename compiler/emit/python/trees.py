@@ -123,24 +123,11 @@ def text_of(node: ast.stmt) -> str:
 def _lines(node: ast.stmt, indent: str) -> Iterator[str]:
     inner = f"{indent}    "
     match node:
-        case ast.ClassDef() | ast.FunctionDef():
-            for decorator in node.decorator_list:
-                yield f"{indent}@{ast.unparse(decorator)}"
-            if isinstance(node, ast.ClassDef):
-                yield f"{indent}class {node.name}({', '.join(map(ast.unparse, node.bases))}):"
-            else:
-                yield from _head(node, indent)
+        case ast.ClassDef() | ast.FunctionDef() | ast.For() | ast.If():
+            yield from _head(node, indent)
             for index, item in enumerate(node.body):
                 if index and isinstance(node, ast.ClassDef):
                     yield ""
-                yield from _lines(item, inner)
-        case ast.For():
-            yield f"{indent}for {ast.unparse(node.target)} in {ast.unparse(node.iter)}:"
-            for item in node.body:
-                yield from _lines(item, inner)
-        case ast.If():
-            yield f"{indent}if {ast.unparse(node.test)}:"
-            for item in node.body:
                 yield from _lines(item, inner)
         case ast.Expr(ast.Constant(str(doc))):
             first, *rest = f'"""{doc}"""'.split("\n")
@@ -163,7 +150,19 @@ def _lines(node: ast.stmt, indent: str) -> Iterator[str]:
             yield f"{indent}{ast.unparse(node)}"
 
 
-def _head(node: ast.FunctionDef, indent: str) -> Iterator[str]:
+def _head(node: ast.ClassDef | ast.FunctionDef | ast.For | ast.If, indent: str) -> Iterator[str]:
+    match node:
+        case ast.ClassDef():
+            yield f"{indent}class {node.name}({', '.join(map(ast.unparse, node.bases))}):"
+        case ast.For():
+            yield f"{indent}for {ast.unparse(node.target)} in {ast.unparse(node.iter)}:"
+        case ast.If():
+            yield f"{indent}if {ast.unparse(node.test)}:"
+        case ast.FunctionDef():
+            yield from _signature(node, indent)
+
+
+def _signature(node: ast.FunctionDef, indent: str) -> Iterator[str]:
     result = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
     arguments = ", ".join(_parameters(node.args))
     line = f"{indent}def {node.name}({arguments}){result}:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from typing import Union
+from typing import NamedTuple, Union
 
 from danetc.compiler.emit.python.forms import (
     CHANNELS,
@@ -76,49 +76,45 @@ class Writer:
                 result.keywords.append(ast.keyword(label, value))
         return result
 
-    def run(self, run: Repeated) -> tuple[ast.expr, ast.expr, int, str]:
-        """One item, how many there are up to its last one, those before it, and what grows."""
+    def run(self, run: Repeated) -> _Run:
         item = self.new(run.item)
-        count, _ = self.number()
+        end, _ = self.number()
         if run.grows is None:
-            return item, count, run.count.less, ""
-        label = run.item.args[run.grows][0]
-        assert isinstance(item, ast.Call)
-        return (
-            _growing(
-                item,
-                [key for key, _ in run.item.args],
-                label,
-                int(run.step),
-                _less(count, run.count.less),
-            ),
-            count,
-            0,
-            label,
-        )
+            return _Run(item, end, run.count.less)
+        labels = [key for key, _ in run.item.args]
+        count = _less(end, run.count.less)
+        return _Run(_growing(item, labels, labels[run.grows], run.step, count), end, 0)
 
 
-def _list(runs: Sequence[tuple[ast.expr, ast.expr, int, str]]) -> ast.expr:
+class _Run(NamedTuple):
+    """One item, how many there are up to its last one, and how many of these are before it; or all
+    items that grow, as a generator."""
+
+    item: ast.Call | ast.GeneratorExp
+    end: ast.expr
+    less: int
+
+
+def _list(runs: Sequence[_Run]) -> ast.expr:
     """``[Block(64, 128), *(Block(128, 128) for _ in range(blocks - 1))]``."""
     parts: list[ast.expr] = []
-    before: ast.expr | None = None
-    generator: ast.expr | None = None
-    for item, end, less, grows in runs:
-        if before is not None and not grows and ast.dump(before) == ast.dump(item):
+    before = ""
+    for item, end, less in runs:
+        text = ast.dump(item)
+        if text == before:  # the first block is as those after it: all are one run
             parts.pop()
             less = 0
-        count = _less(end, less)
-        before = item
-        if grows:
-            generator = item
-            parts.append(ast.Starred(generator, ast.Load()))
+        before, count = text, _less(end, less)
+        if isinstance(item, ast.GeneratorExp):
+            parts.append(ast.Starred(item, ast.Load()))
         elif isinstance(count, ast.Constant) and _whole(count) <= 2:
             parts += [item] * _whole(count)
         else:
             generator = _generator(item, "_", call(name("range"), count))
             parts.append(ast.Starred(generator, ast.Load()))
-    if len(parts) == 1 and generator is not None:
-        return generator
+    match parts:
+        case [ast.Starred(value=only)]:
+            return only
     return ast.List(parts, ast.Load())
 
 

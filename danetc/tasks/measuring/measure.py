@@ -81,7 +81,7 @@ def eager_twin(model: Model, graph: Graph) -> Model:
     from danetc.compiler.emit.fx import emit
     from danetc.runtime.layers.inference import InferenceModel
     from danetc.runtime.layers.neuron import Neuron
-    from danetc.runtime.layers.recompute import Recomputed
+    from danetc.runtime.layers.segments import Recomputed
 
     if isinstance(model, InferenceModel):
         raise UserError(
