@@ -28,8 +28,8 @@ from danetc.runtime.training.signals import Stopped, StopRequest
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
 KILLED = -signal.SIGKILL
-NOISY = NETWORK % "mean_over_time -> dropout(0.3) ->"
-"""A network that draws random numbers in training."""
+NOISY = (NETWORK % "mean_over_time -> dropout(0.3) ->").replace("= LIF", "= LIF(v_threshold = 0.2)")
+"""A network that draws random numbers in training, of which there are spikes to see."""
 UNLIKE = (*TIMES, "warnings")
 """The figures of an epoch that are not compared."""
 

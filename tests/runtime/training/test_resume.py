@@ -27,7 +27,8 @@ STEPS = 2 * 9  # of 200 images: 8 batches of 24, and one of 8
 
 
 def same(one: dict[str, Any], two: dict[str, Any]) -> None:
-    """Weights and figures, bit for bit."""
+    """Weights and figures, bit for bit, of a network that is alive."""
+    assert min(one["figures"][-1]["firing"].values()) > 0.01
     assert one["weights"].keys() == two["weights"].keys()
     for name, value in one["weights"].items():
         assert torch.equal(value, two["weights"][name]), name
