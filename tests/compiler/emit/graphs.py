@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Value
 from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
 
@@ -25,11 +26,7 @@ _TEXTS = {
 }
 PROGRAMS = {name: NeuronProgram.parse(text) for name, text in _TEXTS.items()}
 DEFAULTS: dict[str, dict[str, Attribute]] = {
-    "conv": {"kernel": 3, "stride": 1, "groups": 1, "bias": False, "dilation": 1},
-    "linear": {"bias": True},
-    "batchnorm": {"init": 1.0, "per_step": False},
-    "tebn": {"init": 1.0},
-    "groupnorm": {"init": 1.0, "groups": 2},
+    "groupnorm": {"groups": 2},
     "maxpool": {"kernel": 3, "stride": 2, "padding": 1},
     "avgpool": {"kernel": 2, "stride": 2, "padding": 0},
 }
@@ -53,9 +50,7 @@ class Net:
         self.inference = Inference(PROGRAMS, self.nodes)
 
     def __call__(self, op: str, *inputs: int, name: str = "", **attrs: Attribute) -> int:
-        attrs = {**DEFAULTS.get(op, {}), **attrs}
-        if op == "conv":
-            attrs.setdefault("padding", int(attrs["kernel"] or 0) // 2)
+        attrs = OPS[op].completed({**DEFAULTS.get(op, {}), **attrs})
         id = len(self.nodes)
         value = self.inference.value(op, attrs, inputs)
         self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name or op)
