@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.analysis.initial_values import Known, initial_values
-from danetc.compiler.ir.at_node import weights
+from danetc.compiler.ir.at_node import operands, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, OpError
@@ -72,7 +72,7 @@ def _operands(graph: Graph) -> Iterator[Broken]:
         low, high = row.operands
         if len(node.inputs) < low or (high is not None and len(node.inputs) > high):
             yield Broken(node.origin, node.path, f"{node.op} with {len(node.inputs)} operands")
-        known = {parameter.name for parameter in row.parameters}
+        known = {parameter.name for parameter in row.parameters if not parameter.sugar}
         if node.op not in ("input", "neuron") and node.attrs.keys() != known:
             yield Broken(node.origin, node.path, f"{node.op} with attributes {sorted(node.attrs)}")
 
@@ -91,7 +91,7 @@ def _values(graph: Graph) -> Iterator[Broken]:
         if value != node.value:
             yield Broken(node.origin, node.path, f"is {node.value}, and its operands give {value}")
         still = not all(operand.value.varies for operand in graph.inputs_of(node))
-        if OPS[node.op].time == "mixes" and still:
+        if OPS[node.op].takes_steps and still:
             yield Broken(node.origin, node.path, f"{node.op} mixes the steps of a static value")
 
 
@@ -223,7 +223,12 @@ def _no_sugar(graph: Graph) -> Iterator[Broken]:
     """No graph keeps nodes of the language alone (`tdbn` is a batchnorm by now)."""
     for node in graph.nodes.values():
         row = OPS[node.op]
-        if row.stands_for is not None and row.stands_for(node.attrs, lambda: 1.0)[0] != node.op:
+        op = node.op
+        if row.stands_for is not None:
+            op, _ = row.stands_for(node.attrs, lambda: 1.0)
+        elif row.chosen is not None:
+            op, _ = row.chosen(node.attrs, operands(graph, node), graph.steps)
+        if op != node.op:
             yield Broken(node.origin, node.path, f"{node.op} was not lowered to what it stands for")
 
 

@@ -37,6 +37,7 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
+        "danetc.runtime.layers.axes",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.neuron",
         "danetc.runtime.layers.norm",

@@ -316,10 +316,14 @@ def operation_attributes(
             value = evaluator.evaluate(arg.value, env, name if parameter.words else "number")
             is_value = isinstance(value, Wire) or is_layer(value)
             hint = flows_in(arg, args, span, is_value=is_value)
+            if parameter.type is str and isinstance(value, Wire):
+                layer = f"{id}({name} = {parameter.words[0]})"
+                hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
             attrs[name] = _checked(evaluator, parameter, value, arg.value, env, id, hint)
         elif parameter.default is REQUIRED and not partial:
+            shown = f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
             raise evaluator.builder.fail(
-                "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({name}, ...)`"
+                "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({shown})`"
             )
         elif not partial:
             attrs[name] = parameter.default

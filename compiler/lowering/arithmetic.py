@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
@@ -113,7 +114,7 @@ def _join(evaluator: Evaluator, op: str, left: Value, right: Value, span: Span) 
             "E0406", f"`{op}` compares numbers that are known before the network runs", span
         )
     if isinstance(left, Wire) and isinstance(right, Wire):
-        return evaluator.builder.add(ops[op], (left, right), {}, span)
+        return join(evaluator, ops[op], (left, right), span)
     if isinstance(left, Wire):
         wire, other, first = left, right, True
     else:

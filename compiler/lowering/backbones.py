@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, too_deep
+from danetc.compiler.lowering.axes import slice_of
 from danetc.compiler.lowering.environment import Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
@@ -113,6 +114,10 @@ def _as_layer(evaluator: Evaluator, value: Value, span: Span) -> Layer:
 
 def _backbone_of(evaluator: Evaluator, subject: s.Expr, env: Env, word: str) -> Backbone:
     value = evaluator.evaluate(subject, env, "backbone")
+    return _as_backbone(evaluator, value, subject, word)
+
+
+def _as_backbone(evaluator: Evaluator, value: Value, subject: s.Expr, word: str) -> Backbone:
     if isinstance(value, Poison):
         raise Failed
     if isinstance(value, Named):
@@ -222,9 +227,12 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
     return value
 
 
-def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone:
-    """`BACKBONE[i]` and `BACKBONE[i .. j]`, both ends included (E0409)."""
-    backbone = _backbone_of(evaluator, expr.base, env, "[...]")
+def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone | Wire | Poison:
+    """`BACKBONE[i]` and `BACKBONE[i .. j]`, both ends included (E0409); of a value, its channels."""
+    value = evaluator.evaluate(expr.base, env, "backbone")
+    if isinstance(value, Wire):
+        return slice_of(evaluator, value, expr, env)
+    backbone = _as_backbone(evaluator, value, expr.base, "[...]")
     if len(expr.indices) != 1:
         raise evaluator.builder.fail("E0409", "a backbone takes one index or one range", expr.span)
     index = expr.indices[0]

@@ -9,6 +9,7 @@ from danetc.compiler.lowering.arguments import (
     operation,
     operation_attributes,
 )
+from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
@@ -71,7 +72,7 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
             target = Bound(resolved.declaration, resolved.module, {}, span)
     if isinstance(target, Bound):
         return refer(evaluator, bind(evaluator, target, call.args, env, span), span)
-    if id in MATH:
+    if id in MATH and not (id in OPS and any(arg.name for arg in call.args)):
         return _math(evaluator, id, call, env)
     match id:
         case "stage":
@@ -109,7 +110,7 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
         return POISON
     if several and any(isinstance(value, Wire) for value in values):
         op = "minimum" if id == "min" else "maximum"
-        return evaluator.builder.add(op, _joinable(evaluator, id, call, values), {}, call.span)
+        return join(evaluator, op, _joinable(evaluator, id, call, values), call.span)
     for arg, value in zip(call.args, values, strict=True):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise evaluator.builder.fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
@@ -46,13 +46,26 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
     if row.stands_for is not None:
         op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))
         layer = OpLayer(op, dict(attrs), layer.span, layer.role)
+    if row.chosen is not None:
+        layer = _chosen(lowering, layer, wire)
     if OPS[layer.op].flattens and len(lowering.builder.value(wire).shape) == 3:
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
-    if OPS[layer.op].time == "mixes":
+    if OPS[layer.op].takes_steps:
         wire = lowering.at_each_step(wire, layer.span)
     made = lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
     lowering.note_place(made, at)
     return made
+
+
+def _chosen(lowering: Lowering, layer: OpLayer, wire: Wire) -> OpLayer:
+    """The operation that a layer is on its operand."""
+    chosen = OPS[layer.op].chosen
+    assert chosen is not None
+    try:
+        op, attrs = chosen(layer.attrs, (lowering.builder.value(wire),), lowering.builder.steps)
+    except OpError as error:
+        raise lowering.builder.fail("E0501", error.message, layer.span, hint=error.hint) from None
+    return OpLayer(op, dict(attrs), layer.span, layer.role)
 
 
 def _threshold(lowering: Lowering, span: Span) -> float:

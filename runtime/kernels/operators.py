@@ -194,6 +194,22 @@ def mean_over_time(x: Tensor, rank: int) -> Tensor:
     return x if is_static(x, rank) else x.mean(0)
 
 
+def sum_over_time(x: Tensor, rank: int) -> Tensor:
+    """[T, N, ...] summed over T. Raises ValueError for what is static."""
+    return _steps(x, rank).sum(0)
+
+
+def max_over_time(x: Tensor, rank: int) -> Tensor:
+    """The greatest of the steps of [T, N, ...]; what is static stays as it is."""
+    return x if is_static(x, rank) else x.amax(0)
+
+
+def _steps(x: Tensor, rank: int) -> Tensor:
+    if is_static(x, rank):
+        raise ValueError(f"a sequence [T, N, ...] is needed, not {list(x.shape)}")
+    return x
+
+
 def aligned(xs: Sequence[Tensor], rank: int) -> list[Tensor]:
     """Values of one batch in one form: where one is [T, N, ...], each [N, ...] is it at each step."""
     longest = max(xs, key=Tensor.dim)
@@ -341,6 +357,8 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
 
 _COMPOSITES: dict[Callable[..., Tensor], str] = {
     mean_over_time: "(Tensor x, int rank) -> Tensor",
+    sum_over_time: "(Tensor x, int rank) -> Tensor",
+    max_over_time: "(Tensor x, int rank) -> Tensor",
     concat: "(Tensor[] xs, int dim) -> Tensor",
     per_step: "(Tensor x, int steps, int rank) -> Tensor",
     batch_norm_static: (

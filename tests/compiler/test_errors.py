@@ -94,7 +94,7 @@ NAMES = {
     "parameter": net("classes)\n", "«clases»)\n", "E0210", "`clases`", "`classes`"),
     "Python code": net("conv(16)", "conv(«__class__»)", "E0210", "`__class__`"),
     "std is not used": Case("rule mine = «chain»\n", "E0210", "`chain`", "add `use std`"),
-    "sum outside of a rule": flow("out = «sum»(a, b)", "E0210", "`sum`", "write `a + b`"),
+    "over nothing": flow("out = b -> «sum»", "E0307", "`sum` needs `over`", "sum(over = channels)"),
     "word": flow("out = b -> softmax(over = «rowss»)", "E0210", "`rowss`", "did you mean `rows`"),
     "word in a block": net(
         "stage(basic(16), 2)",
@@ -218,6 +218,24 @@ NUMBERS = {
         "one of `channels`, `rows`",
         "without quotes",
     ),
+    "sum outside of a rule": flow(
+        "out = sum(«a», b)", "E0304", "`over` of `sum` must be one of", "joined by `a + b`"
+    ),
+    "groups of pixels": flow(
+        "out = b -> «mean(over = pixels, groups = 2)»", "E0501", "groups are of channels"
+    ),
+    "groups that do not divide": flow(
+        "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
+    ),
+    "swap of time": flow(
+        "out = b -> «swap(time, channels)»",
+        "E0501",
+        "cannot change places",
+        "mean(over = channels)",
+    ),
+    "time and time": flow("out = b -> «swap(time, time)»", "E0501", "time and time"),
+    "channels that are not there": flow("out = b[«400»]", "E0409", "there is no channel 400"),
+    "no channels": flow("out = b[«3 .. 2»]", "E0409", "is empty"),
     "word elsewhere": flow("out = b -> softmax(over = «pixels»)", "E0304", "not the word `pixels`"),
     "number for a word": flow("out = b -> softmax(over = «1»)", "E0304", "not the number 1"),
     "no rows of a vector": flow(
@@ -304,7 +322,7 @@ KINDS = {
         "out = b -> «abs»", "E0405", "a function of numbers", "`neuron NAME { s = abs(x) }`"
     ),
     "function of two behind an arrow": flow(
-        "out = b -> «max»", "E0405", "a function of numbers", "write `max(a, b, ...)`"
+        "out = b -> «sqrt»", "E0405", "a function of numbers", "s = sqrt(x)"
     ),
     "function of a value": flow(
         "out = abs(«b»)", "E0304", "takes numbers here", "`neuron NAME { s = abs(x) }`"

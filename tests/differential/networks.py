@@ -128,12 +128,40 @@ VARIETY = {
     ),
     "gated": small("tiny via gated by densely_additive", more=GATED),
     "functions": small("tiny via functions by densely_additive", more=FUNCTIONS),
+    "axes": small(
+        "stage(reduced(4), 2)",
+        more="""block reduced(w) {
+          a = in -> conv(w) -> norm
+          b = a -> spike
+          heads = b -> sum(over = channels, groups = 2)
+          wide = heads -> upsample(2, over = channels)
+          rows = (a -> mean(over = rows)) + (a -> max(over = columns)) + (a -> mean(over = pixels))
+          most = (a -> max(over = channels)) + (a -> sum(over = pixels)) + (a -> max(over = pixels))
+          part = concat(a[2 .. 3], b[1], b[0]) -> shuffle(2)
+          still = (a -> mean(over = time)) + (a -> max(over = time)) - (b -> sum(over = time))
+          gate = a -> avgpool -> flatten -> linear(w) -> sigmoid
+          turned = a -> swap(rows, columns) -> mean(over = channels, groups = 2) -> upsample(2, over = channels)
+          out = (wide * 0.3 + rows + 0.1 * most * part + 0.2 * still + a * gate + turned) -> spike
+        }""",
+    ),
+    "swapped": small(
+        "stage(gac(3), 2)",
+        more="""block gac(w) {
+          a = in -> conv(w) -> norm
+          squeezed = a -> mean(over = pixels) -> mean(over = channels) -> swap(time, channels) -> conv(3, kernel = 1)
+          gate = squeezed -> sigmoid -> swap(time, channels)
+          both = a -> swap(time, channels) -> tanh -> swap(channels, time)
+          rows = a -> max(over = rows) -> swap(rows, time) -> swap(time, rows)
+          out = (a * gate + both + rows) -> spike
+        }""",
+    ),
     "over_time": small(
         "stage(attentive(4), 2)",
         more="""block attentive(w) {
           a = in -> conv(w) -> norm
           still = in -> mean_over_time -> softmax(over = time)
-          out = (a * ((a -> avgpool -> softmax(over = time)) + still)) -> spike
+          all = in -> mean_over_time -> sum(over = time)
+          out = (a * ((a -> avgpool -> softmax(over = time)) + still) + 0.1 * all) -> spike
         }""",
     ),
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
@@ -33,7 +34,7 @@ def rows() -> dict[str, int]:
     """Every row, with how often it was used (0)."""
     names: list[str] = []
     # What passes and lowering put in by themselves (`repeat`, `flatten`) is counted too.
-    names += [f"operation {name}" for name in OPS if name not in ("input", "tdbn")]
+    names += [f"operation {name}" for name, row in OPS.items() if row.emit is not nothing]
     names += [f"function of equations {name}" for name in functions()]
     names += [f"function of numbers {name}" for name in (*MATH, *SPECIAL) if name != "learn"]
     names += [f"function of recipes {name}" for name in FUNCTIONS]

@@ -113,7 +113,16 @@ class Layers:
             "spike",
             self.neuron(),
             dice.choice(["tanh", "softplus", "sigmoid", "gelu", "softmax", "softmax(over = rows)"]),
-            "softmax(over = time)",
+            dice.choice(
+                ["softmax(over = time)", f"shuffle({shape.channels})", "swap(rows, columns)"]
+            ),
+            dice.choice(
+                [
+                    f"{name}(over = {axis})"
+                    for name in ("sum", "mean", "max")
+                    for axis in ("time", *(["channels"] if shape.channels == 1 else []))
+                ]
+            ),
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
             dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),
@@ -161,6 +170,7 @@ class Layers:
         if depth == 0 or (len(names) == 1 and dice.maybe(0.3)):
             return dice.choice(names)
         a, b = self.value(names, depth - 1), self.value(names, depth - 1)
+        axis = dice.choice(["channels", "rows", "columns", "pixels", "time"])
         bare = dice.choice(names)
         return dice.choice(
             [
@@ -179,6 +189,8 @@ class Layers:
                 f"({a} - 1)",
                 f"({bare} -> tanh) / (2 + (({b}) -> sigmoid))",
                 f"{a} * (({b}) -> avgpool -> sigmoid)",
+                f"{a} * (({b}) -> {dice.choice(['sum', 'mean', 'max'])}(over = {axis}) -> tanh)",
+                f"{a} * (({b}) -> avgpool -> flatten -> tanh)",
                 f"({a} if {dice.condition()} else {b})",
             ]
         )

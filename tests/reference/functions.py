@@ -222,6 +222,46 @@ def upsample(x: Var, scale: int) -> Var:
     return Var(value, (x, lambda g: g.reshape(*lead, height, scale, width, scale).sum((-3, -1))))
 
 
+# -- along axes -----------------------------------------------------------------------------------
+
+
+def taken(x: Var, axis: int, places: Array) -> Var:
+    """Entries along an axis, some maybe several times."""
+
+    def pull(grad: Array) -> Array:
+        result = np.zeros(x.shape)
+        np.add.at(np.moveaxis(result, axis, 0), places, np.moveaxis(grad, axis, 0))
+        return result
+
+    return Var(np.take(x.data, places, axis), (x, pull))
+
+
+def swapped(x: Var, a: int, b: int) -> Var:
+    return Var(np.swapaxes(x.data, a, b), (x, lambda grad: np.swapaxes(grad, a, b)))
+
+
+def reduced(name: str, x: Var, axes: tuple[int, ...]) -> Var:
+    """``sum``, ``mean`` or ``max`` over axes that stay as 1; equal maxima share the gradient."""
+    if name == "mean":
+        return x.mean(axes)
+    if name == "sum":
+        return Var(x.data.sum(axes, keepdims=True), (x, lambda g: np.broadcast_to(g, x.shape)))
+    most = x.data.max(axes, keepdims=True)
+    share = (x.data == most) / (x.data == most).sum(axes, keepdims=True)
+    return Var(most, (x, lambda g: g * share))
+
+
+def side_by_side(values: list[Any]) -> list[Any]:
+    """Values that are joined: a vector beside a map is a map of one pixel."""
+    rank = max((len(value.shape) for value in values if isinstance(value, Var)), default=0)
+    return [
+        value.reshape(*value.shape, 1, 1)
+        if isinstance(value, Var) and rank - len(value.shape) == 2 and value.shape
+        else value
+        for value in values
+    ]
+
+
 # -- norms ----------------------------------------------------------------------------------------
 
 

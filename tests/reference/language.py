@@ -81,7 +81,12 @@ class Evaluator:
             case s.At(base, (index,)):
                 ends = (index.low, index.high) if isinstance(index, s.Range) else (index, index)
                 low, high = (int(self.evaluate(end, env)) for end in ends)
-                return self.evaluate(base, env).part(low, high)
+                value = self.evaluate(base, env)
+                return (
+                    self.channels(value, low, high)
+                    if isinstance(value, Wire)
+                    else value.part(low, high)
+                )
             case s.Via(subject, connection):
                 bound = self.evaluate(connection, env, "connection")
                 return self._backbone(subject, env).with_stages(
@@ -208,7 +213,7 @@ class Evaluator:
         elif id in env.module.names and not self._means_operation(id, env, want):
             resolved = env.module.names[id]
             return self.refer(self.bind(Bound(resolved.declaration, resolved.module), args, env))
-        if id in NUMBERS:
+        if id in NUMBERS and not any(arg.name == "over" for arg in args):
             values = [self.evaluate(arg.value, env) for arg in args]
             if any(isinstance(value, Wire) for value in values):
                 return self.function(id, values)

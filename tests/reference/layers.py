@@ -27,7 +27,18 @@ from tests.reference.values import (
     Wire,
 )
 
-EXACT = ("maxpool", "upsample", "flatten", "dropout", "droppath", "poisson", "latency")
+EXACT = (
+    "maxpool",
+    "max",
+    "upsample",
+    "flatten",
+    "swap",
+    "shuffle",
+    "dropout",
+    "droppath",
+    "poisson",
+    "latency",
+)
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
     "sigmoid": f.sigmoid,
@@ -157,6 +168,7 @@ class Layers(Evaluator):
         if op == "/" and not isinstance(right, Wire):
             op, right = "*", 1 / right
         values = [side.data if isinstance(side, Wire) else float(side) for side in (left, right)]
+        values = f.side_by_side(values)
         varies = any(side.varies for side in (left, right) if isinstance(side, Wire))
         a, b = (as_var(value) for value in values)
         made = {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b}[
@@ -166,7 +178,7 @@ class Layers(Evaluator):
 
     def function(self, name: str, args: list[Wire]) -> Wire:
         varies = any(wire.varies for wire in args)
-        values = [wire.data for wire in args]
+        values = f.side_by_side([wire.data for wire in args])
         if name == "concat":
             return Wire(concat(values, 2), varies)
         return Wire(reduce(f.minimum if name == "min" else f.maximum, values), varies)
@@ -249,7 +261,16 @@ class Layers(Evaluator):
             case "global_avgpool":
                 return Wire(x.mean((-2, -1)), varies)
             case "upsample":
+                if attrs["over"] == "channels":
+                    return Wire(f.taken(x, 2, np.arange(x.shape[2]).repeat(attrs["scale"])), varies)
                 return Wire(f.upsample(x, attrs["scale"]), varies)
+            case "sum" | "mean" | "max":
+                return self._reduced(op.name, attrs["over"], attrs["groups"], wire)
+            case "swap":
+                return self._swapped(attrs["a"], attrs["b"], wire)
+            case "shuffle":
+                order = np.arange(x.shape[2]).reshape(attrs["groups"], -1).T.reshape(-1)
+                return Wire(f.taken(x, 2, order), varies)
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
             case "softmax":
@@ -265,6 +286,33 @@ class Layers(Evaluator):
                 return Wire(Var(f.latency(x.data, attrs["tau"])), True)
             case name:
                 return Wire(ELEMENTWISE[name](x), varies)
+
+    def _reduced(self, name: str, over: str, groups: int, wire: Wire) -> Wire:
+        """One entry along an axis. What comes of all steps is the same at each of them."""
+        x, varies = wire.data, wire.varies
+        if over == "time":
+            if not varies and name != "sum":
+                return wire
+            return Wire(broadcast(f.reduced(name, x, (0,)), x.shape), False)
+        if over == "channels":
+            split = x.reshape(*x.shape[:2], groups, x.shape[2] // groups, *x.shape[3:])
+            made = f.reduced(name, split, (3,))
+            return Wire(made.reshape(*x.shape[:2], groups, *x.shape[3:]), varies)
+        axes = (3, 4) if over == "pixels" else (AXES[over],)
+        return Wire(f.reduced(name, x, axes), varies)
+
+    def _swapped(self, a: str, b: str, wire: Wire) -> Wire:
+        """A static value has one step: of what varies and of it, [1, ...] is what changes places."""
+        x = wire.data if wire.varies else f.taken(wire.data, 0, np.arange(1))
+        made = f.swapped(x, AXES[a], AXES[b])
+        if "time" not in (a, b):
+            return Wire(broadcast(made, (wire.data.shape[0], *made.shape[1:])), wire.varies)
+        if made.shape[0] > 1:
+            return Wire(made, True)
+        return Wire(broadcast(made, (self.steps, *made.shape[1:])), False)
+
+    def channels(self, wire: Wire, first: int, last: int) -> Wire:
+        return Wire(f.taken(wire.data, 2, np.arange(first, last + 1)), wire.varies)
 
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]

@@ -227,6 +227,81 @@ def mean_over_time(x: Tensor, rank: int = 3) -> Tensor:
     return x if x.dim() == rank + 1 else x.mean(0)
 
 
+def sum_over_time(x: Tensor, rank: int = 3) -> Tensor:
+    """[T, N, ...] summed over T."""
+    return x.sum(0)
+
+
+def max_over_time(x: Tensor, rank: int = 3) -> Tensor:
+    """The greatest of the steps of [T, N, ...]; what is static stays as it is."""
+    return x if x.dim() == rank + 1 else x.amax(0)
+
+
+DIMS = {"rows": (-2,), "columns": (-1,), "pixels": (-2, -1)}
+
+
+def sum_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
+    """The sum over an axis, which keeps one entry; of channels one for each group."""
+    if over == "channels":
+        return x.unflatten(-rank, (groups, -1)).sum(-rank)
+    return x.sum(DIMS[over], keepdim=True)
+
+
+def mean_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
+    """The mean over an axis, which keeps one entry; of channels one for each group."""
+    if over == "channels":
+        return x.unflatten(-rank, (groups, -1)).mean(-rank)
+    return x.mean(DIMS[over], keepdim=True)
+
+
+def max_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
+    """The greatest over an axis; of several that are equal each gets its share of the gradient."""
+    if over == "channels":
+        return x.unflatten(-rank, (groups, -1)).amax(-rank)
+    return x.amax(DIMS[over], keepdim=True)
+
+
+def swap(x: Tensor, a: int, b: int) -> Tensor:
+    """Two axes of a sample change places."""
+    return x.transpose(a, b).contiguous()
+
+
+def steps_as_axis(x: Tensor, axis: int, rank: int = 3) -> Tensor:
+    """[T, N, ...] with one entry along an axis as [N, ...] with T entries there."""
+    return x.squeeze(axis).movedim(0, axis).contiguous()
+
+
+def axis_as_steps(x: Tensor, axis: int, rank: int = 3) -> Tensor:
+    """[N, ...] with T entries along an axis as [T, N, ...] with one there."""
+    return x.movedim(axis, 0).unsqueeze(axis).contiguous()
+
+
+def swap_with_time(x: Tensor, axis: int, rank: int = 3) -> Tensor:
+    """[T, N, ...] with T entries along an axis: that and time change places."""
+    return x.transpose(0, axis).contiguous()
+
+
+def repeat_channels(x: Tensor, scale: int, rank: int = 3) -> Tensor:
+    """Each channel ``scale`` times, one behind the other."""
+    return x.repeat_interleave(scale, -rank)
+
+
+def slice_channels(x: Tensor, first: int, last: int, rank: int = 3) -> Tensor:
+    """The channels from ``first`` to ``last``, both included."""
+    return x.narrow(-rank, first, last + 1 - first).clone()
+
+
+def shuffle(x: Tensor, groups: int, rank: int = 3) -> Tensor:
+    """The first channel of each group, then the second of each, and so on."""
+    split = x.unflatten(-rank, (groups, -1))
+    return split.transpose(-rank - 1, -rank).flatten(-rank - 1, -rank)
+
+
+def as_map(x: Tensor) -> Tensor:
+    """[..., C] as [..., C, 1, 1]."""
+    return x.unsqueeze(-1).unsqueeze(-1)
+
+
 def poisson(x: Tensor, steps: int, rank: int = 3) -> Tensor:
     """At each time step a spike with probability x."""
     rate = per_step(x, steps, rank).clamp(0.0, 1.0)

@@ -55,14 +55,14 @@ def averaged(attrs: Attrs, values: Values) -> Kind:
     kernel = int(number(attrs, "kernel"))
     inside = values[0].kind.range
     padded = inside | ranges.constant(0.0) if attrs["padding"] else inside
-    return _mean(padded, kernel**2)
+    return mean(padded, kernel**2)
 
 
 def averaged_map(attrs: Attrs, values: Values) -> Kind:
-    return _mean(values[0].kind.range, prod(values[0].shape[1:]))
+    return mean(values[0].kind.range, prod(values[0].shape[1:]))
 
 
-def _mean(values: NumberRange, count: int) -> Kind:
+def mean(values: NumberRange, count: int) -> Kind:
     """Of ``count`` numbers: their sum over it is a range where that is a power of two."""
     if count & (count - 1) or not values.unit:
         return ANALOG

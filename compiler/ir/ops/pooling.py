@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, TorchModule, integer, whole
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    Parameter,
+    TorchFunction,
+    TorchModule,
+    integer,
+    whole,
+)
 from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
 
@@ -47,6 +56,11 @@ def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> To
     return TorchFunction("torch.flatten", kwargs=start, layout="any")
 
 
+def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+    name = "repeat_channels" if attrs.get("over") == "channels" else "upsample"
+    return name, {"scale": attrs["scale"]}
+
+
 ROWS = (
     Op(
         "maxpool", "max pooling", shapes.pooled, kinds.kept, pooling("torch.nn.MaxPool2d"), _WINDOW,
@@ -80,8 +94,12 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
-        (integer("scale", "how many times as high and wide", 2, high=64),),
-        idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
+        (
+            integer("scale", "how many times as high and wide", 2, high=64),
+            Parameter("over", str, "the axis: pixels, or `channels`, each of which is repeated", "pixels",
+                      words=("channels", "pixels"), sugar=True),
+        ),
+        stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
         saved=Saved(),
     ),
     Op(

@@ -33,7 +33,8 @@ class Parameter:
     """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds.
 
     ``words`` are what it takes beside numbers (``padding = same``), or instead of them where its
-    type is ``str`` (``over = time``).
+    type is ``str`` (``over = time``). What is ``sugar`` tells which operation it stands for, and no
+    graph has it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     words: tuple[str, ...] = ()
+    sugar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Context:
 
 
 Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
+Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 
@@ -123,9 +126,12 @@ class Op:
     """Puts in the attributes whose defaults depend on others (of None until then)."""
     bare: str = ""
     """The operation that it is where it is written without arguments, if that is another."""
-    stands_for: Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]] | None = None
+    stands_for: Stands | None = None
     """The operation that it is another name for, or is with such attributes, else itself; gets the
     threshold of the network's neuron."""
+    chosen: Callable[[Attrs, Values, int], tuple[str, Attrs]] | None = None
+    """The operation that it is on such operands in a network of so many steps, or itself. Raises
+    OpError."""
     flattens: bool = False
     """It takes a vector: a map is flattened before it."""
     idle: str = ""
@@ -135,12 +141,11 @@ class Op:
     time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes"] = "pointwise"
     """How it treats time steps: each by itself and alike; it makes them of a static value; it makes a
     static value of them; as a neuron's states do; each by itself with parameters of its own; or
-    (``mixes``) what it gives at a step depends on others, and it takes what varies: a static operand
-    is repeated before it."""
+    (``mixes``) what it gives at a step depends on others."""
     ahead: Callable[[Attrs], bool] = lambda attrs: False
     """What it gives at a step depends on later ones: it cannot run step by step."""
     fixes_steps: str = ""
-    """What of it has T in its shape (``weights``), so that it takes no other T."""
+    """What it has for each time step (``weights``), so that it takes no other T."""
     whole_run: bool = False
     """What it gives at a step depends on how many there are."""
     random: bool = False
@@ -222,13 +227,19 @@ class Op:
         """Whether it has parameters for each time step."""
         return self.time == "per_step" or bool(attrs.get("per_step"))
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether T equal steps are not the same to it as a static value, which is then repeated."""
+        return self.time == "mixes" or (self.time == "reduces" and self.whole_run)
+
     def why_fixed(self, attrs: Attrs) -> str:
         """What it has of each time step, so that it runs for one T alone; else empty."""
         return "parameters" if self.per_step(attrs) else self.fixes_steps
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
         """All attributes: the given ones, and the defaults of the others."""
-        result = {item.name: item.default for item in self.parameters if item.name not in attrs}
+        missing = (item for item in self.parameters if item.name not in attrs and not item.sugar)
+        result = {item.name: item.default for item in missing}
         result = {**attrs, **result}
         if self.complete is not None:
             self.complete(result)

@@ -65,6 +65,43 @@ def same(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
 
 
+def axis(values: Values, name: str, what: str) -> int:
+    """The place of an axis in a shape."""
+    if name != "channels":
+        map_of(values, f"{what} with {name}")
+    return AXES.index(name)
+
+
+def reach(attrs: Attrs, values: Values) -> int:
+    """How many entries are reduced to one."""
+    shape, over = values[0].shape, str(attrs["over"])
+    if over == "channels":
+        return shape[0] // whole(attrs, "groups")
+    return prod(shape[1:]) if over == "pixels" else shape[AXES.index(over)]
+
+
+def in_groups(attrs: Attrs, values: Values, what: str) -> Shape:
+    """The same, of channels that groups divide."""
+    shape, groups = values[0].shape, whole(attrs, "groups")
+    if shape[0] % groups:
+        raise OpError(
+            f"{what}: {groups} groups do not divide the {shape[0]} channels of {text(shape)}",
+            "choose groups that divide the channels",
+        )
+    return shape
+
+
+def reduced(attrs: Attrs, values: Values) -> Shape:
+    """One entry along an axis; of channels one for each group."""
+    over, groups = str(attrs["over"]), whole(attrs, "groups")
+    if over == "channels":
+        return (groups, *in_groups(attrs, values, "over channels")[1:])
+    if groups != 1:
+        raise OpError(f"groups are of channels, not of {over}", "leave out `groups`")
+    channels, height, width = map_of(values, f"over {over}")
+    return (channels, 1 if over != "columns" else height, 1 if over != "rows" else width)
+
+
 def grouped(attrs: Attrs, values: Values) -> Shape:
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
@@ -99,8 +136,8 @@ def _how_to_join(a: Shape, b: Shape) -> str:
         channels, height, width = map_
         return (
             f"a map of {text(map_)} joins {channels} x 1 x 1, one number a channel, or "
-            f"1 x {height} x {width}, one a pixel: a gate is `a -> avgpool -> conv({channels}, "
-            "kernel = 1, bias = true) -> sigmoid`, without `flatten` and `linear`"
+            f"1 x {height} x {width}, one a pixel, or a vector of {channels}: a gate is "
+            f"`a -> avgpool -> linear({channels}) -> sigmoid`"
         )
     return "give the shorter way a projection, or make widths and strides equal"
 

@@ -18,6 +18,7 @@ from danetc.compiler.emit.names import RESERVED, attribute
 from danetc.compiler.emit.scopes import schedule, scope_tree
 from danetc.compiler.ir.graph import Attribute, Graph
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.forms import nothing
 from danetc.runtime.model.built import Model
 from tests.compiler.emit.graphs import DEFAULTS, Net, head, resnet, stem
 
@@ -239,14 +240,33 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "dropout": {"p": 0.5},
     "droppath": {"p": 0.5},
     "latency": {"tau": 2.0},
+    **{key: {"over": "channels", "groups": 2} for key in ("sum_over", "mean_over", "max_over")},
+    "swap": {"a": "channels", "b": "rows"},
+    **{
+        key: {"axis": "channels", "steps": 3}
+        for key in ("steps_as_axis", "axis_as_steps", "swap_with_time")
+    },
+    "repeat_channels": {"scale": 2},
+    "slice": {"first": 1, "last": 2},
+    "shuffle": {"groups": 2},
+}
+SHAPES = {
+    "linear": (4,),
+    "as_map": (4,),
+    "steps_as_axis": (1, 6, 6),
+    "axis_as_steps": (3, 6, 6),
+    "swap_with_time": (3, 6, 6),
 }
 
 
-# an input has no call, tdbn is a spelling of batchnorm that lowering resolves
-@pytest.mark.parametrize("name", [name for name in OPS if name not in ("input", "tdbn")])
+# an input has no call, nor has what lowering resolves (tdbn is a spelling of batchnorm)
+@pytest.mark.parametrize("name", [name for name, row in OPS.items() if row.emit is not nothing])
 @pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
 def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
-    net = Net(shape=(4,) if name == "linear" else (4, 6, 6), varies=varies)
+    row = OPS[name]
+    moves = row.takes_steps or (varies and not (row.time == "creates" and row.fixes_steps))
+    net = Net(shape=SHAPES.get(name, (4, 6, 6)), varies=moves)
+    varies = net.nodes[0].value.varies
     lowest, _ = OPS[name].operands
     # lowering gives T steps to what looks at other steps
     read = net("repeat", 0) if OPS[name].time == "mixes" and not varies else 0

@@ -1,0 +1,280 @@
+"""Rows of the table: what works along a named axis. ``pixels`` are rows and columns together.
+
+Words of the language (``sum(over = time)``) are sugar: a graph has ``sum_over_time``, an operation of
+its own, where the axis is time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from danetc.compiler.ir.graph import Shape, Value
+from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops.forms import nothing, ours
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Emit,
+    Op,
+    Stands,
+    TorchFunction,
+    integer,
+    whole,
+    word,
+)
+from danetc.compiler.ir.ops.saved import Saved
+from danetc.dsl.kinds import Kind
+from danetc.dsl.syntax.words import AXES
+
+_MODULE = "danetc.runtime.layers.axes"
+
+
+def axis_function(name: str, *names: str) -> Emit:
+    """A function of ``runtime.layers.axes``: attributes, and the number of dimensions of a sample."""
+
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+        args = tuple(attrs[item] for item in names)
+        return TorchFunction(f"{_MODULE}.{name}", (*args, len(values[0].shape)), layout="any")
+
+    return emit
+
+
+def _reduced(name: str, over_pixels: str = "") -> Stands:
+    """``NAME(over = ...)``: over time, and maybe over pixels, it is an operation of its own."""
+
+    def stands_for(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+        if attrs["groups"] == 1:
+            if attrs["over"] == "time":
+                return f"{name}_over_time", {}
+            if attrs["over"] == "pixels" and over_pixels:
+                return over_pixels, {}
+        return f"{name}_over", attrs
+
+    return stands_for
+
+
+def _summed(attrs: Attrs, values: Values) -> Kind:
+    inside = values[0].kind.range
+    count = shapes.reach(attrs, values)
+    if not inside.unit:
+        return kinds.analog(attrs, values)
+    return Kind.of(replace(inside, low=count * inside.low, high=count * inside.high))
+
+
+def _averaged(attrs: Attrs, values: Values) -> Kind:
+    return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
+
+
+def _label(sign: str) -> Callable[[Attrs], tuple[str, str]]:
+    def label(attrs: Attrs) -> tuple[str, str]:
+        groups = f"groups {attrs['groups']}" if attrs["groups"] != 1 else ""
+        return f"{sign} over {attrs['over']}", groups
+
+    return label
+
+
+def _over_time(sign: str) -> Callable[[Attrs], tuple[str, str]]:
+    return lambda attrs: (f"{sign} over T", "")
+
+
+_OVER = (
+    word("over", "the axis that is reduced to one entry", words=AXES),
+    integer("groups", "groups of channels, each reduced to one", 1),
+)
+
+_OVER_AXIS = (word("over", "the axis that is reduced to one entry", words=AXES[:-1]), _OVER[1])
+
+# -- swapping ---------------------------------------------------------------------------------------
+
+
+def _swapped(attrs: Attrs, values: Values) -> Shape:
+    first, second = (shapes.axis(values, str(attrs[name]), "swap") for name in ("a", "b"))
+    shape = [*values[0].shape]
+    shape[first], shape[second] = shape[second], shape[first]
+    return tuple(shape)
+
+
+def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> tuple[str, Attrs]:
+    """Which of the three it is where one of the axes is time: a static value has one step."""
+    names = [name for name in (str(attrs["a"]), str(attrs["b"])) if name != "time"]
+    if len(names) == 2:
+        return "swap", attrs
+    if not names:
+        raise shapes.OpError("swap: time and time", "name two axes: `swap(time, channels)`")
+    axis = shapes.axis(values, names[0], "swap")
+    extent = values[0].shape[axis]
+    given = {"axis": names[0], "steps": steps}
+    if values[0].varies and extent == 1 and steps > 1:
+        return "steps_as_axis", given
+    if not values[0].varies and extent == steps:
+        return "axis_as_steps", given
+    if values[0].varies and extent == steps:
+        return "swap_with_time", given
+    length = steps if values[0].varies else 1
+    raise shapes.OpError(
+        f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "
+        f"{shapes.text(values[0].shape)} cannot change places: T = {steps}",
+        f"what varies over time has 1 or {steps} {names[0]}, what does not has {steps}: put "
+        f"`mean(over = {names[0]})` or a layer of that width before it",
+    )
+
+
+def _with_extent(extent: Callable[[Attrs], int]) -> Callable[[Attrs, Values], Shape]:
+    def rule(attrs: Attrs, values: Values) -> Shape:
+        shape = [*values[0].shape]
+        shape[shapes.axis(values, str(attrs["axis"]), "swap")] = extent(attrs)
+        return tuple(shape)
+
+    return rule
+
+
+def _swap(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+    rank = len(value.shape)
+    first, second = (shapes.axis(values, str(attrs[name]), "swap") - rank for name in ("a", "b"))
+    return TorchFunction(f"{_MODULE}.swap", (first, second), layout="any")
+
+
+def _with_time(name: str) -> Emit:
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+        rank = len(value.shape)
+        axis = shapes.axis(values, str(attrs["axis"]), "swap") - rank
+        return TorchFunction(f"{_MODULE}.{name}", (axis, rank))
+
+    return emit
+
+
+_TIMED = (
+    word("axis", "the axis that changes places with time", words=shapes.AXES),
+    integer("steps", "T"),
+)
+
+
+def _swap_label(attrs: Attrs) -> tuple[str, str]:
+    return f"T ↔ {attrs['axis']}", ""
+
+
+# -- channels ---------------------------------------------------------------------------------------
+
+
+def _upsampled(attrs: Attrs, values: Values) -> Shape:
+    first, *rest = values[0].shape
+    return (first * whole(attrs, "scale"), *rest)
+
+
+def _sliced(attrs: Attrs, values: Values) -> Shape:
+    channels, *rest = values[0].shape
+    first, last = whole(attrs, "first"), whole(attrs, "last")
+    if not first <= last < channels:
+        raise shapes.OpError(
+            f"channels {first} .. {last} of {shapes.text(values[0].shape)}: there are channels "
+            f"0 .. {channels - 1}",
+            "a range `a .. b` goes from the lower to the higher, both included",
+        )
+    return (last - first + 1, *rest)
+
+
+def _shuffled(attrs: Attrs, values: Values) -> Shape:
+    return shapes.in_groups(attrs, values, "shuffle")
+
+
+def _as_map(attrs: Attrs, values: Values) -> Shape:
+    return (*values[0].shape, 1, 1)
+
+
+ROWS = (
+    Op(
+        "sum", "sum over an axis", shapes.reduced, _summed, nothing, _OVER,
+        stands_for=_reduced("sum"), saved=Saved(),
+    ),
+    Op(
+        "mean", "mean over an axis", shapes.reduced, _averaged, nothing, _OVER,
+        stands_for=_reduced("mean", "global_avgpool"), saved=Saved(),
+    ),
+    Op(
+        "max", "the greatest over an axis; equal ones share the gradient", shapes.reduced, kinds.kept,
+        nothing, _OVER, stands_for=_reduced("max"), saved=Saved(),
+    ),
+    Op(
+        "sum_over", "sum over an axis", shapes.reduced, _summed,
+        axis_function("sum_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
+        start=starts.zero, label=_label("Σ"), saved=Saved(),
+    ),
+    Op(
+        "mean_over", "mean over an axis", shapes.reduced, _averaged,
+        axis_function("mean_over", "over", "groups"), _OVER_AXIS, public=False, linear=True,
+        start=starts.zero, label=_label("mean"), saved=Saved(),
+    ),
+    Op(
+        "max_over", "the greatest over an axis", shapes.reduced, kinds.kept,
+        axis_function("max_over", "over", "groups"), _OVER_AXIS, public=False,
+        start=starts.unchanged, label=_label("max"), saved=Saved(inputs=True, output=True),
+    ),
+    Op(
+        "sum_over_time", "sum over the time steps", shapes.same, kinds.analog,
+        ours("sum_over_time", steps=False), public=False, time="reduces", whole_run=True,
+        ahead=lambda attrs: True, linear=True, start=starts.zero, label=_over_time("Σ"),
+        saved=Saved(),
+    ),
+    Op(
+        "max_over_time", "the greatest of the time steps", shapes.same, kinds.kept,
+        ours("max_over_time", steps=False), public=False, time="reduces",
+        ahead=lambda attrs: True, start=starts.unchanged, label=_over_time("max"),
+        saved=Saved(inputs=True, output=True),
+    ),
+    Op(
+        "swap", "two axes change places", _swapped, kinds.kept, _swap,
+        (
+            word("a", "one axis", words=(*shapes.AXES, "time")),
+            word("b", "the other", words=(*shapes.AXES, "time")),
+        ),
+        chosen=_swap_chosen, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), saved=Saved(),
+    ),
+    Op(
+        "steps_as_axis", "the time steps side by side, as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
+        kinds.kept, _with_time("steps_as_axis"), _TIMED, public=False, time="reduces", whole_run=True,
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        label=_swap_label, saved=Saved(),
+    ),
+    Op(
+        "axis_as_steps", "an axis as time steps", _with_extent(lambda attrs: 1),
+        kinds.kept, _with_time("axis_as_steps"), _TIMED, public=False, time="creates",
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        label=_swap_label, saved=Saved(),
+    ),
+    Op(
+        "swap_with_time", "time and an axis change places", _with_extent(lambda attrs: whole(attrs, "steps")),
+        kinds.kept, _with_time("swap_with_time"), _TIMED, public=False, time="mixes",
+        ahead=lambda attrs: True, fixes_steps="a place in its shape", start=starts.unchanged,
+        label=_swap_label, saved=Saved(),
+    ),
+    Op(
+        "repeat_channels", "each channel several times", _upsampled, kinds.kept,
+        axis_function("repeat_channels", "scale"),
+        (integer("scale", "how many times each channel stands there", high=2**16),),
+        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"channels ×{attrs['scale']}", ""), saved=Saved(),
+    ),
+    Op(
+        "slice", "channels of a value, from one to another", _sliced, kinds.kept,
+        axis_function("slice_channels", "first", "last"),
+        (integer("first", "the first channel", low=0), integer("last", "the last channel", low=0)),
+        public=False, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"[{attrs['first']} .. {attrs['last']}]", ""), saved=Saved(),
+    ),
+    Op(
+        "shuffle", "the channels of groups in turn, one of each", _shuffled, kinds.kept,
+        axis_function("shuffle", "groups"),
+        (integer("groups", "groups that the channels are taken from in turn"),),
+        linear=True, start=starts.unchanged, idle="keeps the order",
+        same=lambda attrs: attrs["groups"] == 1,
+        label=lambda attrs: (f"shuffle {attrs['groups']}", ""), saved=Saved(),
+    ),
+    Op(
+        "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,
+        lambda attrs, values, value, context: TorchFunction(f"{_MODULE}.as_map", layout="any"),
+        public=False, same=lambda attrs: True, linear=True, start=starts.unchanged,
+        saved=Saved(view=True),
+    ),
+)  # fmt: skip
