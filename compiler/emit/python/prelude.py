@@ -240,24 +240,30 @@ def max_over_time(x: Tensor, rank: int = 3) -> Tensor:
 DIMS = {"rows": (-2,), "columns": (-1,), "pixels": (-2, -1)}
 
 
+def in_groups(x: Tensor, groups: int, rank: int = 3) -> Tensor:
+    """The channels as groups x channels."""
+    split: Tensor = x.unflatten(-rank, (groups, -1))
+    return split
+
+
 def sum_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The sum over an axis, which keeps one entry; of channels one for each group."""
     if over == "channels":
-        return x.unflatten(-rank, (groups, -1)).sum(-rank)
+        return in_groups(x, groups, rank).sum(-rank)
     return x.sum(DIMS[over], keepdim=True)
 
 
 def mean_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The mean over an axis, which keeps one entry; of channels one for each group."""
     if over == "channels":
-        return x.unflatten(-rank, (groups, -1)).mean(-rank)
+        return in_groups(x, groups, rank).mean(-rank)
     return x.mean(DIMS[over], keepdim=True)
 
 
 def max_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The greatest over an axis; of several that are equal each gets its share of the gradient."""
     if over == "channels":
-        return x.unflatten(-rank, (groups, -1)).amax(-rank)
+        return in_groups(x, groups, rank).amax(-rank)
     return x.amax(DIMS[over], keepdim=True)
 
 
@@ -293,7 +299,7 @@ def slice_channels(x: Tensor, first: int, last: int, rank: int = 3) -> Tensor:
 
 def shuffle(x: Tensor, groups: int, rank: int = 3) -> Tensor:
     """The first channel of each group, then the second of each, and so on."""
-    split = x.unflatten(-rank, (groups, -1))
+    split = in_groups(x, groups, rank)
     return split.transpose(-rank - 1, -rank).flatten(-rank - 1, -rank)
 
 

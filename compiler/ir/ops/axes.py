@@ -17,6 +17,7 @@ from danetc.compiler.ir.ops.row import (
     Context,
     Emit,
     Op,
+    OpError,
     Stands,
     TorchFunction,
     integer,
@@ -101,10 +102,10 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> tuple[str, Attrs]:
     if len(names) == 2:
         return "swap", attrs
     if not names:
-        raise shapes.OpError("swap: time and time", "name two axes: `swap(time, channels)`")
+        raise OpError("swap: time and time", "name two axes: `swap(time, channels)`")
     axis = shapes.axis(values, names[0], "swap")
     extent = values[0].shape[axis]
-    given = {"axis": names[0], "steps": steps}
+    given: Attrs = {"axis": names[0], "steps": steps}
     if values[0].varies and extent == 1 and steps > 1:
         return "steps_as_axis", given
     if not values[0].varies and extent == steps:
@@ -112,7 +113,7 @@ def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> tuple[str, Attrs]:
     if values[0].varies and extent == steps:
         return "swap_with_time", given
     length = steps if values[0].varies else 1
-    raise shapes.OpError(
+    raise OpError(
         f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "
         f"{shapes.text(values[0].shape)} cannot change places: T = {steps}",
         f"what varies over time has 1 or {steps} {names[0]}, what does not has {steps}: put "
@@ -166,7 +167,7 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
     channels, *rest = values[0].shape
     first, last = whole(attrs, "first"), whole(attrs, "last")
     if not first <= last < channels:
-        raise shapes.OpError(
+        raise OpError(
             f"channels {first} .. {last} of {shapes.text(values[0].shape)}: there are channels "
             f"0 .. {channels - 1}",
             "a range `a .. b` goes from the lower to the higher, both included",
