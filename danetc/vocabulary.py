@@ -32,7 +32,7 @@ def operations() -> Iterator[Described]:
     """The operations of flows, and the functions of expressions and of equations."""
     for name, op in OPS.items():
         if op.public:
-            shown = ", ".join(_parameter(row) for row in op.parameters)
+            shown = ", ".join([*op.arguments, *map(_parameter, op.parameters)])
             usage = f"{name}({shown})" if shown else name
             meanings = {row.name: row.meaning for row in op.parameters}
             yield Described(name, "operation", usage, op.meaning, meanings)

@@ -56,7 +56,8 @@ def initial_values(graph: Graph) -> Mapping[int, Known]:
     """
     known: dict[int, Known] = {}
     for node in graph.nodes.values():
-        known[node.id] = _known(graph, node, [known[i] for i in node.inputs])
+        reads = OPS[node.op].reads(node.inputs)
+        known[node.id] = _known(graph, node, [known[i] for i in reads])
     return known
 
 
@@ -83,7 +84,7 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
     """The number that a node gives everywhere of operands that are numbers everywhere, or of one
     that leaves no choice."""
     row = OPS[node.op]
-    if len(reads) < len(node.inputs):
+    if len(reads) < len(row.reads(node.inputs)):
         return row.absorbing
     try:
         if row.time == "neuron":

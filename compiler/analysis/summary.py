@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import NamedTuple
 
-from danetc.compiler.ir.at_node import macs_of, operands, weights_of
+from danetc.compiler.ir.at_node import operands, products_of, weights_of
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram, called_with
 
@@ -119,22 +120,20 @@ class Operations(NamedTuple):
 
 
 def operations(graph: Graph) -> Operations:
-    """The operations of convolutions and linear layers, by the kinds of their inputs."""
+    """The operations of layers of weights and of products, by the kinds of what is multiplied."""
     macs = additions = count_macs = count_additions = 0
     for node in graph.nodes.values():
-        number = macs_of(graph, node)
-        if not number:
-            continue
-        values = operands(graph, node)
-        number *= graph.steps if values[0].varies else 1
-        kind = values[0].kind
-        if kind.needs_additions_alone:
-            additions += number
-        else:
+        for product in products_of(graph, node):
+            varies = any(value.varies for value in OPS[node.op].reads(operands(graph, node)))
+            number = product.macs * (graph.steps if varies else 1)
+            if any(kind.needs_additions_alone for kind in product.kinds):
+                additions += number
+                continue
             macs += number
-            if kind.is_integer:
+            whole = [kind.most for kind in product.kinds if kind.is_integer]
+            if whole:
                 count_macs += number
-                count_additions += number * kind.most
+                count_additions += number * min(whole)
     return Operations(macs, additions, count_macs, count_additions)
 
 

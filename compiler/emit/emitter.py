@@ -37,6 +37,7 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
+        "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.neuron",
@@ -208,7 +209,7 @@ def _why_fixed(graph: Graph) -> str:
     for node in graph.nodes.values():
         if what := OPS[node.op].why_fixed(node.attrs):
             return f"{node.path} has {what} for each of them"
-        if OPS[node.op].time == "reduces":
+        if OPS[node.op].time in ("reduces", "constant"):
             timeless.add(node.id)
         elif node.inputs and timeless.issuperset(node.inputs):
             if node.value.varies:
@@ -342,7 +343,7 @@ class _Body:
         All that varies has T and N. What does not vary has N alone, or T and N too where the
         input is a sequence, so that two of those agree only if they come from the same value.
         """
-        if OPS[node.op].time in ("creates", "reduces"):
+        if OPS[node.op].time in ("creates", "reduces", "constant"):
             return node.id
         operands = [i for i in node.inputs if self.nodes[i].value.varies == node.value.varies]
         sources = {self.source[id] for id in operands}

@@ -7,8 +7,9 @@ from dataclasses import replace
 from torch import nn
 
 from danetc.compiler.emit.emitter import Emitter
+from danetc.compiler.ir.at_node import operands
 from danetc.compiler.ir.graph import Node
-from danetc.compiler.ir.ops import TorchFunction, TorchModule
+from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup
 from danetc.compiler.plans.saved_bytes import saves_parts
 
@@ -19,6 +20,12 @@ class FusedEmitter(Emitter):
     def layer(self, node: Node, call: TorchModule | TorchFunction) -> TorchModule | TorchFunction:
         if saves_parts(node, [self.graph[id] for id in self.users.get(node.id, ())]):
             return replace(call, target="danetc.runtime.layers.packed.joined")
+        row = OPS[node.op]
+        if row.fused is not None:
+            values = operands(self.whole, node)
+            own = row.fused(node.attrs, values, node.value, Context.of(self.whole))
+            assert own is not None
+            return own
         return packed(call, self.whole.inputs_of(node))
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import TorchModule
+from danetc.compiler.ir.ops import OPS, TorchModule
 
 
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
@@ -39,8 +39,11 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
 
 
 def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> None:
-    """Give all parameters their first values, drawn from ``seed`` in the order of the spec."""
-    ids = sorted(modules)
+    """Give all parameters their first values, drawn from ``seed`` in the order of the spec.
+
+    Products of values are not counted: passes change how many there are.
+    """
+    ids = sorted(id for id in modules if OPS[graph[id].op].products is None)
     source = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**62, (len(ids),), generator=source, device="cpu").tolist()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing leaves the GIL free

@@ -163,7 +163,7 @@ class _Checker:
             declaration = self.module.names[id].declaration
             assign_declared(self.lowering, call.args, declaration, call.span)
         elif id in OPS and OPS[id].public:
-            names = [parameter.name for parameter in OPS[id].parameters]
+            names = [*OPS[id].names]
             assign(self.lowering, call.args, names, f"`{id}`", call.span, id)
         elif id in SPECIAL and id != "outputs":
             assign_special(self.lowering, id, call.args, call.span)

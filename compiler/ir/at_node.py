@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 
 from danetc.compiler.ir.graph import Graph, Node, Shape
-from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
+from danetc.compiler.ir.ops import OPS, Context, Product, TorchFunction, TorchModule
 from danetc.compiler.ir.ops.kinds import Values
 
 
@@ -32,13 +32,20 @@ def buffer_bytes_of(graph: Graph, node: Node) -> int:
 
 
 def has_own_state(graph: Graph, node: Node) -> bool:
-    """Whether two such nodes differ though all about them is the same: weights, random draws."""
-    return OPS[node.op].random or bool(weights(graph, node))
+    """Whether two such nodes differ though all about them is the same: weights, random draws,
+    what training passes leave behind."""
+    row = OPS[node.op]
+    return row.random or bool(weights(graph, node)) or bool(buffer_bytes_of(graph, node))
 
 
 def macs_of(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one sample at one step."""
-    return OPS[node.op].macs(node.attrs, operands(graph, node), node.value.shape)
+    return sum(product.macs for product in products_of(graph, node))
+
+
+def products_of(graph: Graph, node: Node) -> tuple[Product, ...]:
+    """What a node multiplies by what, of one sample at one step."""
+    return OPS[node.op].multiplied(node.attrs, operands(graph, node), node.value.shape)
 
 
 def call_of(graph: Graph, node: Node) -> TorchModule | TorchFunction | None:

@@ -82,7 +82,7 @@ class Inference:
         """What follows from the values of the operands alone."""
         row = OPS[op]
         shape = row.shape(attrs, values)
-        varies = any(value.varies for value in values)
+        varies = any(value.varies for value in row.reads(values))
         if row.time == "neuron":
             program = self.program(attrs)
             kind = output_kind(program, values[0].kind)
@@ -91,7 +91,7 @@ class Inference:
         match row.time:
             case "creates" | "per_step" | "mixes":
                 varies = True
-            case "reduces":
+            case "reduces" | "constant":
                 varies = False
             case "neuron":
                 varies = varies or program.is_stateful

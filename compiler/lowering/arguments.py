@@ -11,6 +11,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import (
+    POISON,
     Bound,
     Choice,
     Failed,
@@ -291,6 +292,14 @@ def operation(
     evaluator: Evaluator, id: str, args: tuple[s.Arg, ...], env: Env, span: Span
 ) -> OpLayer:
     """An operation of the table as a layer, with the arguments of a call."""
+    if OPS[id].arguments:
+        shown = ", ".join(OPS[id].arguments[: OPS[id].operands[0]])
+        raise evaluator.builder.fail(
+            "E0405",
+            f"`{id}` is a function of values, and no layer",
+            span,
+            hint=f"write `{id}({shown})`",
+        )
     if OPS[id].bare and not args:
         return OpLayer(OPS[id].bare, {}, span, id)
     attrs = operation_attributes(evaluator, id, args, env, span)
@@ -309,6 +318,20 @@ def operation_attributes(
     """The attributes of an operation; with ``partial`` only those that were given."""
     parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
     given = assign(evaluator, args, list(parameters), f"`{id}`", span, id)
+    return _attributes(evaluator, id, given, args, env, span, partial)
+
+
+def _attributes(
+    evaluator: Evaluator,
+    id: str,
+    given: Mapping[str, s.Arg],
+    args: tuple[s.Arg, ...],
+    env: Env,
+    span: Span,
+    partial: bool,
+) -> dict[str, Attribute]:
+    """The attributes of an operation by the arguments that are for its parameters."""
+    parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
     attrs: dict[str, Attribute] = {}
     for name, parameter in parameters.items():
         if name in given:
@@ -328,6 +351,52 @@ def operation_attributes(
         elif not partial:
             attrs[name] = parameter.default
     return attrs
+
+
+def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Poison:
+    """An operation that is written as a function of values: its operands, then its parameters."""
+    row, span = OPS[id], call.span
+    given = assign(evaluator, call.args, [*row.names], f"`{id}`", span, id)
+    wires: list[Wire | Poison] = []
+    for place, name in enumerate(row.arguments):
+        if name not in given:
+            if place < row.operands[0]:
+                shown = ", ".join(row.arguments[: row.operands[0]])
+                raise evaluator.builder.fail(
+                    "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{id}({shown})`"
+                )
+            continue
+        value = evaluator.evaluate(given[name].value, env)
+        if not isinstance(value, (Wire, Poison)):
+            raise evaluator.builder.fail(
+                "E0402",
+                f"`{name}` of `{id}` is a value, not {describe(value)}",
+                given[name].value.span,
+                blame=evaluator.blame(given[name].value, env),
+                hint="a value starts at `in` or at the name of one",
+            )
+        wires.append(value)
+    attrs: Mapping[str, Attribute]
+    attrs = _attributes(evaluator, id, given, call.args, env, span, False)
+    if any(isinstance(wire, Poison) for wire in wires):
+        return POISON
+    way = row.regrouped
+    if way is not None and way.asked(attrs):
+        first, *others = wires
+        assert isinstance(first, Wire)
+        made = evaluator.builder.nodes[first.id]
+        if made.op != way.before:
+            raise evaluator.builder.fail(
+                "E0505",
+                f"`{id}` can be computed in this order for the result of `{way.before}` alone, not of "
+                f"`{made.path}`",
+                span,
+                labels=(Label(made.origin, "this stands between"),) if made.origin != span else (),
+                hint="leave `order` out, or what stands between",
+            )
+        attrs = way.attrs(made.attrs, attrs)
+        return evaluator.builder.add(way.into, (*map(Wire, made.inputs), *others), attrs, span)
+    return evaluator.builder.add(id, tuple(wires), attrs, span)
 
 
 def _checked(

@@ -8,6 +8,7 @@ from danetc.compiler.lowering.arguments import (
     bind,
     operation,
     operation_attributes,
+    product_of,
 )
 from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
@@ -78,7 +79,9 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
         case "stage":
             return _stage(evaluator, call, env)
         case "channels":
-            return _channels(evaluator, call, env)
+            return _size(evaluator, id, call, env, 0)
+        case "rows" | "columns":
+            return _size(evaluator, id, call, env, 1 + (id == "columns"))
         case "concat":
             return _concat(evaluator, call, env)
         case "image" | "events":
@@ -90,6 +93,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
     if id in OPS and OPS[id].public:
         if want in ("neuron", "surrogate") and not evaluator.complete_names:
             raise Failed  # the declaration of this name was kept out by a syntax error
+        if OPS[id].arguments:
+            return product_of(evaluator, id, call, env)
         return operation(evaluator, id, call.args, env, span)
     raise unknown(evaluator, id, env, call.function.span, want)
 
@@ -101,6 +106,8 @@ def _gives(args: tuple[s.Arg, ...], name: str) -> bool:
 def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
     several = id in ("min", "max")
     values = _values(evaluator, id, call, env)
+    if len(values) == 1 and isinstance(values[0], Wire) and id in OPS:
+        return evaluator.builder.add(id, (values[0],), {}, call.span)
     if len(values) < 2 if several else len(values) != 1:
         needs = "two values or more" if several else "one number"
         raise evaluator.builder.fail(
@@ -158,12 +165,20 @@ def _concat(evaluator: Evaluator, call: s.Call, env: Env) -> Wire | Poison:
     return evaluator.builder.add("concat", wires, {}, call.span)
 
 
-def _channels(evaluator: Evaluator, call: s.Call, env: Env) -> int | Poison:
-    wires = _joinable(evaluator, "channels", call, _values(evaluator, "channels", call, env))
+def _size(evaluator: Evaluator, name: str, call: s.Call, env: Env, axis: int) -> int | Poison:
+    """How many channels, rows or columns a value has."""
+    wires = _joinable(evaluator, name, call, _values(evaluator, name, call, env))
     if len(wires) != 1:
-        raise evaluator.builder.fail("E0303", "`channels` takes one value", call.span)
+        raise evaluator.builder.fail("E0303", f"`{name}` takes one value", call.span)
     (wire,) = wires
-    return POISON if isinstance(wire, Poison) else evaluator.builder.value(wire).shape[0]
+    if isinstance(wire, Poison):
+        return POISON
+    shape = evaluator.builder.value(wire).shape
+    if axis >= len(shape):
+        raise evaluator.builder.fail(
+            "E0501", f"a vector of {shape[0]} has no {name}", call.span, hint="ask a map"
+        )
+    return shape[axis]
 
 
 def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:

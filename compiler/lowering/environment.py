@@ -130,6 +130,8 @@ SPECIAL: Mapping[str, SpecFunction] = {
     ),
     "concat": SpecFunction("concat(a, b, ...)", "values side by side along their channels"),
     "channels": SpecFunction("channels(a)", "how many channels a value has"),
+    "rows": SpecFunction("rows(a)", "how many rows a map has"),
+    "columns": SpecFunction("columns(a)", "how many columns a map has"),
     "outputs": SpecFunction("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ...)",
@@ -195,6 +197,12 @@ def _argument_wants(call: s.Call) -> list[Want]:
     if name == "stage":
         first = call.args[0] if call.args and call.args[0].name is None else None
         return ["block" if arg is first or arg.name == "block" else "number" for arg in call.args]
+    values = OPS[name].arguments if name in OPS else ()
+    positions = [arg.name is None for arg in call.args]
+
+    def is_value(place: int, arg: s.Arg) -> bool:
+        return arg.name in values or (arg.name is None and sum(positions[:place]) < len(values))
+
     numbers = name in MATH or (name in OPS and OPS[name].public and name != "concat")
     other = "number" if numbers else "any"
     return [arg.name if arg.name and arg.name in OF_PARAMETER else other for arg in call.args]

@@ -15,6 +15,7 @@ from danetc.compiler.analysis.verify import verify
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates
+from danetc.compiler.passes.order import OrderProducts
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.compiler.passes.static import HoistStatic
 
@@ -33,6 +34,7 @@ class Pass(Protocol):
 
 
 PIPELINE: tuple[Pass, ...] = (
+    OrderProducts(),
     RemoveDead(),
     MergeDuplicates(),
     RunningSums(),

@@ -65,7 +65,7 @@ class HoistStatic:
             static.add(node.id)
             return
         joins = len(node.inputs) > 1
-        reads_static = joins or row.time in ("neuron", "reduces", "creates")
+        reads_static = joins or row.time in ("neuron", "reduces", "creates", "constant")
         reads_static = reads_static and not row.takes_steps
         inputs = tuple(
             rewriter.mapping[i] if reads_static or i not in static else at_each_step(i)

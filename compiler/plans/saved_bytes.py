@@ -102,7 +102,8 @@ class Saving:
         trained: set[int] = set()
         for node in self.order:
             if OPS[node.op].gradient and (
-                self._has_weights(node) or any(i in trained for i in node.inputs)
+                self._has_weights(node)
+                or any(i in trained for i in OPS[node.op].reads(node.inputs))
             ):
                 trained.add(node.id)
         return trained
@@ -186,7 +187,7 @@ class Saving:
             if piece is not None and node.value.kind.bits and not self._is_last(node, piece):
                 self.packed.add(node.id)
         elif self._packs(node):
-            for source in node.inputs:
+            for source in self._wanted(node, row):
                 bits = self.whole[source].value.kind.bits
                 if not bits:
                     values.append(source)
@@ -195,7 +196,7 @@ class Saving:
                 else:
                     self.packed.add(source)
         else:
-            values += node.inputs if row.inputs and not row.copies(node) else ()
+            values += self._wanted(node, row) if row.inputs and not row.copies(node) else ()
             values += (node.id,) if row.output else ()
         if row.half and self.width < WIDE:
             extra += self.width * self._multiplied(node)
@@ -209,6 +210,12 @@ class Saving:
         else:
             self.extra += extra
             self.values |= {self._root(id) for id in values if self.whole[id].op != "input"}
+
+    def _wanted(self, node: Node, row: Saved) -> list[int]:
+        """The operands that are kept, if operands are."""
+        reads = OPS[node.op].reads(node.inputs)
+        wanted = row.wanted([id in self.trained for id in reads])
+        return [id for id, kept in zip(reads, wanted, strict=True) if kept]
 
     def _multiplied(self, node: Node) -> int:
         """The weights that a layer multiplies by: autocast keeps a copy of them, and not of what is

@@ -80,6 +80,7 @@ _ROWS = (
     Code("E0502", "the input is not an input"),
     Code("E0503", "a norm that starts at 0 and silences a block"),
     Code("E0504", "no gradient reaches some weights"),
+    Code("E0505", "an order of products that is not there"),
     # errors: connections and rules
     Code("E0601", "a connection does not say what a block gives"),
     Code("E0602", "the shortcut does not fit the branch"),

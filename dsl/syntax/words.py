@@ -17,6 +17,7 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "padding": ("same",),
     "per": ("layer", "channel", "step", "neuron", "sample"),
     "statistics": ("step",),
+    "order": ("exact", "keys_first", "queries_first"),
 }
 """By the names of parameters."""
 OF_CALL: Mapping[str, tuple[str, ...]] = {"swap": AXES}

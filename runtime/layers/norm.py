@@ -119,3 +119,37 @@ class StepBatchNorm2d(Leaf):
     def extra_repr(self) -> str:
         steps, channels = self.weight.shape
         return f"{channels}, steps={steps}, eps={self.eps}, momentum={self.momentum}"
+
+
+class RunningMean(Leaf):
+    """The mean of each group of channels, averaged over training passes; no gradient.
+
+    Of x [T, N, C, ...] or [N, C, ...] it gives [N, groups, 1, ...], the same for all samples. A
+    training pass moves it by the share ``momentum`` towards the mean over T, N, the group's channels
+    and pixels, the first one to that mean itself, and gives what it then is.
+    """
+
+    mean: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, groups: int, momentum: float = 0.1, *, rank: int = 3) -> None:
+        super().__init__()
+        self.groups = groups
+        self.momentum = momentum
+        self.rank = rank
+        self.register_buffer("mean", torch.ones(groups))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            batch = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
+            batch = batch.flatten(1).mean(1, dtype=self.mean.dtype)
+            first = self.num_batches_tracked.eq(0).to(batch.dtype)
+            self.num_batches_tracked.add_(1)
+            self.mean.lerp_(batch, first + (1 - first) * self.momentum)
+        samples = x.shape[-self.rank - 1]
+        mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
+        return mean.expand(samples, *mean.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}, momentum={self.momentum}"

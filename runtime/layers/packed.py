@@ -61,7 +61,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
         wanted = wanted or (bias is not None and bias.requires_grad)
         if not (wanted and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return super().forward(x)
-        dtype = _autocast_dtype(x)
+        dtype = autocast_dtype(x)
         if dtype is not None:
             x, weight = x.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
@@ -70,7 +70,7 @@ class PackedConv2d(Leaf, nn.Conv2d):
         return out
 
 
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """What autocast, where it is on, hands to a convolution in place of ``x``'s dtype. What is kept
     in bits is exact in it."""
     device = x.device.type

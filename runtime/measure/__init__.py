@@ -12,6 +12,7 @@ from danetc.runtime.measure.layout import (
     BlockOutput,
     Layout,
     NeuronLayer,
+    ProductLayer,
     StageLayout,
     WeightLayer,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "MeasureOptions",
     "Measures",
     "NeuronLayer",
+    "ProductLayer",
     "StageLayout",
     "WeightLayer",
     "measure",

@@ -41,6 +41,15 @@ class WeightLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class ProductLayer:
+    """A layer that multiplies its operands. ``kinds`` are those of both factors of each product."""
+
+    name: str
+    main: bool
+    kinds: tuple[tuple[Kind, Kind], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BlockOutput:
     """What a block passes on: what module ``name`` gives, or item ``index`` of the tuple."""
 
@@ -68,6 +77,7 @@ class Layout:
     neurons: tuple[NeuronLayer, ...]
     weights: tuple[WeightLayer, ...]
     stages: tuple[StageLayout, ...]
+    products: tuple[ProductLayer, ...] = ()
 
     @property
     def depth(self) -> int:

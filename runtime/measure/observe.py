@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.layers.attention import Attention
 from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.measure.layout import Layout, NeuronLayer, WeightLayer
+from danetc.runtime.measure.layout import Layout, NeuronLayer, ProductLayer, WeightLayer
 from danetc.runtime.measure.membrane import Instant, Instrument, instrument
 
 
@@ -40,6 +41,9 @@ class LayerObserver:
 
         ``macs`` are the multiply-accumulates of all of it, zeros and borders included.
         """
+
+    def products(self, layer: ProductLayer, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """A layer multiplied these matrices, [..., n, m] and [..., m, p]."""
 
     def block(self, stage: int, block: int, out: Tensor) -> None:
         """A block of a stage gave ``out``, [N, ...] or [T, N, ...]."""
@@ -86,6 +90,9 @@ def observed(
         for weight_layer in layout.weights:
             done = _weight_hook(weight_layer, observers)
             handles.append(module_of(model, weight_layer.name).register_forward_hook(done))
+        for product_layer in layout.products:
+            done = _product_hook(product_layer, observers)
+            handles.append(module_of(model, product_layer.name).register_forward_hook(done))
         for stage, found in enumerate(layout.stages):
             for block, output in enumerate(found.blocks):
                 after = _block_hook(stage, block, output.index, observers)
@@ -128,6 +135,16 @@ def _weight_hook(layer: WeightLayer, observers: Sequence[LayerObserver]) -> Hook
             macs = macs_of(module, out)
             for observer in observers:
                 observer.weights(layer, x, macs)
+
+    return hook
+
+
+def _product_hook(layer: ProductLayer, observers: Sequence[LayerObserver]) -> Hook:
+    def hook(module: Attention, args: tuple[Tensor, ...], out: Tensor) -> None:
+        with torch.no_grad():
+            pairs = module.multiplied(*(x.detach() for x in args[: module.factors]))
+            for observer in observers:
+                observer.products(layer, pairs)
 
     return hook
 

@@ -27,7 +27,7 @@ from .test_suggestions import PUBLIC, STANDARD, USES, declared, network, recipe
 FLOW = {*PUBLIC, *SPECIAL, *CONSTANTS, *std_names(), "spike", "norm", "identity", "none", "steps"}
 PARAMETERS: Mapping[str, set[str]] = {
     **{item.name: {param.name for param in item.params} for item in STANDARD},
-    **{name: {row.name for row in OPS[name].parameters} for name in PUBLIC},
+    **{name: set(OPS[name].names) for name in PUBLIC},
     **{name: set(row.parameters or ()) for name, row in SPECIAL.items()},
     "norm": {"init"},
 }

@@ -46,6 +46,30 @@ FUNCTIONS = """connection functions {
   b = shortcut -> softplus -> gelu -> softmax -> softmax(over = columns) -> softmax(over = rows)
   out = (max(a, b) - min(a, 0.5 * b) / (1 + b)) -> spike
 }"""
+ATTENTION = """
+block ssa(width, heads = 2) {
+  q = in -> conv(width, kernel = 1, bias = true) -> norm -> spike
+  k = in -> conv(width, kernel = 1) -> norm -> spike
+  v = in -> conv(2 * width, kernel = 1) -> norm -> spike
+  a = mix(scores(q, k, heads = heads), v) -> spike
+  out = in + ((0.25 * a) -> conv(width, kernel = 1) -> norm -> spike)
+}
+block cross(width, heads = 2) {
+  x = in -> spike
+  k = x -> conv(width, kernel = 2, stride = 2, padding = 0) -> norm
+  v = x -> conv(width, kernel = 2, stride = 2, padding = 0) -> norm
+  a = scores(x, k, heads = heads) / sqrt(channels(x) * (x -> running_mean(groups = heads)) + 0.1)
+  b = a -> spike
+  o = mix(b, v, like = x) / sqrt(columns(b) * (b -> running_mean(momentum = 0.3)) + 0.1)
+  out = in + (o -> conv(width, kernel = 1) -> norm -> spike)
+}
+block soft(width) {
+  q = in -> conv(width, kernel = 1) -> norm
+  still = in -> mean_over_time -> conv(width, kernel = 1) -> norm
+  a = (scores(q, still) / sqrt(rows(q))) -> softmax(over = columns)
+  linear = mix(scores(q, still, heads = 2), q, order = keys_first)
+  out = (mix(a, q) + 0.1 * linear) -> norm -> spike
+}"""
 UNET = """
 network net {
   input = image(3, 8, 8); steps = 3; neuron = PLIF; surrogate = atan
@@ -127,6 +151,9 @@ VARIETY = {
         more="rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }",
     ),
     "gated": small("tiny via gated by densely_additive", more=GATED),
+    "attention": small(
+        "stage(ssa(4), 2) -> maxpool(2) -> stage(cross(4), 1) -> soft(4)", more=ATTENTION
+    ),
     "functions": small("tiny via functions by densely_additive", more=FUNCTIONS),
     "axes": small(
         "stage(reduced(4), 2)",

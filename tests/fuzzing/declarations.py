@@ -80,6 +80,8 @@ class Declarations(Layers):
                     "wide -> again -> conv(channels(wide))",
                     "wide * (wide -> avgpool -> conv(channels(wide), kernel = 1) -> sigmoid) -> again",
                     "max(wide, wide -> again)",
+                    self.attention(),
+                    self.attention(),
                 ]
             )
             .replace("wide * (", "(wide * (")
@@ -91,6 +93,29 @@ class Declarations(Layers):
         body = "\n  ".join(lines)
         self.texts.append(f"block {name}(width) {{\n  {body}\n}}\n")
         return name
+
+    def attention(self) -> str:
+        """A value of the size of ``wide``, which queries, keys and values are made of."""
+        dice = self.dice
+        layer = dice.choice(["spike", "spike", "norm", "norm -> spike", "tanh"])
+        parts = [f"(wide -> {layer})", "wide", "in", "(in -> again)", "(wide -> mean_over_time)"]
+        query = dice.choice(["(wide -> spike)", "wide", "(wide -> norm)"])
+        key, value = dice.choice(parts), dice.choice(parts)
+        scores = f"scores({query}, {key}{dice.choice(['', ', heads = width'])})"
+        between = dice.choice(
+            [
+                "{}",
+                "{}",
+                "({} -> softmax(over = columns))",
+                "({} -> spike)",
+                "({} / sqrt(1 + columns({})))",
+                "({} / sqrt(1 + (in -> sigmoid -> running_mean)))",
+            ]
+        )
+        between = between.replace("columns({})", "rows(in)").format(scores)
+        order = ", order = keys_first" if between == scores and dice.maybe(0.5) else ""
+        mixed = f"mix({between}, {value}{dice.choice(['', ', like = wide'])}{order})"
+        return f"(0.1 * {mixed}) -> {dice.choice(['again', 'norm', 'spike', 'again'])}"
 
     def declare_connection(self) -> str:
         dice, name = self.dice, self.fresh("wired")

@@ -262,6 +262,35 @@ def side_by_side(values: list[Any]) -> list[Any]:
     ]
 
 
+# -- attention ------------------------------------------------------------------------------------
+
+
+def scores(q: Var, k: Var, heads: int) -> Var:
+    """Maps [T, N, C, H, W] to [T, N, heads, queries, keys]: sums over a head's channels."""
+    a, b = (x.data.reshape(*x.shape[:2], heads, x.shape[2] // heads, -1) for x in (q, k))
+    return Var(
+        np.einsum("tnhdq,tnhdk->tnhqk", a, b),
+        (q, lambda g: np.einsum("tnhqk,tnhdk->tnhdq", g, b).reshape(q.shape)),
+        (k, lambda g: np.einsum("tnhqk,tnhdq->tnhdk", g, a).reshape(k.shape)),
+    )
+
+
+def mix(a: Var, v: Var, pixels: tuple[int, ...]) -> Var:
+    """Scores [T, N, heads, queries, keys] and a map to a map of ``pixels``: sums over keys."""
+    heads = a.shape[2]
+    parts = v.data.reshape(*v.shape[:2], heads, v.shape[2] // heads, -1)
+    made = np.einsum("tnhqk,tnhdk->tnhdq", a.data, parts)
+
+    def split(g: Array) -> Array:
+        return g.reshape(made.shape)
+
+    return Var(
+        made.reshape(*v.shape[:3], *pixels),
+        (a, lambda g: np.einsum("tnhdq,tnhdk->tnhqk", split(g), parts)),
+        (v, lambda g: np.einsum("tnhdq,tnhqk->tnhdk", split(g), a.data).reshape(v.shape)),
+    )
+
+
 # -- norms ----------------------------------------------------------------------------------------
 
 

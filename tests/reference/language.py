@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.reference.values import (
     LAYER_LINES,
     NORMS,
     NUMBERS,
+    OF_VALUES,
     OPERATIONS,
     Backbone,
     BlockLayer,
@@ -44,7 +46,11 @@ class Evaluator:
         raise NotImplementedError
 
     def function(self, name: str, args: list[Wire]) -> Wire:
-        """``concat``, ``min`` and ``max`` of values."""
+        """``concat``, ``min`` and ``max`` of values, ``sqrt`` of one."""
+        raise NotImplementedError
+
+    def product(self, name: str, wires: Mapping[str, Wire], attrs: Mapping[str, Any]) -> Wire:
+        """``scores`` and ``mix``."""
         raise NotImplementedError
 
     def input(self, name: str, shape: tuple[int, ...]) -> Wire:
@@ -213,6 +219,12 @@ class Evaluator:
         elif id in env.module.names and not self._means_operation(id, env, want):
             resolved = env.module.names[id]
             return self.refer(self.bind(Bound(resolved.declaration, resolved.module), args, env))
+        if id in OF_VALUES:
+            given = assigned(args, [*OF_VALUES[id], *OPERATIONS[id]])
+            values = {name: self.evaluate(expr, env) for name, expr in given.items()}
+            wires = {name: value for name, value in values.items() if isinstance(value, Wire)}
+            attrs = {name: value for name, value in values.items() if name not in wires}
+            return self.product(id, wires, {**OPERATIONS[id], **attrs})
         if id in NUMBERS and not any(arg.name == "over" for arg in args):
             values = [self.evaluate(arg.value, env) for arg in args]
             if any(isinstance(value, Wire) for value in values):
@@ -224,9 +236,9 @@ class Evaluator:
                 stride = self.evaluate(given["stride"], env) if "stride" in given else 1
                 count = int(self.evaluate(given["blocks"], env))
                 return Backbone((StageOf(self.evaluate(given["block"], env), count, int(stride)),))
-            case "channels":
+            case "channels" | "rows" | "columns":
                 (wire,) = (self.evaluate(arg.value, env) for arg in args)
-                return wire.data.shape[2]
+                return wire.data.shape[2 + ("channels", "rows", "columns").index(id)]
             case "concat":
                 return self.function(id, [self.evaluate(arg.value, env) for arg in args])
             case "image" | "events":

@@ -181,7 +181,18 @@ class Layers(Evaluator):
         values = f.side_by_side([wire.data for wire in args])
         if name == "concat":
             return Wire(concat(values, 2), varies)
+        if name == "sqrt":
+            return self._rounded(Wire(f.sqrt(values[0]), varies))
         return Wire(reduce(f.minimum if name == "min" else f.maximum, values), varies)
+
+    def product(self, name: str, wires: Mapping[str, Wire], attrs: Mapping[str, Any]) -> Wire:
+        """Scores and what they mix, element by element as the sums are written."""
+        x = {label: wire.data for label, wire in wires.items()}
+        varies = any(wire.varies for label, wire in wires.items() if label != "like")
+        if name == "scores":
+            return self._rounded(Wire(f.scores(x["q"], x["k"], attrs["heads"]), varies))
+        pixels = x.get("like", x["v"]).shape[-2:]
+        return self._rounded(Wire(f.mix(x["a"], x["v"], pixels), varies))
 
     # -- layers ------------------------------------------------------------------------------------
 
@@ -273,6 +284,8 @@ class Layers(Evaluator):
                 return Wire(f.taken(x, 2, order), varies)
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
+            case "running_mean":
+                return self._running_mean(op, attrs, x)
             case "softmax":
                 return Wire(f.softmax(x, AXES[attrs["over"]]), varies or attrs["over"] == "time")
             case "dropout" | "droppath":
@@ -365,6 +378,19 @@ class Layers(Evaluator):
             scale = self.weights.take(path, "scale", x.shape[0], start=1.0)
             y = y * scale.reshape(-1, *[1] * (rank + 1))
         return Wire(y, wire.varies or per_step or op.name == "tebn")
+
+    def _running_mean(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Wire:
+        """Moved by each training pass, and to the first one's mean at once; no gradient."""
+        path, groups = self.weights.path(self.scope, op.role), attrs["groups"]
+        mean = self.weights.take(path, "mean", groups).data
+        batches = self.weights.take(path, "num_batches_tracked").data
+        if self.training:
+            batch = x.data.reshape(*x.shape[:2], groups, -1).mean((0, 1, 3))
+            share = op.attrs["momentum"] if batches else 1.0
+            mean = (1 - share) * mean + share * batch
+            self.result.buffers[self.weights.names[(*path, "mean")]] = mean
+        wide = mean.reshape(groups, *[1] * (len(x.shape) - 3))
+        return Wire(Var(np.broadcast_to(wide, (*x.shape[:2], *wide.shape))), False)
 
     def _drop(self, op: Op, wire: Wire) -> Wire:
         """What is drawn is 0 or 1 / (1 - p); drop-path draws once for a sample and all its steps."""

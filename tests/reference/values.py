@@ -144,6 +144,9 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "softplus": {},
     "gelu": {},
     "softmax": {"over": "channels"},
+    "scores": {"heads": 1},
+    "mix": {"order": "exact"},
+    "running_mean": {"groups": 1, "momentum": 0.1},
     "dropout": {"p": 0.5},
     "droppath": {"p": 0.1},
     "mean_over_time": {},
@@ -152,6 +155,8 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """The operations by name, with their parameters in order and the defaults of these."""
 
+OF_VALUES: Mapping[str, tuple[str, ...]] = {"scores": ("q", "k"), "mix": ("a", "v", "like")}
+"""The operations that are written as functions of values, with what these are called."""
 NORMS = ("batchnorm", "tebn", "groupnorm", "tdbn")
 NUMBERS: Mapping[str, Callable[..., float]] = {
     "exp": math.exp,

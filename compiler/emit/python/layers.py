@@ -29,6 +29,9 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
         ("channels", "steps"),
     ),
     "DropPath": ("p", "rank"),
+    "RunningMean": ("groups", "momentum"),
+    "Scores": ("heads",),
+    "KeysFirst": ("heads", "most"),
 }
 _DEFAULTS: Mapping[str, dict[str, int]] = {
     "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}

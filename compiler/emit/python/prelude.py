@@ -210,6 +210,78 @@ class DropPath(nn.Module):
         return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
 
 
+class RunningMean(nn.Module):
+    """The mean of each group of channels, averaged over training passes, as [N, groups, 1, 1]."""
+
+    mean: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, groups: int, momentum: float, rank: int = 3) -> None:
+        super().__init__()
+        self.groups = groups
+        self.momentum = momentum
+        self.rank = rank
+        self.register_buffer("mean", torch.ones(groups))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            batch = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
+            batch = batch.flatten(1).mean(1, dtype=self.mean.dtype)
+            first = self.num_batches_tracked.eq(0).to(batch.dtype)
+            self.num_batches_tracked.add_(1)
+            self.mean.lerp_(batch, first + (1 - first) * self.momentum)
+        mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
+        return mean.expand(x.shape[-self.rank - 1], *mean.shape)
+
+
+class Scores(nn.Module):
+    """Queries by keys, for each head: maps [..., C, H, W] to [..., heads, queries, keys]."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        return tokens(q, self.heads).mT @ tokens(k, self.heads)
+
+
+class Mix(nn.Module):
+    """Values summed over keys by scores: a map with the pixels of ``like``, else of ``v``."""
+
+    def forward(self, a: Tensor, v: Tensor, like: Tensor | None = None) -> Tensor:
+        mixed = tokens(v, a.shape[-3]) @ a.mT
+        return mixed.flatten(-3, -2).unflatten(-1, (v if like is None else like).shape[-2:])
+
+
+class KeysFirst(nn.Module):
+    """Queries by keys, mixing values, as q (k^T v): scores are never made.
+
+    ``most`` is the largest whole number that is computed with, if all are whole: where a precision
+    does not have it, scores are made after all.
+    """
+
+    def __init__(self, heads: int, most: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.most = most
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, like: Tensor | None = None) -> Tensor:
+        shape = (v if like is None else like).shape[-2:]
+        q, k, v = tokens(q, self.heads), tokens(k, self.heads), tokens(v, self.heads)
+        mixed = v @ k.mT
+        if self.most <= {torch.float16: 2**11, torch.bfloat16: 2**8}.get(mixed.dtype, self.most):
+            mixed = mixed @ q
+        else:
+            mixed = v @ (q.mT @ k).mT
+        return mixed.flatten(-3, -2).unflatten(-1, shape)
+
+
+def tokens(x: Tensor, heads: int) -> Tensor:
+    """A map [..., C, H, W] as [..., heads, C / heads, H * W]."""
+    return x.unflatten(-3, (heads, -1)).flatten(-2)
+
+
 def per_step(x: Tensor, steps: int, rank: int = 3) -> Tensor:
     """[N, ...] repeated to [T, N, ...]; a sequence stays as it is."""
     return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x

@@ -7,20 +7,41 @@ concatenations that have laws of their own.
 
 from collections.abc import Mapping
 
-from danetc.compiler.ir.ops import axes, functions, joins, norms, pooling, time, weighted
+from danetc.compiler.ir.ops import (
+    attention,
+    axes,
+    functions,
+    joins,
+    norms,
+    pooling,
+    statistics,
+    time,
+    weighted,
+)
 from danetc.compiler.ir.ops.row import (
     REQUIRED,
     Context,
     Op,
     OpError,
     Parameter,
+    Product,
     TorchFunction,
     TorchModule,
     whole,
 )
 from danetc.compiler.ir.ops.shapes import text
 
-_FAMILIES = (weighted, norms, joins, pooling, axes, functions, time)
+_FAMILIES = (
+    weighted,
+    norms,
+    joins,
+    attention,
+    pooling,
+    axes,
+    functions,
+    statistics,
+    time,
+)
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """The rows by name."""
@@ -38,6 +59,7 @@ __all__ = [
     "Op",
     "OpError",
     "Parameter",
+    "Product",
     "TorchFunction",
     "TorchModule",
     "norm_names",

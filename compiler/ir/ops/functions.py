@@ -59,6 +59,11 @@ ROWS = (
         saved=Saved(inputs=True),
     ),
     Op(
+        "sqrt", "square root", shapes.same, kinds.analog,
+        function("torch.sqrt", layout="any"), public=False, start=lambda attrs, x: math.sqrt(x),
+        saved=Saved(output=True),
+    ),
+    Op(
         "softmax", "shares along an axis: positive, of sum 1", _softmax_shape, kinds.analog, _softmax,
         (word("over", "the axis along which the sum is 1", "channels", (*shapes.AXES, "time")),),
         stands_for=_softmax_over,

@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchFunction, shown
-from danetc.compiler.ir.ops.saved import Saved, factor_of
+from danetc.compiler.ir.ops.saved import Saved, factor_of, for_others, for_quotient
 from danetc.dsl import ranges
 
 
@@ -67,12 +67,12 @@ ROWS = (
         "mul", "product", shapes.joined, kinds.folded(ranges.multiply),
         function("operator.mul", fold=True), public=False, operands=(2, None),
         numbers=prod, neutral=1.0, absorbing=0.0, commutes=True, sign="×",
-        saved=Saved(inputs=True), packs=_packs,
+        saved=Saved(inputs=True, wanted=for_others), packs=_packs,
     ),
     Op(
         "div", "quotient", shapes.joined, kinds.analog,
         function("operator.truediv", fold=True), public=False, operands=(2, 2), sign="/",
-        saved=Saved(inputs=True),
+        saved=Saved(inputs=True, wanted=for_quotient),
     ),
     Op(
         "maximum", "elementwise maximum", shapes.joined, kinds.folded(ranges.larger),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from danetc.compiler.ir.graph import Attribute, Graph, Shape, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
@@ -17,6 +17,7 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.program import NeuronProgram
 
 REQUIRED: Any = object()
+T = TypeVar("T")
 
 
 class OpError(Exception):
@@ -94,6 +95,17 @@ class Context:
         return self.neurons[str(attrs["neuron"])]
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Multiply-accumulates of one sample at one step, and the kinds of what is multiplied by what.
+
+    A layer of weights has one kind, that of its input.
+    """
+
+    macs: int
+    kinds: tuple[Kind, ...]
+
+
 Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
 Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
@@ -101,6 +113,22 @@ Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 def _named(attrs: Attrs) -> tuple[str, str]:
     return "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """An operation on what another made of operands, and one that does both in another order.
+
+    ``before`` made the first operand, ``into`` takes the operands of that and then the others.
+    ``attrs`` are those of ``into``, of the two operations'. ``gains`` says of its operands whether it
+    is shorter and gives the same; ``asked`` whether the spec wants it.
+    """
+
+    before: str
+    into: str
+    attrs: Callable[[Attrs, Attrs], Attrs]
+    gains: Callable[[Attrs, Attrs, Values], bool]
+    asked: Callable[[Attrs], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +150,12 @@ class Op:
     """It can be written in a spec."""
     operands: tuple[int, int | None] = (1, 1)
     """The fewest and the most."""
+    arguments: tuple[str, ...] = ()
+    """Its operands by name, of one that is written as a function of values: `scores(q, k)`."""
+    size_of: int | None = None
+    """The place of the operand of which the size alone counts."""
+    pixels: bool = True
+    """Rows and columns of what it gives are those of an image."""
     complete: Callable[[dict[str, Any]], None] | None = None
     """Puts in the attributes whose defaults depend on others (of None until then)."""
     bare: str = ""
@@ -138,10 +172,13 @@ class Op:
     """What it does where it is ``same``, read after "it"; empty where that is no mistake."""
 
     # -- time, randomness, gradients
-    time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes"] = "pointwise"
+    time: Literal["pointwise", "creates", "reduces", "neuron", "per_step", "mixes", "constant"] = (
+        "pointwise"
+    )
     """How it treats time steps: each by itself and alike; it makes them of a static value; it makes a
     static value of them; as a neuron's states do; each by itself with parameters of its own; or
-    (``mixes``) what it gives at a step depends on others."""
+    (``mixes``) what it gives at a step depends on others; or (``constant``) it gives what training
+    passes leave behind, the same at all steps."""
     ahead: Callable[[Attrs], bool] = lambda attrs: False
     """What it gives at a step depends on later ones: it cannot run step by step."""
     fixes_steps: str = ""
@@ -171,10 +208,15 @@ class Op:
     """Bytes of what it holds beside weights: running means and variances."""
     saved_fused: Saved | None = None
     """The same under the fused backend, where that is another (of neurons the plan says it)."""
+    fused: Emit | None = None
+    """What it becomes under the fused backend, where that is another and the row says it."""
     packs: Callable[[Values], bool] = lambda values: False
     """Whether the fused backend keeps spikes and counts that it takes in bits."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
-    """Multiply-accumulates of one sample at one step."""
+    """Multiply-accumulates of one sample at one step, of an operation that multiplies its first
+    operand."""
+    products: Callable[[Attrs, Values, Shape], tuple[Product, ...]] | None = None
+    """Of one that multiplies operands by each other: what by what."""
     window: Callable[[Attrs], int] | None = None
     """Pixels that a window spans, of an operation with a ``kernel`` and a ``stride``."""
 
@@ -201,6 +243,9 @@ class Op:
     alias: Callable[[Attrs, Values], str] = lambda attrs, values: ""
     """The operation without parameters that it is, up to rounding, if there is one."""
 
+    regrouped: Regrouped | None = None
+    """What it may become with the operation before it."""
+
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None
     """Its name in the equations of a rule."""
@@ -218,6 +263,22 @@ class Op:
     def convolves(self) -> bool:
         """A weighted layer of windows."""
         return self.weighted and self.window is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a call of it may give, in order."""
+        return *self.arguments, *(parameter.name for parameter in self.parameters)
+
+    def reads(self, operands: Sequence[T]) -> tuple[T, ...]:
+        """The operands whose numbers it reads, of all."""
+        return tuple(item for place, item in enumerate(operands) if place != self.size_of)
+
+    def multiplied(self, attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
+        """What it multiplies by what."""
+        if self.products is not None:
+            return self.products(attrs, values, shape)
+        macs = self.macs(attrs, values, shape)
+        return (Product(macs, (values[0].kind,)),) if macs else ()
 
     def saves(self, fused: bool) -> Saved:
         """What it keeps under a backend."""

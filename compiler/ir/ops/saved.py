@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
@@ -41,11 +41,29 @@ def never(node: Node) -> bool:
     return False
 
 
+Wanted: TypeAlias = Callable[[Sequence[bool]], Sequence[bool]]
+"""Which operands are kept, by which of them have a gradient."""
+
+
+def all_of_them(trained: Sequence[bool]) -> Sequence[bool]:
+    return [True] * len(trained)
+
+
+def for_others(trained: Sequence[bool]) -> Sequence[bool]:
+    """A factor is kept for the gradients of the other factors."""
+    return [any(trained[:place]) or any(trained[place + 1 :]) for place in range(len(trained))]
+
+
+def for_quotient(trained: Sequence[bool]) -> Sequence[bool]:
+    """What is divided is kept for the divisor's gradient, the divisor for both."""
+    return [trained[1], True]
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What the forward pass of an operation keeps for its backward pass.
 
-    ``inputs`` and ``output`` are kept as they are. ``extra`` and ``small`` are kept besides, in
+    ``inputs`` (those that are ``wanted``) and ``output`` are kept as they are. ``extra`` and ``small`` are kept besides, in
     bytes: where a segment is to run again it makes what is ``extra`` anew, and keeps what is
     ``small`` (vectors, bytes). ``copies`` says of which nodes ``extra`` has a copy of the input,
     which is then not kept itself. ``half`` says that autocast computes it in half precision, with
@@ -54,6 +72,7 @@ class Saved:
 
     inputs: bool = False
     output: bool = False
+    wanted: Wanted = all_of_them
     extra: Count = nothing
     small: Count = nothing
     copies: Callable[[Node], bool] = never

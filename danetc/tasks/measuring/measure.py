@@ -10,8 +10,9 @@ import networkx as nx
 
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.ir.at_node import macs_of
+from danetc.compiler.ir.at_node import macs_of, products_of
 from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.runtime.measure import (
     BlockOutput,
@@ -20,6 +21,7 @@ from danetc.runtime.measure import (
     MeasureOptions,
     Measures,
     NeuronLayer,
+    ProductLayer,
     StageLayout,
     WeightLayer,
 )
@@ -100,7 +102,7 @@ def layout_of(graph: Graph) -> Layout:
     """What can be measured of a graph, by the names of its modules."""
     flow, members = graph.to_networkx(), _members(graph)
     joined = _behind_joins(graph, flow, members)
-    neurons, weights = [], []
+    neurons, weights, products = [], [], []
     for node in graph.nodes.values():
         if node.op == "neuron":
             neurons.append(
@@ -113,8 +115,13 @@ def layout_of(graph: Graph) -> Layout:
                     _stage_of(graph, node),
                 )
             )
-        if node.inputs and macs_of(graph, node):
-            name = _module(node.scope, node.name)
+        if not node.inputs or not macs_of(graph, node):
+            continue
+        name = _module(node.scope, node.name)
+        if OPS[node.op].products is not None:
+            pairs = [(a, b) for a, b in (each.kinds for each in products_of(graph, node))]
+            products.append(ProductLayer(name, on_main_path(node), tuple(pairs)))
+        else:
             weights.append(WeightLayer(name, on_main_path(node), graph[node.inputs[0]].value.kind))
     stages = tuple(
         StageLayout(
@@ -126,7 +133,7 @@ def layout_of(graph: Graph) -> Layout:
         )
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
     )
-    return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages)
+    return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages, tuple(products))
 
 
 def _module(scope: tuple[str, ...], *name: str) -> str:

@@ -15,7 +15,7 @@ from danetc.output.table import Cell
 from danetc.output.table import Table as ResultTable
 
 if TYPE_CHECKING:
-    from danetc.runtime.measure import Layout, Measures
+    from danetc.runtime.measure import Layout, Measures, ProductLayer, WeightLayer
     from danetc.runtime.measure.plots import PlottedNetwork
 
 WIDEST = 200  # columns that a table may take
@@ -217,7 +217,8 @@ def _weights(measures: Measures, layout: Layout) -> Table | None:
         else {each.parameter: each for each in measures.gradients.parameters}
     )
     counts = _by_layer(measures.operations)
-    for layer in layout.weights:
+    layers: list[WeightLayer | ProductLayer] = [*layout.weights, *layout.products]
+    for layer in layers:
         cells = []
         if measures.gradients is not None:
             norm = norms.get(f"{layer.name}.weight")

@@ -249,13 +249,18 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "repeat_channels": {"scale": 2},
     "slice": {"first": 1, "last": 2},
     "shuffle": {"groups": 2},
+    "scores": {"heads": 2},
+    "keys_first": {"heads": 2, "order": "keys_first"},
+    "mix": {"order": "exact"},
+    "running_mean": {"groups": 2, "momentum": 0.1},
 }
-SHAPES = {
+SHAPES: dict[str, tuple[int, ...]] = {
     "linear": (4,),
     "as_map": (4,),
     "steps_as_axis": (1, 6, 6),
     "axis_as_steps": (3, 6, 6),
     "swap_with_time": (3, 6, 6),
+    "mix": (4, 1, 1),
 }
 
 

@@ -1,0 +1,249 @@
+"""Rows of the table: attention, as two products of matrices, for each head by itself.
+
+Tokens are the pixels of a map, in reading order. The channels of queries, keys and values are cut
+into heads; scores are a map whose channels are the heads, its rows the queries, its columns the keys.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from math import prod
+
+from danetc.compiler.ir.graph import Attribute, Shape, Value
+from danetc.compiler.ir.ops import shapes
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Emit,
+    Op,
+    OpError,
+    Product,
+    Regrouped,
+    TorchModule,
+    integer,
+    whole,
+    word,
+)
+from danetc.compiler.ir.ops.saved import Saved, for_others
+from danetc.dsl import ranges
+from danetc.dsl.kinds import PRECISIONS, Kind
+from danetc.dsl.ranges import NumberRange
+
+EXACT, KEYS_FIRST, QUERIES_FIRST = "exact", "keys_first", "queries_first"
+"""The orders of ``q k^T v``: the shorter one of those that give the same, or the one asked for."""
+
+
+def _pixels(shape: Shape) -> int:
+    return shape[1] * shape[2]
+
+
+def _divided(channels: int, heads: int, what: str, of: str) -> int:
+    """The channels of one head."""
+    if channels % heads:
+        raise OpError(
+            f"{what}: {heads} heads do not divide the {channels} channels of the {of}",
+            "choose heads that divide the channels",
+        )
+    return channels // heads
+
+
+def _scores(attrs: Attrs, values: Values) -> Shape:
+    q, k = (shapes.map_of((value,), "scores") for value in values)
+    heads = whole(attrs, "heads")
+    if q[0] != k[0]:
+        raise OpError(
+            f"scores: queries have {q[0]} channels, of {shapes.named(q)}, "
+            f"and keys {k[0]}, of {shapes.named(k)}",
+            "give both as many channels: `conv(WIDTH, kernel = 1)`",
+        )
+    _divided(q[0], heads, "scores", "queries and keys")
+    return heads, _pixels(q), _pixels(k)
+
+
+def _mixed(attrs: Attrs, values: Values) -> Shape:
+    a, v = (shapes.map_of((value,), "mix") for value in values[:2])
+    like = shapes.map_of(values[2:], "mix") if len(values) > 2 else v
+    _divided(v[0], a[0], "mix", "values")
+    if a[2] != _pixels(v):
+        raise OpError(
+            f"mix: the scores have {a[2]} columns, one a key, of {_axes_of_scores(a)}, and the values "
+            f"{_pixels(v)} pixels, of {shapes.named(v)}",
+            "keys and values must have the same pixels: `mix(scores(q, k), v)`",
+        )
+    if a[1] != _pixels(like):
+        raise OpError(
+            f"mix: the scores have {a[1]} rows, one a query, of {_axes_of_scores(a)}, and "
+            f"{'`like`' if len(values) > 2 else 'the values'} {_pixels(like)} pixels, of "
+            f"{shapes.named(like)}",
+            "the result has the pixels of the queries: write `mix(a, v, like = q)`",
+        )
+    return v[0], *like[1:]
+
+
+def _axes_of_scores(a: Shape) -> str:
+    return f"{a[0]} heads x {a[1]} queries x {a[2]} keys"
+
+
+def _all_at_once(attrs: Attrs, values: Values) -> Shape:
+    q, k, v, *like = values
+    heads = {"heads": attrs["heads"]}
+    scores = Value(_scores(heads, (q, k)), Kind(), q.varies)
+    return _mixed(attrs, (scores, v, *like))
+
+
+# -- kinds ----------------------------------------------------------------------------------------
+
+
+def summed(values: NumberRange, count: int) -> NumberRange:
+    """The sum of ``count`` numbers of a range."""
+    return NumberRange(values.low * count, values.high * count, values.unit)
+
+
+def product_of(a: Kind, b: Kind, count: int) -> Kind:
+    """The kind of a product of matrices: sums of ``count`` products."""
+    if not (a.is_integer and b.is_integer):
+        return Kind()
+    return Kind.of(summed(ranges.multiply(a.range, b.range), count))
+
+
+def _scores_kind(attrs: Attrs, values: Values) -> Kind:
+    q, k = values
+    return product_of(q.kind, k.kind, q.shape[0] // whole(attrs, "heads"))
+
+
+def _mixed_kind(attrs: Attrs, values: Values) -> Kind:
+    a, v = values[:2]
+    return product_of(a.kind, v.kind, a.shape[2])
+
+
+def _kinds_at_once(attrs: Attrs, values: Values) -> tuple[Kind, Kind, Kind]:
+    """Of scores, of ``k^T v``, and of the result in either order (analog where one of them is)."""
+    q, k, v = values[:3]
+    size, keys = q.shape[0] // whole(attrs, "heads"), _pixels(k.shape)
+    scores, memory = product_of(q.kind, k.kind, size), product_of(k.kind, v.kind, keys)
+    results = product_of(scores, v.kind, keys), product_of(q.kind, memory, size)
+    result = reduce(Kind.__or__, results) if all(kind.is_integer for kind in results) else Kind()
+    return scores, memory, result
+
+
+def is_exact(heads: int, q: Value, k: Value, v: Value) -> bool:
+    """Whether ``q (k^T v)`` and ``(q k^T) v`` are the same bit for bit in float32."""
+    return all(kind.is_integer for kind in _kinds_at_once({"heads": heads}, (q, k, v)))
+
+
+def is_shorter(heads: int, q: Value, k: Value, v: Value) -> bool:
+    """Whether ``q (k^T v)`` takes fewer multiply-accumulates than ``(q k^T) v``."""
+    queries, keys = _pixels(q.shape), _pixels(k.shape)
+    d, e = q.shape[0], v.shape[0]
+    return d * e // heads * (queries + keys) < queries * keys * (d + e)
+
+
+def _most(attrs: Attrs, values: Values) -> int:
+    """The largest whole number that either order computes with; 0 where one order was asked for."""
+    if attrs["order"] == KEYS_FIRST:
+        return 0
+    kinds = _kinds_at_once(attrs, values)
+    half = all(kind.is_exact("float16") for kind in kinds)
+    most = max(kind.most for kind in kinds)
+    return most if half else max(most, PRECISIONS["float16"].whole + 1)
+
+
+# -- cost and emission ------------------------------------------------------------------------------
+
+
+def _products_of_scores(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
+    q, k = values
+    size = q.shape[0] // whole(attrs, "heads")
+    return (Product(prod(shape) * size, (q.kind, k.kind)),)
+
+
+def _products_of_mix(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
+    a, v = values[:2]
+    return (Product(prod(shape) * a.shape[2], (a.kind, v.kind)),)
+
+
+def _products_at_once(attrs: Attrs, values: Values, shape: Shape) -> tuple[Product, ...]:
+    q, k, v = values[:3]
+    size = q.shape[0] // whole(attrs, "heads")
+    _, memory, _ = _kinds_at_once(attrs, values)
+    return (
+        Product(v.shape[0] * size * _pixels(k.shape), (k.kind, v.kind)),
+        Product(prod(shape) * size, (q.kind, memory)),
+    )
+
+
+def _gains(before: Attrs, attrs: Attrs, values: Values) -> bool:
+    q, k, v = values[:3]
+    heads = whole(before, "heads")
+    wanted = attrs["order"] == EXACT
+    return wanted and is_shorter(heads, q, k, v) and is_exact(heads, q, k, v)
+
+
+_KEYS_FIRST = Regrouped(
+    "scores", "keys_first", lambda before, attrs: {**before, **attrs}, _gains,
+    asked=lambda attrs: attrs["order"] == KEYS_FIRST,
+)  # fmt: skip
+
+
+def _module(name: str, kept: bool) -> Emit:
+    """A module of ``runtime.layers.attention``; one that is ``kept`` in bits gets its operands' kinds."""
+
+    def emit(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+        target = f"danetc.runtime.layers.attention.{name}"
+        args = tuple(attrs[item] for item in ("heads",) if item in attrs)
+        if "heads" in attrs and "order" in attrs:
+            args = (*args, _most(attrs, values))
+        kwargs: dict[str, Attribute] = {}
+        for place, operand in enumerate(values[: _FACTORS[name]] if kept else ()):
+            kind = operand.kind
+            if kind.bits:
+                kwargs |= {f"low{place}": kind.low, f"high{place}": kind.high}
+                kwargs |= {f"unit{place}": kind.unit}
+        return TorchModule(target, args, kwargs, layout="any")
+
+    return emit
+
+
+_FACTORS = {"Scores": 2, "Mix": 2, "KeysFirst": 3}
+"""How many operands the modules multiply."""
+
+
+def _packs(values: Values) -> bool:
+    return any(value.kind.bits for value in values)
+
+
+_ORDER = word(
+    "order",
+    "which product of `q k^T v` comes first; `exact` takes the shorter order where it gives the same",
+    EXACT,
+    (EXACT, KEYS_FIRST, QUERIES_FIRST),
+)
+_SAVED = Saved(inputs=True, half=True, wanted=for_others)
+
+ROWS = (
+    Op(
+        "scores", "what queries have in common with keys: sums of products over a head's channels",
+        _scores, _scores_kind, _module("Scores", kept=False),
+        (integer("heads", "parts of the channels that are multiplied apart", 1),),
+        fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
+        absorbing=0.0, products=_products_of_scores, pixels=False,
+        label=lambda attrs: ("q kᵀ", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        saved=_SAVED, packs=_packs,
+    ),
+    Op(
+        "mix", "values summed over keys by their scores: the pixels of the queries",
+        _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
+        fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
+        absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, label=lambda attrs: ("a v", ""),
+        saved=_SAVED, packs=_packs,
+    ),
+    Op(
+        "keys_first", "q (k^T v), which is mix(scores(q, k), v)", _all_at_once,
+        lambda attrs, values: _kinds_at_once(attrs, values)[2], _module("KeysFirst", kept=False),
+        (integer("heads", "parts of the channels that are multiplied apart", 1), _ORDER),
+        fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
+        size_of=3, public=False, absorbing=0.0, products=_products_at_once,
+        label=lambda attrs: ("q (kᵀ v)", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        saved=_SAVED, packs=_packs,
+    ),
+)  # fmt: skip

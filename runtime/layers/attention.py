@@ -1,0 +1,246 @@
+"""Products of attention: queries with keys, and scores with values, for each head by itself.
+
+Tokens are pixels. A map [..., C, H, W] is cut into heads, [..., heads, C / heads, H * W]; scores are
+[..., heads, queries, keys]. Leading dimensions are [N], [T, N] or [T * N]; a value without time
+counts at each step of one that has it. What is whole-numbered is kept in bits for the backward
+pass where its kind is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from danetc.dsl.kinds import ANALOG, PRECISIONS, Kind
+from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.packed import autocast_dtype
+
+
+def tokens(x: Tensor, heads: int) -> Tensor:
+    """A map [..., C, H, W] as [..., heads, C / heads, H * W]."""
+    parts: Tensor = x.unflatten(-3, (heads, -1)).flatten(-2)
+    return parts
+
+
+def as_map(x: Tensor, like: Tensor) -> Tensor:
+    """Tokens [..., heads, d, P] as a map with the pixels of ``like``."""
+    whole: Tensor = x.flatten(-3, -2).unflatten(-1, like.shape[-2:])
+    return whole
+
+
+def scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """q^T k of each head: maps [..., C, H, W] to [..., heads, queries, keys]."""
+    return tokens(q, heads).mT @ tokens(k, heads)
+
+
+def mix(a: Tensor, v: Tensor, like: Tensor) -> Tensor:
+    """The sum of values over keys by scores: [..., heads, queries, keys] and a map to a map."""
+    return as_map(tokens(v, a.shape[-3]) @ a.mT, like)
+
+
+def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Tensor:
+    """``mix(scores(q, k), v)`` with the product of keys and values first: [..., heads, d, d] is kept."""
+    memory = tokens(v, heads) @ tokens(k, heads).mT
+    return as_map(memory @ tokens(q, heads), like)
+
+
+Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+
+
+def _of_scores(heads: int) -> Gradients:
+    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
+        q, k = factors
+        dq = tokens(k, heads) @ grad.mT
+        dk = tokens(q, heads) @ grad
+        return as_map(dq, q), as_map(dk, k)
+
+    return pull
+
+
+def _of_mix(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
+    a, v = factors
+    grad = tokens(grad, a.shape[-3])
+    return grad.mT @ tokens(v, a.shape[-3]), as_map(grad @ a, v)
+
+
+def _of_keys_first(heads: int) -> Gradients:
+    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
+        q, k, v = (tokens(x, heads) for x in factors)
+        grad = tokens(grad, heads)
+        dq = (k @ v.mT) @ grad
+        by_memory = grad @ q.mT
+        dk, dv = by_memory.mT @ v, by_memory @ k
+        return tuple(as_map(d, x) for d, x in zip((dq, dk, dv), factors, strict=True))
+
+    return pull
+
+
+def _of_queries_first(heads: int) -> Gradients:
+    def pull(grad: Tensor, factors: Sequence[Tensor]) -> Sequence[Tensor]:
+        q, k, v = factors
+        a = scores(q, k, heads)
+        da, dv = _of_mix(grad, (a, v))
+        return *_of_scores(heads)(da, (q, k)), dv
+
+    return pull
+
+
+class _Product(torch.autograd.Function):
+    """A product that keeps its factors alone, and those of whole numbers in bits."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, *factors: Tensor) -> Tensor:
+        run, ctx.pull, kinds, wanted_of = call
+        ctx.kept = [SavedTensor(x, kind) for x, kind in zip(factors, kinds, strict=True)]
+        needs = ctx.needs_input_grad[1:]
+        wanted = [any(needs[other] for other in others) for others in wanted_of]
+        ctx.save_for_backward(
+            *(
+                kept.save(x) if want else None
+                for kept, x, want in zip(ctx.kept, factors, wanted, strict=True)
+            )
+        )
+        made: Tensor = run(*factors)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        factors = [
+            # of one that no gradient needs the shape alone counts
+            grads[0].new_zeros(1).expand(kept.shape) if saved is None else kept.restore(saved)
+            for kept, saved in zip(ctx.kept, ctx.saved_tensors, strict=True)
+        ]
+        found = ctx.pull(grads[0], factors)
+        results = [
+            None if not needed else d if d.dim() == x.dim() else d.sum(0)
+            for d, x, needed in zip(found, factors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        return None, *results
+
+
+class Attention(Leaf):
+    """A product of ``factors`` operands; one more says by its size how the result is laid out."""
+
+    factors: ClassVar[int] = 2
+
+    def __init__(self, **kinds: float) -> None:
+        super().__init__()
+        self.kinds = tuple(_kind(kinds, place) for place in range(self.factors))
+
+    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
+        """The product, of torch's operations alone."""
+        raise NotImplementedError
+
+    def gradients(self, dtype: torch.dtype) -> Gradients:
+        """The gradients of the factors, by that of the product."""
+        raise NotImplementedError
+
+    def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The matrices [..., n, m] and [..., m, p] that are multiplied, one pair after the other."""
+        raise NotImplementedError
+
+    def forward(self, *operands: Tensor) -> Tensor:
+        factors, like = operands[: self.factors], operands[-1]
+        plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+        if plain or any(isinstance(x, fx.Proxy) for x in factors):
+            return self.product(*factors, like=like)
+        if not any(x.requires_grad for x in factors):
+            return self.product(*factors, like=like)
+        dtype = autocast_dtype(factors[0])
+        if dtype is not None:
+            factors = tuple(x.to(dtype) for x in factors)
+        # each factor is kept for the gradients of the others
+        others = [[j for j in range(self.factors) if j != i] for i in range(self.factors)]
+        run = lambda *factors: self.product(*factors, like=like)  # noqa: E731
+        call = run, self.gradients(factors[0].dtype), self.kinds, others
+        out: Tensor = _Product.apply(call, *factors)
+        return out
+
+
+def _kind(numbers: dict[str, float], place: int) -> Kind:
+    if f"unit{place}" not in numbers:
+        return ANALOG
+    low, high, unit = (numbers[f"{name}{place}"] for name in ("low", "high", "unit"))
+    return Kind(int(low), int(high), unit)
+
+
+class Scores(Attention):
+    """``scores(q, k)``: maps [..., C, H, W] to scores [..., heads, queries, keys]."""
+
+    def __init__(self, heads: int, **kinds: float) -> None:
+        super().__init__(**kinds)
+        self.heads = heads
+
+    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
+        q, k = factors
+        return scores(q, k, self.heads)
+
+    def gradients(self, dtype: torch.dtype) -> Gradients:
+        return _of_scores(self.heads)
+
+    def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        q, k = (tokens(x, self.heads) for x in factors)
+        return [(q.mT, k)]
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
+
+
+class Mix(Attention):
+    """``mix(a, v, like)``: scores [..., heads, queries, keys] and a map [..., C, H, W] to a map
+    with the pixels of ``like``, of ``v`` without it."""
+
+    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
+        a, v = factors
+        return mix(a, v, like)
+
+    def gradients(self, dtype: torch.dtype) -> Gradients:
+        return _of_mix
+
+    def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        a, v = factors
+        return [(tokens(v, a.shape[-3]), a.mT)]
+
+
+class KeysFirst(Attention):
+    """``mix(scores(q, k), v, like)`` by ``q (k^T v)``, and only q, k and v are kept.
+
+    ``most`` is the largest whole number that is computed with: where a precision does not have it
+    exactly, queries and keys are multiplied first. 0 means that the order was asked for.
+    """
+
+    factors: ClassVar[int] = 3
+
+    def __init__(self, heads: int, most: int, **kinds: float) -> None:
+        super().__init__(**kinds)
+        self.heads = heads
+        self.most = most
+
+    def is_exact(self, dtype: torch.dtype) -> bool:
+        """Whether the order makes no difference in a precision."""
+        if dtype == torch.float64 or not self.most:
+            return True
+        name = str(dtype).removeprefix("torch.")
+        if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+            name = "float16" if torch.get_float32_matmul_precision() == "high" else "bfloat16"
+        return name in PRECISIONS and self.most <= PRECISIONS[name].whole
+
+    def product(self, *factors: Tensor, like: Tensor) -> Tensor:
+        q, k, v = factors
+        if not self.is_exact(autocast_dtype(q) or q.dtype):
+            return mix(scores(q, k, self.heads), v, like)
+        return keys_first(q, k, v, like, self.heads)
+
+    def gradients(self, dtype: torch.dtype) -> Gradients:
+        return _of_keys_first(self.heads) if self.is_exact(dtype) else _of_queries_first(self.heads)
+
+    def multiplied(self, *factors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        q, k, v = (tokens(x, self.heads) for x in factors)
+        return [(v, k.mT), (v @ k.mT, q)]
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
