@@ -9,7 +9,7 @@ from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import SPECIAL
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import load_module, std_names
-from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.schema import ITEMS, Argument
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
@@ -39,7 +39,8 @@ def operations() -> Iterator[Described]:
     for name, function in SPECIAL.items():
         yield Described(name, "function", function.usage, function.meaning)
     for name, (fewest, most) in functions().items():
-        usage = f"{name}(x)" if most == 1 else f"{name}({', '.join('abc'[:fewest])}, ...)"
+        takes = "x" if most == 1 else ", ".join("abc"[:fewest]) + (", ..." if most is None else "")
+        usage = f"{name}({takes})"
         yield Described(name, "function of equations", usage, "in a neuron or a surrogate")
 
 

@@ -17,7 +17,7 @@ import torch
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.ops import OPS, REQUIRED
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.neuron.functions import functions
 from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim
 from danetc.vocabulary import TOPICS

@@ -106,6 +106,12 @@ class _Reader:
 
     def equation(self, name: str, value: Operand) -> Equation:
         op = self.ops.get(value)
+        if (
+            op is not None
+            and not _UNNAMED.fullmatch(op.name)
+            and self.names.get(op.name, op.name) != name
+        ):
+            op = None  # a state that keeps what has a name of its own
         if op is None:
             text, _, reads = self._operand(value, False)
         else:

@@ -31,7 +31,7 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest
-from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.syntax.source import Span
 
 

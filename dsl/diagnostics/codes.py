@@ -108,6 +108,7 @@ _ROWS = (
     Code("E0714", "a spike without a surrogate"),
     Code("E0715", "a state that starts at something other than a constant"),
     Code("E0716", "equations that are too long"),
+    Code("E0717", "a delay or a `for` that is not counted in whole numbers"),
     # errors: recipes
     Code("E0801", "a recipe has no such setting"),
     Code("E0802", "a setting of the wrong kind"),

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter
-from danetc.dsl.neuron.expressions import ExpressionLowering, Value, functions
+from danetc.dsl.neuron.expressions import ExpressionLowering, Value
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.neuron.learn import Learn, check_learn
 from danetc.dsl.neuron.parameters import ParameterValue
 from danetc.dsl.neuron.program import INPUT
@@ -164,6 +165,7 @@ def _define(lowering: ExpressionLowering, item: Define, is_state: bool) -> None:
     lowering.failed.discard(item.name)
     if not is_state:
         lowering.builder.label(value, item.name)
+        lowering.delays.define(item.name, value)
 
 
 def _may_define(

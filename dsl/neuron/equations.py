@@ -122,6 +122,8 @@ def _neuron(
     if lowering.wrong or output is None:
         raise Reported
     after = {name: builder.number(lowering.values[name]) for name in states}
+    after |= lowering.delays.next_values
+    inits |= dict.fromkeys(lowering.delays.after, 0.0)
     output = builder.number(output)
     parameters = _given(arguments)
     return _finish(declaration, lowering, inits, after, output, surrogate, parameters)

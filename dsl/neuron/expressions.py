@@ -11,12 +11,22 @@ from typing import TypeAlias
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.neuron.delays import MAX_STEPS, Delays
+from danetc.dsl.neuron.functions import (
+    ARITHMETIC,
+    COMPARISONS,
+    CONSTANTS,
+    FOLDS,
+    functions,
+    is_smooth,
+)
 from danetc.dsl.neuron.learn import Learn, check_learn, stored
-from danetc.dsl.neuron.opcodes import OPCODES, ConstantError, Operand
+from danetc.dsl.neuron.opcodes import ConstantError, Operand
 from danetc.dsl.neuron.program import Learnable, unique
-from danetc.dsl.neuron.ssa import ProgramBuilder
+from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import (
+    Arg,
     At,
     Binary,
     By,
@@ -36,31 +46,19 @@ from danetc.dsl.syntax.tree import (
     Word,
     walk,
 )
-
-
-def functions() -> Mapping[str, tuple[int, int | None]]:
-    """The functions of equations with the fewest and the most values that each takes."""
-    rows = {name: row.takes for name, row in OPCODES.items() if row.takes is not None}
-    return {**rows, "learn": (1, 1)}
-
-
-CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}
-"""What these names stand for where nothing in the declaration has them."""
+from danetc.dsl.work import current
 
 _KINDS: Mapping[type, str] = {
     String: "a string",
     Word: "a word",
     At: "an index",
     Range: "a range",
-    Each: "`for`",
     Flow: "`->`",
     Via: "`via`",
     By: "`by`",
     With: "`with`",
 }
 
-_ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
-_COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 MAX_DEPTH = 100
 
 Value: TypeAlias = Operand | bool
@@ -92,9 +90,13 @@ class ExpressionLowering:
     learnt_at: dict[str, Span] = field(default_factory=dict)
     target: str = ""  # what the equation at hand defines
     whole: Expr | None = None  # all of that equation
+    counters: dict[str, int] = field(default_factory=dict)  # of the `for` around
     wrong: bool = False  # whether an error was reported
     too_deep: bool = False
     _depth: int = 0
+
+    def __post_init__(self) -> None:
+        self.delays = Delays(self.builder, self.taken)
 
     @property
     def what(self) -> str:
@@ -182,10 +184,10 @@ class ExpressionLowering:
                 return build.emit("neg", self.number(operand))
             case Unary(_, operand):
                 return build.logic("not", *self.conditions(operand))
-            case Binary(op, left, right) if op in _ARITHMETIC:
-                return build.emit(_ARITHMETIC[op], *self.numbers(left, right))
-            case Binary(op, left, right) if op in _COMPARISONS:
-                return build.compare(_COMPARISONS[op], *self.numbers(left, right))
+            case Binary(op, left, right) if op in ARITHMETIC:
+                return build.emit(ARITHMETIC[op], *self.numbers(left, right))
+            case Binary(op, left, right) if op in COMPARISONS:
+                return build.compare(COMPARISONS[op], *self.numbers(left, right))
             case Binary(op, left, right):
                 return build.logic(op, *self.conditions(left, right))
             case IfElse():
@@ -206,11 +208,12 @@ class ExpressionLowering:
         """Check the names of a branch that a constant condition rules out, and no more: in
         ``1 / k if k > 0 else 0`` the division is not an error."""
         functions = set()
+        counted = {node.variable for node in walk(expr) if isinstance(node, Each)}
         for node in walk(expr):
             if isinstance(node, Call):
                 functions.add(id(node.function))
                 self._function(node)
-            elif isinstance(node, Name) and id(node) not in functions:
+            elif isinstance(node, Name) and id(node) not in functions and node.id not in counted:
                 self._name(node)
 
     def _name(self, expr: Name) -> Value:
@@ -225,7 +228,8 @@ class ExpressionLowering:
                 f"`{name}` is read before it has a value",
                 expr.span,
                 labels=(Label(self.later[name], "it gets its value here"),),
-                hint="equations run from top to bottom; the value of the step before is a `state`",
+                hint="equations run from top to bottom; the value of the step before is a `state`, "
+                f"or `delay({name}, 1)`",
             )
         if name in CONSTANTS:
             return CONSTANTS[name]
@@ -264,13 +268,15 @@ class ExpressionLowering:
                 hint = answer("equation", name) or did_you_mean(name, functions()) or known
                 message = f"there is no function {shown}"
             raise self.error("E0707", message, function.span, hint=hint)
-        if self.what == "surrogate" and (name == "learn" or not OPCODES[name].smooth):
+        if self.what == "surrogate" and not is_smooth(name):
             message = f"`{name}` has no place in a surrogate"
             hint = "a surrogate is a smooth function of `x`, or its derivative"
             raise self.error("E0714", message, function.span, hint=hint)
-        for arg in call.args:
-            if isinstance(arg.value, Each):
-                self.value(arg.value)  # reports it
+        loops = [arg.value for arg in call.args if isinstance(arg.value, Each)]
+        if loops and name not in FOLDS:
+            message = f"`for` has no place in `{name}`"
+            hint = f"it gives the values of {', '.join(f'`{fold}`' for fold in FOLDS)}"
+            raise self.error("E0709", message, loops[0].span, hint=hint)
         fewest, most = functions()[name]
         named = [arg for arg in call.args if arg.name is not None]
         count = len(call.args) - len(named)
@@ -280,22 +286,96 @@ class ExpressionLowering:
             hint = "`learn` takes `above` and `below`" if name == "learn" else None
             message = f"`{name}` has no parameter `{named[0].name}`"
             raise self.error("E0708", message, named[0].span, hint=hint)
-        if count < fewest or (most is not None and count > most):
+        if (count < fewest and not loops) or (most is not None and count > most):
             takes = _count(fewest) if most is not None else f"{_count(fewest)} or more"
             raise self.error("E0708", f"`{name}` takes {takes}, not {count}", call.span)
         return name
 
     def _call(self, call: Call) -> Value:
         name = self._function(call)
-        if name == "learn":
-            return self._learn(call)
-        args = self.numbers(*(arg.value for arg in call.args))
-        result = args[0]
-        if name in ("min", "max"):
-            for arg in args[1:]:
-                result = self.builder.emit(name, result, arg)
-            return result
-        return self.builder.emit(name, result)
+        match name:
+            case "learn":
+                return self._learn(call)
+            case "delay":
+                return self._delay(*(arg.value for arg in call.args))
+        args = self._arguments(call.args)
+        if name not in FOLDS:
+            return self.builder.emit(name, args[0])
+        if not args and name != "sum":
+            raise self.error("E0708", f"`{name}` has no values here", call.span)
+        result = args[0] if args else 0.0
+        for arg in args[1:]:
+            result = self.builder.emit(FOLDS[name], result, arg)
+        return result
+
+    def _arguments(self, args: Sequence[Arg]) -> list[Operand]:
+        """The numbers that a function is called with, those that `for` gives among them."""
+        values: list[Value] = []
+        failed = False
+        for arg in args:
+            try:
+                values += (
+                    self._each(arg.value)
+                    if isinstance(arg.value, Each)
+                    else [self.value(arg.value)]
+                )
+            except Reported:
+                failed = True
+        if failed:
+            raise Reported
+        return [self.builder.number(value) for value in values]
+
+    def _each(self, each: Each) -> list[Value]:
+        """The values of ``value for variable in low .. high if condition``."""
+        name = each.variable
+        if name in self.taken or name in functions() or name in self.counters:
+            hint = f"count by another name than `{name}`"
+            message = f"`{name}` is a name of this {self.what} already"
+            raise self.error("E0703", message, each.span, hint=hint)
+        low, high = self._whole(each.low, "the start of `for`"), self._whole(each.high, "its end")
+        if high - low >= MAX_OPS:
+            message = f"`for` runs over {high - low + 1} numbers, of {MAX_OPS} that it may"
+            raise self._blame(each, "E0716", message)
+        values: list[Value] = []
+        try:
+            for index in range(low, high + 1):
+                current().spend(OPERATION, each.span)
+                self.values[name], self.counters[name] = float(index), index
+                if each.condition is None or self._holds(each.condition):
+                    values.append(self.value(each.value))
+        finally:
+            self.values.pop(name, None)
+            self.counters.pop(name, None)
+        return values
+
+    def _holds(self, condition: Expr) -> bool:
+        (value,) = self.conditions(condition)
+        if not isinstance(value, bool):
+            message = "the condition of a `for` is not constant"
+            hint = "choose by the value: `(a if condition else 0) for ...`"
+            raise self.error("E0717", message, condition.span, hint=hint)
+        return value
+
+    def _whole(self, expr: Expr, what: str) -> int:
+        """The value of an expression that the operations of the neuron depend on."""
+        value = self.constant(expr, "E0717", f"{what} is not constant")
+        self.builder.fix(value)
+        if not value.is_integer():
+            raise self._blame(expr, "E0717", f"{what} is {value:g}, not a whole number")
+        return int(value)
+
+    def _delay(self, value: Expr, steps: Expr) -> Value:
+        count = self._whole(steps, "the number of time steps")
+        if count < 0:
+            message = f"a delay by {count} time steps looks ahead"
+            raise self._blame(steps, "E0717", message, "equations read this step and earlier ones")
+        if count > MAX_STEPS:
+            message = f"a delay by {count} time steps, of {MAX_STEPS} that it may be"
+            raise self._blame(steps, "E0716", message)
+        name = value.id if isinstance(value, Name) else ""
+        if count and name not in self.values and (name in self.later or name == self.target):
+            return self.delays.of_later(name, count)
+        return self.delays.of(self.number(value), name or self.target, count)
 
     def _learn(self, call: Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)
@@ -318,7 +398,9 @@ class ExpressionLowering:
         It has the name given where the name is its own, that is where it is a parameter or all of
         an equation, else one like it.
         """
-        name = name if owned else unique(f"{name}_learnt", self.taken)
+        if not owned:  # one of each `for`, whose name tells which
+            place = "".join(f"_{index}".replace("-", "m") for index in self.counters.values())
+            name = unique(f"{name}_learnt{place}", self.taken)
         while (parameter := Learnable(name, 0.0, value.above, value.below).parameter) in self.taken:
             if owned and parameter == name:
                 break

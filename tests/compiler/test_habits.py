@@ -16,7 +16,7 @@ from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.diagnostics.habits import Habit, answer, fold, habits
 from danetc.dsl.loading import std_names
-from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.schema import ITEMS, ChoiceType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.tree import DECLARATION_KINDS

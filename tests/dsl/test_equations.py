@@ -204,6 +204,59 @@ def test_a_state_whose_next_value_is_learnt() -> None:
     assert NeuronProgram.parse(found.text()) == found
 
 
+def test_a_delay_is_a_chain_of_states() -> None:
+    """One chain for each value, as long as the longest delay; 0 steps are the value itself."""
+    found = program("neuron n { s = delay(x, 0) + delay(x, 2) + 2 * delay(x, 1) }")
+    assert found.text() == (
+        "neuron n; state x_kept1 = 0.0; state x_kept2 = 0.0; _1 = add x x_kept2; "
+        "_2 = mul 2.0 x_kept1; s = add _1 _2; next x_kept1 = x; next x_kept2 = x_kept1; out s"
+    )
+    assert found.is_neuron
+    assert NeuronProgram.parse(found.text()) == found
+    unread = program("neuron n { w = delay(x, 3); s = 2 * x }")
+    assert not unread.is_stateful
+
+
+def test_a_delay_reads_names_that_come_later() -> None:
+    """So a neuron needs no states that are declared."""
+    text = "neuron n { v = 0.5 * delay(v, 1) * (1 - delay(s, 1)) + x; s = heaviside(v - 1) }"
+    found = program(text)
+    assert [(state.name, state.init) for state in found.states] == [
+        ("v_kept1", 0.0),
+        ("s_kept1", 0.0),
+    ]
+    assert found.next_states == ("v", "s")
+    again = program("neuron n { a = delay(v, 1); v = a + x; s = v + delay(v, 2) }")
+    assert [state.name for state in again.states] == ["v_kept1", "v_kept2"]  # one chain
+    truth = program("neuron n { s = x + delay(b, 1); b = x > 0 }")
+    assert "number b" in truth.text()
+
+
+def test_sums_over_a_range_fold_from_the_left() -> None:
+    def same(text: str, other: str) -> None:
+        one, two = (
+            program(f"neuron n(k = 3) {{ s = {body} + x }}").text() for body in (text, other)
+        )
+        assert one == two
+
+    same("sum(x / j for j in 1 .. k)", "sum(x / 1, x / 2, x / 3)")
+    same("sum(x, 2, x)", "(x + 2 + x)")
+    same("max(x * j for j in 0 .. k if j != 1)", "max(x * 0, x * 2, x * 3)")
+    same("sum(sum(i + j * x for i in 1 .. 2) for j in 2 .. 2)", "sum(1 + 2 * x, 2 + 2 * x)")
+    same("sum(exp(x), x for j in 1 .. 2, 1)", "sum(exp(x), x, x, 1)")
+    same("x * sum(j for j in 1 .. 0)", "x * 0")
+    same("(x if k > 2 else sum(1 / j for j in 0 .. 1))", "x")
+
+
+def test_what_is_learnt_for_each_number_is_called_by_it() -> None:
+    """A longer loop leaves the names of the first ones as they are."""
+    text = "neuron n(k = 2) { s = sum(learn(1 / (j + 2)) * x + learn(0) for j in -1 .. k) }"
+    names = [[item.name for item in program(text, k=k).learnables] for k in (0, 1)]
+    assert names[0] == ["s_learnt_m1", "s_learnt_m1_", "s_learnt_0", "s_learnt_0_"]
+    assert names[1][:4] == names[0]
+    assert [item.raw for item in program(text, k=0).learnables] == [1.0, 0.0, 0.5, 0.0]
+
+
 def test_names_of_learnables() -> None:
     learnt = "w = learn(2, above = 1); s = x * w * learn(3) * learn(3) + w_raw"
     text = f"neuron n {{ w_raw = x + 1; {learnt} }}"
@@ -342,7 +395,23 @@ ERRORS = [
     ('s = "x"', "E0709", '"x"', "a string"),
     ("s = x[0]", "E0709", "x[0]", "an index"),
     ("s[0] = x", "E0709", "s", "an index"),
-    ("s = max(x for i in 0 .. 2)", "E0709", None, "`for`"),
+    ("s = exp(x for i in 0 .. 2)", "E0709", "x for i in 0 .. 2", "`for`"),
+    ("s = x + max(i for i in 2 .. 1)", "E0708", "max(i for i in 2 .. 1)", "no values"),
+    ("s = sum(x for p in 0 .. 1)", "E0703", "x for p in 0 .. 1", "`p` is a name"),
+    ("s = sum(sum(x for i in 0 .. 1) for i in 0 .. 1)", "E0703", "x for i in 0 .. 1", "`i` is a"),
+    ("s = sum(x for i in 0 .. 1) + i", "E0701", "i", "no `i`"),
+    ("s = sum(x for i in 0 .. 9999)", "E0716", "x for i in 0 .. 9999", "10000 numbers, of 1000"),
+    ("s = sum(x for i in 0 .. x)", "E0717", "x", "its end is not constant"),
+    ("s = sum(x for i in 0.5 .. 2)", "E0717", "0.5", "the start of `for` is 0.5"),
+    ("s = sum(x for i in 0 .. 2 if x > i)", "E0717", "x > i", "not constant"),
+    ("s = delay(x, p / 2)", "E0717", "p / 2", "is 0.5, not a whole number"),
+    ("s = delay(x, x)", "E0717", "x", "not constant"),
+    ("s = delay(x, -1)", "E0717", "-1", "looks ahead"),
+    ("s = delay(x, 101)", "E0716", "101", "by 101 time steps, of 100"),
+    ("s = delay(x)", "E0708", "delay(x)", "takes 2 values, not 1"),
+    ("s = v; v = delay(s, 0) + x", "E0702", "v", "before it has a value"),
+    ("s = delay(1, 1) + 0 * delay(y, 1)", "E0701", "y", "no `y`"),
+    ("s = delay(s, 1)", "E0712", "n", "does not depend on `x`"),
     ("s = x via y", "E0709", "x via y", "`via`"),
     ("s = x / (2 - 2)", "E0710", None, "division by zero"),
     ("s = x * (1 / (2 - 2))", "E0710", "1 / (2 - 2)", "division by zero"),
@@ -387,6 +456,7 @@ def test_errors(body: str, code: str, marked: str | None, message: str) -> None:
         ("y = heaviside(x)", "E0714", "`heaviside`"),
         ("y = round(x)", "E0714", "`round`"),
         ("y = x * learn(1)", "E0714", "`learn`"),
+        ("y = delay(x, 1)", "E0714", "`delay`"),
         ("state u = 0.0; y = x", "E0714", "no states"),
         ("y = x > 0", "E0714", "0 everywhere"),
         ("dy = 0", "E0714", "0 everywhere"),

@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.dsl.neuron.expressions import functions
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.numbers import FUNCTIONS
 from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS

@@ -34,6 +34,9 @@ def smooth(dice: Dice, names: list[str], depth: int = 2) -> str:
             f"({a} if {truth(dice, names)} else {b})",
             f"({truth(dice, names)}) * {a}",
             f"(({truth(dice, names)}) + {b})",
+            f"delay({a}, {dice.choice([0, 1, 1, 2, 3])})",
+            f"0.5 * sum({a}, 0.5 * {b})",
+            f"{dice.choice(['max', 'min'])}(j * ({a}) for j in -1 .. {dice.choice([1, 2])} if j != 0)",
             f"({a} if {truth(dice, names)} else {dice.real(0.1, 1)})",
         ]
     )
@@ -78,6 +81,15 @@ def neuron(dice: Dice, name: str) -> str:
         potential += dice.choice([" + 0.2 * a", " - 0.3 * tanh(a)", " + 0.1 * detach(a)"])
     if "w" in states:
         potential += dice.choice([" - 0.2 * w", " + 0.1 * w"])
+    if dice.maybe(0.25):
+        weight = dice.choice(["0.5", "j / 4", "learn(0.3)", "learn(0.5 / (j + 1), below = 2)"])
+        held = dice.choice(known)
+        loop = f"for j in {dice.choice([0, 1])} .. reach{dice.choice(['', ' if j != 1'])}"
+        potential += f" + sum({weight} * delay({held}, j) {loop})"
+    if dice.maybe(0.25):
+        potential += dice.choice(
+            [" - 0.3 * delay(s, 1)", " + 0.2 * delay(v, 2)", " - 0.1 * delay(v, 1)"]
+        )
     lines.append(f"v = {potential}")
     step = dice.choice(
         [
@@ -121,6 +133,7 @@ def neuron(dice: Dice, name: str) -> str:
         body = body.replace("r = detach(s) if cut else s", "").rstrip()
     return (
         f"neuron {name}(tau = {dice.real(1.3, 4)}, th = {dice.real(0.3, 1)}, gain = {gains}, "
+        f"reach = {dice.choice([1, 2, 3])}, "
         f"rest = {dice.choice(['0.0', '0.1', '-0.2'])}, cut = {dice.choice(['true', 'false'])}) {{\n  {body}\n}}\n"
     )
 
@@ -133,6 +146,7 @@ def surrogate(dice: Dice, name: str) -> str:
             "y = sigmoid(a * x)",
             "y = 0.5 * tanh(a * x) + 0.5",
             "z = a * x; y = z / (1 + abs(z))",
+            "dy = sum(exp(-a * j * abs(x)) for j in 1 .. 3)",
             "y = min(max(a * x, -1), 1)",
             "dy = exp(-a * x * x)",
             "dy = (abs(x) < 1 / a) * a / 2",

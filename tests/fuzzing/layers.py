@@ -15,6 +15,7 @@ STD_NEURONS = {
     "PLIF_soft": "PLIF_soft(tau = 1.5)",
     "ALIF": "ALIF(beta = 0.5)",
     "MSLIF": "MSLIF",
+    "SlidingPSN": "SlidingPSN(k = 3)",
     "readout": "readout",
     "ReLU": "ReLU",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.reference.tape import Array, Var, as_var, broadcast, gradients, stack
 
 Value = Any
 """A number or truth value known before the network runs, a Var, or an array of truth values."""
+Place = tuple[Any, ...]
+EARLIER = "what a value was at an earlier step"
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,18 @@ class Equations:
 
     names: dict[str, Value]
     heaviside: Callable[[Var], Var]
-    learn: Callable[[s.Call, Learn], Var]
+    learn: Callable[[Place, Learn], Var]
     read: set[str] = field(default_factory=set)  # names that were asked for
+    counters: dict[str, float] = field(default_factory=dict)  # of the `for` around
+    past: dict[Place, list[Value]] = field(default_factory=dict)  # of what is delayed, by step
+    waiting: list[tuple[list[Value], str]] = field(default_factory=list)  # for a name's value
 
     def value(self, expr: s.Expr) -> Value:
         match expr:
             case s.Number():
                 return float(expr.text)
+            case s.Name(id) if id in self.counters:
+                return self.counters[id]
             case s.Name(id):
                 self.read.add(id)
                 return self.names[id] if id in self.names else CONSTANTS[id]
@@ -126,10 +134,47 @@ class Equations:
                     return self.value(then if known else otherwise)
                 return f.where(known, self.number(then), self.number(otherwise))
             case s.Call(s.Name("learn")):
-                return self.learn(expr, learn_of(expr, lambda arg: self.number(arg)))
+                return self.learn(self.place(expr), learn_of(expr, lambda arg: self.number(arg)))
+            case s.Call(s.Name("delay"), (value, steps)):
+                return self.delayed(self.place(expr), value.value, int(self.number(steps.value)))
             case s.Call(s.Name(name), args):
-                return _call(name, [self.number(arg.value) for arg in args], self.heaviside)
+                return _call(name, [*self.arguments(args)], self.heaviside)
         raise AssertionError(expr)
+
+    def place(self, call: s.Call) -> Place:
+        """A call of the text, for one turn of each `for` around."""
+        return (id(call), *self.counters.values())
+
+    def arguments(self, args: tuple[s.Arg, ...]) -> Iterator[Value]:
+        for arg in args:
+            if not isinstance(each := arg.value, s.Each):
+                yield self.number(arg.value)
+                continue
+            for index in range(int(self.number(each.low)), int(self.number(each.high)) + 1):
+                self.counters[each.variable] = float(index)
+                if each.condition is None or self.truth(each.condition):
+                    yield self.number(each.value)
+            self.counters.pop(each.variable, None)
+
+    def delayed(self, place: Place, expr: s.Expr, steps: int) -> Value:
+        """What a value was some steps ago: 0 before the first. It is called once at each step."""
+        past = self.past.setdefault(place, [])
+        now = len(past)
+        if isinstance(expr, s.Name) and expr.id not in self.names and expr.id not in CONSTANTS:
+            self.waiting.append((past, expr.id))
+            self.read.add(expr.id)
+        else:
+            past.append(self.number(expr))
+        if steps:
+            self.read.add(EARLIER)
+            return as_var(past[now - steps] if now >= steps else 0.0)
+        return past[now]
+
+    def ended(self) -> None:
+        """Remember what was delayed before it had a value."""
+        for past, name in self.waiting:
+            past.append(as_number(self.names[name]))
+        self.waiting.clear()
 
     def number(self, expr: s.Expr) -> Value:
         """A truth value as 0 or 1."""
@@ -157,6 +202,8 @@ def _not(value: Value) -> Value:
 
 
 def _call(name: str, args: list[Value], heaviside: Callable[[Var], Var]) -> Value:
+    if name == "sum":
+        return functools.reduce(lambda a, b: a + b, args) if args else 0.0
     if name in ("min", "max"):
         result = args[0]
         for arg in args[1:]:
@@ -236,7 +283,7 @@ class Neuron:
     stored: Callable[[Learn], Var]
     near: float = math.inf
     is_stateful: bool = False
-    _learnt: dict[int, Var] = field(default_factory=dict)
+    _learnt: dict[Place, Var] = field(default_factory=dict)
 
     def run(self, x: Var) -> Var:
         """All time steps of [T, N, ...]. States start anew with each call."""
@@ -259,10 +306,11 @@ class Neuron:
                 if isinstance(item, s.Define):
                     equations.read = reads[item.name] = set()
                     equations.names[item.name] = equations.value(item.value)
+            equations.ended()
             states = {name: as_var(as_number(equations.names[name])) for name in states}
             output = as_var(as_number(equations.names["s"]))
             outputs.append(broadcast(output, x.shape[1:]))
-        self.is_stateful = bool(reached("s", reads) & states.keys())
+        self.is_stateful = bool(reached("s", reads) & {*states, EARLIER})
         return stack(outputs)
 
     def _heaviside(self, x: Var) -> Var:
@@ -271,10 +319,10 @@ class Neuron:
         self.near = min(self.near, distance.min(initial=math.inf))
         return f.heaviside(x, self.slope)
 
-    def _learn(self, call: s.Call, learn: Learn) -> Var:
-        if id(call) not in self._learnt:
-            self._learnt[id(call)] = self.stored(learn)
-        return learn.value(self._learnt[id(call)])
+    def _learn(self, place: Place, learn: Learn) -> Var:
+        if place not in self._learnt:
+            self._learnt[place] = self.stored(learn)
+        return learn.value(self._learnt[place])
 
 
 def reached(name: str, reads: Mapping[str, set[str]]) -> set[str]:

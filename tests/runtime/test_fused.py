@@ -34,6 +34,7 @@ NEURONS = {
     "detached": "neuron = LIF(detach_reset = true)",
     "rest": "neuron = LIF(v_rest = 0.25)",
     "learnt": "neuron = LIF(tau = learn(2.0, above = 1))",
+    "sliding": "neuron = SlidingPSN(k = 3)",
     "ann": "neuron = ReLU",
 }
 

@@ -92,6 +92,36 @@ def test_spikingjelly(
     assert_same(ours, reference, inputs())
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, T, T + 2])
+def test_sliding_parallel_neurons(compiled: Any, k: int) -> None:
+    """SpikingJelly's weights are in the order of time, the last one that of the step itself."""
+    program = compiled("SlidingPSN", "surrogate a { z = pi * x; dy = 1 / (1 + z * z) }", k=k)
+    ours = Neuron(program.text(), T, 3).double()
+    theirs = sj.SlidingPSN(k, surrogate_function=sj_surrogate.ATan(2.0), step_mode="m").double()
+    weights = [*ours.params()][:-1]
+    assert [item.parameter for item in program.learnables] == [
+        *(f"v_learnt_{j}" for j in range(k)),
+        "b",
+    ]
+    torch.testing.assert_close(torch.stack(weights[::-1]), theirs.weight, rtol=1e-15, atol=0)
+    x = inputs(scale=1.5)
+    out, grad, (*found, bias) = gradients(ours, x)
+    expected, expected_grad, (weight, expected_bias) = gradients(theirs, x)
+    assert torch.equal(out, expected)
+    assert 0.02 < out.mean() < 0.98
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(torch.stack(found[::-1]), weight, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(bias, expected_bias, rtol=1e-9, atol=1e-9)
+
+
+def test_a_neuron_of_delays_is_one_of_states(compiled: Any) -> None:
+    """A LIF that reads its own potential and spike of the step before."""
+    text = "neuron n { v = delay(v, 1) / 2 * (1 - delay(s, 1)) + x / 2; s = heaviside(v - 1) }"
+    assert_same(
+        Neuron(compiled(text).text(), T, 3), Neuron(compiled("LIF").text(), T, 3), inputs(scale=3.0)
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "theirs"),
     [
@@ -356,12 +386,33 @@ neuron integer_LIF(most = 4) {
 """
 
 
+LATE = """
+neuron late {
+  v = 0.5 * delay(v, 1) * (1 - delay(s, 1)) + x + sum(j / 4 * delay(x, j) for j in 1 .. 3)
+  s = heaviside(v - 1) + heaviside(v - 2)
+}
+"""
+
+
 @pytest.mark.parametrize(
     "name",
-    ["IF", "LIF", "PLIF", "LIF_soft", "ALIF", "readout", "MSLIF", "ReLU", "mixed", "integer"],
+    [
+        "IF",
+        "LIF",
+        "PLIF",
+        "LIF_soft",
+        "ALIF",
+        "readout",
+        "MSLIF",
+        "SlidingPSN",
+        "ReLU",
+        "mixed",
+        "integer",
+        "late",
+    ],
 )
 def test_the_class_for_readers_computes_the_same(compiled: Any, name: str) -> None:
-    program = compiled({"mixed": CLASSES, "integer": INTEGER}.get(name, name))
+    program = compiled({"mixed": CLASSES, "integer": INTEGER, "late": LATE}.get(name, name))
     scope: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "math": math}
     label, text = neuron_text(program)
     exec(text, scope)

@@ -16,7 +16,8 @@ from danetc.runtime.layers.neuron import Neuron
 
 NEURONS = [
     "IF", "IF(v_threshold = 0.5, detach_reset = true)", "LIF", "LIF(tau = 4.0, v_rest = 0.1)", "PLIF",
-    "PLIF(tau = 3.0)", "IF_soft", "LIF_soft", "ALIF", "MSLIF", "readout", "ReLU",
+    "PLIF(tau = 3.0)", "IF_soft", "LIF_soft", "ALIF", "MSLIF", "SlidingPSN", "readout",
+    "ReLU",
 ]  # fmt: skip
 SURROGATES = ["sigmoid(alpha = 4)", "atan", "triangle", "rectangle"]
 
