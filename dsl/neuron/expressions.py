@@ -207,13 +207,14 @@ class ExpressionLowering:
     def _mention(self, expr: Expr) -> None:
         """Check the names of a branch that a constant condition rules out, and no more: in
         ``1 / k if k > 0 else 0`` the division is not an error."""
-        functions = set()
+        skipped = set()
         counted = {node.variable for node in walk(expr) if isinstance(node, Each)}
         for node in walk(expr):
             if isinstance(node, Call):
-                functions.add(id(node.function))
-                self._function(node)
-            elif isinstance(node, Name) and id(node) not in functions and node.id not in counted:
+                skipped.add(id(node.function))
+                if self._function(node) == "delay" and self._comes_later(node.args[0].value):
+                    skipped.add(id(node.args[0].value))
+            elif isinstance(node, Name) and id(node) not in skipped and node.id not in counted:
                 self._name(node)
 
     def _name(self, expr: Name) -> Value:
@@ -372,10 +373,16 @@ class ExpressionLowering:
         if count > MAX_STEPS:
             message = f"a delay by {count} time steps, of {MAX_STEPS} that it may be"
             raise self._blame(steps, "E0716", message)
-        name = value.id if isinstance(value, Name) else ""
-        if count and name not in self.values and (name in self.later or name == self.target):
+        name = value.id if isinstance(value, Name) else self.target
+        if count and self._comes_later(value):
             return self.delays.of_later(name, count)
-        return self.delays.of(self.number(value), name or self.target, count)
+        return self.delays.of(self.number(value), name, count)
+
+    def _comes_later(self, expr: Expr) -> bool:
+        """Whether it is a name that gets its value in this equation or in one below."""
+        if not isinstance(expr, Name) or expr.id in self.values:
+            return False
+        return expr.id in self.later or expr.id == self.target
 
     def _learn(self, call: Call) -> Value:
         (start,) = (arg for arg in call.args if arg.name is None)

@@ -228,6 +228,8 @@ def test_a_delay_reads_names_that_come_later() -> None:
     assert found.next_states == ("v", "s")
     again = program("neuron n { a = delay(v, 1); v = a + x; s = v + delay(v, 2) }")
     assert [state.name for state in again.states] == ["v_kept1", "v_kept2"]  # one chain
+    ruled_out = program("neuron n(k = 1) { s = x if k > 0 else delay(v, 1) + delay(s, 1); v = x }")
+    assert not ruled_out.states
     truth = program("neuron n { s = x + delay(b, 1); b = x > 0 }")
     assert "number b" in truth.text()
 
