@@ -227,7 +227,7 @@ def _no_sugar(graph: Graph) -> Iterator[Broken]:
         if row.stands_for is not None:
             op, _ = row.stands_for(node.attrs, lambda: 1.0)
         elif row.chosen is not None:
-            op, _ = row.chosen(node.attrs, operands(graph, node), graph.steps)
+            op = row.chosen(node.attrs, operands(graph, node), graph.steps)[-1][0]
         if op != node.op:
             yield Broken(node.origin, node.path, f"{node.op} was not lowered to what it stands for")
 

@@ -27,7 +27,7 @@ def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.
     What draws its own weights as it is made draws them from ``seed``.
     """
     made: nn.Module
-    known = isinstance(create, type) and issubclass(create, (nn.Conv2d, nn.Linear))
+    known = isinstance(create, type) and issubclass(create, (nn.Conv1d, nn.Conv2d, nn.Linear))
     if known:
         with torch.device("meta"):
             made = create(*module.args, **module.kwargs)
@@ -53,7 +53,7 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
 @torch.no_grad()
 def _first_values(module: nn.Module, node: Node, seed: int) -> None:
     match module:
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d():
             generator = _generator(module.weight, seed)
             nn.init.kaiming_normal_(
                 module.weight, mode="fan_out", nonlinearity="relu", generator=generator
@@ -71,7 +71,7 @@ def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:
     return torch.Generator(weight.device).manual_seed(seed)
 
 
-def _bias(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+def _bias(module: nn.Conv1d | nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
     """Uniform within 1 / sqrt(fan_in), torch's default."""
     if module.bias is not None:
         bound = 1 / math.sqrt(module.weight[0].numel())

@@ -343,6 +343,8 @@ def _attributes(
                 layer = f"{id}({name} = {parameter.words[0]})"
                 hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
             attrs[name] = _checked(evaluator, parameter, value, arg.value, env, id, hint)
+        elif parameter.default is REQUIRED and not partial and parameter.unless in given:
+            attrs[name] = None
         elif parameter.default is REQUIRED and not partial:
             shown = f"{name} = {parameter.words[0]}" if parameter.type is str else f"{name}, ..."
             raise evaluator.builder.fail(

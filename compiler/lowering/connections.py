@@ -86,10 +86,11 @@ def connected(
             layers = _weights(lowering, block)
         last = layers[-1]
         assert isinstance(last, OpLayer)
-        width = last.attrs["width"]
-        assert isinstance(width, int)
-        env.values["channels"] = width
+        if isinstance(width := last.attrs["width"], int):
+            env.values["channels"] = width
         branch = _build_branch(lowering, layers, connection, parts, env, wire, within)
+        if not isinstance(branch, Poison):
+            env.values["channels"] = lowering.builder.value(branch).shape[0]
     env.values["branch"] = branch
     if isinstance(branch, Poison):
         return Joined(POISON, POISON, ())

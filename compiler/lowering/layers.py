@@ -47,7 +47,13 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))
         layer = OpLayer(op, dict(attrs), layer.span, layer.role)
     if row.chosen is not None:
-        layer = _chosen(lowering, layer, wire)
+        first = _chosen(lowering, layer, wire)
+        for step in first[:-1]:
+            made = lowering.builder.add(step.op, (wire,), step.attrs, step.span, step.role)
+            if isinstance(made, Poison):
+                return POISON
+            wire = made
+        layer = first[-1]
     if OPS[layer.op].flattens and len(lowering.builder.value(wire).shape) == 3:
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
     if OPS[layer.op].takes_steps:
@@ -57,15 +63,21 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
     return made
 
 
-def _chosen(lowering: Lowering, layer: OpLayer, wire: Wire) -> OpLayer:
-    """The operation that a layer is on its operand."""
-    chosen = OPS[layer.op].chosen
-    assert chosen is not None
+def _chosen(lowering: Lowering, layer: OpLayer, wire: Wire) -> list[OpLayer]:
+    """The operations that a layer is on its operand."""
+    row = OPS[layer.op]
+    assert row.chosen is not None
+    attrs = {**{item.name: item.default for item in row.parameters}, **layer.attrs}
     try:
-        op, attrs = chosen(layer.attrs, (lowering.builder.value(wire),), lowering.builder.steps)
+        steps = row.chosen(attrs, (lowering.builder.value(wire),), lowering.builder.steps)
     except OpError as error:
         raise lowering.builder.fail("E0501", error.message, layer.span, hint=error.hint) from None
-    return OpLayer(op, dict(attrs), layer.span, layer.role)
+    last = len(steps) - 1
+    named = next((i for i, (op, _) in enumerate(steps) if OPS[op].weighted), last)
+    return [
+        OpLayer(op, dict(attrs), layer.span, layer.role if i == named else OPS[op].role)
+        for i, (op, attrs) in enumerate(steps)
+    ]
 
 
 def _threshold(lowering: Lowering, span: Span) -> float:

@@ -164,6 +164,7 @@ class Saving:
             self.widths[node.inputs[0] if node.inputs else node.id],
             self.whole.steps,
             first[-1],
+            self.width,
         )
 
     # -- what is kept -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Values are [..., C, H, W] (rank 3) or [..., C] (rank 1), with T and N, or N alon
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 DIMS = {"rows": (-2,), "columns": (-1,), "pixels": (-2, -1)}
 
@@ -71,6 +71,13 @@ def shuffle(x: Tensor, groups: int, rank: int) -> Tensor:
     """The first channel of each group, then the second of each, and so on."""
     split = in_groups(x, groups, rank)
     return split.transpose(-rank - 1, -rank).flatten(-rank - 1, -rank)
+
+
+def pad(x: Tensor, before: int, after: int, over: str) -> Tensor:
+    """A border of 0 at both ends of rows, columns or both."""
+    rows = (before, after) if over != "columns" else (0, 0)
+    columns = (before, after) if over != "rows" else (0, 0)
+    return nn.functional.pad(x, (*columns, *rows))
 
 
 def as_map(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.runtime.layers.leaf import Leaf
@@ -34,3 +34,58 @@ class DropPath(Leaf):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class TimeConv(Leaf, nn.Conv1d):
+    """A convolution over time of each pixel, with ``before`` and ``after`` steps of 0 at the ends."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: int,
+        before: int = 0,
+        after: int = 0,
+        groups: int = 1,
+        dilation: int = 1,
+        bias: bool = True,
+        rank: int = 3,
+    ) -> None:
+        super().__init__(channels, width, kernel, dilation=dilation, groups=groups, bias=bias)
+        self.before = before
+        self.after = after
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[3:]
+        y = x.movedim(0, 2).reshape(*x.shape[1:3], len(x), -1)  # [N, C, T, pixels]
+        y = nn.functional.pad(y, (0, 0, self.before, self.after))
+        dilation = (*self.dilation, 1)
+        y = nn.functional.conv2d(
+            y, self.weight.unsqueeze(-1), self.bias, dilation=dilation, groups=self.groups
+        )
+        return y.movedim(2, 0).reshape(y.shape[2], x.shape[1], -1, *size)
+
+    def advance(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step [N, ...], with the steps before it [K, N, ...] that the kernel reaches."""
+        past = x.new_zeros(self.before, *x.shape) if state is None else state
+        seen = torch.cat((past, x.unsqueeze(0)))
+        before, self.before = self.before, 0
+        try:
+            y = self(seen)
+        finally:
+            self.before = before
+        return y[-1], seen[1:]
+
+
+class TimeLinear(Leaf, nn.Linear):
+    """y[t] = sum over k of weight[t, k] * x[k], plus bias[t]: of T steps T others."""
+
+    def __init__(self, steps: int, bias: bool = True) -> None:
+        super().__init__(steps, steps, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        if self.bias is None:
+            return (self.weight @ flat).view(x.shape)
+        return torch.addmm(self.bias.unsqueeze(1), self.weight, flat).view(x.shape)

@@ -152,7 +152,7 @@ def _product_hook(layer: ProductLayer, observers: Sequence[LayerObserver]) -> Ho
 def macs_of(module: nn.Module, out: Tensor) -> int:
     """Multiply-accumulates of a convolution or linear layer that gave ``out``."""
     match module:
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d():
             return module.weight[0].numel() * out.numel()
         case nn.Linear():
             return module.in_features * out.numel()

@@ -22,6 +22,7 @@ from danetc.runtime.layers.norm import (
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
+from danetc.runtime.layers.time import TimeConv
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 
@@ -211,6 +212,11 @@ class _Step(torch.fx.Interpreter):
             case Neuron():
                 frames = [_frame(x, module.rank) for x in args]
                 y, self.after[name] = module.advance(frames, self.before.get(name))
+                return y.unsqueeze(0)
+            case TimeConv():
+                y, self.after[name] = module.advance(
+                    _frame(args[0], module.rank), self.before.get(name)
+                )
                 return y.unsqueeze(0)
             case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
                 return self._norm(module, args[0])

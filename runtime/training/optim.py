@@ -28,7 +28,9 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if not everywhere:
         decaying = {
-            module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+            module.weight
+            for module in model.modules()
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
         }
         some = [p for p in model.parameters() if p in decaying]
         others = [p for p in model.parameters() if p not in decaying]

@@ -227,6 +227,23 @@ NUMBERS = {
     "groups that do not divide": flow(
         "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
     ),
+    "conv over channels": flow(
+        "out = b -> «conv(8, over = channels)»",
+        "E0501",
+        "does not slide over channels",
+        "swap(channels, rows)",
+    ),
+    "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
+    "padding over time": flow(
+        "out = b -> «conv(8, over = time, padding = 1)»", "E0501", "as many steps", "padding = same"
+    ),
+    "stride and same": flow(
+        "out = b -> «conv(8, kernel = 4, stride = 2, padding = same)»", "E0501", "keeps the size"
+    ),
+    "width over time": flow(
+        "out = b -> «linear(8, over = time)»", "E0501", "not 8", "linear(over = time)"
+    ),
+    "no width over rows": flow("out = b -> «linear(over = rows)»", "E0501", "needs `width`"),
     "swap of time": flow(
         "out = b -> «swap(time, channels)»",
         "E0501",

@@ -82,6 +82,8 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "axes",
         "swapped",
         "over_time",
+        "along",
+        "causal",
         "unet",  # segments that several scopes run; several outputs
         "poisson",  # float32 until the first convolution, also under autocast
     ],

@@ -35,6 +35,8 @@ STEPWISE = [
     text("avgpool -> linear(3)"),
     text("mean_over_time -> avgpool -> conv(3, kernel = 1) -> norm -> flatten"),
     text("avgpool -> mean_over_time -> linear(3)", norm="batchnorm(per_step = true)"),
+    text("conv(5, kernel = 3, over = time) -> avgpool -> mean_over_time -> linear(3)"),
+    text("avgpool -> flatten -> conv(kernel = 2, over = time, dilation = 2) -> linear(3)"),
 ]
 
 
@@ -72,6 +74,7 @@ def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -
         (text("mean_over_time -> maxpool(2) -> avgpool -> linear(3)"), "(maxpool) stands"),
         (text("mean_over_time -> conv(4) -> spike -> avgpool -> linear(3)"), "(neuron) stands"),
         (text("avgpool -> mean_over_time -> linear(3)", code=" -> latency"), "(latency) lays"),
+        (text("conv(4, kernel = 2, over = time, padding = same) -> avgpool"), "later ones"),
         (text("avgpool -> softmax(over = time) -> mean_over_time -> linear(3)"), "later ones"),
     ],
 )
@@ -94,3 +97,12 @@ def test_what_looks_ahead_does_not_stream() -> None:
     with pytest.raises(ValueError, match=r"head\.softmax gives at a step depends on later ones"):
         model.stream(torch.zeros(1, 2, 6, 6))
     assert model(torch.zeros(4, 1, 2, 6, 6)).shape == (4, 1, 3), "T is free"
+
+
+def test_what_has_weights_for_each_step_takes_no_other_T() -> None:
+    model = danetc.build(text=text("avgpool -> linear(over = time) -> linear(3)"))
+    assert model(torch.zeros(5, 1, 2, 6, 6)).shape == (5, 1, 3)
+    with pytest.raises(ValueError, match=r"not of 4: head\.linear1 has weights for each of them"):
+        model(torch.zeros(4, 1, 2, 6, 6))
+    with pytest.raises(ValueError, match="cannot run step by step"):
+        model.stream(torch.zeros(1, 2, 6, 6))

@@ -182,6 +182,24 @@ VARIETY = {
           out = (a * gate + both + rows) -> spike
         }""",
     ),
+    "along": small(
+        "stage(mixed(4), 2)",
+        settings="neuron = LIF(tau = 1.5)",
+        more="""block mixed(w) {
+          a = in -> conv(w, kernel = 4, padding = same) -> norm -> spike
+          b = a -> conv(w, kernel = 2, over = time, groups = 2, bias = true) -> norm -> spike
+          c = b -> conv(kernel = 3, over = time, dilation = 2) -> conv(kernel = 2, over = time, padding = same)
+          d = a -> conv(w, kernel = 3, over = rows) -> conv(w, kernel = 2, over = columns, padding = same, bias = true)
+          e = b -> linear(over = time) -> norm -> spike -> linear(over = time, bias = false)
+          f = a -> linear(8, over = rows) -> linear(w, over = channels, bias = false)
+          g = a -> avgpool -> flatten -> conv(kernel = 2, over = time)
+          out = (c + d + e + f + g) -> spike
+        }""",
+    ),
+    "causal": small(
+        "stage(pair(4), 2) via sew",
+        more="block pair(w) = conv(kernel = 2, over = time) -> conv(w, kernel = 2, over = time)",
+    ),
     "over_time": small(
         "stage(attentive(4), 2)",
         more="""block attentive(w) {

@@ -240,6 +240,64 @@ def swapped(x: Var, a: int, b: int) -> Var:
     return Var(np.swapaxes(x.data, a, b), (x, lambda grad: np.swapaxes(grad, a, b)))
 
 
+def to_front(x: Var, axis: int) -> Var:
+    return Var(np.moveaxis(x.data, axis, 0), (x, lambda grad: np.moveaxis(grad, 0, axis)))
+
+
+def from_front(x: Var, axis: int) -> Var:
+    return Var(np.moveaxis(x.data, 0, axis), (x, lambda grad: np.moveaxis(grad, axis, 0)))
+
+
+def padded(x: Var, axes: tuple[int, ...], before: int, after: int) -> Var:
+    """Zeros at both ends of axes."""
+    more = [(before, after) if axis in axes else (0, 0) for axis in range(len(x.shape))]
+    inside = tuple(slice(low, low + size) for (low, _), size in zip(more, x.shape, strict=True))
+    return Var(np.pad(x.data, more), (x, lambda grad: grad[inside]))
+
+
+def mixed_first(x: Var, weight: Var) -> Var:
+    """``weight`` [A, B] along the first axis of x [B, ...]."""
+    return Var(
+        np.tensordot(weight.data, x.data, (1, 0)),
+        (x, lambda grad: np.tensordot(weight.data, grad, (0, 0))),
+        (weight, lambda grad: np.tensordot(grad, x.data, (range(1, x.data.ndim),) * 2)),
+    )
+
+
+def conv_first(x: Var, weight: Var, stride: int, dilation: int, groups: int, turned: bool) -> Var:
+    """A kernel [O, C / groups, K] over the first axis of x, padded before.
+
+    Channels are the third axis of x; the fourth, where the first was taken from behind (``turned``).
+    """
+    channels = 3 if turned else 2
+    out, part, kernel = weight.shape
+    count = _windows(x.shape[0], kernel, stride, 0, dilation)
+    data = np.moveaxis(x.data, channels, 1)  # [L, C, ...]
+    data = data.reshape(x.shape[0], groups, part, -1)
+    weights = weight.data.reshape(groups, out // groups, part, kernel)
+    places = [_at(j * dilation, count, stride) for j in range(kernel)]
+    y = sum(np.einsum("lgcp,goc->lgop", data[at], weights[..., j]) for j, at in enumerate(places))
+    rest = np.moveaxis(x.data, channels, 1).shape[2:]
+
+    def flat(grad: Array) -> Array:
+        return np.moveaxis(grad, channels, 1).reshape(count, groups, out // groups, -1)
+
+    def by_input(grad: Array) -> Array:
+        result = np.zeros(data.shape)
+        for j, at in enumerate(places):
+            result[at] += np.einsum("lgop,goc->lgcp", flat(grad), weights[..., j])
+        return np.moveaxis(result.reshape(x.shape[0], groups * part, *rest), 1, channels)
+
+    def by_weight(grad: Array) -> Array:
+        result = np.zeros(weights.shape)
+        for j, at in enumerate(places):
+            result[..., j] = np.einsum("lgop,lgcp->goc", flat(grad), data[at])
+        return result.reshape(weight.shape)
+
+    made = np.moveaxis(np.asarray(y).reshape(count, out, *rest), 1, channels)
+    return Var(made, (x, by_input), (weight, by_weight))
+
+
 def reduced(name: str, x: Var, axes: tuple[int, ...]) -> Var:
     """``sum``, ``mean`` or ``max`` over axes that stay as 1; equal maxima share the gradient."""
     if name == "mean":

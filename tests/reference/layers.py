@@ -245,7 +245,9 @@ class Layers(Evaluator):
         x, varies = wire.data, wire.varies
         match op.name:
             case "conv":
-                return Wire(self._conv(op, attrs, x), varies)
+                return Wire(self._conv(op, attrs, x), varies or attrs["over"] == "time")
+            case "linear" if attrs["over"] is not None:
+                return Wire(self._linear_over(op, attrs, x), varies or attrs["over"] == "time")
             case "linear":
                 flat = x.reshape(*x.shape[:2], -1)
                 path = self.weights.path(self.scope, op.role)
@@ -328,15 +330,49 @@ class Layers(Evaluator):
         return Wire(f.taken(wire.data, 2, np.arange(first, last + 1)), wire.varies)
 
     def _conv(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
+        """The axis that it slides over is brought to the rows, with one column, and back."""
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
-        dilation, padding = attrs["dilation"], attrs["padding"]
-        if padding is None:
-            padding = dilation * (kernel // 2)
+        dilation, padding, over = attrs["dilation"], attrs["padding"], attrs["over"]
+        if width is None:
+            width = groups = x.shape[2]
+        reach = dilation * (kernel - 1)
+        before = after = dilation * (kernel // 2) if padding is None else padding
+        if padding == "same":
+            before, after = reach // 2, reach - reach // 2
+        elif over == "time":
+            before, after = reach, 0
         path = self.weights.path(self.scope, op.role)
-        weight = self.weights.take(path, "weight", width, x.shape[2] // groups, kernel, kernel)
+        sizes = {None: (kernel, kernel), "rows": (kernel, 1), "columns": (1, kernel)}
+        shape = sizes.get(over, (kernel,))
+        weight = self.weights.take(path, "weight", width, x.shape[2] // groups, *shape)
         self.weights.multiplied.add(self.weights.names[(*path, "weight")])
         bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
-        return f.conv(x, weight, bias, attrs["stride"], padding, dilation, groups)
+        if over is None:
+            x = f.padded(x, (3, 4), before, after)
+            return f.conv(x, weight, bias, attrs["stride"], 0, dilation, groups)
+        flat = x if len(x.shape) == 5 else x.reshape(*x.shape, 1, 1)
+        axis = AXES[over]
+        turned = f.padded(f.to_front(flat, axis), (0,), before, after)
+        kernels = weight.reshape(width, -1, kernel)
+        made = f.conv_first(turned, kernels, attrs["stride"], dilation, groups, axis != 0)
+        made = f.from_front(made, axis)
+        made = made if bias is None else made + bias.reshape(-1, 1, 1)
+        return made if len(x.shape) == 5 else made.reshape(*made.shape[:3])
+
+    def _linear_over(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
+        """Along one axis; over channels, rows and columns the weights are a convolution's."""
+        axis = AXES[attrs["over"]]
+        width = x.shape[0] if axis == 0 else attrs["width"]
+        path = self.weights.path(self.scope, op.role)
+        ones = () if axis == 0 else (1, 1)
+        weight = self.weights.take(path, "weight", width, x.shape[axis], *ones)
+        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        turned = f.to_front(x, axis)
+        made = f.mixed_first(turned, weight.reshape(width, -1))
+        if attrs["bias"]:
+            bias = self.weights.take(path, "bias", width)
+            made = made + bias.reshape(-1, *[1] * (len(made.shape) - 1))
+        return f.from_front(made, axis)
 
     def _threshold(self) -> float:
         neuron = self.written_out(self.settings["neuron"])

@@ -124,8 +124,8 @@ class Env:
 # -- the table of operations ------------------------------------------------------------------------
 
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
-    "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1},
-    "linear": {"width": None, "bias": True},
+    "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "over": None},
+    "linear": {"width": None, "bias": True, "over": None},
     "batchnorm": {"init": 1.0, "per_step": False},
     "tebn": {"init": 1.0},
     "groupnorm": {"groups": 32, "init": 1.0},

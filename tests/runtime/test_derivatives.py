@@ -179,7 +179,8 @@ SMOOTH = "neuron n; state u = 0.1; learn w = 0.3; v = mul u w; q = add v x; s = 
 def attributes(row: Op) -> list[dict[str, Attribute]]:
     """Attributes to test a row with: its defaults, each truth value turned round, each word."""
     plain: dict[str, Attribute] = {}
-    for parameter in row.parameters:
+    parameters = [parameter for parameter in row.parameters if not parameter.sugar]
+    for parameter in parameters:
         required = parameter.default is REQUIRED
         examples = {int: 2, float: 0.7, bool: True, str: (*parameter.words, "")[0]}
         plain[parameter.name] = examples[parameter.type]
@@ -187,8 +188,8 @@ def attributes(row: Op) -> list[dict[str, Attribute]]:
             plain["b"] = "rows"
         if not required and parameter.name != "groups":
             plain[parameter.name] = parameter.default
-    flags = [parameter.name for parameter in row.parameters if parameter.type is bool]
-    words = [(parameter.name, word) for parameter in row.parameters for word in parameter.words]
+    flags = [parameter.name for parameter in parameters if parameter.type is bool]
+    words = [(p.name, word) for p in parameters if p.type is str for word in p.words]
     return [
         plain,
         *({**plain, name: not plain[name]} for name in flags),

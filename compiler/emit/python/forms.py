@@ -38,7 +38,7 @@ class SizeArgument:
 class Fixed:
     """An argument that is the same in all scopes of a class."""
 
-    value: Attribute
+    value: Attribute | tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

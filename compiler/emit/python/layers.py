@@ -32,6 +32,8 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "RunningMean": ("groups", "momentum"),
     "Scores": ("heads",),
     "KeysFirst": ("heads", "most"),
+    "TimeConv": ("in_channels", "channels", "kernel"),
+    "TimeLinear": ("steps",),
 }
 _DEFAULTS: Mapping[str, dict[str, int]] = {
     "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -55,7 +57,7 @@ class Layers:
         namespace, _, target = module.target.rpartition(".")
         if module.target == _NEURON:
             return self.neurons.instance(self.graph.program(node))
-        kwargs: dict[str, Attribute] = dict(module.kwargs)
+        kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
         text = target
         if target in self.prelude.source:
             self.used.add(target)
@@ -104,7 +106,9 @@ class Layers:
         return found
 
 
-def _argument(label: str, value: Attribute, defaults: Mapping[str, int]) -> Argument:
+def _argument(
+    label: str, value: Attribute | tuple[int, int], defaults: Mapping[str, int]
+) -> Argument:
     """An argument of a layer: a size may differ among blocks, all else is fixed."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and label != "rank":
         return SizeArgument(label or "size", value, defaults.get(label))

@@ -282,6 +282,50 @@ def tokens(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-3, (heads, -1)).flatten(-2)
 
 
+class TimeConv(nn.Conv1d):
+    """A convolution over time of each pixel, with ``before`` and ``after`` steps of 0 at the ends."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: int,
+        before: int = 0,
+        after: int = 0,
+        groups: int = 1,
+        dilation: int = 1,
+        bias: bool = True,
+        rank: int = 3,
+    ) -> None:
+        super().__init__(channels, width, kernel, dilation=dilation, groups=groups, bias=bias)
+        self.before = before
+        self.after = after
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[3:]
+        y = x.movedim(0, 2).reshape(*x.shape[1:3], len(x), -1)  # [N, C, T, pixels]
+        y = nn.functional.pad(y, (0, 0, self.before, self.after))
+        dilation = (*self.dilation, 1)
+        y = nn.functional.conv2d(
+            y, self.weight.unsqueeze(-1), self.bias, dilation=dilation, groups=self.groups
+        )
+        return y.movedim(2, 0).reshape(y.shape[2], x.shape[1], -1, *size)
+
+
+class TimeLinear(nn.Linear):
+    """y[t] = sum over k of weight[t, k] * x[k], plus bias[t]: of T steps T others."""
+
+    def __init__(self, steps: int, bias: bool = True) -> None:
+        super().__init__(steps, steps, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        if self.bias is None:
+            return (self.weight @ flat).view(x.shape)
+        return torch.addmm(self.bias.unsqueeze(1), self.weight, flat).view(x.shape)
+
+
 def per_step(x: Tensor, steps: int, rank: int = 3) -> Tensor:
     """[N, ...] repeated to [T, N, ...]; a sequence stays as it is."""
     return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x
@@ -373,6 +417,13 @@ def shuffle(x: Tensor, groups: int, rank: int = 3) -> Tensor:
     """The first channel of each group, then the second of each, and so on."""
     split = in_groups(x, groups, rank)
     return split.transpose(-rank - 1, -rank).flatten(-rank - 1, -rank)
+
+
+def pad(x: Tensor, before: int, after: int, over: str) -> Tensor:
+    """A border of 0 at both ends of rows, columns or both."""
+    rows = (before, after) if over != "columns" else (0, 0)
+    columns = (before, after) if over != "rows" else (0, 0)
+    return nn.functional.pad(x, (*columns, *rows))
 
 
 def as_map(x: Tensor) -> Tensor:

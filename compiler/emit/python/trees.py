@@ -22,8 +22,10 @@ def name(text: str) -> ast.expr:
     return node
 
 
-def constant(value: Attribute) -> ast.expr:
+def constant(value: Attribute | tuple[int, int]) -> ast.expr:
     """A constant; a string is data in it, whatever it holds."""
+    if isinstance(value, tuple):
+        return ast.Tuple([ast.Constant(item) for item in value], ast.Load())
     return ast.Constant(value)
 
 

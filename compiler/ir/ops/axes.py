@@ -19,6 +19,7 @@ from danetc.compiler.ir.ops.row import (
     Op,
     OpError,
     Stands,
+    Steps,
     TorchFunction,
     integer,
     whole,
@@ -96,22 +97,22 @@ def _swapped(attrs: Attrs, values: Values) -> Shape:
     return tuple(shape)
 
 
-def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> tuple[str, Attrs]:
+def _swap_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     """Which of the three it is where one of the axes is time: a static value has one step."""
     names = [name for name in (str(attrs["a"]), str(attrs["b"])) if name != "time"]
     if len(names) == 2:
-        return "swap", attrs
+        return (("swap", attrs),)
     if not names:
         raise OpError("swap: time and time", "name two axes: `swap(time, channels)`")
     axis = shapes.axis(values, names[0], "swap")
     extent = values[0].shape[axis]
     given: Attrs = {"axis": names[0], "steps": steps}
     if values[0].varies and extent == 1 and steps > 1:
-        return "steps_as_axis", given
+        return (("steps_as_axis", given),)
     if not values[0].varies and extent == steps:
-        return "axis_as_steps", given
+        return (("axis_as_steps", given),)
     if values[0].varies and extent == steps:
-        return "swap_with_time", given
+        return (("swap_with_time", given),)
     length = steps if values[0].varies else 1
     raise OpError(
         f"swap: {length} time step{'s' * (length != 1)} and {extent} {names[0]} of "

@@ -34,7 +34,7 @@ class Parameter:
     """A parameter of an operation in the language. ``low``..``high`` are inclusive bounds.
 
     ``words`` are what it takes beside numbers (``padding = same``), or instead of them where its
-    type is ``str`` (``over = time``). What is ``sugar`` tells which operation it stands for, and no
+    type is ``str`` (``over = time``). It may be left out where ``unless`` is given. What is ``sugar`` tells which operation it stands for, and no
     graph has it.
     """
 
@@ -46,6 +46,7 @@ class Parameter:
     high: float | None = None
     words: tuple[str, ...] = ()
     sugar: bool = False
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class TorchModule:
 
     target: str
     args: tuple[Attribute, ...] = ()
-    kwargs: Mapping[str, Attribute] = field(default_factory=dict)
+    kwargs: Mapping[str, Attribute | tuple[int, int]] = field(default_factory=dict)
     layout: Literal["flat", "seq", "any"] = "flat"
 
 
@@ -107,6 +108,7 @@ class Product:
 
 
 Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
+Steps: TypeAlias = tuple[tuple[str, Attrs], ...]
 Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
@@ -163,9 +165,9 @@ class Op:
     stands_for: Stands | None = None
     """The operation that it is another name for, or is with such attributes, else itself; gets the
     threshold of the network's neuron."""
-    chosen: Callable[[Attrs, Values, int], tuple[str, Attrs]] | None = None
-    """The operation that it is on such operands in a network of so many steps, or itself. Raises
-    OpError."""
+    chosen: Callable[[Attrs, Values, int], Steps] | None = None
+    """The operations that it is on such operands in a network of so many steps, one behind the other,
+    or itself alone. Raises OpError."""
     flattens: bool = False
     """It takes a vector: a map is flattened before it."""
     idle: str = ""

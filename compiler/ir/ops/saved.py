@@ -28,6 +28,7 @@ class Sizes:
     width: int
     steps: int
     columns: int = 1  # of the first operand
+    computed: int = 4  # bytes of a number that convolutions compute with
 
 
 Count: TypeAlias = Callable[[Sizes], int]

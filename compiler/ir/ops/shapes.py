@@ -31,7 +31,7 @@ def map_of(values: Values, what: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _window(size: int, kernel: int, stride: int, padding: int, dilation: int, what: str) -> int:
+def window(size: int, kernel: int, stride: int, padding: int, dilation: int, what: str) -> int:
     reach = dilation * (kernel - 1) + 1
     if size + 2 * padding < reach:
         raise OpError(
@@ -41,20 +41,25 @@ def _window(size: int, kernel: int, stride: int, padding: int, dilation: int, wh
     return (size + 2 * padding - reach) // stride + 1
 
 
-def convolved(attrs: Attrs, values: Values) -> Shape:
-    channels, height, width = map_of(values, "conv")
-    groups = whole(attrs, "groups")
+def check_groups(attrs: Attrs, values: Values) -> None:
+    """Raise OpError where groups divide a convolution's channels with a rest."""
+    groups, channels = whole(attrs, "groups"), values[0].shape[0]
     for extent, what in ((channels, "input channels"), (whole(attrs, "width"), "output channels")):
         if extent % groups:
             raise OpError(
                 f"conv: {groups} groups do not divide the {extent} {what}",
                 "choose groups that divide both the input channels and the width",
             )
+
+
+def convolved(attrs: Attrs, values: Values) -> Shape:
+    _, height, width = map_of(values, "conv")
+    check_groups(attrs, values)
     k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
     return (
         whole(attrs, "width"),
-        _window(height, k, s, p, d, "conv"),
-        _window(width, k, s, p, d, "conv"),
+        window(height, k, s, p, d, "conv"),
+        window(width, k, s, p, d, "conv"),
     )
 
 
@@ -63,7 +68,7 @@ def pooled(attrs: Attrs, values: Values) -> Shape:
     k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
         raise OpError(f"pooling: padding {p} is more than half of the kernel {k}")
-    return (channels, _window(height, k, s, p, 1, "pooling"), _window(width, k, s, p, 1, "pooling"))
+    return (channels, window(height, k, s, p, 1, "pooling"), window(width, k, s, p, 1, "pooling"))
 
 
 def same(attrs: Attrs, values: Values) -> Shape:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops.along import conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
+from danetc.dsl.syntax.words import AXES
 
 
 def _conv_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
@@ -92,15 +95,20 @@ ROWS = (
     Op(
         "conv", "2-D convolution, no bias", shapes.convolved, kinds.analog, _conv_module,
         (
-            integer("width", "channels of the output"),
+            replace(integer("width", "channels of the output; over an axis, without it depthwise"), unless="over"),
             integer("kernel", "height and width of the kernel", 3, high=4096),
             integer("stride", "pixels from one window to the next", 1, high=4096),
-            integer("padding", "pixels of 0 around the map; half of the kernel by default", None, 0, 4096),
+            replace(
+                integer("padding", "pixels of 0 around the map; half of the kernel by default; over time "
+                        "it looks back alone by default", None, 0, 4096),
+                words=("same",),
+            ),
             integer("groups", "groups of channels that are convolved apart", 1),
             Parameter("bias", bool, "whether each channel adds a number", False),
             integer("dilation", "pixels from one entry of the kernel to the next", 1, high=4096),
+            Parameter("over", str, "the axis that it slides over, in place of pixels", None, words=AXES, sugar=True),
         ),
-        complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
+        chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
         linear=True, start=_zero_without_bias, label=_conv_label,
         saved=Saved(inputs=True, half=True), packs=_packs,
@@ -108,10 +116,11 @@ ROWS = (
     Op(
         "linear", "fully connected, flattens its input", shapes.connected, kinds.analog, _linear_module,
         (
-            integer("width", "numbers in the output"),
+            replace(integer("width", "numbers in the output; of time as many as there are"), unless="over"),
             Parameter("bias", bool, "whether each of them adds a number", True),
+            Parameter("over", str, "the axis that it mixes, in place of all", None, words=AXES, sugar=True),
         ),
-        flattens=True, weights=_linear_weights, weighted=True,
+        chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),

@@ -247,6 +247,10 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
         for key in ("steps_as_axis", "axis_as_steps", "swap_with_time")
     },
     "repeat_channels": {"scale": 2},
+    "conv_over": {"width": 6, "axis": "columns", "stride": 2},
+    "conv_over_time": {"width": 6, "before": 1, "after": 1},
+    "linear_over_time": {"steps": 3},
+    "pad": {"before": 1, "after": 2, "over": "pixels"},
     "slice": {"first": 1, "last": 2},
     "shuffle": {"groups": 2},
     "scores": {"heads": 2},

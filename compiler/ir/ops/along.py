@@ -1,0 +1,263 @@
+"""Rows of the table: layers of weights along one axis, and the padding of even kernels."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from danetc.compiler.ir.graph import Attribute, Shape, Value
+from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    OpError,
+    Parameter,
+    Steps,
+    TorchFunction,
+    TorchModule,
+    integer,
+    whole,
+    word,
+)
+from danetc.compiler.ir.ops.saved import Saved, Sizes
+from danetc.dsl.kinds import Kind
+from danetc.dsl.ranges import constant
+
+# -- what `conv` and `linear` are -------------------------------------------------------------------
+
+
+def conv_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
+    """``conv`` over pixels, rows, columns or time, with a padding before it where it is uneven."""
+    given: dict[str, Any] = {**attrs}
+    over = given.pop("over", None)
+    if over == "channels":
+        raise OpError(
+            "conv does not slide over channels",
+            "let them be rows: `swap(channels, rows) -> conv(8, over = rows) -> swap(channels, rows)`",
+        )
+    if over == "pixels":
+        over = None
+    if over is None and given.get("width") is None:
+        raise OpError("conv needs `width`, the channels of its output", "write `conv(8)`")
+    if over is not None and given["width"] is None:  # depthwise
+        given |= {"width": values[0].shape[0], "groups": values[0].shape[0]}
+    if over == "time":
+        return (("conv_over_time", _in_time(given)),)
+    name, axis = ("conv", {}) if over is None else ("conv_over", {"axis": over})
+    if given["padding"] is None:
+        given["padding"] = given["dilation"] * (given["kernel"] // 2)
+    if given["padding"] != "same":
+        return ((name, {**given, **axis}),)
+    if given["stride"] != 1:
+        raise OpError(
+            f"`padding = same` keeps the size, and a stride of {given['stride']} does not",
+            "give the padding as a number",
+        )
+    total = given["dilation"] * (given["kernel"] - 1)
+    if total % 2 == 0:
+        return ((name, {**given, **axis, "padding": total // 2}),)
+    pad = {"over": over or "pixels", "before": total // 2, "after": total - total // 2}
+    return ("pad", pad), (name, {**given, **axis, "padding": 0})
+
+
+def _in_time(given: dict[str, Any]) -> Attrs:
+    """Causal, or with ``padding = same`` as far ahead as back, the odd step ahead."""
+    total = given["dilation"] * (given["kernel"] - 1)
+    if given["stride"] != 1:
+        raise OpError("conv over time has no stride: it gives as many steps as it takes")
+    if given["padding"] not in (None, "same"):
+        raise OpError(
+            f"conv over time gives as many steps as it takes, whatever `padding = {given['padding']}`",
+            "leave it out: it then looks back alone; `padding = same` looks ahead too",
+        )
+    before = total if given["padding"] is None else total // 2
+    kept = {name: given[name] for name in ("width", "kernel", "groups", "bias", "dilation")}
+    return {**kept, "before": before, "after": total - before}
+
+
+def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
+    """``linear``, over time of T to T steps."""
+    given: dict[str, Any] = {**attrs}
+    over = given.pop("over", None)
+    if over is None:
+        if given["width"] is None:
+            raise OpError("linear needs `width`, the numbers in its output", "write `linear(8)`")
+        return (("linear", given),)
+    if over == "time":
+        if given["width"] is not None:
+            raise OpError(
+                f"linear over time gives the {steps} steps that it takes, not {given['width']}",
+                "leave the width out: `linear(over = time)`",
+            )
+        return (("linear_over_time", {"bias": given["bias"], "steps": steps}),)
+    if given["width"] is None:
+        raise OpError(f"linear over {over} needs `width`", f"write `linear(8, over = {over})`")
+    conv = {"kernel": 1, "stride": 1, "padding": 0, "groups": 1, "dilation": 1, **given}
+    if over == "channels":
+        return (("conv", conv),)
+    turn = ("swap", {"a": "channels", "b": over})
+    return turn, ("conv", conv), turn
+
+
+# -- rules ------------------------------------------------------------------------------------------
+
+
+def _weights(kernel: tuple[str, ...]) -> Any:
+    def rule(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+        width, group = whole(attrs, "width"), values[0].shape[0] // whole(attrs, "groups")
+        places = {"kernel": whole(attrs, "kernel"), "1": 1}
+        if attrs.get("axis") == "columns":
+            sizes = tuple(places[name] for name in reversed(kernel))
+        else:
+            sizes = tuple(places[name] for name in kernel)
+        bias: dict[str, Shape] = {"bias": (width,)} if attrs["bias"] else {}
+        return {"weight": (width, group, *sizes), **bias}
+
+    return rule
+
+
+def _macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    return prod(shape) * (values[0].shape[0] // whole(attrs, "groups")) * whole(attrs, "kernel")
+
+
+def _convolved_over(attrs: Attrs, values: Values) -> Shape:
+    over = str(attrs["axis"])
+    shape = list(shapes.map_of(values, f"conv over {over}"))
+    shapes.check_groups(attrs, values)
+    place = shapes.AXES.index(over)
+    k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
+    shape[place] = shapes.window(shape[place], k, s, p, d, f"conv over {over}")
+    return (whole(attrs, "width"), *shape[1:])
+
+
+def _convolved_in_time(attrs: Attrs, values: Values) -> Shape:
+    shapes.check_groups(attrs, values)
+    return (whole(attrs, "width"), *values[0].shape[1:])
+
+
+def _conv_over(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    def along(name: str, other: int) -> tuple[int, int]:
+        number = whole(attrs, name)
+        return (number, other) if attrs["axis"] == "rows" else (other, number)
+
+    kwargs: dict[str, Attribute | tuple[int, int]] = {"kernel_size": along("kernel", 1)}
+    for name, other in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        if attrs[name] != other:
+            kwargs[name] = along(name, other)
+    if attrs["groups"] != 1:
+        kwargs["groups"] = attrs["groups"]
+    if not attrs["bias"]:
+        kwargs["bias"] = False
+    return TorchModule("torch.nn.Conv2d", (values[0].shape[0], attrs["width"]), kwargs)
+
+
+def _time_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs: dict[str, Attribute] = {
+        name: attrs[name]
+        for name, default in (("before", 0), ("after", 0), ("groups", 1), ("dilation", 1), ("bias", True))
+        if attrs[name] != default
+    }  # fmt: skip
+    args = (values[0].shape[0], attrs["width"], attrs["kernel"])
+    kwargs["rank"] = len(value.shape)
+    return TorchModule("danetc.runtime.layers.time.TimeConv", args, kwargs, "seq")
+
+
+def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
+    return TorchModule("danetc.runtime.layers.time.TimeLinear", (attrs["steps"],), kwargs, "seq")
+
+
+def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    steps = whole(attrs, "steps")
+    return {"weight": (steps, steps), **({"bias": (steps,)} if attrs["bias"] else {})}
+
+
+def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
+    return 0.0 if x == 0.0 and not attrs["bias"] else None
+
+
+def _padded_steps(sizes: Sizes) -> int:
+    """What is convolved: a copy with time inside, padded."""
+    attrs = sizes.node.attrs
+    steps = sizes.steps + whole(attrs, "before") + whole(attrs, "after")
+    return sizes.inputs[0] // sizes.steps * steps * sizes.computed
+
+
+def _padded(attrs: Attrs, values: Values) -> Shape:
+    shape = list(shapes.map_of(values, "padding"))
+    more = whole(attrs, "before") + whole(attrs, "after")
+    for place, name in enumerate(shapes.AXES):
+        if attrs["over"] in (name, "pixels" if place else ""):
+            shape[place] += more
+    return tuple(shape)
+
+
+def _with_zero(attrs: Attrs, values: Values) -> Kind:
+    return Kind.of(values[0].kind.range | constant(0.0))
+
+
+def _pad(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+    args = tuple(attrs[name] for name in ("before", "after", "over"))
+    return TorchFunction("danetc.runtime.layers.axes.pad", args, layout="any")
+
+
+def _time_label(attrs: Attrs) -> tuple[str, str]:
+    groups = f" groups {attrs['groups']}" if attrs["groups"] != 1 else ""
+    ahead = f", {attrs['after']} ahead" if attrs["after"] else ""
+    return f"conv {attrs['kernel']} over T{ahead}", f"{attrs['width']}{groups}"
+
+
+_CONV = (
+    integer("width", "channels of the output"),
+    integer("kernel", "entries of the kernel", 3, high=4096),
+    integer("groups", "groups of channels that are convolved apart", 1),
+    Parameter("bias", bool, "whether each channel adds a number", False),
+    integer("dilation", "from one entry of the kernel to the next", 1, high=4096),
+)
+
+ROWS = (
+    Op(
+        "conv_over", "convolution over rows or columns", _convolved_over, kinds.analog, _conv_over,
+        (
+            *_CONV,
+            integer("stride", "from one window to the next", 1, high=4096),
+            integer("padding", "entries of 0 at both ends", 0, 0, 4096),
+            word("axis", "what it slides over", words=("rows", "columns")),
+        ),
+        public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
+        start=_zero_without_bias,
+        label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']}", str(attrs["width"])),
+        saved=Saved(inputs=True, half=True), packs=lambda values: bool(values[0].kind.bits),
+    ),
+    Op(
+        "conv_over_time", "convolution over time", _convolved_in_time, kinds.analog, _time_conv,
+        (
+            *_CONV,
+            integer("before", "steps of 0 before the first", low=0),
+            integer("after", "steps of 0 behind the last", low=0),
+        ),
+        public=False, time="mixes", ahead=lambda attrs: bool(attrs["after"]),
+        weights=_weights(("kernel",)), weighted=True, macs=_macs, linear=True,
+        start=_zero_without_bias, label=_time_label,
+        saved=Saved(extra=_padded_steps, half=True),
+    ),
+    Op(
+        "linear_over_time", "of T steps T others", shapes.same, kinds.analog, _time_linear,
+        (Parameter("bias", bool, "whether each step adds a number", True), integer("steps", "T")),
+        public=False, time="mixes", ahead=lambda attrs: True, fixes_steps="weights",
+        weights=_time_weights, macs=lambda attrs, values, shape: whole(attrs, "steps") * prod(shape),
+        linear=True, start=_zero_without_bias, label=lambda attrs: ("linear over T", ""),
+        saved=Saved(inputs=True, half=True),
+    ),
+    Op(
+        "pad", "a border of 0", _padded, _with_zero, _pad,
+        (
+            integer("before", "entries before the first", low=0),
+            integer("after", "entries behind the last", low=0),
+            word("over", "the axis", words=("pixels", "rows", "columns")),
+        ),
+        public=False, linear=True, start=starts.zero,
+        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), saved=Saved(),
+    ),
+)  # fmt: skip
