@@ -154,7 +154,7 @@ def _neuron(program: NeuronProgram) -> Callable[[], nn.Module] | None:
         base = "spikingjelly.activation_based"
         surrogate = getattr(import_module(f"{base}.surrogate"), found.surrogate)
         layer: nn.Module = getattr(import_module(f"{base}.neuron"), node)(
-            surrogate_function=surrogate(alpha=found.alpha), **options
+            surrogate_function=surrogate(**dict(found.shape)), **options
         )
         return layer
 

@@ -193,6 +193,8 @@ OPCODES: MutableMapping[str, OpInfo] = {
                   lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True),
     "cos": OpInfo(1, "torch.cos({0})", _by(lambda to, a, y: to.emit("neg", to.emit("sin", a))),
                   lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True),
+    "erf": OpInfo(1, "torch.erf({0})", _by(lambda to, a, y: to.emit("mul", 2 / math.sqrt(math.pi), to.emit("exp", to.emit("neg", to.emit("mul", a, a))))),
+                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
                        rising(softplus, 0.0, math.inf), softplus, rounds=True),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
+from typing import TypeAlias
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
@@ -29,17 +30,31 @@ NEURONS: Mapping[str, str] = {
 }
 """The standard library's neurons and SpikingJelly's. Those without ``v_rest`` reset softly."""
 
-SURROGATES: Mapping[str, tuple[str, Callable[[Mapping[str, float]], float]]] = {
-    "sigmoid": ("Sigmoid", lambda given: given["alpha"]),
-    "atan": ("ATan", lambda given: given["alpha"]),
-    "triangle": ("PiecewiseQuadratic", lambda given: given["alpha"]),
-    "rectangle": ("Rect", lambda given: 1.0 / given["width"]),
-    "piecewise_exp": ("PiecewiseExp", lambda given: given["alpha"]),
-    "softsign": ("SoftSign", lambda given: given["alpha"]),
-    "superspike": ("SuperSpike", lambda given: given["alpha"]),
-    "erf": ("Erf", lambda given: given["alpha"]),
+Given: TypeAlias = Mapping[str, float]
+
+
+def _alpha(given: Given) -> dict[str, float]:
+    return {"alpha": given["alpha"]}
+
+
+SURROGATES: Mapping[str, tuple[str, Callable[[Given], dict[str, float]]]] = {
+    "sigmoid": ("Sigmoid", _alpha),
+    "atan": ("ATan", _alpha),
+    "triangle": ("PiecewiseQuadratic", _alpha),
+    "rectangle": ("Rect", lambda given: {"alpha": 1.0 / given["width"]}),
+    "piecewise_exp": ("PiecewiseExp", _alpha),
+    "softsign": ("SoftSign", _alpha),
+    "superspike": ("SuperSpike", _alpha),
+    "erf": ("Erf", _alpha),
+    "leaky_relu": ("LeakyKReLU", lambda given: {"leak": given["leak"], "k": given["slope"]}),
+    "leaky_rectangle": (
+        "PiecewiseLeakyReLU",
+        lambda given: {"w": given["width"] / 2, "c": given["leak"]},
+    ),
+    "s2nn": ("S2NN", lambda given: {"alpha": given["alpha"], "beta": given["beta"]}),
+    "q_pseudo_spike": ("QPseudoSpike", _alpha),
 }
-"""The standard library's surrogates and SpikingJelly's, with the ``alpha`` that these take."""
+"""The standard library's surrogates and SpikingJelly's, with the arguments that these take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class NeuronMatch:
     """A neuron of SpikingJelly (``IF``, ``LIF`` or ``PLIF``) with its settings.
 
     ``v_reset`` of None is a soft reset. ``v_start`` is the membrane potential before the first
-    step. ``tau`` is for LIF alone.
+    step. ``shape`` are the arguments of the surrogate. ``tau`` is for LIF alone.
     """
 
     neuron: str
@@ -56,7 +71,7 @@ class NeuronMatch:
     v_start: float
     detach_reset: bool
     surrogate: str
-    alpha: float
+    shape: tuple[tuple[str, float], ...]
     tau: float = 2.0
     decay_input: bool = True
 
@@ -86,17 +101,19 @@ def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
     return None
 
 
-def match_surrogate(surrogate: SurrogateProgram) -> tuple[str, float] | None:
-    """The class of SpikingJelly's surrogate with this derivative and its alpha, or None."""
+def match_surrogate(
+    surrogate: SurrogateProgram,
+) -> tuple[str, tuple[tuple[str, float], ...]] | None:
+    """The class of SpikingJelly's surrogate with this derivative and its arguments, or None."""
     given = dict(surrogate.parameters)
-    for name, (theirs, alpha) in SURROGATES.items():
+    for name, (theirs, arguments) in SURROGATES.items():
         declaration = _standard("surrogates.danet")[name]
         if not _takes(declaration, given):
             continue
         made = compile_surrogate(declaration, given, Reporter())
         if made is not None and replace(made, name=surrogate.name) == surrogate:
-            found = alpha(given)
-            return (theirs, found) if found > 0 else None
+            found = arguments(given)
+            return (theirs, tuple(found.items())) if found.get("alpha", 1.0) > 0 else None
     return None
 
 

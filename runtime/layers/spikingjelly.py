@@ -72,7 +72,7 @@ def _function(neuron: NeuronMatch) -> Callable[..., tuple[Tensor, ...]]:
     settings: dict[str, Any] = {
         "v_threshold": neuron.v_threshold,
         "v_reset": neuron.v_reset,
-        "surrogate_function": getattr(surrogate, neuron.surrogate)(alpha=neuron.alpha),
+        "surrogate_function": getattr(surrogate, neuron.surrogate)(**dict(neuron.shape)),
         "detach_reset": neuron.detach_reset,
     }
     match neuron.neuron:

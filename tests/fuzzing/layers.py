@@ -20,7 +20,17 @@ STD_NEURONS = {
     "ReLU": "ReLU",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
 }
-SURROGATES = ["sigmoid", "sigmoid(alpha = 3)", "atan", "triangle(0.8)", "rectangle(width = 2)"]
+SURROGATES = [
+    "sigmoid",
+    "sigmoid(alpha = 3)",
+    "atan",
+    "triangle(0.8)",
+    "rectangle(width = 2)",
+    "dspike(2)",
+    "multi_gaussian",
+    "s2nn",
+    "leaky_relu(leak = 0.1)",
+]
 
 
 @dataclass(frozen=True)

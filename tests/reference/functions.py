@@ -49,6 +49,11 @@ def tanh(x: Var) -> Var:
     return unary(x, value, 1 - value * value)
 
 
+def erf(x: Var) -> Var:
+    value = np.vectorize(math.erf, otypes=[float])(x.data)
+    return unary(x, value, 2 / math.sqrt(math.pi) * np.exp(-(x.data**2)))
+
+
 def sin(x: Var) -> Var:
     return unary(x, np.sin(x.data), np.cos(x.data))
 
