@@ -68,6 +68,27 @@ def _said(signs: Sequence[bool]) -> str:
     return YES if all(signs) else PARTLY if any(signs) else NO
 
 
+def _zero_initialised(cells: Sequence[Cell]) -> Found:
+    """How much of DANet-C's lead over Origin is left where both start as their shortcuts."""
+    means = []
+    for zero in (False, True):
+        own = [
+            pick(cells, connection="origin", rule=rule, depth=34, zero_init=zero)
+            for rule in (CHAIN, EQ_11)
+        ]
+        seeds = min(map(len, own))
+        if not seeds:
+            return "", WAITS
+        means.append([mean(cell.accuracy for cell in each[:seeds]) for each in own])
+    (origin, dense), (origin_zero, dense_zero) = means
+    left, lead = dense_zero - origin_zero, dense - origin
+    text = (
+        f"{dense_zero:.1f} and {origin_zero:.1f} % in ResNet-34's shape: {left:+.1f} points, "
+        f"of {lead:+.1f} without"
+    )
+    return text, YES if left > 0 else NO
+
+
 def _gain(cells: Sequence[Cell]) -> Found:
     """Table VI: DANet-C gains from ResNet-34 to ResNet-50."""
     shallow, deep = (_at(cells, "DANet-C (Eq. 11)", depth) for depth in (34, 50))
@@ -212,6 +233,13 @@ ITEMS = (
         "`danetc compare --columns wiring`",
         "[Table II](#table-ii)",
         lambda cells: _compared(cells, "DANet-C (Eq. 11)", "Origin", (34, 50)),
+    ),
+    Item(
+        "Table II, both zero-initialised",
+        "how last norms start is not said; SEW's authors, whose Origin it takes, start them at 0",
+        "`danetc compare --grid zero_init=true`",
+        "[the paper's architecture](#the-papers-architecture)",
+        _zero_initialised,
     ),
     Item(
         "Table II, tdBN and DANet-D",
