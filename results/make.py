@@ -20,11 +20,12 @@ from results.data import HERE, Cell, read_cells
 from results.older import OLDER_TABLES
 from results.overview import ITEMS_OF_PAPER, OVERVIEW
 from results.tables import TABLES
+from results.untrained import UNTRAINED
 
 BEGIN, END = "<!-- table: ", "<!-- end -->"
 Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
 PAGES: Mapping[Path, Tables] = {
-    HERE / "README.md": {**TABLES, **OLDER_TABLES, **OVERVIEW},
+    HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW},
     HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
 }
 """Each page with what stands in it once."""
