@@ -6,7 +6,7 @@ with its paper's equations of one time step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -158,3 +158,60 @@ def plif(**options: Any) -> nn.Module:
 def lif(**options: Any) -> nn.Module:
     options = {"surrogate_function": surrogate.ATan(), **options}
     return neuron.LIFNode(step_mode="m", **options)  # type: ignore[no-any-return]
+
+
+Make = Callable[[], nn.Module]
+"""Makes a layer of neurons."""
+
+
+class OriginBlock(nn.Module):
+    """Two convolutions, added to their input before the last layer of neurons (spiking ResNets)."""
+
+    def __init__(self, channels: int, width: int, stride: int, neurons: Make) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            conv(channels, width, stride=stride),
+            norm(width),
+            neurons(),
+            conv(width, width),
+            norm(width),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if channels != width or stride != 1:
+            self.shortcut = nn.Sequential(conv(channels, width, 1, stride=stride), norm(width))
+        self.neurons = neurons()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.neurons(self.branch(x) + self.shortcut(x))
+        return out
+
+
+def stages(
+    channels: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    neurons: Make,
+    block: Callable[[int, int, int, Make], nn.Module] = OriginBlock,
+    first_stride: int = 1,
+) -> nn.Module:
+    """Stages of blocks; each but the first opens with stride 2."""
+    layers = []
+    for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        for i in range(count):
+            stride = (2 if number else first_stride) if i == 0 else 1
+            layers.append(block(channels, width, stride, neurons))
+            channels = width
+    return nn.Sequential(*layers)
+
+
+def louder(factor: float) -> Callable[[nn.Module], None]:
+    """Weights of linear layers and of convolutions without a norm, times a factor: they drive neurons
+    that would rest with the weights that torch starts with."""
+
+    @torch.no_grad()
+    def change(network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.mul_(factor)
+
+    return change
