@@ -31,7 +31,7 @@ def last_norm(graph: Graph, block: Block) -> Node | None:
         for node in graph.nodes.values()
         if node.scope[:depth] == block.scope and "shortcut" not in node.scope[depth:]
     ]
-    return next((node for node in reversed(inside) if "init" in node.attrs), None)
+    return next((node for node in reversed(inside) if OPS[node.op].norm is not None), None)
 
 
 def in_branch(block: Block, node: Node) -> bool:

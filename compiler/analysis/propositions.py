@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights_of
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
@@ -243,7 +244,7 @@ def plan_variance(graph: Graph, stage: Stage) -> VariancePlan:
             node = graph[id]
             if id == stage.entry:
                 entry = factor**2
-            elif "init" in node.attrs:
+            elif OPS[node.op].norm is not None:
                 square += (factor * float(node.attrs["init"] or 0.0)) ** 2
             else:
                 raise NotApplicable(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import networkx as nx
 
 from danetc.compiler.analysis.verify import Broken, InvariantError
+from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Form, Graph, Stage
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
@@ -21,7 +22,8 @@ Flow: TypeAlias = "nx.MultiDiGraph[int]"
 def validate(graph: Graph) -> None:
     """Raise ``InvariantError`` unless the graph is one from its input to its outputs.
 
-    No cycle; every node and output connected with the input and depending on it; every block's
+    No cycle; every node and output connected with the input and depending on it, but for
+    what is learnt by itself; every block's
     predecessors those that its rule names. Takes time in proportion to the graph.
     """
     flow = graph.to_networkx()
@@ -47,8 +49,9 @@ def _cycle(graph: Graph, flow: Flow) -> Iterator[Broken]:
 def _unfed(graph: Graph, flow: Flow) -> Iterator[Broken]:
     start = graph.input
     fed = nx.descendants(flow, start.id) | {start.id}
+    learnt = same_for_all(graph)
     for node in graph.nodes.values():
-        if node.id not in fed:
+        if node.id not in fed and node.id not in learnt:
             part = nx.node_connected_component(flow.to_undirected(as_view=True), node.id)
             why = (
                 "does not depend on the input"

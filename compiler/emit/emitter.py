@@ -20,7 +20,7 @@ from torch import fx, nn
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.scopes import ScopeTree, crossing, schedule, scope_tree
-from danetc.compiler.ir.at_node import call_of
+from danetc.compiler.ir.at_node import call_of, same_for_all
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
@@ -39,6 +39,7 @@ NAMESPACES = frozenset(
         "torch.ops.danetc",
         "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
+        "danetc.runtime.layers.learnt",
         "danetc.runtime.layers.packed",
         "danetc.runtime.layers.neuron",
         "danetc.runtime.layers.norm",
@@ -91,6 +92,7 @@ class Emitter:
         self.graph = graph = plan.graph if plan is not None else graph
         self.position = {id: index for index, id in enumerate(graph.nodes)}
         self.users = graph.users()
+        self.shared = same_for_all(graph)
         self.seed = seed
         self.modules: dict[int, nn.Module] = {}
 
@@ -345,7 +347,11 @@ class _Body:
         """
         if OPS[node.op].time in ("creates", "reduces", "constant"):
             return node.id
-        operands = [i for i in node.inputs if self.nodes[i].value.varies == node.value.varies]
+        operands = [
+            i
+            for i in node.inputs
+            if self.nodes[i].value.varies == node.value.varies and i not in self.emitter.shared
+        ]
         sources = {self.source[id] for id in operands}
         if len(sources) == 1 or (sources and node.value.varies):
             return self.source[operands[0]]

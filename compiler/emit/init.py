@@ -63,7 +63,7 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
             generator = _generator(module.weight, seed)
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             _bias(module, generator)
-        case _ if "init" in node.attrs:
+        case _ if OPS[node.op].norm is not None:
             module.get_parameter("weight").fill_(float(node.attrs["init"] or 0.0))
 
 

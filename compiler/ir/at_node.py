@@ -38,6 +38,16 @@ def has_own_state(graph: Graph, node: Node) -> bool:
     return row.random or bool(weights(graph, node)) or bool(buffer_bytes_of(graph, node))
 
 
+def same_for_all(graph: Graph) -> frozenset[int]:
+    """The values that all samples share: what is learnt, and what is made of that alone."""
+    found: set[int] = set()
+    for node in graph.nodes.values():
+        shared = found.issuperset(node.inputs) if node.inputs else not OPS[node.op].for_samples
+        if shared:
+            found.add(node.id)
+    return frozenset(found)
+
+
 def macs_of(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one sample at one step."""
     return sum(product.macs for product in products_of(graph, node))

@@ -10,6 +10,7 @@ from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.learnt import given as as_given
 from danetc.compiler.lowering.values import (
     POISON,
     Bound,
@@ -168,7 +169,7 @@ def bind(
     values = dict(bound.args)
     given = dict(bound.given)
     for name, arg in assigned.items():
-        value = evaluator.evaluate(arg.value, env)
+        value = as_given(evaluator.evaluate(arg.value, env))
         given[name] = evaluator.source(name, value, arg.value, env)
         is_value = isinstance(value, Wire) or is_layer(value)
         hint = flows_in(arg, args, span, is_value=is_value)
@@ -213,7 +214,7 @@ def complete(evaluator: Evaluator, bound: Bound) -> Env:
         if name in bound.args:
             env.values[name] = bound.args[name]
         elif param.default is not None:
-            value = env.values[name] = evaluator.evaluate(param.default, env)
+            value = env.values[name] = as_given(evaluator.evaluate(param.default, env))
             given[name] = evaluator.source(name, value, param.default, env)
             _check_number(evaluator, bound, name, value, param.default, env)
         else:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.learnt import calculated, met
 from danetc.compiler.lowering.values import (
     POISON,
     Identity,
+    Learnt,
     Number,
     Poison,
     Value,
@@ -17,6 +19,7 @@ from danetc.compiler.lowering.values import (
     describe,
     is_layer,
 )
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -42,6 +45,8 @@ def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want
             return evaluator.builder.add(
                 "affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span
             )
+        if isinstance(value, (Learn, Learnt)):
+            return calculated(evaluator, "*", -1, value, expr.span)
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             raise evaluator.builder.fail(
                 "E0406", f"`-` takes a number or a value, not {describe(value)}", expr.span
@@ -84,8 +89,16 @@ def _combine(
 ) -> Value:
     if isinstance(left, Poison) or isinstance(right, Poison):
         return POISON
+    if isinstance(left, Wire):
+        right = met(evaluator, right, left, expr.span)
+    elif isinstance(right, Wire):
+        left = met(evaluator, left, right, expr.span)
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
     if isinstance(left, Wire) or isinstance(right, Wire):
         return _join(evaluator, op, left, right, expr.span)
+    if any(isinstance(value, (Learn, Learnt)) for value in (left, right)):
+        return calculated(evaluator, op, left, right, expr.span)
     numbers: list[Number] = []
     for value in (left, right):
         if not isinstance(value, (bool, int, float)):

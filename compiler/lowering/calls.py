@@ -13,6 +13,7 @@ from danetc.compiler.lowering.arguments import (
 from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, Want, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.learnt import met
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
@@ -20,6 +21,7 @@ from danetc.compiler.lowering.values import (
     Backbone,
     BlockConv,
     Bound,
+    Choice,
     Failed,
     Identity,
     Layer,
@@ -31,8 +33,10 @@ from danetc.compiler.lowering.values import (
     Wire,
     describe,
 )
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.words import LEARNT_PER
 
 
 def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Value:
@@ -115,6 +119,9 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
         )
     if any(isinstance(value, Poison) for value in values):
         return POISON
+    wire = next((value for value in values if isinstance(value, Wire)), None)
+    if several and wire is not None:
+        values = [met(evaluator, value, wire, call.span) for value in values]
     if several and any(isinstance(value, Wire) for value in values):
         op = "minimum" if id == "min" else "maximum"
         return join(evaluator, op, _joinable(evaluator, id, call, values), call.span)
@@ -251,13 +258,28 @@ def _learn(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
     given = assign_special(evaluator, "learn", call.args, call.span)
     if "init" not in given:
         raise evaluator.builder.fail("E0307", "`learn` needs the value to start from", call.span)
+    per = _per(evaluator, given.pop("per"), env) if "per" in given else "layer"
     numbers = {name: float(evaluator.number(arg.value, env)) for name, arg in given.items()}
     init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
     if (above is not None and init <= above) or (below is not None and init >= below):
         raise evaluator.builder.fail(
             "E0305", f"learn starts at {init:g}, outside of its bounds", call.span
         )
-    return Learn(init, above, below)
+    return Learn(init, above, below, per)
+
+
+def _per(evaluator: Evaluator, arg: s.Arg, env: Env) -> str:
+    """What each learnt number is for."""
+    value = evaluator.evaluate(arg.value, env, "per")
+    if not (isinstance(value, Choice) and value.id in LEARNT_PER):
+        words = ", ".join(f"`{word}`" for word in LEARNT_PER)
+        raise evaluator.builder.fail(
+            "E0304",
+            f"`per` of `learn` must be one of {words}, not {describe(value)}",
+            arg.span,
+            hint=did_you_mean(arg.value.span.text, LEARNT_PER),
+        )
+    return value.id
 
 
 def _norm(evaluator: Evaluator, call: s.Call, env: Env) -> Layer:

@@ -248,7 +248,7 @@ def _zero_last_norm(
     norms = [
         id
         for id in range(first, len(lowering.builder.nodes))
-        if "init" in lowering.builder.nodes[id].attrs
+        if OPS[lowering.builder.nodes[id].op].norm is not None
     ]
     if not norms:
         part = parts.get("last", parts["each"])

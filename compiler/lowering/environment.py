@@ -134,9 +134,10 @@ SPECIAL: Mapping[str, SpecFunction] = {
     "columns": SpecFunction("columns(a)", "how many columns a map has"),
     "outputs": SpecFunction("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
     "learn": SpecFunction(
-        "learn(1.0, above = ..., below = ...)",
-        "a number that is trained from a start, strictly within bounds",
-        ("init", "above", "below"),
+        "learn(1.0, above = ..., below = ..., per = channel)",
+        "numbers that are trained from a start, strictly within bounds: one for the layer, or one "
+        "for each `channel`, `step` or `neuron`",
+        ("init", "above", "below", "per"),
     ),
     **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
     "min": SpecFunction("min(a, b, ...)", "the least of numbers, or of values at each place"),

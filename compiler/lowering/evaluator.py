@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 
+from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
 from danetc.compiler.lowering.values import (
@@ -52,6 +53,7 @@ class Evaluator(ABC):
         self.shared = Shared() if shared is None else shared
         self.work = builder.work
         self.settings: dict[str, Value] = {}
+        self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
         self.asked: set[str] = set()  # the settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.complete_names = True  # whether no error keeps names out of the file

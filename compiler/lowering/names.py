@@ -18,6 +18,7 @@ from danetc.compiler.lowering.environment import (
     is_op,
 )
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.learnt import named
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     BlockConv,
@@ -38,7 +39,7 @@ from danetc.dsl.syntax.source import Span
 def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "any") -> Value:
     """The value of a name where it stands; ``want`` tells its two meanings apart."""
     if id in env.values:
-        return env.values[id]
+        return named(env.values[id], id, env)
     if id == "norm" and env.what == "network":
         return standing(evaluator, "norm", span)
     if id in env.definitions:
@@ -157,7 +158,7 @@ def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Value:
     evaluator.builder.scope = env.scope if id == "out" else (*env.scope, id)
     try:
         want = WANTED.get(env.what, {}).get(id, "any")
-        value = evaluator.evaluate(definition.value, definition.env, want)
+        value = named(evaluator.evaluate(definition.value, definition.env, want), id, env)
     except Failed as failed:
         env.cache[id] = failed
         raise

@@ -41,6 +41,24 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Learnt:
+    """``factor * learn + offset`` among values, of the size that it meets.
+
+    With a ``name``, a definition of the body in ``scope``, it is the same wherever it is read.
+    """
+
+    learn: Learn
+    name: str = ""
+    scope: tuple[str, ...] = ()
+    factor: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def is_plain(self) -> bool:
+        return (self.factor, self.offset) == (1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """Where the value of a parameter was written.
 
@@ -223,7 +241,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Learn, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Choice, Learn, Learnt, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -246,7 +264,7 @@ def describe(value: Value) -> str:
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
         case Choice(id):
             return f"the word `{id}`"
-        case Learn():
+        case Learn() | Learnt():
             return "a number to be learnt"
         case Outputs():
             return "several outputs"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 
@@ -43,8 +44,9 @@ def plan_fusion(graph: Graph) -> FusionPlan:
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
         readers[id] += 1
+    shared = same_for_all(graph)
     groups = {
-        node.id: _region(node, graph, readers)
+        node.id: _region(node, graph, readers, shared)
         for node in graph.nodes.values()
         if node.op == "neuron"
     }
@@ -58,12 +60,14 @@ def plan_fusion(graph: Graph) -> FusionPlan:
     return FusionPlan(replace(graph, nodes=nodes, stages=()), groups)
 
 
-def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> FusionGroup:
+def _region(
+    neuron: Node, graph: Graph, readers: Mapping[int, int], shared: frozenset[int]
+) -> FusionGroup:
     absorbed: set[int] = set()
     (source,) = neuron.inputs
     inputs: list[int] = []
     norms: list[int | None] = []
-    for term in _terms(source, graph, readers, neuron, absorbed):
+    for term in _terms(source, graph, readers, neuron, absorbed, shared):
         node = graph[term]
         if _is_norm(node) and readers[term] == 1:
             absorbed.add(term)
@@ -76,16 +80,26 @@ def _region(neuron: Node, graph: Graph, readers: Mapping[int, int]) -> FusionGro
 
 
 def _terms(
-    id: int, graph: Graph, readers: Mapping[int, int], neuron: Node, absorbed: set[int]
+    id: int,
+    graph: Graph,
+    readers: Mapping[int, int],
+    neuron: Node,
+    absorbed: set[int],
+    shared: frozenset[int],
 ) -> list[int]:
-    """The terms of a sum from the left; nested sums on the left are the same fold."""
+    """The terms of a sum from the left; nested sums on the left are the same fold.
+
+    What is repeated for each pixel or sample (``shared``) is added before.
+    """
     node = graph[id]
-    whole = all(operand.value.shape == neuron.value.shape for operand in graph.inputs_of(node))
+    whole = shared.isdisjoint(node.inputs) and all(
+        operand.value.shape == neuron.value.shape for operand in graph.inputs_of(node)
+    )
     if node.op != "add" or readers[id] != 1 or not whole:
         return [id]
     absorbed.add(id)
     first, *rest = node.inputs
-    return [*_terms(first, graph, readers, neuron, absorbed), *rest]
+    return [*_terms(first, graph, readers, neuron, absorbed, shared), *rest]
 
 
 def _is_norm(node: Node) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import prod
 
-from danetc.compiler.ir.at_node import operands, weights, weights_of
+from danetc.compiler.ir.at_node import operands, same_for_all, weights, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
@@ -40,9 +40,15 @@ def saves_parts(node: Node, readers: Iterable[Node]) -> bool:
     )
 
 
-def elements(node: Node, batch: int, steps: int) -> int:
-    """Elements of a node's value for a batch."""
-    return batch * prod(node.value.shape) * (steps if node.value.varies else 1)
+def elements(graph: Graph, batch: int) -> dict[int, int]:
+    """Elements of each value for a batch."""
+    shared = same_for_all(graph)
+    return {
+        node.id: (1 if node.id in shared else batch)
+        * prod(node.value.shape)
+        * (graph.steps if node.value.varies else 1)
+        for node in graph.nodes.values()
+    }
 
 
 class Saving:
@@ -62,7 +68,7 @@ class Saving:
         self.segments = segments
         self.width = BYTES[dtype]
         self.order = list(self.graph.nodes.values())
-        self.elements = {n.id: elements(n, batch, graph.steps) for n in self.order}
+        self.elements = elements(self.graph, batch)
         self.trained = self._trained()
         self.widths = self._widths()
         users = self.graph.users()
@@ -210,7 +216,7 @@ class Saving:
                 self.again.add(piece)
         else:
             self.extra += extra
-            self.values |= {self._root(id) for id in values if self.whole[id].op != "input"}
+            self.values |= {self._root(id) for id in values if not self._is_there(id)}
 
     def _wanted(self, node: Node, row: Saved) -> list[int]:
         """The operands that are kept, if operands are."""
@@ -224,6 +230,11 @@ class Saving:
         """
         shapes = weights(self.whole, node)
         return sum(prod(shape) for name, shape in shapes.items() if name != "bias")
+
+    def _is_there(self, id: int) -> bool:
+        """Whether a value is kept by others: the batch, a weight."""
+        node = self.whole[id]
+        return node.op == "input" or self._row(node).is_weight(node)
 
     def _root(self, id: int) -> int:
         """The value whose memory a value is, which may be a view of it."""
@@ -253,7 +264,7 @@ class Saving:
         inside = {node.id for node in self.members[piece]}
         for node in self.members[piece]:
             for id in node.inputs:
-                if id in inside or self.whole[id].op == "input":
+                if id in inside or self._is_there(id):
                     continue
                 if self.whole[id].value.kind.bits:
                     self.packed.add(id)

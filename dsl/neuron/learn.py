@@ -15,11 +15,24 @@ from danetc.dsl.syntax.source import Span
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """A value given as ``learn(init, above = ..., below = ...)``: trained, strictly in bounds."""
+    """A value given as ``learn(init, above = ..., below = ..., per = ...)``: trained, strictly in
+    bounds. ``per`` says how many there are: one for a layer, or one for each channel, step, neuron.
+    """
 
     init: float
     above: float | None = None
     below: float | None = None
+    per: str = "layer"
+
+    @property
+    def raw(self) -> float:
+        """What is stored at the start: it is not bounded, what is made of it is."""
+        above, below = self.above, self.below
+        if above is not None and below is not None:
+            return math.log(self.init - above) - math.log(below - self.init) + 0.0
+        if above is not None:
+            return _softplus_inverse(self.init - above)
+        return _softplus_inverse(below - self.init) if below is not None else self.init + 0.0
 
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
@@ -50,15 +63,7 @@ def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
 def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable, Operand]:
     """A learnable that starts at ``value.init``, and the operations from what is stored to it."""
     above, below = value.above, value.below
-    if above is not None and below is not None:
-        raw = math.log(value.init - above) - math.log(below - value.init)
-    elif above is not None:
-        raw = _softplus_inverse(value.init - above)
-    elif below is not None:
-        raw = _softplus_inverse(below - value.init)
-    else:
-        raw = value.init
-    raw += 0.0  # -0.0 reads badly
+    raw = value.raw
     if isinstance(value.init, ParameterValue) and (above, below) == (None, None):
         raw = ParameterValue(raw, value.init.origin)
     else:
@@ -78,4 +83,4 @@ def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable,
 
 def _softplus_inverse(y: float) -> float:
     """The z with log(1 + exp(z)) = y, for y > 0."""
-    return y + math.log(-math.expm1(-y))
+    return y + math.log(-math.expm1(-y)) + 0.0  # -0.0 reads badly

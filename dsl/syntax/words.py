@@ -12,10 +12,13 @@ from collections.abc import Mapping
 AXES = ("channels", "rows", "columns", "pixels", "time")
 """The axes of a value; ``pixels`` are rows and columns together."""
 
+LEARNT_PER = ("layer", "channel", "step", "neuron")
+"""What ``learn`` has a number of its own for."""
+
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
     "padding": ("same",),
-    "per": ("layer", "channel", "step", "neuron", "sample"),
+    "per": (*LEARNT_PER, "sample"),
     "statistics": ("step",),
     "order": ("exact", "keys_first", "queries_first"),
 }

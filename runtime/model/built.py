@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.upcoming import call_of
+from danetc.runtime.layers.learnt import Learnt
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.norm import (
     StaticBatchNorm2d,
@@ -220,6 +221,8 @@ class _Step(torch.fx.Interpreter):
                 return y.unsqueeze(0)
             case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
                 return self._norm(module, args[0])
+            case Learnt():
+                return module.at(self.before.get(STEP, 0))
             case _:
                 return module(*args, **kwargs)
 

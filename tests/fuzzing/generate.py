@@ -240,6 +240,9 @@ class Maker(Declarations):
             joined += (
                 f" + ({known[0]} -> {dice.choice(['latency(tau = 2)', 'avgpool -> sigmoid'])})"
             )
+        if dice.maybe(0.15):
+            lines.append(f"share = {dice.learn()}")
+            joined += f" + share * {known[0]} + (1 - share) * {known[-1]}"
         if dice.maybe(0.4):
             joined = f"concat({', '.join(known)})" if len(known) > 1 else known[0]
             if "still" in str(lines):

@@ -203,5 +203,9 @@ class Layers:
                 f"{a} * (({b}) -> {dice.choice(['sum', 'mean', 'max'])}(over = {axis}) -> tanh)",
                 f"{a} * (({b}) -> avgpool -> flatten -> tanh)",
                 f"({a} if {dice.condition()} else {b})",
+                f"{dice.learn()} * {a}",
+                f"({a} + {dice.learn()})",
+                f"({a} - (1 - {dice.learn()}) * {b})",
+                f"max({a}, {dice.learn()})",
             ]
         )

@@ -27,6 +27,7 @@ class Learn:
     start: float
     above: float | None = None
     below: float | None = None
+    per: str = "layer"
 
     @property
     def stored(self) -> float:
@@ -191,8 +192,15 @@ class Equations:
 
 
 def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
-    given = {arg.name or "start": float(number(arg.value)) for arg in call.args}
-    return Learn(given["start"], given.get("above"), given.get("below"))
+    given = {arg.name or "start": arg.value for arg in call.args}
+    per = given.pop("per", None)
+    numbers = {name: float(number(expr)) for name, expr in given.items()}
+    return Learn(
+        numbers["start"],
+        numbers.get("above"),
+        numbers.get("below"),
+        per.id if isinstance(per, s.Word) else "layer",
+    )
 
 
 def _plain(value: Value) -> Value:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from danetc.dsl.syntax import tree as s
-from tests.reference.equations import CONSTANTS, learn_of
+from tests.reference.equations import CONSTANTS, Learn, learn_of
 from tests.reference.values import (
     LAYER_LINES,
     NORMS,
@@ -19,6 +19,7 @@ from tests.reference.values import (
     Bound,
     Env,
     Identity,
+    Learnt,
     Named,
     Op,
     Sequence,
@@ -28,6 +29,29 @@ from tests.reference.values import (
     is_layer,
     unnamed,
 )
+
+
+def _made(value: Learn | Learnt, step: Callable[[Any], Any]) -> Learnt:
+    """What is made of learnt numbers and constants."""
+    if isinstance(value, Learn):
+        return Learnt(value, made=step)
+    return replace(value, made=lambda item: step(value.made(item)))
+
+
+def _called(value: Any, id: str, env: Env) -> Any:
+    """Learnt numbers by the name that a body has for them."""
+    if not isinstance(value, Learn | Learnt) or env.what not in ("network", "block", "connection"):
+        return value
+    found = value if isinstance(value, Learnt) else Learnt(value)
+    return found if found.name else replace(found, name=id, scope=env.scope)
+
+
+def _given(value: Any) -> Any:
+    """Of learnt numbers that a declaration is called with it has its own; a neuron takes these."""
+    if not isinstance(value, Learnt):
+        return value
+    probe = object()
+    return value.learn if value.made(probe) is probe else replace(value, name="", scope=())
 
 
 class Evaluator:
@@ -75,7 +99,8 @@ class Evaluator:
                 )
             case s.Unary("-", operand):
                 value = self.evaluate(operand, env)
-                return self.join("*", value, -1.0) if isinstance(value, Wire) else -value
+                wide = isinstance(value, Wire | Learn | Learnt)
+                return self.binary("*", value, -1.0) if wide else -value
             case s.Unary(_, operand):
                 return not self.evaluate(operand, env)
             case s.Binary("and", left, right):
@@ -119,6 +144,10 @@ class Evaluator:
     def binary(self, op: str, left: Any, right: Any) -> Any:
         if isinstance(left, Wire) or isinstance(right, Wire):
             return self.join(op, left, right)
+        if isinstance(left, Learn | Learnt):
+            return _made(left, lambda value: self.binary(op, value, right))
+        if isinstance(right, Learn | Learnt):
+            return _made(right, lambda value: self.binary(op, left, value))
         if op == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0:
             return left // right
         match op:
@@ -149,7 +178,7 @@ class Evaluator:
     def meaning(self, id: str, env: Env, want: str = "any") -> Any:
         """What a name stands for: of the nearest that has it."""
         if id in env.values:
-            return env.values[id]
+            return _called(env.values[id], id, env)
         if id == "norm" and env.what == "network":
             return self.settings["norm"]
         if id in env.definitions:
@@ -188,7 +217,7 @@ class Evaluator:
             outer, self.scope = self.scope, env.scope if id == "out" else (*env.scope, id)
             want = id if id in ("neuron", "surrogate", "norm") else "any"
             want = "layer" if id in LAYER_LINES.get(env.what, ()) else want
-            env.cache[id] = self.evaluate(expr, own, want)
+            env.cache[id] = _called(self.evaluate(expr, own, want), id, env)
             self.scope = outer
         return env.cache[id]
 
@@ -271,7 +300,7 @@ class Evaluator:
 
     def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env) -> Bound:
         given = assigned(args, [param.name for param in bound.declaration.params])
-        values = {name: self.evaluate(expr, env) for name, expr in given.items()}
+        values = {name: _given(self.evaluate(expr, env)) for name, expr in given.items()}
         return replace(bound, args={**bound.args, **values})
 
     def complete(self, bound: Bound) -> Env:

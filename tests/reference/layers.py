@@ -21,6 +21,7 @@ from tests.reference.values import (
     BlockLayer,
     Bound,
     Identity,
+    Learnt,
     Named,
     Op,
     Sequence,
@@ -146,6 +147,7 @@ class Layers(Evaluator):
         self.result = Result()
         self.taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self.stages: Counter[tuple[str, ...]] = Counter()
+        self.learnt: dict[tuple[str, ...], Var] = {}  # by the names of bodies
         self.block_layers: list[Op] = []
 
     # -- scopes: what weights are called -----------------------------------------------------------
@@ -164,7 +166,39 @@ class Layers(Evaluator):
 
     # -- joins -------------------------------------------------------------------------------------
 
+    def met(self, value: Any, wire: Wire) -> Any:
+        """Learnt numbers, of the size that a value of the network asks for; else the value."""
+        if not isinstance(value, Learn | Learnt):
+            return value
+        found = value if isinstance(value, Learnt) else Learnt(value)
+        steps, _, *shape = wire.data.shape
+        ones = [1] * (len(shape) - 1)
+        size = {"channel": [shape[0], *ones], "neuron": shape}.get(found.learn.per, [1, *ones])
+        by_step = found.learn.per == "step"
+        key = (*found.scope, found.name) if found.name else ()
+        if not key or key not in self.learnt:
+            scope, role = (found.scope, found.name) if found.name else (self.scope, "learn")
+            path = self.weights.path(scope, role)
+            bounded = (found.learn.above, found.learn.below) != (None, None)
+            stored = self.weights.take(
+                path,
+                "weight_raw" if bounded else "weight",
+                *([steps] if by_step else []),
+                *size,
+                start=found.learn.stored,
+            )
+            self.learnt[key] = found.learn.value(stored)
+        numbers = self.learnt[key].reshape(steps if by_step else 1, 1, *size)
+        whole = broadcast(numbers, (*wire.data.shape[:2], *size))
+        made = found.made(Wire(whole, by_step))
+        assert isinstance(made, Wire)
+        return made
+
     def join(self, op: str, left: Any, right: Any) -> Wire:
+        if isinstance(left, Wire):
+            right = self.met(right, left)
+        elif isinstance(right, Wire):
+            left = self.met(left, right)
         if op == "/" and not isinstance(right, Wire):
             op, right = "*", 1 / right
         values = [side.data if isinstance(side, Wire) else float(side) for side in (left, right)]
@@ -176,7 +210,9 @@ class Layers(Evaluator):
         ]()
         return Wire(made, varies) if op in "+-" else self._rounded(Wire(made, varies))
 
-    def function(self, name: str, args: list[Wire]) -> Wire:
+    def function(self, name: str, args: list[Any]) -> Wire:
+        first = next(wire for wire in args if isinstance(wire, Wire))
+        args = [self.met(wire, first) for wire in args]
         varies = any(wire.varies for wire in args)
         values = f.side_by_side([wire.data for wire in args])
         if name == "concat":

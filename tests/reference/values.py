@@ -22,6 +22,19 @@ class Wire:
     varies: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """Numbers that are learnt, ``learn``, and what a line made of them without a value of the network.
+
+    A ``name`` of a body in ``scope`` is the same numbers each time that it is read.
+    """
+
+    learn: Any
+    name: str = ""
+    scope: tuple[str, ...] = ()
+    made: Callable[[Any], Any] = lambda value: value
+
+
 @dataclass(frozen=True)
 class Op:
     """An operation with its parameters. ``role`` is what its weights are called by."""

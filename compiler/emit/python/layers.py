@@ -14,7 +14,7 @@ from danetc.compiler.emit.python.names import free, words
 from danetc.compiler.emit.python.neurons import Neurons
 from danetc.compiler.emit.python.prelude_parts import Prelude
 from danetc.compiler.ir.graph import Attribute, Graph, Node
-from danetc.compiler.ir.ops import TorchModule
+from danetc.compiler.ir.ops import OPS, TorchModule
 
 _NEURON = "danetc.runtime.layers.neuron.Neuron"
 _LABELS: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +34,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "KeysFirst": ("heads", "most"),
     "TimeConv": ("in_channels", "channels", "kernel"),
     "TimeLinear": ("steps",),
+    "Learnt": ("", "channels"),
 }
 _DEFAULTS: Mapping[str, dict[str, int]] = {
     "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -75,7 +76,7 @@ class Layers:
         labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
         given = [*zip(labels, module.args, strict=False), *({**defaults, **kwargs}).items()]
         result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
-        start = node.attrs.get("init", 1.0)
+        start = node.attrs["init"] if OPS[node.op].norm is not None else 1.0
         if start == 1.0:
             return result
         self.used.add("starting_at")

@@ -194,6 +194,34 @@ class StepBatchNorm2d(nn.Module):
         return y.transpose(0, 1)
 
 
+class Learnt(nn.Module):
+    """Numbers that are trained, which a join repeats; [T, 1, ...] where each step has its own."""
+
+    def __init__(
+        self,
+        raw: float,
+        *size: int,
+        steps: int = 0,
+        above: float | None = None,
+        below: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.steps, self.above, self.below = steps, above, below
+        self.name = "weight" if above is None and below is None else "weight_raw"
+        shape = (steps, *size) if steps else size
+        self.register_parameter(self.name, nn.Parameter(torch.full(shape, raw)))
+
+    def forward(self) -> Tensor:
+        value: Tensor = getattr(self, self.name)
+        if self.above is not None and self.below is not None:
+            value = self.above + (self.below - self.above) * torch.sigmoid(value)
+        elif self.above is not None:
+            value = self.above + nn.functional.softplus(value)
+        elif self.below is not None:
+            value = self.below - nn.functional.softplus(value)
+        return value.unsqueeze(1) if self.steps else value
+
+
 class DropPath(nn.Module):
     """Stochastic depth: in training a sample is dropped at all its time steps."""
 

@@ -13,6 +13,7 @@ from danetc.compiler.ir.ops import (
     axes,
     functions,
     joins,
+    learnt,
     norms,
     pooling,
     statistics,
@@ -43,6 +44,7 @@ _FAMILIES = (
     functions,
     statistics,
     time,
+    learnt,
 )
 
 OPS: Mapping[str, Op] = {row.name: row for family in _FAMILIES for row in family.ROWS}

@@ -187,6 +187,8 @@ class Op:
     """What it has for each time step (``weights``), so that it takes no other T."""
     whole_run: bool = False
     """What it gives at a step depends on how many there are."""
+    for_samples: bool = True
+    """Each sample has a value of its own: not where it reads nothing, and is learnt."""
     random: bool = False
     """It draws random numbers in training."""
     drops_samples: bool = False

@@ -78,6 +78,7 @@ class Saved:
     small: Count = nothing
     copies: Callable[[Node], bool] = never
     view: bool = False  # the result is a view of the operand
+    is_weight: Callable[[Node], bool] = never  # the result is a weight, which is there anyway
     half: bool = False
     wide: bool = False
 
@@ -122,6 +123,13 @@ def factor_of(sizes: Sizes) -> int:
     """The factor, where one is multiplied by."""
     factor, offset = sizes.node.attrs["factor"], sizes.node.attrs["offset"]
     return 0 if offset and factor in (1, -1) else FACTOR
+
+
+def between_bounds(sizes: Sizes) -> int:
+    """Of numbers between two bounds: the share of the way, and the width that it is multiplied by."""
+    attrs = sizes.node.attrs
+    both = attrs["above"] is not None and attrs["below"] is not None
+    return FACTOR + STATISTIC * sizes.output if both else 0
 
 
 def mask(sizes: Sizes) -> int:

@@ -1,0 +1,89 @@
+"""Numbers that are learnt among values: models in all their forms against the interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.emit.fx import emit
+from tests.differential.helpers import randn
+from tests.fuzzing.compare import Case, Subject, compiling
+from tests.fuzzing.forms import FORMS, _check_form
+
+NETWORKS = {
+    "static": """
+connection rezero {
+  each = spike -> conv -> norm; projection = conv -> norm
+  out = learn(0.2, per = channel) * branch + shortcut
+}
+network net {
+  input = image(2, 6, 6); steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  e = in -> conv(4) -> norm
+  x = (e + learn(0.1, per = neuron)) -> spike
+  y = x -> (stage(basic(4), 2) -> stage(basic(6), 2, stride = 2)) via rezero
+  out = max(y, learn(-0.5)) -> spike -> avgpool -> mean_over_time -> linear(5)
+}""",
+    "by_step": """
+block mixed(w, g = learn(0.4, above = 0, below = 1)) {
+  a = in -> conv(w) -> norm -> spike
+  b = in -> conv(w) -> norm
+  out = g * a + (1 - g) * b
+}
+network net {
+  input = image(2, 6, 6); steps = 3; neuron = LIF(tau = learn(2.0, above = 1)); surrogate = atan
+  scale = learn(1.5, above = 0.5, per = step)
+  shift = 0.5 * learn(0.1, below = 1, per = channel) - 0.2
+  a = (scale * (in -> conv(4) -> norm)) -> spike
+  b = (a - shift) -> stage(mixed(4), 2)
+  c = (scale * b + shift) -> spike
+  d = (c -> flatten -> linear(6)) - learn(0.3, per = neuron)
+  out = outputs(y = d, map = min(c, b))
+}""",
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_learnt_numbers_are_as_the_interpreter_has_them(name: str) -> None:
+    checked = check_text(f"use std\n{NETWORKS[name]}")
+    subject, case = Subject(checked, "net", 3, torch.float64), Case()
+    with compiling(False):
+        fused = subject.emitted("fused")
+        for training in (False, True):
+            subject.check(subject.model, training, "eager", case)
+            subject.check(fused, training, "fused", case)
+        for form in FORMS:
+            _check_form(subject, form, fused, case)
+    assert case.compared["eager, training"] == 1
+    assert not (case.near or case.unstable or case.infinite)
+    assert case.compared["python, training"] == 1
+    assert case.compared["stream"] == (name == "by_step")
+    assert any("weight_raw" in key for key in subject.state) == (name == "by_step")
+
+
+def test_weights_keep_their_names_when_a_stage_is_longer() -> None:
+    def names(blocks: int) -> set[str]:
+        text = NETWORKS["static"].replace("basic(6), 2", f"basic(6), {blocks}")
+        return {*emit(graph_of(check_text(f"use std\n{text}")), 0).state_dict()}
+
+    assert names(2) < names(3)
+
+
+def test_a_name_stands_for_one_number_and_each_place_for_another() -> None:
+    text = """use std
+network net {{
+  input = image(1, 4, 4); steps = 1; neuron = IF; surrogate = atan
+  {}
+}}"""
+    shared = text.format("a = learn(0.5)\n  out = a * in + (1 - a) * (in -> tanh)")
+    twice = text.format("out = learn(0.5) * in + (1 - learn(0.5)) * (in -> tanh)")
+    one, two = (emit(graph_of(check_text(source)), 0).double() for source in (shared, twice))
+    assert [*one.state_dict()] == ["a.weight"]
+    assert [*two.state_dict()] == ["learn1.weight", "learn2.weight"]
+    x = randn(2, 1, 4, 4)
+    assert torch.equal(one(x), two(x))
+    one(x).sum().backward()
+    two(x).sum().backward()
+    gradients = [each.grad for each in two.parameters() if each.grad is not None]
+    (whole,) = one.parameters()
+    assert torch.allclose(whole.grad, gradients[0] + gradients[1], rtol=1e-12)  # type: ignore[arg-type]
