@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights_of
-from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
 

@@ -22,9 +22,9 @@ Flow: TypeAlias = "nx.MultiDiGraph[int]"
 def validate(graph: Graph) -> None:
     """Raise ``InvariantError`` unless the graph is one from its input to its outputs.
 
-    No cycle; every node and output connected with the input and depending on it, but for
-    what is learnt by itself; every block's
-    predecessors those that its rule names. Takes time in proportion to the graph.
+    No cycle; every node (but what is learnt by itself) and output connected with the input and
+    depending on it; every block's predecessors those that its rule names. Takes time in proportion
+    to the graph.
     """
     flow = graph.to_networkx()
     for meaning, found in (

@@ -21,7 +21,7 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     """The optimizer over all parameters of a model, in the order of ``named_parameters``.
 
     ``decay = weights`` gives the weight decay to the weights of convolutions and linear layers:
-    biases, norms and neurons then have none.
+    biases, norms, neurons and numbers learnt by themselves then have none.
     """
     given: dict[str, Any] = dict(item.arguments)
     everywhere = given.pop("decay", "all") == "all"

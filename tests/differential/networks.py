@@ -82,6 +82,17 @@ network net {
   out = outputs(classes = classes, map = map, inner = d2)
 }
 """
+LEARNT_VALUES = """
+network net {
+  input = image(3, 8, 8); steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  a = (in -> conv(4) -> norm) + learn(0.1, per = neuron)
+  g = learn(0.4, above = 0, below = 1)
+  b = a -> spike -> conv(4) -> norm
+  c = g * b + (1 - g) * a
+  d = (learn(1.2, above = 0.5, per = step) * c) -> spike
+  out = (max(d, learn(0.3, per = channel)) * learn(0.7)) -> avgpool -> mean_over_time -> linear(5)
+}
+"""
 LEARNT = """neuron leaky = LIF(tau = learn(2.0, above = 1), v_threshold = 0.8)
 neuron two_states(g = 0.5) {
   state a = 0.0; state u = 0.25
@@ -229,6 +240,7 @@ VARIETY = {
         more="backbone layers = stage(single(4), 2) -> maxpool(2) -> stage(single(8), 1)",
     ),
     "events": small(input="events(3, 8, 8)"),
+    "learnt_values": LEARNT_VALUES,
     "unet": UNET,
     "latency": small(input="image(3, 8, 8) -> latency(tau = 2)"),
     "poisson": small(input="image(3, 8, 8) -> poisson"),

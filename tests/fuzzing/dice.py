@@ -60,5 +60,7 @@ class Dice(random.Random):
     def learn(self) -> str:
         """Numbers that are learnt among values of the network."""
         bounds = self.choice(["", "", ", above = 0.1", ", below = 2", ", above = 0, below = 1.5"])
-        per = self.choice(["", "", *(f", per = {x}" for x in ("layer", "channel", "step", "neuron"))])
+        per = self.choice(
+            ["", "", *(f", per = {x}" for x in ("layer", "channel", "step", "neuron"))]
+        )
         return f"learn({self.real(0.3, 1.2)}{bounds}{per})"

@@ -39,7 +39,9 @@ def _module(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
 def _label(attrs: Attrs) -> tuple[str, str]:
     size = [attrs[name] for name in ("channels", "height", "width") if attrs[name] is not None]
     each = "×".join(map(str, size)) if size.count(1) < len(size) else ""
-    return f"learn {shown(attrs['init'])}", " ".join([each] * bool(each) + ["per step"] * bool(attrs["per_step"]))
+    return f"learn {shown(attrs['init'])}", " ".join(
+        [each] * bool(each) + ["per step"] * bool(attrs["per_step"])
+    )
 
 
 def _is_weight(node: Node) -> bool:

@@ -257,6 +257,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "keys_first": {"heads": 2, "order": "keys_first"},
     "mix": {"order": "exact"},
     "running_mean": {"groups": 2, "momentum": 0.1},
+    "parameter": {"init": 0.5, "channels": 4, "height": 1, "width": 1},
 }
 SHAPES: dict[str, tuple[int, ...]] = {
     "linear": (4,),
@@ -280,6 +281,8 @@ def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool)
     # lowering gives T steps to what looks at other steps
     read = net("repeat", 0) if OPS[name].time == "mixes" and not varies else 0
     x = net(name, *[read] * lowest, **EXAMPLES.get(name, {}))
+    if not row.for_samples:
+        x = net("add", x, 0)
     if lowest == 2:
         x = net(name, x, 0) if OPS[name].operands[1] is None else x
     model = emit(net.finish(x))
