@@ -12,7 +12,9 @@ from tests.zoo.tokens import conv_fire, fire, linear_fire, mlp_of_spikes, rouse,
 class TokenAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.k, self.q = (linear_fire(width, width, bias=False) for _ in range(2))  # as ours are made
+        self.k, self.q = (
+            linear_fire(width, width, bias=False) for _ in range(2)
+        )  # as ours are made
         self.mask = fire(0.5)
         self.last = linear_fire(width, width)
         self.heads = heads

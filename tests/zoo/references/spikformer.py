@@ -27,7 +27,9 @@ def network(
         residual(conv_fire(width, width)),
     )
     blocks = (
-        part for _ in range(depth) for part in (spikes_added(width, heads, True), mlp_of_spikes(width))
+        part
+        for _ in range(depth)
+        for part in (spikes_added(width, heads, True), mlp_of_spikes(width))
     )
     head = MeanOverPixels(), MeanOverTime(), nn.Linear(width, classes)
     return nn.Sequential(*patches, *blocks, *head)

@@ -83,8 +83,7 @@ def network(
     steps: int = 4,
     width: int = 64,
     wide: int = 192,
-    heads: int = 1,
-    group: int = 64,
+    d: int = 64,
 ) -> nn.Module:
     parts: list[nn.Module] = [conv(3, width, 7, stride=2), norm(width), maxpool(3, 2, 1)]
     before = width
@@ -92,7 +91,7 @@ def network(
         if size != width:
             parts.append(behind(before, size, 3, stride=2))
         for _ in range(depth):
-            parts += [Attention(size, size // width * heads, patch), FeedForward(size, group)]
+            parts += [Attention(size, size // d, patch), FeedForward(size, d)]
         before = size
     head = MeanOverPixels(), linear(before, classes, bias=False), MeanOverTime()
     return nn.Sequential(*parts, *head)
@@ -102,7 +101,7 @@ CASE = Case(
     network,
     "its paper's equations with SpikingJelly's LIF",
     small=(
-        {"width": 8, "wide": 16, "group": 8, "image": 32, "steps": 2},
-        {"width": 4, "wide": 12, "group": 4, "image": 32, "steps": 3},
+        {"width": 8, "wide": 16, "d": 8, "image": 32, "steps": 2},
+        {"width": 4, "wide": 12, "d": 4, "image": 32, "steps": 3},
     ),
 )
