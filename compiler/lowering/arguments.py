@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
@@ -42,19 +43,21 @@ def assign(
     what: str,
     span: Span,
     *of: str,
+    unnamed: int | None = None,
 ) -> dict[str, s.Arg]:
     """Arguments by the names of the parameters they are for.
 
-    ``of`` are what is called and its kind, by which the names of other languages are known.
+    The first ``unnamed`` parameters (None: all) may be given without names. ``of`` are what is called and its kind, by which the names of other languages are known.
     """
     given: dict[str, s.Arg] = {}
     known = frozenset(names)
-    position = 0
+    position, places = 0, len(names) if unnamed is None else unnamed
     for arg in args:
         _no_each(evaluator, arg)
         if arg.name is None:
-            if position >= len(names):
-                most = f"{len(names)} argument{'s' if len(names) != 1 else ''} at most"
+            if position >= places:
+                most = f"{places} argument{'s' if places != 1 else ''}"
+                most += " without a name at most" if places < len(names) else " at most"
                 raise evaluator.builder.fail(
                     "E0303",
                     f"{what} takes {most if names else 'no arguments'}",
@@ -318,7 +321,8 @@ def operation_attributes(
 ) -> dict[str, Attribute]:
     """The attributes of an operation; with ``partial`` only those that were given."""
     parameters = {parameter.name: parameter for parameter in OPS[id].parameters}
-    given = assign(evaluator, args, list(parameters), f"`{id}`", span, id)
+    places = sum(not parameter.sugar for parameter in parameters.values())
+    given = assign(evaluator, args, list(parameters), f"`{id}`", span, id, unnamed=places)
     return _attributes(evaluator, id, given, args, env, span, partial)
 
 
@@ -337,8 +341,10 @@ def _attributes(
     for name, parameter in parameters.items():
         if name in given:
             arg = given[name]
-            value = evaluator.evaluate(arg.value, env, name if parameter.words else "number")
+            want = "any" if parameter.type is tuple else "number"
+            value = evaluator.evaluate(arg.value, env, name if parameter.words else want)
             is_value = isinstance(value, Wire) or is_layer(value)
+            is_value = is_value and parameter.type is not tuple
             hint = flows_in(arg, args, span, is_value=is_value)
             if parameter.type is str and isinstance(value, Wire):
                 layer = f"{id}({name} = {parameter.words[0]})"
@@ -416,6 +422,14 @@ def _checked(
         raise Failed
     if isinstance(value, Choice) and value.id in parameter.words:
         return value.id
+    if parameter.type is tuple and isinstance(value, Wire):
+        shape: Any = evaluator.builder.value(value).shape
+        size: Attribute = shape  # no attribute of the graph: sugar, of which numbers are left
+        if len(shape) == 3:
+            return size
+        shown = f"a vector of {shape[0]}"
+        message = f"`{parameter.name}` of `{what}` must be a map, not {shown}"
+        raise evaluator.builder.fail("E0304", message, expr.span, blame=evaluator.blame(expr, env))
     whole = parameter.type is int and isinstance(value, float) and value.is_integer()
     if whole or (parameter.type is float and type(value) is int):
         value = parameter.type(value)
@@ -444,5 +458,11 @@ def _checked(
     )
 
 
-_WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: ""}
+_WANTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "",
+    tuple: "a value",
+}
 """The types of parameters in the words of an error; a ``str`` is one of its words."""

@@ -17,6 +17,7 @@ LEARNT_PER = ("layer", "channel", "step", "neuron")
 
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
+    "mode": ("nearest", "bilinear"),
     "padding": ("same",),
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step",),

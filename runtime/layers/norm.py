@@ -153,3 +153,19 @@ class RunningMean(Leaf):
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"
+
+
+class ChannelLayerNorm(Leaf):
+    """Layer norm of the channels of each pixel: [..., C, H, W], or [..., C] with rank 1."""
+
+    def __init__(self, channels: int, *, rank: int = 3, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.rank = rank
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.movedim(-self.rank, -1)
+        y = nn.functional.layer_norm(y, self.weight.shape, self.weight, self.bias, self.eps)
+        return y.movedim(-1, -self.rank).contiguous()

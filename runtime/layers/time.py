@@ -36,6 +36,24 @@ class DropPath(Leaf):
         return f"p={self.p}"
 
 
+class SampleDropout(DropPath):
+    """Dropout of the same numbers of a sample at all its time steps: [N, ...] or [T, N, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
+        return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
+
+    def advance(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One step [N, ...], with what was drawn at the first."""
+        if not self.training or self.p == 0.0:
+            return x, state
+        if state is None:
+            state = self(torch.ones_like(x))
+        return x * state, state
+
+
 class TimeConv(Leaf, nn.Conv1d):
     """A convolution over time of each pixel, with ``before`` and ``after`` steps of 0 at the ends."""
 

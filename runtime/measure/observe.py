@@ -132,7 +132,7 @@ def _weight_hook(layer: WeightLayer, observers: Sequence[LayerObserver]) -> Hook
     def hook(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
         with torch.no_grad():
             x = args[0].detach()
-            macs = macs_of(module, out)
+            macs = macs_of(module, x, out)
             for observer in observers:
                 observer.weights(layer, x, macs)
 
@@ -149,11 +149,13 @@ def _product_hook(layer: ProductLayer, observers: Sequence[LayerObserver]) -> Ho
     return hook
 
 
-def macs_of(module: nn.Module, out: Tensor) -> int:
-    """Multiply-accumulates of a convolution or linear layer that gave ``out``."""
+def macs_of(module: nn.Module, x: Tensor, out: Tensor) -> int:
+    """Multiply-accumulates of a convolution or linear layer that gave ``out`` of ``x``."""
     match module:
         case nn.Conv1d() | nn.Conv2d():
             return module.weight[0].numel() * out.numel()
+        case nn.ConvTranspose2d():
+            return module.weight[0].numel() * x.numel()
         case nn.Linear():
             return module.in_features * out.numel()
     raise MeasureError(f"operations of a {type(module).__name__} are not known")

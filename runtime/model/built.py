@@ -23,7 +23,7 @@ from danetc.runtime.layers.norm import (
     StepBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
-from danetc.runtime.layers.time import TimeConv
+from danetc.runtime.layers.time import SampleDropout, TimeConv
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 
@@ -214,7 +214,7 @@ class _Step(torch.fx.Interpreter):
                 frames = [_frame(x, module.rank) for x in args]
                 y, self.after[name] = module.advance(frames, self.before.get(name))
                 return y.unsqueeze(0)
-            case TimeConv():
+            case TimeConv() | SampleDropout():
                 y, self.after[name] = module.advance(
                     _frame(args[0], module.rank), self.before.get(name)
                 )

@@ -30,7 +30,7 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
         decaying = {
             module.weight
             for module in model.modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
         }
         some = [p for p in model.parameters() if p in decaying]
         others = [p for p in model.parameters() if p not in decaying]

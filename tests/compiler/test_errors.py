@@ -227,6 +227,13 @@ NUMBERS = {
     "groups that do not divide": flow(
         "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
     ),
+    "like a number": flow("out = b -> upsample(like = «3»)", "E0304", "must be a value, not"),
+    "like a vector": flow(
+        "v = b -> flatten; out = b -> upsample(like = «v»)", "E0304", "must be a map, not a vector"
+    ),
+    "nothing left": flow(
+        "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "nothing is left of"
+    ),
     "conv over channels": flow(
         "out = b -> «conv(8, over = channels)»",
         "E0501",

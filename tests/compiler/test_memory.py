@@ -83,6 +83,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "swapped",
         "over_time",
         "along",
+        "ordinary",
         "causal",
         "learnt_values",  # weights themselves are there anyway, what is made of them is not
         "unet",  # segments that several scopes run; several outputs

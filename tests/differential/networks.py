@@ -211,6 +211,19 @@ VARIETY = {
         "stage(pair(4), 2) via sew",
         more="block pair(w) = conv(kernel = 2, over = time) -> conv(w, kernel = 2, over = time)",
     ),
+    "ordinary": small(
+        "stage(parts(4), 2)",
+        head="avgpool -> layernorm -> mean_over_time -> linear(5)",
+        more="""block parts(w) {
+          a = in -> conv(w) -> layernorm(eps = 0.01) -> spike
+          b = a -> conv_transposed(w, groups = 2, bias = true) -> relu
+          c = b -> maxpool(2) -> conv_transposed(w, kernel = 3, stride = 1, padding = 1) -> norm
+          d = a -> maxpool(3, stride = 3) -> upsample(like = a) -> dropout(0.4, per = sample)
+          e = c -> avgpool(3, stride = 3) -> upsample(mode = bilinear, like = a)
+          f = c -> avgpool(2) -> upsample(2, mode = bilinear)
+          out = ((b -> avgpool(2)) + c + d * (c -> detach -> sigmoid) + e + f) -> spike
+        }""",
+    ),
     "over_time": small(
         "stage(attentive(4), 2)",
         more="""block attentive(w) {

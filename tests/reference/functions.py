@@ -220,11 +220,18 @@ def avgpool(x: Var, kernel: int, stride: int, padding: int) -> Var:
     return conv(x, weight, None, stride, padding, 1, channels)
 
 
-def upsample(x: Var, scale: int) -> Var:
-    """Each pixel scale x scale times."""
-    *lead, height, width = x.shape
-    value = x.data.repeat(scale, -1).repeat(scale, -2)
-    return Var(value, (x, lambda g: g.reshape(*lead, height, scale, width, scale).sum((-3, -1))))
+def shares(size: int, larger: int, bilinear: bool) -> Array:
+    """What each of ``larger`` pixels takes of each of ``size``: of the nearest, or of two."""
+    result = np.zeros((larger, size))
+    for place in range(larger):
+        if not bilinear:
+            result[place, place * size // larger] = 1
+            continue
+        at = max(0.0, (place + 0.5) * size / larger - 0.5)
+        low = int(at)
+        result[place, low] += 1 - (at - low)
+        result[place, min(low + 1, size - 1)] += at - low
+    return result
 
 
 # -- along axes -----------------------------------------------------------------------------------

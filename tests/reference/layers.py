@@ -30,6 +30,8 @@ from tests.reference.values import (
 
 EXACT = (
     "maxpool",
+    "relu",
+    "detach",
     "max",
     "upsample",
     "flatten",
@@ -42,6 +44,8 @@ EXACT = (
 )
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
+    "relu": f.relu,
+    "detach": f.detach,
     "sigmoid": f.sigmoid,
     "tanh": f.tanh,
     "softplus": f.softplus,
@@ -297,6 +301,16 @@ class Layers(Evaluator):
                     "batchnorm", {"init": attrs["alpha"] * threshold, "per_step": False}, op.role
                 )
                 return self.operate(norm, wire)
+            case "layernorm":
+                path, rank = self.weights.path(self.scope, op.role), len(x.shape) - 2
+                weight = self.weights.take(path, "weight", x.shape[2], start=float(attrs["init"]))
+                bias = self.weights.take(path, "bias", x.shape[2], start=0.0)
+                mean = x.mean((2,))
+                y = (x - mean) / f.sqrt(((x - mean) * (x - mean)).mean((2,)) + attrs["eps"])
+                ones = (-1, *[1] * (rank - 1))
+                return Wire(y * weight.reshape(*ones) + bias.reshape(*ones), varies)
+            case "conv_transposed":
+                return Wire(self._conv_transposed(op, attrs, x), varies)
             case "batchnorm" | "tebn" | "groupnorm":
                 return self._norm(op, attrs, wire)
             case "maxpool" | "avgpool":
@@ -312,7 +326,13 @@ class Layers(Evaluator):
             case "upsample":
                 if attrs["over"] == "channels":
                     return Wire(f.taken(x, 2, np.arange(x.shape[2]).repeat(attrs["scale"])), varies)
-                return Wire(f.upsample(x, attrs["scale"]), varies)
+                sizes = [side * attrs["scale"] for side in x.shape[3:]]
+                if attrs["like"] is not None:
+                    sizes = [*attrs["like"].data.shape[3:]]
+                for axis, size in zip((3, 4), sizes, strict=True):
+                    shares = f.shares(x.shape[axis], size, attrs["mode"] == "bilinear")
+                    x = f.from_front(f.mixed_first(f.to_front(x, axis), Var(shares)), axis)
+                return Wire(x, varies)
             case "sum" | "mean" | "max":
                 return self._reduced(op.name, attrs["over"], attrs["groups"], wire)
             case "swap":
@@ -395,6 +415,29 @@ class Layers(Evaluator):
         made = made if bias is None else made + bias.reshape(-1, 1, 1)
         return made if len(x.shape) == 5 else made.reshape(*made.shape[:3])
 
+    def _conv_transposed(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
+        """A convolution, with the kernel turned round, of the map with stride - 1 zeros between pixels."""
+        width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
+        path, part = self.weights.path(self.scope, op.role), width // groups
+        weight = self.weights.take(path, "weight", x.shape[2], part, kernel, kernel)
+        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
+        for axis in (3, 4):
+            wide = f.to_front(x, axis)
+            between = np.zeros(((x.shape[axis] - 1) * attrs["stride"] + 1, x.shape[axis]))
+            between[:: attrs["stride"]] = np.eye(x.shape[axis])
+            x = f.from_front(f.mixed_first(wide, Var(between)), axis)
+        inner = weight.reshape(groups, -1, part, kernel, kernel)
+        inner = f.swapped(inner, 1, 2).reshape(width, -1, kernel, kernel)
+        for axis in (2, 3):
+            inner = f.taken(inner, axis, np.arange(kernel)[::-1])
+        around = kernel - 1
+        y = f.conv(f.padded(x, (3, 4), around, around), inner, bias, 1, 0, 1, groups)
+        keep = attrs["padding"]
+        for axis in (3, 4):
+            y = f.taken(y, axis, np.arange(keep, y.shape[axis] - keep))
+        return y
+
     def _linear_over(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Var:
         """Along one axis; over channels, rows and columns the weights are a convolution's."""
         axis = AXES[attrs["over"]]
@@ -476,6 +519,8 @@ class Layers(Evaluator):
         if factors.size == wire.data.data.size:
             factors = factors.reshape(wire.data.shape)
         assert np.all((factors == 0) | np.isclose(factors, 1 / (1 - p), rtol=1e-6)), path
+        if op.name == "dropout" and op.attrs["per"] == "sample":
+            assert np.ptp(factors, axis=0).max() == 0, path
         if op.name == "droppath":
             assert np.ptp(factors, axis=(0, *range(2, factors.ndim))).max() == 0, path
         return Wire(wire.data * Var(factors), wire.varies)

@@ -139,19 +139,23 @@ class Env:
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "over": None},
     "linear": {"width": None, "bias": True, "over": None},
+    "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "groups": 1, "bias": False},
     "batchnorm": {"init": 1.0, "per_step": False},
     "tebn": {"init": 1.0},
     "groupnorm": {"groups": 32, "init": 1.0},
+    "layernorm": {"init": 1.0, "eps": 1e-5},
     "tdbn": {"alpha": 1.0},
     "maxpool": {"kernel": None, "stride": None, "padding": None},
     "avgpool": {"kernel": None, "stride": None, "padding": None},
-    "upsample": {"scale": 2, "over": "pixels"},
+    "upsample": {"scale": 2, "over": "pixels", "mode": "nearest", "like": None},
     "flatten": {},
     "sum": {"over": None, "groups": 1},
     "mean": {"over": None, "groups": 1},
     "max": {"over": None, "groups": 1},
     "swap": {"a": None, "b": None},
     "shuffle": {"groups": None},
+    "relu": {},
+    "detach": {},
     "sigmoid": {},
     "tanh": {},
     "softplus": {},
@@ -160,7 +164,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "scores": {"heads": 1},
     "mix": {"order": "exact"},
     "running_mean": {"groups": 1, "momentum": 0.1},
-    "dropout": {"p": 0.5},
+    "dropout": {"p": 0.5, "per": None},
     "droppath": {"p": 0.1},
     "mean_over_time": {},
     "poisson": {},
@@ -170,7 +174,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
 
 OF_VALUES: Mapping[str, tuple[str, ...]] = {"scores": ("q", "k"), "mix": ("a", "v", "like")}
 """The operations that are written as functions of values, with what these are called."""
-NORMS = ("batchnorm", "tebn", "groupnorm", "tdbn")
+NORMS = ("batchnorm", "tebn", "groupnorm", "layernorm", "tdbn")
 NUMBERS: Mapping[str, Callable[..., float]] = {
     "exp": math.exp,
     "log": math.log,

@@ -271,7 +271,8 @@ def test_the_derivative_of_an_operation(
     else:
         y = run(x.requires_grad_())
         assert not y.requires_grad
-        assert torch.equal(y, run(x + 1e-9)), "no gradient passes, and the value is not constant"
+        same = row.linear or torch.equal(y, run(x + 1e-9))  # but of what only passes no gradient
+        assert same, "no gradient passes, and the value is not constant"
     *_, operation = graph.nodes.values()
     assert operation.op == row.name
     assert sum(value.numel() for value in values) == weights_of(graph, operation)

@@ -18,7 +18,7 @@ from danetc.compiler.ir.ops import OPS, TorchModule
 
 _NEURON = "danetc.runtime.layers.neuron.Neuron"
 _LABELS: Mapping[str, tuple[str, ...]] = {
-    "Conv2d": ("in_channels", "channels"),
+    **dict.fromkeys(("Conv2d", "ConvTranspose2d"), ("in_channels", "channels")),
     "Linear": ("in_channels", "channels"),
     "GroupNorm": ("", "channels"),
     "Dropout": ("p",),
@@ -32,6 +32,8 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "RunningMean": ("groups", "momentum"),
     "Scores": ("heads",),
     "KeysFirst": ("heads", "most"),
+    "SampleDropout": ("p", "rank"),
+    "ChannelLayerNorm": ("channels",),
     "TimeConv": ("in_channels", "channels", "kernel"),
     "TimeLinear": ("steps",),
     "Learnt": ("", "channels"),

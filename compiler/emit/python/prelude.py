@@ -310,6 +310,32 @@ def tokens(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-3, (heads, -1)).flatten(-2)
 
 
+class SampleDropout(DropPath):
+    """Dropout of the same numbers of a sample at all its time steps: [N, ...] or [T, N, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
+        return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
+
+
+class ChannelLayerNorm(nn.Module):
+    """Layer norm of the channels of each pixel: [..., C, H, W], or [..., C] with rank 1."""
+
+    def __init__(self, channels: int, rank: int = 3, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.rank = rank
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.movedim(-self.rank, -1)
+        y = nn.functional.layer_norm(y, self.weight.shape, self.weight, self.bias, self.eps)
+        return y.movedim(-1, -self.rank).contiguous()
+
+
 class TimeConv(nn.Conv1d):
     """A convolution over time of each pixel, with ``before`` and ``after`` steps of 0 at the ends."""
 

@@ -216,7 +216,54 @@ _CONV = (
     integer("dilation", "from one entry of the kernel to the next", 1, high=4096),
 )
 
+
+def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    width, kernel = whole(attrs, "width"), whole(attrs, "kernel")
+    weight = (values[0].shape[0], width // whole(attrs, "groups"), kernel, kernel)
+    return {"weight": weight, **({"bias": (width,)} if attrs["bias"] else {})}
+
+
+def _transposed(attrs: Attrs, values: Values) -> Shape:
+    _, *sizes = shapes.map_of(values, "conv_transposed")
+    shapes.check_groups(attrs, values)
+    kernel, stride, padding = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
+    height, width = ((size - 1) * stride + kernel - 2 * padding for size in sizes)
+    if min(height, width) < 1:
+        raise OpError(
+            f"conv_transposed: nothing is left of {shapes.text(values[0].shape)} with padding {padding}",
+            "make the padding smaller",
+        )
+    return whole(attrs, "width"), height, width
+
+
+def _transposed_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    defaults = {"stride": 1, "padding": 0, "groups": 1, "bias": True}
+    kwargs = {"kernel_size": attrs["kernel"]}
+    kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
+    return TorchModule("torch.nn.ConvTranspose2d", (values[0].shape[0], attrs["width"]), kwargs)
+
+
+def _transposed_macs(attrs: Attrs, values: Values, shape: Shape) -> int:
+    part = whole(attrs, "width") // whole(attrs, "groups")
+    return prod(values[0].shape) * part * whole(attrs, "kernel") ** 2
+
+
 ROWS = (
+    Op(
+        "conv_transposed", "the convolution that makes maps larger, no bias", _transposed, kinds.analog,
+        _transposed_module,
+        (
+            integer("width", "channels of the output"),
+            integer("kernel", "height and width of the kernel", 2, high=4096),
+            integer("stride", "pixels from one window to the next in the output", 2, high=4096),
+            integer("padding", "pixels that are left out around the output", 0, 0, 4096),
+            integer("groups", "groups of channels that are convolved apart", 1),
+            Parameter("bias", bool, "whether each channel adds a number", False),
+        ),
+        weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
+        label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
+        saved=Saved(inputs=True, half=True),
+    ),
     Op(
         "conv_over", "convolution over rows or columns", _convolved_over, kinds.analog, _conv_over,
         (

@@ -7,7 +7,6 @@ its own, where the axis is time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
@@ -26,6 +25,7 @@ from danetc.compiler.ir.ops.row import (
     word,
 )
 from danetc.compiler.ir.ops.saved import Saved
+from danetc.dsl import ranges
 from danetc.dsl.kinds import Kind
 from danetc.dsl.syntax.words import AXES
 
@@ -57,11 +57,8 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
-    inside = values[0].kind.range
-    count = shapes.reach(attrs, values)
-    if not inside.unit:
-        return kinds.analog(attrs, values)
-    return Kind.of(replace(inside, low=count * inside.low, high=count * inside.high))
+    count = ranges.constant(float(shapes.reach(attrs, values)))
+    return Kind.of(ranges.multiply(count, values[0].kind.range))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:

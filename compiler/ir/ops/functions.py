@@ -11,6 +11,8 @@ from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
 from danetc.compiler.ir.ops.saved import Saved
+from danetc.dsl import ranges
+from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.opcodes import sigmoid, softplus
 
 
@@ -35,7 +37,20 @@ def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
     return values[0].shape
 
 
+def _above_zero(attrs: Attrs, values: Values) -> Kind:
+    return Kind.of(ranges.larger(values[0].kind.range, ranges.constant(0.0)))
+
+
 ROWS = (
+    Op(
+        "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
+        start=lambda attrs, x: max(x, 0.0), saved=Saved(output=True),
+    ),
+    Op(
+        "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
+        function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
+        linear=True, saved=Saved(),
+    ),
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),

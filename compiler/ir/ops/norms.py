@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from danetc.compiler.ir.graph import Shape, Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
@@ -14,6 +14,7 @@ from danetc.compiler.ir.ops.saved import (
     batch_statistics,
     group_statistics,
     per_step,
+    pixel_statistics,
     statistics,
 )
 
@@ -83,6 +84,20 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     return label
 
 
+_EPS = Parameter("eps", float, "what is added to the variance", 1e-5, 1e-12, 1.0)
+
+
+def _eps(attrs: Attrs) -> dict[str, Attribute]:
+    return {} if attrs["eps"] == 1e-5 else {"eps": attrs["eps"]}
+
+
+def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs: dict[str, Attribute] = {"rank": len(value.shape), **_eps(attrs)}
+    return TorchModule(
+        "danetc.runtime.layers.norm.ChannelLayerNorm", value.shape[:1], kwargs, "any"
+    )
+
+
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N together, or per step", shapes.same, kinds.analog, _batch_module,
@@ -108,6 +123,12 @@ ROWS = (
         weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         saved=Saved(inputs=True, extra=group_statistics),
+    ),
+    Op(
+        "layernorm", "norm of the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
+        (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=starts.zero,
+        label=lambda attrs: ("LN", ""),
+        saved=Saved(inputs=True, extra=pixel_statistics),
     ),
     Op(
         "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from danetc.compiler.ir.graph import Value
+from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
@@ -20,6 +20,7 @@ from danetc.compiler.ir.ops.row import (
 )
 from danetc.compiler.ir.ops.saved import PLACE, Saved, distance
 from danetc.compiler.ir.ops.weighted import windows
+from danetc.dsl.kinds import Kind
 
 _WINDOW = (
     integer("kernel", "height and width of a window", high=4096),
@@ -57,8 +58,31 @@ def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 
 
 def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
-    name = "repeat_channels" if attrs.get("over") == "channels" else "upsample"
+    bilinear = attrs.get("mode") == "bilinear"
+    like: Any = attrs.get("like")
+    if like is not None:
+        return "resize", {"height": like[1], "width": like[2], "bilinear": bilinear}
+    name = "bilinear" if bilinear else "upsample"
+    name = "repeat_channels" if attrs.get("over") == "channels" else name
     return name, {"scale": attrs["scale"]}
+
+
+def _resized(attrs: Attrs, values: Values) -> Shape:
+    channels, _, _ = shapes.map_of(values, "upsample")
+    return channels, whole(attrs, "height"), whole(attrs, "width")
+
+
+def _resized_kind(attrs: Attrs, values: Values) -> Kind:
+    return kinds.analog(attrs, values) if attrs["bilinear"] else values[0].kind
+
+
+def _resize(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    kwargs: dict[str, Attribute | tuple[int, int]] = {
+        "size": (whole(attrs, "height"), whole(attrs, "width"))
+    }
+    if attrs["bilinear"]:
+        kwargs["mode"] = "bilinear"
+    return TorchModule("torch.nn.Upsample", kwargs=kwargs)
 
 
 ROWS = (
@@ -90,7 +114,7 @@ ROWS = (
         saved=Saved(),
     ),
     Op(
-        "upsample", "nearest neighbour", shapes.scaled, kinds.kept,
+        "upsample", "nearest neighbour, or bilinear", shapes.scaled, kinds.kept,
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
@@ -98,9 +122,31 @@ ROWS = (
             integer("scale", "how many times as high and wide", 2, high=64),
             Parameter("over", str, "the axis: pixels, or `channels`, each of which is repeated", "pixels",
                       words=("channels", "pixels"), sugar=True),
+            Parameter("mode", str, "how pixels are found: the nearest one, or of four (corners not aligned)",
+                      "nearest", words=("nearest", "bilinear"), sugar=True),
+            Parameter("like", tuple, "a value whose height and width it gets, in place of a scale", None, sugar=True),
         ),
-        stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True, start=starts.unchanged,
+        stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True,
+        start=starts.unchanged, saved=Saved(),
+    ),
+    Op(
+        "resize", "a map of another height and width", _resized, _resized_kind, _resize,
+        (
+            integer("height", "rows of the output"), integer("width", "columns of the output"),
+            Parameter("bilinear", bool, "whether a pixel is of four, or the nearest one", False),
+        ),
+        public=False, same_shape=True, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
         saved=Saved(),
+    ),
+    Op(
+        "bilinear", "a map larger by a factor, each pixel of four", shapes.scaled, kinds.analog,
+        lambda attrs, values, value, context: TorchModule(
+            "torch.nn.Upsample", kwargs={"scale_factor": attrs["scale"], "mode": "bilinear"}
+        ),
+        (integer("scale", "how many times as high and wide", 2, high=64),),
+        public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
+        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), saved=Saved(),
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,

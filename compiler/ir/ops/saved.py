@@ -119,6 +119,11 @@ def group_statistics(sizes: Sizes) -> int:
     return 2 * STATISTIC * groups * (sizes.output // prod(sizes.node.value.shape))
 
 
+def pixel_statistics(sizes: Sizes) -> int:
+    """Mean and variance of the channels of each pixel."""
+    return 2 * STATISTIC * (sizes.output // sizes.node.value.shape[0])
+
+
 def factor_of(sizes: Sizes) -> int:
     """The factor, where one is multiplied by."""
     factor, offset = sizes.node.attrs["factor"], sizes.node.attrs["offset"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, shown
-from danetc.compiler.ir.ops.saved import Saved, mask
+from danetc.compiler.ir.ops.saved import Saved, Sizes, mask
 
 
 def _never(attrs: Attrs) -> bool:
@@ -17,6 +19,25 @@ def _never(attrs: Attrs) -> bool:
 def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     args = (attrs["p"], len(value.shape))
     return TorchModule("danetc.runtime.layers.time.DropPath", args, layout="seq")
+
+
+_DROPPED = Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999)
+
+
+def _dropout_per(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+    name = "dropout_per_sample" if attrs.get("per") == "sample" else "dropout"
+    return name, {"p": attrs["p"]}
+
+
+def _sample_dropout(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (attrs["p"], len(value.shape))
+    return TorchModule("danetc.runtime.layers.time.SampleDropout", args, layout="seq")
+
+
+def _one_step(sizes: Sizes) -> int:
+    """A factor for each number of one step."""
+    node = sizes.node
+    return sizes.output // (sizes.steps if node.value.varies else 1) * sizes.width
 
 
 ROWS = (
@@ -30,10 +51,21 @@ ROWS = (
     Op(
         "dropout", "dropout", shapes.same, kinds.analog,
         lambda attrs, values, value, context: TorchModule("torch.nn.Dropout", (attrs["p"],), layout="any"),
-        (Parameter("p", float, "the probability that a number becomes 0", 0.5, 0.0, 0.999),),
+        (
+            _DROPPED,
+            Parameter("per", str, "`sample`: what is dropped is so at all steps", None, words=("sample",), sugar=True),
+        ),
+        stands_for=_dropout_per,
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
+    ),
+    Op(
+        "dropout_per_sample", "drops the same numbers of a sample at all its steps", shapes.same, kinds.analog,
+        _sample_dropout, (_DROPPED,),
+        public=False, random=True, training=True, same=_never, linear=True, start=starts.unchanged,
+        label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
+        saved=Saved(extra=_one_step),
     ),
     Op(
         "droppath", "drops a sample's branch at all its steps", shapes.same, kinds.analog, _drop_path,
