@@ -46,7 +46,7 @@ SURROGATES: Mapping[str, tuple[str, Callable[[Given], dict[str, float]]]] = {
     "softsign": ("SoftSign", _alpha),
     "superspike": ("SuperSpike", _alpha),
     "erf": ("Erf", _alpha),
-    "leaky_relu": ("LeakyKReLU", lambda given: {"leak": given["leak"], "k": given["slope"]}),
+    "leaky_k_relu": ("LeakyKReLU", lambda given: {"leak": given["leak"], "k": given["slope"]}),
     "leaky_rectangle": (
         "PiecewiseLeakyReLU",
         lambda given: {"w": given["width"] / 2, "c": given["leak"]},

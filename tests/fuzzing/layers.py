@@ -17,6 +17,7 @@ STD_NEURONS = {
     "MSLIF": "MSLIF",
     "SlidingPSN": "SlidingPSN(k = 3)",
     "readout": "readout",
+    "threshold": "threshold(0.7)",
     "ReLU": "ReLU",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
 }
@@ -29,7 +30,7 @@ SURROGATES = [
     "dspike(2)",
     "multi_gaussian",
     "s2nn",
-    "leaky_relu(leak = 0.1)",
+    "leaky_k_relu(leak = 0.1)",
 ]
 
 
