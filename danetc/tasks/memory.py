@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.plans.memory import (
@@ -296,17 +296,31 @@ class PhaseStep:
         return max(1, self.phase.batch // self.world.size)
 
     def held(self, policy: str = "none", dtype: str | None = None) -> StepMemory:
-        """What the step is known to hold. (Of a backend that is not counted, as of ``eager``.)"""
+        """What the step is known to hold. (Of a backend that is not counted, and where gradients do
+        not go through all steps at once, as of ``eager``.)
+        """
+        counted = self.backend in COUNTED and self._at_once == self.graph.steps
         return step_memory(
-            self.graph,
+            replace(self.graph, steps=self._at_once),
             self.batch,
-            self.backend if self.backend in COUNTED else "eager",
+            self.backend if counted else "eager",
             policy,
             dtype or DTYPES[self.phase.precision],
             optimizer_of(self.phase),
             self.phase.accumulate,
             self.phase.ema is not None,
         )
+
+    @property
+    def _at_once(self) -> int:
+        """How many time steps gradients go through at once."""
+        gradient, steps = self.phase.gradient, self.graph.steps
+        match gradient.name:
+            case "bptt":
+                return steps
+            case "truncated":
+                return min(steps, gradient.integer("steps"))
+        return 1
 
     def measure(self, policy: str) -> Measured | None:
         """Take the step. Every process calls this; the largest peak counts."""
@@ -342,6 +356,7 @@ class PhaseStep:
             lambda model: make_optimizer(model, phase.optimizer),
             frames=self.graph.input.value.varies,
             precision=phase.precision,
+            gradient=phase.gradient,
             parts=phase.accumulate,
             averaged=phase.ema is not None,
             clip=phase.clip,

@@ -331,6 +331,29 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
             ),
         ),
         "loss": LOSSES,
+        "gradient": _family(
+            ItemSpec("bptt", "through all time steps at once"),
+            ItemSpec(
+                "truncated",
+                "through parts of `steps` time steps, one part after the other: memory does not grow "
+                "with T",
+                (Argument("steps", IntType(1, 10_000), None, "of a part"),),
+            ),
+            ItemSpec(
+                "online",
+                "through each time step by itself, without its temporal part (SLTT: Meng et al., "
+                "ICCV 2023), or with a trace of each layer's inputs in place of it (OTTT: Xiao et "
+                "al., NeurIPS 2022)",
+                (
+                    Argument(
+                        "trace",
+                        FRACTION,
+                        0.0,
+                        "how much of the trace is left after a step; a neuron's leak, 1 - 1 / tau",
+                    ),
+                ),
+            ),
+        ),
         "augment": _family(
             ItemSpec(
                 "random_resized_crop",
@@ -424,6 +447,8 @@ def describe(kind: Type) -> str:
             return f"{', '.join(some)} or {last}"
         case ItemType("optimizer"):
             return "an optimizer"
+        case ItemType("gradient"):
+            return "a way of gradients"
         case SumType(family):
             return f"a {family}, or several times numbers and added up"
         case ItemType(family):

@@ -73,6 +73,7 @@ class Phase:
     augment: tuple[Item, ...] = row(FlowType("augment"), "none", "what is done to training images")
     evaluate: tuple[Item, ...] = row(FlowType("evaluate"), "none", "what is done to test images")
     loss: tuple[Summand, ...] = row(SumType("loss"), "cross_entropy", "what is minimised")
+    gradient: Item = row(ItemType("gradient"), "bptt", "how gradients go back through time")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",

@@ -7,7 +7,7 @@ that the loop has no branches for it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,6 +116,12 @@ class World:
         found = type(error)(f"rank {self.rank}: {error}")
         setattr(found, OF_ONE, True)
         return found
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over all processes in place of each tensor."""
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+            tensor.div_(self.size)
 
     def buffers_from_first(self, model: nn.Module) -> None:
         """Give every process the buffers of rank 0, whose running statistics are the ones kept."""

@@ -132,17 +132,11 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
         clock.lap("data")
         state.optimizer.zero_grad(set_to_none=True)
         for number, (images, labels, targets) in enumerate(parts, 1):
+            # The mean over processes is taken; each part counts by its images.
+            share = len(labels) * world.size / batch.total
             with quiet_gradients(run.shared, last=number == len(parts)):
-                with run.autocast():
-                    x = run.as_taken(images)
-                    outputs = run.shared(x)
-                    loss = run.loss(outputs, targets, x)
-                state.totals.add(over_time(run.loss.output(outputs)), labels, loss)
-                clock.lap("forward")
-                # DDP takes the mean over processes; each part counts by its images.
-                share = len(labels) * world.size / batch.total
-                state.scaler.scale(loss * share).backward()
-                clock.lap("backward")
+                run.learn(images, labels, targets, share, clock)
+        run.gather_gradients()
         state.totals.skip(batch.skipped)
         state.totals.read()
         clock.settle()

@@ -172,6 +172,11 @@ class Objective:
                 self._meet(str(item["teacher"]), signature, place)
             self._terms.append((factor, item, of_term(item), place))
 
+    @property
+    def reads_neurons(self) -> bool:
+        """Whether a term reads what neurons take and give in a forward pass."""
+        return bool(self._watched)
+
     def output(self, outputs: Any) -> Tensor:
         """The output that accuracy is of, from what a model gives."""
         return self._pick(outputs, self.main)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from danetc.dsl.recipe.item import Item
 from danetc.runtime.bench.memory import peak_bytes
+from danetc.runtime.model.built import Model
+from danetc.runtime.training.backward import LossFunction, Part, make_backward
 from danetc.runtime.training.optim import make_average
 from danetc.runtime.training.settings import autocast
 from danetc.runtime.training.state import random_state
-
-Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,18 @@ class Step:
 
     images: Tensor
     labels: Tensor
-    loss: Loss
+    loss: LossFunction
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     frames: bool = False
     precision: str = "float32"
+    gradient: Item = Item("bptt")
     parts: int = 1
     averaged: bool = False
     clip: float | None = None
     gathered: bool = False
     whole: bool = False
 
-    def peak(self, model: nn.Module) -> Peak:
+    def peak(self, model: Model) -> Peak:
         """All tensors at the peak of a step: weights, the optimizer's state, gradients, the batch,
         what is saved for the backward pass, and what operations work with.
 
@@ -65,6 +66,7 @@ class Step:
         if self.averaged:
             average = make_average(model, 0.5)
         optimizer = self.optimizer(model)
+        backward = make_backward(self.gradient)
         scaler = torch.amp.GradScaler(
             device.type, init_scale=1.0, enabled=self.precision == "mixed"
         )
@@ -77,9 +79,17 @@ class Step:
                 self.labels.tensor_split(self.parts),
                 strict=True,
             ):
-                with autocast(self.precision, device):
-                    loss = self.loss(model(images), labels, images)
-                scaler.scale(loss / self.parts).backward()
+                backward(
+                    Part(
+                        model,
+                        model,
+                        images,
+                        labels,
+                        self.loss,
+                        lambda: autocast(self.precision, device),
+                        lambda loss: scaler.scale(loss / self.parts),
+                    )
+                )
             if self.clip is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(model.parameters(), self.clip)

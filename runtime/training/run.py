@@ -16,6 +16,7 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
+from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import (
     World,
@@ -27,7 +28,7 @@ from danetc.runtime.training.distributed import (
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation
 from danetc.runtime.training.guards import Firing, first_not_finite, not_finite_tensor
-from danetc.runtime.training.losses import Objective
+from danetc.runtime.training.losses import Objective, over_time
 from danetc.runtime.training.observer import Epoch, Observer, PhasePlan, StepReport
 from danetc.runtime.training.optim import make_average, make_optimizer, make_scheduler, put_at
 from danetc.runtime.training.settings import RunSettings, autocast
@@ -59,6 +60,8 @@ class PhaseRun:
         output = settings.train_output
         self.loss = Objective(phase.loss, model.signature, output, model, teachers)
         self.test_loss = Objective(phase.loss, model.signature, output)
+        check_backward(phase.gradient, model, self.loss)
+        self.backward = make_backward(phase.gradient)
         dtype = next(model.parameters()).dtype
         self.batches = TrainingBatches(
             data, phase, settings, world, model.signature, self.loss.classes, dtype
@@ -91,7 +94,9 @@ class PhaseRun:
         if synchronised:
             convert_sync(model)
         several = len(model.signature.outputs) > 1
-        self.shared = share(model, world, synchronised=synchronised, unused=several)
+        self.shared: nn.Module = model
+        if whole(phase.gradient):  # else the loop takes the mean of gradients itself
+            self.shared = share(model, world, synchronised=synchronised, unused=several)
         average: AveragedModel | None = None
         self.kept: nn.Module = model
         if phase.ema is not None:
@@ -212,6 +217,28 @@ class PhaseRun:
             self.checkpoints.wait()
 
     # -- the network -------------------------------------------------------------------------------
+
+    def learn(
+        self, images: Tensor, labels: Tensor, targets: Tensor, share: float, clock: Clock
+    ) -> None:
+        """Add the gradients of a part of a batch, which counts by ``share``, and its totals."""
+        part = Part(
+            self.shared,
+            self.model,
+            self.as_taken(images),
+            targets,
+            self.loss,
+            self.autocast,
+            lambda loss: self.state.scaler.scale(loss * share),
+            clock.lap,
+        )
+        outputs, loss = self.backward(part)
+        self.state.totals.add(over_time(self.loss.output(outputs)), labels, loss)
+
+    def gather_gradients(self) -> None:
+        """Take the mean of gradients over processes where DDP has not."""
+        if self.world.size > 1 and not whole(self.phase.gradient):
+            self.world.mean([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def as_taken(self, images: Tensor) -> Tensor:
         """Images [N, ...], or of events [N, T, ...], as networks take them."""

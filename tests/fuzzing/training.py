@@ -13,6 +13,7 @@ from torch import nn
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.runtime.data import DataSet, Memory
@@ -54,7 +55,8 @@ def check_training(
 ) -> None:
     """Train on a set of one batch, so that an epoch is a step; compare weights and the test's loss.
 
-    What a phase says of images is not looked at: they are what they are.
+    What a phase says of images is not looked at: they are what they are; and the interpreter's
+    gradients go through all steps.
     """
     (node,) = (graph[id] for id in graph.outputs.values()) if len(graph.outputs) == 1 else (None,)
     if (
@@ -64,8 +66,9 @@ def check_training(
     ):
         return
     phase = replace(
-        recipe.phases[0], batch=IMAGES, accumulate=1, augment=(), evaluate=(), precision="float32"
-    )
+        recipe.phases[0], batch=IMAGES, accumulate=1, augment=(), evaluate=(), precision="float32",
+        gradient=Item("bptt"),
+    )  # fmt: skip
     if phase.epochs > MAX_EPOCHS:
         return
     generator = torch.Generator().manual_seed(seed)

@@ -21,13 +21,14 @@ def close(one: dict[str, Any], two: dict[str, Any]) -> None:
         torch.testing.assert_close(two["weights"][name], value, rtol=1e-9, atol=1e-9, msg=name)
 
 
-def test_ddp_is_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gradient", ["bptt", "truncated(2)"])
+def test_two_processes_are_one_with_the_whole_batch(gradient: str, tmp_path: Path) -> None:
     """In float64, with norms over both, after 20 steps."""
     results = []
     for world in (1, 2):
         job = Job(
             tmp_path / str(world),
-            f"{BODY}; clip = 1.0; ema = 0.9",
+            f"{BODY}; clip = 1.0; ema = 0.9; gradient = {gradient}",
             text=STILL,
             double=True,
             settings={"sync_norm": True},

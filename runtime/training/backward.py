@@ -1,0 +1,183 @@
+"""How gradients go back through time: through all steps at once, or part by part as they run.
+
+Part by part the network runs as a stream: the memory of a training step does not grow with T, and
+norms take the statistics of one step. What an earlier part has left in the states is a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from danetc.dsl.recipe.item import Item
+from danetc.runtime.model.built import Model
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import Objective
+
+
+class LossFunction(Protocol):
+    """The loss of what a model gives for a part of a batch, its labels, and that part."""
+
+    def __call__(self, outputs: Any, labels: Tensor, images: Tensor, /) -> Tensor: ...
+
+
+def _nothing(what: str) -> None:
+    """Nobody measures the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a batch to learn from: images ``x`` [N, ...] or [T, N, ...] and ``labels``.
+
+    ``shared`` is what is called in place of ``model`` where several processes train it. ``scaled``
+    gives what the backward pass begins with, ``lap`` takes the time of ``forward`` and ``backward``.
+    """
+
+    shared: nn.Module
+    model: Model
+    x: Tensor
+    labels: Tensor
+    loss: LossFunction
+    autocast: Callable[[], AbstractContextManager[object]]
+    scaled: Callable[[Tensor], Tensor]
+    lap: Callable[[str], object] = _nothing
+
+
+Backward = Callable[[Part], tuple[Any, Tensor]]
+"""Adds the gradients of a part to the weights'; gives the outputs and the loss."""
+
+
+def make_backward(item: Item) -> Backward:
+    """The way that a recipe's ``gradient`` names."""
+    arguments = dict(item.arguments)
+    return lambda part: BACKWARD[item.name](part, **arguments)
+
+
+def whole(item: Item) -> bool:
+    """Whether it goes through all steps at once."""
+    return item.name == "bptt"
+
+
+def check_backward(item: Item, model: Model, objective: Objective) -> None:
+    """Raise TrainingError where a network or its loss needs all steps at once."""
+    if whole(item):
+        return
+    if model.signature.whole:
+        raise TrainingError(
+            f"`gradient = {item.name}` runs the network step by step, which it cannot: "
+            f"{model.signature.whole}; use `gradient = bptt`"
+        )
+    if objective.reads_neurons:
+        raise TrainingError(
+            f"`gradient = {item.name}` runs the network step by step, where the terms of the loss "
+            "that read neurons see none; leave them out, or use `gradient = bptt`"
+        )
+
+
+def _bptt(part: Part) -> tuple[Any, Tensor]:
+    with part.autocast():
+        outputs = part.shared(part.x)
+        loss = part.loss(outputs, part.labels, part.x)
+    part.lap("forward")
+    part.scaled(loss).backward()
+    part.lap("backward")
+    return outputs, loss.detach()
+
+
+def _truncated(part: Part, steps: int) -> tuple[Any, Tensor]:
+    """The loss is the mean over parts of ``steps`` steps, weighted by their steps."""
+    signature = part.model.signature
+    frames = part.x.dim() == len(signature.input) + 2
+    count = len(part.x) if frames else signature.steps
+    states: Any = None
+    given: list[tuple[Tensor, ...]] = []
+    total: Tensor | None = None
+    for first in range(0, count, steps):
+        now: list[tuple[Tensor, ...]] = []
+        with part.autocast():
+            for t in range(first, min(first + steps, count)):
+                x = part.x[t] if frames else part.x
+                found, states = part.model.stream(x, states)
+                now.append((found,) if isinstance(found, Tensor) else found)
+            loss = part.loss(_together(now), part.labels, part.x) * (len(now) / count)
+        part.lap("forward")
+        part.scaled(loss).backward()
+        part.lap("backward")
+        states = _detached(states)
+        given += [tuple(output.detach() for output in outputs) for outputs in now]
+        total = loss.detach() if total is None else total + loss.detach()
+    assert total is not None
+    return _together(given), total
+
+
+def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
+    with _traced(part.model, trace):
+        return _truncated(part, 1)
+
+
+BACKWARD: Mapping[str, Callable[..., tuple[Any, Tensor]]] = {
+    "bptt": _bptt,
+    "truncated": _truncated,
+    "online": _online,
+}
+"""Of a part of a batch, with the arguments of the row in ``dsl.recipe.schema``."""
+
+
+def _together(steps: list[tuple[Tensor, ...]]) -> Any:
+    """Outputs of some steps, [T, N, ...] each; a tuple where there are several."""
+    outputs = tuple(torch.stack(output) for output in zip(*steps, strict=True))
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _detached(states: Any) -> Any:
+    """States as numbers, whatever holds them."""
+    match states:
+        case Tensor():
+            return states.detach()
+        case dict():
+            return {name: _detached(value) for name, value in states.items()}
+        case list() | tuple():
+            return type(states)(_detached(value) for value in states)
+    return states
+
+
+@contextmanager
+def _traced(model: nn.Module, trace: float) -> Iterator[None]:
+    """While it lasts the gradient of a weight at a step is of the layer's inputs of all steps so
+    far, each step before by ``trace`` less (OTTT: Xiao et al., NeurIPS 2022, Eq. 9 to 11).
+
+    What layers give, and the gradients of their inputs, stay as they are.
+    """
+    if trace == 0:
+        yield
+        return
+    sums: dict[nn.Module, Tensor] = {}
+    running: set[nn.Module] = set()
+
+    def follow(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+        if module in running:
+            return None  # called below, for what it gives without learning
+        x = inputs[0].detach()
+        past = sums.get(module)
+        sums[module] = x if past is None else trace * past + x
+        weights = {name: value.detach() for name, value in module.named_parameters()}
+        running.add(module)
+        value: Tensor = functional_call(module, weights, inputs)
+        running.discard(module)
+        learning: Tensor = module.forward(sums[module])
+        result: Tensor = value + (learning - learning.detach())
+        return result
+
+    layers = [item for item in model.modules() if isinstance(item, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(follow) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,223 @@
+"""Gradients part by part against plain loops over time, and their memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import danetc
+from danetc.runtime.model.built import Model
+from danetc.runtime.training.backward import Part, make_backward
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import Objective
+from tests.runtime.training.common import digits, phase, run
+
+NET = """use std
+network net(t = 6) {
+  input = image(1, 8, 8); steps = t; neuron = LIF(tau = 2.0, v_threshold = 0.4)
+  surrogate = sigmoid(alpha = 4)
+  stem = conv(6) -> groupnorm(2) -> spike -> conv(6, stride = 2) -> groupnorm(2) -> spike
+  head = avgpool -> linear(10) HEAD
+}
+"""
+LABELS = torch.tensor([0, 1, 2, 9])
+
+
+def made(backend: str = "eager", head: str = "-> mean_over_time", t: int = 6) -> Model:
+    model = danetc.build(text=NET.replace("HEAD", head), backend=backend, seed=1, set={"t": t})
+    return model.double().train() if backend == "eager" else model.train()
+
+
+def images(model: Model) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    dtype = next(model.parameters()).dtype
+    return torch.randn(4, 1, 8, 8, generator=generator).to(dtype)
+
+
+def learned(model: Model, text: str) -> tuple[Tensor, list[Tensor]]:
+    """The loss of a step, and the gradients of the weights."""
+    chosen = phase(f"epochs = 1; optimizer = sgd(lr = 0.1); gradient = {text}")
+    objective = Objective(chosen.loss, model.signature, model=model)
+    model.zero_grad()
+    part = Part(
+        model, model, images(model), LABELS, objective, torch.enable_grad, lambda loss: loss
+    )
+    _, loss = make_backward(chosen.gradient)(part)
+    return loss, [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+class Plain:
+    """The same network as a plain loop over time: what a step gives, from the layers' weights."""
+
+    def __init__(self, model: Model) -> None:
+        weights = dict(model.named_parameters())
+        self.weights = {
+            name: value.detach().clone().requires_grad_() for name, value in weights.items()
+        }
+        self.potentials: list[Tensor | None] = [None, None]
+        self.traces: dict[str, Tensor] = {}
+
+    def layer(self, name: str, x: Tensor, trace: float, call: Any) -> Tensor:
+        """A weighted layer, whose weights learn from a trace of its inputs."""
+        weight = self.weights[f"{name}.weight"]
+        if not trace:
+            return call(x, weight)
+        past = self.traces.get(name)
+        self.traces[name] = x.detach() if past is None else trace * past + x.detach()
+        learning = call(self.traces[name], weight)
+        return call(x, weight.detach()) + learning - learning.detach()
+
+    def step(self, x: Tensor, trace: float = 0.0) -> Tensor:
+        for place, stride in enumerate((1, 2)):
+            names = [name for name in self.weights if name.startswith("stem.")]
+            conv = [name.removesuffix(".weight") for name in names if "conv" in name][place]
+            norm = [
+                name.removesuffix(".weight")
+                for name in names
+                if "groupnorm" in name or "norm" in name
+            ]
+            norm = [name for name in norm if not name.endswith(".bias") and "conv" not in name][
+                place
+            ]
+            x = self.layer(conv, x, trace, lambda a, w, s=stride: F.conv2d(a, w, None, s, 1))
+            x = F.group_norm(x, 2, self.weights[f"{norm}.weight"], self.weights[f"{norm}.bias"])
+            u = self.potentials[place]
+            v = x / 2 if u is None else u / 2 + x / 2
+            s = Spike.apply(v - 0.4)
+            self.potentials[place] = v * (1 - s)
+            x = s
+        x = x.mean((-2, -1))
+        bias = self.weights["head.linear.bias"]
+        return self.layer("head.linear", x, trace, lambda a, w: F.linear(a, w)) + bias
+
+    def forget(self) -> None:
+        self.potentials = [None if u is None else u.detach() for u in self.potentials]
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return (z >= 0).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        share = torch.sigmoid(4 * z)
+        return gradient * 4 * share * (1 - share)
+
+
+def plain(
+    model: Model, steps: int, trace: float = 0.0, at_once: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    net, x, t = Plain(model), images(model), model.signature.steps
+    total = torch.zeros((), dtype=x.dtype)
+    for first in range(0, t, steps):
+        outputs = [net.step(x, trace) for _ in range(first, min(first + steps, t))]
+        loss = F.cross_entropy(torch.stack(outputs).mean(0), LABELS) * len(outputs) / t
+        loss.backward()
+        total += loss.detach()
+        net.forget()
+    return total, [value.grad for value in net.weights.values() if value.grad is not None]
+
+
+@pytest.mark.parametrize("head", ["-> mean_over_time", ""], ids=["mean", "steps"])
+@pytest.mark.parametrize(
+    ("text", "steps", "trace"),
+    [
+        ("bptt", 6, 0.0),
+        ("truncated(6)", 6, 0.0),
+        ("truncated(4)", 4, 0.0),
+        ("truncated(1)", 1, 0.0),
+        ("online", 1, 0.0),
+        ("online(trace = 0.5)", 1, 0.5),
+    ],
+)
+def test_gradients_are_those_of_a_plain_loop(
+    head: str, text: str, steps: int, trace: float
+) -> None:
+    model = made(head=head)
+    loss, found = learned(model, text)
+    wanted, expected = plain(model, steps, trace)
+    torch.testing.assert_close(loss, wanted)
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+        assert a.abs().max() > 0
+
+
+def test_ways_differ() -> None:
+    model = made()
+    ways = [learned(model, text)[1] for text in ("bptt", "truncated(3)", "online", "online(0.5)")]
+    for place, one in enumerate(ways):
+        for other in ways[:place]:
+            assert not torch.allclose(one[0], other[0])
+
+
+@pytest.mark.parametrize("text", ["truncated(2)", "online(trace = 0.5)"])
+def test_what_is_saved_does_not_grow_with_the_steps(text: str) -> None:
+    most = []
+    for t in (4, 16):
+        held = [0, 0]
+
+        def pack(value: Tensor, held: list[int] = held) -> Tensor:
+            held[0] += value.nbytes
+            held[1] = max(held)
+            return value
+
+        model = made(t=t)
+        backward = make_backward(
+            phase(f"epochs = 1; optimizer = sgd(lr = 0.1); gradient = {text}").gradient
+        )
+        objective = Objective(phase("epochs = 1; optimizer = sgd(lr = 0.1)").loss, model.signature)
+
+        def lap(what: str, held: list[int] = held) -> None:
+            if what == "backward":
+                held[0] = 0  # it has freed what was saved
+
+        part = Part(
+            model,
+            model,
+            images(model),
+            LABELS,
+            objective,
+            torch.enable_grad,
+            lambda loss: loss,
+            lap,
+        )
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            backward(part)
+        most.append(held[1])
+    assert most[1] == pytest.approx(most[0], rel=0.02)
+
+
+def test_a_network_that_looks_ahead_cannot() -> None:
+    text = NET.replace("HEAD", "-> mean_over_time")
+    text = text.replace("stem = conv(6)", "stem = conv(6) -> softmax(over = time)")
+    model = danetc.build(text=text, backend="eager", seed=1)
+    chosen = phase("epochs = 1; optimizer = sgd(lr = 0.1); gradient = online")
+    with pytest.raises(TrainingError, match=r"step by step, .* use `gradient = bptt`"):
+        run(model, digits(), chosen)
+
+
+def test_terms_that_read_neurons_need_all_steps() -> None:
+    chosen = phase(
+        "epochs = 1; optimizer = sgd(lr = 0.1); gradient = online; loss = mse + firing_rate"
+    )
+    with pytest.raises(TrainingError, match="read neurons"):
+        run(made("fused"), digits(), chosen)
+
+
+def test_a_training_learns_step_by_step() -> None:
+    text = NET.replace("groupnorm(2)", "norm").replace("HEAD", "-> mean_over_time")
+    model = danetc.build(text=text, backend="fused", seed=1, set={"t": 3})
+    chosen = phase("epochs = 4; batch = 50; optimizer = adamw(lr = 0.02); gradient = online")
+    trained = run(model, digits(400, 200), chosen)
+    losses = [epoch["train_loss"] for epoch in trained.history]
+    assert losses[-1] < 0.95 * losses[0]
+    again = danetc.build(text=text, backend="fused", seed=1, set={"t": 3})
+    assert run(again, digits(400, 200), chosen).figures == trained.figures
