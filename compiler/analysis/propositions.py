@@ -96,6 +96,8 @@ def _form(form: object) -> str:
             return f"{port}[{j}]"
         case ("scale", float(factor), inner):
             return f"{factor:g} * {_form(inner)}"
+        case ("learn", str(), inner):
+            return f"learn(...) * {_form(inner)}"
         case (str(join), *parts):
             shown = ", ".join(map(_form, parts[:3]))
             return f"{join}({shown}{', ...' if len(parts) > 3 else ''})"

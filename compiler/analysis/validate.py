@@ -73,14 +73,14 @@ def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:
     for stage in graph.stages:
         ends = dict.fromkeys((stage.entry, *(block.output for block in stage.blocks)))
         bit = {id: 1 << index for index, id in enumerate(ends)}
-        last = max(position[block.input] for block in stage.blocks)
+        last = max(position[id] for block in stage.blocks for id, _ in block.feeds)
         reads: dict[int, int] = {}
         for id in order[position[stage.entry] : last + 1]:
             reads[id] = bit[id] if id in bit else _either(reads, flow.predecessors(id))
         named: list[int] = []
         for index, block in enumerate(stage.blocks):
             named.append(_named(stage, block.feed, bit, named))
-            if reads[block.input] != named[index]:
+            if any(reads[id] != _named(stage, form, bit, named) for id, form in block.feeds):
                 path = ".".join(block.scope)
                 yield Broken(
                     stage.origin, path, f"has other predecessors than rule {stage.rule} names"

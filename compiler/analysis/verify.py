@@ -100,7 +100,7 @@ def _rules(graph: Graph) -> Iterator[Broken]:
     for stage in graph.stages:
         values = StageValues(graph, stage)
         for i, block in enumerate(stage.blocks):
-            if values.node(block.input) != values.form(block.feed):
+            if any(values.node(id) != values.form(form) for id, form in block.feeds):
                 yield Broken(
                     stage.origin,
                     ".".join(block.scope),

@@ -114,7 +114,7 @@ def _example(places: list[tuple[int, int]]) -> tuple[int, int]:
 
 def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
     """The wiring of a block without sizes, widths and rates."""
-    number = {block.input: -1}
+    number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
     found: list[object] = []
     for i, node in enumerate(nodes):
         number[node.id] = i

@@ -49,7 +49,11 @@ class StageLane:
         for group in self.groups:
             block = stage.blocks[group[0]]
             if len(group) == 1:
-                feeds = self._feeds(block.feed, self.graph[block.input].value)
+                feeds = tuple(
+                    wire
+                    for id, form in block.feeds
+                    for wire in self._feeds(form, self.graph[id].value)
+                )
                 self.stops.append(replace(shown[group[0]], key=self.key[group[0]], feeds=feeds))
             else:
                 self._group(group, shown.get(group[0]))
@@ -77,10 +81,10 @@ class StageLane:
         blocks = [self.stage.blocks[index] for index in group]
         read: dict[str, Value] = {}
         for block in blocks:
-            for leaf in leaves(block.feed):
+            for leaf in (leaf for _, form in block.feeds for leaf in leaves(form)):
                 source, value = self._source(leaf)
                 read[source] = wider(read.get(source, value), value)
-        heads = {str(block.feed[0]) for block in blocks} - {"in", "out"}
+        heads = {str(form[0]) for block in blocks for _, form in block.feeds} - {"in", "out"}
         ordered = sorted(read, key=lambda key: (key == name, self._position(key)))
         feeds = [
             LaneWire(
@@ -155,7 +159,7 @@ class StageLane:
                     read[source] = wider(read.get(source, given), given)
                     if leaf[0] == "out":
                         indices.setdefault(source, []).append(leaf[1])
-            elif part[0] == head != "scale":  # a sum of sums is a sum
+            elif part[0] == head and head not in ("scale", "learn"):  # a sum of sums is a sum
                 todo += reversed(part[1:])
             else:
                 inner += self._feeds(part, value, depth + 1)
@@ -171,6 +175,8 @@ class StageLane:
         text = (
             f"×{form[1]:g}"
             if head == "scale" and isinstance(form[1], (int, float))
+            else "×learn"
+            if head == "learn"
             else _SIGNS.get(head, head)
         )
         message = f"{head}: {value_words(value)}"

@@ -124,7 +124,7 @@ def leaves(form: Form) -> list[tuple[str, int]]:
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:
     """What equal blocks have in common: operations, sizes and wiring, not the block's place."""
-    number = {block.input: -1}
+    number = {id: -1 - place for place, (id, _) in enumerate(block.feeds)}
     found: list[object] = []
     for i, node in enumerate(nodes):
         number[node.id] = i

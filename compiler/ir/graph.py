@@ -57,13 +57,17 @@ Form = tuple[object, ...]
 """What a rule's equation says of one value, as nested tuples:
 
 ``("in", 0)``, ``("out", j)``, ``("sum", form, ...)``, ``("concat", form, ...)``,
-``("max", form, ...)``, ``("min", form, ...)``, ``("scale", factor, form)``.
+``("max", form, ...)``, ``("min", form, ...)``, ``("scale", factor, form)``, ``("learn", name, form)``:
+times learnt numbers, by the path of their node below the stage.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join."""
+    """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join.
+
+    ``shortcut`` is what its shortcut starts from where the rule says another value than its input.
+    """
 
     scope: tuple[str, ...]
     input: int
@@ -71,6 +75,15 @@ class Block:
     join: int
     after: tuple[str, ...]
     feed: Form
+    shortcut: int | None = None
+    shortcut_feed: Form | None = None
+
+    @property
+    def feeds(self) -> tuple[tuple[int, Form], ...]:
+        """The values that it reads, and what the rule says of each."""
+        if self.shortcut is None or self.shortcut_feed is None:
+            return ((self.input, self.feed),)
+        return (self.input, self.feed), (self.shortcut, self.shortcut_feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,8 @@ class Stage:
 
     def nodes(self) -> set[int]:
         """All nodes that the stage names."""
-        ends = {id for block in self.blocks for id in (block.input, block.output, block.join)}
+        ends = {id for block in self.blocks for id in (block.output, block.join)}
+        ends |= {id for block in self.blocks for id, _ in block.feeds}
         return ends | {self.entry, self.result}
 
     def terms(self, form: Form) -> Mapping[Form, float] | None:

@@ -69,7 +69,13 @@ class Rewriter:
                 entry=to[stage.entry],
                 result=to[stage.result],
                 blocks=tuple(
-                    replace(b, input=to[b.input], output=to[b.output], join=to[b.join])
+                    replace(
+                        b,
+                        input=to[b.input],
+                        output=to[b.output],
+                        join=to[b.join],
+                        shortcut=None if b.shortcut is None else to[b.shortcut],
+                    )
                     for b in stage.blocks
                 ),
             )

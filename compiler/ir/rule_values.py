@@ -40,6 +40,7 @@ class StageValues:
             node = self.graph[waiting[-1]]
             joins = OPS[node.op].rule is not None
             reads = node.inputs if joins or node.op in ("affine", "repeat") else ()
+            reads = node.inputs[1:] if self._learnt(node) else reads
             missing = [i for i in reads if i not in self._nodes]
             if missing and node.id not in self._nodes:
                 waiting += missing
@@ -54,6 +55,9 @@ class StageValues:
         match form[0]:
             case "out" | "in":
                 return self._port(form)
+            case "learn":
+                _, name, inner = form
+                return self._number("learn", name, self.form(inner))  # type: ignore[arg-type]
             case "scale":
                 _, factor, inner = form
                 return self._scaled(factor, self.form(inner))  # type: ignore[arg-type]
@@ -80,6 +84,8 @@ class StageValues:
 
     def _computed(self, node: Node, reads: Iterable[int]) -> int:
         values = [self._nodes[i] for i in reads]
+        if name := self._learnt(node):
+            return self._number("learn", name, *values)
         join = OPS[node.op].rule
         if join is not None:
             return self._folded(join, values)
@@ -88,6 +94,14 @@ class StageValues:
         if node.op == "affine" and node.attrs["offset"] == 0.0:
             return self._scaled(float(node.attrs["factor"] or 0.0), values[0])
         return self._number("node", node.id)
+
+    def _learnt(self, node: Node) -> str:
+        """The path, below the stage, of the learnt numbers that a product's first operand is."""
+        if node.op != "mul" or len(node.inputs) != 2:
+            return ""
+        first, depth = self.graph[node.inputs[0]], len(self.stage.scope)
+        own = first.scope[:depth] == self.stage.scope and not OPS[first.op].for_samples
+        return ".".join((*first.scope[depth:], first.name)) if own else ""
 
     def _folded(self, join: str, values: Iterable[int]) -> int:
         first, *others = values

@@ -24,7 +24,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from danetc.compiler.ir.graph import Attribute, Form, Graph, Node, Stage, Value
+from danetc.compiler.ir.graph import Attribute, Block, Form, Graph, Node, Stage, Value
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE
 
@@ -64,7 +64,7 @@ def write(graph: Graph, *, origins: bool = True) -> str:
             after = " ".join(map(_name, block.after)) or "nothing"
             lines.append(
                 f"  block {_path(block.scope)}, %{block.input} -> %{block.output}, "
-                f"join %{block.join}, after {after}, fed by {_form(block.feed)}"
+                f"join %{block.join}, after {after}, fed by {_form(block.feed)}{_shortcut(block)}"
             )
     lines.append("")
     lines += [f"output {_name(name)} = %{id}" for name, id in graph.outputs.items()]
@@ -121,6 +121,13 @@ def _origin(item: Node | Stage, sources: Mapping[int, int]) -> str:
     )
 
 
+def _shortcut(block: Block) -> str:
+    if block.shortcut is None and block.shortcut_feed is None:
+        return ""
+    feed = "nothing" if block.shortcut_feed is None else _form(block.shortcut_feed)
+    return f", shortcut %{block.shortcut} by {feed}"
+
+
 def _form(form: Form) -> str:
     """A form as an equation's text. Iterative: a form may be as deep as a stage is long."""
     pieces: list[str] = []
@@ -139,6 +146,8 @@ def _form(form: Form) -> str:
         parts: list[Form | str] = []
         if head == "scale":
             parts += [repr(operands.pop(0)), ", "]
+        if head == "learn":
+            parts += [_path((*str(operands.pop(0)).split("."),)), ", "]
         parts += chain.from_iterable((part, ", ") for part in _ranges(operands))
         todo.extend(reversed(parts[:-1]))
     return "".join(pieces)

@@ -48,8 +48,10 @@ def connected(
     wire: Wire,
     i: int,
     stride: int,
+    start: Wire | None = None,
 ) -> Joined:
-    """A block of a stage inside of its connection."""
+    """A block of a stage inside of its connection. The shortcut starts from ``start``, if the rule
+    says it, else from the block's input."""
     wires_itself = block.declaration.body is not None
     parts = parts_of(lowering, connection)
     if wires_itself and (
@@ -95,11 +97,24 @@ def connected(
     if isinstance(branch, Poison):
         return Joined(POISON, POISON, ())
     chosen = _chosen(lowering, parts["out"].value, env)
+    if start is not None and "shortcut" not in _read(lowering, parts["out"].value, parts):
+        raise no_shortcut(lowering, stage, f"connection `{connection.name}`")
     if "shortcut" in _read(lowering, chosen, parts):
         env.values["shortcut"] = _build_shortcut(
-            lowering, connection, parts, env, wire, branch, stride, within
+            lowering, connection, parts, env, start or wire, branch, stride, within
         )
     return _joined(lowering, chosen, env)
+
+
+def no_shortcut(lowering: Lowering, stage: StageOf, what: str) -> Failed:
+    """The rule says what a shortcut starts from, and there is none."""
+    rule = stage.rule.name if stage.rule is not None else "chain"
+    return lowering.builder.fail(
+        "E0610",
+        f"rule `{rule}` says `shortcut[i]`, and {what} has no `shortcut`",
+        stage.rule.span if stage.rule is not None else stage.span,
+        hint="join `branch` and `shortcut` in the `out` of a connection, or take a rule without it",
+    )
 
 
 def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
@@ -272,7 +287,7 @@ def _build_shortcut(
     stride: int,
     within: tuple[Span, ...],
 ) -> Wire | Poison:
-    """The block's input, through ``projection`` where the shape changes, else ``identity``."""
+    """What the shortcut starts from, through ``projection`` where the shape changes, else ``identity``."""
     shape, wanted = lowering.builder.value(wire).shape, lowering.builder.value(branch).shape
     name = "identity" if shape == wanted else "projection"
     if name not in parts:

@@ -7,12 +7,15 @@ A form is what an equation says of one value (``graph.Form``). Lowering builds n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log2
 
-from danetc.compiler.ir.graph import Form
-from danetc.compiler.lowering.values import Failed, Value, describe
+from danetc.compiler.ir.graph import Form, unique
+from danetc.compiler.lowering.learnt import as_learnt
+from danetc.compiler.lowering.values import Failed, Learnt, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.work import current
@@ -25,14 +28,19 @@ TERM = 1  # steps of work for each
 MAX_TERMS = 1_000_000
 """The most values that the equations of one rule may name or try in one stage."""
 
-JOINS = ("sum", "concat", "max", "min")
-_SAYS = "a rule says `in[i] = ...` and `result = ...`"
+JOINS = ("sum", "mean", "concat", "max", "min")
+PORTS = ("in", "out")
+"""What a rule reads."""
+FEEDS = ("in", "shortcut")
+"""What a rule says of each block."""
+_SAYS = "a rule says `in[i] = ...` and `result = ...`, and may say `shortcut[i] = ...`"
 
 
 class RuleReader:
     """Reads the equations of one rule for blocks of one stage.
 
-    ``constant(expr, {"i": ..., "n": ...})`` evaluates numbers; ``fail`` reports an error.
+    ``constant(expr, {"i": ..., "n": ...})`` evaluates numbers; ``fail`` reports an error. ``learnt``
+    has what the forms name that were read, by their names.
     """
 
     def __init__(self, rule: s.Declaration, blocks: int, constant: Constant, fail: Fail) -> None:
@@ -43,13 +51,18 @@ class RuleReader:
         self.work = current()
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
+        self.place = ""  # of the equation's learnt numbers
+        self.learnt: dict[str, Learnt] = {}
         self.feed: s.Define | None = None
+        self.shortcut: s.Define | None = None
         self.result: s.Define | None = None
         for item in rule.body or ():
             if not isinstance(item, s.Define):
                 raise fail("E0607", "a rule holds equations alone", item.span, hint=_SAYS)
             if item.name == "in" and isinstance(item.index, s.Name):
                 self.feed = item
+            elif item.name == "shortcut" and isinstance(item.index, s.Name):
+                self.shortcut = item
             elif item.name == "result" and item.index is None:
                 self.result = item
             else:
@@ -64,16 +77,20 @@ class RuleReader:
             )
 
     def _no_equation(self, item: s.Define) -> Failed:
-        if item.name == "in" and item.index is not None:
-            message = f"`in[{item.index.span.text}]` is not what a rule says"
-            hint = "`in[0]` is the stage's input; a rule says `in[i] = ...` for the blocks after it"
-        elif item.name == "in":
-            message, hint = "`in` needs its index", "write `in[i] = ...`"
+        name = item.name
+        if name in FEEDS and item.index is not None:
+            message = f"`{name}[{item.index.span.text}]` is not what a rule says"
+            hint = (
+                f"block 0 reads the stage's input; a rule says `{name}[i] = ...` for the blocks "
+                "after it"
+            )
+        elif name in FEEDS:
+            message, hint = f"`{name}` needs its index", f"write `{name}[i] = ...`"
         elif item.name == "result":
             message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
         else:
             message = f"`{item.name}` is not an equation of a rule"
-            hint = did_you_mean(item.name, ("in", "result")) or _SAYS
+            hint = did_you_mean(item.name, (*FEEDS, "result")) or _SAYS
         return self.fail("E0607", message, item.name_span, hint=hint)
 
     def feed_of(self, i: int) -> Form:
@@ -81,12 +98,21 @@ class RuleReader:
         if i == 0:
             return ("in", 0)
         assert self.feed is not None
-        assert isinstance(self.feed.index, s.Name)
-        self.block = i
-        form = self._form(self.feed.value, {self.feed.index.id: i, "n": self.n})
+        form = self._equation(self.feed, i, f"feeds.{i}")
         if i >= 64 and i & (i - 1) == 0:
             self._foresee(i)
         return form
+
+    def shortcut_of(self, i: int) -> Form | None:
+        """What the shortcut of block i starts from, if the rule says it; else it is its input."""
+        if i == 0 or self.shortcut is None:
+            return None
+        return self._equation(self.shortcut, i, f"shortcuts.{i}")
+
+    def _equation(self, line: s.Define, i: int, place: str) -> Form:
+        assert isinstance(line.index, s.Name)
+        self.block, self.place = i, place
+        return self._form(line.value, {line.index.id: i, "n": self.n})
 
     def _foresee(self, i: int) -> None:
         """End early where the terms grow so fast from block i / 2 to i that they will be too many."""
@@ -99,7 +125,7 @@ class RuleReader:
     def result_form(self) -> Form:
         """What the stage gives."""
         assert self.result is not None
-        self.block = None
+        self.block, self.place = None, "feeds.result"
         return self._form(self.result.value, {"n": self.n})
 
     def _count(self, more: int, span: Span) -> None:
@@ -136,12 +162,16 @@ class RuleReader:
                         expr.span,
                         hint="let its range or its condition hold for every block from 1 on",
                     )
-                return forms[0] if len(forms) == 1 else (name, *forms)
+                if len(forms) == 1:
+                    return forms[0]
+                if name == "mean":
+                    return ("scale", 1 / len(forms), ("sum", *forms))
+                return (name, *forms)
             case s.Binary("+", left, right):
                 return ("sum", self._form(left, env), self._form(right, env))
             case s.Binary("*", left, right) if _reads(left) != _reads(right):
                 factor, form = (right, left) if _reads(left) else (left, right)
-                return ("scale", self._factor(factor, env), self._form(form, env))
+                return self._multiple(factor, form, env)
             case s.Binary("/", left, right) if _reads(left) and not _reads(right):
                 divisor = self._factor(right, env)
                 if divisor == 0:
@@ -149,15 +179,35 @@ class RuleReader:
                 return ("scale", 1 / divisor, self._form(left, env))
         raise self._unsayable(expr)
 
+    def _multiple(self, factor: s.Expr, expr: s.Expr, env: dict[str, int]) -> Form:
+        """A value times a number, or times learnt numbers."""
+        value, form = self.constant(factor, env), self._form(expr, env)
+        if not isinstance(value, (Learn, Learnt)):
+            return ("scale", self._number(value, factor), form)
+        found = as_learnt(value)
+        if found.offset:
+            raise self.fail(
+                "E0608",
+                "a rule multiplies by learnt numbers, and adds nothing to them",
+                factor.span,
+                hint="write `learn(...) * out[j]`, or a multiple of it",
+            )
+        leaf = f"{form[0]}{form[1]}" if form[0] in PORTS else str(form[0])
+        name = unique(f"{self.place}.{leaf}", self.learnt.__contains__)
+        self.learnt[name] = replace(found, factor=1.0)
+        product: Form = ("learn", name, form)
+        return product if found.is_plain else ("scale", found.factor, product)
+
     def _unsayable(self, expr: s.Expr) -> Failed:
         message = "a rule cannot say this"
         hint = (
-            "rules join `in[...]` and `out[...]` by `sum`, `concat`, `max`, `min`, `+` and numbers"
+            "rules join `in[...]` and `out[...]` by `sum`, `mean`, `concat`, `max`, `min`, `+` and "
+            "numbers, which may be learnt"
         )
         match expr:
             case s.Call(s.Name(name)):
                 message = f"there is no join `{name}`"
-                known = "joins are `sum`, `concat`, `max` and `min`"
+                known = "joins are `sum`, `mean`, `concat`, `max` and `min`"
                 hint = answer("join", name) or did_you_mean(name, JOINS) or known
                 return self.fail("E0608", message, expr.function.span, hint=hint)
             case s.Flow():
@@ -195,10 +245,10 @@ class RuleReader:
         return [self._form(value, env)]
 
     def _at(self, expr: s.At, env: dict[str, int]) -> list[Form]:
-        if not (isinstance(expr.base, s.Name) and expr.base.id in ("in", "out")):
+        if not (isinstance(expr.base, s.Name) and expr.base.id in PORTS):
             hint = None
             if isinstance(expr.base, s.Name):
-                hint = did_you_mean(expr.base.id, ("in", "out"))
+                hint = did_you_mean(expr.base.id, PORTS)
             raise self.fail(
                 "E0608", "only `in` and `out` have an index in a rule", expr.base.span, hint=hint
             )
@@ -260,7 +310,9 @@ class RuleReader:
         return bool(value)
 
     def _factor(self, expr: s.Expr, env: dict[str, int]) -> float:
-        value = self.constant(expr, env)
+        return self._number(self.constant(expr, env), expr)
+
+    def _number(self, value: Value, expr: s.Expr) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.fail("E0608", f"a factor is a number, not {describe(value)}", expr.span)
         return float(value)
@@ -282,6 +334,6 @@ class RuleReader:
 
 def _reads(expr: s.Expr) -> bool:
     return any(
-        isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in ("in", "out")
+        isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in PORTS
         for n in s.walk(expr)
     )

@@ -11,8 +11,9 @@ from danetc.compiler.ir.graph import Block, Form, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
-from danetc.compiler.lowering.connections import connected
+from danetc.compiler.lowering.connections import connected, no_shortcut
 from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.learnt import met
 from danetc.compiler.lowering.repeats import Repeats
 from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.state import Lowering
@@ -114,26 +115,40 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
     for i in range(stage.blocks):
         with builder.site(place):
             form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
+            second = reader.shortcut_of(i) if reader else None
+            shortcut: Wire | Poison | None = None
             with builder.within("blocks"):
-                feed = _build_form(lowering, form, wire, inputs, outputs, place)
-        if isinstance(feed, Poison):
+                feed = _build_form(lowering, form, wire, inputs, outputs, place, reader)
+                if second is not None:
+                    shortcut = _build_form(lowering, second, wire, inputs, outputs, place, reader)
+        if isinstance(feed, Poison) or isinstance(shortcut, Poison):
             return POISON
         if i == 2:  # the first two tell how large the stage will be
             builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
         inputs.append(feed)
         with builder.within("blocks", str(i)), builder.site(stage.span):
             block_scope = builder.scope
-            joined = repeats.block(feed, i, partial(_build_block, lowering, stage, feed, i))
+            make = partial(_build_block, lowering, stage, feed, i, shortcut)
+            joined = repeats.block(feed, i, make) if shortcut is None else make()
         if isinstance(joined.output, Poison) or isinstance(joined.join, Poison):
             return POISON
         outputs.append(joined.output)
         blocks.append(
-            Block(block_scope, feed.id, joined.output.id, joined.join.id, joined.after, form)
+            Block(
+                block_scope,
+                feed.id,
+                joined.output.id,
+                joined.join.id,
+                joined.after,
+                form,
+                None if shortcut is None else shortcut.id,
+                second,
+            )
         )
     with builder.site(place):
         result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
         with builder.within("blocks"):
-            result = _build_form(lowering, result_form, wire, inputs, outputs, place)
+            result = _build_form(lowering, result_form, wire, inputs, outputs, place, reader)
     if isinstance(result, Poison):
         return POISON
     lowering.stages.append(
@@ -163,15 +178,34 @@ def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleR
 
 
 def _build_form(
-    lowering: Lowering, form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire], span: Span
+    lowering: Lowering,
+    form: Form,
+    entry: Wire,
+    inputs: list[Wire],
+    outputs: list[Wire],
+    span: Span,
+    reader: RuleReader | None,
 ) -> Wire | Poison:
-    """The nodes of a rule's form."""
+    """The nodes of a rule's form, which ``reader`` has read."""
+
+    def build(part: object) -> Wire | Poison:
+        return _build_form(lowering, part, entry, inputs, outputs, span, reader)  # type: ignore[arg-type]
+
     match form:
         case ("in" | "out", int()):
             return _port(form, entry, inputs, outputs)
         case ("scale", factor, inner):
-            wire = _build_form(lowering, inner, entry, inputs, outputs, span)  # type: ignore[arg-type]
+            wire = build(inner)
             return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
+        case ("learn", str(name), inner):
+            wire = build(inner)
+            if isinstance(wire, Poison) or reader is None:
+                return POISON
+            *place, leaf = name.split(".")
+            scope = (*lowering.builder.scope[:-1], *place)
+            numbers = met(lowering, replace(reader.learnt[name], name=leaf, scope=scope), wire, span)
+            assert isinstance(numbers, (Wire, Poison))
+            return lowering.builder.add("mul", (numbers, wire), {}, span)
         case (join, *parts):
             ops: dict[object, str] = {
                 row.rule: row.name for row in OPS.values() if row.rule is not None
@@ -180,7 +214,7 @@ def _build_form(
                 [
                     _port(part, entry, inputs, outputs)  # type: ignore[arg-type]
                     if part[0] in ("in", "out")  # type: ignore[index]
-                    else _build_form(lowering, part, entry, inputs, outputs, span)  # type: ignore[arg-type]
+                    else build(part)
                     for part in parts
                 ]
             )
@@ -197,8 +231,10 @@ def _port(form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire]) -> W
     return inputs[j] if j else entry
 
 
-def _build_block(lowering: Lowering, stage: StageOf, wire: Wire, i: int) -> Joined:
-    """Block i of a stage, wired by its connection."""
+def _build_block(
+    lowering: Lowering, stage: StageOf, wire: Wire, i: int, shortcut: Wire | None
+) -> Joined:
+    """Block i of a stage, wired by its connection; the rule may say what its shortcut starts from."""
     stride = stage.stride if i == 0 else 1
     names = [param.name for param in stage.block.declaration.params]
     if stride != 1 and "stride" not in names and "stride" not in stage.block.args:
@@ -221,9 +257,11 @@ def _build_block(lowering: Lowering, stage: StageOf, wire: Wire, i: int) -> Join
     stride = int(given)
     block = follow_alias(lowering, block)
     if stage.connection is None:
+        if shortcut is not None:
+            raise no_shortcut(lowering, stage, f"block `{block.name}`, which wires itself,")
         output = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})
         return Joined(output, output, ())
     with lowering.builder.site(stage.connection.span):
         return connected(
-            lowering, stage, block, follow_alias(lowering, stage.connection), wire, i, stride
+            lowering, stage, block, follow_alias(lowering, stage.connection), wire, i, stride, shortcut
         )

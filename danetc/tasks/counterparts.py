@@ -246,7 +246,7 @@ def _family(graph: Graph) -> tuple[str, dict[str, str]] | NoCounterpart:
     for stage in graph.stages:
         for i, block in enumerate(stage.blocks):
             before = ("in", 0) if i == 0 else ("out", i - 1)
-            if stage.terms(block.feed) != {before: 1.0}:
+            if stage.terms(block.feed) != {before: 1.0} or block.shortcut is not None:
                 return NoCounterpart(library, f"none of its networks has the rule {stage.rule}")
             found.add(_join(graph, block.join, block.after))
         if stage.terms(stage.result_form) != {("out", len(stage.blocks) - 1): 1.0}:

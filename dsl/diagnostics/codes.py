@@ -92,6 +92,7 @@ _ROWS = (
     Code("E0607", "a rule has two equations"),
     Code("E0608", "a rule cannot say this"),
     Code("E0609", "an index of a rule does not exist"),
+    Code("E0610", "a rule feeds a shortcut that blocks do not have"),
     # errors: neurons and surrogates
     Code("E0701", "an unknown name in an equation"),
     Code("E0702", "a name is read before it has a value"),

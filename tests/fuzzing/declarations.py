@@ -202,8 +202,22 @@ class Declarations(Layers):
                 f"sum(out[{index} - 1, 0], in[0 .. {index} - 1])",
                 f"1.0 * out[{index} - 1]",
                 f"out[{index} - 1]",
+                f"mean({some})",
+                f"sum({dice.learn()} * out[j] for j in 0 .. {index} - 1)",
+                f"2 * {dice.learn()} * sum({some}) + {dice.learn()} * in[0]",
             ]
         )
+        short = ""
+        if dice.maybe(0.2):
+            start = dice.choice(
+                [
+                    f"out[{index} - 1]",
+                    f"sum(out[0 .. {index} - 1])",
+                    f"{dice.learn()} * out[{index} - 1]",
+                    f"mean(in[{index} - 1], out[{index} - 1])",
+                ]
+            )
+            short = f"shortcut[{index}] = {start}; "
         result = dice.choice(
             ["out[n - 1]"] * 3
             + [
@@ -214,5 +228,5 @@ class Declarations(Layers):
             ]
         )
         params = f"(w = {dice.randint(1, 3)})" if "- w" in feed else ""
-        self.texts.append(f"rule {name}{params} {{ in[{index}] = {feed}; result = {result} }}\n")
+        self.texts.append(f"rule {name}{params} {{ in[{index}] = {feed}; {short}result = {result} }}\n")
         return name

@@ -66,9 +66,9 @@ class Weights:
         self, state: Mapping[str, Array], layers: Iterable[str], scopes: Iterable[str]
     ) -> None:
         # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
-        self.names = {_plain(name): name for name in state}
-        self.layers = {_plain(name): name for name in layers}
-        self.scopes = {_plain(name) for name in scopes}
+        self.names = {plain(name): name for name in state}
+        self.layers = {plain(name): name for name in layers}
+        self.scopes = {plain(name) for name in scopes}
         assert len(self.names) == len(state)
         self.state = state
         self.used: dict[str, Var] = {}
@@ -99,12 +99,12 @@ class Weights:
     def next_of(self, path: tuple[str, ...], start: float) -> Var:
         """The next scalar of a layer that was not asked for, in the order in which it has them."""
         for name in self.state:
-            if _plain(name)[:-1] == path and name not in self.used:
-                return self.take(path, _plain(name)[-1], start=start)
+            if plain(name)[:-1] == path and name not in self.used:
+                return self.take(path, plain(name)[-1], start=start)
         raise AssertionError(f"nothing more is learnt by {'.'.join(path)}")
 
 
-def _plain(name: str) -> tuple[str, ...]:
+def plain(name: str) -> tuple[str, ...]:
     return tuple(part.rstrip("_") for part in name.split("."))
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
-from tests.reference.layers import Layers, Result, Weights
+from tests.reference.equations import Learn
+from tests.reference.layers import Layers, Result, Weights, plain
 from tests.reference.tape import broadcast
 from tests.reference.values import (
     OPERATIONS,
     Backbone,
     Bound,
     Env,
+    Learnt,
     Named,
     Op,
     Sequence,
@@ -133,24 +135,23 @@ class Network(Layers):
                 if isinstance(item, s.Define)
             }
 
-        def said(line: s.Define, **values: int) -> Wire:
+        def said(line: s.Define, place: str, **values: int) -> Wire:
             assert rule is not None
-            env = Env(rule.module, "rule", {**known, **values})
+            env = Env(rule.module, "rule", {**known, **values}, scope=(*self.scope, *place.split(".")))
             return self.rule_value(line.value, env, {"in": [entry, *inputs[1:]], "out": outputs})
 
         for i in range(stage.count):
-            if i == 0:
-                feed = entry
-            elif rule is None:
-                feed = outputs[-1]
-            else:
-                index = lines["in"].index
-                assert isinstance(index, s.Name)
-                feed = said(lines["in"], **{index.id: i})
+            feeds: dict[str, Wire] = {}
+            for name, place in (("in", f"feeds.{i}"), ("shortcut", f"shortcuts.{i}")):
+                if i and name in lines:
+                    index = lines[name].index
+                    assert isinstance(index, s.Name)
+                    feeds[name] = said(lines[name], place, **{index.id: i})
+            feed = feeds.get("in", outputs[-1] if outputs else entry)
             inputs.append(feed)
             with self.within("blocks", str(i)):
-                outputs.append(self.block(stage, feed, i))
-        return outputs[-1] if rule is None else said(lines["result"])
+                outputs.append(self.block(stage, feed, i, feeds.get("shortcut", feed)))
+        return outputs[-1] if rule is None else said(lines["result"], "feeds.result")
 
     def rule_value(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> Wire:
         """An equation of a rule. Sums fold from the left."""
@@ -165,6 +166,9 @@ class Network(Layers):
                 values = [v for arg in args for v in self.rule_values(arg.value, env, ports)]
                 if len(values) == 1:
                     return values[0]
+                if name == "mean":
+                    total = reduce(lambda a, b: self.join("+", a, b), values)
+                    return self.join("*", total, 1 / len(values))
                 if name == "sum":
                     return reduce(lambda a, b: self.join("+", a, b), values)
                 return self.function(name, values)
@@ -175,8 +179,17 @@ class Network(Layers):
                     else self.evaluate(side, env)
                     for side in (left, right)
                 ]
-                return self.join(op, *sides)
+                return self.join(op, *(self._of_rule(side, env) for side in sides))
         raise AssertionError(expr)
+
+    def _of_rule(self, side: Any, env: Env) -> Any:
+        """A factor of a rule's equation: learnt numbers are the next ones of the place of that."""
+        if not isinstance(side, Learn | Learnt):
+            return side
+        found = side if isinstance(side, Learnt) else Learnt(side)
+        names = (path for name in self.weights.state if (path := plain(name))[:-2] == env.scope)
+        leaf = next(path[-2] for path in names if (*env.scope, path[-2]) not in self.learnt)
+        return replace(found, name=leaf, scope=env.scope)
 
     def rule_values(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> list[Wire]:
         match expr:
@@ -196,7 +209,7 @@ class Network(Layers):
                 return values
         return [self.rule_value(expr, env, ports)]
 
-    def block(self, stage: StageOf, wire: Wire, i: int) -> Wire:
+    def block(self, stage: StageOf, wire: Wire, i: int, start: Wire) -> Wire:
         """Block i of a stage: the stride is the opening one's."""
         stride = stage.stride if i == 0 else 1
         block = stage.block
@@ -208,13 +221,20 @@ class Network(Layers):
         if stage.connection is None:
             return self.self_wired(block, wire, {"i": i, "n": stage.count})
         return self.connected(
-            block, self.written_out(stage.connection), wire, i, stage.count, stride
+            block, self.written_out(stage.connection), wire, i, stage.count, stride, start
         )
 
     def connected(
-        self, block: Bound, connection: Bound, wire: Wire, i: int, n: int, stride: int
+        self,
+        block: Bound,
+        connection: Bound,
+        wire: Wire,
+        i: int,
+        n: int,
+        stride: int,
+        start: Wire,
     ) -> Wire:
-        """A block in its connection."""
+        """A block in its connection; its shortcut begins with ``start``."""
         env = self.complete(connection)
         env.values |= {"stride": stride, "i": i, "n": n, "in": wire}
         env.scope, env.block_layers = self.scope, True
@@ -235,7 +255,7 @@ class Network(Layers):
             branch = self.branch(layers, env, wire)
         env.values["branch"] = branch
         if self._mentions(self._chosen(env, plain), "shortcut", env):
-            env.values["shortcut"] = self.shortcut(env, wire, branch, stride)
+            env.values["shortcut"] = self.shortcut(env, start, branch, stride)
         result: Wire = self.defined("out", plain)
         return result
 
