@@ -78,7 +78,7 @@ def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:
         for id in order[position[stage.entry] : last + 1]:
             reads[id] = bit[id] if id in bit else _either(reads, flow.predecessors(id))
         named: list[int] = []
-        for index, block in enumerate(stage.blocks):
+        for block in stage.blocks:
             named.append(_named(stage, block.feed, bit, named))
             if any(reads[id] != _named(stage, form, bit, named) for id, form in block.feeds):
                 path = ".".join(block.scope)

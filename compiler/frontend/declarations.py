@@ -23,7 +23,7 @@ from danetc.compiler.lowering.blocks import misnamed
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.connections import parts_of
 from danetc.compiler.lowering.dispatch import NetworkLowering
-from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want, wants
+from danetc.compiler.lowering.environment import MATH, PORTS, SPECIAL, WANTED, Env, Want, wants
 from danetc.compiler.lowering.networks import FLATTEN, TOO_NESTED
 from danetc.compiler.lowering.stages import rule_reader
 from danetc.compiler.lowering.unknown import is_known, unknown
@@ -162,6 +162,8 @@ class _Checker:
         if id in self.module.names:
             declaration = self.module.names[id].declaration
             assign_declared(self.lowering, call.args, declaration, call.span)
+        elif id in MATH and not any(arg.name for arg in call.args):
+            assign_special(self.lowering, id, call.args, call.span)  # `max(a, b, c)`, of values
         elif id in OPS and OPS[id].public:
             names = [*OPS[id].names]
             assign(self.lowering, call.args, names, f"`{id}`", call.span, id)

@@ -76,12 +76,12 @@ class Block:
     after: tuple[str, ...]
     feed: Form
     shortcut: int | None = None
-    shortcut_feed: Form | None = None
+    shortcut_feed: Form = ()
 
     @property
     def feeds(self) -> tuple[tuple[int, Form], ...]:
         """The values that it reads, and what the rule says of each."""
-        if self.shortcut is None or self.shortcut_feed is None:
+        if self.shortcut is None:
             return ((self.input, self.feed),)
         return (self.input, self.feed), (self.shortcut, self.shortcut_feed)
 

@@ -122,9 +122,9 @@ def _origin(item: Node | Stage, sources: Mapping[int, int]) -> str:
 
 
 def _shortcut(block: Block) -> str:
-    if block.shortcut is None and block.shortcut_feed is None:
+    if block.shortcut is None:
         return ""
-    feed = "nothing" if block.shortcut_feed is None else _form(block.shortcut_feed)
+    feed = _form(block.shortcut_feed) if block.shortcut_feed else "nothing"
     return f", shortcut %{block.shortcut} by {feed}"
 
 

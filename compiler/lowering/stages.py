@@ -142,7 +142,7 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
                 joined.after,
                 form,
                 None if shortcut is None else shortcut.id,
-                second,
+                second or (),
             )
         )
     with builder.site(place):
@@ -203,7 +203,9 @@ def _build_form(
                 return POISON
             *place, leaf = name.split(".")
             scope = (*lowering.builder.scope[:-1], *place)
-            numbers = met(lowering, replace(reader.learnt[name], name=leaf, scope=scope), wire, span)
+            numbers = met(
+                lowering, replace(reader.learnt[name], name=leaf, scope=scope), wire, span
+            )
             assert isinstance(numbers, (Wire, Poison))
             return lowering.builder.add("mul", (numbers, wire), {}, span)
         case (join, *parts):
@@ -263,5 +265,12 @@ def _build_block(
         return Joined(output, output, ())
     with lowering.builder.site(stage.connection.span):
         return connected(
-            lowering, stage, block, follow_alias(lowering, stage.connection), wire, i, stride, shortcut
+            lowering,
+            stage,
+            block,
+            follow_alias(lowering, stage.connection),
+            wire,
+            i,
+            stride,
+            shortcut,
         )

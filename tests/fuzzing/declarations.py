@@ -228,5 +228,7 @@ class Declarations(Layers):
             ]
         )
         params = f"(w = {dice.randint(1, 3)})" if "- w" in feed else ""
-        self.texts.append(f"rule {name}{params} {{ in[{index}] = {feed}; {short}result = {result} }}\n")
+        self.texts.append(
+            f"rule {name}{params} {{ in[{index}] = {feed}; {short}result = {result} }}\n"
+        )
         return name

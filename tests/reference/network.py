@@ -137,7 +137,9 @@ class Network(Layers):
 
         def said(line: s.Define, place: str, **values: int) -> Wire:
             assert rule is not None
-            env = Env(rule.module, "rule", {**known, **values}, scope=(*self.scope, *place.split(".")))
+            env = Env(
+                rule.module, "rule", {**known, **values}, scope=(*self.scope, *place.split("."))
+            )
             return self.rule_value(line.value, env, {"in": [entry, *inputs[1:]], "out": outputs})
 
         for i in range(stage.count):
