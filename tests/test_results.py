@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results import drawing, predictions, run
+from results import drawing, findings, predictions, run
 from results.data import (
     AFTER,
     ALL,
@@ -130,6 +130,27 @@ def test_the_readme_says_the_same() -> None:
     claim = re.search(r"classifies (\d+) % of the test images correctly, .*? (\d+) % \(mean", flat)
     assert claim is not None
     assert [int(claim[1]), int(claim[2])] == [first[4], first[2]]
+
+
+def test_the_readme_says_the_same_of_resnet_34() -> None:
+    flat = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"DANet-C has (\d+) % and Origin (\d+) %, and (\d+) and (\d+) % where the last norm of each "
+        r"block starts at 0 \((\w+) seeds?\)",
+        flat,
+    )
+    assert said is not None
+    found = findings.same_seeds(
+        *(
+            pick(CELLS, connection="origin", rule=rule, depth=34, zero_init=zero)
+            for zero in (False, True)
+            for rule in (EQ_11, CHAIN)
+        )
+    )
+    assert found is not None
+    *numbers, seeds = said.groups()
+    assert list(map(int, numbers)) == [round(findings.accuracy(cells)) for cells in found]
+    assert {"one": 1, "two": 2, "three": 3}[seeds] == len(found[0])
 
 
 # -- how it is computed ----------------------------------------------------------------------------
