@@ -118,7 +118,7 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
     """After the join of a block stand exactly the modules that its connection puts there."""
     for stage in graph.stages:
         for i, block in enumerate(stage.blocks):
-            if any(op.startswith("block ") for op in block.after):
+            if any(op.startswith("block ") or OPS[op].chosen for op in block.after):
                 continue
             id = block.output
             for op in reversed(block.after):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
 from danetc.compiler.ir.ops import OPS, OpError
@@ -44,7 +45,10 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         return wire
     at = layer.at
     if row.stands_for is not None:
-        op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))
+        try:
+            op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))
+        except OpError as error:
+            raise _cannot(lowering, error, layer) from None
         layer = OpLayer(op, dict(attrs), layer.span, layer.role)
     if row.chosen is not None:
         first = _chosen(lowering, layer, wire)
@@ -71,13 +75,17 @@ def _chosen(lowering: Lowering, layer: OpLayer, wire: Wire) -> list[OpLayer]:
     try:
         steps = row.chosen(attrs, (lowering.builder.value(wire),), lowering.builder.steps)
     except OpError as error:
-        raise lowering.builder.fail("E0501", error.message, layer.span, hint=error.hint) from None
+        raise _cannot(lowering, error, layer) from None
     last = len(steps) - 1
     named = next((i for i, (op, _) in enumerate(steps) if OPS[op].weighted), last)
     return [
         OpLayer(op, dict(attrs), layer.span, layer.role if i == named else OPS[op].role)
         for i, (op, attrs) in enumerate(steps)
     ]
+
+
+def _cannot(lowering: Lowering, error: OpError, layer: OpLayer) -> Failed:
+    return lowering.builder.fail("E0501", error.message, layer.span, hint=error.hint)
 
 
 def _threshold(lowering: Lowering, span: Span) -> float:
@@ -215,8 +223,9 @@ def operations(layer: Layer) -> list[str]:
         match part:
             case OpLayer(op=op, attrs=attrs):
                 stands_for = OPS[op].stands_for
-                if stands_for is not None:
-                    op, attrs = stands_for(attrs, lambda: 1.0)
+                with suppress(OpError):  # which is reported where the layer is applied
+                    if stands_for is not None:
+                        op, attrs = stands_for(attrs, lambda: 1.0)
                 result += [] if OPS[op].same(attrs) else [op]
             case Bound(kind="neuron"):
                 result.append("neuron")

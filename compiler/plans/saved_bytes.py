@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import prod
 
-from danetc.compiler.ir.at_node import operands, same_for_all, weights, weights_of
+from danetc.compiler.ir.at_node import buffer_bytes_of, operands, same_for_all, weights, weights_of
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
@@ -94,6 +94,10 @@ class Saving:
                 self._keep(node, self.pieces.get(node.id))
         for piece in self.again:
             self._keep_inputs(piece)
+        for id in self.pieces:
+            node = self.graph[id]
+            if OPS[node.op].reads_moved(node.attrs):
+                self.extra += buffer_bytes_of(self.whole, node)
         return (
             sum(self.elements[id] * self.widths[id] for id in self.values)
             + sum(self.whole[id].value.kind.bits * -(-self.elements[id] // 8) for id in self.packed)

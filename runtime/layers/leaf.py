@@ -17,3 +17,7 @@ class Leaf(nn.Module):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.__module__ = "torch.nn.modules"
+
+
+class ReadsWhatItMoves:
+    """What marks a module whose output in training depends on the buffers that it has just moved."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
-from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.layers.leaf import Leaf, ReadsWhatItMoves
 
 
 @runtime_checkable
@@ -121,7 +121,7 @@ class StepBatchNorm2d(Leaf):
         return f"{channels}, steps={steps}, eps={self.eps}, momentum={self.momentum}"
 
 
-class RunningMean(Leaf):
+class RunningMean(ReadsWhatItMoves, Leaf):
     """The mean of each group of channels, averaged over training passes; no gradient.
 
     Of x [T, N, C, ...] or [N, C, ...] it gives [N, groups, 1, ...], the same for all samples. A
@@ -153,6 +153,45 @@ class RunningMean(Leaf):
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"
+
+
+class BorderedBatchNorm2d(ReadsWhatItMoves, StaticBatchNorm2d):
+    """A batch norm that may have no bias, or a border of ``pad`` pixels around its map.
+
+    The border is what the running statistics make of 0, without a gradient.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        steps: int,
+        *,
+        rank: int = 3,
+        eps: float = 1e-5,
+        bias: bool = True,
+        pad: int = 0,
+    ) -> None:
+        super().__init__(channels, steps, rank=rank, eps=eps)
+        if not bias:
+            self.register_parameter("bias", None)
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bordered(super().forward(x))
+
+    def bordered(self, y: Tensor) -> Tensor:
+        if not self.pad:
+            return y
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.weight.detach() / torch.sqrt(variance + self.eps)
+        bias = 0.0 if self.bias is None else self.bias.detach()
+        border = (bias - mean * scale).view(-1, 1, 1).to(y.dtype)
+        more, (height, width) = 2 * self.pad, y.shape[-2:]
+        result = border.expand(*y.shape[:-2], height + more, width + more).clone()
+        result[..., self.pad : self.pad + height, self.pad : self.pad + width] = y
+        return result
 
 
 class ChannelLayerNorm(Leaf):

@@ -13,7 +13,7 @@ compute it again (``tape``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from danetc.dsl.kinds import Kind
 from danetc.runtime.kernels.bit_packing import SavedTensor
+from danetc.runtime.layers.leaf import ReadsWhatItMoves
 from danetc.runtime.layers.tape import Tape, with_tape
 
 
@@ -51,6 +52,13 @@ class _Frame:
         self.weights = {p.data_ptr() for module in modules for p in module.parameters()}
         self.inputs = [_keep(value, kind) for value, kind in zip(inputs, kinds, strict=True)]
         self.tape = Tape()
+        self.before: dict[tuple[nn.Module, str], Tensor] = {
+            (module, name): buffer.clone()
+            for top in modules
+            for module in top.modules()
+            if isinstance(module, ReadsWhatItMoves)
+            for name, buffer in module.named_buffers(recurse=False)
+        }
         self.sizes: list[tuple[torch.Size, torch.dtype]] = []
         self.found: dict[int, Tensor] = {}
         devices = {"cpu"} | {x.device.type for x in inputs if isinstance(x, Tensor)}
@@ -118,7 +126,7 @@ class _Frame:
             for device, enabled, dtype, cached in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype, enabled, cached))
             stack.enter_context(self._random_state())
-            stack.enter_context(_buffers_kept(self.modules))
+            stack.enter_context(_buffers_kept(self.modules, self.before))
             stack.enter_context(with_tape(self.tape))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(saved_tensors_hooks(catch, _not_asked))
@@ -164,14 +172,16 @@ def _keep(value: Any, kind: Kind) -> Callable[[], Any]:
 
 
 @contextmanager
-def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Have ``modules`` work on copies of their buffers."""
+def _buffers_kept(
+    modules: Sequence[nn.Module], before: Mapping[tuple[nn.Module, str], Tensor]
+) -> Iterator[None]:
+    """Have ``modules`` work on copies of their buffers, as they were ``before`` where that matters."""
     owners = {module for top in modules for module in top.modules()}
     originals = [(module, dict(module.named_buffers(recurse=False))) for module in owners]
     try:
         for module, buffers in originals:
             for name, buffer in buffers.items():
-                setattr(module, name, buffer.clone())
+                setattr(module, name, before.get((module, name), buffer).clone())
         yield
     finally:
         for module, buffers in originals:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels.operators import is_static, per_step, scale_steps
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
+    BorderedBatchNorm2d,
     HoldsNorms,
     StaticBatchNorm2d,
     StepBatchNorm2d,
@@ -120,8 +121,9 @@ class _Normalise(torch.autograd.Function):
 def _normalise(norm: Any, x: Tensor, repeats: int = 1) -> Tensor:
     """A norm with parameters and running statistics of [C], or [T, C] as [T * C], in training."""
     norm.num_batches_tracked.add_(1)
+    own = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
     weight, bias, running_mean, running_var = (
-        value.view(-1) for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        value.view(-1) for value in (norm.weight, own, norm.running_mean, norm.running_var)
     )
     mean, inverse = global_statistics(
         x, running_mean, running_var, norm.momentum, norm.eps, repeats
@@ -158,6 +160,15 @@ class SyncStaticBatchNorm2d(_Synchronised, StaticBatchNorm2d):
         return _normalise_static(self, x) if is_synchronised(self) else super().forward(x)
 
 
+class SyncBorderedBatchNorm2d(_Synchronised, BorderedBatchNorm2d):
+    """BorderedBatchNorm2d over all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_synchronised(self):
+            return super().forward(x)
+        return self.bordered(_normalise_static(self, x))
+
+
 class SyncTemporalEffectiveBatchNorm2d(_Synchronised, TemporalEffectiveBatchNorm2d):
     """TemporalEffectiveBatchNorm2d over all processes."""
 
@@ -184,6 +195,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: SyncBatchNorm2d,
     nn.BatchNorm2d: SyncBatchNorm2d,
     StaticBatchNorm2d: SyncStaticBatchNorm2d,
+    BorderedBatchNorm2d: SyncBorderedBatchNorm2d,
     TemporalEffectiveBatchNorm2d: SyncTemporalEffectiveBatchNorm2d,
     StepBatchNorm2d: SyncStepBatchNorm2d,
 }

@@ -227,6 +227,9 @@ NUMBERS = {
     "groups that do not divide": flow(
         "out = b -> «sum(over = channels, groups = 5)»", "E0501", "5 groups do not divide the"
     ),
+    "border per step": flow(
+        "out = b -> «batchnorm(per_step = true, pad = 1)»", "E0501", "no border", "leave out"
+    ),
     "like a number": flow("out = b -> upsample(like = «3»)", "E0304", "must be a value, not"),
     "like a vector": flow(
         "v = b -> flatten; out = b -> upsample(like = «v»)", "E0304", "must be a map, not a vector"

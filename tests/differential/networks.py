@@ -220,8 +220,9 @@ VARIETY = {
           c = b -> maxpool(2) -> conv_transposed(w, kernel = 3, stride = 1, padding = 1) -> norm
           d = a -> maxpool(3, stride = 3) -> upsample(like = a) -> dropout(0.4, per = sample)
           e = c -> avgpool(3, stride = 3) -> upsample(mode = bilinear, like = a)
-          f = c -> avgpool(2) -> upsample(2, mode = bilinear)
-          out = ((b -> avgpool(2)) + c + d * (c -> detach -> sigmoid) + e + f) -> spike
+          f = c -> avgpool(2) -> upsample(2, mode = bilinear) -> batchnorm(bias = false)
+          g = a -> conv(w, kernel = 1) -> batchnorm(pad = 1, eps = 0.001) -> conv(w, padding = 0) -> batchnorm(eps = 0.1) -> spike
+          out = ((b -> avgpool(2)) + c + d * (c -> detach -> sigmoid) + e + f + g) -> spike
         }""",
     ),
     "over_time": small(

@@ -375,6 +375,7 @@ def batchnorm(
     bias: Var,
     running: tuple[Array, Array] | None,
     axes: tuple[int, ...],
+    eps: float = EPS,
 ) -> tuple[Var, tuple[Array, Array]]:
     """Normalised over ``axes``, with the running statistics where they are given.
 
@@ -386,7 +387,7 @@ def batchnorm(
     else:
         mean = x.mean(axes)
         variance = ((x - mean) * (x - mean)).mean(axes)
-    y = (x - mean) / sqrt(variance + EPS) * weight + bias
+    y = (x - mean) / sqrt(variance + eps) * weight + bias
     return y, (mean.data, variance.data)
 
 

@@ -298,7 +298,15 @@ class Layers(Evaluator):
             case "tdbn":
                 threshold = self._threshold()
                 norm = Op(
-                    "batchnorm", {"init": attrs["alpha"] * threshold, "per_step": False}, op.role
+                    "batchnorm",
+                    {
+                        "init": attrs["alpha"] * threshold,
+                        "per_step": False,
+                        "eps": f.EPS,
+                        "bias": True,
+                        "pad": 0,
+                    },
+                    op.role,
                 )
                 return self.operate(norm, wire)
             case "layernorm":
@@ -466,7 +474,9 @@ class Layers(Evaluator):
         per_step = op.name == "batchnorm" and attrs["per_step"]
         shape = (x.shape[0], channels) if per_step else (channels,)
         weight = self.weights.take(path, "weight", *shape, start=float(attrs["init"]))
-        bias = self.weights.take(path, "bias", *shape, start=0.0)
+        bias = Var(np.zeros(shape))
+        if attrs.get("bias", True):
+            bias = self.weights.take(path, "bias", *shape, start=0.0)
         if op.name == "groupnorm":
             return Wire(f.groupnorm(x, weight, bias, attrs["groups"]), wire.varies)
         wide = (x.shape[0] if per_step else 1, 1, channels, *[1] * (rank - 1))
@@ -480,6 +490,7 @@ class Layers(Evaluator):
             bias.reshape(*wide),
             known,
             ((1,) if per_step else (0, 1)) + pixels,
+            attrs.get("eps", f.EPS),
         )
         if self.training:
             names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
@@ -489,6 +500,12 @@ class Layers(Evaluator):
             for name, old, new in zip(names, buffers, (mean, unbiased), strict=True):
                 moved = (1 - f.MOMENTUM) * old.data + f.MOMENTUM * new.reshape(shape)
                 self.result.buffers[name] = moved
+        if pad := attrs.get("pad", 0):
+            names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
+            mean, variance = (self.result.buffers.get(n, self.weights.state[n]) for n in names)
+            border = bias.data - mean * weight.data / np.sqrt(variance + attrs["eps"])
+            inside = f.padded(Var(np.ones(y.shape)), (3, 4), pad, pad)
+            y = f.padded(y, (3, 4), pad, pad) + Var((1 - inside.data) * border.reshape(-1, 1, 1))
         if op.name == "tebn":
             scale = self.weights.take(path, "scale", x.shape[0], start=1.0)
             y = y * scale.reshape(-1, *[1] * (rank + 1))

@@ -25,7 +25,12 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), ("channels",)),
     **dict.fromkeys(("MaxPool2d", "AvgPool2d"), ("kernel_size",)),
     **dict.fromkeys(
-        ("StaticBatchNorm2d", "StepBatchNorm2d", "TemporalEffectiveBatchNorm2d"),
+        (
+            "StaticBatchNorm2d",
+            "BorderedBatchNorm2d",
+            "StepBatchNorm2d",
+            "TemporalEffectiveBatchNorm2d",
+        ),
         ("channels", "steps"),
     ),
     "DropPath": ("p", "rank"),

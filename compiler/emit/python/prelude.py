@@ -115,8 +115,8 @@ def starting_at(weight: float, norm: nn.Module) -> nn.Module:
 class StaticBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
 
-    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
         self.steps = steps
         self.rank = rank
 
@@ -138,6 +138,44 @@ class StaticBatchNorm2d(nn.BatchNorm2d):
             share = (count - 1) / count * (count * steps) / (count * steps - 1)
             self.running_var.add_(variance, alpha=share)
         return y.reshape(x.shape)
+
+
+class BorderedBatchNorm2d(StaticBatchNorm2d):
+    """A batch norm that may have no bias, or a border of ``pad`` pixels around its map.
+
+    The border is what the running statistics make of 0, without a gradient.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        steps: int,
+        rank: int = 3,
+        eps: float = 1e-5,
+        bias: bool = True,
+        pad: int = 0,
+    ) -> None:
+        super().__init__(channels, steps, rank=rank, eps=eps)
+        if not bias:
+            self.register_parameter("bias", None)
+        self.pad = pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bordered(super().forward(x))
+
+    def bordered(self, y: Tensor) -> Tensor:
+        if not self.pad:
+            return y
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.weight.detach() / torch.sqrt(variance + self.eps)
+        bias = 0.0 if self.bias is None else self.bias.detach()
+        border = (bias - mean * scale).view(-1, 1, 1).to(y.dtype)
+        more, (height, width) = 2 * self.pad, y.shape[-2:]
+        result = border.expand(*y.shape[:-2], height + more, width + more).clone()
+        result[..., self.pad : self.pad + height, self.pad : self.pad + width] = y
+        return result
 
 
 class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
+from danetc.compiler.ir.ops.row import (
+    Context,
+    Op,
+    OpError,
+    Parameter,
+    TorchModule,
+    integer,
+    shown,
+    whole,
+)
 from danetc.compiler.ir.ops.saved import (
     Saved,
     batch_statistics,
@@ -84,7 +94,70 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     return label
 
 
+_PER_STEP = Parameter("per_step", bool, "whether each time step has a norm of its own", False)
 _EPS = Parameter("eps", float, "what is added to the variance", 1e-5, 1e-12, 1.0)
+
+
+_WITH = (
+    _EPS,
+    Parameter("bias", bool, "whether each channel adds a number", True),
+    integer(
+        "pad", "pixels around the map of what it makes of 0 by its running statistics", 0, 0, 4096
+    ),
+)
+
+
+def _with_more(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
+    given = {"init": attrs.get("init", 1.0), "per_step": attrs.get("per_step", False)}
+    more = {item.name: attrs.get(item.name, item.default) for item in _WITH}
+    plain = all(more[item.name] == item.default for item in _WITH)
+    if plain:
+        return "batchnorm", given
+    if given["per_step"]:
+        raise OpError(
+            "a batch norm per step has a bias, no border and 1e-5 as its eps",
+            "leave out `eps`, `bias` and `pad`, or `per_step`",
+        )
+    return "batchnorm_with", {"init": given["init"], **more}
+
+
+def _is_plain(attrs: Attrs) -> bool:
+    """But for its eps."""
+    return bool(attrs["bias"]) and not attrs["pad"]
+
+
+def _weights_with(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
+    channels = values[0].shape[:1]
+    return {"weight": channels, **({"bias": channels} if attrs["bias"] else {})}
+
+
+def _bordered(attrs: Attrs, values: Values) -> Shape:
+    pad = whole(attrs, "pad")
+    if not pad:
+        return values[0].shape
+    channels, height, width = shapes.map_of(values, "a border")
+    return channels, height + 2 * pad, width + 2 * pad
+
+
+def _zero_inside(attrs: Attrs, x: float) -> float | None:
+    return starts.zero(attrs, x) if not attrs["pad"] else None
+
+
+def _batch_with(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    channels, rank = value.shape[0], len(value.shape)
+    eps = _eps(attrs)
+    if _is_plain(attrs):
+        if value.varies:
+            name = "BatchNorm2d" if rank == 3 else "BatchNorm1d"
+            return TorchModule(f"torch.nn.{name}", (channels,), eps)
+        target = "danetc.runtime.layers.norm.StaticBatchNorm2d"
+        return TorchModule(target, (channels, context.steps), {"rank": rank, **eps}, "seq")
+    kwargs: dict[str, Attribute] = {"rank": rank, **eps}
+    kwargs |= {
+        name: attrs[name] for name, usual in (("bias", True), ("pad", 0)) if attrs[name] != usual
+    }
+    target = "danetc.runtime.layers.norm.BorderedBatchNorm2d"
+    return TorchModule(target, (channels, context.steps), kwargs, "seq")
 
 
 def _eps(attrs: Attrs) -> dict[str, Attribute]:
@@ -101,13 +174,21 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
 ROWS = (
     Op(
         "batchnorm", "batch norm over T and N together, or per step", shapes.same, kinds.analog, _batch_module,
-        (_INIT, Parameter("per_step", bool, "whether each time step has a norm of its own", False)),
-        weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
+        (_INIT, _PER_STEP, *(replace(item, sugar=True) for item in _WITH)),
+        stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         saved=Saved(
             inputs=True, small=batch_statistics, copies=per_step,
             extra=lambda sizes: sizes.output * sizes.width if per_step(sizes.node) else 0,
         ),
+    ),
+    Op(
+        "batchnorm_with", "batch norm with another eps, without a bias or with a border",
+        _bordered, kinds.analog, _batch_with, (_INIT, *_WITH),
+        public=False, weights=_weights_with, norm="channel",
+        affine=_is_plain, reads_moved=lambda attrs: not _is_plain(attrs),
+        buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
+        saved=Saved(inputs=True, small=batch_statistics),
     ),
     Op(
         "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),

@@ -164,7 +164,7 @@ class Op:
     """The operation that it is where it is written without arguments, if that is another."""
     stands_for: Stands | None = None
     """The operation that it is another name for, or is with such attributes, else itself; gets the
-    threshold of the network's neuron."""
+    threshold of the network's neuron. Raises OpError."""
     chosen: Callable[[Attrs, Values, int], Steps] | None = None
     """The operations that it is on such operands in a network of so many steps, one behind the other,
     or itself alone. Raises OpError."""
@@ -210,6 +210,9 @@ class Op:
     """A norm that is one factor and one offset a channel where nothing is trained."""
     buffers: Callable[[Attrs, Values, Context], int] = lambda attrs, values, context: 0
     """Bytes of what it holds beside weights: running means and variances."""
+    reads_moved: Callable[[Attrs], bool] = lambda attrs: False
+    """What it gives in training depends on those as it has just moved them, so that a segment that
+    runs again keeps them as they were."""
     saved_fused: Saved | None = None
     """The same under the fused backend, where that is another (of neurons the plan says it)."""
     fused: Emit | None = None

@@ -100,7 +100,7 @@ def statistics(sizes: Sizes) -> int:
 
 
 def per_step(node: Node) -> bool:
-    return bool(node.attrs["per_step"])
+    return bool(node.attrs.get("per_step"))
 
 
 def batch_statistics(sizes: Sizes) -> int:

@@ -39,6 +39,7 @@ ROWS = (
         ),
         time="constant", gradient=False, pixels=False,
         buffers=lambda attrs, values, context: _NUMBER * whole(attrs, "groups") + _COUNTER,
+        reads_moved=lambda attrs: True,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
         saved=Saved(),
     ),

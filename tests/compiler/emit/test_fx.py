@@ -251,6 +251,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "conv_over_time": {"width": 6, "before": 1, "after": 1},
     "linear_over_time": {"steps": 3},
     "conv_transposed": {"width": 6, "bias": True},
+    "batchnorm_with": {"bias": False, "pad": 2},
     "bilinear": {"scale": 2},
     "resize": {"height": 9, "width": 4},
     "dropout_per_sample": {"p": 0.5},
