@@ -65,6 +65,7 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     if id in SPECIAL:
         what = "a function of numbers" if id in MATH else "called with arguments"
         hint, labels = _meant(evaluator, id, env)
+        hint = env.elsewhere.get(id) or hint
         if want == "layer":
             hint = hint or of_values(id)
         hint = hint or f"write `{SPECIAL[id].usage}`"

@@ -114,6 +114,13 @@ NAMES = {
         "`classes`",
         "is a parameter of `n`",
     ),
+    "base's parameter, called as a function is": Case(
+        NET.replace("classes = 10", "classes = 10, image = 32").replace("32, 32)", "image, image)")
+        + "network m = n { input = image(1, «image», 32) }\n",
+        "E0405",
+        "`image`",
+        "is a parameter of `n`",
+    ),
     "argument": net("conv(16)", "conv(16, «kernal = 3»)", "E0301", "`kernal`", "`kernel`"),
     "argument of std": net(
         "via origin", "via origin(«inner = LIF»)", "E0301", "`inner`", "`inter`"
