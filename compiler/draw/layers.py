@@ -10,12 +10,14 @@ from danetc.compiler.draw.engine import DrawError, layouts
 from danetc.compiler.draw.gv import quoted
 from danetc.compiler.draw.sheet import (
     FONT,
+    SMALL,
     Box,
     DrawnWire,
     Look,
     Point,
     Sheet,
     TextCell,
+    caption,
     fitted,
     sheet_of,
 )
@@ -153,6 +155,8 @@ def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = Fal
         )
     elif OPS[node.op].norm is not None:
         box = replace(box, fill="norm")
+    elif OPS[node.op].products is not None:
+        box = replace(box, fill="join", pen=1.2)
     return fitted(box, (34, 20))
 
 
@@ -189,7 +193,13 @@ def op_flow(
                 continue
             twice = f" (operand {position})" if node.inputs.count(operand) > 1 else ""
             message = wire_tooltip(source.path, source.value) + twice
-            lines[Line(tail, f"{prefix}{node.id}", look(source.value), message)] = None
+            head = f"{prefix}{node.id}"
+            called = OPS[node.op].arguments[position : position + 1]
+            if called:  # its name stands on the wire
+                head = f"{head}.{position}"
+                boxes[head] = caption(head, called[0], size=SMALL, ink="quiet")
+                lines[Line(head, f"{prefix}{node.id}", look(source.value), message)] = None
+            lines[Line(tail, head, look(source.value), message)] = None
         boxes[f"{prefix}{node.id}"] = op_box(
             f"{prefix}{node.id}", node, node.id in fires, node.id in between, tall=tall
         )

@@ -227,7 +227,7 @@ ROWS = (
         (integer("heads", "parts of the channels that are multiplied apart", 1),),
         fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
         absorbing=0.0, products=_products_of_scores, pixels=False,
-        label=lambda attrs: ("q kᵀ", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
         saved=_SAVED, packs=_packs,
     ),
     Op(
@@ -243,7 +243,7 @@ ROWS = (
         (integer("heads", "parts of the channels that are multiplied apart", 1), _ORDER),
         fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
         size_of=3, public=False, absorbing=0.0, products=_products_at_once,
-        label=lambda attrs: ("q (kᵀ v)", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
+        label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
         saved=_SAVED, packs=_packs,
     ),
 )  # fmt: skip
