@@ -149,7 +149,7 @@ class RunningMean(ReadsWhatItMoves, Leaf):
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
         samples = x.shape[-self.rank - 1]
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
-        return mean.expand(samples, *mean.shape)
+        return mean.expand(samples, *mean.shape).clone()  # the buffer will be moved
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"

@@ -192,3 +192,25 @@ def test_running_mean_of_groups() -> None:
     a = heads_of(x) @ heads_of(x).mT
     torch.testing.assert_close(y, a / mean[:, None, None], rtol=1e-12, atol=0)
     assert torch.equal(layer.mean, before)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_recompute_moves_a_running_mean_once(backend: str) -> None:
+    """Also where two passes go forward before the first goes back."""
+    source = """block scaled(width) {
+  a = (in -> conv(width) -> norm -> spike) / sqrt(0.1 + (in -> running_mean(momentum = 0.3)))
+  out = in + (a -> conv(width) -> norm -> spike)
+}
+network n {
+  input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = atan
+  stem = conv(4) -> norm -> spike; stages = stage(scaled(4), 3); head = avgpool -> mean_over_time -> linear(3)
+}"""
+    graph, found = text(source), []
+    for memory in ("none", "recompute"):
+        model = emit(graph, 0, backend, memory).double()
+        losses = [(model(randn(2, 3, 8, 8, seed=seed)) ** 2).sum() for seed in (1, 2)]
+        for loss in losses:
+            loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        found.append([*losses, *gradients, *model.buffers()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -298,7 +298,7 @@ class RunningMean(nn.Module):
             self.num_batches_tracked.add_(1)
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
-        return mean.expand(x.shape[-self.rank - 1], *mean.shape)
+        return mean.expand(x.shape[-self.rank - 1], *mean.shape).clone()
 
 
 class Scores(nn.Module):
