@@ -224,7 +224,7 @@ def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
     before: dict[int, int] = {}
     for node in graph.nodes.values():
-        ways = sum(before[i] for i in node.inputs) if node.inputs else 1
+        ways = 1 if node.id == graph.input.id else sum(before[i] for i in node.inputs)
         before[node.id] = ways % _PRIME
     behind = dict.fromkeys(graph.nodes, 0)
     for id in graph.outputs.values():

@@ -371,6 +371,10 @@ PLAIN = {
         "each = conv -> norm -> spike; projection = conv -> norm;"
         " out = (branch -> droppath(0.1 * i / n)) + shortcut"
     ),
+    "a drop beside a shortcut, of a branch with a learnt factor": connection(
+        "each = conv -> norm -> spike; projection = conv -> norm;"
+        " out = ((branch * learn(0.1, per = channel)) -> droppath(0.1)) + shortcut"
+    ),
     "a dropout": net(("head = ", "head = dropout(0.2) -> ")),
     "a declaration called like an operation": net(
         ("head = ", "head = dropout(0) -> "), after="block dropout(p) { out = in -> conv(p + 8) }\n"

@@ -168,27 +168,33 @@ def wake(network: nn.Module, seed: int = 7) -> None:
                 shift(parameter, -0.2, 0.6)
 
 
-def by_order(model: nn.Module, reference: nn.Module) -> dict[str, str]:
+def by_order(
+    model: nn.Module, reference: nn.Module, called: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Our weights and buffers to the reference's, in the order in which they are made.
 
     Weights, biases and statistics are counted apart, and so are single numbers, which are neurons'.
+    ``called`` are ends of our names whose counterparts have last names of their own.
     """
-    groups = _groups(model), _groups(reference)
-    assert groups[0].keys() == groups[1].keys(), [list(group) for group in groups]
+    ours, theirs = _groups(model, called or {}), _groups(reference, called or {})
+    assert ours.keys() == theirs.keys(), [list(group) for group in (ours, theirs)]
     found: dict[str, str] = {}
-    for leaf, mine in groups[0].items():
-        theirs = groups[1][leaf]
-        assert len(mine) == len(theirs), f"{leaf}: {len(mine)} here, {len(theirs)} in the reference"
-        found |= zip(mine, theirs, strict=True)
+    for leaf, mine in ours.items():
+        other = theirs[leaf]
+        assert len(mine) == len(other), f"{leaf}: {len(mine)} here, {len(other)} in the reference"
+        found |= zip(mine, other, strict=True)
     return found
 
 
-def _groups(network: nn.Module) -> dict[str, list[str]]:
+def _groups(network: nn.Module, called: Mapping[str, str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in network.state_dict().items():
         leaf = key.rpartition(".")[2]
-        if leaf != _COUNTER:
-            found.setdefault(leaf if value.dim() else "number", []).append(key)
+        if leaf == _COUNTER:
+            continue
+        renamed = [name for end, name in called.items() if key.endswith(end) or leaf == name]
+        usual = leaf if value.dim() else "number"
+        found.setdefault(renamed[0] if renamed else usual, []).append(key)
     return found
 
 
