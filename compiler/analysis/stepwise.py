@@ -51,5 +51,5 @@ def _with_all_before(graph: Graph, id: int) -> set[int]:
         each = waiting.pop()
         if each not in found:
             found.add(each)
-            waiting += graph[each].inputs
+            waiting += graph.reads(graph[each])
     return found

@@ -49,6 +49,10 @@ def _cycle(graph: Graph, flow: Flow) -> Iterator[Broken]:
 def _unfed(graph: Graph, flow: Flow) -> Iterator[Broken]:
     start = graph.input
     fed = nx.descendants(flow, start.id) | {start.id}
+    waiting = [id for id, source in graph.carries.items() if source in fed]
+    while waiting:  # what a loop carries is fed by what it carries
+        fed |= {id for each in waiting for id in (each, *nx.descendants(flow, each))}
+        waiting = [id for id, source in graph.carries.items() if source in fed and id not in fed]
     learnt = same_for_all(graph)
     for node in graph.nodes.values():
         if node.id not in fed and node.id not in learnt:

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.analysis.initial_values import Known, initial_values
-from danetc.compiler.ir.at_node import operands, weights
+from danetc.compiler.ir.at_node import operands, same_for_all, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS, OpError
+from danetc.compiler.ir.ops.kinds import or_zero
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
 from danetc.dsl.neuron.program import INPUT
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import NOWHERE, Span
 
 
 class InvariantError(Exception):
@@ -81,7 +83,7 @@ def _values(graph: Graph) -> Iterator[Broken]:
     """Shape, kind and variation of every node follow from its operands."""
     inference = Inference.of(graph)
     for node in graph.nodes.values():
-        if node.op == "input":
+        if node.op == "input" or OPS[node.op].carries:
             continue
         try:
             value = inference.value(node.op, node.attrs, node.inputs)
@@ -93,6 +95,50 @@ def _values(graph: Graph) -> Iterator[Broken]:
         still = not all(operand.value.varies for operand in graph.inputs_of(node))
         if OPS[node.op].takes_steps and still:
             yield Broken(node.origin, node.path, f"{node.op} mixes the steps of a static value")
+
+
+def _carries(graph: Graph) -> Iterator[Broken]:
+    """What a loop carries from step to step is of one shape and kind, and comes behind."""
+    order = {id: index for index, id in enumerate(graph.nodes)}
+    for node in graph.nodes.values():
+        if OPS[node.op].carries != (node.id in graph.carries):
+            yield Broken(node.origin, node.path, f"{node.op} that carries nothing, or another one")
+    for id, source in graph.carries.items():
+        if id not in graph.nodes or source not in graph.nodes:
+            yield Broken(NOWHERE, graph.name, f"a loop of nodes {id} and {source}, which are gone")
+            continue
+        node, taken, given = graph[id], graph[id].value, graph[source].value
+        if order[source] < order[id]:
+            yield Broken(node.origin, node.path, f"carries {source}, which does not come behind it")
+        if given.shape != taken.shape or taken.kind | or_zero(given.kind) != taken.kind:
+            yield Broken(node.origin, node.path, f"is {taken}, and carries {given}")
+        if not (given.varies and taken.varies):
+            yield Broken(node.origin, node.path, "carries what does not vary over time")
+
+
+def _loops(graph: Graph) -> Iterator[Broken]:
+    """What stands in a loop can run one step after the other."""
+    shared = same_for_all(graph)
+    for loop in loops(graph):
+        inside = set(loop.members)
+        reads = {i for id in inside for i in graph[id].inputs if i not in inside}
+        if reads <= shared:
+            first = graph[loop.members[0]]
+            what = f"the loop over time of `{first.path}` reads nothing but itself"
+            hint = "let it read the input, or what is made of it"
+            yield Broken(first.origin, first.path, what, "E0506", hint)
+            continue
+        for node in map(graph.__getitem__, loop.members):
+            why = OPS[node.op].why_not_in_loop(node.attrs)
+            if why:
+                what, hint = why
+                yield Broken(
+                    node.origin,
+                    node.path,
+                    f"`{node.path}` is in a loop over time, and {what}",
+                    "E0506",
+                    hint,
+                )
 
 
 def _rules(graph: Graph) -> Iterator[Broken]:
@@ -148,9 +194,13 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
     """Every parameter has a path to an output along which gradients flow."""
     passing = {key: INPUT in item.reaching(gradients=True) for key, item in graph.neurons.items()}
     reached = set(graph.outputs.values())
-    for node in reversed(list(graph.nodes.values())):
-        if node.id in reached and _passes_gradient(node, passing):
-            reached.update(node.inputs)
+    waiting = [*reached]
+    while waiting:
+        node = graph[waiting.pop()]
+        if _passes_gradient(node, passing):
+            new = [id for id in graph.reads(node) if id not in reached]
+            reached.update(new)
+            waiting += new
     if len(reached) == len(graph.nodes):
         return
     users = graph.users()
@@ -159,7 +209,7 @@ def _gradients(graph: Graph) -> Iterator[Broken]:
     for node in reversed(list(graph.nodes.values())):
         if node.id in reached:
             continue
-        behind = users[node.id]
+        behind = [u for u in users[node.id] if u in reached or u in stops]
         stop = next((u if u in reached else stops[u] for u in behind), node.id)
         stops[node.id] = stop
         if weights(graph, node):
@@ -237,6 +287,8 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
     ("operands come before their users: no cycle", _acyclic),
     ("operations have their operands and attributes", _operands),
     ("shapes, kinds and time agree at each join", _values),
+    ("what loops carry comes out as it goes in", _carries),
+    ("what stands in a loop runs step by step", _loops),
     ("every stage obeys its rule's equation", _rules),
     ("interblock modules stand where the connection says", _interblock),
     ("every parameter has a gradient path", _gradients),

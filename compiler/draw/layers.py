@@ -44,6 +44,7 @@ class Line:
     head: str
     look: Look
     tooltip: str = ""
+    back: bool = False  # to the next steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def _text(flow: FlowChart) -> str:
         for box, i in zip(flow.boxes, index.values(), strict=True)
     ]
     edges = [
-        f"{index[line.tail]} -> {index[line.head]} [id={quoted(str(i))}]"
+        f"{index[line.tail]} -> {index[line.head]} "
+        f"[id={quoted(str(i))}{' constraint=false' if line.back else ''}]"
         for i, line in enumerate(flow.lines)
     ]
     ranks = []
@@ -182,7 +184,7 @@ def op_flow(
     boxes: dict[str, Box] = {}
     lines: dict[Line, None] = {}
     for node in nodes:
-        for position, operand in enumerate(node.inputs):
+        for position, operand in enumerate(graph.reads(node)):
             source = graph[operand]
             if operand in own:
                 tail = f"{prefix}{operand}"
@@ -199,7 +201,8 @@ def op_flow(
                 head = f"{head}.{position}"
                 boxes[head] = caption(head, called[0], size=SMALL, ink="quiet")
                 lines[Line(head, f"{prefix}{node.id}", look(source.value), message)] = None
-            lines[Line(tail, head, look(source.value), message)] = None
+            back = node.id in graph.carries
+            lines[Line(tail, head, look(source.value), message, back)] = None
         boxes[f"{prefix}{node.id}"] = op_box(
             f"{prefix}{node.id}", node, node.id in fires, node.id in between, tall=tall
         )

@@ -42,7 +42,7 @@ class Parts:
         """What leads from unit to unit: once for each value, outputs included."""
         found: dict[tuple[str, str, int], Link] = {}
         for node in self.graph.nodes.values():
-            for operand in node.inputs:
+            for operand in self.graph.reads(node):
                 self._link(found, operand, self.unit_of[node.id])
         for number, stage in enumerate(self.graph.stages):
             self._link(found, stage.entry, f"s{number}")

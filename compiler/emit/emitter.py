@@ -19,13 +19,24 @@ from torch import fx, nn
 
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.scopes import ScopeTree, crossing, schedule, scope_tree
+from danetc.compiler.emit.python.names import variable
+from danetc.compiler.emit.scopes import (
+    LoopUnit,
+    ScopeTree,
+    Unit,
+    by_path,
+    crossing,
+    loop_units,
+    schedule,
+    scope_tree,
+)
 from danetc.compiler.ir.at_node import call_of, same_for_all
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
+from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
 from danetc.runtime.model.signature import Signature
@@ -95,12 +106,13 @@ class Emitter:
         self.shared = same_for_all(graph)
         self.seed = seed
         self.modules: dict[int, nn.Module] = {}
+        self.loops: dict[tuple[str, ...], list[tuple[str, Loop]]] = {}
 
     def model(self) -> Model:
         graph = self.whole
         calls: dict[int, TorchModule | TorchFunction] = {}
         for node in graph.nodes.values():
-            if node.op == "input":
+            if node.op == "input" or node.id in graph.carries:
                 continue
             call = call_of(graph, node)
             if call is None:
@@ -117,8 +129,9 @@ class Emitter:
 
         self.calls = calls
         source = graph.input
-        self.holders = _by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
-        tree = scope_tree(node for node in self.graph.nodes.values() if node is not source)
+        self.holders = by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
+        rest = (node for node in self.graph.nodes.values() if node is not source)
+        tree = scope_tree(rest, loop_units(self.graph))
         outputs = list(self.graph.outputs.values())  # a plan may have led them over
         body, root = self._body(tree, [source.id], outputs)
         signature = Signature(
@@ -144,9 +157,9 @@ class Emitter:
         """What runs a fusion group of the plan, with the norms of ``self.modules`` that stand in it."""
         raise NotImplementedError
 
-    def segment(self, unit: Node | ScopeTree) -> Segment | None:
+    def segment(self, unit: Unit) -> Segment | None:
         """The segment that all of a unit belongs to."""
-        members = unit.members if isinstance(unit, ScopeTree) else [unit.id]
+        members = [unit.id] if isinstance(unit, Node) else unit.members
         found = {self.segments.of.get(id) for id in members}
         index = found.pop()
         return None if found or index is None else Segment(index, index in self.segments.random)
@@ -160,6 +173,57 @@ class Emitter:
         body, root = self._body(tree, taken, made, inside)
         kind = Recomputed if any(SEGMENT in node.meta for node in body.graph.nodes) else ScopeModule
         return kind(root, body.graph), taken, made
+
+    def loop(self, unit: LoopUnit) -> tuple[Loop, list[int], list[int]]:
+        """A loop over time, the values it takes and those it gives."""
+        taken, made = crossing(unit, self.graph, self.users, self.position)
+        nodes = {id: self.graph[id] for id in unit.members}
+        carries = [id for id in unit.members if id in self.graph.carries]
+        body = _StepBody(self, len(unit.path))
+        names: set[str] = set()
+
+        def placeholder(base: str) -> fx.Node:
+            names.add(name := unique(attribute(variable(base)), names.__contains__))
+            return body.graph.placeholder(name)
+
+        for id in (*taken, *carries):
+            body.define(id, placeholder("_".join(_from(unit.path, self.graph[id]))))
+        calls = {id: self.calls[id] for id in nodes if id not in self.graph.carries}
+        stateful = [id for id, call in calls.items() if is_stepping(call)]
+        targets = {id: body.target((*nodes[id].scope, nodes[id].name)) for id in stateful}
+        body.states = {id: placeholder(f"{targets[id].replace('.', '_')}_state") for id in stateful}
+        for id, call in calls.items():
+            body.node(nodes[id], call)
+        carried = [self.graph.carries[id] for id in carries]
+        body.graph.output(
+            (*(body.as_seq(id) for id in (*made, *carried)), *(body.states[id] for id in stateful))
+        )
+        root = ModuleGroup()
+        for id in calls:
+            if id in self.modules:
+                *holders, last = body.target((*nodes[id].scope, nodes[id].name)).split(".")
+                holder: nn.Module = root
+                for part in holders:
+                    if part not in holder._modules:
+                        holder.add_module(part, ModuleGroup())
+                    holder = holder.get_submodule(part)
+                holder.add_module(last, self.modules[id])
+        steps = [
+            Carried(
+                ".".join(map(attribute, _from(unit.path, nodes[id]))),
+                int(nodes[id].attrs["steps"] or 1),
+                nodes[id].value.shape,
+            )
+            for id in carries
+        ]
+        made_of = ScopeModule(root, body.graph, "Step")
+        ranks = [len(self.graph[id].value.shape) for id in taken]
+        sampled = next(place for place, id in enumerate(taken) if id not in self.shared)
+        loop = Loop(
+            made_of, ranks, steps, list(targets.values()), len(made), self.graph.steps, sampled
+        )
+        self.loops.setdefault(unit.path, []).append((unit.name, loop))
+        return loop, taken, made
 
     def _body(
         self, tree: ScopeTree, inputs: list[int], outputs: list[int], inside: bool = False
@@ -177,10 +241,13 @@ class Emitter:
             body.segment = self.segment(unit) if tree.path and not inside else None
             if isinstance(unit, Node):
                 body.node(unit, self.calls[unit.id])
+            elif isinstance(unit, LoopUnit):
+                _, taken, made = self.loop(unit)
+                body.call((*unit.path, unit.name), unit.name, taken, made)
             else:
                 within = inside or body.segment is not None
                 scopes[unit.path], taken, made = self.scope(unit, within)
-                body.call(unit, taken, made)
+                body.call(unit.path, unit.local, taken, made)
         body.segment = None
         body.give(outputs)
         for id, value in (*body.flat.items(), *body.seq.items()):
@@ -203,6 +270,20 @@ class Emitter:
                 group = ModuleGroup()
                 self._register(group, entry, scopes)
                 holder.add_module(attribute(name), group)
+        for name, loop in self.loops.get(tree.path, ()):
+            holder.add_module(attribute(name), loop)
+
+
+def _from(scope: tuple[str, ...], node: Node) -> tuple[str, ...]:
+    """What a node is called in a scope: by its name alone where it stands outside of it."""
+    if node.scope[: len(scope)] != scope:
+        return (node.name,)
+    return (*node.scope[len(scope) :], node.name)
+
+
+def is_stepping(call: TorchModule | TorchFunction) -> bool:
+    """Whether what an operation becomes has a state from one time step to the next."""
+    return isinstance(call, TorchModule) and hasattr(resolve(call.target), "advance")
 
 
 def _why_fixed(graph: Graph) -> str:
@@ -228,13 +309,6 @@ def _why_whole(graph: Graph) -> str:
     return ""
 
 
-def _by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:
-    result = {tree.path: tree}
-    for child in tree.children.values():
-        result |= _by_path(child)
-    return result
-
-
 class _Body:
     """The graph of one scope as it grows, with the layouts in which each value exists.
 
@@ -258,10 +332,10 @@ class _Body:
         self.seq[id] = value
         self.source[id] = id
 
-    def call(self, scope: ScopeTree, inputs: list[int], outputs: list[int]) -> None:
-        """Call a child scope on the values it takes."""
+    def call(self, path: tuple[str, ...], name: str, inputs: list[int], outputs: list[int]) -> None:
+        """Call a child scope, or a loop, on the values it takes."""
         args = tuple(self.as_seq(id) for id in inputs)
-        result = self._create("call_module", self.target(scope.path), args, scope.local)
+        result = self._create("call_module", self.target(path), args, name)
         if len(outputs) == 1:
             self.define(outputs[0], result)
             return
@@ -373,3 +447,37 @@ class _Body:
             return apply(*operands)
         *earlier, last = operands
         return apply(reduce(lambda a, b: apply(a, b, name=f"{name}_part"), earlier), last)
+
+
+class _StepBody(_Body):
+    """The graph of one step of a loop: every value is of that step alone, [N, ...].
+
+    ``states`` has of each layer with a state what holds it, before the step and then behind it.
+    """
+
+    states: dict[int, fx.Node]
+
+    def as_seq(self, id: int) -> fx.Node:
+        return self.seq[id]
+
+    def as_flat(self, id: int) -> fx.Node:
+        return self.seq[id]
+
+    def _layout(self, node: Node, call: TorchModule | TorchFunction) -> str:
+        return "seq"
+
+    def _source(self, node: Node) -> int:
+        return node.id
+
+    def node(self, node: Node, call: TorchModule | TorchFunction) -> None:
+        if node.id not in self.states:
+            super().node(node, call)
+            return
+        target = self.target((*node.scope, node.name))
+        layer = self._create("get_attr", target, (), f"{node.name}_layer")
+        args = (layer, [self.seq[id] for id in node.inputs], self.states[node.id])
+        both = self._create("call_method", "advance", args, f"{node.name}_step")
+        self.seq[node.id] = self._create("call_function", operator.getitem, (both, 0), node.name)
+        self.states[node.id] = self._create(
+            "call_function", operator.getitem, (both, 1), f"{node.name}_state"
+        )

@@ -8,17 +8,31 @@ from typing import Union
 
 import networkx as nx
 
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node, unique
+from danetc.compiler.ir.loops import loops
+
+
+@dataclass(eq=False, slots=True)
+class LoopUnit:
+    """A loop over time: its nodes, which run as one. ``name`` is its own in the scope ``path``."""
+
+    path: tuple[str, ...]
+    name: str
+    members: list[int]
 
 
 @dataclass(eq=False, slots=True)
 class ScopeTree:
-    """A scope: the nodes that stand in it, the scopes below it, and all node ids of both."""
+    """A scope: the nodes that stand in it, the scopes below it, and all node ids of both.
+
+    The nodes of a loop over time stand in ``loops`` of the smallest scope that holds them.
+    """
 
     path: tuple[str, ...]
     nodes: list[Node] = field(default_factory=list)
     children: dict[str, ScopeTree] = field(default_factory=dict)
     members: list[int] = field(default_factory=list)
+    loops: list[LoopUnit] = field(default_factory=list)
 
     @property
     def local(self) -> str:
@@ -37,13 +51,16 @@ class ScopeTree:
         return ((name, entry) for _, name, entry in sorted(found, key=lambda item: item[0]))
 
 
-Unit = Union[Node, ScopeTree]
+Unit = Union[Node, ScopeTree, LoopUnit]
 
 
 def crossing(
-    tree: ScopeTree, graph: Graph, users: Mapping[int, Sequence[int]], position: Mapping[int, int]
+    tree: ScopeTree | LoopUnit,
+    graph: Graph,
+    users: Mapping[int, Sequence[int]],
+    position: Mapping[int, int],
 ) -> tuple[list[int], list[int]]:
-    """The values that cross into a scope and those that cross out of it, in the order of the graph.
+    """The values that cross into a scope or a loop and those that cross out of it, in the order of the graph.
 
     ``position`` is the place of each node in that order.
     """
@@ -53,17 +70,45 @@ def crossing(
     return sorted(taken, key=position.__getitem__), sorted(made, key=position.__getitem__)
 
 
-def scope_tree(nodes: Iterable[Node]) -> ScopeTree:
-    """The scopes of ``nodes``, which are in topological order."""
+def loop_units(graph: Graph) -> Mapping[int, LoopUnit]:
+    """The loop of each node that is in one, under names that are free in their scopes."""
+    found: dict[int, LoopUnit] = {}
+    taken: set[tuple[str, ...]] = set()
+    if graph.carries:
+        taken = {(*node.scope, node.name) for node in graph.nodes.values()}
+        taken |= {n.scope[: i + 1] for n in graph.nodes.values() for i in range(len(n.scope))}
+    for loop in loops(graph):
+        name = unique("loop", lambda text, at=loop.scope: (*at, text) in taken)  # type: ignore[misc]
+        taken.add((*loop.scope, name))
+        unit = LoopUnit(loop.scope, name, list(loop.members))
+        found |= dict.fromkeys(loop.members, unit)
+    return found
+
+
+def scope_tree(nodes: Iterable[Node], within: Mapping[int, LoopUnit] | None = None) -> ScopeTree:
+    """The scopes of ``nodes``, which are in topological order, those ``within`` a loop as one."""
     root = ScopeTree(())
     for node in nodes:
+        loop = within.get(node.id) if within else None
+        path = node.scope if loop is None else loop.path
         scope = root
         scope.members.append(node.id)
-        for depth, name in enumerate(node.scope, 1):
-            scope = scope.children.setdefault(name, ScopeTree(node.scope[:depth]))
+        for depth, name in enumerate(path, 1):
+            scope = scope.children.setdefault(name, ScopeTree(path[:depth]))
             scope.members.append(node.id)
-        scope.nodes.append(node)
+        if loop is None:
+            scope.nodes.append(node)
+        elif loop not in scope.loops:
+            scope.loops.append(loop)
     return root
+
+
+def by_path(tree: ScopeTree) -> dict[tuple[str, ...], ScopeTree]:
+    """A scope and all those below it."""
+    result = {tree.path: tree}
+    for child in tree.children.values():
+        result |= by_path(child)
+    return result
 
 
 def schedule(scope: ScopeTree, graph: Graph) -> list[Unit]:
@@ -72,7 +117,7 @@ def schedule(scope: ScopeTree, graph: Graph) -> list[Unit]:
     A scope below that needs a value made from its own values outside of it cannot run in one
     call: its nodes are then run one by one here, and it only holds their modules.
     """
-    loose: list[Unit] = [*scope.nodes, *scope.children.values()]
+    loose: list[Unit] = [*scope.nodes, *scope.children.values(), *scope.loops]
     while True:
         units = {_ids(unit)[0]: unit for unit in loose}
         flow = _flow(units, graph)
@@ -86,13 +131,13 @@ def schedule(scope: ScopeTree, graph: Graph) -> list[Unit]:
         loose = []
         for first, unit in units.items():
             if isinstance(unit, ScopeTree) and first in tangled:
-                loose += [*unit.nodes, *unit.children.values()]
+                loose += [*unit.nodes, *unit.children.values(), *unit.loops]
             else:
                 loose.append(unit)
 
 
 def _ids(unit: Unit) -> list[int]:
-    return unit.members if isinstance(unit, ScopeTree) else [unit.id]
+    return [unit.id] if isinstance(unit, Node) else unit.members
 
 
 def _flow(units: Mapping[int, Unit], graph: Graph) -> nx.DiGraph[int]:

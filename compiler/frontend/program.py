@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
 from danetc.compiler.lowering.values import Constant
@@ -192,11 +193,27 @@ def _lowered(
         return None
     try:
         verify(lowered.graph)
-    except SpecError as error:
-        for item in error.diagnostics:
+    except SpecError:
+        for item in _broken_where_it_stands(lowered):
             _report_broken(item, declaration, reporter)
         return None
     return lowered
+
+
+def _broken_where_it_stands(lowered: Lowered) -> Sequence[Diagnostic]:
+    """What ``verify`` finds, `norm` at its place and not at the network's setting."""
+    graph, stands = lowered.graph, lowered.stands
+    nodes = {
+        id: replace(node, origin=stands[id])
+        if id in stands and OPS[node.op].norm is not None
+        else node
+        for id, node in graph.nodes.items()
+    }
+    try:
+        verify(replace(graph, nodes=nodes))
+    except SpecError as error:
+        return error.diagnostics
+    raise AssertionError("what is broken does not depend on places")
 
 
 def _report_broken(item: Diagnostic, declaration: Declaration, reporter: Reporter) -> None:

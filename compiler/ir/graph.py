@@ -3,11 +3,14 @@
 A node holds an ordered tuple of inputs (an edge set alone would lose ``add(x, x)`` and the order
 of operands), the value inferred for it, the scope and name that its module will have, and the
 span of the text it came from. Nodes stand in topological order: inputs come before their users.
+
+A loop over time is cut at its delay, so that this holds: a ``carry`` node has no inputs, and gives
+at each step what the node that ``Graph.carries`` names for it gave some steps before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
@@ -140,7 +143,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key."""
+    """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key.
+
+    ``carries`` has for each ``carry`` node the one whose earlier values it gives.
+    """
 
     name: str
     steps: int
@@ -149,6 +155,7 @@ class Graph:
     stages: tuple[Stage, ...]
     neurons: Mapping[str, NeuronProgram]
     stem_output: int = 0
+    carries: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def input(self) -> Node:
@@ -164,16 +171,36 @@ class Graph:
     def inputs_of(self, node: Node) -> tuple[Node, ...]:
         return tuple(self.nodes[i] for i in node.inputs)
 
+    def reads(self, node: Node) -> tuple[int, ...]:
+        """What a node's value is made of, at any step: its inputs, or what it carries."""
+        source = self.carries.get(node.id)
+        return node.inputs if source is None else (source,)
+
+    def behind(self, starts: Iterable[int]) -> set[int]:
+        """These nodes and all that their values are made of, through loops too."""
+        found = set(starts)
+        waiting = [*found]
+        while waiting:
+            for id in self.reads(self.nodes[waiting.pop()]):
+                if id not in found:
+                    found.add(id)
+                    waiting.append(id)
+        return found
+
     def users(self) -> dict[int, list[int]]:
-        """For each node the nodes that read it, once for each operand."""
+        """For each node the nodes that read it, once for each operand; a ``carry`` reads what it
+        carries, which comes behind it."""
         result: dict[int, list[int]] = {id: [] for id in self.nodes}
         for node in self.nodes.values():
-            for operand in node.inputs:
+            for operand in self.reads(node):
                 result[operand].append(node.id)
         return result
 
     def to_networkx(self) -> networkx.MultiDiGraph[int]:
-        """The same graph for networkx: node data ``node``, edges keyed by operand index."""
+        """The same graph for networkx: node data ``node``, edges keyed by operand index.
+
+        What is carried from one step to the next is no edge: ``carries`` has it.
+        """
         import networkx
 
         graph: networkx.MultiDiGraph[int] = networkx.MultiDiGraph(name=self.name)

@@ -72,6 +72,10 @@ class Inference:
             return known.value
         return self._shared(replace(known.value, kind=Kind.of(computed[1])))
 
+    def forget(self, id: int) -> None:
+        """A node that was known is gone: its id will be another's."""
+        self._known.pop(id, None)
+
     def _shared(self, value: Value) -> Value:
         """One object for all equal values, so that they are known by it."""
         return self._equal.setdefault(value, value)

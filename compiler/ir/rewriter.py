@@ -88,6 +88,7 @@ class Rewriter:
             outputs=outputs or {name: to[id] for name, id in self.graph.outputs.items()},
             stages=stages,
             stem_output=to[self.graph.stem_output],
+            carries={to[id]: to[source] for id, source in self.graph.carries.items() if id in to},
         )
 
 

@@ -50,11 +50,19 @@ def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
     )
     nodes = {source: first}
     nodes |= {id: node for id, node in graph.nodes.items() if id in wanted and id != source}
-    return replace(graph, nodes=nodes, outputs=dict(outputs), stages=(), stem_output=source)
+    return replace(
+        graph, nodes=nodes, outputs=dict(outputs), stages=(), stem_output=source, carries={}
+    )
 
 
 def resized(graph: Graph, height: int, width: int) -> Graph | None:
-    """The network with the same weights for images of another size, or None where there is none."""
+    """The network with the same weights for images of another size, or None where there is none.
+
+    Of a network with a loop over time there is none: what it carries has the size that it was found
+    to have.
+    """
+    if graph.carries:
+        return None
     nodes: dict[int, Node] = {}
     inference = Inference.of(graph, nodes)
     for node in graph.nodes.values():

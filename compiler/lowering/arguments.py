@@ -341,6 +341,9 @@ def _attributes(
     for name, parameter in parameters.items():
         if name in given:
             arg = given[name]
+            if parameter.shape_of:
+                attrs[name] = _shape_of(evaluator, parameter, arg.value, env, id)
+                continue
             want = "any" if parameter.type is tuple else "number"
             value = evaluator.evaluate(arg.value, env, name if parameter.words else want)
             is_value = isinstance(value, Wire) or is_layer(value)
@@ -350,6 +353,8 @@ def _attributes(
                 layer = f"{id}({name} = {parameter.words[0]})"
                 hint = f"a value flows into a layer, `a -> {layer}`; values are joined by `a + b`"
             attrs[name] = _checked(evaluator, parameter, value, arg.value, env, id, hint)
+        elif parameter.shape_of:
+            continue
         elif parameter.default is REQUIRED and not partial and parameter.unless in given:
             attrs[name] = None
         elif parameter.default is REQUIRED and not partial:
@@ -406,6 +411,21 @@ def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | 
         attrs = way.attrs(made.attrs, attrs)
         return evaluator.builder.add(way.into, (*map(Wire, made.inputs), *others), attrs, span)
     return evaluator.builder.add(id, tuple(wires), attrs, span)
+
+
+def _shape_of(evaluator: Evaluator, parameter: Parameter, expr: s.Expr, env: Env, what: str) -> str:
+    """The shape of the value that an argument must be, as text."""
+    value = evaluator.evaluate(expr, env)
+    if isinstance(value, Poison):
+        raise Failed
+    if not isinstance(value, Wire):
+        raise evaluator.builder.fail(
+            "E0304",
+            f"`{parameter.name}` of `{what}` must be a value, not {describe(value)}",
+            expr.span,
+            blame=evaluator.blame(expr, env),
+        )
+    return "x".join(map(str, evaluator.builder.value(value).shape))
 
 
 def _checked(

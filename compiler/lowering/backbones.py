@@ -9,6 +9,7 @@ from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, t
 from danetc.compiler.lowering.axes import slice_of
 from danetc.compiler.lowering.environment import Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.loops import carried, cut_of
 from danetc.compiler.lowering.values import (
     Backbone,
     Bound,
@@ -69,10 +70,14 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
 
 def flow_value(evaluator: Evaluator, flow: s.Flow, env: Env) -> Value:
     """What `a -> b` is: a value that layers are applied to, a flow, or a backbone."""
-    first = evaluator.evaluate(flow.steps[0], env, "layer")
+    cut = cut_of(evaluator, flow, env)
+    if cut is not None:
+        first: Value = carried(evaluator, flow, cut, env)
+    else:
+        first = evaluator.evaluate(flow.steps[0], env, "layer")
     if isinstance(first, (Wire, Poison)):
         wire: Wire | Poison = first
-        for step in flow.steps[1:]:
+        for step in flow.steps[1 if cut is None else cut + 1 :]:
             wire = evaluator.apply(layer_of(evaluator, step, env), wire, step.span)
         return wire
     steps = [_as_layer(evaluator, first, flow.steps[0].span)]

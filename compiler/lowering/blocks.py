@@ -99,11 +99,11 @@ def report_unused(
     What is read is seen in the text, so that an error in between has no false ones behind it.
     """
     read: set[str] = set()
-    for definition in env.definitions.values():
-        read.update(lowering.names_in(definition.value))
+    for name, definition in env.definitions.items():  # a loop that only it reads is read by nobody
+        read.update(id for id in lowering.names_in(definition.value) if id != name)
     for item in declaration.body or ():  # of two of one name the second counts as well
         if isinstance(item, s.Define):
-            read.update(lowering.names_in(item.value))
+            read.update(id for id in lowering.names_in(item.value) if id != item.name)
     reads_unknown: bool | None = None  # looked up where it matters
     for item in declaration.body or ():
         id = item.name or "" if isinstance(item, s.Group) else item.name

@@ -10,6 +10,7 @@ from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
@@ -54,6 +55,28 @@ class Builder:
         self._numbers: Counter[str] = Counter()  # of programs by the names of their neurons
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self._operands = self._weights = self._activations = 0
+        self.carries: dict[int, int] = {}  # see ``Graph``
+        self._fresh: list[tuple[tuple[str, ...], str]] = []
+
+    # -- readings ---------------------------------------------------------------------------------
+
+    def mark(self) -> tuple[int, ...]:
+        """What has been made so far, for ``take_back``."""
+        return len(self.nodes), len(self._fresh), *self._totals()
+
+    def take_back(self, mark: tuple[int, ...]) -> int:
+        """Forget the nodes that were made since a mark. Gives the id that the next one gets."""
+        first, names, *totals = mark
+        for id in range(first, len(self.nodes)):
+            del self.nodes[id]
+            self.used.pop(id, None)
+            self.carries.pop(id, None)
+            self.inference.forget(id)
+        for key in self._fresh[names:]:
+            self._taken[key] -= 1
+        del self._fresh[names:]
+        self._operands, self._weights, self._activations = totals
+        return first
 
     # -- errors -----------------------------------------------------------------------------------
 
@@ -139,6 +162,7 @@ class Builder:
         """A name for a scope below this one: ``base``, then ``base2``, ``base3``."""
         key = (self.scope, f"/{base}")
         self._taken[key] += 1
+        self._fresh.append(key)
         number = self._taken[key]
         return base if number == 1 else f"{base}{number}"
 
@@ -207,7 +231,9 @@ class Builder:
                     for i in old.inputs
                 ]
             )
-            value = infer.value(old.op, old.attrs, inputs)
+            value = infer.value(old.op, old.attrs, inputs) if old.inputs else old.value
+            if id in self.carries:  # the same kind comes out, as the same goes in (``Repeats``)
+                self.carries[id + shift] = self.carries[id] + shift
             scope = scopes.get(old.scope)
             if scope is None:
                 scope = scopes[old.scope] = (*self.scope, *old.scope[depth:])
@@ -316,7 +342,9 @@ class Builder:
             nodes[node.id] = Node(
                 node.id, node.op, node.inputs, node.attrs, node.value, node.scope, own, node.origin
             )
-        return Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem)
+        carries = self.carries
+        graph = Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem, carries)
+        return without_detours(graph) if carries else graph
 
 
 _NO_ATTRIBUTES: Mapping[str, Attribute] = {}  # models hold graphs, and pickle takes no view of one

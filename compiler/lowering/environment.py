@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.values import Failed, Given, Value
 from danetc.dsl.modules import Module
@@ -42,6 +43,29 @@ class Definition:
 
 
 @dataclass(slots=True)
+class Loops:
+    """The loops over time of a body.
+
+    ``parts`` numbers the definitions that depend on each other in a circle, once somebody asks;
+    ``carries`` are the delayed values of the reading that goes on, None while none does.
+    """
+
+    parts: dict[str, int] | None = None
+    carries: dict[object, Carry] | None = None
+    known: dict[object, KnownValue] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Carry:
+    """A value of earlier steps in a loop: its node, and what to read for the value itself."""
+
+    id: int
+    key: object
+    read: Callable[[], Value]
+    span: Span
+
+
+@dataclass(slots=True)
 class Env:
     """What names mean where an expression stands.
 
@@ -63,6 +87,7 @@ class Env:
     given: Mapping[str, Given] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict)
+    loops: Loops = field(default_factory=Loops)
 
     def names(self) -> list[str]:
         return [*self.values, *self.definitions]

@@ -7,6 +7,7 @@ knows this interface alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -43,6 +44,16 @@ class Shared:
     names: dict[int, tuple[s.Node, tuple[str, ...]]] = field(default_factory=dict)
     certain: dict[int, tuple[s.Expr, tuple[str, ...]]] = field(default_factory=dict)
     programs: dict[object, NeuronProgram] = field(default_factory=dict)
+    delays: dict[int, tuple[s.Expr, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What has been made of a network so far: by its builder, and stages."""
+
+    built: tuple[int, ...]
+    stages: int
+    stage_numbers: Mapping[tuple[str, ...], int]
 
 
 class Evaluator(ABC):
@@ -62,6 +73,14 @@ class Evaluator(ABC):
     @abstractmethod
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         """What a layer makes of a value; new nodes stand in the builder's scope."""
+
+    @abstractmethod
+    def mark(self) -> Mark:
+        """What has been made so far, for ``take_back``."""
+
+    @abstractmethod
+    def take_back(self, mark: Mark) -> None:
+        """Forget all that was made since, errors apart."""
 
     @abstractmethod
     def encode(

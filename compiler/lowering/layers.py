@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
-from danetc.compiler.ir.ops import OPS, OpError
+from danetc.compiler.ir.ops import OPS, OpError, text
+from danetc.compiler.ir.ops.unknown import is_known
 from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
@@ -62,7 +63,14 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         wire = lowering.builder.add("flatten", (wire,), {}, layer.span)
     if OPS[layer.op].takes_steps:
         wire = lowering.at_each_step(wire, layer.span)
-    made = lowering.builder.add(layer.op, (wire,), layer.attrs, layer.span, layer.role)
+    said = {item.name for item in OPS[layer.op].parameters if item.shape_of}
+    attrs = {name: value for name, value in layer.attrs.items() if name not in said}
+    made = lowering.builder.add(
+        layer.op, (wire,), attrs if said else layer.attrs, layer.span, layer.role
+    )
+    for name in said & layer.attrs.keys():
+        if isinstance(made, Wire):
+            _check_shape(lowering, layer, name, made)
     lowering.note_place(made, at)
     return made
 
@@ -86,6 +94,19 @@ def _chosen(lowering: Lowering, layer: OpLayer, wire: Wire) -> list[OpLayer]:
 
 def _cannot(lowering: Lowering, error: OpError, layer: OpLayer) -> Failed:
     return lowering.builder.fail("E0501", error.message, layer.span, hint=error.hint)
+
+
+def _check_shape(lowering: Lowering, layer: OpLayer, name: str, made: Wire) -> None:
+    """A value has the shape that it was said to have."""
+    shape = lowering.builder.value(made).shape
+    wanted = str(layer.attrs[name]).split("x")
+    if list(map(str, shape)) != wanted and is_known(shape):
+        lowering.builder.error(
+            "E0501",
+            f"{layer.op}: `{name}` is {' x '.join(wanted)}, and this is {text(shape)}",
+            layer.span,
+            hint=f"leave `{name}` out: the shape follows from what flows in",
+        )
 
 
 def _threshold(lowering: Lowering, span: Span) -> float:

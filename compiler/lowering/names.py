@@ -19,6 +19,7 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import named
+from danetc.compiler.lowering.loops import has_delays, is_flow, settled
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     BlockConv,
@@ -103,6 +104,8 @@ def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Value:
         circle = env.pending[env.pending.index(id) :]
         through = f", by way of `{'`, `'.join(circle[1:])}`" if len(circle) > 1 else ""
         hint, labels = _meant(evaluator, id, env.definitions[circle[-1]].env)
+        if hint is None and any(is_flow(env.definitions[name].value) for name in circle):
+            hint = f"what it was a step before is read by a delay: `{id} -> delay(1)`"
         if hint is None and not through and env.what == "network":
             hint = f"to set it from outside make it a parameter: `network NAME({id} = ...)`"
         raise evaluator.builder.fail(
@@ -153,6 +156,12 @@ def _evaluated(evaluator: Evaluator, id: str, env: Env) -> Value:
         if isinstance(known, Failed):
             raise Failed
         return known
+    if not env.pending and env.loops.carries is None and has_delays(evaluator, env):
+        return settled(evaluator, env, lambda: _read(evaluator, id, env))
+    return _read(evaluator, id, env)
+
+
+def _read(evaluator: Evaluator, id: str, env: Env) -> Value:
     definition = env.definitions[id]
     env.pending.append(id)
     outer = evaluator.builder.scope

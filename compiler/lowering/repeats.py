@@ -38,15 +38,17 @@ class Repeats:
         value = builder.value(feed)
         key = (self._parts, tuple(map(id, settings)), value.shape, value.varies, stride)
         known = lowering.known_blocks.get(key)
-        if known is not None and len(known.use_sites) == len(builder.use_sites):
+        alike = known is not None and known.kind in (None, value.kind)
+        if known is not None and alike and len(known.use_sites) == len(builder.use_sites):
             return self._copied(known, feed)
         stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
         with builder.building() as built:
             joined = make()
         inner = len(lowering.stages) > stages  # stages inside of a block are not copied
         if not inner and errors == len(builder.reporter.diagnostics):
+            kind = None if builder.carries.keys().isdisjoint(built.nodes) else value.kind
             lowering.known_blocks[key] = Known(
-                built, feed, joined, tuple(builder.use_sites), settings
+                built, feed, joined, tuple(builder.use_sites), settings, kind
             )
         return joined
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from danetc.compiler.ir.graph import Stage, Value
 from danetc.compiler.lowering.builder import Builder, Built
-from danetc.compiler.lowering.evaluator import Evaluator, Shared
+from danetc.compiler.lowering.evaluator import Evaluator, Mark, Shared
 from danetc.compiler.lowering.values import (
     Given,
     Joined,
@@ -14,7 +15,7 @@ from danetc.compiler.lowering.values import (
     Poison,
     Wire,
 )
-from danetc.dsl.kinds import ANALOG, count
+from danetc.dsl.kinds import ANALOG, Kind, count
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -32,6 +33,7 @@ class Known:
     joined: Joined
     use_sites: tuple[Span, ...]
     settings: tuple[object, ...]
+    kind: Kind | None = None  # of its input, if another might change what its loops carry
 
 
 class Lowering(Evaluator):
@@ -47,6 +49,21 @@ class Lowering(Evaluator):
         self.known_blocks: dict[object, Known] = {}  # see ``Repeats``
         self.stands: dict[int, Span] = {}  # where `spike` and `norm` stand, by their nodes
         self.resets: dict[int, tuple[Given, ...]] = {}  # see ``Lowered``
+
+    def mark(self) -> Mark:
+        return Mark(self.builder.mark(), len(self.stages), dict(self.stage_numbers))
+
+    def take_back(self, mark: Mark) -> None:
+        first = self.builder.take_back(mark.built)
+        del self.stages[mark.stages :]
+        self.stage_numbers = dict(mark.stage_numbers)
+        for known in (self.stands, self.resets):
+            for id in list(takewhile(lambda id: id >= first, reversed(known))):
+                del known[id]
+        for key in [
+            key for key, item in self.known_blocks.items() if item.built.nodes.stop > first
+        ]:
+            del self.known_blocks[key]
 
     def note_place(self, made: Wire | Poison, at: Span | None) -> None:
         """Keep where `spike` or `norm` stands that made a node, in text of the user's own."""

@@ -95,6 +95,7 @@ def levels(
             cache=shared.cache,
             pending=shared.pending,
             used=shared.used,
+            loops=shared.loops,
             elsewhere=elsewhere,
         )
         for param in declaration.params:

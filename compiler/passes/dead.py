@@ -19,10 +19,7 @@ class RemoveDead:
     order_kept = True
 
     def apply(self, graph: Graph) -> Graph:
-        live = set(graph.outputs.values()) | {graph.input.id, graph.stem_output}
-        for node in reversed(list(graph.nodes.values())):
-            if node.id in live:
-                live.update(node.inputs)
+        live = graph.behind([*graph.outputs.values(), graph.input.id, graph.stem_output])
         if len(live) == len(graph.nodes):
             return graph
         rewriter = Rewriter(graph)

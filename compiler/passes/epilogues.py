@@ -45,7 +45,8 @@ def add_epilogues(plan: FusionPlan) -> Summed:
         readers[neuron] = readers[node.id]
         sums.add(neuron)
     outputs = {name: to[id] for name, id in graph.outputs.items()}
-    new = replace(graph, nodes=nodes, outputs=outputs)
+    carries = {id: to[source] for id, source in graph.carries.items()}
+    new = replace(graph, nodes=nodes, outputs=outputs, carries=carries)
     groups = {
         id: replace(group, inputs=tuple(to[i] for i in group.inputs))
         for id, group in plan.groups.items()

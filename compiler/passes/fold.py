@@ -94,6 +94,7 @@ class _Folder:
             outputs={name: self.to[id] for name, id in graph.outputs.items()},
             stages=(),
             stem_output=self.to[graph.stem_output],
+            carries={id: self.to[source] for id, source in graph.carries.items()},
         )
         scalings = {layer: tuple(items) for layer, items in self.scalings.items()}
         return Folding(new, scalings, tuple(self.folded), tuple(self.moved), tuple(self.kept))
@@ -105,7 +106,7 @@ class _Folder:
 
     def _with(self, node: Node, inputs: tuple[int, ...], inference: Inference) -> Node:
         """A node with new inputs, and what is known of its value now."""
-        if node.op == "input":
+        if not node.inputs:
             return node
         value = inference.value(node.op, node.attrs, inputs)
         return replace(node, inputs=inputs, value=value)

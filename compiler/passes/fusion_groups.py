@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.loops import loop_of
 from danetc.compiler.ir.ops import OPS
 
 
@@ -40,13 +41,16 @@ class FusionPlan:
 
 
 def plan_fusion(graph: Graph) -> FusionPlan:
-    """Group every neuron with the norms and additions that only it reads."""
+    """Group every neuron with the norms and additions that only it reads, those in loops apart."""
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
         readers[id] += 1
     shared = same_for_all(graph)
+    looped = loop_of(graph)  # these run step by step, and so by themselves
     groups = {
         node.id: _region(node, graph, readers, shared)
+        if node.id not in looped
+        else FusionGroup(node.id, node.inputs, (None,), frozenset())
         for node in graph.nodes.values()
         if node.op == "neuron"
     }
@@ -103,4 +107,4 @@ def _terms(
 
 
 def _is_norm(node: Node) -> bool:
-    return OPS[node.op].affine(node.attrs)
+    return OPS[node.op].affine(node.attrs) and OPS[node.op].all_steps(node.attrs)

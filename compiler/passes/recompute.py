@@ -13,6 +13,7 @@ from math import prod
 
 from danetc.compiler.ir.at_node import macs_of
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.loops import loops
 from danetc.compiler.ir.ops import OPS
 
 Path = tuple[str, ...]
@@ -53,6 +54,10 @@ def plan_segments(graph: Graph, length: int | None = None) -> Segments:
             near = [id for id in users[node.id] if _beside(node, graph[id])]
             if len(near) == len(users[node.id]):
                 _join(node, near, of)
+    for loop in loops(graph):  # a whole one runs again, or none of it
+        found = {of.pop(id, None) for id in loop.members}
+        if len(found) == 1 and (number := found.pop()) is not None:
+            of |= dict.fromkeys(loop.members, number)
     if length is None:
         worth = _worth_it(of, graph)
         of = {id: number for id, number in of.items() if number in worth}

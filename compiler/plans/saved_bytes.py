@@ -11,10 +11,12 @@ from math import prod
 
 from danetc.compiler.ir.at_node import buffer_bytes_of, operands, same_for_all, weights, weights_of
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.loops import Loop, loop_of
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import Segments
+from danetc.compiler.plans.loop_bytes import LoopSaving
 
 WIDE = 4
 """Bytes of a number of float32: of weights, of statistics, of what the loss computes with."""
@@ -69,6 +71,7 @@ class Saving:
         self.width = BYTES[dtype]
         self.order = list(self.graph.nodes.values())
         self.elements = elements(self.graph, batch)
+        self.looped = loop_of(self.graph)
         self.trained = self._trained()
         self.widths = self._widths()
         users = self.graph.users()
@@ -90,8 +93,10 @@ class Saving:
     def bytes(self) -> int:
         """Count it."""
         for node in self.order:
-            if node.id in self.trained:
+            if node.id in self.trained and node.id not in self.looped:
                 self._keep(node, self.pieces.get(node.id))
+        for loop in dict.fromkeys(self.looped.values()):
+            self._keep_loop(loop)
         for piece in self.again:
             self._keep_inputs(piece)
         for id in self.pieces:
@@ -110,13 +115,16 @@ class Saving:
     def _trained(self) -> set[int]:
         """The values that a gradient goes through: those behind a weight."""
         trained: set[int] = set()
-        for node in self.order:
-            if OPS[node.op].gradient and (
-                self._has_weights(node)
-                or any(i in trained for i in OPS[node.op].reads(node.inputs))
-            ):
-                trained.add(node.id)
-        return trained
+        while True:  # once, but for loops
+            before = len(trained)
+            for node in self.order:
+                reads = OPS[node.op].reads(self.graph.reads(node))
+                if OPS[node.op].gradient and (
+                    self._has_weights(node) or any(i in trained for i in reads)
+                ):
+                    trained.add(node.id)
+            if not self.looped or len(trained) == before:
+                return trained
 
     def _has_weights(self, node: Node) -> bool:
         """Whether weights train in a node, its fusion group's norms included."""
@@ -134,7 +142,7 @@ class Saving:
             if row.half:
                 widths[node.id] = self.width
             elif row.wide or not node.inputs:
-                widths[node.id] = WIDE
+                widths[node.id] = WIDE  # of what is carried too: as wide as the loop's input
             else:
                 widths[node.id] = max(widths[i] for i in node.inputs)
         return widths
@@ -220,13 +228,43 @@ class Saving:
                 self.again.add(piece)
         else:
             self.extra += extra
-            self.values |= {self._root(id) for id in values if not self._is_there(id)}
+            self._keep_values(values)
 
     def _wanted(self, node: Node, row: Saved) -> list[int]:
         """The operands that are kept, if operands are."""
         reads = OPS[node.op].reads(node.inputs)
         wanted = row.wanted([id in self.trained for id in reads])
         return [id for id, kept in zip(reads, wanted, strict=True) if kept]
+
+    def _keep_loop(self, loop: Loop) -> None:
+        """Keep what a loop does, which runs again as a whole or not at all."""
+        found = LoopSaving(
+            self.graph,
+            loop,
+            self.elements,
+            self.widths,
+            self.trained - set(loop.members),
+            self._row,
+            self._has_weights,
+            self._packs_inside,
+            WIDE,
+        ).run()
+        self.extra += found.small + sum(found.bits.values())
+        self.packed |= found.packed
+        piece = self.pieces.get(loop.members[0])
+        if piece is None:
+            self.extra += found.extra + sum(found.frames.values())
+            self._keep_values(found.values)
+        elif found.values or found.frames or found.extra:
+            self.again.add(piece)
+
+    def _keep_values(self, ids: Iterable[int]) -> None:
+        """Values as they are; what others keep is there anyway."""
+        roots = {self._root(id) for id in ids if not self._is_there(id)}
+        self.values |= {id for id in roots if not self._is_there(id)}
+
+    def _packs_inside(self, node: Node) -> bool:
+        return self._packs(node) and node.op != "neuron"
 
     def _multiplied(self, node: Node) -> int:
         """The weights that a layer multiplies by: autocast keeps a copy of them, and not of what is
@@ -273,4 +311,4 @@ class Saving:
                 if self.whole[id].value.kind.bits:
                     self.packed.add(id)
                 else:
-                    self.values.add(self._root(id))
+                    self._keep_values([id])

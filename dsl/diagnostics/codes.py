@@ -82,6 +82,8 @@ _ROWS = (
     Code("E0503", "a norm that starts at 0 and silences a block"),
     Code("E0504", "no gradient reaches some weights"),
     Code("E0505", "an order of products that is not there"),
+    Code("E0506", "something in a loop over time that needs all steps"),
+    Code("E0507", "the shape of a loop over time is not known, or is two"),
     # errors: connections and rules
     Code("E0601", "a connection does not say what a block gives"),
     Code("E0602", "the shortcut does not fit the branch"),

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.upcoming import Job, ModelCall, Notes
+from danetc.runtime.layers.loop import Loop
 from danetc.runtime.model.built import ScopeModule
 
 _later: list[Job] = []  # of the backward pass of a call in eval mode, which may never come
@@ -123,10 +124,14 @@ class _Walk(fx.Interpreter):
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         found = super().get_attr(target, args, kwargs)
+        if isinstance(found, nn.Module):
+            return self._fakes.module(found)
         return self._fakes.of(found) if isinstance(found, Tensor) else found
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
         if isinstance(module, ScopeModule):
             return _Walk(module, self._fakes).run(*args)
+        if isinstance(module, Loop):
+            return module.over_time(args, _Walk(module.step, self._fakes).run)
         return self._fakes.module(module).forward(*args, **kwargs)

@@ -294,6 +294,43 @@ def batch_norm_steps(
     return y.reshape(x.shape[1], steps, *x.shape[2:]).transpose(0, 1)
 
 
+def batch_norm_stepwise(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+    steps: int,
+    rank: int,
+) -> Tensor:
+    """Batch normalisation with the statistics of each step by itself, all weights and buffers [C].
+
+    The running statistics move at each step. A static [N, C, ...] stands for ``steps`` equal ones.
+    """
+    if is_static(x, rank):
+        share = momentum if steps == 1 else 1 - (1 - momentum) ** steps
+        frames, moves = [x], steps
+    else:
+        frames, share, moves = list(x.unbind(0)), momentum, x.shape[0]
+    if training:
+        if frames[0].numel() == frames[0].shape[1]:
+            raise ValueError(f"training needs more than one value a channel, not {list(x.shape)}")
+        num_batches_tracked.add_(moves)
+    elif len(frames) > 1:
+        frames = [x.flatten(0, 1)]
+    normed = [
+        _batch_norm(each, weight, bias, running_mean, running_var, training, share, eps)
+        for each in frames
+    ]
+    if is_static(x, rank):
+        return normed[0]
+    return torch.stack(normed) if training else normed[0].view(x.shape)
+
+
 def scale_steps(x: Tensor, scale: Tensor, rank: int) -> Tensor:
     """Each step times its own factor, ``scale`` [T]: [N, ...] or [T, N, ...] to [T, N, ...]."""
     if not is_static(x, rank):
@@ -370,6 +407,11 @@ _COMPOSITES: dict[Callable[..., Tensor], str] = {
         "(Tensor x, Tensor weight, Tensor bias, Tensor(a!) running_mean, "
         "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
         "float eps, int rank) -> Tensor"
+    ),
+    batch_norm_stepwise: (
+        "(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "
+        "Tensor(b!) running_var, Tensor(c!) num_batches_tracked, bool training, float momentum, "
+        "float eps, int steps, int rank) -> Tensor"
     ),
     scale_steps: "(Tensor x, Tensor scale, int rank) -> Tensor",
     drop_path: "(Tensor x, float p, bool training, int rank) -> Tensor",

@@ -6,7 +6,7 @@ without H and W. A plain norm over T and N together of a sequence is torch.nn.Ba
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -58,6 +58,37 @@ class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
         return f"{self.num_features}, steps={self.steps}, eps={self.eps}, momentum={self.momentum}"
 
 
+class StepwiseBatchNorm2d(StaticBatchNorm2d):
+    """Batch norm with the statistics of each time step by itself, and one set of weights.
+
+    The running statistics move at each step; a static value counts as ``steps`` equal ones.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._normalised(x, self.steps)
+
+    def advance(self, inputs: Sequence[Tensor], before: None) -> tuple[Tensor, None]:
+        """One time step of its input [N, ...]; there is no state."""
+        (x,) = inputs
+        return self._normalised(x, 1), None
+
+    def _normalised(self, x: Tensor, steps: int) -> Tensor:
+        out: Tensor = torch.ops.danetc.batch_norm_stepwise(
+            x,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            self.training,
+            self.momentum,
+            self.eps,
+            steps,
+            self.rank,
+        )
+        return out
+
+
 class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
     """TEBN (Duan et al., NeurIPS 2022): y[t] = scale[t] * BN(x)[t], BN over T and N together.
 
@@ -74,6 +105,16 @@ class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.danetc.scale_steps(super().forward(x), self.scale, self.rank)
         return out
+
+    def advance(self, inputs: Sequence[Tensor], before: int | None) -> tuple[Tensor, int]:
+        """One time step of its input [N, ...]: the output, and how many steps there were by now."""
+        (x,) = inputs
+        now = before or 0
+        if now >= self.steps:
+            raise ValueError(f"the network has norms for {self.steps} steps, not for more")
+        y = super().forward(x.unsqueeze(0))
+        y = torch.ops.danetc.scale_steps(y, self.scale[now : now + 1], self.rank)
+        return y.squeeze(0), now + 1
 
 
 class StepBatchNorm2d(Leaf):
@@ -115,6 +156,27 @@ class StepBatchNorm2d(Leaf):
             self.rank,
         )
         return out
+
+    def advance(self, inputs: Sequence[Tensor], before: int | None) -> tuple[Tensor, int]:
+        """One time step of its input [N, ...]: the output, and how many steps there were by now."""
+        (x,) = inputs
+        now = before or 0
+        part = slice(now, now + 1)
+        if now >= self.steps:
+            raise ValueError(f"the network has norms for {self.steps} steps, not for more")
+        y: Tensor = torch.ops.danetc.batch_norm_steps(
+            x.unsqueeze(0),
+            self.weight[part],
+            self.bias[part],
+            self.running_mean[part],
+            self.running_var[part],
+            self.num_batches_tracked,
+            self.training,
+            self.momentum,
+            self.eps,
+            self.rank,
+        )
+        return y.squeeze(0), now + 1
 
     def extra_repr(self) -> str:
         steps, channels = self.weight.shape

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.runtime.kernels.torch_internals import constant
+from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.recompute import recomputed
 from danetc.runtime.model.built import ScopeModule
 
@@ -167,7 +168,8 @@ class Recomputed(ScopeModule):
     def _run_piece(self, piece: _Piece, values: list[Any]) -> tuple[Any, ...]:
         if piece.segment is None:
             return piece.run(self, values)
-        modules = [self.get_submodule(target) for target in piece.targets]
+        called = [self.get_submodule(target) for target in piece.targets]
+        modules = [each.step if isinstance(each, Loop) else each for each in called]
         return recomputed(
             lambda given: piece.run(self, given),
             values,

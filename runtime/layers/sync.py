@@ -20,6 +20,7 @@ from danetc.runtime.layers.norm import (
     HoldsNorms,
     StaticBatchNorm2d,
     StepBatchNorm2d,
+    StepwiseBatchNorm2d,
     TemporalEffectiveBatchNorm2d,
 )
 
@@ -169,6 +170,18 @@ class SyncBorderedBatchNorm2d(_Synchronised, BorderedBatchNorm2d):
         return self.bordered(_normalise_static(self, x))
 
 
+class SyncStepwiseBatchNorm2d(_Synchronised, StepwiseBatchNorm2d):
+    """StepwiseBatchNorm2d over all processes."""
+
+    def _normalised(self, x: Tensor, steps: int) -> Tensor:
+        if not is_synchronised(self):
+            return super()._normalised(x, steps)
+        if is_static(x, self.rank):  # equal steps: the first moves the running ones, the others too
+            frames = [_normalise(self, x) for _ in range(steps)]
+            return frames[0]
+        return torch.stack([_normalise(self, each) for each in x.unbind(0)])
+
+
 class SyncTemporalEffectiveBatchNorm2d(_Synchronised, TemporalEffectiveBatchNorm2d):
     """TemporalEffectiveBatchNorm2d over all processes."""
 
@@ -198,6 +211,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     BorderedBatchNorm2d: SyncBorderedBatchNorm2d,
     TemporalEffectiveBatchNorm2d: SyncTemporalEffectiveBatchNorm2d,
     StepBatchNorm2d: SyncStepBatchNorm2d,
+    StepwiseBatchNorm2d: SyncStepwiseBatchNorm2d,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,35 @@ from danetc.runtime.layers.leaf import Leaf
 def affine(x: Tensor, factor: float, offset: float) -> Tensor:
     """``factor * x + offset``."""
     return factor * x + offset
+
+
+class Delay(Leaf):
+    """[T, N, ...] ``steps`` time steps later: 0 at the first of them, and the last ones are gone."""
+
+    def __init__(self, steps: int, rank: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        late = min(self.steps, x.shape[0])
+        return torch.cat([torch.zeros_like(x[:late]), x[: x.shape[0] - late]])
+
+    def advance(
+        self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One time step of its input [N, ...]: the output, and the values to hand to the next.
+
+        ``before`` are those of the last steps, the latest last; None stands for none.
+        """
+        (x,) = inputs
+        kept = [*(before or []), x]
+        if len(kept) <= self.steps:
+            return torch.zeros_like(x), kept
+        return kept[0], kept[1:]
+
+    def extra_repr(self) -> str:
+        return f"{self.steps}"
 
 
 class DropPath(Leaf):
@@ -45,13 +76,15 @@ class SampleDropout(DropPath):
         draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
         return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
 
-    def advance(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def advance(
+        self, inputs: Sequence[Tensor], before: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """One step [N, ...], with what was drawn at the first."""
+        (x,) = inputs
         if not self.training or self.p == 0.0:
-            return x, state
-        if state is None:
-            state = self(torch.ones_like(x))
-        return x * state, state
+            return x, before
+        drawn: Tensor = self(torch.ones_like(x)) if before is None else before
+        return x * drawn, drawn
 
 
 class TimeConv(Leaf, nn.Conv1d):
@@ -84,15 +117,16 @@ class TimeConv(Leaf, nn.Conv1d):
         )
         return y.movedim(2, 0).reshape(y.shape[2], x.shape[1], -1, *size)
 
-    def advance(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def advance(self, inputs: Sequence[Tensor], before: Tensor | None) -> tuple[Tensor, Tensor]:
         """One step [N, ...], with the steps before it [K, N, ...] that the kernel reaches."""
-        past = x.new_zeros(self.before, *x.shape) if state is None else state
+        (x,) = inputs
+        past = x.new_zeros(self.before, *x.shape) if before is None else before
         seen = torch.cat((past, x.unsqueeze(0)))
-        before, self.before = self.before, 0
+        zeros, self.before = self.before, 0
         try:
             y = self(seen)
         finally:
-            self.before = before
+            self.before = zeros
         return y[-1], seen[1:]
 
 

@@ -9,21 +9,14 @@ out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from danetc.runtime.kernels.upcoming import call_of
 from danetc.runtime.layers.learnt import Learnt
-from danetc.runtime.layers.neuron import Neuron
-from danetc.runtime.layers.norm import (
-    StaticBatchNorm2d,
-    StepBatchNorm2d,
-    TemporalEffectiveBatchNorm2d,
-)
-from danetc.runtime.layers.time import SampleDropout, TimeConv
 from danetc.runtime.model.pickling import Packed, pack, unpack
 from danetc.runtime.model.signature import Signature
 
@@ -37,6 +30,17 @@ States = dict[str, Any]
 under ``STEP`` how many steps it has taken."""
 
 STEP = "#step"
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A layer that can run one time step after the other, with a state in between."""
+
+    rank: int
+
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """One time step of what the layer takes, each [N, ...]: its output, and the state to hand to
+        the next step. The state before the first is None."""
 
 
 class Indexed(_Base):
@@ -210,46 +214,29 @@ class _Step(torch.fx.Interpreter):
         match module:
             case ScopeModule():
                 return _Step(module, f"{name}.", self.before, self.after).run(*args)
-            case Neuron():
-                frames = [_frame(x, module.rank) for x in args]
-                y, self.after[name] = module.advance(frames, self.before.get(name))
+            case Stepping():
+                rank = module.rank
+                frames = [_frame(x, rank) for x in args]
+                y, state = module.advance(frames, self.before.get(name))
+                if state is not None:
+                    self.after[name] = state
                 return y.unsqueeze(0)
-            case TimeConv() | SampleDropout():
-                y, self.after[name] = module.advance(
-                    _frame(args[0], module.rank), self.before.get(name)
-                )
-                return y.unsqueeze(0)
-            case StepBatchNorm2d() | TemporalEffectiveBatchNorm2d():
-                return self._norm(module, args[0])
+            case _ if hasattr(module, "over_time"):
+                return self._loop(module, name.removesuffix(target.rpartition(".")[2]), args)
             case Learnt():
                 return module.at(self.before.get(STEP, 0))
             case _:
                 return module(*args, **kwargs)
 
-    def _norm(self, module: StepBatchNorm2d | TemporalEffectiveBatchNorm2d, x: Tensor) -> Tensor:
-        """A norm with parameters for each step, with this step's."""
-        now = self.before.get(STEP, 0)
-        if now >= module.steps:
-            raise ValueError(f"the network has norms for {module.steps} steps, not for more")
-        part = slice(now, now + 1)
-        y: Tensor
-        if isinstance(module, TemporalEffectiveBatchNorm2d):
-            y = StaticBatchNorm2d.forward(module, x)
-            y = torch.ops.danetc.scale_steps(y, module.scale[part], module.rank)
-            return y
-        y = torch.ops.danetc.batch_norm_steps(
-            x,
-            module.weight[part],
-            module.bias[part],
-            module.running_mean[part],
-            module.running_var[part],
-            module.num_batches_tracked,
-            module.training,
-            module.momentum,
-            module.eps,
-            module.rank,
-        )
-        return y
+    def _loop(self, loop: Any, scope: str, args: tuple[Any, ...]) -> Any:
+        """One step of a loop over time, whose memory has names from its scope on."""
+        frames = [_frame(x, rank) for x, rank in zip(args, loop.ranks, strict=True)]
+        names = loop.memory
+        before = {name: self.before[scope + name] for name in names if scope + name in self.before}
+        values, memory = loop.advance(frames, before)
+        self.after.update({scope + name: value for name, value in memory.items()})
+        steps = [value.unsqueeze(0) for value in values]
+        return steps[0] if len(steps) == 1 else tuple(steps)
 
 
 def to_channels_last(model: nn.Module) -> None:

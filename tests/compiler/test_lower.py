@@ -402,13 +402,21 @@ def test_neurons_may_differ_by_place() -> None:
 @pytest.mark.parametrize(
     ("norm", "op", "attrs"),
     [
-        ("batchnorm", "batchnorm", {"init": 1.0, "per_step": False}),
-        ("batchnorm(init = 0.5)", "batchnorm", {"init": 0.5, "per_step": False}),
-        ("batchnorm(per_step = true)", "batchnorm", {"init": 1.0, "per_step": True}),
+        ("batchnorm", "batchnorm", {"init": 1.0, "per_step": False, "statistics": None}),
+        (
+            "batchnorm(init = 0.5)",
+            "batchnorm",
+            {"init": 0.5, "per_step": False, "statistics": None},
+        ),
+        (
+            "batchnorm(per_step = true)",
+            "batchnorm",
+            {"init": 1.0, "per_step": True, "statistics": None},
+        ),
         ("tebn", "tebn", {"init": 1.0}),
         ("groupnorm(4)", "groupnorm", {"groups": 4, "init": 1.0}),
-        ("tdbn", "batchnorm", {"init": 1.0, "per_step": False}),
-        ("tdbn(0.5)", "batchnorm", {"init": 0.5, "per_step": False}),
+        ("tdbn", "batchnorm", {"init": 1.0, "per_step": False, "statistics": None}),
+        ("tdbn(0.5)", "batchnorm", {"init": 0.5, "per_step": False, "statistics": None}),
     ],
 )
 def test_norms(norm: str, op: str, attrs: dict[str, object]) -> None:

@@ -12,7 +12,8 @@ from danetc.compiler.analysis.verify import INVARIANTS, InvariantError, verify
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.passes import PIPELINE
 from danetc.dsl.diagnostics.diagnostic import SpecError
-from danetc.dsl.kinds import ANALOG, SPIKE
+from danetc.dsl.kinds import ANALOG, SPIKE, Kind
+from danetc.dsl.ranges import constant
 
 SPEC = """use std
 
@@ -163,7 +164,48 @@ def _sugar(graph: Graph) -> tuple[Graph, str]:
     return changed(graph, replace(node, op="tdbn", attrs={"alpha": 1.0})), "stem.norm"
 
 
+LOOPED = """use std
+network n {
+  input = events(2, 4, 4); steps = 2; neuron = IF; surrogate = atan
+  h = (in + (h -> delay(1) -> conv(2))) -> spike
+  out = h -> linear(2)
+}"""
+
+
+def _looped() -> Graph:
+    return check_text(LOOPED).graphs["n"]
+
+
+def _carried_kind(graph: Graph) -> tuple[Graph, str]:
+    """What comes out of the loop is not of the kind that went in."""
+    graph = _looped()
+    node = node_of(graph, "h.delay")
+    value = replace(node.value, kind=Kind.of(constant(0.0)))
+    return changed(graph, replace(node, value=value)), "h.delay"
+
+
+def _carried_shape(graph: Graph) -> tuple[Graph, str]:
+    graph = _looped()
+    node = node_of(graph, "h.delay")
+    value = replace(node.value, shape=(3, 4, 4))
+    return changed(graph, replace(node, value=value)), "h.delay"
+
+
+def _carries_nothing(graph: Graph) -> tuple[Graph, str]:
+    return replace(_looped(), carries={}), "h.delay"
+
+
+def _carries_what_came_before(graph: Graph) -> tuple[Graph, str]:
+    graph = _looped()
+    ids = [node_of(graph, path).id for path in ("h.delay", "input")]
+    return replace(graph, carries={ids[0]: ids[1]}), "h.delay"
+
+
 BROKEN: dict[Break, str] = {
+    _carried_kind: "what loops carry comes out as it goes in",
+    _carried_shape: "what loops carry comes out as it goes in",
+    _carries_nothing: "what loops carry comes out as it goes in",
+    _carries_what_came_before: "what loops carry comes out as it goes in",
     _key: "keys and paths are unique",
     _name: "keys and paths are unique",
     _scope: "keys and paths are unique",
@@ -204,6 +246,7 @@ def test_every_invariant_is_tested() -> None:
     by_the_user = {
         "every parameter has a gradient path",
         "no block is silenced by a norm that starts at 0",
+        "what stands in a loop runs step by step",
     }
     assert {name for name, _ in INVARIANTS} == {*BROKEN.values(), *by_the_user}
 

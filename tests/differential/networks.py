@@ -234,6 +234,14 @@ VARIETY = {
           out = (a * ((a -> avgpool -> softmax(over = time)) + still) + 0.1 * all) -> spike
         }""",
     ),
+    "loops": small(
+        "stage(looped(4), 2)",
+        more="""block looped(w) {
+          h = (in + (h -> delay(1) -> conv(w) -> batchnorm(statistics = step))) -> spike
+          c = max(h, c -> delay(2))
+          out = h + 0.5 * c + (in -> delay(1))
+        }""",
+    ),
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),
     "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
     "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),

@@ -17,6 +17,7 @@ from danetc.compiler import Checked, graph_of
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.built import Model
@@ -295,13 +296,24 @@ def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
             raise Mismatch(f"{what}: {name} gives {value.min():g} .. {value.max():g}, not {kind}")
 
 
-def modules(model: nn.Module) -> tuple[list[str], list[str]]:
-    """The paths of layers, and of the scopes that hold them."""
+def modules(
+    model: nn.Module,
+) -> tuple[list[str], list[str], dict[str, tuple[int, ...]]]:
+    """The paths of layers, of the scopes that hold them, and the shapes of what loops carry."""
+    shapes: dict[str, tuple[int, ...]] = {}
     layers: list[str] = []
     scopes: list[str] = []
     for name, module in model.named_modules():
-        (scopes if [*module.children()] else layers).append(name)
-    return layers, scopes
+        if isinstance(module, Loop):
+            scope = name[: name.rfind(".") + 1]
+            shapes |= {scope + item.name: item.shape for item in module.carried}
+        else:
+            (scopes if [*module.children()] else layers).append(name)
+    for name in shapes:  # a scope may hold nothing else
+        layers.append(name)
+        parts = name.split(".")
+        scopes += [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    return layers, scopes, shapes
 
 
 @torch.no_grad()
@@ -336,7 +348,10 @@ def _factors(into: dict[str, Array], name: str) -> Callable[..., None]:
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         state = torch.get_rng_state()
-        into[name] = array(module.forward(torch.ones_like(inputs[0])))
+        drawn = array(module.forward(torch.ones_like(inputs[0])))
+        if name in into:  # in a loop over time, the next step
+            drawn = np.concatenate([into[name].ravel(), drawn.ravel()])
+        into[name] = drawn
         torch.set_rng_state(state)
 
     return hook

@@ -223,6 +223,10 @@ class Maker(Declarations):
                 flow += f" -> {used[0]}"
             lines.append(f"{name} = ({self.value(known, 1)}) -> {flow}")
             known.append(name)
+        if dice.maybe(0.35):
+            made, name = self.loop(known[-1], shape)
+            lines += made
+            known.append(name)
         if used and not any(used[0] in line.split("=", 1)[1] for line in lines[2:]):
             lines[-1] += f" -> {used[0]}"
         joined = " + ".join(known)

@@ -74,6 +74,7 @@ class Layers:
             "batchnorm",
             "batchnorm(init = 0.5)",
             "batchnorm(per_step = true)",
+            "batchnorm(statistics = step)",
             "tebn",
         ]
         forms += [
@@ -137,6 +138,7 @@ class Layers:
             ),
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
+            dice.choice(["delay", "delay(1)", "delay(2)"]),
             dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),
         ]
         if dice.maybe(0.12):
@@ -175,6 +177,45 @@ class Layers:
             text, shape = self.layer(shape, keep)
             steps.append(text)
         return " -> ".join(steps), shape
+
+    def in_loop(self, shape: Shape) -> str:
+        """A flow that keeps the shape and can run one step after the other."""
+        dice = self.dice
+        layers = [
+            self.conv(shape, shape.channels, keep=True)[0],
+            self.conv(shape, shape.channels, keep=True)[0],
+            "batchnorm(statistics = step)",
+            "batchnorm(per_step = true)",
+            "groupnorm(groups = 1)",
+            "spike",
+            self.neuron(),
+            dice.choice(["tanh", "sigmoid", "dropout(0.3)", "delay(1)", "delay(2)"]),
+            "maxpool(3, stride = 1)",
+        ]
+        return " -> ".join(dice.some(layers, 3) or ["conv(" + dice.number(shape.channels) + ")"])
+
+    def loop(self, source: str, shape: Shape) -> tuple[list[str], str]:
+        """Lines of a loop over time that is fed by a value, and the name of what it gives."""
+        dice = self.dice
+        a, b = self.fresh("loop"), self.fresh("back")
+        join = dice.choice(["({} + {})", "({} - {})", "max({}, {})", "({} + 0.5 * {})"])
+        steps = dice.choice(["", "(1)", "(1)", "(2)", "(3)", f"(1, like = {source})"])
+        back = f"({{}} -> delay{steps}{dice.choice(['', ' -> ' + self.in_loop(shape)])})"
+        end = dice.choice([" -> spike", " -> " + self.in_loop(shape), " -> tanh"])
+        match dice.choice(["self", "self", "two", "far", "both"]):
+            case "self":
+                return [f"{a} = {join.format(source, back.format(a))}{end}"], a
+            case "two":
+                lines = [f"{a} = {join.format(source, back.format(b))}{end}"]
+                lines.append(f"{b} = {a} -> {self.in_loop(shape)}")
+                dice.shuffle(lines)
+                return lines, dice.choice([a, b])
+            case "far":  # what is delayed is more than a name
+                far = f"({a} -> {self.in_loop(shape)} -> delay{steps})"
+                return [f"{a} = {join.format(source, far)}{end}"], a
+        inner = f"({join.format(back.format(a), f'({b} -> delay(2))')})"
+        lines = [f"{a} = ({source} + {inner}){end}", f"{b} = ({a} + ({b} -> delay(1))) -> tanh"]
+        return lines, dice.choice([a, b])
 
     def value(self, names: list[str], depth: int = 2) -> str:
         """Values of one shape, joined."""

@@ -212,14 +212,120 @@ class Evaluator:
 
     def defined(self, id: str, env: Env) -> Any:
         """The value of a line of the body: computed once, its weights called by its name."""
-        if id not in env.cache:
-            expr, own = env.definitions[id]
-            outer, self.scope = self.scope, env.scope if id == "out" else (*env.scope, id)
-            want = id if id in ("neuron", "surrogate", "norm") else "any"
-            want = "layer" if id in LAYER_LINES.get(env.what, ()) else want
-            env.cache[id] = _called(self.evaluate(expr, own, want), id, env)
-            self.scope = outer
+        if id in env.cache:
+            return env.cache[id]
+        if env.loops.reads is None and not env.loops.pending:
+            return self._until_settled(id, env)
+        return self._line(id, env)
+
+    def _line(self, id: str, env: Env) -> Any:
+        expr, own = env.definitions[id]
+        outer, self.scope = self.scope, env.scope if id == "out" else (*env.scope, id)
+        want = id if id in ("neuron", "surrogate", "norm") else "any"
+        want = "layer" if id in LAYER_LINES.get(env.what, ()) else want
+        env.loops.pending.append(id)
+        env.cache[id] = _called(self.evaluate(expr, own, want), id, env)
+        env.loops.pending.pop()
+        self.scope = outer
         return env.cache[id]
+
+    # -- loops over time
+
+    def _until_settled(self, id: str, env: Env) -> Any:
+        """A line, computed over all steps as often as there are steps.
+
+        What is delayed in a circle is taken to be 0 at first, and then as it came out: each time one
+        more step is right, and so are the gradients of that many.
+        """
+        loops, cache, numbers = env.loops, dict(env.cache), self.numbers()
+        loops.guesses = {}
+        done = 0
+        while True:
+            loops.reads = {}
+            value = self._line(id, env)
+            found: dict[object, Wire] = {}
+            while len(found) < len(loops.reads):  # what is read may come upon another
+                key = list(loops.reads)[len(found)]
+                read, steps, _ = loops.reads[key]
+                found[key] = self.delayed(read(), steps)
+            loops.reads = None
+            done += 1
+            if not found or done == next(iter(found.values())).data.shape[0]:
+                return value
+            loops.guesses = found
+            env.cache.clear()
+            env.cache.update(cache)
+            self.put_back(numbers)
+
+    def _cut(self, steps: tuple[s.Expr, ...], env: Env) -> int | None:
+        """The first delay of a flow, where what stands before it depends on the line itself."""
+        if env.loops.reads is None or not env.loops.pending:
+            return None
+        for place, step in enumerate(steps):
+            name = step.function if isinstance(step, s.Call) else step
+            if place and isinstance(name, s.Name) and self._is_delay(name.id, env):
+                names = {
+                    n.id for each in steps[:place] for n in s.walk(each) if isinstance(n, s.Name)
+                }
+                return place if self._reads(names, env.loops.pending[-1], env) else None
+        return None
+
+    def _is_delay(self, id: str, env: Env) -> bool:
+        own = id in env.values or id in env.definitions
+        return id == "delay" and not own and self._means_operation(id, env, "layer")
+
+    def _reads(self, names: set[str], wanted: str, env: Env) -> bool:
+        """Whether one of some names is a line, or reads one, that is ``wanted``."""
+        seen: set[str] = set()
+        waiting = [*names]
+        while waiting:
+            id = waiting.pop()
+            if id in seen or id in env.values or id not in env.definitions:
+                continue
+            seen.add(id)
+            expr, _ = env.definitions[id]
+            waiting += [node.id for node in s.walk(expr) if isinstance(node, s.Name)]
+        return wanted in seen
+
+    def _carried(self, steps: tuple[s.Expr, ...], place: int, env: Env) -> Wire:
+        """What the delay of a flow gives, as this pass takes it."""
+        loops, scope, first = env.loops, self.scope, steps[0]
+        assert loops.reads is not None
+        delay = self.layer(steps[place], env)
+        count = int(delay.attrs["steps"])
+        key: object = (first.id, count)
+        if not (isinstance(first, s.Name) and place == 1):
+            key = (first.span.start, count, scope)
+        if key in loops.reads:
+            return loops.reads[key][2]
+        start = self.carried(delay.role)
+        wire = loops.guesses.get(key, start)
+        own = loops.pending[-1]
+
+        def read() -> Wire:
+            outer, self.scope = self.scope, scope
+            loops.pending.append(own)
+            found: Wire = self.flow(steps[:place], env)
+            loops.pending.pop()
+            self.scope = outer
+            return found
+
+        loops.reads[key] = read, count, wire
+        return wire
+
+    def carried(self, role: str) -> Wire:
+        """What is carried in a loop before the first step: 0."""
+        raise NotImplementedError
+
+    def delayed(self, wire: Wire, steps: int) -> Wire:
+        raise NotImplementedError
+
+    def numbers(self) -> Any:
+        """How far layers are numbered, for ``put_back``."""
+        raise NotImplementedError
+
+    def put_back(self, numbers: Any) -> None:
+        raise NotImplementedError
 
     def refer(self, bound: Bound) -> Any:
         """A backbone by its name is its stages; what else is declared stays as it is."""
@@ -292,6 +398,7 @@ class Evaluator:
         role = "norm" if id in NORMS else id
         if id == "avgpool" and not args:
             return Op("global_avgpool", {}, role)
+        args = tuple(arg for arg in args if arg.name != "like")  # a shape that is known here
         return Op(id, {**OPERATIONS[id], **self._attributes(id, args, env)}, role)
 
     def _attributes(self, id: str, args: tuple[s.Arg, ...], env: Env) -> dict[str, Any]:
@@ -333,10 +440,13 @@ class Evaluator:
 
     def flow(self, steps: tuple[s.Expr, ...], env: Env) -> Any:
         """A value through layers, or layers in order; with stages among them a backbone."""
-        first = self.evaluate(steps[0], env, "layer")
+        cut = self._cut(steps, env)
+        first = self.evaluate(steps[0], env, "layer") if cut is None else None
+        if cut is not None:
+            first = self._carried(steps, cut, env)
         if isinstance(first, Wire):
             wire = first
-            for step in steps[1:]:
+            for step in steps[1 if cut is None else cut + 1 :]:
                 wire = self.apply(self.layer(step, env), wire)
             return wire
         layers = [self._as_layer(first), *(self.layer(step, env) for step in steps[1:])]

@@ -17,6 +17,7 @@ from tests.reference.equations import Learn, Neuron, surrogate
 from tests.reference.language import Evaluator
 from tests.reference.tape import Array, Var, as_var, broadcast, concat
 from tests.reference.values import (
+    OPERATIONS,
     Backbone,
     BlockLayer,
     Bound,
@@ -41,6 +42,7 @@ EXACT = (
     "droppath",
     "poisson",
     "latency",
+    "delay",
 )
 """Operations without roundings."""
 ELEMENTWISE: Mapping[str, Callable[[Var], Var]] = {
@@ -59,18 +61,25 @@ class Weights:
     """Parameters and buffers by name: those of the layer ``stem.conv`` start with its path.
 
     ``layers`` are the paths of all layers, with weights or without, ``scopes`` those of what holds
-    layers: a definition, a block, a stage.
+    layers: a definition, a block, a stage. ``shapes`` are those of what loops carry, of a sample at
+    one step, by their paths.
     """
 
     def __init__(
-        self, state: Mapping[str, Array], layers: Iterable[str], scopes: Iterable[str]
+        self,
+        state: Mapping[str, Array],
+        layers: Iterable[str],
+        scopes: Iterable[str],
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
+        self.shapes = shapes
         # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
         self.names = {plain(name): name for name in state}
         self.layers = {plain(name): name for name in layers}
         self.scopes = {plain(name) for name in scopes}
         assert len(self.names) == len(state)
         self.state = state
+        self.known: dict[str, Var] = {}
         self.used: dict[str, Var] = {}
         self.multiplied: set[str] = set()  # weights of convolutions and linear layers
         self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
@@ -94,7 +103,8 @@ class Weights:
         assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
         if start is not None:
             self.starts[name] = start
-        return self.used.setdefault(name, Var(value))
+        self.used[name] = self.known.setdefault(name, Var(value))
+        return self.used[name]
 
     def next_of(self, path: tuple[str, ...], start: float) -> Var:
         """The next scalar of a layer that was not asked for, in the order in which it has them."""
@@ -270,6 +280,28 @@ class Layers(Evaluator):
     def self_wired(self, block: Bound, wire: Wire, known: Mapping[str, Any]) -> Wire:
         raise NotImplementedError
 
+    # -- loops over time ---------------------------------------------------------------------------
+
+    def carried(self, role: str) -> Wire:
+        path = self.weights.layers[self.weights.path(self.scope, role)]
+        lead = self.x.shape[:2] if len(self.x.shape) == 5 else (self.steps, self.x.shape[0])
+        return Wire(Var(np.zeros((*lead, *self.weights.shapes[path]))), True)
+
+    def delayed(self, wire: Wire, steps: int) -> Wire:
+        x = wire.data
+        late = min(steps, x.shape[0])
+        zeros = Var(np.zeros((late, *x.shape[1:])))
+        return Wire(concat([zeros, x[: x.shape[0] - late]], 0), True)
+
+    def numbers(self) -> Any:
+        counters = self.weights.numbers, self.taken, self.stages
+        return [Counter(each) for each in counters], dict(self.weights.used), self.result.near
+
+    def put_back(self, numbers: Any) -> None:
+        counters, used, self.result.near = numbers
+        self.weights.used = dict(used)
+        self.weights.numbers, self.taken, self.stages = map(Counter, counters)
+
     def _rounded(self, wire: Wire) -> Wire:
         if not self.noise:
             return wire
@@ -299,13 +331,7 @@ class Layers(Evaluator):
                 threshold = self._threshold()
                 norm = Op(
                     "batchnorm",
-                    {
-                        "init": attrs["alpha"] * threshold,
-                        "per_step": False,
-                        "eps": f.EPS,
-                        "bias": True,
-                        "pad": 0,
-                    },
+                    {**OPERATIONS["batchnorm"], "init": attrs["alpha"] * threshold},
                     op.role,
                 )
                 return self.operate(norm, wire)
@@ -356,6 +382,9 @@ class Layers(Evaluator):
                 return Wire(f.softmax(x, AXES[attrs["over"]]), varies or attrs["over"] == "time")
             case "dropout" | "droppath":
                 return self._drop(op, wire)
+            case "delay":
+                self.weights.path(self.scope, op.role)
+                return self.delayed(wire, attrs["steps"])
             case "mean_over_time":
                 return Wire(broadcast(x.mean((0,)), x.shape), False) if varies else wire
             case "poisson":
@@ -479,6 +508,7 @@ class Layers(Evaluator):
             bias = self.weights.take(path, "bias", *shape, start=0.0)
         if op.name == "groupnorm":
             return Wire(f.groupnorm(x, weight, bias, attrs["groups"]), wire.varies)
+        by_step = op.name == "batchnorm" and attrs["statistics"] is not None
         wide = (x.shape[0] if per_step else 1, 1, channels, *[1] * (rank - 1))
         buffers = [self.weights.take(path, f"running_{name}", *shape) for name in ("mean", "var")]
         known = None
@@ -489,10 +519,20 @@ class Layers(Evaluator):
             weight.reshape(*wide),
             bias.reshape(*wide),
             known,
-            ((1,) if per_step else (0, 1)) + pixels,
+            ((1,) if per_step or by_step else (0, 1)) + pixels,
             attrs.get("eps", f.EPS),
         )
-        if self.training:
+        if self.training and by_step:
+            count = x.data[0].size // channels
+            moved = [buffer.data for buffer in buffers]
+            for now in zip(mean, variance * count / max(1, count - 1), strict=True):
+                moved = [
+                    (1 - f.MOMENTUM) * old + f.MOMENTUM * new.reshape(shape)
+                    for old, new in zip(moved, now, strict=True)
+                ]
+            for name, buffer in zip(("mean", "var"), moved, strict=True):
+                self.result.buffers[self.weights.names[(*path, f"running_{name}")]] = buffer
+        elif self.training:
             names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
             steps = x.shape[0] if wire.varies else self.steps
             count = x.data[0].size // channels * (1 if per_step else steps)

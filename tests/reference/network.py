@@ -18,6 +18,7 @@ from tests.reference.values import (
     Bound,
     Env,
     Learnt,
+    Loops,
     Named,
     Op,
     Sequence,
@@ -66,10 +67,11 @@ class Network(Layers):
         """A network and its bases: a line of a variant stands in place of the base's."""
         definitions: dict[str, tuple[s.Expr, Env]] = {}
         cache: dict[str, Any] = {}
+        loops = Loops()
         levels: list[Env] = []
         bound = Bound(declaration, module)
         while True:
-            env = replace(self.complete(bound), definitions=definitions, cache=cache)
+            env = replace(self.complete(bound), definitions=definitions, cache=cache, loops=loops)
             levels.append(env)
             for item in bound.declaration.body or ():
                 assert isinstance(item, s.Define)

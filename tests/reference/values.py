@@ -117,6 +117,19 @@ class Backbone:
 
 
 @dataclass
+class Loops:
+    """Of a body: the lines being computed, and what is delayed in a circle of lines.
+
+    ``guesses`` are the delayed values that this pass over the lines takes, ``reads`` what gives the
+    values themselves once it is through, with the number of steps.
+    """
+
+    pending: list[str] = field(default_factory=list)
+    guesses: dict[object, Wire] = field(default_factory=dict)
+    reads: dict[object, tuple[Callable[[], Wire], int, Wire]] | None = None
+
+
+@dataclass
 class Env:
     """What names mean where an expression stands.
 
@@ -132,6 +145,7 @@ class Env:
     cache: dict[str, Any] = field(default_factory=dict)
     scope: tuple[str, ...] = ()
     block_layers: bool = False
+    loops: Loops = field(default_factory=lambda: Loops())
 
 
 # -- the table of operations ------------------------------------------------------------------------
@@ -140,7 +154,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "over": None},
     "linear": {"width": None, "bias": True, "over": None},
     "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "groups": 1, "bias": False},
-    "batchnorm": {"init": 1.0, "per_step": False, "eps": 1e-5, "bias": True, "pad": 0},
+    "batchnorm": {"init": 1.0, "per_step": False, "statistics": None, "eps": 1e-5, "bias": True, "pad": 0},
     "tebn": {"init": 1.0},
     "groupnorm": {"groups": 32, "init": 1.0},
     "layernorm": {"init": 1.0, "eps": 1e-5},
@@ -166,6 +180,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "running_mean": {"groups": 1, "momentum": 0.1},
     "dropout": {"p": 0.5, "per": None},
     "droppath": {"p": 0.1},
+    "delay": {"steps": 1, "like": None},
     "mean_over_time": {},
     "poisson": {},
     "latency": {"tau": 6.0},

@@ -13,6 +13,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.passes.dead import RemoveDead
 
 MAX_TERMS_SHOWN = 4
+LOOPS = "graphs with loops over time are compared in numbers alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,13 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
     """Compare two networks as graphs, whatever their nodes are called and in whatever order.
 
     The graphs are best taken as written (``graph_of(..., passes=())``): what a pass moves over time
-    counts as a difference.
+    counts as a difference. Of loops over time nothing is known.
     """
     outside = _outside(left, right)
     if outside is not None:
         return Different(outside, left.input, right.input, comparable=False)
+    if left.carries or right.carries:
+        return Different(LOOPS)
     left, right = RemoveDead().apply(left), RemoveDead().apply(right)
     if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
         (mine,), (other,) = left.outputs, right.outputs.values()

@@ -17,7 +17,7 @@ from danetc.compiler.emit.python.trees import (
     name,
     template,
 )
-from danetc.compiler.emit.scopes import ScopeTree, Unit
+from danetc.compiler.emit.scopes import LoopUnit, ScopeTree, Unit
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 
@@ -71,13 +71,13 @@ class Body:
     def write(
         self,
         units: Sequence[Unit],
-        flows: Mapping[Path, Flow],
+        flows: Mapping[object, Flow],
         inputs: Sequence[int],
         outputs: Sequence[int],
         lengths: dict[str, int],
     ) -> Forward:
         """The forward method. ``flows`` are what scopes take and give."""
-        statements = [self._statement(unit, flows) for unit in units]
+        statements = [self.statement(unit, flows) for unit in units]
         names: dict[int, str] = {}
         for id in inputs:
             base = "x" if len(inputs) == 1 else variable(self.graph[id].name)
@@ -86,7 +86,18 @@ class Body:
         written = self._written(statements, names, outputs)
         return Forward(parameters, written, [names[id] for id in outputs], lengths)
 
-    def _statement(self, unit: Unit, flows: Mapping[Path, Flow]) -> _Statement:
+    def statement(self, unit: Unit, flows: Mapping[object, Flow]) -> _Statement:
+        """What a unit of the scope makes."""
+        if isinstance(unit, LoopUnit):
+            taken, made = flows[unit.path, unit.name]
+            run = name(f"self.{unit.name}")
+            return _Statement(
+                tuple(made),
+                tuple(taken),
+                lambda operands: call(run, *operands),
+                variable(unit.name if len(made) > 1 else self.graph[made[0]].name),
+                call=True,
+            )
         if isinstance(unit, ScopeTree):
             taken, made = flows[unit.path]
             module = self.access(unit.path)

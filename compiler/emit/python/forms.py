@@ -14,6 +14,7 @@ from itertools import islice, takewhile
 from typing import Union
 
 from danetc.compiler.emit.python.names import is_plain, variable
+from danetc.compiler.emit.python.trees import text_of
 from danetc.compiler.ir.graph import Attribute
 
 Path = tuple[str, ...]
@@ -90,6 +91,7 @@ class Draft:
     flow: str
     title: str
     doc: str
+    methods: Sequence[ast.stmt] = ()
 
 
 # -- forms ----------------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ def form_of(draft: Draft) -> object:
         tuple((label, form(part)) for label, part in draft.parts),
         tuple(draft.parameters),
         "\n".join(map(ast.unparse, draft.body)),
+        "\n".join(map(text_of, draft.methods)),
         draft.title,
     )
 
@@ -202,6 +205,8 @@ def with_optional(groups: list[list[Draft]]) -> list[list[Draft]]:
 
 def _joined(wide: list[Draft], narrow: list[Draft]) -> list[Draft] | None:
     a, b = wide[0], narrow[0]
+    if a.methods or b.methods:
+        return None
     if len(a.parts) != len(b.parts) + 1 or a.title != b.title or a.base != b.base:
         return None
     at = next(

@@ -29,6 +29,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
             "StaticBatchNorm2d",
             "BorderedBatchNorm2d",
             "StepBatchNorm2d",
+            "StepwiseBatchNorm2d",
             "TemporalEffectiveBatchNorm2d",
         ),
         ("channels", "steps"),
@@ -42,6 +43,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "TimeConv": ("in_channels", "channels", "kernel"),
     "TimeLinear": ("steps",),
     "Learnt": ("", "channels"),
+    "Delay": ("steps", "rank"),
 }
 _DEFAULTS: Mapping[str, dict[str, int]] = {
     "Conv2d": {"kernel_size": 0, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -60,11 +62,16 @@ class Layers:
         self.neurons = Neurons(self.claim, self.used)
         self.framed: dict[tuple[str, int], str] = {}
 
-    def new(self, node: Node, module: TorchModule) -> New:
-        """What constructs the module of a node."""
+    def steps(self, module: TorchModule) -> bool:
+        """Whether a layer has a state from one time step to the next."""
+        target = module.target.rpartition(".")[2]
+        return module.target == _NEURON or "def step(" in self.prelude.source.get(target, "")
+
+    def new(self, node: Node, module: TorchModule, stepping: bool = False) -> New:
+        """What constructs the module of a node; ``stepping``: it runs step by step."""
         namespace, _, target = module.target.rpartition(".")
         if module.target == _NEURON:
-            return self.neurons.instance(self.graph.program(node))
+            return self.neurons.instance(self.graph.program(node), stepping)
         kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
         text = target
         if target in self.prelude.source:

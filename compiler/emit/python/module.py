@@ -8,7 +8,7 @@ are written from their equations. All else is made as a syntax tree, of checked 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.emit.names import attribute
@@ -25,6 +25,7 @@ from danetc.compiler.emit.python.forms import (
 from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.loops import Forward
 from danetc.compiler.emit.python.names import camel, is_plain, singular, words
+from danetc.compiler.emit.python.steps import loop_method
 from danetc.compiler.emit.python.trees import (
     assign,
     call,
@@ -37,7 +38,16 @@ from danetc.compiler.emit.python.trees import (
     template,
     text_of,
 )
-from danetc.compiler.emit.scopes import ScopeTree, Unit, crossing, schedule, scope_tree
+from danetc.compiler.emit.scopes import (
+    LoopUnit,
+    ScopeTree,
+    Unit,
+    by_path,
+    crossing,
+    loop_units,
+    schedule,
+    scope_tree,
+)
 from danetc.compiler.ir.at_node import call_of
 from danetc.compiler.ir.graph import Graph, Node, Value
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
@@ -66,8 +76,9 @@ class _Emitter:
         }
         self.stages = {stage.scope: (stage.connection, stage.rule) for stage in graph.stages}
         self.calls: dict[int, TorchModule | TorchFunction] = {}
+        self.within = loop_units(graph)
         for node in graph.nodes.values():
-            if node.op != "input":
+            if node.op != "input" and node.id not in graph.carries:
                 found = call_of(graph, node)
                 if found is None:
                     raise ValueError(f"{words(node.path)}: {words(node.op)} has no form in Python")
@@ -76,7 +87,9 @@ class _Emitter:
     def text(self) -> str:
         graph = self.graph
         source = graph.input
-        tree = scope_tree(node for node in graph.nodes.values() if node is not source)
+        rest = [node for node in graph.nodes.values() if node is not source]
+        self.holders = by_path(scope_tree(rest))
+        tree = scope_tree(rest, self.within)
         scopes: list[_Scope] = []
         self._scan(tree, [source.id], list(graph.outputs.values()), scopes)
         loops: dict[object, set[str]] = {}
@@ -131,10 +144,12 @@ class _Emitter:
         """Write the forward methods of a scope and of those below it; the scope's height."""
         lists: dict[Path, int] = {}
         units = self._units(tree, lists)
-        flows: dict[Path, tuple[list[int], list[int]]] = {}
+        flows: dict[object, tuple[list[int], list[int]]] = {}
         height = 0
         for unit in units:
-            if isinstance(unit, ScopeTree):
+            if isinstance(unit, LoopUnit):
+                flows[unit.path, unit.name] = crossing(unit, self.graph, self.users, self.position)
+            elif isinstance(unit, ScopeTree):
                 flow = flows[unit.path] = crossing(unit, self.graph, self.users, self.position)
                 if self._is_chain(unit, *flow):
                     self.used.add("Chain")
@@ -154,15 +169,45 @@ class _Emitter:
         forward = body.write(units, flows, inputs, outputs, lengths)
         flow_text = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
         kind = self.stages.get(tree.path)
-        scopes.append(_Scope(tree, forward, lists, len(outputs), flow_text, height, kind))
+        methods = [
+            self._loop(body, unit, flows[unit.path, unit.name], access)
+            for unit in units
+            if isinstance(unit, LoopUnit)
+        ]
+        scopes.append(_Scope(tree, forward, lists, len(outputs), flow_text, height, kind, methods))
         return height
+
+    def _loop(
+        self,
+        body: Body,
+        unit: LoopUnit,
+        flow: tuple[list[int], list[int]],
+        access: Callable[[Path], ast.expr],
+    ) -> ast.FunctionDef:
+        """The method that runs a loop over time."""
+        stepping = {}
+        for id in unit.members:
+            node, target = self.graph[id], self.calls.get(id)
+            if isinstance(target, TorchModule) and self.layers.steps(target):
+                stepping[id] = access((*node.scope, node.name))
+            elif target is not None:
+                body.statement(node, {})  # notes the names that it calls
+        return loop_method(
+            self.graph,
+            unit.members,
+            flow,
+            stepping,
+            lambda node, operands: body.statement(node, {}).write(operands),
+            {*body.helpers, *self.layers.names},
+            unit.name,
+        )
 
     def _draft(self, scope: _Scope, known: frozenset[str]) -> Draft:
         tree = scope.tree
         result = {0: "None", 1: "Tensor"}.get(
             scope.outputs, f"tuple[{', '.join(['Tensor'] * scope.outputs)}]"
         )
-        numbered = any(part.isdecimal() for part in tree.children)
+        numbered = any(part.isdecimal() for part in self.holders[tree.path].children)
         self.used |= {"Numbered"} if numbered else set()
         title, doc = self._title(tree.path)
         return Draft(
@@ -175,6 +220,7 @@ class _Emitter:
             scope.flow,
             title,
             doc,
+            scope.methods,
         )
 
     def _title(self, path: Path) -> tuple[str, str]:
@@ -248,6 +294,7 @@ class _Emitter:
             [
                 *([function("__init__", parameters, "None", init)] if init else []),
                 function("forward", takes, draft.result, body),
+                *draft.methods,
             ],
         )
 
@@ -256,7 +303,7 @@ class _Emitter:
 
     def _units(self, tree: ScopeTree, lists: dict[Path, int]) -> list[Unit]:
         """What a scope runs, in order. Numbered scopes below it are a list of this class."""
-        merged = ScopeTree(tree.path, list(tree.nodes), {}, tree.members)
+        merged = ScopeTree(tree.path, list(tree.nodes), {}, tree.members, list(tree.loops))
         todo = list(tree.children.values())
         while True:
             while todo:
@@ -264,6 +311,7 @@ class _Emitter:
                 if self._is_list(inner):
                     lists[inner.path] = len(inner.children)
                     merged.nodes += inner.nodes
+                    merged.loops += inner.loops
                     todo += inner.children.values()
                 else:
                     merged.children[".".join(map(repr, inner.path))] = inner
@@ -273,6 +321,7 @@ class _Emitter:
                 return units
             # a scope that could not be one call has shown a list: spread that too, and start again
             merged.nodes = [unit for unit in units if isinstance(unit, Node)]
+            merged.loops = [unit for unit in units if isinstance(unit, LoopUnit)]
             merged.children = {}
             todo = [unit for unit in units if isinstance(unit, ScopeTree)]
 
@@ -281,7 +330,7 @@ class _Emitter:
         return (
             names == [str(index) for index in range(len(names))] != []
             and [label for label, entry in tree.entries() if isinstance(entry, ScopeTree)] == names
-            and not any(isinstance(self.calls[node.id], TorchModule) for node in tree.nodes)
+            and not any(isinstance(self.calls.get(n.id), TorchModule) for n in tree.nodes)
         )
 
     # -- modules ----------------------------------------------------------------------------------
@@ -289,15 +338,15 @@ class _Emitter:
     def _parts(self, tree: ScopeTree, lists: Mapping[Path, int]) -> list[tuple[str, Argument]]:
         """The modules of a scope in the order of the spec: name and constructing call."""
         found: list[tuple[str, Argument]] = []
-        for label, entry in tree.entries():
+        for label, entry in self.holders[tree.path].entries():
             key = attribute(label)
             if isinstance(entry, Node):
-                target = self.calls[entry.id]
+                target = self.calls.get(entry.id)
                 if isinstance(target, TorchModule):
-                    found.append((key, self.layers.new(entry, target)))
+                    found.append((key, self.layers.new(entry, target, entry.id in self.within)))
             elif entry.path in self.made:
                 found.append((key, self.made[entry.path]))
-            elif entry.path in lists:
+            elif entry.path in lists or self._is_list(entry):
                 items = [part for _, part in self._parts(entry, lists) if isinstance(part, New)]
                 found.append((key, New("nn.ModuleList", (("", many(items, label)),))))
             else:
@@ -307,6 +356,8 @@ class _Emitter:
 
     def _is_chain(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> bool:
         """Whether a scope is modules one after the other and nothing else."""
+        if self.within and (tree.loops or tree.members != self.holders[tree.path].members):
+            return False
         order = [entry for _, entry in tree.entries()]
         nodes = [entry for entry in order if isinstance(entry, Node)]
         if len(inputs) != 1 or len(nodes) != len(order) or outputs != [nodes[-1].id]:
@@ -339,6 +390,7 @@ class _Scope:
     flow: str
     height: int
     kind: object
+    methods: list[ast.FunctionDef]
 
 
 def _dims(value: Value) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -71,14 +71,14 @@ class Neurons:
         self.made: dict[str, tuple[str, Arguments]] = {}
         self.classes: list[ast.stmt] = []
 
-    def instance(self, program: NeuronProgram) -> New:
-        """A constructor call of the class of a neuron."""
+    def instance(self, program: NeuronProgram, stepping: bool = False) -> New:
+        """A constructor call of the class of a neuron; ``stepping`` of one for a loop over time."""
         surrogate = None
         if program.surrogate is not None:
             label, arguments, _ = self._class(_surrogate_class(program.surrogate))
             surrogate = call(name(label), **{key: constant(value) for key, value in arguments})
         self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
-        label, arguments, defaults = self._class(_neuron_class(program, surrogate))
+        label, arguments, defaults = self._class(_neuron_class(program, surrogate, stepping))
         return New(
             label,
             tuple(
@@ -250,7 +250,7 @@ def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
     )
 
 
-def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None) -> _Made:
+def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: bool) -> _Made:
     """A module with the equations of ``program`` in its forward method.
 
     It takes [T, N, ...] and gives [T, N, ...], or what it takes if it has no states; its numbers
@@ -273,6 +273,25 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None) -> _Made:
         init.append(assign([f"self.{attribute}"], value))
         reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
+    if stepping:
+        doc = f"The neuron {variable(program.name)}, one step of [N, ...] after the other."
+        both = "tuple[Tensor, tuple[Tensor, ...]]"
+        given = [
+            ("self", "", None),
+            (x, "Tensor", None),
+            ("state", "tuple[Tensor, ...] | None", None),
+        ]
+        step = [*reads, *_one_step(program, equations, x, output)]
+        return _Made(
+            f"{camel(program.name)}Step",
+            parameters.arguments,
+            lambda label, defaults: class_(
+                label,
+                ["nn.Module"],
+                doc,
+                [*parameters.init(defaults, init), function("step", given, both, step)],
+            ),
+        )
     if not states:
         takes, body = x, [*reads, *equations.returning(program.output)]
     else:
@@ -303,23 +322,11 @@ def _over_time(
     program: NeuronProgram, equations: _Equations, x: str, output: ast.expr
 ) -> list[ast.stmt]:
     """The loop over the time steps."""
-    first: list[ast.stmt] = []
-    for state in program.states:
-        start = template(
-            "torch.full_like(x_seq[0], init)", init=equations.parameters.constant(state.init)
-        )
-        if repr(state.init) == "0.0" and not names_of(state.init):
-            start = template("torch.zeros_like(x_seq[0])")
-        first.append(assign([equations.names[state.name]], start))
-    scalars = program.scalars()
-    after: list[ast.expr] = []
-    for value in program.next_states:
-        node = equations.value(value)
-        if isinstance(value, float):
-            node = template("torch.full_like(x, value)", x=equations.like, value=node)
-        elif value in scalars:
-            node = template("value.to(x.dtype).expand_as(x)", x=equations.like, value=node)
-        after.append(node)
+    first = [
+        assign([equations.names[name]], start)
+        for name, start in _starts(program, equations, template("x_seq[0]"))
+    ]
+    after = _next_states(program, equations)
     targets = [equations.names[state.name] for state in program.states]
     body = [
         *equations.lines,
@@ -332,3 +339,44 @@ def _over_time(
         loop(x, name("x_seq"), body),
         ast.Return(template("torch.stack(outputs)")),
     ]
+
+
+def _one_step(
+    program: NeuronProgram, equations: _Equations, x: str, output: ast.expr
+) -> list[ast.stmt]:
+    """One time step: the output, and the states behind it."""
+    starts = [start for _, start in _starts(program, equations, name(x))]
+    targets = [equations.names[state.name] for state in program.states]
+    begin: list[ast.stmt] = []
+    if targets:
+        start = template("starts if state is None else state", starts=ast.Tuple(starts, ast.Load()))
+        made = ast.Tuple([ast.Name(target, ast.Store()) for target in targets], ast.Store())
+        begin.append(ast.Assign([made], start, lineno=0))
+    states = ast.Tuple(_next_states(program, equations), ast.Load())
+    return [*begin, *equations.lines, ast.Return(ast.Tuple([output, states], ast.Load()))]
+
+
+def _starts(
+    program: NeuronProgram, equations: _Equations, like: ast.expr
+) -> Iterator[tuple[str, ast.expr]]:
+    """The states before the first step."""
+    for state in program.states:
+        if repr(state.init) == "0.0" and not names_of(state.init):
+            yield state.name, template("torch.zeros_like(x)", x=like)
+        else:
+            init = equations.parameters.constant(state.init)
+            yield state.name, template("torch.full_like(x, init)", x=like, init=init)
+
+
+def _next_states(program: NeuronProgram, equations: _Equations) -> list[ast.expr]:
+    """The states behind a step."""
+    scalars = program.scalars()
+    after: list[ast.expr] = []
+    for value in program.next_states:
+        node = equations.value(value)
+        if isinstance(value, float):
+            node = template("torch.full_like(x, value)", x=equations.like, value=node)
+        elif value in scalars:
+            node = template("value.to(x.dtype).expand_as(x)", x=equations.like, value=node)
+        after.append(node)
+    return after

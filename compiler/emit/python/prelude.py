@@ -178,6 +178,36 @@ class BorderedBatchNorm2d(StaticBatchNorm2d):
         return result
 
 
+class StepwiseBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with the statistics of each time step by itself, and one set of weights."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__(channels)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == self.rank + 1:
+            return self.normalised(x, self.steps)
+        if self.training:
+            return torch.stack([self.normalised(each, 1) for each in x])
+        return self.normalised(x.flatten(0, 1), 1).view(x.shape)
+
+    def step(self, x: Tensor, before: None) -> tuple[Tensor, None]:
+        """One time step of [N, ...]."""
+        return self.normalised(x, 1), None
+
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        """Of so many equal steps, each of which moves the running statistics."""
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(steps)
+        share = 0.1 if steps == 1 else 1 - (1 - 0.1) ** steps
+        stats = (self.running_mean, self.running_var, self.training, share, self.eps)
+        return torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+
+
 class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
     """Batch norm, then a learnt factor for each time step (TEBN)."""
 
@@ -230,6 +260,38 @@ class StepBatchNorm2d(nn.Module):
         )
         y = y.unflatten(1, (self.steps, -1))
         return y.transpose(0, 1)
+
+    def step(self, x: Tensor, now: int | None) -> tuple[Tensor, int]:
+        """One time step of [N, ...], which is the next after ``now``."""
+        t = now or 0
+        if t >= self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not more")
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(1)
+        stats = (self.running_mean[t], self.running_var[t], self.training, 0.1, 1e-5)
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, self.weight[t], self.bias[t], *stats, cudnn), t + 1
+
+
+class Delay(nn.Module):
+    """What it took some time steps before: 0 at the first of them."""
+
+    def __init__(self, steps: int, rank: int = 3) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        late = min(self.steps, len(x))
+        return torch.cat([torch.zeros_like(x[:late]), x[: len(x) - late]])
+
+    def step(self, x: Tensor, before: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """One time step of [N, ...]."""
+        kept = [*(before or []), x]
+        if len(kept) <= self.steps:
+            return torch.zeros_like(x), kept
+        return kept[0], kept[1:]
 
 
 class Learnt(nn.Module):
@@ -356,6 +418,13 @@ class SampleDropout(DropPath):
             return x
         draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
         return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
+
+    def step(self, x: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One time step of [N, ...], with what was drawn at the first."""
+        if not self.training or self.p == 0.0:
+            return x, drawn
+        drawn = self(torch.ones_like(x)) if drawn is None else drawn
+        return x * drawn, drawn
 
 
 class ChannelLayerNorm(nn.Module):

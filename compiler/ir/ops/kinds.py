@@ -13,6 +13,7 @@ from danetc.dsl.ranges import NumberRange
 
 Attrs = Mapping[str, Attribute]
 Values = tuple[Value, ...]
+ZERO = Kind.of(ranges.constant(0.0))
 Rule = Callable[[Attrs, Values], Kind]
 
 
@@ -37,6 +38,16 @@ def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
         return Kind.of(reduce(join, (value.kind.range for value in values)))
 
     return rule
+
+
+def with_zero(attrs: Attrs, values: Values) -> Kind:
+    """That of a value, or 0."""
+    return or_zero(values[0].kind)
+
+
+def or_zero(kind: Kind) -> Kind:
+    """The kind of what is 0 before it is a value of a kind."""
+    return kind | ZERO if kind.is_integer else ANALOG
 
 
 def either(attrs: Attrs, values: Values) -> Kind:

@@ -18,6 +18,7 @@ from danetc.compiler.ir.ops.row import (
     integer,
     shown,
     whole,
+    word,
 )
 from danetc.compiler.ir.ops.saved import (
     Saved,
@@ -54,10 +55,25 @@ def _statistics(attrs: Attrs, values: Values, context: Context) -> int:
     return 2 * _NUMBER * values[0].shape[0] * steps + _COUNTER
 
 
+def _all_steps(attrs: Attrs) -> bool:
+    return not attrs["per_step"] and attrs.get("statistics") is None
+
+
+def _batch_shape(attrs: Attrs, values: Values) -> Shape:
+    if attrs["per_step"] and attrs.get("statistics") is not None:
+        raise OpError(
+            "batchnorm: a norm for each step has the statistics of its step already",
+            "leave `statistics` or `per_step` out",
+        )
+    return shapes.same(attrs, values)
+
+
 def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     channels, rank = value.shape[0], len(value.shape)
-    if attrs["per_step"] or not value.varies:
+    if not (_all_steps(attrs) and value.varies):
         name = "StepBatchNorm2d" if attrs["per_step"] else "StaticBatchNorm2d"
+        if attrs.get("statistics") is not None:
+            name = "StepwiseBatchNorm2d"
         target = f"danetc.runtime.layers.norm.{name}"
         return TorchModule(target, (channels, context.steps), {"rank": rank}, "seq")
     return TorchModule("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
@@ -89,12 +105,16 @@ def _silent(attrs: Attrs) -> float | None:
 def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     def label(attrs: Attrs) -> tuple[str, str]:
         start = attrs.get("init", 1.0)
-        return name + " per step" * bool(attrs.get("per_step")), f"×{shown(start)}" * (start != 1.0)
+        each = bool(attrs.get("per_step") or attrs.get("statistics"))
+        return name + " per step" * each, f"×{shown(start)}" * (start != 1.0)
 
     return label
 
 
 _PER_STEP = Parameter("per_step", bool, "whether each time step has a norm of its own", False)
+_STATISTICS = word(
+    "statistics", "those of each step by itself, with one set of weights", None, ("step",)
+)
 _EPS = Parameter("eps", float, "what is added to the variance", 1e-5, 1e-12, 1.0)
 
 
@@ -112,12 +132,13 @@ def _with_more(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs
     more = {item.name: attrs.get(item.name, item.default) for item in _WITH}
     plain = all(more[item.name] == item.default for item in _WITH)
     if plain:
-        return "batchnorm", given
-    if given["per_step"]:
-        raise OpError(
-            "a batch norm per step has a bias, no border and 1e-5 as its eps",
-            "leave out `eps`, `bias` and `pad`, or `per_step`",
-        )
+        return "batchnorm", {**given, "statistics": attrs.get("statistics")}
+    for name in ("per_step", "statistics"):
+        if attrs.get(name):
+            raise OpError(
+                "a batch norm per step has a bias, no border and 1e-5 as its eps",
+                f"leave out `eps`, `bias` and `pad`, or `{name}`",
+            )
     return "batchnorm_with", {"init": given["init"], **more}
 
 
@@ -173,9 +194,10 @@ def _layer_norm(attrs: Attrs, values: Values, value: Value, context: Context) ->
 
 ROWS = (
     Op(
-        "batchnorm", "batch norm over T and N together, or per step", shapes.same, kinds.analog, _batch_module,
-        (_INIT, _PER_STEP, *(replace(item, sugar=True) for item in _WITH)),
+        "batchnorm", "batch norm over T and N together, or per step", _batch_shape, kinds.analog, _batch_module,
+        (_INIT, _PER_STEP, _STATISTICS, *(replace(item, sugar=True) for item in _WITH)),
         stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
+        all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         saved=Saved(
             inputs=True, small=batch_statistics, copies=per_step,
@@ -186,13 +208,14 @@ ROWS = (
         "batchnorm_with", "batch norm with another eps, without a bias or with a border",
         _bordered, kinds.analog, _batch_with, (_INIT, *_WITH),
         public=False, weights=_weights_with, norm="channel",
-        affine=_is_plain, reads_moved=lambda attrs: not _is_plain(attrs),
+        affine=_is_plain, all_steps=lambda attrs: True, reads_moved=lambda attrs: not _is_plain(attrs),
         buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
         saved=Saved(inputs=True, small=batch_statistics),
     ),
     Op(
         "tebn", "temporal effective batch norm", shapes.same, kinds.analog, _tebn_module, (_INIT,),
-        time="per_step", weights=_tebn_weights, norm="channel", buffers=_statistics, constant=_silent, start=starts.zero,
+        time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
+        buffers=_statistics, constant=_silent, start=starts.zero,
         label=_label("TEBN"),
         saved=Saved(  # what is normed but not yet scaled, by factors of float32
             inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True

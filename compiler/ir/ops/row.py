@@ -47,6 +47,8 @@ class Parameter:
     words: tuple[str, ...] = ()
     sugar: bool = False
     unless: str = ""
+    shape_of: bool = False
+    """It takes a value, whose shape the result must have; nothing of it is an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,10 @@ class Op:
     """What it gives at a step depends on later ones: it cannot run step by step."""
     fixes_steps: str = ""
     """What it has for each time step (``weights``), so that it takes no other T."""
+    cuts: bool = False
+    """A loop over time goes through it: what it gives depends on earlier steps alone."""
+    all_steps: Callable[[Attrs], bool] = lambda attrs: False
+    """A norm whose statistics in training are those of all steps together."""
     whole_run: bool = False
     """What it gives at a step depends on how many there are."""
     for_samples: bool = True
@@ -303,6 +309,27 @@ class Op:
     def why_fixed(self, attrs: Attrs) -> str:
         """What it has of each time step, so that it runs for one T alone; else empty."""
         return "parameters" if self.per_step(attrs) else self.fixes_steps
+
+    @property
+    def carries(self) -> bool:
+        """It gives what a node behind it gave some steps before (``Graph.carries``)."""
+        return self.cuts and self.operands == (0, 0)
+
+    def why_not_in_loop(self, attrs: Attrs) -> tuple[str, str] | None:
+        """Why it cannot run one step after the other, read after "and", with what to do."""
+        if self.all_steps(attrs):
+            return (
+                "has the statistics of all steps together",
+                "write `batchnorm(statistics = step)`, or put it before or behind the loop",
+            )
+        together = self.time == "reduces" or (self.time == "mixes" and not self.cuts)
+        if together or self.whole_run or self.ahead(attrs):
+            return "needs all steps at once", "put it before or behind the loop"
+        if self.drops_samples:
+            return "draws one mask for all steps", "put it before or behind the loop"
+        if self.time == "creates":
+            return "makes all steps of its input at once", "put it before or behind the loop"
+        return None
 
     def completed(self, attrs: Attrs) -> dict[str, Attribute]:
         """All attributes: the given ones, and the defaults of the others."""

@@ -108,6 +108,8 @@ def batch_statistics(sizes: Sizes) -> int:
     that the running one is updated with."""
     if per_step(sizes.node):
         return sizes.steps * statistics(sizes)
+    if sizes.node.attrs.get("statistics") is not None:
+        return statistics(sizes) * (sizes.steps if sizes.node.value.varies else 1)
     still = not sizes.node.value.varies and sizes.steps > 1
     return statistics(sizes) + (STATISTIC * sizes.node.value.shape[0] if still else 0)
 

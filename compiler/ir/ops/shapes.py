@@ -7,6 +7,7 @@ from math import prod
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import OpError, whole
+from danetc.compiler.ir.ops.unknown import UNKNOWN, AnyShape, met
 
 AXES = ("channels", "rows", "columns")
 """The axes of a map, in their order."""
@@ -126,7 +127,11 @@ def joined(attrs: Attrs, values: Values) -> Shape:
     """Equal shapes, or a size of 1 that is repeated (a gate of C x 1 x 1 over a map)."""
     result = values[0].shape
     for value in values[1:]:
+        if isinstance(result, AnyShape) or isinstance(value.shape, AnyShape):
+            result = met(result, value.shape)
+            continue
         if value.shape == result:
+            result = met(result, value.shape)
             continue
         if len(value.shape) != len(result) or any(
             a != b and 1 not in (a, b) for a, b in zip(result, value.shape, strict=True)
@@ -135,7 +140,7 @@ def joined(attrs: Attrs, values: Values) -> Shape:
                 f"shapes do not agree: {text(result)} and {text(value.shape)}",
                 _how_to_join(result, value.shape),
             )
-        result = tuple(max(a, b) for a, b in zip(result, value.shape, strict=True))
+        result = tuple(map(max, met(result, value.shape), met(value.shape, result)))
     return result
 
 
@@ -155,7 +160,12 @@ def _how_to_join(a: Shape, b: Shape) -> str:
 def concatenated(attrs: Attrs, values: Values) -> Shape:
     first = values[0].shape
     for value in values[1:]:
-        if value.shape[1:] != first[1:] or len(value.shape) != len(first):
+        if isinstance(first, AnyShape) or isinstance(value.shape, AnyShape):
+            first = (UNKNOWN, *met(first, value.shape)[1:])
+            continue
+        if value.shape[1:] == first[1:] and len(value.shape) == len(first):
+            first = (first[0], *met(first, value.shape)[1:])
+        else:
             raise OpError(
                 f"concat: sizes do not agree: {text(first)} and {text(value.shape)}",
                 "only the number of channels may differ",

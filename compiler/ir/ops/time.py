@@ -8,12 +8,28 @@ from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, shown
+from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
 from danetc.compiler.ir.ops.saved import Saved, Sizes, mask
 
 
 def _never(attrs: Attrs) -> bool:
     return attrs["p"] == 0
+
+
+def _delay(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
+    args = (attrs["steps"], len(value.shape))
+    return TorchModule("danetc.runtime.layers.time.Delay", args, layout="seq")
+
+
+def _carried(attrs: Attrs, values: Values, value: Value, context: Context) -> None:
+    """No layer: who runs the loop keeps it."""
+
+
+def _delay_label(attrs: Attrs) -> tuple[str, str]:
+    return f"delay {attrs['steps']}", ""
+
+
+_STEPS = integer("steps", "by how many steps", 1, 1, 4096)
 
 
 def _drop_path(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -73,6 +89,18 @@ ROWS = (
         idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         saved=Saved(extra=mask),
+    ),
+    Op(
+        "delay", "what was given some steps before; 0 at the first of them", shapes.same, kinds.with_zero,
+        _delay,
+        (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
+        time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
+        saved=Saved(),
+    ),
+    Op(
+        "carry", "what a value of the loop was some steps before", shapes.same, kinds.with_zero, _carried,
+        (_STEPS,), public=False, operands=(0, 0), time="mixes", cuts=True, label=_delay_label,
+        saved=Saved(),
     ),
     Op(
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,

@@ -1,0 +1,80 @@
+"""Loops over time: what depends on itself through a delay, and runs step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from danetc.compiler.ir.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The nodes of a loop, in the order of the graph, and the smallest scope that holds them."""
+
+    members: tuple[int, ...]
+    scope: tuple[str, ...]
+
+
+def loops(graph: Graph) -> tuple[Loop, ...]:
+    """The loops of a graph: the sets of nodes each of which depends on all others of its set."""
+    if not graph.carries:
+        return ()
+    import networkx as nx  # late: a network without loops is checked without it
+
+    flow: nx.DiGraph[int] = nx.DiGraph()
+    flow.add_edges_from((i, n.id) for n in graph.nodes.values() for i in graph.reads(n))
+    place = {id: index for index, id in enumerate(graph.nodes)}
+    found = []
+    for part in nx.strongly_connected_components(flow):
+        if len(part) > 1 or any(flow.has_edge(id, id) for id in part):
+            members = tuple(sorted(part, key=place.__getitem__))
+            found.append(Loop(members, _common([graph[id] for id in members])))
+    return tuple(sorted(found, key=lambda loop: place[loop.members[0]]))
+
+
+def loop_of(graph: Graph) -> Mapping[int, Loop]:
+    """The loop of each node that is in one."""
+    return {id: loop for loop in loops(graph) for id in loop.members}
+
+
+def _common(nodes: list[Node]) -> tuple[str, ...]:
+    scopes = [node.scope for node in nodes]
+    low, high = min(scopes), max(scopes)
+    depth = 0
+    while depth < len(low) and depth < len(high) and low[depth] == high[depth]:
+        depth += 1
+    return low[:depth]
+
+
+def without_detours(graph: Graph) -> Graph:
+    """A carry whose value does not depend on it is a delay as any other, behind that value."""
+    within = loop_of(graph)
+    delays = {
+        id: replace(node, op="delay", inputs=(graph.carries[id],))
+        for id, node in graph.nodes.items()
+        if id in graph.carries and id not in within
+    }
+    if not delays:
+        return graph
+    carries = {id: source for id, source in graph.carries.items() if id in within}
+    nodes = {id: delays.get(id, node) for id, node in graph.nodes.items()}
+    ordered = {id: nodes[id] for id in _in_order(nodes)}
+    return replace(graph, nodes=ordered, carries=carries)
+
+
+def _in_order(nodes: Mapping[int, Node]) -> Iterator[int]:
+    """The ids in an order in which inputs come first, else in the one that they have."""
+    done: set[int] = set()
+    for start in nodes:
+        waiting = [start]
+        while waiting:
+            id = waiting[-1]
+            missing = [i for i in nodes[id].inputs if i not in done]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if id not in done:
+                done.add(id)
+                yield id

@@ -1,0 +1,225 @@
+"""Loops over time in a body: definitions that depend on themselves through a delay.
+
+``h = (a + (h -> delay(1) -> conv(64))) -> spike`` reads a value that is not known yet. A ``carry``
+node stands for it, and the definition is read several times: the first reading takes a shape of
+which nothing is known and the number 0, and finds what comes out; the next takes that. It counts
+once the same comes out, a kind that still grows being analog by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from danetc.compiler.ir.graph import Value as Known
+from danetc.compiler.ir.ops import OPS, text
+from danetc.compiler.ir.ops.kinds import ZERO, or_zero
+from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
+from danetc.compiler.lowering.environment import Carry, Env, is_op
+from danetc.compiler.lowering.evaluator import Evaluator
+from danetc.compiler.lowering.values import Failed, OpLayer, Poison, Value, Wire, describe
+from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.kinds import ANALOG
+from danetc.dsl.syntax import tree as s
+
+
+def is_flow(expr: s.Expr) -> bool:
+    """Whether layers stand in an expression."""
+    return any(isinstance(node, s.Flow) for node in s.walk(expr))
+
+
+def has_delays(evaluator: Evaluator, env: Env) -> bool:
+    """Whether the text of a body delays anything."""
+    known = evaluator.shared.delays
+    for definition in env.definitions.values():
+        value = definition.value
+        found = known.get(id(value))
+        if found is None:
+            names = evaluator.names_in(value)
+            found = known[id(value)] = value, any(_cuts(name) for name in names)
+        if found[1]:
+            return True
+    return False
+
+
+def cut_of(evaluator: Evaluator, flow: s.Flow, env: Env) -> int | None:
+    """The place in a flow of the delay that closes a loop: what stands before it may depend on the
+    definition that the flow stands in. None where none does."""
+    if env.loops.carries is None or not env.pending:
+        return None
+    place = next((i for i, step in enumerate(flow.steps) if i and _is_cut(step, env)), None)
+    if place is None:
+        return None
+    parts = _parts(evaluator, env)
+    names = (name for step in flow.steps[:place] for name in evaluator.names_in(step))
+    own = parts.get(env.pending[-1])
+    closes = own is not None and any(parts.get(name) == own for name in names)
+    return place if closes else None
+
+
+def _cuts(name: str) -> bool:
+    return name in OPS and OPS[name].public and OPS[name].cuts
+
+
+def _is_cut(step: s.Expr, env: Env) -> bool:
+    """Whether a step of a flow is a delay, by its name."""
+    name = step.function if isinstance(step, s.Call) else step
+    if not isinstance(name, s.Name) or not _cuts(name.id):
+        return False
+    other = env.module.names.get(name.id)
+    shadowed = other is not None and not is_op(name.id, other.declaration.kind, "layer")
+    return not shadowed and name.id not in env.values and name.id not in env.definitions
+
+
+def _parts(evaluator: Evaluator, env: Env) -> dict[str, int]:
+    """For each definition that depends on itself the number of its circle, as the text has it."""
+    if env.loops.parts is None:
+        import networkx as nx  # late: few networks have delays
+
+        flow: nx.DiGraph[str] = nx.DiGraph()
+        for name, definition in env.definitions.items():
+            for other in evaluator.names_in(definition.value):
+                if other in env.definitions and other not in env.values:
+                    flow.add_edge(name, other)
+        circles = (
+            part
+            for part in nx.strongly_connected_components(flow)
+            if len(part) > 1 or any(flow.has_edge(name, name) for name in part)
+        )
+        env.loops.parts = {name: i for i, part in enumerate(circles) for name in part}
+    return env.loops.parts
+
+
+def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | Poison:
+    """The delayed value at a place of a flow, of what may not be known yet."""
+    builder, carries = evaluator.builder, env.loops.carries
+    assert carries is not None
+    before, step = flow.steps[:cut], flow.steps[cut]
+    layer = evaluator.evaluate(step, env, "layer")
+    if not isinstance(layer, OpLayer):
+        raise Failed
+    attrs = {name: value for name, value in layer.attrs.items() if name != "like"}
+    only = before[0] if len(before) == 1 else None
+    source: object = only.id if isinstance(only, s.Name) else id(flow)
+    key = source, attrs["steps"], None if isinstance(source, str) else builder.scope
+    if key in carries:
+        return Wire(carries[key].id)
+    value = env.loops.known.get(key) or Known(_like(layer) or ANY_SHAPE, ZERO, varies=True)
+    wire = builder.add("carry", (), attrs, step.span, layer.role, value)
+    assert isinstance(wire, Wire)
+    scope, reader, sites = builder.scope, env.pending[-1], tuple(builder.use_sites)
+
+    def read() -> Value:
+        """The value, once all that it may need has one."""
+        outer, outer_sites = builder.scope, tuple(builder.use_sites)
+        builder.scope, builder.use_sites[:] = scope, sites
+        env.pending.append(reader)
+        try:
+            found: Value = evaluator.evaluate(before[0], env, "layer")
+            if isinstance(found, Poison):
+                return found
+            if not isinstance(found, Wire):
+                raise builder.fail(
+                    "E0402",
+                    f"{describe(found)} is delayed here, not a value",
+                    before[0].span,
+                    hint="a value starts at `in`: `in -> ...`",
+                )
+            for each in before[1:]:
+                inner = evaluator.evaluate(each, env, "layer")
+                found = evaluator.apply(inner, found, each.span)  # type: ignore[arg-type]
+            return found
+        finally:
+            env.pending.pop()
+            builder.scope, builder.use_sites[:] = outer, outer_sites
+
+    carries[key] = Carry(wire.id, key, read, step.span)
+    return wire
+
+
+def _like(layer: OpLayer) -> tuple[int, ...] | None:
+    """The shape that the delay is said to have."""
+    like = layer.attrs.get("like")
+    return None if like is None else tuple(map(int, str(like).split("x")))
+
+
+def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
+    """What a definition is, read until what its loops carry comes out as it goes in."""
+    builder, loops = evaluator.builder, env.loops
+    errors = len(builder.reporter.diagnostics)
+    loops.known = {}
+    readings = 0
+    while True:
+        mark, before = evaluator.mark(), len(env.cache)
+        loops.carries = {}
+        try:
+            value = read()
+            found = _close(env)
+        finally:
+            carries, loops.carries = loops.carries, None
+        if len(builder.reporter.diagnostics) > errors or not carries:
+            return value
+        readings += 1
+        known = {
+            key: _next(evaluator, carry, found[key], readings) for key, carry in carries.items()
+        }
+        taken = {key: builder.nodes[carry.id].value for key, carry in carries.items()}
+        if all(_same(known[key], taken[key]) for key in carries):
+            for key, carry in carries.items():
+                if not is_known(known[key].shape):
+                    raise _untold(evaluator, carry)
+                builder.carries[carry.id] = found[key].id
+            return value
+        loops.known = known
+        evaluator.take_back(mark)
+        while len(env.cache) > before:
+            env.cache.popitem()
+
+
+def _same(a: Known, b: Known) -> bool:
+    """Whether two values are one, what is unknown of them too."""
+    unknown = [tuple(map(is_known, zip(value.shape))) for value in (a, b)]
+    return a == b and unknown[0] == unknown[1]
+
+
+def _close(env: Env) -> dict[object, Wire]:
+    """What is carried, read after all else; more may come to it meanwhile."""
+    carries = env.loops.carries
+    assert carries is not None
+    found: dict[object, Wire] = {}
+    while len(found) < len(carries):
+        carry = list(carries.values())[len(found)]
+        value = carry.read()
+        if not isinstance(value, Wire):
+            raise Failed
+        found[carry.key] = value
+    return found
+
+
+def _next(evaluator: Evaluator, carry: Carry, source: Wire, readings: int) -> Known:
+    """What the next reading takes for a carried value: the same, if it holds."""
+    taken, found = evaluator.builder.nodes[carry.id].value, evaluator.builder.value(source)
+    told = is_known(taken.shape)
+    if told and tuple(taken.shape) != found.shape:
+        raise evaluator.builder.fail(
+            "E0507",
+            f"what is delayed is {text(found.shape)}, and what the delay gives {text(taken.shape)}",
+            carry.span,
+            labels=(Label(evaluator.builder.nodes[source.id].origin, "this is delayed"),),
+            hint="the two are one value at different steps: make widths and strides equal",
+        )
+    kind = or_zero(found.kind)
+    if told and taken.kind | kind == taken.kind:
+        kind = taken.kind
+    elif told and readings > 1:
+        kind = ANALOG
+    return replace(taken, shape=found.shape, kind=kind)
+
+
+def _untold(evaluator: Evaluator, carry: Carry) -> Failed:
+    return evaluator.builder.fail(
+        "E0507",
+        "nothing tells the shape of what is delayed here",
+        carry.span,
+        hint="say whose shape it has: `delay(1, like = a)`",
+    )

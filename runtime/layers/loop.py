@@ -1,0 +1,154 @@
+"""Loops over time: what depends on its own earlier values runs one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from danetc.runtime.layers.leaf import Leaf
+from danetc.runtime.model.built import ScopeModule
+
+Memory = Mapping[str, Any]
+"""What a loop remembers between two steps, by the names that it has in its scope: the states of
+neurons, and for each carried value those of the last steps, the latest last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A value that the next steps read: its name, by how many steps, and the shape of a sample."""
+
+    name: str
+    steps: int
+    shape: tuple[int, ...]
+
+
+class Loop(Leaf):
+    """Runs ``step`` for one time step after the other, and stacks what it gives: [T, N, ...].
+
+    Takes [T, N, ...], or [N, ...] of what is the same at each step, of as many dimensions a sample
+    as ``ranks`` says; where nothing has T there are ``steps`` steps. ``step`` takes these of one
+    step, each [N, ...], then the carried values, then the ``states`` of its layers, and gives
+    ``outputs`` values, then what is carried on, then the states. The input ``sampled`` has a value for
+    each sample. Its modules stand elsewhere in the
+    model, where the spec has them, and are not registered again here.
+
+    Gradients flow through all steps; what each step keeps for the backward pass is what the same
+    layers keep of all steps at once. Forward hooks of layers with states see all steps together.
+    """
+
+    def __init__(
+        self,
+        step: ScopeModule,
+        ranks: Sequence[int],
+        carried: Sequence[Carried],
+        states: Sequence[str],
+        outputs: int,
+        steps: int,
+        sampled: int = 0,
+    ) -> None:
+        super().__init__()
+        self.__dict__["step"] = step
+        self.ranks = tuple(ranks)
+        self.carried = tuple(carried)
+        self.states = tuple(states)
+        self.outputs = outputs
+        self.steps = steps
+        self.sampled = sampled
+
+    step: ScopeModule
+
+    def forward(self, *inputs: Tensor) -> Any:
+        watched = [name for name in self.states if self.part(name)._forward_hooks]
+        if not watched or torch.compiler.is_compiling():
+            return self.over_time(inputs, self.step)
+        recorder = _Recorder(self.step, watched)
+        result = self.over_time(inputs, recorder.run)
+        recorder.show()
+        return result
+
+    def over_time(self, inputs: Sequence[Tensor], step: Callable[..., Sequence[Any]]) -> Any:
+        """All time steps by ``step``, which computes what ``self.step`` does."""
+        frames = [
+            x.unbind(0) if x.dim() == rank + 2 else x
+            for x, rank in zip(inputs, self.ranks, strict=True)
+        ]
+        lengths = [len(each) for each in frames if isinstance(each, tuple)]
+        memory: Memory = {}
+        given: list[Sequence[Tensor]] = []
+        for t in range(min(lengths, default=self.steps)):
+            now = [each[t] if isinstance(each, tuple) else each for each in frames]
+            values, memory = self.advance(now, memory, step)
+            given.append(values)
+        results = [torch.stack(values) for values in zip(*given, strict=True)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def advance(
+        self,
+        frames: Sequence[Tensor],
+        before: Memory,
+        step: Callable[..., Sequence[Any]] | None = None,
+    ) -> tuple[Sequence[Tensor], Memory]:
+        """One time step of frames [N, ...]: what the loop gives, and its memory for the next."""
+        kept = [before.get(item.name, ()) for item in self.carried]
+        carried = [
+            values[0]
+            if len(values) == item.steps
+            else frames[self.sampled].new_zeros((frames[self.sampled].shape[0], *item.shape))
+            for item, values in zip(self.carried, kept, strict=True)
+        ]
+        states = [before.get(name) for name in self.states]
+        results = (self.step if step is None else step)(*frames, *carried, *states)
+        count = self.outputs + len(self.carried)
+        after: dict[str, Any] = dict(zip(self.states, results[count:], strict=True))
+        for item, values, new in zip(
+            self.carried, kept, results[self.outputs : count], strict=True
+        ):
+            after[item.name] = (*values, new)[-item.steps :]
+        return results[: self.outputs], after
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """The names in its memory."""
+        return (*self.states, *(item.name for item in self.carried))
+
+    def part(self, name: str) -> nn.Module:
+        """A layer of the loop by its name in the loop's scope."""
+        return self.step.get_submodule(name)
+
+    def replace_norms(self, new: Callable[[nn.Module], nn.Module]) -> None:
+        """Take ``new(layer)`` in place of each layer (``HoldsNorms``)."""
+        for parent in list(self.step.modules()):
+            for name, child in list(parent.named_children()):
+                setattr(parent, name, new(child))
+
+    def extra_repr(self) -> str:
+        return f"{', '.join(item.name for item in self.carried)}, steps={self.steps}"
+
+
+class _Recorder(fx.Interpreter):
+    """Runs steps, and shows the hooks of some layers what these took and gave at all of them."""
+
+    def __init__(self, step: ScopeModule, names: Sequence[str]) -> None:
+        super().__init__(step)
+        self._layers = {step.get_submodule(name): ([], []) for name in names}  # type: ignore[var-annotated]
+
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = super().call_method(target, args, kwargs)
+        if target == "advance" and args[0] in self._layers:
+            took, gave = self._layers[args[0]]
+            took.append(args[1])
+            gave.append(result[0])
+        return result
+
+    def show(self) -> None:
+        for layer, (took, gave) in self._layers.items():
+            if not gave:
+                continue
+            inputs = tuple(torch.stack(values) for values in zip(*took, strict=True))
+            output = torch.stack(gave)
+            for hook in layer._forward_hooks.values():
+                hook(layer, inputs, output)
