@@ -405,7 +405,6 @@ def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | 
                 f"`{id}` can be computed in this order for the result of `{way.before}` alone, not of "
                 f"`{made.path}`",
                 span,
-                labels=(Label(made.origin, "this stands between"),) if made.origin != span else (),
                 hint="leave `order` out, or what stands between",
             )
         attrs = way.attrs(made.attrs, attrs)

@@ -247,6 +247,29 @@ def _beside(place: Span, other: Span, words: str) -> tuple[Label, ...]:
     return (Label(other, words),) if other != place else ()
 
 
+def _window_of_scores(network: CheckedNetwork) -> Iterator[Finding]:
+    """The neighbours of a score are of tokens that stand beside each other in reading order alone."""
+    made_by: dict[int, Node] = {}  # the scores that a value still is
+    for node in network.lowered.graph.nodes.values():
+        row = OPS[node.op]
+        read = next((made_by[i] for i in node.inputs if i in made_by), None)
+        if not row.pixels:
+            made_by[node.id] = node
+        elif read is None or row.arguments:
+            continue
+        elif row.window is not None:
+            if row.window(node.attrs) > 1:
+                yield Finding(
+                    network.place(node),
+                    f"`{node.path}` has a window over rows and columns that are queries and keys",
+                    labels=_beside(network.place(node), network.place(read), "the scores"),
+                    hint="a kernel of 1 mixes heads; windows are for maps of pixels, as `mix` gives",
+                )
+            made_by[node.id] = read
+        elif node.value.shape[1:] == read.value.shape[1:]:
+            made_by[node.id] = read
+
+
 RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0201", _torch_order),
     Rule("W0202", _even_kernel),
@@ -256,4 +279,5 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0206", _norm_behind_norm),
     Rule("W0207", _no_time),
     Rule("W0208", _drops_all),
+    Rule("W0209", _window_of_scores),
 )

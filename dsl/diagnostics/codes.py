@@ -149,6 +149,7 @@ _ROWS = (
     Code("W0206", "a norm directly after a norm"),
     Code("W0207", "a mean over time of a value without time"),
     Code("W0208", "drop-path without a shortcut around it"),
+    Code("W0209", "a window over scores of attention"),
     # warnings: neurons
     Code("W0301", "a leak outside of 0 .. 1"),
     Code("W0302", "a neuron whose output never changes"),

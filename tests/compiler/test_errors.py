@@ -250,6 +250,36 @@ NUMBERS = {
         "does not slide over channels",
         "swap(channels, rows)",
     ),
+    "heads that do not divide": flow(
+        "out = «scores(b, b, heads = 3)»", "E0501", "3 heads do not divide the 16 channels"
+    ),
+    "queries and keys of other widths": flow(
+        "out = «scores(a, b)»",
+        "E0501",
+        "8 channels, of 8 channels x 16 rows x 16 columns, and keys 16",
+    ),
+    "values on another grid than keys": flow(
+        "out = «mix(scores(a, a), b)»",
+        "E0501",
+        "256 columns, one a key, of 1 heads x 256 queries x 256 keys, and the values 64 pixels, "
+        "of 16 channels x 8 rows x 8 columns",
+    ),
+    "queries on another grid than values": flow(
+        "k = a -> conv(16)\n  out = «mix(scores(k, b), b)»", "E0501", "256 rows", "like = q"
+    ),
+    "scores of a vector": flow("out = «scores(b -> flatten, b)»", "E0501", "needs a map"),
+    "scores as a layer": flow("out = b -> «scores»", "E0405", "function of values", "scores(q, k)"),
+    "scores behind an arrow": flow("out = b -> «scores(b)»", "E0307", "needs `k`", "scores(q, k)"),
+    "scores of a number": flow("out = scores(«3», b)", "E0402", "`q` of `scores` is a value"),
+    "heads by a word": flow("out = scores(b, b, heads = «many»)", "E0210", "`many`"),
+    "an unknown order": flow("out = mix(scores(b, b), b, order = «values»)", "E0210", "`values`"),
+    "an order with something between": flow(
+        "out = «mix(scores(b, b) -> spike, b, order = keys_first)»", "E0505", "`spike`"
+    ),
+    "groups of a running mean": flow(
+        "out = b * (b -> «running_mean(groups = 3)»)", "E0501", "3 groups do not divide the 16"
+    ),
+    "rows of a vector": flow("out = rows(b) * b + «rows(b -> flatten)»", "E0501", "no rows"),
     "stride over time": flow("out = b -> «conv(8, over = time, stride = 2)»", "E0501", "no stride"),
     "padding over time": flow(
         "out = b -> «conv(8, over = time, padding = 1)»", "E0501", "as many steps", "padding = same"

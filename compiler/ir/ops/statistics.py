@@ -37,7 +37,7 @@ ROWS = (
             integer("groups", "groups of channels that have a mean of their own", 1),
             Parameter("momentum", float, "the share of a pass in the running mean", 0.1, 0.0, 1.0),
         ),
-        time="constant", gradient=False, pixels=False,
+        time="constant", gradient=False,
         buffers=lambda attrs, values, context: _NUMBER * whole(attrs, "groups") + _COUNTER,
         reads_moved=lambda attrs: True,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
