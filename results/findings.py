@@ -10,7 +10,8 @@ from itertools import pairwise
 from statistics import mean
 from typing import Any
 
-from results.data import HERE, Cell, older_accuracies, older_measured, pick, read
+from results.data import ALL as LISTING_1
+from results.data import EQ_11, HERE, Cell, older_accuracies, older_measured, pick, read
 from results.tables import CONNECTIONS
 
 YES, NO, PARTLY, WAITS = "yes", "no", "in part", "not yet run"
@@ -84,6 +85,18 @@ def zero_initialised(cells: Sequence[Cell]) -> Found:
         f"{dense - origin:+.1f} without {seeds(found[0])}"
     )
     return text, YES if left > 0 else NO
+
+
+def readings(cells: Sequence[Cell]) -> Found:
+    """Whether Eq. 11 and Listing 1 come to the same, within a point, in ResNet-34's shape."""
+    found = same_seeds(
+        *(pick(cells, connection="origin", rule=rule, depth=34) for rule in (EQ_11, LISTING_1))
+    )
+    if found is None:
+        return "", WAITS
+    equation, listing = map(accuracy, found)
+    text = f"Eq. 11 {equation:.1f}, Listing 1 {listing:.1f} % in ResNet-34's shape"
+    return f"{text} {seeds(found[0])}", YES if abs(listing - equation) <= 1 else NO
 
 
 def along_depth(cells: Sequence[Cell], name: str, depths: Sequence[int], *, rises: bool) -> Found:

@@ -50,6 +50,14 @@ ITEMS = (
         findings.zero_initialised,
     ),
     Item(
+        "Eq. 11 and Listing 1",
+        "one rule, as an equation and as code",
+        "`danetc compare --grid rule=densely_additive,densely_additive_all`",
+        "[the paper's architecture](#the-papers-architecture)",
+        findings.readings,
+        "taken at its word, a stage of the listing gives the sum of all its blocks; by our reading of the equation and Fig. 4 it gives the last",
+    ),
+    Item(
         "Table II, tdBN and DANet-D",
         "65.50 against 63.72 (ResNet-34)",
         "`danetc compare --columns wiring`",
