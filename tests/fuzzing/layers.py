@@ -136,6 +136,20 @@ class Layers:
                     for axis in ("time", *(["channels"] if shape.channels == 1 else []))
                 ]
             ),
+            dice.choice(
+                [
+                    "conv(kernel = 2, over = time)",
+                    f"conv({shape.channels}, kernel = 2, over = time, padding = same, bias = true)",
+                    "linear(over = time)",
+                    f"conv({shape.channels}, over = {dice.choice(['rows', 'columns'])})",
+                    f"conv({shape.channels}, kernel = {dice.choice([2, 4])}, padding = same)",
+                    f"linear({size}, over = rows, bias = false)",
+                ]
+            ),
+            dice.choice(["layernorm", "batchnorm(eps = 0.01)", "batchnorm(bias = false)", "relu"]),
+            dice.choice(
+                ["dropout(0.3, per = sample)", "batchnorm(pad = 1) -> avgpool(3, stride = 1)"]
+            ),
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
             dice.choice(["delay", "delay(1)", "delay(2)"]),
@@ -168,7 +182,9 @@ class Layers:
             new = size // 2 + 1 if "padding" in text else new
             return text, Shape(shape.channels, new)
         if size <= 4 and dice.maybe(0.3):
-            return dice.choice(["upsample", "upsample(2)"]), Shape(shape.channels, 2 * size)
+            forms = ["upsample", "upsample(2)", "upsample(mode = bilinear)"]
+            forms.append(f"conv_transposed({shape.channels})")
+            return dice.choice(forms), Shape(shape.channels, 2 * size)
         return self.conv(shape)
 
     def flow(self, shape: Shape, least: int, most: int, keep: bool = False) -> tuple[str, Shape]:

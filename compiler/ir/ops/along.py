@@ -205,7 +205,7 @@ def _pad(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchF
 def _time_label(attrs: Attrs) -> tuple[str, str]:
     groups = f" groups {attrs['groups']}" if attrs["groups"] != 1 else ""
     ahead = f", {attrs['after']} ahead" if attrs["after"] else ""
-    return f"conv {attrs['kernel']} over T{ahead}", f"{attrs['width']}{groups}"
+    return f"conv {attrs['kernel']} over T{ahead},", f"{attrs['width']}{groups}"
 
 
 _CONV = (
@@ -274,7 +274,7 @@ ROWS = (
         ),
         public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
         start=_zero_without_bias,
-        label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']}", str(attrs["width"])),
+        label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
         saved=Saved(inputs=True, half=True), packs=lambda values: bool(values[0].kind.bits),
     ),
     Op(
