@@ -1,7 +1,8 @@
 """Modules and their first weights, as torchvision's ResNet sets them.
 
 Convolutions are He-normal over their outputs (He et al. 2015, ``fan_out``), norms start at the
-weight their node says and bias 0, linear layers and convolution biases as torch does. Each layer
+weight their node says and bias 0, linear layers and convolution biases as torch does; where the
+spec says ``init`` weights start as that says, and biases at 0. Each layer
 draws from a generator of its own: the global random state is neither read nor moved, and layers
 can be drawn side by side.
 """
@@ -19,6 +20,7 @@ from torch import nn
 
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
+from danetc.dsl.first_weights import read
 
 
 def construct(module: TorchModule, create: Callable[..., Any], seed: int) -> nn.Module:
@@ -53,6 +55,8 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
 @torch.no_grad()
 def _first_values(module: nn.Module, node: Node, seed: int) -> None:
     match module:
+        case _ if isinstance(node.attrs.get("init"), str):
+            _drawn(module, str(node.attrs["init"]), seed)
         case nn.Conv1d() | nn.Conv2d():
             generator = _generator(module.weight, seed)
             nn.init.kaiming_normal_(
@@ -65,6 +69,19 @@ def _first_values(module: nn.Module, node: Node, seed: int) -> None:
             _bias(module, generator)
         case _ if OPS[node.op].norm is not None:
             module.get_parameter("weight").fill_(float(node.attrs["init"] or 0.0))
+
+
+def _drawn(module: nn.Module, start: str, seed: int) -> None:
+    """Weights as the spec says, and a bias of 0."""
+    row, numbers = read(start)
+    weight = module.get_parameter("weight")
+    given: dict[str, Any] = {**row.kwargs(numbers)}
+    if row.random:
+        given["generator"] = _generator(weight, seed)
+    getattr(nn.init, row.torch)(weight, **given)
+    bias = dict(module.named_parameters()).get("bias")
+    if bias is not None:
+        bias.zero_()
 
 
 def _generator(weight: torch.Tensor, seed: int) -> torch.Generator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute
@@ -16,6 +17,7 @@ from danetc.compiler.lowering.values import (
     POISON,
     Bound,
     Choice,
+    Drawn,
     Failed,
     Number,
     OpLayer,
@@ -27,6 +29,7 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
+from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
@@ -440,7 +443,11 @@ def _checked(
     if isinstance(value, Poison):
         raise Failed
     if isinstance(value, Choice) and value.id in parameter.words:
+        if value.id in FIRST_WEIGHTS:
+            return drawn(evaluator, value.id, expr.span).text
         return value.id
+    if isinstance(value, Drawn) and value.id in parameter.words:
+        return value.text
     if parameter.type is tuple and isinstance(value, Wire):
         shape: Any = evaluator.builder.value(value).shape
         size: Attribute = shape  # no attribute of the graph: sugar, of which numbers are left
@@ -475,6 +482,37 @@ def _checked(
     raise evaluator.builder.fail(
         code, message, expr.span, blame=evaluator.blame(expr, env), hint=hint
     )
+
+
+def drawn(
+    evaluator: Evaluator,
+    id: str,
+    span: Span,
+    given: Mapping[str, s.Arg] = MappingProxyType({}),
+    env: Env | None = None,
+) -> Drawn:
+    """What weights start from, by the name of its row and its arguments."""
+    row = FIRST_WEIGHTS[id]
+    numbers: dict[str, float | str] = {}
+    for name, default in row.arguments.items():
+        if name not in given or env is None:
+            if default is None:
+                raise evaluator.builder.fail(
+                    "E0307", f"`{id}` needs `{name}`", span, hint=f"write `{SPECIAL[id].usage}`"
+                )
+            numbers[name] = default
+        elif isinstance(default, str):
+            value = evaluator.evaluate(given[name].value, env, name)
+            if not (isinstance(value, Choice) and value.id in MODES):
+                raise evaluator.builder.fail(
+                    "E0304",
+                    f"`{name}` of `{id}` must be one of `{'`, `'.join(MODES)}`, not {describe(value)}",
+                    given[name].span,
+                )
+            numbers[name] = value.id
+        else:
+            numbers[name] = float(evaluator.number(given[name].value, env, f"`{name}` of `{id}`"))
+    return Drawn(id, row.text(numbers))
 
 
 _WANTED = {

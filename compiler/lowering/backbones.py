@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS, norm_names
-from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, operation, too_deep
+from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, drawn, operation, too_deep
 from danetc.compiler.lowering.axes import slice_of
 from danetc.compiler.lowering.environment import Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
@@ -13,6 +13,8 @@ from danetc.compiler.lowering.loops import carried, cut_of
 from danetc.compiler.lowering.values import (
     Backbone,
     Bound,
+    Choice,
+    Drawn,
     Failed,
     Identity,
     Layer,
@@ -168,13 +170,13 @@ def change_settings(
     backbone = _backbone_of(evaluator, subject, env, "with")
     changes: dict[str, Value] = {}
     for arg in settings:
-        if arg.name not in ("neuron", "surrogate", "norm", "zero_init"):
+        if arg.name not in ("neuron", "surrogate", "norm", "init", "zero_init"):
             name = arg.name or "a bare value"
             raise evaluator.builder.fail(
                 "E0301",
                 f"`with` cannot change `{name}`",
                 arg.span,
-                hint="it changes neuron, surrogate, norm or zero_init",
+                hint="it changes neuron, surrogate, norm, init or zero_init",
             )
         changes[arg.name] = check_setting(
             evaluator, arg.name, evaluator.evaluate(arg.value, env, arg.name), arg.value.span
@@ -190,7 +192,7 @@ def change_settings(
 
 
 def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> Value:
-    """A value of ``neuron``, ``surrogate``, ``norm`` or ``zero_init``, checked."""
+    """A value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``, checked."""
     if isinstance(value, (Poison,)):
         raise Failed
     if isinstance(value, Named):
@@ -205,6 +207,18 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
             f"{describe(value)} is not a norm",
             span,
             hint=f"norms are {', '.join(norm_names())} and none",
+        )
+    if name == "init":
+        if isinstance(value, Choice):
+            value = drawn(evaluator, value.id, span)
+        if isinstance(value, Drawn):
+            return value
+        raise evaluator.builder.fail(
+            "E0304",
+            f"init is what weights start from, not {describe(value)}",
+            span,
+            hint="write `init = xavier_uniform`, `init = normal(0.02)`; `danetc explain operations` "
+            "lists them",
         )
     if name == "zero_init":
         if isinstance(value, bool):

@@ -6,6 +6,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.arguments import (
     assign_special,
     bind,
+    drawn,
     operation,
     operation_attributes,
     product_of,
@@ -34,6 +35,7 @@ from danetc.compiler.lowering.values import (
     describe,
 )
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.words import LEARNT_PER
@@ -94,6 +96,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
             return _outputs(evaluator, call, env)
         case "learn":
             return _learn(evaluator, call, env)
+    if id in FIRST_WEIGHTS:
+        return drawn(evaluator, id, span, assign_special(evaluator, id, call.args, span), env)
     if id in OPS and OPS[id].public:
         if want in ("neuron", "surrogate") and not evaluator.complete_names:
             raise Failed  # the declaration of this name was kept out by a syntax error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.values import Failed, Given, Value
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -23,6 +24,7 @@ WANTED: Mapping[str, Mapping[str, Want]] = {
         "neuron": "neuron",
         "surrogate": "surrogate",
         "norm": "norm",
+        "init": "init",
         "stem": "layer",
         "stages": "backbone",
         "head": "layer",
@@ -165,6 +167,14 @@ SPECIAL: Mapping[str, SpecFunction] = {
         ("init", "above", "below", "per"),
     ),
     **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
+    **{
+        name: SpecFunction(
+            f"init = {name}({', '.join(row.arguments)})",
+            f"first weights: {row.meaning}",
+            tuple(row.arguments),
+        )
+        for name, row in FIRST_WEIGHTS.items()
+    },
     "min": SpecFunction("min(a, b, ...)", "the least of numbers, or of values at each place"),
     "max": SpecFunction("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
 }

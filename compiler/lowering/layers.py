@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import islice
 
 from danetc.compiler.ir.ops import OPS, OpError, text
+from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.unknown import is_known
 from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
 from danetc.compiler.lowering.environment import Env
@@ -15,6 +16,7 @@ from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
     POISON,
     Bound,
+    Drawn,
     Failed,
     Given,
     Layer,
@@ -45,6 +47,9 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
     if row.random and row.same(layer.attrs):
         return wire
     at = layer.at
+    start = lowering.settings.get("init")
+    if isinstance(start, Drawn) and START in row.parameters and layer.attrs.get("init") is None:
+        layer = layer.having(init=start.text)
     if row.stands_for is not None:
         try:
             op, attrs = row.stands_for(layer.attrs, lambda: _threshold(lowering, layer.span))

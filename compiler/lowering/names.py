@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.arguments import operation
+from danetc.compiler.lowering.arguments import drawn, operation
 from danetc.compiler.lowering.backbones import unfold
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
@@ -34,6 +34,7 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest
 from danetc.dsl.neuron.functions import functions
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.syntax.source import Span
 
 
@@ -63,6 +64,8 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
         return refer(evaluator, Bound(resolved.declaration, resolved.module, {}, span), span)
     if id in OPS and OPS[id].public:
         return operation(evaluator, id, (), env, span)
+    if want == "init" and id in FIRST_WEIGHTS:
+        return drawn(evaluator, id, span)
     if id in SPECIAL:
         what = "a function of numbers" if id in MATH else "called with arguments"
         hint, labels = _meant(evaluator, id, env)

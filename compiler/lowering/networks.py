@@ -47,7 +47,7 @@ def build_network(
     env = chain[0].env
     builder = lowering.builder
     name, span = declaration.name, declaration.name_span
-    for setting in ("surrogate", "neuron", "norm", "zero_init"):
+    for setting in ("surrogate", "neuron", "norm", "init", "zero_init"):
         if setting in env.definitions:
             try:
                 value = defined(lowering, setting, env, env.definitions[setting].span)
@@ -58,7 +58,7 @@ def build_network(
                 lowering.settings[setting] = POISON
         elif setting == "norm":
             lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
-    env.used.update(("in", "input", "steps", "neuron", "surrogate", "norm", "zero_init"))
+    env.used.update(("in", "input", "steps", "neuron", "surrogate", "norm", "init", "zero_init"))
     lowering.settings["steps"] = builder.steps
     report_unused(lowering, env, declaration, SETTINGS)
     if "input" not in env.definitions:

@@ -40,6 +40,14 @@ class Choice:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What weights start from: a row of ``FIRST_WEIGHTS`` by its name, and its text."""
+
+    id: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Learnt:
     """``factor * learn + offset`` among values, of the size that it meets.
@@ -241,7 +249,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Learn, Learnt, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Choice, Drawn, Learn, Learnt, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -264,6 +272,8 @@ def describe(value: Value) -> str:
             return f'the text "{value if len(value) <= 40 else value[:37] + "..."}"'
         case Choice(id):
             return f"the word `{id}`"
+        case Drawn(id):
+            return f"`{id}`, what weights start from"
         case Learn() | Learnt():
             return "a number to be learnt"
         case Outputs():

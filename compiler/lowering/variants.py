@@ -25,6 +25,7 @@ SETTINGS = (
     "neuron",
     "surrogate",
     "norm",
+    "init",
     "stem",
     "stages",
     "head",

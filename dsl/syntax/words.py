@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
+
 AXES = ("channels", "rows", "columns", "pixels", "time")
 """The axes of a value; ``pixels`` are rows and columns together."""
 
@@ -17,7 +19,8 @@ LEARNT_PER = ("layer", "channel", "step", "neuron")
 
 OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "over": AXES,
-    "mode": ("nearest", "bilinear"),
+    "init": tuple(FIRST_WEIGHTS),
+    "mode": ("nearest", "bilinear", *MODES),
     "padding": ("same",),
     "per": (*LEARNT_PER, "sample"),
     "statistics": ("step",),

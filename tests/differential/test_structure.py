@@ -9,6 +9,7 @@ from torch import Tensor
 
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import built, observe, randn, text
 from tests.differential.networks import ANALOG_STEM, small
@@ -19,7 +20,7 @@ def norms(graph: Graph, *scope: str) -> dict[str, float]:
     return {
         node.path: float(node.attrs["init"] or 0.0)
         for node in graph.nodes.values()
-        if "init" in node.attrs and node.scope[: len(scope)] == scope
+        if OPS[node.op].norm is not None and node.scope[: len(scope)] == scope
     }
 
 

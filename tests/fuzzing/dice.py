@@ -64,3 +64,8 @@ class Dice(random.Random):
             ["", "", *(f", per = {x}" for x in ("layer", "channel", "step", "neuron"))]
         )
         return f"learn({self.real(0.3, 1.2)}{bounds}{per})"
+
+    def start(self) -> str:
+        """What weights start from."""
+        forms = ["xavier_uniform", "normal(0.4)", "he_normal(mode = fan_in)", "uniform(bound = 0.5)"]
+        return self.choice([*forms, "truncated_normal(0.3, cut = 0.5)", "orthogonal", "lecun_normal"])

@@ -170,6 +170,8 @@ class Maker(Declarations):
             lines.append(f"norm = {dice.choice(norms)}")
         if dice.maybe(0.08):
             lines.append("zero_init = true")
+        if dice.maybe(0.1):
+            lines.append(f"init = {dice.start()}")
         lines += self._dataflow(shape) if dice.maybe(0.4) else self._parts(shape)
         text = " ".join(lines)
         params = [f"classes = {dice.randint(2, 5)}"] if "classes" in text else []

@@ -101,6 +101,8 @@ class Layers:
             args.append(f"groups = {groups}")
         if dice.maybe(0.15) and kernel == 3 and "padding" not in str(args):
             args.append("dilation = 2")
+        if dice.maybe(0.1):
+            args.append(f"init = {dice.start()}")
         if dice.maybe(0.3):
             args.append(f"bias = {dice.choice(['true', 'false', '2 > 1'])}")
         return f"conv({', '.join(args)})", Shape(width, size)

@@ -403,6 +403,8 @@ class Evaluator:
 
     def _attributes(self, id: str, args: tuple[s.Arg, ...], env: Env) -> dict[str, Any]:
         given = assigned(args, list(OPERATIONS[id]))
+        if id not in NORMS:
+            given.pop("init", None)  # where weights start: they are given
         return {name: self.evaluate(expr, env) for name, expr in given.items()}
 
     def bind(self, bound: Bound, args: tuple[s.Arg, ...], env: Env) -> Bound:

@@ -151,9 +151,9 @@ class Env:
 # -- the table of operations ------------------------------------------------------------------------
 
 OPERATIONS: Mapping[str, Mapping[str, Any]] = {
-    "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "over": None},
-    "linear": {"width": None, "bias": True, "over": None},
-    "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "groups": 1, "bias": False},
+    "conv": {"width": None, "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": False, "dilation": 1, "init": None, "over": None},
+    "linear": {"width": None, "bias": True, "init": None, "over": None},
+    "conv_transposed": {"width": None, "kernel": 2, "stride": 2, "padding": 0, "groups": 1, "bias": False, "init": None},
     "batchnorm": {"init": 1.0, "per_step": False, "statistics": None, "eps": 1e-5, "bias": True, "pad": 0},
     "tebn": {"init": 1.0},
     "groupnorm": {"groups": 32, "init": 1.0},

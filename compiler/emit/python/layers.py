@@ -15,6 +15,7 @@ from danetc.compiler.emit.python.neurons import Neurons
 from danetc.compiler.emit.python.prelude_parts import Prelude
 from danetc.compiler.ir.graph import Attribute, Graph, Node
 from danetc.compiler.ir.ops import OPS, TorchModule
+from danetc.dsl.first_weights import read
 
 _NEURON = "danetc.runtime.layers.neuron.Neuron"
 _LABELS: Mapping[str, tuple[str, ...]] = {
@@ -90,6 +91,11 @@ class Layers:
         labels = (*_LABELS.get(target, ()), *[""] * len(module.args))
         given = [*zip(labels, module.args, strict=False), *({**defaults, **kwargs}).items()]
         result = New(text, tuple((key, _argument(key, value, defaults)) for key, value in given))
+        if isinstance(first := node.attrs.get("init"), str):
+            self.used.add("drawn")
+            row, numbers = read(first)
+            named = ((key, Fixed(value)) for key, value in row.kwargs(numbers).items())
+            return New("drawn", (("", result), ("", Fixed(row.torch)), *named))
         start = node.attrs["init"] if OPS[node.op].norm is not None else 1.0
         if start == 1.0:
             return result

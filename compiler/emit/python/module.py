@@ -276,7 +276,7 @@ class _Emitter:
                 check.keywords.append(ast.keyword("sequence", constant(True)))
             body = [ast.Expr(check), *body]
             if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
-                init += ast.parse(_HE_NORMAL).body
+                init += ast.parse(_HE_NORMAL_REST if "drawn" in self.used else _HE_NORMAL).body
         parameters = [("self", "", None)]
         parameters += [(key, kind, None) for key, kind in zip(item.names, item.kinds, strict=True)]
         takes = [("self", "", None), *((key, "Tensor", None) for key in draft.parameters)]
@@ -404,3 +404,4 @@ for module in self.modules():
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 """
+_HE_NORMAL_REST = _HE_NORMAL.replace("nn.Conv2d):", "nn.Conv2d) and not hasattr(module, 'drawn'):")

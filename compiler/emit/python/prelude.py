@@ -112,6 +112,15 @@ def starting_at(weight: float, norm: nn.Module) -> nn.Module:
     return norm
 
 
+def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
+    """A layer whose weights start from a function of nn.init, and whose bias starts at 0."""
+    getattr(nn.init, how)(layer.weight, **given)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    layer.drawn = True
+    return layer
+
+
 class StaticBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
 

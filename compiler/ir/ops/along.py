@@ -7,6 +7,7 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import (
     Context,
@@ -72,7 +73,7 @@ def _in_time(given: dict[str, Any]) -> Attrs:
             "leave it out: it then looks back alone; `padding = same` looks ahead too",
         )
     before = total if given["padding"] is None else total // 2
-    kept = {name: given[name] for name in ("width", "kernel", "groups", "bias", "dilation")}
+    kept = {name: given[name] for name in ("width", "kernel", "groups", "bias", "dilation", "init")}
     return {**kept, "before": before, "after": total - before}
 
 
@@ -90,7 +91,8 @@ def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
                 f"linear over time gives the {steps} steps that it takes, not {given['width']}",
                 "leave the width out: `linear(over = time)`",
             )
-        return (("linear_over_time", {"bias": given["bias"], "steps": steps}),)
+        kept = {name: given[name] for name in ("bias", "init")}
+        return (("linear_over_time", {**kept, "steps": steps}),)
     if given["width"] is None:
         raise OpError(f"linear over {over} needs `width`", f"write `linear(8, over = {over})`")
     conv = {"kernel": 1, "stride": 1, "padding": 0, "groups": 1, "dilation": 1, **given}
@@ -214,6 +216,7 @@ _CONV = (
     integer("groups", "groups of channels that are convolved apart", 1),
     Parameter("bias", bool, "whether each channel adds a number", False),
     integer("dilation", "from one entry of the kernel to the next", 1, high=4096),
+    START,
 )
 
 
@@ -259,6 +262,7 @@ ROWS = (
             integer("padding", "pixels that are left out around the output", 0, 0, 4096),
             integer("groups", "groups of channels that are convolved apart", 1),
             Parameter("bias", bool, "whether each channel adds a number", False),
+            START,
         ),
         weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
@@ -291,7 +295,7 @@ ROWS = (
     ),
     Op(
         "linear_over_time", "of T steps T others", shapes.same, kinds.analog, _time_linear,
-        (Parameter("bias", bool, "whether each step adds a number", True), integer("steps", "T")),
+        (Parameter("bias", bool, "whether each step adds a number", True), integer("steps", "T"), START),
         public=False, time="mixes", ahead=lambda attrs: True, fixes_steps="weights",
         weights=_time_weights, macs=lambda attrs, values, shape: whole(attrs, "steps") * prod(shape),
         linear=True, start=_zero_without_bias, label=lambda attrs: ("linear over T", ""),

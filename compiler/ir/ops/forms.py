@@ -6,7 +6,16 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops.kinds import Attrs, Values
-from danetc.compiler.ir.ops.row import Context, Emit, TorchFunction, TorchModule
+from danetc.compiler.ir.ops.row import Context, Emit, Parameter, TorchFunction, TorchModule
+from danetc.dsl.first_weights import FIRST_WEIGHTS
+
+START = Parameter(
+    "init",
+    str,
+    "what its weights start from: He-normal over the outputs of a convolution, torch's of `linear`",
+    None,
+    words=tuple(FIRST_WEIGHTS),
+)
 
 
 def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, shapes
 from danetc.compiler.ir.ops.along import conv_chosen, linear_chosen
-from danetc.compiler.ir.ops.forms import nothing
+from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
@@ -106,6 +106,7 @@ ROWS = (
             integer("groups", "groups of channels that are convolved apart", 1),
             Parameter("bias", bool, "whether each channel adds a number", False),
             integer("dilation", "pixels from one entry of the kernel to the next", 1, high=4096),
+            START,
             Parameter("over", str, "the axis that it slides over, in place of pixels", None, words=AXES, sugar=True),
         ),
         chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
@@ -118,6 +119,7 @@ ROWS = (
         (
             replace(integer("width", "numbers in the output; of time as many as there are"), unless="over"),
             Parameter("bias", bool, "whether each of them adds a number", True),
+            START,
             Parameter("over", str, "the axis that it mixes, in place of all", None, words=AXES, sugar=True),
         ),
         chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,

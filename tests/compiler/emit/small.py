@@ -14,6 +14,7 @@ from danetc.compiler.ir.graph import (
     Value,
 )
 from danetc.compiler.ir.inference import Inference
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import SourceFile, Span
@@ -43,13 +44,7 @@ class Builder:
     def __call__(
         self, op: str, *inputs: int, name: str, origin: Span = HERE, **attrs: Attribute
     ) -> int:
-        if op == "conv":
-            defaults: dict[str, Attribute] = {"kernel": 3, "stride": 1, "padding": None}
-            attrs = {**defaults, "groups": 1, "bias": False, "dilation": 1, **attrs}
-            if attrs["padding"] is None:
-                attrs["padding"] = int(attrs["kernel"] or 0) // 2
-        if op == "batchnorm":
-            attrs = {"init": 1.0, "per_step": False, **attrs}
+        attrs = attrs if op == "neuron" else OPS[op].completed(attrs)
         value = Inference({"IF": self.program}, self.nodes).value(op, attrs, inputs)
         id = len(self.nodes)
         self.nodes[id] = Node(id, op, inputs, attrs, value, self.scope, name, origin)
