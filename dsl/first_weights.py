@@ -76,10 +76,16 @@ _ROWS = (
         },
     ),
     FirstWeights(
-        "xavier_normal", "normal of variance gain^2 * 2 / (fan_in + fan_out)", "xavier_normal_", _GAIN
+        "xavier_normal",
+        "normal of variance gain^2 * 2 / (fan_in + fan_out)",
+        "xavier_normal_",
+        _GAIN,
     ),
     FirstWeights(
-        "xavier_uniform", "uniform of variance gain^2 * 2 / (fan_in + fan_out)", "xavier_uniform_", _GAIN
+        "xavier_uniform",
+        "uniform of variance gain^2 * 2 / (fan_in + fan_out)",
+        "xavier_uniform_",
+        _GAIN,
     ),
     FirstWeights("he_normal", "normal of variance 2 / fan", "kaiming_normal_", _MODE, _relu),
     FirstWeights("he_uniform", "uniform of variance 2 / fan", "kaiming_uniform_", _MODE, _relu),

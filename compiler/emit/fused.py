@@ -36,8 +36,8 @@ class FusedEmitter(Emitter):
         norms = [self.modules[id] if id is not None else None for id in group.norms]
         kinds = [self.whole[id].value.kind for id in group.inputs]
         output = self.whole[group.neuron].value.kind
-        program, steps, rank = call.args
-        return FusedNeuron(program, steps, rank, norms, kinds, output)  # type: ignore[arg-type]
+        program, steps, rank, *size = call.args
+        return FusedNeuron(program, steps, rank, norms, kinds, output, size)  # type: ignore[arg-type]
 
 
 def packed(

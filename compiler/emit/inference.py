@@ -67,7 +67,8 @@ class InferenceEmitter(FusedEmitter):
         norms = [self.modules[id] if id is not None else None for id in group.norms]
         owned = next((i for i, id in enumerate(group.inputs) if self._owned(id)), None)
         added = group.neuron in self.sums
-        return InferenceNeuron(*call.args, norms, owned, added)  # type: ignore[arg-type, call-arg]
+        program, steps, rank, *size = call.args
+        return InferenceNeuron(program, steps, rank, norms, owned, added, size)  # type: ignore[arg-type]
 
     def _owned(self, id: int) -> bool:
         """Whether a value is made for one reader, in memory of its own: it may be written over."""

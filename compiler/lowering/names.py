@@ -33,8 +33,8 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, closest
-from danetc.dsl.neuron.functions import functions
 from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.neuron.functions import functions
 from danetc.dsl.syntax.source import Span
 
 

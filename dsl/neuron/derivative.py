@@ -24,7 +24,8 @@ class Backward:
     """The vector-Jacobian product of one step.
 
     It reads what the step reads, ``GRAD_OUTPUT``, and one gradient for each next state
-    (``grad_next_states``, their names); ``ops`` hold the forward operations that it needs.
+    (``grad_next_states``, their names); ``ops`` hold the forward operations that it needs. The
+    gradients of learnables that are no scalars are those of each element, not yet summed.
     """
 
     grad_next_states: tuple[str, ...]
@@ -45,7 +46,8 @@ def differentiate(program: NeuronProgram) -> Backward:
     learnables = [item.parameter for item in program.learnables]
     incoming = tuple(f"%grad_{name}" for name in states)
     inputs = (INPUT, *states, *learnables, GRAD_OUTPUT, *incoming)
-    builder = ProgramBuilder(inputs, learnables, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
+    scalars = [item.parameter for item in program.learnables if item.is_scalar]
+    builder = ProgramBuilder(inputs, scalars, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
     value = _replay(builder, program.ops, {name: name for name in inputs})
     seeds: list[tuple[Operand, Operand]] = [(_look(value, program.output), GRAD_OUTPUT)]
     for after, grad in zip(program.next_states, incoming, strict=True):

@@ -282,9 +282,9 @@ class ExpressionLowering:
         named = [arg for arg in call.args if arg.name is not None]
         count = len(call.args) - len(named)
         if name == "learn":
-            named = [arg for arg in named if arg.name not in ("above", "below")]
+            named = [arg for arg in named if arg.name not in ("above", "below", "per")]
         if named:
-            hint = "`learn` takes `above` and `below`" if name == "learn" else None
+            hint = "`learn` takes `above`, `below` and `per`" if name == "learn" else None
             message = f"`{name}` has no parameter `{named[0].name}`"
             raise self.error("E0708", message, named[0].span, hint=hint)
         if (count < fewest and not loops) or (most is not None and count > most):
@@ -388,11 +388,17 @@ class ExpressionLowering:
         (start,) = (arg for arg in call.args if arg.name is None)
         init = self.constant(start.value, "E0711", "`learn` starts at a value that is not constant")
         bounds: dict[str, float] = {}
+        per = "layer"
         for arg in call.args:
-            if arg.name is not None:
+            if arg.name == "per":
+                if not isinstance(arg.value, Word):
+                    message = "`per` of `learn` takes a word"
+                    raise self.error("E0711", message, arg.span, hint="write `per = channel`")
+                per = arg.value.id
+            elif arg.name is not None:
                 message = f"the bound `{arg.name}` is not constant"
                 bounds[arg.name] = self.constant(arg.value, "E0711", message)
-        value = Learn(init, bounds.get("above"), bounds.get("below"))
+        value = Learn(init, bounds.get("above"), bounds.get("below"), per)
         if not check_learn(value, call.span, self.reporter):
             self.wrong = True
             raise Reported

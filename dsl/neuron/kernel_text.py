@@ -43,8 +43,8 @@ def kernel_source(program: NeuronProgram) -> str:
     ``step(x, states..., learnables...)`` gives ``(s, next_states...)``;
     ``step_vjp(x, states..., learnables..., grad_s, grad_next_states...)`` gives the gradients of
     x, each state and each learnable. The text uses ``torch`` and two helpers of the runtime:
-    ``spread(v, x)`` (a scalar as a tensor like x) and ``total(g, p)`` (a gradient summed to a
-    scalar of p's dtype).
+    ``spread(v, x)`` (a number of the layer as a tensor like x) and ``total(g, p)`` (a gradient
+    summed to p's shape, in its dtype).
     """
     backward = differentiate(program)
     names: dict[Operand, str] = {INPUT: "x", GRAD_OUTPUT: "g"}
@@ -103,7 +103,11 @@ def _gradients(
 ) -> list[str]:
     values = [_tensor(value, scope) for value in (backward.grad_input, *backward.grad_states)]
     for item, value in zip(program.learnables, backward.grad_learnables, strict=True):
-        values.append(_tensor(value, scope, like=scope[item.parameter]))
+        parameter = scope[item.parameter]
+        if item.is_scalar or isinstance(value, float):
+            values.append(_tensor(value, scope, like=parameter))
+        else:
+            values.append(f"total(spread({scope[value]}, x), {parameter})")
     return values
 
 

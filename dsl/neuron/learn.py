@@ -12,6 +12,9 @@ from danetc.dsl.neuron.program import Learnable
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
 
+IN_NEURONS = ("layer", "channel")
+"""What a neuron has a learnt number of its own for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learn:
@@ -36,7 +39,16 @@ class Learn:
 
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
-    """Report bounds that hold nothing, and a start outside of them."""
+    """Report bounds that hold nothing, a start outside of them, and more numbers than neurons take."""
+    if value.per not in IN_NEURONS:
+        reporter.error(
+            "E0711",
+            f"a neuron learns nothing per {value.per}",
+            span,
+            hint="`per = channel` is there, or numbers that join values: `learn(1.0, per = "
+            f"{value.per}) * x` before the layer",
+        )
+        return False
     above, below = value.above, value.below
     if above is not None and below is not None and above >= below:
         reporter.error(
@@ -68,9 +80,9 @@ def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable,
         raw = ParameterValue(raw, value.init.origin)
     else:
         builder.fix(value.init, above, below)
-    item = Learnable(name, raw, above, below)
+    item = Learnable(name, raw, above, below, value.per)
     parameter = item.parameter
-    builder.add_scalar(parameter)
+    builder.add_input(parameter, scalar=item.is_scalar)
     if above is not None and below is not None:
         share = builder.emit("mul", below - above, builder.emit("sigmoid", parameter))
         return item, builder.emit("add", above, share)

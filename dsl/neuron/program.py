@@ -38,7 +38,8 @@ class NeuronState:
 
 @dataclass(frozen=True, slots=True)
 class Learnable:
-    """A scalar parameter of a layer. ``raw`` is what is stored and trained, at its start.
+    """A parameter of a layer: a scalar, or ``per`` channel. ``raw`` is what is stored and trained,
+    at its start.
 
     Without bounds the value is ``raw``. With them it is ``above + softplus(raw)``,
     ``below - softplus(raw)`` or ``above + (below - above) * sigmoid(raw)``; the operations of the
@@ -49,6 +50,16 @@ class Learnable:
     raw: float
     above: float | None = None
     below: float | None = None
+    per: str = "layer"
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it is one number for the whole layer."""
+        return self.per == "layer"
+
+    def shape(self, sample: tuple[int, ...]) -> tuple[int, ...]:
+        """Its shape, of a layer that takes samples of a shape: it meets them along the channels."""
+        return () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
 
     @property
     def parameter(self) -> str:
@@ -108,7 +119,7 @@ class NeuronProgram:
         return self.is_stateful or self.has_step
 
     def scalars(self) -> frozenset[str]:
-        """The values that are one number for the whole layer: made of learnables alone."""
+        """The values that are numbers of the layer, one or one a channel: made of learnables alone."""
         found = {item.parameter for item in self.learnables}
         for op in self.ops:
             if all(isinstance(arg, float) or arg in found for arg in op.args):
@@ -143,7 +154,8 @@ class NeuronProgram:
         for item in self.learnables:
             above = "" if item.above is None else f" above {item.above!r}"
             below = "" if item.below is None else f" below {item.below!r}"
-            parts.append(f"learn {item.name} = {constant_text(item.raw)}{above}{below}")
+            per = "" if item.is_scalar else f" per {item.per}"
+            parts.append(f"learn {item.name} = {constant_text(item.raw)}{above}{below}{per}")
         parts += map(_op_text, self.ops)
         steps = zip(self.states, self.next_states, strict=True)
         parts += [f"next {state.name} = {_operand_text(after)}" for state, after in steps]
@@ -225,7 +237,9 @@ _ARG = r"(\S+)"
 _HEAD = re.compile(rf"neuron {_NAME}")
 _PARAM = re.compile(rf"param {_NAME} = (true|false|{_FLOAT[1:-1]})")
 _STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
-_LEARN = re.compile(rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?")
+_LEARN = re.compile(
+    rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?( per channel)?"
+)
 _OP = re.compile(rf"{_NAME} = (\w+) (.+)")
 _NEXT = re.compile(rf"next {_NAME} = {_ARG}")
 _OUT = re.compile(rf"out {_ARG}")
@@ -334,8 +348,9 @@ def _parse(text: str) -> NeuronProgram:
         states.append(NeuronState(reader.define(groups[0]), reader.number(groups[1])))
     learnables = []
     while (groups := reader.accept(_LEARN)) is not None:
-        above, below = (None if bound is None else _number(bound) for bound in groups[2:])
-        item = Learnable(groups[0], reader.number(groups[1]), above, below)
+        above, below = (None if bound is None else _number(bound) for bound in groups[2:4])
+        per = "channel" if groups[4] else "layer"
+        item = Learnable(groups[0], reader.number(groups[1]), above, below, per)
         reader.define(item.parameter)
         learnables.append(item)
     ops = reader.ops()

@@ -60,10 +60,11 @@ class ProgramBuilder:
         for value in values:
             self.fixed |= names_of(value)
 
-    def add_scalar(self, name: str) -> None:
-        """One more input that holds one number for the whole layer."""
+    def add_input(self, name: str, *, scalar: bool) -> None:
+        """One more input; a scalar holds one number for the whole layer."""
         self.inputs += (name,)
-        self._scalars.add(name)
+        if scalar:
+            self._scalars.add(name)
 
     def is_scalar(self, value: Operand) -> bool:
         return isinstance(value, float) or value in self._scalars

@@ -16,13 +16,18 @@ Step = Callable[..., tuple[Tensor, ...]]
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
-    """A scalar of the layer as a tensor of the shape and dtype of ``like``."""
+    """A number of the layer, or of each channel, as a tensor of the shape and dtype of ``like``."""
     return value if value.dim() == like.dim() else value.to(like.dtype).expand_as(like)
 
 
 def total(grad: Tensor, scalar: Tensor) -> Tensor:
-    """The gradient of a scalar that took part in every element, summed in the scalar's dtype."""
-    return grad.sum(dtype=scalar.dtype)
+    """The gradient of what took part in every element, or in each of a channel: summed in its dtype."""
+    if not scalar.dim():
+        return grad.sum(dtype=scalar.dtype)
+    lead = grad.dim() - scalar.dim()
+    places = [lead + place for place, extent in enumerate(scalar.shape) if extent == 1]
+    sums = grad.sum([*range(lead), *places], dtype=scalar.dtype)
+    return sums.reshape(scalar.shape)
 
 
 def wide(x: Tensor) -> Tensor:

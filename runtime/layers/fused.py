@@ -233,8 +233,9 @@ class FusedNeuron(Neuron):
         norms: Sequence[Norm | None],
         kinds: Sequence[Kind],
         output_kind: Kind = ANALOG,
+        size: Sequence[int] = (),
     ) -> None:
-        super().__init__(program, steps, rank)
+        super().__init__(program, steps, rank, *size)
         self._make: Callable[[str, tuple[Term, ...], int], CompiledGroup] = fusion_kernel
         self._norms = tuple(norms)
         self._normed = tuple(norm is not None for norm in norms)
@@ -258,7 +259,7 @@ class FusedNeuron(Neuron):
         else:
             affines = self._affines(flats, plan)
         call = _Call(plan, flats, affines, known)
-        params = self.params()
+        params = self.flat_params(plan.last)
         norms = [norm for norm in self._norms if norm is not None]
         tensors = [*inputs, *[n.weight for n in norms], *[n.bias for n in norms], *params]
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
@@ -283,6 +284,10 @@ class FusedNeuron(Neuron):
             any(is_last(x) for x in inputs),
             timeless,
         )
+
+    def flat_params(self, last: bool) -> list[Tensor]:
+        """The learnables as kernels take them: scalars, and of each channel [C, 1] or [C]."""
+        return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in self.params()]
 
     def _affines(self, flats: Sequence[Tensor], plan: _Plan) -> list[Affine]:
         """What each norm does to its input; in training the running statistics move."""

@@ -35,9 +35,10 @@ class InferenceNeuron(FusedNeuron):
         norms: Sequence[Norm | None],
         owned: int | None = None,
         added: bool = False,
+        size: Sequence[int] = (),
     ) -> None:
         norms = [None] * added + [*norms]
-        super().__init__(program, steps, rank, norms, [ANALOG] * len(norms))
+        super().__init__(program, steps, rank, norms, [ANALOG] * len(norms), size=size)
         self._owned = owned
         self._added = added
         if added:
@@ -60,7 +61,7 @@ class InferenceNeuron(FusedNeuron):
         scales, shifts = columns(self._affines(flat, plan), last)
         out, shape = flat.pop(place), inputs[place].shape
         kernel = in_place_kernel(self.program, terms, plan.steps, place, self._added)
-        kernel(*out.unbind(0), *flat, *scales, *shifts, *self.params())
+        kernel(*out.unbind(0), *flat, *scales, *shifts, *self.flat_params(last))
         if last:
             return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
         return out.view(shape)

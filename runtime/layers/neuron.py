@@ -17,11 +17,12 @@ class Neuron(nn.Module):
 
     Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
     [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
-    of one sample. Its learnables are scalar
-    parameters under their names (``NAME_raw`` where they have bounds). No state outlives a call.
+    of one sample. Its learnables are scalar parameters under their names (``NAME_raw`` where they
+    have bounds), or have one number for each channel of a sample's ``size``. No state outlives a
+    call.
     """
 
-    def __init__(self, program: str, steps: int, rank: int) -> None:
+    def __init__(self, program: str, steps: int, rank: int, *size: int) -> None:
         super().__init__()
         parsed = NeuronProgram.parse(program)
         self.program = program
@@ -29,7 +30,7 @@ class Neuron(nn.Module):
         self.rank = rank
         self._names = parameter_names(parsed)
         for name, item in zip(self._names, parsed.learnables, strict=True):
-            self.register_parameter(name, nn.Parameter(torch.tensor(item.raw)))
+            self.register_parameter(name, nn.Parameter(torch.full(item.shape(size), item.raw)))
 
     def params(self) -> list[Tensor]:
         """The learnables in the order of the program."""

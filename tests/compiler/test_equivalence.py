@@ -448,7 +448,7 @@ def change_number(node: Node, random: Random) -> Node | None:
     names = [
         name
         for name in ("kernel", "stride", "width", "init", "padding", "alpha", "factor")
-        if name in node.attrs
+        if isinstance(node.attrs.get(name), (int, float))
     ]
     if not names:
         return None

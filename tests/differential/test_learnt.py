@@ -40,6 +40,23 @@ network net {
   d = (c -> flatten -> linear(6)) - learn(0.3, per = neuron)
   out = outputs(y = d, map = min(c, b))
 }""",
+    "neurons": """
+neuron gated(a = 0.4) {
+  state u = 0.1
+  g = learn(a, above = 0, below = 1, per = channel)
+  k = learn(0.9, above = 0.2)
+  v = g * k * u + (1 - g) * x + learn(0.2, per = channel)
+  s = heaviside(v - k)
+  u = v - g * detach(s)
+}
+neuron scaled { s = learn(0.8, per = channel) * x }
+network net {
+  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4)
+  neuron = LIF(tau = learn(2.0, above = 1, per = channel))
+  stem = conv(4) -> norm -> spike -> maxpool(2)
+  stages = stage(basic(4), 2) via origin(inter = gated)
+  head = avgpool -> linear(6) -> norm -> gated(a = 0.6) -> linear(5) -> scaled
+}""",
     "rules": """
 rule weighed(w = learn(0.9)) {
   in[i] = sum(learn(0.5) * out[j] for j in 0 .. i - 1) + 2 * w * in[0]

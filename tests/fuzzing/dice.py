@@ -67,5 +67,12 @@ class Dice(random.Random):
 
     def start(self) -> str:
         """What weights start from."""
-        forms = ["xavier_uniform", "normal(0.4)", "he_normal(mode = fan_in)", "uniform(bound = 0.5)"]
-        return self.choice([*forms, "truncated_normal(0.3, cut = 0.5)", "orthogonal", "lecun_normal"])
+        forms = [
+            "xavier_uniform",
+            "normal(0.4)",
+            "he_normal(mode = fan_in)",
+            "uniform(bound = 0.5)",
+        ]
+        return self.choice(
+            [*forms, "truncated_normal(0.3, cut = 0.5)", "orthogonal", "lecun_normal"]
+        )

@@ -19,6 +19,7 @@ STD_NEURONS = {
     "readout": "readout",
     "threshold": "threshold(0.7)",
     "ReLU": "ReLU",
+    "by_channel": "LIF(tau = learn(2.0, above = 1, per = channel), v_threshold = learn(0.8, per = channel))",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
 }
 SURROGATES = [

@@ -106,11 +106,11 @@ class Weights:
         self.used[name] = self.known.setdefault(name, Var(value))
         return self.used[name]
 
-    def next_of(self, path: tuple[str, ...], start: float) -> Var:
-        """The next scalar of a layer that was not asked for, in the order in which it has them."""
+    def next_of(self, path: tuple[str, ...], start: float, *shape: int) -> Var:
+        """The next parameter of a layer that was not asked for, in the order in which it has them."""
         for name in self.state:
             if plain(name)[:-1] == path and name not in self.used:
-                return self.take(path, plain(name)[-1], start=start)
+                return self.take(path, plain(name)[-1], *shape, start=start)
         raise AssertionError(f"nothing more is learnt by {'.'.join(path)}")
 
 
@@ -593,9 +593,15 @@ class Layers(Evaluator):
             bound.declaration.body or (),
             self.complete(bound).values,
             slope,
-            lambda learn: self.weights.next_of(path, learn.stored),
+            lambda learn: self.weights.next_of(path, learn.stored, *_size_of(learn, wire)),
         )
         y = layer.run(wire.data)
         self.result.near = min(self.result.near, layer.near)
         self.result.values[self.weights.layers.get(path, "")] = y.data
         return Wire(y, wire.varies or layer.is_stateful)
+
+
+def _size_of(learn: Learn, wire: Wire) -> tuple[int, ...]:
+    """The shape of what a neuron learns: a number, or one for each channel."""
+    channels, *pixels = wire.data.shape[2:]
+    return () if learn.per == "layer" else (channels, *(1 for _ in pixels))

@@ -72,7 +72,8 @@ class Layers:
         """What constructs the module of a node; ``stepping``: it runs step by step."""
         namespace, _, target = module.target.rpartition(".")
         if module.target == _NEURON:
-            return self.neurons.instance(self.graph.program(node), stepping)
+            program, sample = self.graph.program(node), node.value.shape
+            return self.neurons.instance(program, stepping, sample)
         kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
         text = target
         if target in self.prelude.source:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from danetc.compiler.emit.python.forms import New, SizeArgument
+from danetc.compiler.emit.python.forms import Argument, Fixed, New, SizeArgument
 from danetc.compiler.emit.python.names import camel, free, variable
 from danetc.compiler.emit.python.prelude_parts import Prelude
 from danetc.compiler.emit.python.trees import (
@@ -71,21 +71,26 @@ class Neurons:
         self.made: dict[str, tuple[str, Arguments]] = {}
         self.classes: list[ast.stmt] = []
 
-    def instance(self, program: NeuronProgram, stepping: bool = False) -> New:
-        """A constructor call of the class of a neuron; ``stepping`` of one for a loop over time."""
+    def instance(
+        self, program: NeuronProgram, stepping: bool = False, sample: Sequence[int] = ()
+    ) -> New:
+        """A constructor call of the class of a neuron that takes samples of a shape; ``stepping`` of
+        one for a loop over time."""
         surrogate = None
         if program.surrogate is not None:
             label, arguments, _ = self._class(_surrogate_class(program.surrogate))
             surrogate = call(name(label), **{key: constant(value) for key, value in arguments})
         self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
         label, arguments, defaults = self._class(_neuron_class(program, surrogate, stepping))
-        return New(
-            label,
-            tuple(
-                (key, SizeArgument(key, value, default))
-                for (key, value), (_, default) in zip(arguments, defaults, strict=True)
-            ),
+        size: list[tuple[str, Argument]] = []
+        if not all(item.is_scalar for item in program.learnables):
+            size = [("channels", SizeArgument("channels", sample[0]))]
+            size += [("rank", Fixed(len(sample)))] if len(sample) != 3 else []
+        given = (
+            (key, SizeArgument(key, value, default))
+            for (key, value), (_, default) in zip(arguments, defaults, strict=True)
         )
+        return New(label, (*size, *given))
 
     def _class(self, made: _Made) -> tuple[str, Arguments, Arguments]:
         """The name of a class that is written, if it is not yet; its arguments and its defaults."""
@@ -127,7 +132,7 @@ class _Parameters:
     def __init__(self, program: NeuronProgram | SurrogateProgram, taken: Iterable[str]) -> None:
         self.names: dict[str, str] = {}
         self.read: set[str] = set()  # by the forward method
-        used = {"surrogate", *MODULE_ATTRIBUTES, *taken}
+        used = {"surrogate", "channels", *MODULE_ATTRIBUTES, *taken}
         for parameter, _ in program.parameters:
             self.names[parameter] = free(variable(parameter), used.__contains__)
             used.add(self.names[parameter])
@@ -156,16 +161,20 @@ class _Parameters:
                 assert isinstance(origin, float)
                 return constant(origin)
 
-    def init(self, defaults: Arguments, body: list[ast.stmt]) -> list[ast.stmt]:
-        """The constructor, if it does anything."""
+    def init(
+        self, defaults: Arguments, body: list[ast.stmt], sized: bool = False
+    ) -> list[ast.stmt]:
+        """The constructor, if it does anything; it takes sizes where it has numbers of channels."""
         kept = [assign([f"self.{key}"], name(key)) for key, _ in self.arguments if key in self.read]
         if not kept and not body and not self.arguments:
             return []
         given = dict(defaults)
-        takes = [
+        takes: list[tuple[str, str, ast.expr | None]] = [
             (key, "float", constant(given[key]) if key in given else None)
             for key, _ in self.arguments
         ]
+        if sized:
+            takes = [("channels", "int", None), ("rank", "int", constant(3)), *takes]
         start = ast.Expr(template("super().__init__()"))
         return [function("__init__", [("self", "", None), *takes], "None", [start, *kept, *body])]
 
@@ -269,10 +278,14 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
     reads: list[ast.stmt] = []
     for attribute, item in zip(attributes, program.learnables, strict=True):
         raw = parameters.constant(item.raw, holder="")
-        value = template("nn.Parameter(torch.tensor(raw))", raw=raw)
+        form = "nn.Parameter(torch.tensor(raw))"
+        if not item.is_scalar:
+            form = "nn.Parameter(torch.full((channels, *[1] * (rank - 1)), raw))"
+        value = template(form, raw=raw)
         init.append(assign([f"self.{attribute}"], value))
         reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
+    sized = not all(item.is_scalar for item in program.learnables)
     if stepping:
         doc = f"The neuron {variable(program.name)}, one step of [N, ...] after the other."
         both = "tuple[Tensor, tuple[Tensor, ...]]"
@@ -289,7 +302,7 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
                 label,
                 ["nn.Module"],
                 doc,
-                [*parameters.init(defaults, init), function("step", given, both, step)],
+                [*parameters.init(defaults, init, sized), function("step", given, both, step)],
             ),
         )
     if not states:
@@ -303,7 +316,7 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
         camel(program.name),
         parameters.arguments,
         lambda label, defaults: class_(
-            label, ["nn.Module"], doc, [*parameters.init(defaults, init), forward]
+            label, ["nn.Module"], doc, [*parameters.init(defaults, init, sized), forward]
         ),
     )
 

@@ -117,7 +117,7 @@ def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
     getattr(nn.init, how)(layer.weight, **given)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    layer.drawn = True
+    vars(layer)["drawn"] = True
     return layer
 
 

@@ -77,12 +77,14 @@ def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
 
 
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    return {item.parameter: () for item in context.neuron(attrs).learnables}
+    sample = values[0].shape
+    return {item.parameter: item.shape(sample) for item in context.neuron(attrs).learnables}
 
 
 def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    program = context.neuron(attrs).text()
-    args = (program, context.steps, len(value.shape))
+    program = context.neuron(attrs)
+    size = () if all(item.is_scalar for item in program.learnables) else value.shape
+    args = (program.text(), context.steps, len(value.shape), *size)
     return TorchModule("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
 
 

@@ -209,8 +209,10 @@ def test_whatever_is_changed_in_a_graph_changes_its_text() -> None:
 @pytest.mark.parametrize("value", [0.1 + 0.2, 5e-324, -0.0, 1e22, 1 / 3])
 def test_floats_are_exact(value: float) -> None:
     graph = resnet()
-    node = replace(graph[2], attrs={"init": value})
-    (line,) = re.findall(r"init=(\S+)\)", write(replace(graph, nodes={**graph.nodes, 2: node})))[:1]
+    node = replace(graph[2], attrs={"factor": value})
+    (line,) = re.findall(r"factor=(\S+)\)", write(replace(graph, nodes={**graph.nodes, 2: node})))[
+        :1
+    ]
     assert float(line).hex() == value.hex()
 
 
