@@ -83,8 +83,8 @@ def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str,
 
 def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     program = context.neuron(attrs)
-    size = () if all(item.is_scalar for item in program.learnables) else value.shape
-    args = (program.text(), context.steps, len(value.shape), *size)
+    size: Shape = () if all(item.is_scalar for item in program.learnables) else value.shape
+    args: tuple[Attribute, ...] = (program.text(), context.steps, len(value.shape), *size)
     return TorchModule("danetc.runtime.layers.neuron.Neuron", args, {}, "seq")
 
 
