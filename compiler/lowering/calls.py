@@ -263,13 +263,15 @@ def _learn(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
     if "init" not in given:
         raise evaluator.builder.fail("E0307", "`learn` needs the value to start from", call.span)
     per = _per(evaluator, given.pop("per"), env) if "per" in given else "layer"
+    by_step = given.pop("per_step", None)
+    steps = per == "step" or (by_step is not None and evaluator.condition(by_step.value, env))
     numbers = {name: float(evaluator.number(arg.value, env)) for name, arg in given.items()}
     init, above, below = numbers["init"], numbers.get("above"), numbers.get("below")
     if (above is not None and init <= above) or (below is not None and init >= below):
         raise evaluator.builder.fail(
             "E0305", f"learn starts at {init:g}, outside of its bounds", call.span
         )
-    return Learn(init, above, below, per)
+    return Learn(init, above, below, "layer" if per == "step" else per, steps)
 
 
 def _per(evaluator: Evaluator, arg: s.Arg, env: Env) -> str:

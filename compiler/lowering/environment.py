@@ -163,8 +163,8 @@ SPECIAL: Mapping[str, SpecFunction] = {
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ..., per = channel)",
         "numbers that are trained from a start, strictly within bounds: one for the layer, or one "
-        "for each `channel`, `step` or `neuron`",
-        ("init", "above", "below", "per"),
+        "for each `channel`, `neuron` or `step`; with `per_step = true` at each step others",
+        ("init", "above", "below", "per", "per_step"),
     ),
     **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
     **{

@@ -120,7 +120,7 @@ def _attrs(learn: Learn, size: Shape) -> dict[str, Attribute]:
         "channels": channels,
         "height": height,
         "width": width,
-        "per_step": learn.per == "step",
+        "per_step": learn.per_step,
         "above": learn.above,
         "below": learn.below,
     }

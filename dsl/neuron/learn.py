@@ -19,13 +19,15 @@ IN_NEURONS = ("layer", "channel")
 @dataclass(frozen=True, slots=True)
 class Learn:
     """A value given as ``learn(init, above = ..., below = ..., per = ...)``: trained, strictly in
-    bounds. ``per`` says how many there are: one for a layer, or one for each channel, step, neuron.
+    bounds. ``per`` says how many there are: one for a layer, or one for each channel or neuron; with
+    ``per_step`` each time step has its own.
     """
 
     init: float
     above: float | None = None
     below: float | None = None
     per: str = "layer"
+    per_step: bool = False
 
     @property
     def raw(self) -> float:
@@ -40,13 +42,14 @@ class Learn:
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
     """Report bounds that hold nothing, a start outside of them, and more numbers than neurons take."""
-    if value.per not in IN_NEURONS:
+    if value.per not in IN_NEURONS or value.per_step:
+        per = "step" if value.per_step else value.per
         reporter.error(
             "E0711",
-            f"a neuron learns nothing per {value.per}",
+            f"a neuron learns nothing per {per}",
             span,
             hint="`per = channel` is there, or numbers that join values: `learn(1.0, per = "
-            f"{value.per}) * x` before the layer",
+            f"{per}) * x` before the layer",
         )
         return False
     above, below = value.above, value.below

@@ -36,7 +36,7 @@ network net {
   shift = 0.5 * learn(0.1, below = 1, per = channel) - 0.2
   a = (scale * (in -> conv(4) -> norm)) -> spike
   b = (a - shift) -> stage(mixed(4), 2)
-  c = (scale * b + shift) -> spike
+  c = (scale * b + shift + learn(0.05, per = channel, per_step = true)) -> spike
   d = (c -> flatten -> linear(6)) - learn(0.3, per = neuron)
   out = outputs(y = d, map = min(c, b))
 }""",

@@ -60,9 +60,8 @@ class Dice(random.Random):
     def learn(self) -> str:
         """Numbers that are learnt among values of the network."""
         bounds = self.choice(["", "", ", above = 0.1", ", below = 2", ", above = 0, below = 1.5"])
-        per = self.choice(
-            ["", "", *(f", per = {x}" for x in ("layer", "channel", "step", "neuron"))]
-        )
+        each = ("layer", "channel", "step", "neuron", "channel, per_step = true")
+        per = self.choice(["", "", *(f", per = {x}" for x in each)])
         return f"learn({self.real(0.3, 1.2)}{bounds}{per})"
 
     def start(self) -> str:

@@ -28,6 +28,7 @@ class Learn:
     above: float | None = None
     below: float | None = None
     per: str = "layer"
+    per_step: bool = False
 
     @property
     def stored(self) -> float:
@@ -194,12 +195,14 @@ class Equations:
 def learn_of(call: s.Call, number: Callable[[s.Expr], float]) -> Learn:
     given = {arg.name or "start": arg.value for arg in call.args}
     per = given.pop("per", None)
+    steps = bool(number(given.pop("per_step"))) if "per_step" in given else False
     numbers = {name: float(number(expr)) for name, expr in given.items()}
     return Learn(
         numbers["start"],
         numbers.get("above"),
         numbers.get("below"),
         per.id if isinstance(per, s.Word) else "layer",
+        steps,
     )
 
 

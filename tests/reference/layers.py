@@ -188,7 +188,7 @@ class Layers(Evaluator):
         steps, _, *shape = wire.data.shape
         ones = [1] * (len(shape) - 1)
         size = {"channel": [shape[0], *ones], "neuron": shape}.get(found.learn.per, [1, *ones])
-        by_step = found.learn.per == "step"
+        by_step = found.learn.per == "step" or found.learn.per_step
         key = (*found.scope, found.name) if found.name else ()
         if not key or key not in self.learnt:
             scope, role = (found.scope, found.name) if found.name else (self.scope, "learn")
