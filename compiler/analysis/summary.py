@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -53,7 +54,8 @@ class Summary:
     ``macs`` are multiply-accumulates; ``additions`` stand in their place where the input is spikes,
     or spikes of either sign (an upper bound: silent inputs cost nothing). A convolution of other
     whole numbers multiplies: ``count_macs`` of the ``macs`` do, and could be replaced by at most
-    ``count_additions`` additions, one for each unit of their input.
+    ``count_additions`` additions, one for each unit of their input. ``products`` are those of values by
+    each other, as they are written: ``q (k^T v)`` says that keys and values are multiplied first.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Summary:
     additions: int
     count_macs: int
     count_additions: int
+    products: dict[str, int]
     stages: tuple[StageFacts, ...]
     neuron_kinds: tuple[NeuronFacts, ...]
 
@@ -170,9 +173,15 @@ def summarise(graph: Graph) -> Summary:
         sum(on_main_path(node) for node in neurons),
         len(neurons),
         *operations(graph),
+        dict(Counter(_product(node) for node in graph.nodes.values() if OPS[node.op].products)),
         tuple(stages),
         tuple(map(_facts, dict.fromkeys(map(graph.program, layers)))),
     )
+
+
+def _product(node: Node) -> str:
+    what, _ = OPS[node.op].label(node.attrs)
+    return what.rstrip(",").replace("ᵀ", "^T")
 
 
 def _facts(program: NeuronProgram) -> NeuronFacts:

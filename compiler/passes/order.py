@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
@@ -40,3 +40,27 @@ class OrderProducts:
             else:
                 rewriter.keep(node)
         return rewriter.finish()
+
+
+def in_the_order_of_the_spec(graph: Graph) -> Graph:
+    """``q (k^T v)`` as the two operations that it is written as, the second under its id."""
+    made_of = {row.regrouped.into: name for name, row in OPS.items() if row.regrouped is not None}
+    if not any(node.op in made_of for node in graph.nodes.values()):
+        return graph
+    rewriter = Rewriter(graph)
+    for node in graph.nodes.values():
+        if node.op not in made_of:
+            rewriter.keep(node)
+            continue
+        second = made_of[node.op]
+        way = OPS[second].regrouped
+        assert way is not None
+        count = OPS[way.before].operands[0]
+        inputs = tuple(rewriter.mapping[i] for i in node.inputs)
+        attrs = [
+            {item.name: node.attrs[item.name] for item in OPS[op].parameters}
+            for op in (way.before, second)
+        ]
+        first = rewriter.new(way.before, inputs[:count], attrs[0], node)
+        rewriter.keep(replace(node, op=second, attrs=attrs[1]), (first, *inputs[count:]))
+    return rewriter.finish()

@@ -50,6 +50,16 @@ def print_summary(summary: Summary) -> None:
         ("parameters", f"{summary.parameters:,}"),
         ("neurons", f"{main} layers on the main path, {every} in all"),
         *(("", kind.text) for kind in summary.neuron_kinds),
+        *(
+            (
+                (
+                    "attention",
+                    ", ".join(f"{count} x {what}" for what, count in summary.products.items()),
+                ),
+            )
+            if summary.products
+            else ()
+        ),
         ("per image", f"{summary.macs:,} multiply-accumulates{_of_counts(summary)}"),
         ("", f"{summary.additions:,} additions, where the input is spikes"),
     ):

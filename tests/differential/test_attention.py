@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
@@ -134,6 +135,7 @@ def test_kinds_and_operations() -> None:
     assert (real.macs, real.additions, real.count_macs) == (3 * 24 * 6 * 4, 0, 0)
     short = summarise(network("out = mix(scores(in, in, heads = 2), in)", INPUTS["spikes"]))
     assert short.additions == 3 * 2 * 24 * 4 * 2
+    assert (short.products, facts.products) == ({"q (k^T v)": 1}, {"q k^T": 1, "a v": 1})
 
 
 @pytest.mark.parametrize("order", ["queries_first", "keys_first"])
@@ -157,6 +159,22 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
         first, second = scores.sum(), (scores.ne(0).sum(-2) * tokens.sum(-1)).sum()
     assert found.additions == pytest.approx(float(first + second) / 5)
     assert found.macs == 0
+
+
+def test_orders_are_one_network_to_rounding() -> None:
+    def written(order: str, heads: int = 2) -> Graph:
+        out = f"out = mix(scores(in -> conv(4), in, heads = {heads}), in{order})"
+        return network(out, passes=False)
+
+    exact, asked = written(""), written(", order = keys_first")
+    found = compare_graphs(exact, asked)
+    assert isinstance(found, Same)
+    assert not found.to_the_bit
+    assert all(a in exact.nodes and b in asked.nodes for a, b in (*found.weights, *found.nodes))
+    assert isinstance(compare_graphs(asked, written(", order = keys_first")), Same)
+    assert isinstance(compare_graphs(exact, written("", heads=1)), Different)
+    swapped = network("out = mix(scores(in, in -> conv(4), heads = 2), in)", passes=False)
+    assert isinstance(compare_graphs(exact, swapped), Different)
 
 
 def test_one_step_at_a_time() -> None:

@@ -11,6 +11,7 @@ from danetc.compiler.analysis.equivalence.matching import JOINS, Side, match, sa
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.passes.dead import RemoveDead
+from danetc.compiler.passes.order import in_the_order_of_the_spec
 
 MAX_TERMS_SHOWN = 4
 LOOPS = "graphs with loops over time are compared in numbers alone"
@@ -58,7 +59,8 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
         return Different(outside, left.input, right.input, comparable=False)
     if left.carries or right.carries:
         return Different(LOOPS)
-    left, right = RemoveDead().apply(left), RemoveDead().apply(right)
+    written = left, right
+    left, right = (in_the_order_of_the_spec(RemoveDead().apply(graph)) for graph in written)
     if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter
         (mine,), (other,) = left.outputs, right.outputs.values()
         right = replace(right, outputs={mine: other})
@@ -67,7 +69,9 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
         alike = _compare(left, right, FormOptions(starts=False))
         if isinstance(alike, Same):
             return replace(result, only_starts=True)
-    return result
+        return result
+    a, b = (graph.nodes for graph in written)
+    return replace(result, nodes=tuple((i, j) for i, j in result.nodes if i in a and j in b))
 
 
 def _outside(left: Graph, right: Graph) -> str | None:

@@ -76,6 +76,7 @@ def label(graph: Graph, node: Node, settings: FormOptions) -> tuple[Hashable, ..
     if alias and not settings.exact:
         return (alias, (), shapes)
     skipped = set() if settings.starts else {"init"}
+    skipped |= set() if settings.exact else OPS[node.op].rounds
     attrs = tuple(sorted((k, v) for k, v in node.attrs.items() if k not in skipped))
     return (node.op, attrs, node.value.shape if node.op == "input" else shapes)
 

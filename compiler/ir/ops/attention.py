@@ -234,7 +234,7 @@ ROWS = (
         "mix", "values summed over keys by their scores: the pixels of the queries",
         _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
-        absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, label=lambda attrs: ("a v", ""),
+        absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
         saved=_SAVED, packs=_packs,
     ),
     Op(

@@ -258,6 +258,8 @@ class Op:
 
     regrouped: Regrouped | None = None
     """What it may become with the operation before it."""
+    rounds: frozenset[str] = frozenset()
+    """Parameters that say how it rounds, and nothing else."""
 
     # -- in rules and pictures
     rule: Literal["sum", "concat", "max", "min"] | None = None
