@@ -20,7 +20,9 @@ class Encoder(nn.Module):
         self.norm1 = nn.LayerNorm(width, EPS)
         self.q, self.k, self.v, self.joined = (nn.Linear(width, width) for _ in range(4))
         self.norm2 = nn.LayerNorm(width, EPS)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(x)
