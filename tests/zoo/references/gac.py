@@ -22,16 +22,16 @@ from tests.zoo.parts import (
 class Coding(nn.Module):
     def __init__(self, width: int, steps: int) -> None:
         super().__init__()
-        self.time = nn.Sequential(
-            nn.Linear(steps, steps // 2, bias=False),
-            nn.ReLU(),
-            nn.Linear(steps // 2, steps, bias=False),
-        )
         options = {"padding": "same", "bias": False}
         self.space = nn.Sequential(
             nn.Conv2d(width, width, 4, **options),
             nn.ReLU(),
             nn.Conv2d(width, width, 4, **options),
+        )
+        self.time = nn.Sequential(
+            nn.Linear(steps, steps // 2, bias=False),
+            nn.ReLU(),
+            nn.Linear(steps // 2, steps, bias=False),
         )
         self.neurons = neurons()
 
