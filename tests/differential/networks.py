@@ -173,7 +173,7 @@ VARIETY = {
           b = a -> spike
           heads = b -> sum(over = channels, groups = 2)
           wide = heads -> upsample(2, over = channels)
-          rows = (a -> mean(over = rows)) + (a -> max(over = columns)) + (a -> mean(over = pixels))
+          rows = (a -> mean(over = rows)) + (a -> max(over = columns)) + (b -> mean(over = pixels))
           most = (a -> max(over = channels)) + (a -> sum(over = pixels)) + (a -> max(over = pixels))
           part = concat(a[2 .. 3], b[1], b[0]) -> shuffle(2)
           still = (a -> mean(over = time)) + (a -> max(over = time)) - (b -> sum(over = time))
