@@ -15,7 +15,7 @@ from danetc.compiler.ir.graph import Block, Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.kinds import number
 from danetc.dsl.neuron.opcodes import ConstantError
-from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import evaluate
 
 Known = int | float
@@ -101,11 +101,11 @@ def _number(graph: Graph, node: Node, reads: list[float]) -> float | None:
 
 @lru_cache(maxsize=512)
 def first_output(program: NeuronProgram, x: float) -> float:
-    """What a neuron gives at its first time step for the input ``x``.
+    """What a neuron gives at its first time step for the input ``x``, that of each if it has several.
 
     Raises ConstantError or OverflowError where that is no finite number.
     """
-    values: dict[str, float | bool] = {INPUT: x}
+    values: dict[str, float | bool] = dict.fromkeys(program.takes, x)
     values |= {state.name: state.init for state in program.states}
     values |= {item.parameter: item.raw for item in program.learnables}
     output = program.output

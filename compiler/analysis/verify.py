@@ -18,7 +18,6 @@ from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.ir.ops.kinds import or_zero
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, SpecError
-from danetc.dsl.neuron.program import INPUT
 from danetc.dsl.syntax.source import NOWHERE, Span
 
 
@@ -192,7 +191,10 @@ def _moved(graph: Graph, id: int) -> Node:
 
 def _gradients(graph: Graph) -> Iterator[Broken]:
     """Every parameter has a path to an output along which gradients flow."""
-    passing = {key: INPUT in item.reaching(gradients=True) for key, item in graph.neurons.items()}
+    passing = {
+        key: not item.reaching(gradients=True).isdisjoint(item.takes)
+        for key, item in graph.neurons.items()
+    }
     reached = set(graph.outputs.values())
     waiting = [*reached]
     while waiting:

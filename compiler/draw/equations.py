@@ -9,7 +9,7 @@ from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand
 from danetc.dsl.neuron.parameters import Origin, ParameterValue
-from danetc.dsl.neuron.program import INPUT, NEXT, NeuronProgram
+from danetc.dsl.neuron.program import NEXT, NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.ranges import constant
 
@@ -97,6 +97,7 @@ class _Reader:
     def __init__(self, program: NeuronProgram) -> None:
         self.ops: dict[Operand, Instruction] = {op.name: op for op in program.ops}
         self.states = {state.name for state in program.states}
+        self.inputs = frozenset(program.takes)
         self.constant = program.scalars()
         self.ranges = ranges_of(program)
         self.names = {
@@ -147,8 +148,8 @@ class _Reader:
             return self._infix(self.ops[value], detached)
         if value in self.constant:
             return value, ATOM, []
-        if value == INPUT:
-            return f"{{{INPUT}}}", ATOM, [Read(INPUT, False, detached)]
+        if value in self.inputs:
+            return f"{{{value}}}", ATOM, [Read(str(value), False, detached)]
         if value in self.states:
             return f"{{{value}-}}", ATOM, [Read(value, True, detached)]
         name = self.names.get(value, value)

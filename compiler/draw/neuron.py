@@ -106,10 +106,11 @@ class _Unrolled:
             rows = ((TextCell(f"{state.name}[{step - 1}]{start}"),),)
             boxes.append(fitted(Box(key, rows, dashed=True, tooltip=message)))
             first.append(key)
-        key = self._key(INPUT, step)
-        message = "the neuron's input"
-        boxes.append(replace(caption(key, f"{INPUT}[{step}]", bold=True), tooltip=message))
-        first.append(key)
+        for name in self.program.takes:
+            key = self._key(name, step)
+            message = "the neuron's input" if name == INPUT else "another input of it"
+            boxes.append(replace(caption(key, f"{name}[{step}]", bold=True), tooltip=message))
+            first.append(key)
         for equation in self.equations:
             key = self._key(equation.name, step)
             boxes.append(self._box(key, equation, step))

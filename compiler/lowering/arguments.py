@@ -179,9 +179,18 @@ def bind(
         given[name] = evaluator.source(name, value, arg.value, env)
         is_value = isinstance(value, Wire) or is_layer(value)
         hint = flows_in(arg, args, span, is_value=is_value)
-        _check_number(evaluator, bound, name, value, arg.value, env, hint)
+        flows = arg.name is not None and isinstance(value, Wire) and bound.kind == "neuron"
+        if isinstance(value, Wire) and bound.kind == "neuron" and _is_input(bound, name):
+            hint = f"an input besides `x` is given by its name: `{bound.name}({name} = ...)`"
+        if not flows:
+            _check_number(evaluator, bound, name, value, arg.value, env, hint)
         values[name] = value
     return Bound(declaration, bound.module, values, span, given, bound.at)
+
+
+def _is_input(neuron: Bound, name: str) -> bool:
+    """Whether a parameter has no default, as inputs of neurons have none."""
+    return any(p.name == name and p.default is None for p in neuron.declaration.params)
 
 
 def _check_number(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 
+from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, OpError, text
 from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.unknown import is_known
 from danetc.compiler.lowering.arguments import complete, follow_alias, numbers_in
+from danetc.compiler.lowering.axes import join
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
 from danetc.compiler.lowering.state import Lowering
@@ -25,6 +27,7 @@ from danetc.compiler.lowering.values import (
     OpLayer,
     Poison,
     Sequence,
+    Value,
     Wire,
     describe,
 )
@@ -32,7 +35,7 @@ from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.equations import compile_neuron
 from danetc.dsl.neuron.learn import Learn
-from danetc.dsl.neuron.program import NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram, Wired
 from danetc.dsl.syntax.source import Span
 
 MAX_LAYERS = 10_000
@@ -129,6 +132,9 @@ def _threshold(lowering: Lowering, span: Span) -> float:
         )
     if isinstance(value, Learn):
         return value.init
+    if isinstance(value, Wire):
+        message = "tdbn scales by the neuron's threshold, which is a value here"
+        raise lowering.builder.fail("E0404", message, span, hint="choose another norm")
     assert isinstance(value, (bool, int, float))  # so are the arguments of a neuron
     return float(value)
 
@@ -138,7 +144,8 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     span, at = bound.span, bound.at
     bound = follow_alias(lowering, bound)
     own = complete(lowering, bound)
-    args = own.values
+    others = [value for value in own.values.values() if isinstance(value, Wire)]
+    args = {n: Wired.INPUT if isinstance(v, Wire) else v for n, v in own.values.items()}
     setting = lowering.settings.get("surrogate")
     if setting is None and "heaviside" in lowering.names_in(bound.declaration):
         setting_of(lowering, "surrogate", span)
@@ -160,11 +167,14 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     if key not in lowering.programs:
         programs = lowering.shared.programs
         if key not in programs:
-            programs[key] = _compiled(lowering, bound, own, surrogate, stand_in, span)
+            programs[key] = _compiled(lowering, bound, own, args, surrogate, stand_in, span)
         lowering.programs[key] = lowering.builder.neuron_key(programs[key])
-    made = lowering.builder.add(
-        "neuron", (wire,), {"neuron": lowering.programs[key]}, span, "spike"
-    )
+    attrs: dict[str, Attribute] = {"neuron": lowering.programs[key]}
+    taken: Wire | Poison = wire
+    if others:
+        taken = join(lowering, "beside", (wire, *others), span)
+        attrs["inputs"] = 1 + len(others)
+    made = lowering.builder.add("neuron", (taken,), attrs, span, "spike")
     lowering.note_place(made, at)
     if at is None and isinstance(made, Wire) and (reset := _reset_settings(lowering, bound, own)):
         lowering.resets[made.id] = reset
@@ -172,12 +182,19 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
 
 
 def _compiled(
-    lowering: Lowering, bound: Bound, own: Env, surrogate: Bound | None, stand_in: Env, span: Span
+    lowering: Lowering,
+    bound: Bound,
+    own: Env,
+    args: Mapping[str, Value | Wired],
+    surrogate: Bound | None,
+    stand_in: Env,
+    span: Span,
 ) -> NeuronProgram:
-    """The program of a neuron, whose parameters are in ``own``, those of its surrogate in ``stand_in``."""
-    numbers: dict[str, Number | Learn] = {}
-    for name, value in own.values.items():
-        if not isinstance(value, (bool, int, float, Learn)):
+    """The program of a neuron with parameters ``args``; ``own`` says where they were written,
+    ``stand_in`` has those of its surrogate."""
+    numbers: dict[str, Number | Learn | Wired] = {}
+    for name, value in args.items():
+        if not isinstance(value, (bool, int, float, Learn, Wired)):
             raise lowering.builder.fail(
                 "E0304",
                 f"`{name}` of neuron `{bound.name}` must be a number, not {describe(value)}",

@@ -41,7 +41,10 @@ class FusionPlan:
 
 
 def plan_fusion(graph: Graph) -> FusionPlan:
-    """Group every neuron with the norms and additions that only it reads, those in loops apart."""
+    """Group every neuron with the norms and additions that only it reads, those in loops apart.
+
+    One of several inputs runs by itself.
+    """
     readers: dict[int, int] = {id: len(users) for id, users in graph.users().items()}
     for id in graph.outputs.values():
         readers[id] += 1
@@ -52,7 +55,7 @@ def plan_fusion(graph: Graph) -> FusionPlan:
         if node.id not in looped
         else FusionGroup(node.id, node.inputs, (None,), frozenset())
         for node in graph.nodes.values()
-        if node.op == "neuron"
+        if node.op == "neuron" and not graph.program(node).inputs
     }
     gone = frozenset().union(*(group.absorbed for group in groups.values()))
     nodes: dict[int, Node] = {}

@@ -194,7 +194,7 @@ class Saving:
         sizes = self._sizes(node)
         extra = row.extra(sizes)
         self.extra += row.small(sizes)
-        if self.fused and node.op == "neuron":
+        if self.fused and node.id in self.groups:
             group = self.groups[node.id]
             norms = [self.whole[id] for id in group.norms if id is not None]
             self.extra += sum(4 * WIDE * norm.value.shape[0] for norm in norms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from danetc.dsl.neuron.opcodes import OPCODES, ConstantError
-from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.work import current
 
@@ -71,7 +71,7 @@ def _form(values: Forms, operand: str | float) -> Form | None:
 
 
 def _values(program: NeuronProgram, spikes: Mapping[str, float]) -> Forms:
-    values: dict[str, Form | bool | None] = {INPUT: Form(0.0, {INPUT: 1.0})}
+    values: dict[str, Form | bool | None] = {x: Form(0.0, {x: 1.0}) for x in program.takes}
     values |= {state.name: Form(0.0, {state.name: 1.0}) for state in program.states}
     values |= {item.parameter: Form(item.raw, {}) for item in program.learnables}
     for op in program.ops:

@@ -107,7 +107,8 @@ def _constant(program: NeuronProgram, low: float, high: float, steps: int | None
 def _stays(program: NeuronProgram, step: Held, x: tuple[float, float], steps: int | None) -> bool:
     """Whether the spikes of a step are those of all steps, for every input between two numbers."""
     arguments = {op.name: op.args[0] for op in program.ops if op.opcode == "heaviside"}
-    known = {INPUT: x, **{state.name: (state.init, state.init) for state in program.states}}
+    known = dict.fromkeys(program.takes, x)
+    known |= {state.name: (state.init, state.init) for state in program.states}
     for _ in range(min(steps or MAX_STEPS, MAX_STEPS)):
         for name, spike in step.spikes.items():
             argument = arguments[name]
@@ -118,7 +119,7 @@ def _stays(program: NeuronProgram, step: Held, x: tuple[float, float], steps: in
             if not (low >= _MARGIN if spike else high <= -_MARGIN):
                 return False
         before = known
-        known = {INPUT: x}
+        known = dict.fromkeys(program.takes, x)
         for name, after in step.after.items():
             if after is None:
                 return False

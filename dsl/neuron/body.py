@@ -11,12 +11,12 @@ from danetc.dsl.neuron.expressions import ExpressionLowering, Value
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.neuron.learn import Learn, check_learn
 from danetc.dsl.neuron.parameters import ParameterValue
-from danetc.dsl.neuron.program import INPUT
+from danetc.dsl.neuron.program import INPUT, Wired
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Define, Group, State, Stmt
 
-Arguments: TypeAlias = Mapping[str, int | float | bool | Learn]
+Arguments: TypeAlias = Mapping[str, int | float | bool | Learn | Wired]
 """A value for every parameter of a declaration."""
 
 OUTPUT = "s"
@@ -60,6 +60,8 @@ def _texts(arguments: Arguments) -> dict[str, str]:
     for name, value in arguments.items():
         if isinstance(value, Learn):
             texts[name] = "learnt"
+        elif isinstance(value, Wired):
+            texts[name] = "a value that flows in"
         elif isinstance(value, bool):
             texts[name] = str(value).lower()
         else:
@@ -105,6 +107,9 @@ def read_parameters(lowering: ExpressionLowering, arguments: Arguments) -> None:
         span = lowering.argument_spans.get(name, param.span)
         if isinstance(value, bool):
             lowering.values[name] = value
+        elif isinstance(value, Wired):
+            lowering.builder.inputs += (name,)
+            lowering.values[name] = name
         elif not isinstance(value, Learn):
             try:
                 lowering.values[name] = ParameterValue(float(value), name)

@@ -33,6 +33,8 @@ class Backward:
     grad_input: Operand
     grad_states: tuple[Operand, ...]
     grad_learnables: tuple[Operand, ...]
+    grad_inputs: tuple[Operand, ...] = ()
+    """Those of the inputs besides ``x``."""
 
 
 def differentiate(program: NeuronProgram) -> Backward:
@@ -45,18 +47,22 @@ def differentiate(program: NeuronProgram) -> Backward:
     states = [state.name for state in program.states]
     learnables = [item.parameter for item in program.learnables]
     incoming = tuple(f"%grad_{name}" for name in states)
-    inputs = (INPUT, *states, *learnables, GRAD_OUTPUT, *incoming)
+    inputs = (*program.takes, *states, *learnables, GRAD_OUTPUT, *incoming)
     scalars = [item.parameter for item in program.learnables if item.is_scalar]
     builder = ProgramBuilder(inputs, scalars, max_ops=_GRADIENT_OPS * (len(program.ops) + 1))
     value = _replay(builder, program.ops, {name: name for name in inputs})
     seeds: list[tuple[Operand, Operand]] = [(_look(value, program.output), GRAD_OUTPUT)]
     for after, grad in zip(program.next_states, incoming, strict=True):
         seeds.append((_look(value, after), grad))
-    wanted: list[str] = [INPUT, *states, *learnables]
+    wanted: list[str] = [INPUT, *states, *learnables, *program.inputs]
     grads = _reverse(builder, seeds, wanted)
     ops = needed(builder.ops, grads)
-    count = len(states)
-    return Backward(incoming, ops, grads[0], tuple(grads[1 : count + 1]), tuple(grads[count + 1 :]))
+    ends = 1 + len(states), 1 + len(states) + len(learnables)
+    of_states, of_learnables = grads[1 : ends[0]], grads[ends[0] : ends[1]]
+    of_inputs = grads[ends[1] :]
+    return Backward(
+        incoming, ops, grads[0], tuple(of_states), tuple(of_learnables), tuple(of_inputs)
+    )
 
 
 def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> SurrogateProgram:

@@ -30,6 +30,7 @@ from danetc.dsl.neuron.program import (
     NeuronProgram,
     NeuronState,
     SurrogateProgram,
+    Wired,
     settled,
     unique,
 )
@@ -125,8 +126,9 @@ def _neuron(
     after |= lowering.delays.next_values
     inits |= dict.fromkeys(lowering.delays.after, 0.0)
     output = builder.number(output)
+    inputs = tuple(name for name, value in arguments.items() if isinstance(value, Wired))
     parameters = _given(arguments)
-    return _finish(declaration, lowering, inits, after, output, surrogate, parameters)
+    return _finish(declaration, lowering, inits, after, output, surrogate, parameters, inputs)
 
 
 def _finish(
@@ -137,6 +139,7 @@ def _finish(
     output: Operand,
     surrogate: SurrogateProgram | None,
     parameters: Parameters,
+    inputs: tuple[str, ...],
 ) -> NeuronProgram:
     """Drop what ``s`` does not need, and see that training reaches what is left."""
     builder = lowering.builder
@@ -148,9 +151,10 @@ def _finish(
         output,
         tuple(after.values()),
         surrogate,
+        inputs=inputs,
     )
     needed, trained = full.reaching(gradients=False), full.reaching(gradients=True)
-    _check_paths(declaration, lowering, needed, trained)
+    _check_paths(declaration, lowering, needed, trained, inputs)
     states = [name for name in after if name in needed]
     for name in states:
         builder.label(after[name], unique(f"{name}{NEXT}", lowering.taken))
@@ -165,6 +169,7 @@ def _finish(
         tuple(next_states),
         surrogate if uses_surrogate else None,
         parameters,
+        inputs,
     )
     program = settled(program, builder.fixed)
     if surrogate is not None or not uses_surrogate:
@@ -181,7 +186,13 @@ def _check_paths(
     lowering: ExpressionLowering,
     needed: frozenset[Operand],
     trained: frozenset[Operand],
+    inputs: tuple[str, ...],
 ) -> None:
+    for name in inputs:
+        if name not in needed:
+            message = f"`{name}` is a value and has no influence on `{OUTPUT}`"
+            span = lowering.argument_spans.get(name, declaration.name_span)
+            raise lowering.error("E0712", message, span)
     if INPUT not in needed:
         message = f"the output of `{declaration.name}` does not depend on `{INPUT}`, its input"
         labels = (Label(lowering.places[OUTPUT], "the output"),)
@@ -250,5 +261,5 @@ def _given(arguments: Arguments) -> Parameters:
     return tuple(
         (name, value if isinstance(value, bool) else float(value))
         for name, value in arguments.items()
-        if not isinstance(value, Learn)
+        if not isinstance(value, (Learn, Wired))
     )

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
-from danetc.dsl.neuron.program import INPUT, NeuronProgram
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.ranges import REAL, NumberRange, RangeTable, Tables, constant, fixpoint
 
 
@@ -20,6 +20,8 @@ def output_kind(program: NeuronProgram, x: Kind = ANALOG) -> Kind:
 @lru_cache(maxsize=1024)
 def ranges_of(program: NeuronProgram, x: Kind = ANALOG) -> Mapping[Operand, NumberRange]:
     """The ranges of all values of a neuron; those of its states are as a step finds them.
+
+    Of several inputs ``x`` is the kind of each.
 
     Learnables may become any number. States are followed from their first values until nothing
     moves; one that keeps moving may become any number.
@@ -42,7 +44,7 @@ def _step(
 ) -> Mapping[Operand, NumberRange]:
     """The ranges of one step's values."""
     tables = Tables()
-    ranges: dict[Operand, NumberRange] = {INPUT: x.range}
+    ranges: dict[Operand, NumberRange] = dict.fromkeys(program.takes, x.range)
     ranges.update(states)
     ranges |= {item.parameter: REAL for item in program.learnables}
     known: dict[Operand, RangeTable | None] = {

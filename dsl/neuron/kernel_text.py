@@ -42,12 +42,14 @@ def kernel_source(program: NeuronProgram) -> str:
 
     ``step(x, states..., learnables...)`` gives ``(s, next_states...)``;
     ``step_vjp(x, states..., learnables..., grad_s, grad_next_states...)`` gives the gradients of
-    x, each state and each learnable. The text uses ``torch`` and two helpers of the runtime:
-    ``spread(v, x)`` (a number of the layer as a tensor like x) and ``total(g, p)`` (a gradient
-    summed to p's shape, in its dtype).
+    x, each state and each learnable. Of a program with several inputs ``x`` holds them side by side in
+    its last dimension, and so does its gradient. The text uses ``torch`` and two helpers of the
+    runtime: ``spread(v, x)`` (a number of the layer as a tensor like x) and ``total(g, p)`` (a
+    gradient summed to p's shape, in its dtype).
     """
     backward = differentiate(program)
     names: dict[Operand, str] = {INPUT: "x", GRAD_OUTPUT: "g"}
+    names |= {name: f"x{i}" for i, name in enumerate(program.inputs, 1)}
     names |= {state.name: f"u{i}" for i, state in enumerate(program.states)}
     names |= {item.parameter: f"p{i}" for i, item in enumerate(program.learnables)}
     names |= {name: f"g{i}" for i, name in enumerate(backward.grad_next_states)}
@@ -57,18 +59,30 @@ def kernel_source(program: NeuronProgram) -> str:
     lines = []
     if program.surrogate is not None:
         lines += _surrogate_function(program.surrogate)
-    lines += [f"def step({', '.join(reads)}):"]
+    lines += [f"def step({', '.join(reads)}):", *_parted(program, names)]
     scope = dict(names)
     results = [program.output, *program.next_states]
     lines += _body(cheaper(program.ops, results, learnables), scope)
     lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
     incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
-    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):"]
+    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *_parted(program, names)]
     scope = dict(names)
-    gradients = [backward.grad_input, *backward.grad_states, *backward.grad_learnables]
+    gradients = [
+        backward.grad_input,
+        *backward.grad_states,
+        *backward.grad_learnables,
+        *backward.grad_inputs,
+    ]
     lines += _body(cheaper(backward.ops, gradients, learnables), scope)
     lines += [f"    return ({', '.join(_gradients(program, backward, scope))},)", ""]
     return "\n".join(lines)
+
+
+def _parted(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
+    """The inputs by themselves."""
+    if not program.inputs:
+        return []
+    return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
 
 
 def _surrogate_function(surrogate: SurrogateProgram) -> list[str]:
@@ -102,6 +116,9 @@ def _gradients(
     program: NeuronProgram, backward: Backward, scope: Mapping[Operand, str]
 ) -> list[str]:
     values = [_tensor(value, scope) for value in (backward.grad_input, *backward.grad_states)]
+    if program.inputs:
+        others = (_tensor(value, scope) for value in backward.grad_inputs)
+        values[0] = f"torch.stack([{', '.join([values[0], *others])}], -1)"
     for item, value in zip(program.learnables, backward.grad_learnables, strict=True):
         parameter = scope[item.parameter]
         if item.is_scalar or isinstance(value, float):
@@ -114,7 +131,7 @@ def _gradients(
 MODULE_ATTRIBUTES = frozenset(
     """T_destination add_module advance apply bfloat16 buffers call_super_init children compile cpu
     cuda current double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
-    get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules
+    get_submodule half input_rank ipu load_state_dict modules mtia named_buffers named_children named_modules
     named_parameters parameters params program rank register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook
     register_full_backward_pre_hook register_load_state_dict_post_hook

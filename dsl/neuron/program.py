@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import lru_cache
 from typing import TypeVar
 
@@ -26,6 +27,12 @@ from danetc.dsl.neuron.ssa import MAX_OPS, Instruction
 
 INPUT = "x"
 NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
+
+
+class Wired(Enum):
+    """In place of a parameter's value: it is a value of the network, which flows in beside ``x``."""
+
+    INPUT = "an input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ class NeuronProgram:
     ``ops`` read ``x`` (the input), states (of the step before) and learnables by name; ``output``
     is the value that leaves the neuron, ``next_states`` are the states handed to the next step, in
     the order of ``states``. ``parameters`` are those of the declaration that are not learnt;
-    constants made of them say so (``ParameterValue``).
+    constants made of them say so (``ParameterValue``). ``inputs`` are those besides ``x``: a layer
+    then takes all of them side by side in a last dimension, ``x`` first.
     """
 
     name: str
@@ -98,6 +106,12 @@ class NeuronProgram:
     next_states: tuple[Operand, ...]
     surrogate: SurrogateProgram | None
     parameters: Parameters = ()
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """All inputs, ``x`` first."""
+        return (INPUT, *self.inputs)
 
     @property
     def is_stateful(self) -> bool:
@@ -150,6 +164,7 @@ class NeuronProgram:
     def text(self) -> str:
         """The canonical text, one line; ``NeuronProgram.parse`` is its inverse."""
         parts = [f"neuron {self.name}", *_parameter_texts(self.parameters)]
+        parts += [f"input {name}" for name in self.inputs]
         parts += [f"state {state.name} = {constant_text(state.init)}" for state in self.states]
         for item in self.learnables:
             above = "" if item.above is None else f" above {item.above!r}"
@@ -236,6 +251,7 @@ _FLOAT = r"(-?\d\S*)"
 _ARG = r"(\S+)"
 _HEAD = re.compile(rf"neuron {_NAME}")
 _PARAM = re.compile(rf"param {_NAME} = (true|false|{_FLOAT[1:-1]})")
+_INPUT = re.compile(rf"input {_NAME}")
 _STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
 _LEARN = re.compile(
     rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?( per channel)?"
@@ -343,6 +359,9 @@ def _parse(text: str) -> NeuronProgram:
     reader = _Reader(text)
     (name,) = reader.expect(_HEAD, "`neuron NAME`")
     parameters = reader.parameters()
+    inputs = []
+    while (groups := reader.accept(_INPUT)) is not None:
+        inputs.append(reader.define(groups[0]))
     states = []
     while (groups := reader.accept(_STATE)) is not None:
         states.append(NeuronState(reader.define(groups[0]), reader.number(groups[1])))
@@ -381,6 +400,7 @@ def _parse(text: str) -> NeuronProgram:
         tuple(next_states),
         surrogate,
         parameters,
+        tuple(inputs),
     )
 
 

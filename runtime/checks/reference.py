@@ -60,14 +60,17 @@ def _expression(text: str) -> Callable[..., Tensor]:
 
 
 def first_step(program: NeuronProgram, x: Tensor) -> Tensor:
-    """The output of a neuron at its first time step, before any training. Any shape.
+    """The output of a neuron at its first time step, before any training. Any shape; several
+    inputs lie side by side in a last dimension.
 
     Learnables are kept in float32, so they start from what their values are there.
     """
+    inputs = dict(zip(program.takes, x.unbind(-1) if program.inputs else (x,), strict=True))
+    x = inputs[INPUT]
     start = {state.name: torch.full_like(x, state.init) for state in program.states}
     for item in program.learnables:
         start[item.parameter] = torch.tensor(item.raw, dtype=torch.float32).to(x).expand_as(x)
-    values = _run(program.ops, {INPUT: x, **start}, x, program.surrogate)
+    values = _run(program.ops, {**inputs, **start}, x, program.surrogate)
     return values[str(program.output)]
 
 

@@ -51,18 +51,24 @@ class NeuronKernel:
     step: Step
     step_vjp: Step
 
+    def first(self, x: Tensor) -> Tensor:
+        """The input ``x`` of the equations, of all that the layer takes."""
+        return x[..., 0] if self.program.inputs else x
+
     def initial_states(self, x: Tensor) -> list[Tensor]:
-        """The states before the first step, each like ``x`` [N, ...]."""
-        return [torch.full_like(x, state.init) for state in self.program.states]
+        """The states before the first step, each like the input [N, ...]."""
+        like = self.first(x)
+        return [torch.full_like(like, state.init) for state in self.program.states]
 
     def forward(self, x: Tensor, params: Sequence[Tensor], steps: int | None) -> Tensor:
         """All time steps. ``x`` is [T, N, ...], or [N, ...] if ``steps`` is given; [T, N, ...].
 
+        Several inputs lie side by side in a last dimension, which the output has not.
         Half precision is computed in float32, here and in ``backward``.
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
         states = self.initial_states(wide(inputs[0]))
-        output = x.new_empty((len(inputs), *inputs[0].shape))
+        output = x.new_empty((len(inputs), *self.first(inputs[0]).shape))
         for out_t, x_t in zip(output, inputs, strict=True):
             s, *states = self.step(wide(x_t), *states, *params)
             out_t.copy_(s)

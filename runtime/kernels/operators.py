@@ -56,7 +56,8 @@ def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Ten
 def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
 
-    ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars). States start
+    ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars). Where it has
+    several inputs ``x`` has them side by side in its last dimension, which ``rank`` counts too. States start
     anew with every call; without any, [N, ...] gives [N, ...]. Raises ValueError for a wrong shape.
     """
     repeats = _time(x, steps, rank)
@@ -69,7 +70,8 @@ def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str)
 def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     repeats = _time(x, steps, rank)
     single = repeats is None or is_timeless(x, rank, program)
-    return x.new_empty(x.shape if single else (repeats, *x.shape))
+    shape = kernel(program).first(x).shape
+    return x.new_empty(shape if single else (repeats, *shape))
 
 
 @torch.library.custom_op("danetc::neuron_backward", mutates_args=())
@@ -125,7 +127,8 @@ def neuron_step(
 @neuron_step.register_fake
 def _(x: Tensor, states: list[Tensor], params: list[Tensor], program: str) -> list[Tensor]:
     count = len(kernel(program).program.states)
-    return [torch.empty_like(x), *(torch.empty_like(wide(x)) for _ in range(count))]
+    like = kernel(program).first(x).contiguous()
+    return [torch.empty_like(like), *(torch.empty_like(wide(like)) for _ in range(count))]
 
 
 @torch.library.custom_op("danetc::neuron_step_backward", mutates_args=())
@@ -178,8 +181,9 @@ def _save_step(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _step_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     x, *rest = ctx.saved_tensors
     states, params = rest[: ctx.state_count], rest[ctx.state_count :]
+    like = kernel(ctx.program).first(x).contiguous()
     given = [
-        torch.zeros_like(wide(x) if place else x) if grad is None else grad
+        torch.zeros_like(wide(like) if place else like) if grad is None else grad
         for place, grad in enumerate(grads)
     ]
     results = torch.ops.danetc.neuron_step_backward(given, x, states, params, ctx.program)
@@ -215,6 +219,11 @@ def aligned(xs: Sequence[Tensor], rank: int) -> list[Tensor]:
     longest = max(xs, key=Tensor.dim)
     lead = longest.shape[: longest.dim() - rank]
     return [x if x.dim() == longest.dim() else x.expand(*lead, *x.shape[-rank:]) for x in xs]
+
+
+def beside(xs: list[Tensor], rank: int) -> Tensor:
+    """Values that join, [T, N, ...] or [N, ...], side by side in a new last dimension."""
+    return torch.stack(torch.broadcast_tensors(*aligned(xs, rank)), -1)
 
 
 def concat(xs: list[Tensor], dim: int) -> Tensor:
@@ -397,6 +406,7 @@ _COMPOSITES: dict[Callable[..., Tensor], str] = {
     sum_over_time: "(Tensor x, int rank) -> Tensor",
     max_over_time: "(Tensor x, int rank) -> Tensor",
     concat: "(Tensor[] xs, int dim) -> Tensor",
+    beside: "(Tensor[] xs, int rank) -> Tensor",
     per_step: "(Tensor x, int steps, int rank) -> Tensor",
     batch_norm_static: (
         "(Tensor x, Tensor? weight, Tensor? bias, Tensor(a!) running_mean, "

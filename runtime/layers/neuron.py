@@ -17,7 +17,8 @@ class Neuron(nn.Module):
 
     Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
     [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
-    of one sample. Its learnables are scalar parameters under their names (``NAME_raw`` where they
+    of one sample; several inputs lie side by side in one more, which the output has not
+    (``input_rank``). Its learnables are scalar parameters under their names (``NAME_raw`` where they
     have bounds), or have one number for each channel of a sample's ``size``. No state outlives a
     call.
     """
@@ -28,6 +29,7 @@ class Neuron(nn.Module):
         self.program = program
         self.steps = steps
         self.rank = rank
+        self.input_rank = rank + bool(parsed.inputs)
         self._names = parameter_names(parsed)
         for name, item in zip(self._names, parsed.learnables, strict=True):
             self.register_parameter(name, nn.Parameter(torch.full(item.shape(size), item.raw)))
@@ -37,7 +39,9 @@ class Neuron(nn.Module):
         return [getattr(self, name) for name in self._names]
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.danetc.neuron(x, self.params(), self.steps, self.rank, self.program)
+        out: Tensor = torch.ops.danetc.neuron(
+            x, self.params(), self.steps, self.input_rank, self.program
+        )
         return out
 
     def current(self, *inputs: Tensor) -> Tensor:

@@ -211,9 +211,9 @@ def _split_neuron(passed: _Passed) -> None:
     if passed.grad is None:
         return
     run = kernel(neuron.program)
-    static = is_static(x, neuron.rank)
-    inputs = inputs_over_time(x, neuron.steps, neuron.rank, neuron.program)
-    timeless = is_timeless(x, neuron.rank, neuron.program)
+    static = is_static(x, neuron.input_rank)
+    inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
+    timeless = is_timeless(x, neuron.input_rank, neuron.program)
     grad = passed.grad.unsqueeze(0) if timeless else passed.grad
     states = run.initial_states(wide(inputs[0]))
     history = [states]

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from danetc.dsl.neuron.opcodes import Operand
 from danetc.dsl.neuron.program import (
-    INPUT,
     NeuronProgram,
     NeuronState,
     SurrogateProgram,
@@ -121,16 +120,17 @@ class Instrument:
         One instant alone, that stands for all, where nothing in the layer varies.
         """
         params = [value.detach() for value in neuron.params()]
-        inputs = inputs_over_time(x, neuron.steps, neuron.rank, neuron.program)
+        inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
         states = self.kernel.initial_states(wide(inputs[0]))
         for x_t in inputs:
             current = wide(x_t)
             _, *states = self.kernel.step(current, *states, *params)
+            first = self.kernel.first(current)
             if isinstance(self.membrane, NoMembrane):
-                yield Instant(current, None, None, None, None)
+                yield Instant(first, None, None, None, None)
                 continue
             potential, threshold, argument = states[-3:]
-            yield Instant(current, potential, threshold, argument, self._slope(argument))
+            yield Instant(first, potential, threshold, argument, self._slope(argument))
 
     def _slope(self, argument: Tensor) -> Tensor:
         match self.slope:
@@ -149,7 +149,11 @@ def instrument(program: str) -> Instrument:
     membrane = find_membrane(parsed)
     if isinstance(membrane, NoMembrane):
         return Instrument(program, kernel(program), membrane, None)
-    taken = {INPUT, *(state.name for state in parsed.states), *(op.name for op in parsed.ops)}
+    taken = {
+        *parsed.takes,
+        *(state.name for state in parsed.states),
+        *(op.name for op in parsed.ops),
+    }
     taken |= {item.parameter for item in parsed.learnables}
     names: list[str] = []
     for wanted in ("seen_potential", "seen_threshold", "seen_argument"):

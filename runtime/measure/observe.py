@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.attention import Attention
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.measure.layout import Layout, NeuronLayer, ProductLayer, WeightLayer
@@ -112,9 +113,10 @@ def _neuron_hook(
     def hook(module: Neuron, args: tuple[Tensor, ...], out: Tensor) -> None:
         with torch.no_grad():
             (x,) = (value.detach() for value in args)
+            first = kernel(module.program).first(x)
             try:
                 for observer in observers:
-                    observer.neuron(layer, module, x, out.detach())
+                    observer.neuron(layer, module, first, out.detach())
                 if used is None:
                     return
                 repeats = module.steps if out.dim() == module.rank + 1 else 1

@@ -215,7 +215,7 @@ class _Step(torch.fx.Interpreter):
             case ScopeModule():
                 return _Step(module, f"{name}.", self.before, self.after).run(*args)
             case Stepping():
-                rank = module.rank
+                rank = getattr(module, "input_rank", module.rank)
                 frames = [_frame(x, rank) for x in args]
                 y, state = module.advance(frames, self.before.get(name))
                 if state is not None:

@@ -98,7 +98,7 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
     program = instrument(neuron.program).program
     found: list[Tensor] = []
     states: list[Tensor] = []
-    for x_t in [x] * neuron.steps if is_static(x, neuron.rank) else x.unbind(0):
+    for x_t in [x] * neuron.steps if is_static(x, neuron.input_rank) else x.unbind(0):
         _, *states = torch.ops.danetc.neuron_step(x_t, states, neuron.params(), program)
         found.append(states[-3])
     return torch.stack(found)

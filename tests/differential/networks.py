@@ -157,6 +157,23 @@ VARIETY = {
         }
         connection residual { projection = conv -> norm -> spike; out = branch + shortcut }""",
     ),
+    "several_inputs": small(
+        "stage(paths(4), 2)",
+        more="""neuron leaking(gate, kick = 0.1, tau = 2.0) {
+          v = sigmoid(gate) * delay(v, 1) * (1 - delay(s, 1)) + learn(1.0) * x / tau + kick
+          s = heaviside(v - 0.5)
+        }
+        neuron product(other) { s = x * tanh(other) * learn(1.0, per = channel) }
+        block paths(w) {
+          a = in -> conv(w) -> norm
+          fired = a -> spike
+          b = fired -> conv(w) -> norm
+          one = a -> avgpool -> sigmoid
+          c = (a -> leaking(gate = b)) + (b -> leaking(gate = one, kick = fired))
+          d = c -> conv(w) -> norm -> product(other = one)
+          out = d -> leaking(tau = 3, gate = (d -> avgpool -> flatten -> linear(w)))
+        }""",
+    ),
     "window": small(
         "tiny via origin by window(k = 2)",
         more="rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }",

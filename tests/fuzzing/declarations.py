@@ -67,6 +67,12 @@ class Declarations(Layers):
         self.texts.append(f"block {name}(width, stride = 1) {{\n  " + "\n  ".join(lines) + "\n}\n")
         return name
 
+    def declare_gated(self) -> str:
+        """A neuron with another input."""
+        name = self.fresh("gated")
+        self.texts.append(equations.gated(self.dice, name))
+        return name
+
     def declare_layer(self) -> str:
         """A block that is used as a layer: it keeps the size of what it takes."""
         dice, name = self.dice, self.fresh("layer")

@@ -139,6 +139,21 @@ def neuron(dice: Dice, name: str) -> str:
     )
 
 
+def gated(dice: Dice, name: str) -> str:
+    """A neuron with an input ``gate``, and another one that may be a number."""
+    potential = dice.choice(
+        [
+            "sigmoid(gate) * delay(v, 1) * (1 - delay(s, 1)) + x",
+            "0.5 * delay(v, 1) - 0.2 * delay(s, 1) + x * (gate > 0.2) + 0.3 * gate",
+            "x + tanh(gate) * learn(0.7)",
+            "0.7 * delay(gate, 1) + max(x, gate)",
+            "x * gate",
+        ]
+    )
+    step = dice.choice(["heaviside(v - 0.4)", "v - other", "round(min(max(v, 0), 3))"])
+    return f"neuron {name}(gate, other = 0.2) {{ v = {potential} + 0.5 * other; s = {step} }}\n"
+
+
 def surrogate(dice: Dice, name: str) -> str:
     """A smooth step, or the derivative itself."""
     body = dice.choice(

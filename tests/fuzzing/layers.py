@@ -57,6 +57,9 @@ class Layers:
     def declare_layer(self) -> str:
         raise NotImplementedError
 
+    def declare_gated(self) -> str:
+        raise NotImplementedError
+
     def fresh(self, base: str) -> str:
         self.count += 1
         return f"{base}_{self.count}"
@@ -242,6 +245,12 @@ class Layers:
         if depth == 0 or (len(names) == 1 and dice.maybe(0.3)):
             return dice.choice(names)
         a, b = self.value(names, depth - 1), self.value(names, depth - 1)
+        gated = self.declare_gated() if dice.maybe(0.1) else ""
+        if gated:
+            more = (
+                f", other = {dice.choice([dice.choice(names), '0.3'])}" if dice.maybe(0.4) else ""
+            )
+            return f"(({a}) -> {gated}(gate = {b}{more}))"
         axis = dice.choice(["channels", "rows", "columns", "pixels", "time"])
         bare = dice.choice(names)
         return dice.choice(

@@ -298,8 +298,14 @@ class Neuron:
     is_stateful: bool = False
     _learnt: dict[Place, Var] = field(default_factory=dict)
 
-    def run(self, x: Var) -> Var:
-        """All time steps of [T, N, ...]. States start anew with each call."""
+    def run(self, x: Var, others: Mapping[str, Var]) -> Var:
+        """All time steps of [T, N, ...], with other inputs by their names.
+
+        States start anew with each call.
+        """
+        shape = np.broadcast_shapes(x.shape, *(other.shape for other in others.values()))
+        x = broadcast(x, shape)
+        others = {name: broadcast(other, shape) for name, other in others.items()}
         values = _floats(self.arguments)
         parameters = {
             name: value.value(self.stored(value)) if isinstance(value, Learn) else value
@@ -314,7 +320,8 @@ class Neuron:
         outputs = []
         reads: dict[str, set[str]] = {}
         for t in range(x.shape[0]):
-            equations.names = {**parameters, **states, "x": x[t]}
+            here = {name: other[t] for name, other in others.items()}
+            equations.names = {**parameters, **states, "x": x[t], **here}
             for item in self.body:
                 if isinstance(item, s.Define):
                     equations.read = reads[item.name] = set()

@@ -589,19 +589,24 @@ class Layers(Evaluator):
         if self.settings.get("surrogate") is not None:
             stand_in = self.written_out(self.settings["surrogate"])
             slope = surrogate(stand_in.declaration.body or (), self.complete(stand_in).values)
+        values = self.complete(bound).values
+        others = {name: value for name, value in values.items() if isinstance(value, Wire)}
         layer = Neuron(
             bound.declaration.body or (),
-            self.complete(bound).values,
+            {name: value for name, value in values.items() if name not in others},
             slope,
-            lambda learn: self.weights.next_of(path, learn.stored, *_size_of(learn, wire)),
+            lambda learn: self.weights.next_of(path, learn.stored, *_size_of(learn, shape)),
         )
-        y = layer.run(wire.data)
+        x, *more = f.side_by_side([wire.data, *(other.data for other in others.values())])
+        shape = np.broadcast_shapes(*(value.shape for value in (x, *more)))
+        y = layer.run(x, dict(zip(others, more, strict=True)))
         self.result.near = min(self.result.near, layer.near)
         self.result.values[self.weights.layers.get(path, "")] = y.data
-        return Wire(y, wire.varies or layer.is_stateful)
+        varies = any(value.varies for value in (wire, *others.values()))
+        return Wire(y, varies or layer.is_stateful)
 
 
-def _size_of(learn: Learn, wire: Wire) -> tuple[int, ...]:
-    """The shape of what a neuron learns: a number, or one for each channel."""
-    channels, *pixels = wire.data.shape[2:]
+def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what a neuron learns, that takes [T, N, ...]: a number, or one for each channel."""
+    channels, *pixels = shape[2:]
     return () if learn.per == "layer" else (channels, *(1 for _ in pixels))

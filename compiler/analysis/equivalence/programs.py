@@ -28,6 +28,7 @@ def program_form(program: NeuronProgram) -> str:
         starts[item.parameter] = _digest("learn", repr((item.raw, item.above, item.below)))
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}
+    colours |= {name: _digest("input", str(i)) for i, name in enumerate(program.inputs)}
     for _ in range(len(after) + 1):  # a state is known by what becomes of it, too
         values = _values(program.ops, colours)
         more = {name: _digest(colours[name], _of(values, after[name])) for name in after}
@@ -84,7 +85,7 @@ def _in_order_of_use(
         seen.add(value)
         if value in ops:
             waiting += reversed(_arguments(ops[value], values))
-        elif value != INPUT:
+        elif value not in program.takes:
             order.append(value)
             if value in after:
                 waiting.insert(0, after[value])

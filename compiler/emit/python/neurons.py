@@ -53,6 +53,10 @@ _NUMBERS: Mapping[str, str] = {
     "exp": "math.exp(_0)",
     "log": "math.log(_0)",
     "sqrt": "math.sqrt(_0)",
+    "tanh": "math.tanh(_0)",
+    "sin": "math.sin(_0)",
+    "cos": "math.cos(_0)",
+    "erf": "math.erf(_0)",
 }
 """How Python computes constants, as the compiler does."""
 Arguments: TypeAlias = tuple[tuple[str, float], ...]
@@ -271,7 +275,7 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
     states = [state.name for state in program.states]
     learnables = [item.parameter for item in program.learnables]
     roots = [program.output, *program.next_states]
-    inputs = (INPUT, *states, *learnables)
+    inputs = (*program.takes, *states, *learnables)
     equations = _Equations(inputs, program.ops, roots, parameters)
     x = equations.names[INPUT]
     init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
@@ -285,6 +289,10 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
         init.append(assign([f"self.{attribute}"], value))
         reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
+    parted: list[ast.stmt] = []
+    if program.inputs:
+        each = [x, *(equations.names[name] for name in program.inputs)]
+        parted.append(assign(each, template("x.unbind(-1)", x=name(x))))
     sized = not all(item.is_scalar for item in program.learnables)
     if stepping:
         doc = f"The neuron {variable(program.name)}, one step of [N, ...] after the other."
@@ -294,7 +302,7 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
             (x, "Tensor", None),
             ("state", "tuple[Tensor, ...] | None", None),
         ]
-        step = [*reads, *_one_step(program, equations, x, output)]
+        step = [*reads, *parted, *_one_step(program, equations, x, output)]
         return _Made(
             f"{camel(program.name)}Step",
             parameters.arguments,
@@ -306,9 +314,9 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
             ),
         )
     if not states:
-        takes, body = x, [*reads, *equations.returning(program.output)]
+        takes, body = x, [*reads, *parted, *equations.returning(program.output)]
     else:
-        takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output)]
+        takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output, parted)]
     shapes = "[T, N, ...] to [T, N, ...]" if states else "each element by itself"
     doc = f"The neuron {variable(program.name)}: {shapes}."
     forward = function("forward", [("self", "", None), (takes, "Tensor", None)], "Tensor", body)
@@ -332,16 +340,21 @@ def _unwritten(program: NeuronProgram | SurrogateProgram) -> set[str]:
 
 
 def _over_time(
-    program: NeuronProgram, equations: _Equations, x: str, output: ast.expr
+    program: NeuronProgram,
+    equations: _Equations,
+    x: str,
+    output: ast.expr,
+    parted: list[ast.stmt],
 ) -> list[ast.stmt]:
     """The loop over the time steps."""
+    like = template("x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
     first = [
-        assign([equations.names[name]], start)
-        for name, start in _starts(program, equations, template("x_seq[0]"))
+        assign([equations.names[name]], start) for name, start in _starts(program, equations, like)
     ]
     after = _next_states(program, equations)
     targets = [equations.names[state.name] for state in program.states]
     body = [
+        *parted,
         *equations.lines,
         ast.Expr(method(name("outputs"), "append", output)),
         assign(targets, sequence(after)),

@@ -501,6 +501,14 @@ def per_step(x: Tensor, steps: int, rank: int = 3) -> Tensor:
     return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x
 
 
+def beside(xs: list[Tensor], rank: int = 3) -> Tensor:
+    """What a neuron of several inputs takes: in a new last dimension; what is static is repeated."""
+    longest = max(xs, key=Tensor.dim)
+    lead = longest.shape[: longest.dim() - rank]
+    wide = [x.expand(*lead, *x.shape[x.dim() - rank :]) for x in xs]
+    return torch.stack(torch.broadcast_tensors(*wide), -1)
+
+
 def concat(xs: list[Tensor], dim: int) -> Tensor:
     """Channels side by side; what is static, [N, ...], is the same at each step of the others."""
     longest = max(xs, key=Tensor.dim)

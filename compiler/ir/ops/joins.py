@@ -50,6 +50,11 @@ def _concat(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
     return TorchFunction(target, kwargs={"dim": -len(value.shape)}, as_list=True)
 
 
+def _beside(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+    target = "torch.ops.danetc.beside"
+    return TorchFunction(target, kwargs={"rank": len(value.shape) - 1}, as_list=True)
+
+
 ROWS = (
     Op(
         "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
@@ -95,6 +100,11 @@ ROWS = (
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
         saved=Saved(small=factor_of),
+    ),
+    Op(
+        "beside", "what a neuron of several inputs takes", shapes.beside, kinds.either, _beside,
+        public=False, operands=(2, None), linear=True, sign="[]",
+        saved=Saved(),
     ),
     Op(
         "concat", "channels side by side", shapes.concatenated, kinds.either, _concat,

@@ -144,6 +144,17 @@ def joined(attrs: Attrs, values: Values) -> Shape:
     return result
 
 
+def beside(attrs: Attrs, values: Values) -> Shape:
+    """Values that join, in one more axis, the last."""
+    return (*joined(attrs, values), len(values))
+
+
+def of_neuron(attrs: Attrs, values: Values) -> Shape:
+    """That of the input; several of them lie side by side in one more axis."""
+    shape = values[0].shape
+    return shape[:-1] if attrs.get("inputs", 1) != 1 else shape
+
+
 def _how_to_join(a: Shape, b: Shape) -> str:
     """What to change where two shapes do not join."""
     vector, map_ = sorted((a, b), key=len)

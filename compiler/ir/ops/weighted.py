@@ -77,7 +77,7 @@ def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
 
 
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
-    sample = values[0].shape
+    sample = shapes.of_neuron(attrs, values)
     return {item.parameter: item.shape(sample) for item in context.neuron(attrs).learnables}
 
 
@@ -131,7 +131,7 @@ ROWS = (
         saved=Saved(inputs=True, half=True),
     ),
     Op(
-        "neuron", "a spiking neuron, or an activation", shapes.same, kinds.analog, _neuron_module,
+        "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,
         public=False, time="neuron", weights=_neuron_weights,
         label=lambda attrs: (str(attrs["neuron"]), ""),
         saved=Saved(inputs=True),

@@ -404,7 +404,7 @@ def neuron_graph(neuron: str, surrogate: str) -> Graph:
 
 
 def std(kind: str) -> dict[str, list[tuple[str, float]]]:
-    """The standard library's declarations of a kind, with their numbers."""
+    """The standard library's declarations of a kind, with their numbers; counts are left out."""
     found = {}
     for path in Path("dsl/std").glob("*.danet"):
         for item in parse(SourceFile(str(path), path.read_text()), Reporter()).declarations:
@@ -412,7 +412,7 @@ def std(kind: str) -> dict[str, list[tuple[str, float]]]:
                 found[item.name] = [
                     (param.name, float(param.default.text))
                     for param in item.params
-                    if isinstance(param.default, tree.Number)
+                    if isinstance(param.default, tree.Number) and "." in param.default.text
                 ]
     return found
 
