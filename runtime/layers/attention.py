@@ -48,6 +48,15 @@ def keys_first(q: Tensor, k: Tensor, v: Tensor, like: Tensor, heads: int) -> Ten
     return as_map(memory @ tokens(q, heads), like)
 
 
+def band(x: Tensor, before: int | None, after: int | None, outside: float) -> Tensor:
+    """``x`` [..., rows, columns] from so many columns before the row's own to so many after it, and
+    ``outside`` elsewhere; None for all."""
+    rows, columns = x.shape[-2:]
+    ahead = torch.arange(columns, device=x.device) - torch.arange(rows, device=x.device)[:, None]
+    inside = ahead.ge(-rows if before is None else -before)
+    return torch.where(inside & ahead.le(columns if after is None else after), x, outside)
+
+
 Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
 
 

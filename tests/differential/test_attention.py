@@ -161,6 +161,29 @@ def test_operations_are_counted_by_what_is_not_zero(order: str) -> None:
     assert found.macs == 0
 
 
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_causal_attention_is_torchs(backend: str) -> None:
+    """A band of scores under a softmax is `is_causal` of torch's own attention, and a band of two
+    columns to each side is a mask of it."""
+    source = """near = (scores(in, in, heads = 2) / sqrt(2)) -> band(BAND, outside = -1e9)
+  out = mix(near -> softmax(over = columns), in)"""
+    for written, options in {
+        "after = 0": {"is_causal": True},
+        "before = 2, after = 1": {"attn_mask": torch.ones(24, 24).tril(1).triu(-2).bool()},
+    }.items():
+        model = emit(network(source.replace("BAND", written)), 0, backend).double()
+        x = randn(3, 2, 4, 4, 6).requires_grad_()
+        other = x.detach().clone().requires_grad_()
+        q = heads_of(other)
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, q, q, **options)
+        wanted = torch.cat([part.mT.reshape(3, 2, 2, 4, 6) for part in mixed.unbind(-3)], -3)
+        y = model(x)
+        torch.testing.assert_close(y, wanted, rtol=1e-12, atol=1e-12)
+        for z in (y, wanted):
+            (z * randn(*z.shape, seed=5)).sum().backward()
+        torch.testing.assert_close(x.grad, other.grad, rtol=1e-12, atol=1e-12)
+
+
 def test_orders_are_one_network_to_rounding() -> None:
     def written(order: str, heads: int = 2) -> Graph:
         out = f"out = mix(scores(in -> conv(4), in, heads = {heads}), in{order})"

@@ -114,6 +114,8 @@ class Declarations(Layers):
                 "{}",
                 "({} -> softmax(over = columns))",
                 "({} -> spike)",
+                "({} -> band(before = 2, after = 0) -> spike)",
+                "({} -> band(after = 1, outside = -9) -> softmax(over = columns))",
                 "({} / sqrt(1 + columns({})))",
                 "({} / sqrt(1 + (in -> sigmoid -> running_mean)))",
             ]

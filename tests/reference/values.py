@@ -177,6 +177,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "softmax": {"over": "channels"},
     "scores": {"heads": 1},
     "mix": {"order": "exact"},
+    "band": {"before": None, "after": None, "outside": 0.0},
     "running_mean": {"groups": 1, "momentum": 0.1},
     "dropout": {"p": 0.5, "per": None},
     "droppath": {"p": 0.1},

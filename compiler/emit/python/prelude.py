@@ -496,6 +496,14 @@ class TimeLinear(nn.Linear):
         return torch.addmm(self.bias.unsqueeze(1), self.weight, flat).view(x.shape)
 
 
+def band(x: Tensor, before: int | None, after: int | None, outside: float) -> Tensor:
+    """``outside`` where a column is more than so many before or after the row's own."""
+    rows, columns = x.shape[-2:]
+    ahead = torch.arange(columns, device=x.device) - torch.arange(rows, device=x.device)[:, None]
+    inside = ahead.ge(-rows if before is None else -before)
+    return torch.where(inside & ahead.le(columns if after is None else after), x, outside)
+
+
 def per_step(x: Tensor, steps: int, rank: int = 3) -> Tensor:
     """[N, ...] repeated to [T, N, ...]; a sequence stays as it is."""
     return x.expand(steps, *x.shape) if x.dim() == rank + 1 else x

@@ -11,14 +11,16 @@ from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import shapes
-from danetc.compiler.ir.ops.kinds import Attrs, Values
+from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import (
     Context,
     Emit,
     Op,
     OpError,
+    Parameter,
     Product,
     Regrouped,
+    TorchFunction,
     TorchModule,
     integer,
     whole,
@@ -212,6 +214,23 @@ def _packs(values: Values) -> bool:
     return any(value.kind.bits for value in values)
 
 
+def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
+    args = tuple(attrs[name] for name in ("before", "after", "outside"))
+    return TorchFunction("danetc.runtime.layers.attention.band", args, layout="any")
+
+
+def _banded(attrs: Attrs, values: Values) -> Kind:
+    return Kind.of(values[0].kind.range | ranges.constant(number(attrs, "outside")))
+
+
+def _map(attrs: Attrs, values: Values) -> Shape:
+    return shapes.map_of(values, "band")
+
+
+def _end(columns: Attribute) -> str:
+    return "all" if columns is None else str(columns)
+
+
 _ORDER = word(
     "order",
     "which product of `q k^T v` comes first; `exact` takes the shorter order where it gives the same",
@@ -245,5 +264,17 @@ ROWS = (
         size_of=3, public=False, absorbing=0.0, products=_products_at_once,
         label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
         saved=_SAVED, packs=_packs,
+    ),
+    Op(
+        "band", "keeps what is near the diagonal of rows and columns: a mask of scores",
+        _map, _banded, _band,
+        (
+            integer("before", "columns before the row's own that are kept; all by default", None, 0),
+            integer("after", "columns after it that are kept; all by default", None, 0),
+            Parameter("outside", float, "what stands for the others", 0.0, -1e30, 1e30),
+        ),
+        linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
+        label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),
+        saved=Saved(extra=lambda sizes: prod(sizes.node.value.shape[1:])),
     ),
 )  # fmt: skip
