@@ -150,6 +150,11 @@ def add(a: NumberRange, b: NumberRange) -> NumberRange:
     return _arithmetic(a.low + b.low, a.high + b.high, _common(a, b))
 
 
+def total(a: NumberRange, count: int) -> NumberRange:
+    """The sum of ``count`` numbers, each its own."""
+    return _arithmetic(count * a.low, count * a.high, a.unit)
+
+
 def negative(a: NumberRange) -> NumberRange:
     return NumberRange(-a.high, -a.low, a.unit)
 

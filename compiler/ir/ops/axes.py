@@ -57,8 +57,7 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
-    count = ranges.constant(float(shapes.reach(attrs, values)))
-    return Kind.of(ranges.multiply(count, values[0].kind.range))
+    return Kind.of(ranges.total(values[0].kind.range, shapes.reach(attrs, values)))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:
