@@ -49,7 +49,9 @@ def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: S
         both = number is None and isinstance(other, (Learn, Learnt))
         raise evaluator.builder.fail(
             "E0410",
-            f"`{op}` cannot be applied to numbers to be learnt " + ("alone" if both else "here"),
+            f"`{op}` of two learnt numbers: nothing tells how many there are"
+            if both
+            else f"`{op}` cannot be applied to learnt numbers here",
             span,
             hint="each takes its size from a value that it meets: "
             "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "

@@ -205,6 +205,11 @@ class RuleReader:
             "numbers, which may be learnt"
         )
         match expr:
+            case s.Call(s.Name("learn")):
+                message, hint = (
+                    "learnt numbers are factors in a rule",
+                    "write `learn(1.0) * out[j]`",
+                )
             case s.Call(s.Name(name)):
                 message = f"there is no join `{name}`"
                 known = "joins are `sum`, `mean`, `concat`, `max` and `min`"

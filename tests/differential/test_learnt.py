@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.initial_values import initial_values
 from danetc.compiler.emit.fx import emit
+from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn
 from tests.fuzzing.compare import Case, Subject, compiling
 from tests.fuzzing.forms import FORMS, _check_form
@@ -129,3 +131,75 @@ network net {{
     gradients = [each.grad for each in two.parameters() if each.grad is not None]
     (whole,) = one.parameters()
     assert torch.allclose(whole.grad, gradients[0] + gradients[1], rtol=1e-12)  # type: ignore[arg-type]
+
+
+RULE = "rule r {{ in[i] = {}; result = out[n - 1] }}"
+STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "code", "words"),
+    [
+        ("out = learn(1.0) * learn(0.5) * a", "", "E0410", "`*` of two learnt numbers"),
+        ("out = (1 / learn(1.0)) * a", "", "E0410", "`/` cannot be applied"),
+        (
+            "g = learn(1.0, per = channel); b = (g * a) -> conv(8); out = b * g",
+            "",
+            "E0410",
+            "`g` is learnt as 4 x 1 x 1, and 8 x 1 x 1 are needed here",
+        ),
+        ("out = a * learn(1.0, per = sample)", "", "E0304", "`neuron`, not the word `sample`"),
+        ("out = a * learn(2.0, below = 1)", "", "E0305", "outside of its bounds"),
+        ("out = a + learn", "", "E0405", "`learn` is called with arguments"),
+        (
+            "out = a -> LIF(tau = learn(2.0, per = neuron))",
+            "",
+            "E0711",
+            "a neuron learns nothing per neuron",
+        ),
+        (
+            "out = a -> own",
+            "neuron own { s = learn(1.0, per = step) * x }",
+            "E0711",
+            "a neuron learns nothing per step",
+        ),
+        (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "are factors in a rule"),
+        (STAGE, RULE.format("(1 - learn(0.5)) * out[i - 1]"), "E0608", "adds nothing to them"),
+        (
+            "out = a -> (stage(own(4), 3) by r)",
+            RULE.format("out[i - 1]; shortcut[i] = out[i - 1]")
+            + "block own(w) { out = in -> conv(w) -> spike }",
+            "E0610",
+            "has no `shortcut`",
+        ),
+    ],
+)
+def test_what_cannot_be_learnt_is_named(line: str, more: str, code: str, words: str) -> None:
+    text = f"""use std
+{more}
+network net {{
+  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan
+  a = in -> conv(4) -> norm -> spike
+  {line}
+}}"""
+    with pytest.raises(SpecError) as caught:
+        check_text(text)
+    (found,) = caught.value.diagnostics
+    assert found.code == code
+    assert words in found.message
+
+
+def test_a_branch_scaled_by_zero_starts_as_the_identity() -> None:
+    """ReZero: Proposition 1 holds of a learnt factor as of a norm that starts at 0."""
+    text = """use std
+connection rezero { each = spike -> conv -> norm; out = learn(0.0) * branch + shortcut }
+network net {
+  input = image(2, 6, 6); steps = 2; neuron = IF; surrogate = atan
+  stem = conv(4) -> norm
+  stages = stage(basic(4), 2) via rezero
+  head = spike -> avgpool -> mean_over_time -> linear(2)
+}"""
+    graph = graph_of(check_text(text))
+    known = initial_values(graph)
+    (stage,) = graph.stages
+    assert [known[block.output] for block in stage.blocks] == [stage.entry, stage.entry]
