@@ -169,7 +169,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
     **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
     **{
         name: SpecFunction(
-            f"init = {name}({', '.join(row.arguments)})",
+            f"init = {name}" + f"({', '.join(row.arguments)})" * bool(row.arguments),
             f"first weights: {row.meaning}",
             tuple(row.arguments),
         )
