@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from danetc.compiler.ir.ops.unknown import AnyShape
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Poison, Wire
@@ -43,6 +44,7 @@ def join(
     """A join of values. A vector of C entries joins a map as C x 1 x 1."""
     wires = [wire for wire in operands if isinstance(wire, Wire)]
     shapes = [evaluator.builder.value(wire).shape for wire in wires]
+    shapes = [shape for shape in shapes if not isinstance(shape, AnyShape)]
     longest = max(shapes, key=len, default=())
     if len(longest) == 3 and any(len(shape) == 1 for shape in shapes):
         fits = all(len(shape) == 3 or shape[0] in (1, longest[0]) for shape in shapes)

@@ -48,11 +48,11 @@ class Definition:
 class Loops:
     """The loops over time of a body.
 
-    ``parts`` numbers the definitions that depend on each other in a circle, once somebody asks;
+    ``circles`` numbers the definitions that depend on each other in a circle, once somebody asks;
     ``carries`` are the delayed values of the reading that goes on, None while none does.
     """
 
-    parts: dict[str, int] | None = None
+    circles: dict[str, int] | None = None
     carries: dict[object, Carry] | None = None
     known: dict[object, KnownValue] = field(default_factory=dict)
 

@@ -50,10 +50,10 @@ def cut_of(evaluator: Evaluator, flow: s.Flow, env: Env) -> int | None:
     place = next((i for i, step in enumerate(flow.steps) if i and _is_cut(step, env)), None)
     if place is None:
         return None
-    parts = _parts(evaluator, env)
+    circles = circles_of(evaluator, env)
     names = (name for step in flow.steps[:place] for name in evaluator.names_in(step))
-    own = parts.get(env.pending[-1])
-    closes = own is not None and any(parts.get(name) == own for name in names)
+    own = circles.get(env.pending[-1])
+    closes = own is not None and any(circles.get(name) == own for name in names)
     return place if closes else None
 
 
@@ -71,9 +71,9 @@ def _is_cut(step: s.Expr, env: Env) -> bool:
     return not shadowed and name.id not in env.values and name.id not in env.definitions
 
 
-def _parts(evaluator: Evaluator, env: Env) -> dict[str, int]:
+def circles_of(evaluator: Evaluator, env: Env) -> dict[str, int]:
     """For each definition that depends on itself the number of its circle, as the text has it."""
-    if env.loops.parts is None:
+    if env.loops.circles is None:
         import networkx as nx  # late: few networks have delays
 
         flow: nx.DiGraph[str] = nx.DiGraph()
@@ -86,8 +86,8 @@ def _parts(evaluator: Evaluator, env: Env) -> dict[str, int]:
             for part in nx.strongly_connected_components(flow)
             if len(part) > 1 or any(flow.has_edge(name, name) for name in part)
         )
-        env.loops.parts = {name: i for i, part in enumerate(circles) for name in part}
-    return env.loops.parts
+        env.loops.circles = {name: i for i, part in enumerate(circles) for name in part}
+    return env.loops.circles
 
 
 def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | Poison:

@@ -19,7 +19,7 @@ from danetc.compiler.lowering.environment import (
 )
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import named
-from danetc.compiler.lowering.loops import has_delays, is_flow, settled
+from danetc.compiler.lowering.loops import circles_of, has_delays, is_flow, settled
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
     BlockConv,
@@ -134,6 +134,8 @@ def _needs(evaluator: Evaluator, id: str, env: Env) -> list[str]:
     """
     order: list[str] = []
     seen = {id, *env.pending}
+    # what is in a circle with the reader may be read through a delay alone: then it comes later
+    circles = circles_of(evaluator, env) if has_delays(evaluator, env) else {}
     stack = [(id, iter(evaluator.certain_names(env.definitions[id].value)))]
     while stack:
         name, names = stack[-1]
@@ -146,6 +148,7 @@ def _needs(evaluator: Evaluator, id: str, env: Env) -> list[str]:
             and found not in env.values
             and found not in env.cache
             and found not in seen
+            and (found not in circles or circles[found] != circles.get(name))
         ):
             seen.add(found)
             stack.append((found, iter(evaluator.certain_names(env.definitions[found].value))))

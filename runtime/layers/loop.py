@@ -84,6 +84,10 @@ class Loop(Leaf):
             values, memory = self.advance(now, memory, step)
             given.append(values)
         results = [torch.stack(values) for values in zip(*given, strict=True)]
+        # What nobody was late enough to read gets gradients of 0, as what a delay cuts off does.
+        unread = [memory[item.name][-1] for item in self.carried if item.steps >= len(given)]
+        if unread and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            results[0] = _Beside.apply(results[0], *unread)
         return results[0] if len(results) == 1 else tuple(results)
 
     def advance(
@@ -127,6 +131,20 @@ class Loop(Leaf):
 
     def extra_repr(self) -> str:
         return f"{', '.join(item.name for item in self.carried)}, steps={self.steps}"
+
+
+class _Beside(torch.autograd.Function):
+    """A value, and others of which nothing is read."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *others: Tensor) -> Tensor:
+        ctx.shapes = [(other.shape, other.dtype) for other in others]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        (grad,) = grads
+        return grad, *(grad.new_zeros(shape, dtype=dtype) for shape, dtype in ctx.shapes)
 
 
 class _Recorder(fx.Interpreter):

@@ -421,6 +421,14 @@ def test_an_image_in_a_loop_is_there_at_each_step() -> None:
     assert_close(model(frames(6)), plain(frames(6)), 1e-12)
 
 
+def test_what_comes_too_late_gets_gradients_of_zero() -> None:
+    """With a single step nothing that is delayed is read."""
+    model, x = built(graph_of("two lines", 2)).train(), frames(1)
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not model.get_parameter("a.conv.weight").grad.any()  # type: ignore[union-attr]
+
+
 def test_a_delayed_image_is_missing_at_the_first_steps() -> None:
     source = """network n {
   input = image(2, 6, 6); steps = 4; neuron = LIF; surrogate = atan

@@ -296,11 +296,14 @@ class Layers(Evaluator):
 
     def numbers(self) -> Any:
         counters = self.weights.numbers, self.taken, self.stages
-        return [Counter(each) for each in counters], dict(self.weights.used), self.result.near
+        return [Counter(each) for each in counters], self._taken_so_far(), self.result.near
+
+    def _taken_so_far(self) -> Any:
+        return dict(self.weights.used), dict(self.learnt)
 
     def put_back(self, numbers: Any) -> None:
-        counters, used, self.result.near = numbers
-        self.weights.used = dict(used)
+        counters, (used, learnt), self.result.near = numbers
+        self.weights.used, self.learnt = dict(used), dict(learnt)
         self.weights.numbers, self.taken, self.stages = map(Counter, counters)
 
     def _rounded(self, wire: Wire) -> Wire:
