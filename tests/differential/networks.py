@@ -197,7 +197,7 @@ VARIETY = {
           still = (a -> mean(over = time)) + (a -> max(over = time)) - (b -> sum(over = time))
           gate = a -> avgpool -> flatten -> linear(w) -> sigmoid
           turned = a -> swap(rows, columns) -> mean(over = channels, groups = 2) -> upsample(2, over = channels)
-          out = (wide * 0.3 + rows + 0.1 * most * part + 0.2 * still + a * gate + turned) -> spike
+          out = (wide * 0.3 + (heads -> conv(w, kernel = 1)) + rows + 0.1 * most * part + 0.2 * still + a * gate + turned) -> spike
         }""",
     ),
     "swapped": small(
