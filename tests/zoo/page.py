@@ -43,7 +43,7 @@ def own_lines(text: str) -> int:
 
 
 def table() -> str:
-    head = "| file | paper | what differs | checked against | lines | parameters | T |\n"
+    head = "| file | paper | what differs | checked against | lines | parameters (as published) | T |\n"
     rows = [head, "|---|---|---|---|--:|--:|--:|\n"]
     for name in NAMES:
         case, entry, full = case_of(name), entry_of(name), graph(name, {})
@@ -55,7 +55,7 @@ def table() -> str:
             entry.differs,
             case.against,
             str(own_lines(file_of(name).read_text("utf-8"))),
-            f"{parameters} (said: {published})" if published else parameters,
+            f"{parameters} ({published})" if published else parameters,
             str(full.steps),
         )
         rows.append(f"| {' | '.join(cells)} |\n")

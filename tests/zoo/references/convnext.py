@@ -53,7 +53,7 @@ CASE = Case(
         {"width": 2, "image": 32, "steps": 1, "drop": 0.0, "classes": 5},
         {"width": 3, "image": 64, "steps": 2, "drop": 0.0, "classes": 5},
     ),
-    published={"28589128": {}},
+    published={"28.59 M": {}},
     prepare=scaled,
     pairs=partial(by_order, called={"kept.learn.weight": "layer_scale"}),
 )
