@@ -23,6 +23,7 @@ from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
+from danetc.tasks.measuring.measure import measure
 from tests.differential.helpers import assert_close, built, randn, text
 
 STEPS = (2, 5)
@@ -501,3 +502,22 @@ def test_the_fused_backend_does_the_same(name: str) -> None:
             twin = fused.get_parameter(each).grad
             assert twin is not None
             assert_close(twin, parameter.grad, 1e-6, each, floor=1e-5)
+
+
+@pytest.mark.parametrize("name", ["several", "norms", "stages", "vectors"])
+def test_is_measured(name: str) -> None:
+    """Firing rates and operations of layers in loops are those of all steps together."""
+    graph = graph_of(name, 3)
+    model, images = emit(graph).train(), frames(3, 4).float()
+    found = measure(model, [(images, torch.tensor([0, 1, 2, 0]))])
+    rates: dict[str, float] = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, Neuron):
+            layer.register_forward_hook(
+                lambda layer, x, y, path=path: rates.update({path: float(y.mean())})
+            )
+    model.eval()(images)
+    assert found.firing_rate is not None
+    for measured in found.firing_rate.layers:
+        assert measured.rate == pytest.approx(rates[measured.layer]), measured.layer
+    assert {layer.layer for layer in found.firing_rate.layers} == set(rates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import networkx as nx
@@ -11,7 +12,8 @@ import networkx as nx
 from danetc.compiler.analysis.summary import is_neuron, on_main_path, summarise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.at_node import macs_of, products_of
-from danetc.compiler.ir.graph import Block, Graph, Node
+from danetc.compiler.ir.graph import Block, Graph, Node, Stage
+from danetc.compiler.ir.loops import loop_of
 from danetc.compiler.ir.ops import OPS
 from danetc.errors import UserError
 from danetc.runtime.measure import (
@@ -99,7 +101,11 @@ def eager_twin(model: Model, graph: Graph) -> Model:
 
 
 def layout_of(graph: Graph) -> Layout:
-    """What can be measured of a graph, by the names of its modules."""
+    """What can be measured of a graph, by the names of its modules.
+
+    A stage that runs in a loop over time gives no blocks: no module gives what they pass on.
+    """
+    graph = replace(graph, stages=_callable_stages(graph))
     flow, members = graph.to_networkx(), _members(graph)
     joined = _behind_joins(graph, flow, members)
     neurons, weights, products = [], [], []
@@ -134,6 +140,17 @@ def layout_of(graph: Graph) -> Layout:
         for stage, facts in zip(graph.stages, summarise(graph).stages, strict=True)
     )
     return Layout(graph.name, graph.steps, tuple(neurons), tuple(weights), stages, tuple(products))
+
+
+def _callable_stages(graph: Graph) -> tuple[Stage, ...]:
+    """The stages whose blocks are modules that are called."""
+    within = loop_of(graph)
+
+    def is_called(block: Block) -> bool:
+        loop = within.get(block.output)
+        return loop is None or loop.scope[: len(block.scope)] == block.scope
+
+    return tuple(stage for stage in graph.stages if all(map(is_called, stage.blocks)))
 
 
 def _module(scope: tuple[str, ...], *name: str) -> str:
