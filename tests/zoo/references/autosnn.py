@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from spikingjelly.activation_based import layer, neuron, surrogate
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, MeanOverTime, conv, linear, maxpool, norm
+from tests.zoo.parts import Flatten, MeanOverTime, conv, linear, maxpool, norm, plif
 from tests.zoo.references.plif_net import driven
-
-
-def plif() -> nn.Module:
-    return neuron.ParametricLIFNode(  # type: ignore[no-any-return]
-        init_tau=4 / 3, detach_reset=True, surrogate_function=surrogate.ATan(), step_mode="m"
-    )
 
 
 class Residual(nn.Module):
