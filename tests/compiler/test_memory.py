@@ -85,6 +85,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "along",
         "ordinary",
         "causal",
+        "learnt_in_blocks",  # what is made of them is made again in a segment
         "learnt_values",  # weights themselves are there anyway, what is made of them is not
         "unet",  # segments that several scopes run; several outputs
         "poisson",  # float32 until the first convolution, also under autocast

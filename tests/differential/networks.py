@@ -281,6 +281,14 @@ VARIETY = {
     ),
     "events": small(input="events(3, 8, 8)"),
     "learnt_values": LEARNT_VALUES,
+    "learnt_in_blocks": small(
+        "stage(mixed(4), 2) via joined",
+        more="""block mixed(w, g = learn(0.4, above = 0, below = 1)) {
+          a = in -> conv(w) -> norm -> LIF(tau = learn(2.0, above = 1, per = channel))
+          out = g * a + (1 - g) * in
+        }
+        connection joined { out = branch + shortcut }""",
+    ),
     "unet": UNET,
     "latency": small(input="image(3, 8, 8) -> latency(tau = 2)"),
     "poisson": small(input="image(3, 8, 8) -> poisson"),

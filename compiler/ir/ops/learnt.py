@@ -6,7 +6,7 @@ from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
 from danetc.compiler.ir.ops import kinds
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, whole
-from danetc.compiler.ir.ops.saved import Saved, between_bounds
+from danetc.compiler.ir.ops.saved import Saved, share_of_way, way
 from danetc.dsl.neuron.learn import Learn
 
 BOUNDS = ("above", "below")
@@ -62,6 +62,6 @@ ROWS = (
         ),
         public=False, operands=(0, 0), for_samples=False, weights=_weights,
         constant=lambda attrs: number(attrs, "init"), label=_label,
-        saved=Saved(small=between_bounds, is_weight=_is_weight),
+        saved=Saved(small=way, extra=share_of_way, is_weight=_is_weight),
     ),
 )  # fmt: skip

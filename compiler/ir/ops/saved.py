@@ -132,11 +132,19 @@ def factor_of(sizes: Sizes) -> int:
     return 0 if offset and factor in (1, -1) else FACTOR
 
 
-def between_bounds(sizes: Sizes) -> int:
-    """Of numbers between two bounds: the share of the way, and the width that it is multiplied by."""
-    attrs = sizes.node.attrs
-    both = attrs["above"] is not None and attrs["below"] is not None
-    return FACTOR + STATISTIC * sizes.output if both else 0
+def is_between(sizes: Sizes) -> bool:
+    """Whether numbers lie between two bounds: a share of the way, times the width."""
+    return sizes.node.attrs["above"] is not None and sizes.node.attrs["below"] is not None
+
+
+def way(sizes: Sizes) -> int:
+    """The width between two bounds."""
+    return FACTOR if is_between(sizes) else 0
+
+
+def share_of_way(sizes: Sizes) -> int:
+    """The shares of it."""
+    return STATISTIC * sizes.output if is_between(sizes) else 0
 
 
 def mask(sizes: Sizes) -> int:
