@@ -9,6 +9,7 @@ pass where its kind is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -103,10 +104,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Any, *factors: Tensor) -> Tensor:
-        run, ctx.pull, kinds, wanted_of = call
+        run, ctx.pull, kinds = call
         ctx.kept = [SavedTensor(x, kind) for x, kind in zip(factors, kinds, strict=True)]
         needs = ctx.needs_input_grad[1:]
-        wanted = [any(needs[other] for other in others) for others in wanted_of]
+        # each factor is kept for the gradients of the others
+        wanted = [any(needs[:place]) or any(needs[place + 1 :]) for place in range(len(needs))]
         ctx.save_for_backward(
             *(
                 kept.save(x) if want else None
@@ -162,10 +164,8 @@ class Attention(Leaf):
         dtype = autocast_dtype(factors[0])
         if dtype is not None:
             factors = tuple(x.to(dtype) for x in factors)
-        # each factor is kept for the gradients of the others
-        others = [[j for j in range(self.factors) if j != i] for i in range(self.factors)]
-        run = lambda *factors: self.product(*factors, like=like)  # noqa: E731
-        call = run, self.gradients(factors[0].dtype), self.kinds, others
+        run = partial(self.product, like=like)
+        call = run, self.gradients(factors[0].dtype), self.kinds
         out: Tensor = _Product.apply(call, *factors)
         return out
 
