@@ -130,7 +130,7 @@ def _gradients(
 
 MODULE_ATTRIBUTES = frozenset(
     """T_destination add_module advance apply bfloat16 buffers call_super_init children compile cpu
-    cuda current double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
+    cuda current double dump_patches eval extra_repr flat_params float forward get_buffer get_extra_state get_parameter
     get_submodule half input_rank ipu load_state_dict modules mtia named_buffers named_children named_modules
     named_parameters parameters params program rank register_backward_hook register_buffer
     register_forward_hook register_forward_pre_hook register_full_backward_hook
