@@ -121,20 +121,27 @@ def zero_init(cells: Sequence[Cell]) -> Outcome:
     return Outcome(text, BORNE_OUT if with_zero <= without / 2 else REFUTED)
 
 
+def _lead(first: Sequence[Cell], second: Sequence[Cell], *, out: float, against: float) -> Outcome:
+    """How far the second is above the first, which takes three seeds of both to say."""
+    if min(len(first), len(second)) == 0:
+        return Outcome("", WAITS)
+    shared = {cell.seed for cell in first} & {cell.seed for cell in second}
+    over = _accuracy([c for c in second if c.seed in shared]) - _accuracy(
+        [c for c in first if c.seed in shared]
+    )
+    if len(shared) < 3:
+        return Outcome(f"{over:+.1f} points so far, {len(shared)} of 3 seeds", WAITS)
+    return Outcome(f"{over:+.1f} points", _between(over, out=out, against=against))
+
+
 def paper_shape(cells: Sequence[Cell]) -> Outcome:
     origin, dense = (pick(cells, connection="origin", rule=r, depth=34) for r in (CHAIN, EQ_11))
-    if waits := _waits(origin, dense, seeds=3):
-        return waits
-    over = _accuracy(dense) - _accuracy(origin)
-    return Outcome(f"{over:+.1f} points", _between(over, out=2, against=0))
+    return _lead(origin, dense, out=2, against=0)
 
 
 def deeper(cells: Sequence[Cell]) -> Outcome:
     shallow, deep = (pick(cells, connection="origin", rule=EQ_11, depth=d) for d in (34, 50))
-    if waits := _waits(shallow, deep, seeds=3):
-        return waits
-    over = _accuracy(deep) - _accuracy(shallow)
-    return Outcome(f"{over:+.1f} points", _between(over, out=0.5, against=1.5))
+    return _lead(shallow, deep, out=0.5, against=1.5)
 
 
 def origin_with_zero(cells: Sequence[Cell]) -> Outcome:
