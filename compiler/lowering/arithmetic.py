@@ -11,7 +11,7 @@ from danetc.compiler.lowering.learnt import calculated, met
 from danetc.compiler.lowering.values import (
     POISON,
     Identity,
-    Learnt,
+    LearntValue,
     Number,
     Poison,
     Value,
@@ -45,7 +45,7 @@ def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want
             return evaluator.builder.add(
                 "affine", (value,), {"factor": -1.0, "offset": 0.0}, expr.span
             )
-        if isinstance(value, (Learn, Learnt)):
+        if isinstance(value, (Learn, LearntValue)):
             return calculated(evaluator, "*", -1, value, expr.span)
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             raise evaluator.builder.fail(
@@ -97,7 +97,7 @@ def _combine(
         return POISON
     if isinstance(left, Wire) or isinstance(right, Wire):
         return _join(evaluator, op, left, right, expr.span)
-    if any(isinstance(value, (Learn, Learnt)) for value in (left, right)):
+    if any(isinstance(value, (Learn, LearntValue)) for value in (left, right)):
         return calculated(evaluator, op, left, right, expr.span)
     numbers: list[Number] = []
     for value in (left, right):

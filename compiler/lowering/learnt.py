@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Attribute, Node, Shape
 from danetc.compiler.ir.ops import text
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Learnt, Poison, Value, Wire
+from danetc.compiler.lowering.values import LearntValue, Poison, Value, Wire
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax.source import Span
 
@@ -23,30 +23,30 @@ BODIES = ("network", "block", "connection")
 
 def named(value: Value, id: str, env: Env) -> Value:
     """What a name of a body stands for: of learnt numbers, the same wherever it is read."""
-    if not isinstance(value, (Learn, Learnt)) or env.what not in BODIES:
+    if not isinstance(value, (Learn, LearntValue)) or env.what not in BODIES:
         return value
     found = as_learnt(value)
     return found if found.name else replace(found, name=id, scope=env.scope)
 
 
-def as_learnt(value: Learn | Learnt) -> Learnt:
-    return value if isinstance(value, Learnt) else Learnt(value)
+def as_learnt(value: Learn | LearntValue) -> LearntValue:
+    return value if isinstance(value, LearntValue) else LearntValue(value)
 
 
 def given(value: Value) -> Value:
     """What a declaration gets that is called with a value: learnt numbers are then its own."""
-    if isinstance(value, Learnt):
+    if isinstance(value, LearntValue):
         return value.learn if value.is_plain else replace(value, name="", scope=())
     return value
 
 
-def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: Span) -> Learnt:
+def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: Span) -> LearntValue:
     """A learnt number and a constant, or two of these: ``1 - a``."""
-    first = isinstance(left, (Learn, Learnt))
+    first = isinstance(left, (Learn, LearntValue))
     learnt, other = (left, right) if first else (right, left)
     number = other if isinstance(other, (int, float)) and not isinstance(other, bool) else None
     if number is None or op not in ("+", "-", "*", "/") or (op == "/" and not (first and number)):
-        both = number is None and isinstance(other, (Learn, Learnt))
+        both = number is None and isinstance(other, (Learn, LearntValue))
         raise evaluator.builder.fail(
             "E0410",
             f"`{op}` of two learnt numbers: nothing tells how many there are"
@@ -57,7 +57,7 @@ def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: S
             "`(learn(1.0) * a) + (learn(1.0) * b)`; with constants there are `1 - learn(...)`, "
             "`2 * learn(...)` and `learn(...) / 2`",
         )
-    assert isinstance(learnt, (Learn, Learnt))
+    assert isinstance(learnt, (Learn, LearntValue))
     found = as_learnt(learnt)
     match op:
         case "+":
@@ -71,8 +71,8 @@ def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: S
 
 
 def met(evaluator: Evaluator, value: Value, wire: Wire, span: Span) -> Value:
-    """Learnt numbers of the size that a value asks for; what else there is as it is."""
-    if not isinstance(value, (Learn, Learnt)):
+    """LearntValue numbers of the size that a value asks for; what else there is as it is."""
+    if not isinstance(value, (Learn, LearntValue)):
         return value
     found = as_learnt(value)
     made = _parameter(evaluator, found, evaluator.builder.value(wire).shape, span)
@@ -82,7 +82,7 @@ def met(evaluator: Evaluator, value: Value, wire: Wire, span: Span) -> Value:
     return evaluator.builder.add("affine", (made,), attrs, span)
 
 
-def _parameter(evaluator: Evaluator, found: Learnt, meets: Shape, span: Span) -> Wire | Poison:
+def _parameter(evaluator: Evaluator, found: LearntValue, meets: Shape, span: Span) -> Wire | Poison:
     """The node of the numbers, made where a name is met first."""
     builder = evaluator.builder
     size = _size(found.learn.per, meets)

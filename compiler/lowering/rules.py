@@ -12,7 +12,7 @@ from math import log2
 
 from danetc.compiler.ir.graph import Form, unique
 from danetc.compiler.lowering.learnt import as_learnt
-from danetc.compiler.lowering.values import Failed, Learnt, Value, describe
+from danetc.compiler.lowering.values import Failed, LearntValue, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.learn import Learn
@@ -52,7 +52,7 @@ class RuleReader:
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
         self.place = ""  # of the equation's learnt numbers
-        self.learnt: dict[str, Learnt] = {}
+        self.learnt: dict[str, LearntValue] = {}
         self.feed: s.Define | None = None
         self.shortcut: s.Define | None = None
         self.result: s.Define | None = None
@@ -182,7 +182,7 @@ class RuleReader:
     def _multiple(self, factor: s.Expr, expr: s.Expr, env: dict[str, int]) -> Form:
         """A value times a number, or times learnt numbers."""
         value, form = self.constant(factor, env), self._form(expr, env)
-        if not isinstance(value, (Learn, Learnt)):
+        if not isinstance(value, (Learn, LearntValue)):
             return ("scale", self._number(value, factor), form)
         found = as_learnt(value)
         if found.offset:

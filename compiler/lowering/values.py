@@ -49,7 +49,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learnt:
+class LearntValue:
     """``factor * learn + offset`` among values, of the size that it meets.
 
     With a ``name``, a definition of the body in ``scope``, it is the same wherever it is read.
@@ -249,7 +249,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Drawn, Learn, Learnt, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -274,7 +274,7 @@ def describe(value: Value) -> str:
             return f"the word `{id}`"
         case Drawn(id):
             return f"`{id}`, what weights start from"
-        case Learn() | Learnt():
+        case Learn() | LearntValue():
             return "a number to be learnt"
         case Outputs():
             return "several outputs"
