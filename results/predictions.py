@@ -123,9 +123,9 @@ def zero_init(cells: Sequence[Cell]) -> Outcome:
 
 def _lead(first: Sequence[Cell], second: Sequence[Cell], *, out: float, against: float) -> Outcome:
     """How far the second is above the first, which takes three seeds of both to say."""
-    if min(len(first), len(second)) == 0:
-        return Outcome("", WAITS)
     shared = {cell.seed for cell in first} & {cell.seed for cell in second}
+    if not shared:
+        return Outcome("", WAITS)
     over = _accuracy([c for c in second if c.seed in shared]) - _accuracy(
         [c for c in first if c.seed in shared]
     )
