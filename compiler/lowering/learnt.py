@@ -71,7 +71,7 @@ def calculated(evaluator: Evaluator, op: str, left: Value, right: Value, span: S
 
 
 def met(evaluator: Evaluator, value: Value, wire: Wire, span: Span) -> Value:
-    """LearntValue numbers of the size that a value asks for; what else there is as it is."""
+    """Learnt numbers of the size that a value asks for; what else there is as it is."""
     if not isinstance(value, (Learn, LearntValue)):
         return value
     found = as_learnt(value)
