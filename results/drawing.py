@@ -116,7 +116,11 @@ def architecture(cells: Sequence[Cell]) -> Figure:
             line(rate, places, [layer.rate for layer in main], style, name)
             line(slope, places, [layer.dodv for layer in main], style, name)
     loss.set(
-        title="ResNet-34's shape, seed 0", xlabel="epoch", ylabel="training loss", xticks=[1, 2, 3]
+        title="ResNet-34's shape, seed 0",
+        xlabel="epoch",
+        ylabel="training loss",
+        xticks=[1, 2, 3],
+        ylim=(0, 4.4),
     )
     rate.set(title="firing rate (Fig. 9)", xlabel="layer of neurons")
     slope.set(title="dO/dV (Fig. 10), T = 1", xlabel="layer of neurons")
