@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, norm_names, text, whole
+from danetc.compiler.ir.ops.kinds import ZERO
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -196,6 +197,18 @@ def _no_time(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
+def _stays_at_zero(network: CheckedNetwork) -> Iterator[Finding]:
+    for node in network.wherever(
+        lambda node: node.value.kind == ZERO,
+        *(name for name, row in OPS.items() if row.carries),
+    ):
+        yield Finding(
+            network.place(node),
+            f"what `{node.path}` gives is 0 at each step: it starts so, and 0 comes out of its loop",
+            hint="add something to what is multiplied by itself",
+        )
+
+
 def _convolutions() -> list[str]:
     return [name for name, row in OPS.items() if row.convolves]
 
@@ -280,4 +293,5 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0207", _no_time),
     Rule("W0208", _drops_all),
     Rule("W0209", _window_of_scores),
+    Rule("W0210", _stays_at_zero),
 )

@@ -150,6 +150,7 @@ _ROWS = (
     Code("W0207", "a mean over time of a value without time"),
     Code("W0208", "drop-path without a shortcut around it"),
     Code("W0209", "a window over scores of attention"),
+    Code("W0210", "a loop over time that stays at 0"),
     # warnings: neurons
     Code("W0301", "a leak outside of 0 .. 1"),
     Code("W0302", "a neuron whose output never changes"),

@@ -253,6 +253,14 @@ SUSPICIOUS = {
         "W0207",
         "no time dimension",
     ),
+    "a loop that stays at 0": Case(
+        net(
+            ("-> norm -> spike", "-> norm -> spike -> still"),
+            ("network n", "block still { h = in * (h -> «delay(1)»); out = in + h }\nnetwork n"),
+        ),
+        "W0210",
+        "is 0 at each step",
+    ),
     "a drop-path in the stem": Case(
         net(("-> norm -> spike", "-> norm -> «droppath(0.1)» -> spike")), "W0208", "`stem.droppath`"
     ),
