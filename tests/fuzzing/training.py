@@ -12,6 +12,7 @@ from torch import nn
 
 from danetc.compiler import Checked
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.resolve import resolve_recipe
@@ -29,7 +30,7 @@ from tests.reference.training import Optimizer, averaged, clipped, loss, share
 
 TOLERANCE = 1e-7
 """Of weights and buffers after a few steps, of the largest entry of each."""
-RANDOM = ("dropout", "droppath", "poisson")
+RANDOM = tuple(name for name, row in OPS.items() if row.random)
 IMAGES, MAX_EPOCHS = 6, 6
 
 

@@ -584,8 +584,11 @@ class Layers(Evaluator):
         if not self.training:
             return wire
         factors = self.drawn[path]
+        shape = wire.data.shape
         if factors.size == wire.data.data.size:
-            factors = factors.reshape(wire.data.shape)
+            factors = factors.reshape(shape)
+        elif factors.shape == shape[1:]:  # in a loop over time, drawn at its first step
+            factors = np.broadcast_to(factors, shape)
         assert np.all((factors == 0) | np.isclose(factors, 1 / (1 - p), rtol=1e-6)), path
         if op.name == "dropout" and op.attrs["per"] == "sample":
             assert np.ptp(factors, axis=0).max() == 0, path
