@@ -33,7 +33,7 @@ def _loss(item: Item, output: Var, labels: Array) -> Var:
         output = output.mean((0,))
     if item.name == "mse":
         far = output - Var(np.eye(output.shape[-1])[labels])
-        return (far * far).mean((0, 1)).reshape()
+        return (far * far).mean(tuple(range(len(far.shape)))).reshape()
     smoothing = float(arguments["label_smoothing"])
     if item.name == "cross_entropy":
         return _entropy(output, labels, smoothing)
