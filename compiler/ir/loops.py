@@ -9,14 +9,14 @@ from danetc.compiler.ir.graph import Graph, Node
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class Cycle:
     """The nodes of a loop, in the order of the graph, and the smallest scope that holds them."""
 
     members: tuple[int, ...]
     scope: tuple[str, ...]
 
 
-def loops(graph: Graph) -> tuple[Loop, ...]:
+def loops(graph: Graph) -> tuple[Cycle, ...]:
     """The loops of a graph: the sets of nodes each of which depends on all others of its set."""
     if not graph.carries:
         return ()
@@ -29,11 +29,11 @@ def loops(graph: Graph) -> tuple[Loop, ...]:
     for part in nx.strongly_connected_components(flow):
         if len(part) > 1 or any(flow.has_edge(id, id) for id in part):
             members = tuple(sorted(part, key=place.__getitem__))
-            found.append(Loop(members, _common([graph[id] for id in members])))
+            found.append(Cycle(members, _common([graph[id] for id in members])))
     return tuple(sorted(found, key=lambda loop: place[loop.members[0]]))
 
 
-def loop_of(graph: Graph) -> Mapping[int, Loop]:
+def loop_of(graph: Graph) -> Mapping[int, Cycle]:
     """The loop of each node that is in one."""
     return {id: loop for loop in loops(graph) for id in loop.members}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.loops import Loop
+from danetc.compiler.ir.loops import Cycle
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
 
@@ -37,7 +37,7 @@ class LoopSaving:
     """
 
     graph: Graph
-    loop: Loop
+    loop: Cycle
     elements: dict[int, int]
     widths: dict[int, int]
     outside: set[int]

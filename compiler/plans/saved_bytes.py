@@ -11,7 +11,7 @@ from math import prod
 
 from danetc.compiler.ir.at_node import buffer_bytes_of, operands, same_for_all, weights, weights_of
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.loops import Loop, loop_of
+from danetc.compiler.ir.loops import Cycle, loop_of
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.saved import Saved, Sizes
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
@@ -236,7 +236,7 @@ class Saving:
         wanted = row.wanted([id in self.trained for id in reads])
         return [id for id, kept in zip(reads, wanted, strict=True) if kept]
 
-    def _keep_loop(self, loop: Loop) -> None:
+    def _keep_loop(self, loop: Cycle) -> None:
         """Keep what a loop does, which runs again as a whole or not at all."""
         found = LoopSaving(
             self.graph,

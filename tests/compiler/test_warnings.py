@@ -253,6 +253,17 @@ SUSPICIOUS = {
         "W0207",
         "no time dimension",
     ),
+    "a window over scores": Case(
+        net(
+            ("-> norm -> spike", "-> norm -> spike -> mixed"),
+            (
+                "network n",
+                "block mixed { a = scores(in, in) -> «conv(1)»; out = mix(a, in) }\nnetwork n",
+            ),
+        ),
+        "W0209",
+        "queries and keys",
+    ),
     "a loop that stays at 0": Case(
         net(
             ("-> norm -> spike", "-> norm -> spike -> still"),
