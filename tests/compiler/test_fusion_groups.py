@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
 from danetc.compiler.plans.saved_bytes import saves_parts
 from tests.differential.helpers import spec, text
@@ -56,7 +57,7 @@ def check(graph: Graph, plan: FusionPlan) -> None:
         gone |= group.absorbed
         inside = group.absorbed | {group.neuron}
         for id in group.absorbed:
-            assert graph[id].op in ("add", "batchnorm")
+            assert graph[id].op == "add" or OPS[graph[id].op].norm == "channel"
             assert set(users[id]) <= inside, "somebody else reads what is absorbed"
             assert id not in outputs
         assert plan.graph[group.neuron].inputs == group.inputs
@@ -65,7 +66,7 @@ def check(graph: Graph, plan: FusionPlan) -> None:
             if norm is not None:
                 assert norm in group.absorbed
                 assert graph[norm].inputs == (source,)
-                assert not graph[norm].attrs["per_step"]
+                assert not OPS[graph[norm].op].per_step(graph[norm].attrs)
     assert set(plan.graph.nodes) == set(graph.nodes) - gone
     for node in plan.graph.nodes.values():
         assert all(source in plan.graph.nodes for source in node.inputs)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,12 @@ from danetc.compiler.draw import FORMATS, LEVELS, THEMES, DrawError, compare, dr
 from danetc.compiler.draw.theme import DARK, LIGHT
 from danetc.compiler.draw.words import LOOKS, kind_look
 from danetc.compiler.ir.graph import Graph
+from danetc.dsl import std
 from danetc.dsl.kinds import ANALOG, SPIKE, Kind, count
 from tests.compiler.draw.pictures import SVG, groups, read, texts
 from tests.compiler.emit.small import resnet
+
+BLOCKS = Path(std.__file__).with_name("blocks.danet")
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +93,14 @@ def test_themes(small: Graph) -> None:
 def test_tooltips_say_shape_kind_and_source(small: Graph) -> None:
     told = [title.text or "" for title in read(draw(small, "op")).iter(f"{SVG}title")]
     conv = next(text for text in told if text.startswith("stages.1.blocks.0.branch.conv1"))
+    said, _, place = conv.rpartition(":")
     assert (
-        conv
-        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet:4"
+        said
+        == "stages.1.blocks.0.branch.conv1 · conv 3×3, 32 /2 · 32×4×4, analog · std/blocks.danet"
+    )
+    assert (
+        "conv(width, kernel = 3, stride = stride)"
+        in BLOCKS.read_text("utf-8").splitlines()[int(place) - 1]
     )
     assert any(re.search(r"· danet_c_small\.danet:\d+$", text) for text in told)
     assert "stages.1.blocks.0.spike: 32×4×4, spike" in told

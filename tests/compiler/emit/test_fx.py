@@ -276,7 +276,11 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 # an input has no call, nor has what lowering resolves (tdbn is a spelling of batchnorm)
-@pytest.mark.parametrize("name", [name for name, row in OPS.items() if row.emit is not nothing])
+# a carry is made by a loop alone
+CALLED = [name for name, row in OPS.items() if row.emit is not nothing and name != "carry"]
+
+
+@pytest.mark.parametrize("name", CALLED)
 @pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
 def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
     row = OPS[name]
