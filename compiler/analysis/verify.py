@@ -13,7 +13,7 @@ from danetc.compiler.analysis.initial_values import Known, initial_values
 from danetc.compiler.ir.at_node import operands, same_for_all, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.inference import Inference
-from danetc.compiler.ir.loops import loops
+from danetc.compiler.ir.loops import loop_of, loops
 from danetc.compiler.ir.ops import OPS, OpError
 from danetc.compiler.ir.ops.kinds import or_zero
 from danetc.compiler.ir.rule_values import StageValues
@@ -97,8 +97,8 @@ def _values(graph: Graph) -> Iterator[Broken]:
 
 
 def _carries(graph: Graph) -> Iterator[Broken]:
-    """What a loop carries from step to step is of one shape and kind, and comes behind."""
-    order = {id: index for index, id in enumerate(graph.nodes)}
+    """What a loop carries from step to step is of one shape and kind, and of the loop itself."""
+    members = loop_of(graph)
     for node in graph.nodes.values():
         if OPS[node.op].carries != (node.id in graph.carries):
             yield Broken(node.origin, node.path, f"{node.op} that carries nothing, or another one")
@@ -107,12 +107,12 @@ def _carries(graph: Graph) -> Iterator[Broken]:
             yield Broken(NOWHERE, graph.name, f"a loop of nodes {id} and {source}, which are gone")
             continue
         node, taken, given = graph[id], graph[id].value, graph[source].value
-        if order[source] < order[id]:
-            yield Broken(node.origin, node.path, f"carries {source}, which does not come behind it")
+        if id not in members or source not in members[id].members:
+            yield Broken(node.origin, node.path, f"carries {source}, which is not of its loop")
         if given.shape != taken.shape or taken.kind | or_zero(given.kind) != taken.kind:
             yield Broken(node.origin, node.path, f"is {taken}, and carries {given}")
-        if not (given.varies and taken.varies):
-            yield Broken(node.origin, node.path, "carries what does not vary over time")
+        if not taken.varies:
+            yield Broken(node.origin, node.path, "does not vary over time")
 
 
 def _loops(graph: Graph) -> Iterator[Broken]:

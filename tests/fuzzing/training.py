@@ -23,7 +23,7 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
-from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, modules
+from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, modules
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 from tests.reference.training import Optimizer, averaged, clipped, loss, share
@@ -159,7 +159,7 @@ def _train(
 ) -> tuple[dict[str, Array], float, float]:
     """The weights to keep, their loss in evaluation, and how near a spike was to none."""
     names = [name for name, _ in model.named_parameters()]
-    state = {name: value for name, value in start.items() if value.dtype.kind == "f"}
+    state = dict(start)
     near, mean, optimizer = math.inf, None, None
     for done in range(phase.epochs):
         weights = Weights(state, *modules(model))
@@ -173,6 +173,7 @@ def _train(
         values = {name: state[name] for name in names}
         optimizer.step(values, clipped(found, phase.clip), share(phase, done, 1))
         state = {**state, **result.buffers, **values}
+        state |= {name: n + 1 for name, n in state.items() if name.endswith(COUNTER)}
         near = min(near, result.near)
         if phase.ema is not None:
             mean = averaged(mean, state, phase.ema)
