@@ -176,6 +176,8 @@ def _interblock(graph: Graph) -> Iterator[Broken]:
                     )
                     break
                 id = node.inputs[0]
+                if node.op == "neuron" and graph.program(node).inputs:
+                    id = graph[id].inputs[0]  # the first of the values that it takes side by side
             else:
                 if _moved(graph, block.join) is not _moved(graph, id):
                     yield Broken(graph[id].origin, graph[id].path, f"is not the join of block {i}")

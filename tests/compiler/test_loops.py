@@ -235,3 +235,17 @@ def test_loops_are_compared_in_numbers_alone() -> None:
     assert equivalence(graph, late).word == "different"
     with pytest.raises(UserError, match="compared in numbers alone"):
         equivalence(graph, other, numbers=False)
+
+
+def test_a_loop_may_carry_what_another_delay_gives() -> None:
+    """Two delays in a row, and a layer behind the second: what is carried stands before what reads it."""
+    lines = (
+        "a = in -> conv(4) -> norm -> spike\n"
+        "b = (a + (c -> delay(1) -> conv(4))) -> spike\n"
+        "c = b -> groupnorm(2) -> delay(2)\n"
+        "d = (a - (d -> delay(1))) -> groupnorm(1) -> delay(1) -> maxpool(3, stride = 1)\n"
+        f"out = (b + c + d) -> {END}"
+    )
+    graph = graph_of(checked(lines))
+    assert sorted(len(loop.members) for loop in loops(graph)) == [5, 6]
+    assert len(graph.carries) == 4

@@ -320,3 +320,23 @@ def test_a_norm_that_starts_at_zero_after_the_join_silences_the_block() -> None:
 def test_a_norm_that_starts_at_zero_beside_a_shortcut_does_not() -> None:
     verify(check_text(spec("chain").replace("via origin", "via ms")).graphs["n"])
     verify(check_text(spec("chain").replace("steps = 2", "zero_init = true")).graphs["n"])
+
+
+def test_a_join_may_be_a_neuron_of_several_inputs() -> None:
+    text = """use std
+neuron gated(gate) { v = x + gate; s = heaviside(v - 1) }
+connection wired {
+  each = conv -> norm
+  projection = conv -> norm
+  out = shortcut -> gated(gate = branch) -> norm -> spike
+}
+network n {
+  input = image(3, 8, 8); steps = 2; neuron = IF; surrogate = sigmoid
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 2) via wired
+  head = avgpool -> mean_over_time -> linear(3)
+}"""
+    graph = graph_of(check_text(text))  # verified as it is lowered
+    assert [block.after for block in graph.stages[0].blocks] == [
+        ("neuron", "batchnorm", "neuron")
+    ] * 2

@@ -15,6 +15,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.python import emit_python
 from danetc.compiler.frontend.resolved import resolved_spec
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.built import Model
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
@@ -80,7 +81,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
             module = ModuleType("standalone")
             exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
             model = module.Model().to(subject.dtype)
-            random = ops & {"dropout", "droppath"}
+            random = any(OPS[op].random for op in ops)
             for training in (False,) if random else (False, True):
                 subject.check(model, training, form, case)
         case "folded":

@@ -293,9 +293,8 @@ class Evaluator:
         assert loops.reads is not None
         delay = self.layer(steps[place], env)
         count = int(delay.attrs["steps"])
-        key: object = (first.id, count)
-        if not (isinstance(first, s.Name) and place == 1):
-            key = (first.span.start, count, scope)
+        named = isinstance(first, s.Name) and place == 1
+        key: object = (first.id, count) if named else (first.span.start, count, scope)
         if key in loops.reads:
             return loops.reads[key][2]
         start = self.carried(delay.role)
