@@ -139,12 +139,12 @@ class OptimizerSpec(ItemSpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSpec(ItemSpec):
-    """A term of a loss. ``reads`` is what it is a function of: an output and the labels, layers of
-    neurons, or an output and that of a teacher. Terms of ``training`` are left out of the loss of
+    """A term of a loss. ``reads`` is what it is a function of: an output and the labels, what layers of
+    neurons give, their membrane potentials, or an output and that of a teacher. Terms of ``training`` are left out of the loss of
     test images, which says how well the network answers.
     """
 
-    reads: Literal["output", "neurons", "teacher"] = "output"
+    reads: Literal["output", "neurons", "potentials", "teacher"] = "output"
     training: bool = False
 
 
@@ -283,7 +283,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                     Argument("target", FloatType(-1000.0, 1000.0), 1.0, "potential to be near to"),
                     NEURON,
                 ),
-                reads="neurons",
+                reads="potentials",
                 training=True,
             ),
         )

@@ -163,7 +163,7 @@ class Objective:
             if row.training and model is None:
                 continue
             place = self.main
-            if row.reads == "neurons":
+            if row.reads in ("neurons", "potentials"):
                 assert model is not None
                 self._watch(model, item)
             elif item["output"]:
@@ -241,7 +241,7 @@ class Objective:
 
 def _watched(model: nn.Module, item: Item) -> list[str]:
     """The layers of neurons that a term reads."""
-    wanted, reads_potential = str(item["neuron"]), item.name == "membrane"
+    wanted, reads_potential = str(item["neuron"]), ROWS[item.name].reads == "potentials"
     found: list[str] = []
     known: dict[str, None] = {}
     for name, module in model.named_modules():
