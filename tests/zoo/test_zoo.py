@@ -57,3 +57,8 @@ def test_the_page_is_up_to_date() -> None:
     """``python -m tests.zoo.page`` writes it."""
     text = PAGE.read_text("utf-8")
     assert write_table(text) == text
+
+
+def test_the_readme_counts_the_networks() -> None:
+    text = PAGE.parents[1].joinpath("README.md").read_text("utf-8")
+    assert f"has {len(NAMES)} published networks" in text
