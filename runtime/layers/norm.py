@@ -38,8 +38,13 @@ class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
         self.steps = steps
         self.rank = rank
 
+    operator = torch.ops.danetc.batch_norm_static
+
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.danetc.batch_norm_static(
+        return self._normalised(x, self.steps)
+
+    def _normalised(self, x: Tensor, steps: int) -> Tensor:
+        out: Tensor = self.operator(
             x,
             self.weight,
             self.bias,
@@ -49,7 +54,7 @@ class StaticBatchNorm2d(Leaf, nn.BatchNorm2d):
             self.training,
             self.momentum,
             self.eps,
-            self.steps,
+            steps,
             self.rank,
         )
         return out
@@ -64,29 +69,12 @@ class StepwiseBatchNorm2d(StaticBatchNorm2d):
     The running statistics move at each step; a static value counts as ``steps`` equal ones.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._normalised(x, self.steps)
+    operator = torch.ops.danetc.batch_norm_stepwise
 
     def advance(self, inputs: Sequence[Tensor], before: None) -> tuple[Tensor, None]:
         """One time step of its input [N, ...]; there is no state."""
         (x,) = inputs
         return self._normalised(x, 1), None
-
-    def _normalised(self, x: Tensor, steps: int) -> Tensor:
-        out: Tensor = torch.ops.danetc.batch_norm_stepwise(
-            x,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            self.num_batches_tracked,
-            self.training,
-            self.momentum,
-            self.eps,
-            steps,
-            self.rank,
-        )
-        return out
 
 
 class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):

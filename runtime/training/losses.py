@@ -158,6 +158,8 @@ class Objective:
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
         self._watched: dict[Item, list[str]] = {}
         self._teachers = teachers or {}
+        self._images: Tensor | None = None  # what teachers saw last, and what they gave
+        self._taught: dict[str, Any] = {}
         for factor, item in ((term.factor, term.item) for term in terms):
             row = ROWS[item.name]
             if row.training and model is None:
@@ -184,7 +186,9 @@ class Objective:
     def __call__(self, outputs: Any, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """The loss of what the model gave last: of ``images``, which teachers see too."""
         total: Tensor | None = None
-        known: dict[str, Any] = {}
+        if images is not self._images:  # parts of a run over time have the same ones
+            self._images, self._taught = images, {}
+        known = self._taught
         for factor, item, function, place in self._terms:
             teacher = None
             if ROWS[item.name].reads == "teacher":

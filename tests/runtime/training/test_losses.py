@@ -220,3 +220,16 @@ recipe taught = alone {{ loss = mse + distill("runs/teacher") }}
     )
     with pytest.raises(danetc.UserError, match="teachers"):
         danetc.train("net.danet", recipe="taught", output="runs/net", seed=2, **arguments)
+
+
+def test_a_teacher_sees_a_batch_once_however_many_parts_it_runs_in() -> None:
+    model, teacher, x = made(), made(seed=2).eval(), images()
+    calls: list[Tensor] = []
+    teacher.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0]))
+    text = 'cross_entropy(output = late) + distill("runs/t", output = early)'
+    loss = objective(text, model, teachers={"runs/t": teacher})
+    outputs = model(x)
+    first = loss(outputs, LABELS, x)
+    torch.testing.assert_close(loss(outputs, LABELS, x), first)
+    loss(outputs, LABELS, x.clone())
+    assert [call is x for call in calls] == [True, False]
