@@ -314,13 +314,10 @@ class PhaseStep:
     @property
     def _at_once(self) -> int:
         """How many time steps gradients go through at once."""
-        gradient, steps = self.phase.gradient, self.graph.steps
-        match gradient.name:
-            case "bptt":
-                return steps
-            case "truncated":
-                return min(steps, gradient.integer("steps"))
-        return 1
+        from danetc.runtime.training.backward import steps_at_once
+
+        steps = self.graph.steps
+        return min(steps, steps_at_once(self.phase.gradient) or steps)
 
     def measure(self, policy: str) -> Measured | None:
         """Take the step. Every process calls this; the largest peak counts."""

@@ -56,12 +56,17 @@ Backward = Callable[[Part], tuple[Any, Tensor]]
 def make_backward(item: Item) -> Backward:
     """The way that a recipe's ``gradient`` names."""
     arguments = dict(item.arguments)
-    return lambda part: BACKWARD[item.name](part, **arguments)
+    return lambda part: BACKWARD[item.name].run(part, **arguments)
+
+
+def steps_at_once(item: Item) -> int | None:
+    """How many time steps the gradient goes through at once; None is all of them."""
+    return BACKWARD[item.name].at_once(item)
 
 
 def whole(item: Item) -> bool:
     """Whether it goes through all steps at once."""
-    return item.name == "bptt"
+    return steps_at_once(item) is None
 
 
 def check_backward(item: Item, model: Model, objective: Objective) -> None:
@@ -121,12 +126,20 @@ def _online(part: Part, trace: float) -> tuple[Any, Tensor]:
         return _truncated(part, 1)
 
 
-BACKWARD: Mapping[str, Callable[..., tuple[Any, Tensor]]] = {
-    "bptt": _bptt,
-    "truncated": _truncated,
-    "online": _online,
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A row of ``BACKWARD``: ``run`` takes a part of a batch and the arguments of the row in
+    ``dsl.recipe.schema``; ``at_once`` is for ``steps_at_once``."""
+
+    run: Callable[..., tuple[Any, Tensor]]
+    at_once: Callable[[Item], int | None]
+
+
+BACKWARD: Mapping[str, Way] = {
+    "bptt": Way(_bptt, lambda item: None),
+    "truncated": Way(_truncated, lambda item: item.integer("steps")),
+    "online": Way(_online, lambda item: 1),
 }
-"""Of a part of a batch, with the arguments of the row in ``dsl.recipe.schema``."""
 
 
 def _together(steps: list[tuple[Tensor, ...]]) -> Any:
