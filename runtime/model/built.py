@@ -9,6 +9,7 @@ out.
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -77,7 +78,8 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         self, root: nn.Module, graph: torch.fx.Graph, class_name: str | None = None
     ) -> None:
         super().__init__(nn.Module(), torch.fx.Graph(), class_name or "Scope")
-        self.graph = graph  # before the children: compiling a scope compiles those below it again
+        self.graph.owning_module = None
+        self._take(graph)  # before the children: compiling a scope compiles those below it again
         for name, child in root.named_children():
             self.add_module(name, child)
 
@@ -100,8 +102,14 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         """Take over another one's attributes and this graph."""
         children = state.pop("_modules")
         self.__dict__.update(state, _modules={})
-        self.graph = graph  # compiles its own forward
+        self._take(graph)
         self._modules.update(children)
+
+    def _take(self, graph: torch.fx.Graph) -> None:
+        """Compile the forward of a graph. (It knows its module weakly, so that a model's weights go
+        with its last name: a graph and its nodes hold each other.)"""
+        self.graph = graph
+        graph.owning_module = weakref.proxy(self)  # type: ignore[assignment]
 
     def __str__(self) -> str:
         return repr(self)  # its modules; the code is in ``code``

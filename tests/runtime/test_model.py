@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import pickle
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,6 +170,21 @@ def test_a_copy_keeps_shared_parameters_and_hooks() -> None:
     assert blocks[0].branch.conv1.weight is blocks[1].branch.conv1.weight
     clone(randn(2, 3, 8, 8))
     assert seen == ["stem"]
+
+
+def test_weights_go_with_the_last_name_of_a_model() -> None:
+    """Without Python's search for circles: a sweep over models would hold many at once."""
+    gc.disable()
+    try:
+        model = model_of()
+        models = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        weights = [weakref.ref(next(each.parameters())) for each in models]
+        for each in models:
+            run(each, randn(2, 3, 8, 8))
+        del model, models, each
+        assert [weight() for weight in weights] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_types() -> None:
