@@ -8,7 +8,7 @@ from itertools import chain
 
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.recipe.levels import Entry, RecipeLevel, allowed, find
+from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, allowed, find
 from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Setting, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import (
@@ -42,7 +42,7 @@ def overridden(
         key, *rest = target.parts
         if not rest:
             entries = level.whole if target.phase is None else level.phases[target.phase]
-            entries[key] = Entry(expr, target.place, "--set")
+            entries[key] = SettingValue(expr, target.place, "--set")
             continue
         for phase in phases if target.phase is None else (target.phase,):
             entry = find([level, *stack], phase, key) or _default(SETTINGS[key], target.place)
@@ -99,11 +99,13 @@ def _target(
     return _Target(phase, tuple(parts), place)
 
 
-def _default(row: Setting, place: Span) -> Entry | None:
-    return None if row.default is None else Entry(Name(row.default, span=place), place, "--set")
+def _default(row: Setting, place: Span) -> SettingValue | None:
+    return (
+        None if row.default is None else SettingValue(Name(row.default, span=place), place, "--set")
+    )
 
 
-def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
+def _with_argument(entry: SettingValue, name: str, value: Expr, place: Span) -> SettingValue:
     """An entry whose value, a call, has one argument changed."""
     call = with_argument(entry.value, Arg(name, value, span=value.span))
     if call is entry.value:
@@ -112,8 +114,13 @@ def _with_argument(entry: Entry, name: str, value: Expr, place: Span) -> Entry:
 
 
 def _with_term(
-    entry: Entry, family: str, parts: Sequence[str], value: Expr, place: Span, reporter: Reporter
-) -> Entry:
+    entry: SettingValue,
+    family: str,
+    parts: Sequence[str],
+    value: Expr,
+    place: Span,
+    reporter: Reporter,
+) -> SettingValue:
     """An entry whose value, a sum, has an argument of one term changed; of several that is named."""
     *named, name = parts
     wanted = named[0] if named else None

@@ -23,7 +23,7 @@ _OF_OPTIMIZERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SettingValue:
     """A setting as it is written: its value and the place of its name."""
 
     value: Expr
@@ -40,14 +40,14 @@ class RecipeLevel:
     settings that an error, already reported, explains the lack of.
     """
 
-    whole: dict[str, Entry] = field(default_factory=dict)
-    phases: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    whole: dict[str, SettingValue] = field(default_factory=dict)
+    phases: dict[str, dict[str, SettingValue]] = field(default_factory=dict)
     phase_places: dict[str, Span] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     complete: bool = True
 
 
-def find(stack: Sequence[RecipeLevel], phase: str | None, key: str) -> Entry | None:
+def find(stack: Sequence[RecipeLevel], phase: str | None, key: str) -> SettingValue | None:
     """What holds for a phase (None: for the recipe), or None where no level names it."""
     for level in stack:
         if phase is not None and key in level.phases.get(phase, {}):
@@ -258,7 +258,7 @@ def _written_as(key: str) -> str | None:
 
 def _settings(
     body: tuple[Stmt, ...],
-    entries: dict[str, Entry],
+    entries: dict[str, SettingValue],
     phase: str | None,
     level: RecipeLevel,
     bound: Mapping[str, Expr],
@@ -266,7 +266,7 @@ def _settings(
 ) -> None:
     """The settings of a phase (None: of the recipe). A misspelt one counts as the one that was meant,
     so that nothing is reported as missing."""
-    guessed: dict[str, Entry] = {}
+    guessed: dict[str, SettingValue] = {}
     for statement in body:
         if isinstance(statement, Group):
             continue
@@ -279,7 +279,7 @@ def _settings(
                 label="not a setting",
             )
             continue
-        entry = Entry(_substitute(statement.value, bound), statement.name_span, "file")
+        entry = SettingValue(_substitute(statement.value, bound), statement.name_span, "file")
         if not allowed(name, phase, statement.name_span, reporter):
             level.lost |= {"optimizer"} if name in _OF_OPTIMIZERS else set()
             guessed.update(dict.fromkeys(nearest(name, SETTINGS, words=True)[:1], entry))

@@ -16,7 +16,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reported, Repor
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.command_line import overridden
 from danetc.dsl.recipe.item import Item
-from danetc.dsl.recipe.levels import Entry, RecipeLevel, find, levels, phase_places
+from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, find, levels, phase_places
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import Origin, Phase, Recipe, keys_of
 from danetc.dsl.syntax.overrides import OverrideValue
@@ -99,7 +99,7 @@ def _resolve(
     )
 
 
-def _gather(stack: Sequence[RecipeLevel], phase: str | None) -> dict[str, Entry]:
+def _gather(stack: Sequence[RecipeLevel], phase: str | None) -> dict[str, SettingValue]:
     scopes = ("recipe",) if phase is None else ("phase", "phase only")
     found = {key: find(stack, phase, key) for key in keys_of(*scopes)}
     return {key: entry for key, entry in found.items() if entry is not None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.item import Item, Summand, Value
-from danetc.dsl.recipe.levels import Entry
+from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
     ITEMS,
@@ -42,7 +42,7 @@ class Scope:
 
     owner: str  # how an error names it
     place: Span
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, SettingValue]
     reporter: Reporter
     earlier: Sequence[str] = ()  # the phases before this one
     phases: Sequence[str] = ()

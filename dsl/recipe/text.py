@@ -7,7 +7,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
-from danetc.dsl.recipe.levels import Entry
+from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, PathType, SumType, Type
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
@@ -29,7 +29,7 @@ def read_setting(key: str, text: str, where: str) -> Any:
     reporter.raise_if_errors()
     assert expr is not None
     place = Span(override_source(key, text, where), 0, len(key))
-    scope = Scope("the recipe", place, {key: Entry(expr, place, "--set")}, reporter)
+    scope = Scope("the recipe", place, {key: SettingValue(expr, place, "--set")}, reporter)
     try:
         return scope.value(key)
     except Reported:

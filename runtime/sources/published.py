@@ -61,7 +61,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CifarPlace:
     """Where the files of a CIFAR set lie: in the binary version, or in the Python one."""
 
     kind: PublishedFiles
@@ -69,17 +69,17 @@ class Place:
     binary: bool
 
 
-def cifar_place(name: str, text: str) -> Place:
+def cifar_place(name: str, text: str) -> CifarPlace:
     """Where a CIFAR set is in a folder. Raises DataError."""
     kind = KINDS[name]
     what = f"{kind.binary_folder}/ or {kind.python_folder}/ ({kind.title} as published)"
     root = existing(text, name, what)
     for folder in (root / kind.binary_folder, root):
         if (folder / kind.train[0]).is_file():
-            return Place(kind, folder, True)
+            return CifarPlace(kind, folder, True)
     home = root.parent if root.name == kind.python_folder else root
     if not (home / kind.python_folder).is_dir():
         packed = sorted(path.name for path in root.glob("cifar-*.tar.gz"))
         hint = f"unpack {packed[0]} there" if packed else "it takes the unpacked archive"
         raise DataError(f"{root} does not hold {what}; {hint}")
-    return Place(kind, home, False)
+    return CifarPlace(kind, home, False)

@@ -1,0 +1,67 @@
+"""What is known of every name of the language, generated from the tables; never needs torch.
+
+``find(name)`` is what help and hover show, ``entries()`` what the reference and completion list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+
+from danetc.reference import codes, data, library, operations, recipes, words
+from danetc.reference.entry import Entry, EntryParameter, Place
+from danetc.reference.library import Documentation, documentation, entry_of
+
+SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
+    "words": words.words,
+    "operations": operations.operations,
+    "functions": operations.spec_functions,
+    "equations": operations.neuron_functions,
+    "first-weights": operations.first_weights,
+    "std": library.library,
+    "settings": recipes.settings,
+    "items": recipes.items,
+    "networks": library.networks,
+    "data": data.data,
+    "codes": codes.codes,
+}
+"""The entries by what they are of, in the order of the reference."""
+
+
+@cache
+def section(name: str) -> tuple[Entry, ...]:
+    """The entries of a section. Raises KeyError."""
+    return tuple(SECTIONS[name]())
+
+
+def entries() -> Iterator[Entry]:
+    """All entries. Those of networks and codes read many files: ``section`` gives the others alone."""
+    for name in SECTIONS:
+        yield from section(name)
+
+
+@cache
+def _by_name() -> Mapping[str, tuple[Entry, ...]]:
+    found: dict[str, tuple[Entry, ...]] = {}
+    for entry in entries():
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def find(name: str) -> tuple[Entry, ...]:
+    """The entries of a name: several where it means several things (``sigmoid``)."""
+    return _by_name().get(name, ())
+
+
+__all__ = [
+    "SECTIONS",
+    "Documentation",
+    "Entry",
+    "EntryParameter",
+    "Place",
+    "documentation",
+    "entries",
+    "entry_of",
+    "find",
+    "section",
+]

@@ -1,0 +1,181 @@
+"""Entries of the standard library and of the shipped networks, from their text and its comments.
+
+A comment right above a declaration documents it: its first sentence is the summary, and a year in
+parentheses, ``(Fang et al., ICCV 2021)``, its source. Lines ``# - tau: the time constant`` document
+parameters; above the first declaration of a file they hold for all of its declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.loading import load_module, std_names
+from danetc.dsl.modules import Module
+from danetc.dsl.reading import read_source, shipped_specs
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program
+from danetc.reference.entry import Entry, EntryParameter, Place, call
+
+
+@dataclass(frozen=True, slots=True)
+class Documentation:
+    """What comments say of a declaration: a text, and a line for each parameter that has one."""
+
+    text: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence."""
+        end = _end_of_sentence(self.text)
+        return self.text[:end]
+
+    @property
+    def rest(self) -> str:
+        """What follows the first sentence."""
+        return self.text[_end_of_sentence(self.text) :].strip()
+
+    @property
+    def paper(self) -> str | None:
+        """The sources in parentheses, which name a year."""
+        found = [part for part in _in_parentheses(self.text) if _names_a_year(part)]
+        return "; ".join(found) or None
+
+
+def _end_of_sentence(text: str) -> int:
+    """Where the first sentence ends: at a full stop, a space and a capital letter, not in parentheses
+    and not behind `et al`."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        follows = text[place + 1 : place + 3]
+        ends = (
+            letter == "." and len(follows) == 2 and follows[0] == " " and not follows[1].islower()
+        )
+        if ends and depth == 0 and not text[:place].endswith("et al"):
+            return place + 1
+    return len(text)
+
+
+def _in_parentheses(text: str) -> Iterator[str]:
+    for part in text.split("(")[1:]:
+        yield part.partition(")")[0]
+
+
+def _names_a_year(text: str) -> bool:
+    return any(word.isdigit() and len(word) == 4 for word in text.replace(",", " ").split())
+
+
+def documentation(program: Program, declaration: Declaration) -> Documentation:
+    """What the comments of a file say of one of its declarations."""
+    shared = _read(_head_of(program))[1]
+    text, own = _read(_above(program, declaration.span.line))
+    return Documentation(text, {**shared, **own})
+
+
+def _lines(program: Program) -> Mapping[int, str]:
+    """The comments that have a line of their own, by line."""
+    return {
+        item.span.line: item.text.removeprefix("#").removeprefix(" ")
+        for item in program.comments
+        if not item.span.source.line(item.span.line)[: item.span.column - 1].strip()
+    }
+
+
+def _above(program: Program, line: int) -> list[str]:
+    """The comment that ends right above a line."""
+    lines = _lines(program)
+    first = line
+    while first - 1 in lines:
+        first -= 1
+    return [lines[number] for number in range(first, line)]
+
+
+def _head_of(program: Program) -> list[str]:
+    """The comment that a file begins with, where a blank line parts it from what follows."""
+    lines = _lines(program)
+    end = 1
+    while end in lines:
+        end += 1
+    items = {item.span.line for item in program.items}
+    return [] if end in items else [lines[number] for number in range(1, end)]
+
+
+def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
+    """A comment's text, and what its list says of parameters."""
+    text: list[str] = []
+    parameters: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        if line.startswith("- ") and ": " in line:
+            name, _, said = line[2:].partition(": ")
+            parameters[name] = said
+        elif name and line.startswith("  "):
+            parameters[name] += " " + line.strip()
+        else:
+            name = ""
+            text.append(line)
+    return " ".join(" ".join(text).split()), parameters
+
+
+def entry_of(module: Module, declaration: Declaration) -> Entry:
+    """The entry of a declaration of any file: its signature, and what its comments say."""
+    said = documentation(module.program, declaration)
+    parameters = tuple(
+        EntryParameter(
+            item.name,
+            "",
+            None if item.default is None else item.default.span.text,
+            said.parameters.get(item.name, ""),
+        )
+        for item in declaration.params
+    )
+    return Entry(
+        declaration.name,
+        declaration.kind,
+        call(declaration.name, [item.usage for item in parameters]),
+        said.summary,
+        parameters,
+        said.rest,
+        paper=said.paper,
+        place=Place(declaration.span.source.name, declaration.span.line),
+    )
+
+
+@cache
+def _std() -> Mapping[str, tuple[Module, Declaration]]:
+    module = load_module(SourceFile("std", "use std"), Reporter())
+    found = [module.names[name] for name in std_names()]
+    found.sort(
+        key=lambda one: (DECLARATION_KINDS.index(one.declaration.kind), one.declaration.name)
+    )
+    return {one.declaration.name: (one.module, one.declaration) for one in found}
+
+
+def library() -> Iterator[Entry]:
+    """The declarations of the standard library, kind by kind."""
+    for module, declaration in _std().values():
+        yield entry_of(module, declaration)
+
+
+def networks() -> Iterator[Entry]:
+    """The shipped networks, by the names that commands find them by."""
+    for name, location in shipped_specs().items():
+        program = parse(read_source(location), Reporter())
+        declared = [item for item in program.declarations if item.kind == "network"][-1]
+        said = documentation(program, declared)
+        said = Documentation(_read(_head_of(program))[0] or said.text, said.parameters)
+        shown = ", ".join(item.span.text for item in declared.params)
+        yield Entry(
+            name,
+            "network",
+            f"{name}({shown})" if shown else name,
+            said.summary,
+            text=said.rest,
+            paper=said.paper,
+            place=Place(f"{name}.danet", declared.span.line),
+        )

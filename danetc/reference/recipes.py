@@ -1,0 +1,81 @@
+"""Entries of recipes: settings, and the items that they take (optimizers, losses, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from danetc.dsl.recipe.schema import (
+    ITEMS,
+    Argument,
+    ChoiceType,
+    FloatType,
+    IntType,
+    ItemSpec,
+    Setting,
+    Type,
+    describe,
+    describe_range,
+)
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.reference.entry import Entry, EntryParameter, call, sentence, value_text
+
+PLACES = {
+    "phase": "Stands in a recipe, for all its phases, or in a phase.",
+    "recipe": "Stands in a recipe, not in a phase.",
+    "phase only": "Stands in a phase.",
+}
+
+
+def settings() -> Iterator[Entry]:
+    """The settings of a recipe."""
+    for row in SETTINGS.values():
+        yield setting(row)
+
+
+def setting(row: Setting) -> Entry:
+    """The entry of a setting: its only parameter is its value."""
+    default = None if row.required else row.default or "none"
+    value = EntryParameter(row.key, takes(row.type), default, row.meaning)
+    return Entry(
+        row.key, "setting", f"{row.key} = ...", sentence(row.meaning), (value,), PLACES[row.scope]
+    )
+
+
+def takes(kind: Type) -> str:
+    """What a value of a type is, with its bounds."""
+    if isinstance(kind, IntType | FloatType):
+        return f"{describe(kind)} {describe_range(kind)}"
+    return describe(kind)
+
+
+def items() -> Iterator[Entry]:
+    """Optimizers, schedules, losses, ways of gradients and steps of augmentations."""
+    seen: dict[str, tuple[str, ItemSpec]] = {}
+    for family, rows in ITEMS.items():
+        for name, row in rows.items():
+            if name not in seen:  # steps of `evaluate` are steps of `augment` too
+                seen[name] = (family, row)
+    for family, row in seen.values():
+        yield item(family, row)
+
+
+def item(family: str, row: ItemSpec) -> Entry:
+    """The entry of an item of a family."""
+    arguments = [_argument(argument) for argument in row.arguments]
+    shown = [argument.usage for argument in arguments]
+    if row.many is not None:
+        arguments.insert(0, _argument(row.many))
+        shown.insert(0, f"{row.many.name}, ...")
+    families = [name for name, rows in ITEMS.items() if row.name in rows]
+    text = f"A value of {' and of '.join(f'`{name}`' for name in families)} in a recipe."
+    return Entry(
+        row.name, family, call(row.name, shown), sentence(row.meaning), tuple(arguments), text
+    )
+
+
+def _argument(row: Argument) -> EntryParameter:
+    default = None if row.default is None else value_text(row.default)
+    kind = takes(row.type)
+    if isinstance(row.type, ChoiceType):
+        default = None if row.default is None else str(row.default)
+    return EntryParameter(row.name, kind, default, row.meaning)
