@@ -22,13 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from danetc.compiler.draw.block import block_level, comparison
-from danetc.compiler.draw.engine import (
-    FORMATS,
-    DrawError,
-    GraphvizError,
-    check_engine,
-    render,
-)
+from danetc.compiler.draw.engine import FORMATS, check_engine, render, use_layout
+from danetc.compiler.draw.errors import DrawError, GraphvizError
 from danetc.compiler.draw.members import members
 from danetc.compiler.draw.network import network_level
 from danetc.compiler.draw.neuron import neuron_level
@@ -52,7 +47,7 @@ THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
 __all__ = [
     "DEFAULT_LEVEL", "FORMATS", "LEVELS", "THEMES", "DrawError", "GraphvizError", "check_engine",
-    "compare", "draw", "members", "to_svg",
+    "compare", "draw", "members", "to_svg", "use_layout",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from danetc.compiler.draw.engine import DrawError
+from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.layers import FlowChart, op_flow, placed
 from danetc.compiler.draw.legend import grid, network_facts, with_header
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, sheet_of, stacked

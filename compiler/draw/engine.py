@@ -1,24 +1,25 @@
-"""Graphviz: which program there is, what it can write, and its pictures finished for browsers."""
+"""Sheets as files: what Graphviz makes of them, and its pictures finished for browsers.
+
+Graphviz is one function, ``Layout``: the program that is installed (``graphviz``), or what
+``use_layout`` puts in its place where there are no processes, as in a browser.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from pathlib import Path
+from typing import TypeAlias
 
+from danetc.compiler.draw.errors import DrawError, GraphvizError
+from danetc.compiler.draw.graphviz import program, run_program
 from danetc.compiler.draw.gv import to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean, tooltip_lines
 
 FORMATS = ("svg", "png", "pdf", "gv")
-_TIMEOUT = 60.0  # seconds
 _DPI = 144
 _MOST_PIXELS = 30_000  # a side of a PNG
 _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
@@ -26,12 +27,18 @@ _SIGNS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "json0": b'"bb"'}
 _FONTS = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
-class DrawError(RuntimeError):
-    """A picture cannot be drawn: Graphviz is missing or failed, or a level shows nothing."""
+Layout: TypeAlias = Callable[[Sequence[str], str, str, int | None], bytes]
+"""Graphs in Graphviz's language, its layout engine (``dot``; ``nop2`` where everything has its
+place), one of the formats of ``_SIGNS`` and the resolution of a PNG in dots per inch, to what
+Graphviz writes of all graphs. Raises GraphvizError."""
+
+_layout: Layout = run_program
 
 
-class GraphvizError(DrawError):
-    """Graphviz is missing, or fails."""
+def use_layout(function: Layout) -> None:
+    """Let ``function`` draw from now on, in place of Graphviz's program."""
+    global _layout
+    _layout = function
 
 
 def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
@@ -45,14 +52,14 @@ def render(sheet: Sheet, name: str, kind: str, theme: Theme = "auto") -> bytes:
         case "gv":
             return to_gv(sheet, colours, name).encode()
         case "svg":
-            text = _text(_run(["-Knop2"], to_gv(sheet, colours, name, tooltips=False), "svg"))
+            text = _text(_run([to_gv(sheet, colours, name, tooltips=False)], "nop2", "svg"))
             return _finished(text, sheet, name, theme).encode()
         case "png":
             longest = max(sheet.width, sheet.height, 1.0)
             dpi = min(_DPI, int(_MOST_PIXELS * 72 / longest))
-            return _run(["-Knop2", f"-Gdpi={dpi}"], to_gv(sheet, colours, name), "png")
+            return _run([to_gv(sheet, colours, name)], "nop2", "png", dpi)
         case "pdf":
-            return _run(["-Knop2"], to_gv(sheet, colours, name), "pdf")
+            return _run([to_gv(sheet, colours, name)], "nop2", "pdf")
         case _:
             raise DrawError(f"no format {kind}: there are {', '.join(FORMATS)}")
 
@@ -62,7 +69,7 @@ def check_engine(kind: str) -> None:
 
     A picture as .gv needs one on some levels alone, to place boxes: that is seen when it is drawn.
     """
-    if kind != "gv":
+    if kind != "gv" and _layout is run_program:
         program(system=kind == "pdf")
 
 
@@ -71,7 +78,7 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     texts = list(texts)
     if not texts:
         return []
-    output = _text(_run(["-Kdot"], "\n".join(texts), "json0"))
+    output = _text(_run(texts, "dot", "json0"))
     decoder = json.JSONDecoder()
     found: list[dict[str, object]] = []
     at = 0
@@ -88,20 +95,12 @@ def layouts(texts: Iterable[str]) -> list[dict[str, object]]:
     return found
 
 
-def _run(options: list[str], text: str, form: str) -> bytes:
-    """What the program gives for ``text`` in one of the formats of ``_SIGNS``."""
-    command = [program(system=form == "pdf"), options[0], f"-T{form}", *options[1:]]
-    try:
-        done = subprocess.run(
-            command, input=text.encode("utf-8"), capture_output=True, timeout=_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise GraphvizError(f"{command[0]}: {error}") from error
-    if done.returncode != 0 or not done.stdout:
-        raise GraphvizError(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()}")
-    if _SIGNS[form] not in done.stdout:
-        raise GraphvizError(f"{command[0]} gives something else than {form}")
-    return done.stdout
+def _run(texts: Sequence[str], engine: str, form: str, dpi: int | None = None) -> bytes:
+    """What Graphviz gives for graphs in one of the formats of ``_SIGNS``."""
+    output = _layout(texts, engine, form, dpi)
+    if _SIGNS[form] not in output:
+        raise GraphvizError(f"Graphviz gives something else than {form}")
+    return output
 
 
 def _text(output: bytes) -> str:
@@ -109,29 +108,6 @@ def _text(output: bytes) -> str:
         return output.decode("utf-8")
     except UnicodeDecodeError as error:
         raise GraphvizError(f"what Graphviz gives is no text: {error}") from error
-
-
-def program(*, system: bool = False) -> str:
-    """``dot`` where there is one, else the program that the package graphviz-pure installs.
-
-    ``system`` asks for ``dot`` itself, which alone writes PDF. Raises GraphvizError.
-    """
-    found = shutil.which("dot")
-    if found is None and system:
-        raise GraphvizError(
-            "PDF needs Graphviz's `dot` on the PATH (Debian: apt install graphviz); "
-            "SVG, PNG and .gv do not"
-        )
-    found = found or shutil.which("graphviz-pure")
-    if found is None:
-        beside = [Path(sysconfig.get_path("scripts")), Path(sys.executable).parent]
-        places = (shutil.which("graphviz-pure", path=str(folder)) for folder in beside)
-        found = next((place for place in places if place is not None), None)
-    if found is None:
-        raise GraphvizError(
-            "neither `dot` nor `graphviz-pure` is installed (pip install graphviz-pure)"
-        )
-    return found
 
 
 # -- SVG ------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from danetc.compiler.draw.engine import DrawError, layouts
+from danetc.compiler.draw.engine import layouts
+from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.gv import quoted
 from danetc.compiler.draw.sheet import (
     FONT,

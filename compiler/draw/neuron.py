@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from danetc.compiler.draw.engine import DrawError
 from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
+from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.layers import FlowChart, Line, placed
 from danetc.compiler.draw.legend import with_header
 from danetc.compiler.draw.sheet import (

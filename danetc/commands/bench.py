@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from danetc.errors import UserError
-from danetc.options import (
-    Setting,
-    json_option,
-    memory_option,
-    spec_options,
-)
+from danetc.options import json_option, memory_option, spec_options
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.tasks.benchmark import Conditions, Report

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import click
 
-from danetc.options import (
-    Setting,
-    init_option,
-    json_option,
-    memory_option,
-    seed_option,
-    spec_options,
-)
+from danetc.options import init_option, json_option, memory_option, seed_option, spec_options
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 
 
 def _passes(

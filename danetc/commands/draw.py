@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, deny_warnings_option, network_option, set_option
+from danetc.options import deny_warnings_option, network_option, set_option
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler.draw.theme import Theme

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import Setting, deny_warnings_option, json_option, set_option
+from danetc.options import deny_warnings_option, json_option, set_option
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler.ir.graph import Graph, Node

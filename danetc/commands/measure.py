@@ -11,7 +11,6 @@ import click
 from danetc.errors import UserError
 from danetc.model_directory import MEASURES as FILE
 from danetc.options import (
-    Setting,
     allow_changed_option,
     classes_option,
     data_option,
@@ -27,6 +26,7 @@ from danetc.options import (
 from danetc.output.echo import echo
 from danetc.output.text import note
 from danetc.runtime.system.files import save_record, seal_record
+from danetc.setting import Setting
 from danetc.tasks.measuring.record import MeasuredOn, measure_subject, whole_record
 
 if TYPE_CHECKING:

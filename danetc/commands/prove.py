@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import (
-    Setting,
-    json_option,
-    spec_options,
-)
+from danetc.options import json_option, spec_options
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.tasks.proofs import Proof
@@ -20,8 +17,16 @@ if TYPE_CHECKING:
 
 @click.command("prove")
 @spec_options
+@click.option(
+    "--numbers/--no-numbers",
+    default=True,
+    show_default=True,
+    help="Check by numbers what is stated of gradients and variances; without, torch is not needed.",
+)
 @json_option
-def command(spec: str, network: str | None, settings: dict[str, Setting], as_json: bool) -> None:
+def command(
+    spec: str, network: str | None, settings: dict[str, Setting], numbers: bool, as_json: bool
+) -> None:
     """Check the paper's propositions on a network.
 
     Each is stated for every stage: as a fact of the topology, as a check by numbers (of gradients
@@ -40,24 +45,24 @@ def command(spec: str, network: str | None, settings: dict[str, Setting], as_jso
         from danetc.output.console import VisibleConsole
 
         with VisibleConsole(sys.stderr).status("") as status:
-            proof = prove(graph, status.update)
+            proof = prove(graph, status.update, numbers=numbers)
     else:
-        proof = prove(graph)
+        proof = prove(graph, numbers=numbers)
     if as_json:
         echo(json_text(proof.as_dict()))
     else:
-        print_proof(proof)
+        print_proof(proof, numbers=numbers)
     if not proof.holds:
         raise click.exceptions.Exit(1)
 
 
-def print_proof(proof: Proof) -> None:
+def print_proof(proof: Proof, *, numbers: bool = True) -> None:
     """Print the findings, proposition by proposition."""
     from danetc.tasks.proofs import TITLES
 
     echo(f"{proof.network}, T = {proof.steps}")
     if proof.steps != 1:
-        echo("Propositions 1, 3 and 4 are checked at T = 1")
+        echo(f"Propositions 1, 3 and 4 are {'checked' if numbers else 'stated'} at T = 1")
     for number, title in TITLES.items():
         found = proof.of(number)
         if not found:

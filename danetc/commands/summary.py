@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from danetc.dsl.recipe.schema import COPIES
-from danetc.options import (
-    PRECISIONS,
-    Setting,
-    json_option,
-    spec_options,
-)
+from danetc.options import PRECISIONS, json_option, spec_options
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler.plans.memory import StepMemory

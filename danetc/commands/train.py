@@ -12,7 +12,6 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
-    Setting,
     data_option,
     dry_run_seconds_option,
     json_option,
@@ -25,6 +24,7 @@ from danetc.options import (
 from danetc.output.echo import echo, json_text
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import is_first
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest

@@ -10,28 +10,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, TextIO
-
-import click
+from typing import TYPE_CHECKING, Any, TextIO
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, render_all
 from danetc.dsl.diagnostics.visible import visible_lines
+
+if TYPE_CHECKING:
+    import click
 
 
 def echo(
     text: object = "", *, err: bool = False, nl: bool = True, file: TextIO | None = None
 ) -> None:
     """Print a text of one or more lines, to standard output unless asked otherwise."""
+    import click  # late, here and below: a browser checks and draws without it
+
     click.echo(visible_lines(str(text)), file=file, err=err, nl=nl)
 
 
 def echo_diagnostics(diagnostics: Sequence[Diagnostic], *, colour: bool) -> None:
     """Print errors of a spec to standard error; what they quote is made visible as they are rendered."""
+    import click
+
     click.echo(render_all(diagnostics, colour=colour) + "\n", err=True)
 
 
 def echo_usage(error: click.ClickException) -> None:
     """Print what click has to say about the arguments, which it quotes, and how the command is used."""
+    import click
+
     if isinstance(error, click.UsageError) and error.ctx is not None:
         echo(error.ctx.get_usage(), err=True)
         echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)

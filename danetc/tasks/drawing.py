@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danetc.errors import UserError
-from danetc.options import Setting
+from danetc.setting import Setting
 from danetc.tasks.networks import compile_spec
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from danetc import compiler
 from danetc.compiler.passes import run, steps
 from danetc.compiler.warnings import warnings_of, warnings_of_network
 from danetc.errors import UserError
-from danetc.options import Setting
 from danetc.output.spec_messages import warn
+from danetc.setting import Setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked, Lowered

@@ -95,11 +95,16 @@ class Proof:
         }
 
 
-def prove(graph: Graph, on_progress: Callable[[str], object] = lambda what: None) -> Proof:
+def prove(
+    graph: Graph,
+    on_progress: Callable[[str], object] = lambda what: None,
+    *,
+    numbers: bool = True,
+) -> Proof:
     """Every proposition on a graph as written (``graph_of(..., passes=())``).
 
-    Imports torch only where there is something to check by numbers. ``on_progress`` gets what comes
-    next.
+    Without ``numbers`` what follows from the topology is a fact, and nothing is checked. Imports
+    torch only where there is something to check by numbers. ``on_progress`` gets what comes next.
     """
     findings: list[PropositionResult] = []
     for number, check in (("1", _chain), ("3", _variance), ("4", _dense)):
@@ -110,7 +115,7 @@ def prove(graph: Graph, on_progress: Callable[[str], object] = lambda what: None
             name = ".".join(stage.scope)
             on_progress(f"Proposition {number}, {name}")
             try:
-                findings.append(check(graph, stage, name))
+                findings.append(check(graph, stage, name, numbers))
             except NotApplicable as why:
                 says = f"does not apply, because {why}"
                 findings.append(PropositionResult(number, name, "does not apply", says))
@@ -128,44 +133,49 @@ def _status(holds: bool) -> Status:
 # -- Propositions 1 and 4 --------------------------------------------------------------------------
 
 
-def _chain(graph: Graph, stage: Stage, name: str) -> PropositionResult:
+def _chain(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
     plan = plan_chain(graph, stage)
-    found = _check_gradients(plan)
     if plan.neurons == 0:
         says = f"no interblock neurons: over {_blocks(stage)} the gradient is 1 everywhere"
     else:
         says = (
             f"the gradient over {_blocks(stage)} is the product of the surrogate derivatives of "
-            f"{_many(plan.neurons, 'interblock neuron')}{_where(found)}"
+            f"{_many(plan.neurons, 'interblock neuron')}"
         )
+    if not numbers:
+        known = {"interblock_neurons": plan.neurons}
+        return PropositionResult("1", name, "fact", says, known)
+    found = _check_gradients(plan)
+    if plan.neurons:
+        says += _where(found)
     says += _agrees(found)
     return PropositionResult("1", name, _status(found.holds), says, _gradient_numbers(plan, found))
 
 
-def _dense(graph: Graph, stage: Stage, name: str) -> PropositionResult:
+def _dense(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
     plan = plan_dense(graph, stage)
+    says = f"over {_blocks(stage)} the gradient is g_last * product of (1 + g), never below g_last"
+    if not numbers:
+        known = {"interblock_neurons": plan.neurons}
+        return PropositionResult("4", name, "fact", says, known)
     found = _check_gradients(plan)
     low, high = found.bounds
-    says = (
-        f"over {_blocks(stage)} the gradient is g_last * product of (1 + g), never below g_last "
-        f"({low:.3g} to {high:.3g}): {_beside_chain(found)}"
-    )
+    says += f" ({low:.3g} to {high:.3g}): {_beside_chain(found)}"
     holds = found.holds and found.bounded
     worse = [place.where for place in found.places if place.less_than_chain]
     if holds and worse:
         says += f"; the rule gives less than the chain {' and '.join(worse)}"
     says += _agrees(found)
-    numbers = {
+    record = {
         **_gradient_numbers(plan, found),
         "bound": [low, high],
         "least_ratio_to_bound": found.ratio,
         "vacuous": worse,
     }
     for key, place in zip(_place_keys(found), found.places, strict=True):
-        numbers[f"{key}_in_a_chain"] = place.chain
-    return PropositionResult(
-        "4", name, "vacuous" if holds and worse else _status(holds), says, numbers
-    )
+        record[f"{key}_in_a_chain"] = place.chain
+    status = "vacuous" if holds and worse else _status(holds)
+    return PropositionResult("4", name, status, says, record)
 
 
 def _beside_chain(found: GradientCheck) -> str:
@@ -240,29 +250,38 @@ def _smaller(graph: Graph, size: int) -> Graph:
 # -- Proposition 3 ---------------------------------------------------------------------------------
 
 
-def _variance(graph: Graph, stage: Stage, name: str) -> PropositionResult:
+def _variance(graph: Graph, stage: Stage, name: str, numbers: bool) -> PropositionResult:
     plan = plan_variance(graph, stage)
-    found = _check_variances(plan)
     start = (
         "starts again at the opening block"
         if plan.starts_again
         else "continues from the stage's input"
     )
+    if not numbers:
+        says = f"{start}; squared weights of the norms, added up: {_cut([f'{s:g}' for s in plan.squares])}"
+        known = {"starts_again": plan.starts_again, "squared_weights": list(plan.squares)}
+        return PropositionResult("3", name, "fact", says, known)
+    found = _check_variances(plan)
     pairs = zip(found.measured, found.predicted, strict=True)
     series = [f"{measured:.2f} ({predicted:.2f})" for measured, predicted in pairs]
-    if len(series) > 2 * SHOWN:
-        series[SHOWN:-SHOWN] = ["..."]
     grows = found.predicted[-1] > found.predicted[0] if len(found.predicted) > 1 else None
     still = ", and does not grow" if grows is False else ""
-    says = f"{start}{still}; measured (predicted): {', '.join(series)}"
-    numbers = {
+    says = f"{start}{still}; measured (predicted): {_cut(series)}"
+    record = {
         "starts_again": plan.starts_again,
         "grows": grows,
         "measured": list(found.measured),
         "predicted": list(found.predicted),
         "error": found.error,
     }
-    return PropositionResult("3", name, _status(found.holds), says, numbers)
+    return PropositionResult("3", name, _status(found.holds), says, record)
+
+
+def _cut(series: list[str]) -> str:
+    """A series as text, without its middle where it is long."""
+    if len(series) > 2 * SHOWN:
+        series = [*series[:SHOWN], "...", *series[-SHOWN:]]
+    return ", ".join(series)
 
 
 def _check_variances(plan: VariancePlan) -> VarianceCheck:

@@ -49,6 +49,15 @@ def test_what_holds_of_each_connection(danetc: Run, tmp_path: Path, via: str) ->
     assert (found["1"], found["3"], found["4"]) == tuple([s] * 2 for s in EXPECTED[via])
     assert found["2"] == [FACT] * 4  # the stem, two stages, the head
     assert found["paths"] == [FACT] * 2
+    facts = danetc("prove", "a.danet", "--json", "--no-numbers")
+    stated = {n: [NOT if s == NOT else FACT for s in each] for n, each in found.items()}
+    assert statuses(facts) == stated
+    for number in TITLES:
+        for fact, checked in zip(findings(facts, number), findings(result, number), strict=True):
+            same = fact.keys() & checked.keys() - {"status", "says"}
+            assert {key: fact[key] for key in same} == {key: checked[key] for key in same}
+            if number in ("1", "4") and fact["status"] == FACT:
+                assert checked["says"].startswith(fact["says"])
 
 
 def test_numbers_of_origin_and_its_dense_form(danetc: Run, tmp_path: Path) -> None:

@@ -361,9 +361,9 @@ def test_a_network_without_stages(danetc: Command, tmp_path: Path) -> None:
 def test_graphviz_that_fails_costs_the_picture(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from danetc.compiler.draw import engine
+    from danetc.compiler.draw import graphviz
 
-    monkeypatch.setattr(engine, "program", lambda system=False: "/nowhere/dot")
+    monkeypatch.setattr(graphviz, "program", lambda system=False: "/nowhere/dot")
     notes: list[str] = []
     page = make_page(open_runs([built]), notes.append)
     assert len(notes) == 1

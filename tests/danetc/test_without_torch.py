@@ -48,6 +48,7 @@ WORK: dict[str, str] = {
     "explain E0301": "E0301",
     "explain operations": "conv(",
     "explain --list": "W0401",
+    "prove a.danet --no-numbers": "Proposition 4",
     "summary a.danet": "parameters",
     "summary a.danet --batch 32": "recompute",
     "draw a.danet -o a.svg": "",

@@ -30,7 +30,7 @@ from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE
 from danetc.errors import UserError
-from danetc.options import Setting, parse_setting
+from danetc.setting import Setting, parse_setting
 
 if TYPE_CHECKING:
     from danetc.compiler import Checked

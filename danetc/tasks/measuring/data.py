@@ -11,13 +11,13 @@ from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.model_directory import load
-from danetc.options import Setting
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
 from danetc.runtime.training.distributed import alone, device_name
 from danetc.runtime.training.evaluation import Evaluation, unlike
+from danetc.setting import Setting
 from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.trained import Trained, open_trained
 from danetc.tasks.training.plan import find_recipe

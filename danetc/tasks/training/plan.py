@@ -16,11 +16,11 @@ from danetc.dsl.modules import Module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
-from danetc.options import Setting
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.system.machine import usable_cores
+from danetc.setting import Setting
 from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.repeat import check_repetition

@@ -12,8 +12,8 @@ from danetc.compiler.plans.memory import Memory
 from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
 from danetc.model_directory import WEIGHTS
-from danetc.options import Setting
 from danetc.runtime.data import DataSet, Policy
+from danetc.setting import Setting
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
 from danetc.tasks.training.teachers import directories_of

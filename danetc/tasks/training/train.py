@@ -11,10 +11,11 @@ from typing import Any
 
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
-from danetc.options import BACKENDS, Setting
+from danetc.options import BACKENDS
 from danetc.runtime.data import Policy
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer
+from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
