@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from results.beyond import BEYOND
 from results.data import HERE, Cell, read_cells
 from results.older import OLDER_TABLES
 from results.overview import ITEMS_OF_PAPER, OVERVIEW
@@ -25,7 +26,7 @@ from results.untrained import UNTRAINED
 BEGIN, END = "<!-- table: ", "<!-- end -->"
 Tables = Mapping[str, Callable[[Sequence[Cell]], str]]
 PAGES: Mapping[Path, Tables] = {
-    HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW},
+    HERE / "README.md": {**TABLES, **UNTRAINED, **OLDER_TABLES, **OVERVIEW, **BEYOND},
     HERE.parent / "docs" / "paper.md": ITEMS_OF_PAPER,
 }
 """Each page with what stands in it once."""

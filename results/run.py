@@ -4,6 +4,7 @@
 
     python results/run.py --data fashion-mnist:DIR --runs runs/paper
     python results/run.py --list
+    python results/run.py --table results/beyond/cells.toml --list
 
 A run goes on where it was stopped or killed, if its directory is still there; one whose JSON is in
 ``--cells`` is not trained again, on whichever machine that was. Started twice, on the same ``--runs``,
@@ -32,8 +33,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PAPER = HERE / "paper"
-SPEC = PAPER / "paper.danet"
+TABLE = HERE / "paper" / "cells.toml"
 MEASURED = ("firing-rate", "gradient-stability", "potential")
 EPOCH = (
     "phase", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds",
@@ -43,8 +43,9 @@ EPOCH = (
 
 @dataclass(frozen=True)
 class Group:
-    """What one ``danetc compare`` would train."""
+    """What one ``danetc compare`` of a spec would train."""
 
+    spec: Path
     name: str
     item: int
     network: str
@@ -61,7 +62,7 @@ class Group:
             for name, values in self.axes.items()
         )
         return (
-            f"danetc compare results/paper/paper.danet -n {self.network}{grid} "
+            f"danetc compare {self.spec.relative_to(HERE.parent)} -n {self.network}{grid} "
             f"--recipe {self.recipe} --seeds {max(self.seeds) + 1} --data fashion-mnist:DIR"
         )
 
@@ -90,6 +91,7 @@ def read_groups(path: Path) -> list[Group]:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     return [
         Group(
+            path.parent / table["spec"],
             each["name"],
             each["item"],
             each["network"],
@@ -108,11 +110,14 @@ def all_runs(groups: list[Group], data: str) -> Iterator[Run]:
     from danetc.tasks.training.request import TrainingRequest
 
     seen = set()
-    networks = {each.name: each for each in find_networks([str(SPEC)], [])}
+    networks = {
+        spec: {each.name: each for each in find_networks([str(spec)], [])}
+        for spec in {group.spec for group in groups}
+    }
     for group in groups:
         axes = [Axis(name, tuple(values)) for name, values in group.axes.items()]
         base = TrainingRequest(spec="", data=data, settings={}, recipe=group.recipe)
-        for cell in make_cells([networks[group.network]], axes, base, Path()):
+        for cell in make_cells([networks[group.spec][group.network]], axes, base, Path()):
             for seed in group.seeds:
                 run = Run(group, cell.name, cell.axes, seed, cell.request)
                 if run.name not in seen:
@@ -270,12 +275,13 @@ def main() -> int:
     )
     parser.add_argument("--data", default="fashion-mnist:DIR", help="fashion-mnist:DIR")
     parser.add_argument("--runs", type=Path, default=Path("runs/paper"), help="where runs go")
-    parser.add_argument("--cells", type=Path, default=PAPER / "cells", help="where the JSON goes")
-    parser.add_argument("--table", type=Path, default=PAPER / "cells.toml", help="what is trained")
+    parser.add_argument("--cells", type=Path, help="where the JSON goes; cells/ beside the table")
+    parser.add_argument("--table", type=Path, default=TABLE, help="what is trained")
     parser.add_argument("--list", action="store_true", help="say what is done, and train nothing")
     asked = parser.parse_args()
 
-    for name in ("runs", "cells"):  # what is relative is so to where this was started
+    asked.cells = asked.cells or asked.table.parent / "cells"
+    for name in ("runs", "cells", "table"):  # what is relative is so to where this was started
         setattr(asked, name, getattr(asked, name).absolute())
     runs = list(all_runs(read_groups(asked.table), asked.data))
     if asked.list:

@@ -60,11 +60,11 @@ ITEMS = {
 
 
 @cache
-def planned() -> tuple[tuple[str, int, float], ...]:
-    """The name, the item and about how many CPU-minutes of each training of cells.toml."""
+def planned(folder: str = "paper") -> tuple[tuple[str, int, float], ...]:
+    """The name, the item and about how many CPU-minutes of each training of a cells.toml."""
     from results.run import all_runs, read_groups
 
-    groups = read_groups(HERE / "paper" / "cells.toml")
+    groups = read_groups(HERE / folder / "cells.toml")
     return tuple((r.name, r.group.item, r.group.minutes) for r in all_runs(groups, "digits"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from results import drawing, findings, predictions, run
+from results import beyond, drawing, findings, predictions, run
 from results.data import (
     AFTER,
     ALL,
@@ -76,15 +76,17 @@ def test_figures_are_those_of_the_page() -> None:
     assert found == set(drawing.FIGURES) == {path.stem for path in (RESULTS / "figures").iterdir()}
 
 
-def test_cells_are_of_the_plan_and_of_one_version() -> None:
+@pytest.mark.parametrize("folder", ["paper", "beyond"])
+def test_cells_are_of_the_plan_and_of_one_version(folder: str) -> None:
     """What is kept was asked for, and comes from one commit without changes."""
-    names = [name for name, *_ in planned()]
+    cells = read_cells(RESULTS / folder / "cells")
+    names = [name for name, *_ in planned(folder)]
     assert len({*names}) == len(names)
-    assert {cell.name for cell in CELLS} <= {*names}
-    made = [cell.record["made"] for cell in CELLS]
+    assert {cell.name for cell in cells} <= {*names}
+    made = [cell.record["made"] for cell in cells]
     assert len({each["commit"] for each in made}) <= 1
     assert not any(each["changed"] for each in made)
-    for cell in CELLS:
+    for cell in cells:
         assert cell.layers
         assert all(math.isfinite(layer.dodv) for layer in cell.layers)
 
@@ -362,6 +364,72 @@ def test_predictions_are_those_that_were_written() -> None:
     )
 
 
+def tried(accuracies: tuple[float, float], rule: str, connection: str = "origin") -> list[Cell]:
+    """A kind of results/beyond in both its networks."""
+    return [
+        Cell(
+            "sample",
+            {
+                **cell(accuracy, rule=rule, connection=connection).record,
+                "network": network,
+            },
+        )
+        for accuracy, network in zip(accuracies, beyond.SHAPES, strict=True)
+    ]
+
+
+PAPER = [
+    cell(value, rule=rule, **place)
+    for rule, values in ((EQ_11, (79, 70)), (ALL, (84, 80)))
+    for value, place in zip(values, ({"depth": 34}, {"n": 9}), strict=True)
+]
+"""Eq. 11 and Listing 1 in the networks of results/beyond."""
+BEYOND_SAMPLES: dict[str, list[tuple[list[Cell], str]]] = {
+    "l": [
+        (tried((83, 81), "chain_all"), BORNE_OUT),
+        (tried((83, 75.5), "chain_all"), REFUTED),
+        (tried((83, 77), "chain_all"), UNDECIDED),
+        (tried((83, 84), "chain_all"), UNDECIDED),
+    ],
+    "m": [
+        (tried((83.5, 90), "dense_shortcut"), BORNE_OUT),
+        (tried((80, 90), "dense_shortcut"), REFUTED),
+        (tried((82, 90), "dense_shortcut"), UNDECIDED),
+    ],
+    "n": [
+        (tried((78, 60), "any_before"), BORNE_OUT),
+        (tried((80, 71), "any_before"), REFUTED),
+        (tried((80, 60), "any_before"), UNDECIDED),
+    ],
+    "o": [
+        ([*tried((80, 78), "averaged"), *tried((70, 70), "window")], BORNE_OUT),
+        ([*tried((80, 70), "averaged"), *tried((70, 60), "window")], REFUTED),
+        ([*tried((80, 78), "averaged"), *tried((70, 60), "window")], UNDECIDED),
+    ],
+    "p": [
+        (tried((50, 72), EQ_11, "rising"), BORNE_OUT),
+        (tried((50, 69), EQ_11, "rising"), REFUTED),
+        (tried((50, 71), EQ_11, "rising"), UNDECIDED),
+    ],
+}
+
+
+@pytest.mark.parametrize("letter", beyond.PREDICTIONS)
+def test_a_prediction_beyond_the_paper_is_held_against_numbers(letter: str) -> None:
+    _, compute = beyond.PREDICTIONS[letter]
+    assert compute(PAPER, []).verdict == compute([], BEYOND_SAMPLES[letter][0][0]).verdict == WAITS
+    for cells, verdict in BEYOND_SAMPLES[letter]:
+        assert compute(PAPER, cells).verdict == verdict
+
+
+def test_predictions_beyond_the_paper_are_those_that_were_written() -> None:
+    text = (RESULTS / "beyond" / "predictions.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w) \|", text, re.MULTILINE) == list(beyond.PREDICTIONS)
+    made = beyond.candidates(PAPER, tried((83, 81), "chain_all"))
+    assert "| Listing 1 | 84.0 (1) | 80.0 (1) | 82.0 | " in made
+    assert "| `chain_all` | 83.0 (1) | 81.0 (1) | 82.0 | " in made
+
+
 def test_a_sample_makes_every_table_and_figure(tmp_path: Path) -> None:
     cells = [
         *three(70, depth=34),
@@ -390,12 +458,14 @@ def test_what_is_written_of_a_run_is_json(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["cell.json"]
 
 
-TWO = """
+TWO = f"""
+spec = "{RESULTS / "paper" / "paper.danet"}"
+
 [[group]]
 name = "two"
 item = 1
 network = "blocks"
-axes = { n = [2, 3] }
+axes = {{ n = [2, 3] }}
 seeds = [0, 1]
 minutes = 1
 """

@@ -1,0 +1,218 @@
+"""Rules and connections near DANet-C (results/beyond), beside the readings of the paper's rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from statistics import mean
+
+from results.data import ALL, CHAIN, EQ_11, HERE, MISSING, RULES, Cell, pick, read_cells, shown
+from results.predictions import BORNE_OUT, REFUTED, UNDECIDED, WAITS, Outcome
+from results.tables import Row, accuracies, planned, table
+
+FOLDER = HERE / "beyond"
+SHAPES = {"shape34": "ResNet-34's shape", "nine": "9 blocks a stage"}
+BASES = (
+    (CHAIN, False),
+    (EQ_11, False),
+    (EQ_11, True),
+    (ALL, False),
+    (ALL, True),
+)
+"""Of the paper, by rule and zero-initialisation."""
+
+Kind = tuple[str, str, bool]
+"""Connection, rule, and whether last norms start at 0."""
+
+
+@cache
+def beyond() -> tuple[Cell, ...]:
+    return tuple(read_cells(FOLDER / "cells"))
+
+
+def found(cells: Sequence[Cell], network: str, kind: Kind) -> list[Cell]:
+    """The trained cells of a network, by seed."""
+    wanted = dict(zip(("connection", "rule", "zero_init"), kind, strict=True))
+    own = [
+        cell
+        for cell in cells
+        if cell.record["network"] == network
+        and all(cell.record["axes"][name] == value for name, value in wanted.items())
+    ]
+    return sorted(own, key=lambda cell: cell.seed)
+
+
+def base(cells: Sequence[Cell], network: str, rule: str, zero: bool = False) -> list[Cell]:
+    """The trained cells of Origin's blocks in the paper's part, in the same network."""
+    if network == "nine":
+        return pick(cells, connection="origin", rule=rule, n=9, zero_init=zero)
+    return pick(cells, connection="origin", rule=rule, depth=34, zero_init=zero)
+
+
+@cache
+def kinds() -> tuple[Kind, ...]:
+    """What cells.toml asks for, in its order."""
+    from results.run import all_runs, read_groups
+
+    every = [run.axes for run in all_runs(read_groups(FOLDER / "cells.toml"), "digits")]
+    return tuple(
+        dict.fromkeys((str(a["connection"]), str(a["rule"]), bool(a["zero_init"])) for a in every)
+    )
+
+
+@cache
+def costs(network: str) -> Mapping[tuple[str, str], tuple[int, int, int]]:
+    """By connection and rule the parameters of a network, its multiplications for an image (its first
+    layer and its last have some) and the most additions in place of the others."""
+    from danetc.tasks.networks import compile_spec
+
+    stages = {"shape34": "resnet34(width = width)", "nine": "even(n = 9, width = width)"}[network]
+    made = {}
+    for connection, rule in {(c, r) for c, r, _ in kinds()} | {("origin", r) for r, _ in BASES}:
+        settings = {"stages": f"{stages} via {connection} by {rule}"}
+        facts = compile_spec(FOLDER / "beyond.danet", network=network, settings=settings).summary
+        multiplied = facts.macs - facts.count_macs
+        added = facts.additions + facts.count_additions
+        made[connection, rule] = facts.parameters, multiplied, added
+    return made
+
+
+def candidates(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
+    """What was tried in both networks, under Origin and the readings of the paper's rule."""
+
+    def row(name: str, kind: Kind, groups: Sequence[Sequence[Cell]]) -> Row:
+        both = [mean(c.accuracy for c in group) for group in groups if group]
+        parameters, multiplied, added = costs("nine")[kind[:2]]
+        return [
+            name + (", zero-initialised" if kind[2] else ""),
+            *map(accuracies, groups),
+            f"{mean(both):.1f}" if len(both) == len(SHAPES) else MISSING,
+            shown([c.firing_rate for c in groups[1]], 3),
+            f"{parameters:,}",
+            f"{multiplied / 1e6:.2f} M",
+            f"{added / 1e6:.2f} M",
+        ]
+
+    rows = [
+        row(RULES[rule], ("origin", rule, zero), [base(cells, n, rule, zero) for n in SHAPES])
+        for rule, zero in BASES
+    ]
+    for kind in kinds():
+        connection, rule, _ = kind
+        name = f"`{rule}`" if connection == "origin" else f"`{connection}`, `{rule}`"
+        rows.append(row(name, kind, [found(tried, n, kind) for n in SHAPES]))
+    head = [
+        "T = 1",
+        *SHAPES.values(),
+        "mean of both",
+        "firing rate, 9",
+        "parameters, 9",
+        "multiplications, 9",
+        "additions at most, 9",
+    ]
+    return table(head, rows)
+
+
+# -- predictions -----------------------------------------------------------------------------------
+
+
+def gaps(
+    cells: Sequence[Cell], tried: Sequence[Cell], kind: Kind, rule: str, networks: Sequence[str]
+) -> list[float] | None:
+    """How much better a kind is than Origin's blocks under a rule, in each network, on the seeds that
+    both have; None where some network has none."""
+    out = []
+    for network in networks:
+        ours, theirs = found(tried, network, kind), base(cells, network, rule)
+        seeds = {cell.seed for cell in ours} & {cell.seed for cell in theirs}
+        if not seeds:
+            return None
+        means = [mean(c.accuracy for c in own if c.seed in seeds) for own in (ours, theirs)]
+        out.append(means[0] - means[1])
+    return out
+
+
+def _said(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:+.1f}" for value in values)
+
+
+def near_listing_1(
+    rule: str, *, above: float = math.inf, below: float, refuted: float
+) -> Callable[..., Outcome]:
+    """Not more than ``above`` over Listing 1 in any network, nor ``below`` under it."""
+
+    def compute(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
+        values = gaps(cells, tried, ("origin", rule, False), ALL, list(SHAPES))
+        if values is None:
+            return Outcome("", WAITS)
+        near = -below <= min(values) and max(values) <= above
+        verdict = BORNE_OUT if near else REFUTED if min(values) < -refuted else UNDECIDED
+        return Outcome(f"{_said(values)} points", verdict)
+
+    return compute
+
+
+def saturates(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
+    values = gaps(cells, tried, ("origin", "any_before", False), EQ_11, list(SHAPES))
+    if values is None:
+        return Outcome("", WAITS)
+    below = sum(value < 0 for value in values)
+    verdict = {len(values): BORNE_OUT, 0: REFUTED}.get(below, UNDECIDED)
+    return Outcome(f"{_said(values)} points", verdict)
+
+
+def smaller_sums(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
+    """What each loses from one network to the other, less what Listing 1 loses."""
+    more = []
+    for rule in ("averaged", "window"):
+        values = gaps(cells, tried, ("origin", rule, False), ALL, list(SHAPES))
+        if values is None:
+            return Outcome("", WAITS)
+        more.append(values[0] - values[1])
+    less = sum(value < 0 for value in more)
+    verdict = {len(more): BORNE_OUT, 0: REFUTED}.get(less, UNDECIDED)
+    return Outcome(f"lose {_said(more)} points more", verdict)
+
+
+def rising(cells: Sequence[Cell], tried: Sequence[Cell]) -> Outcome:
+    values = gaps(cells, tried, ("rising", EQ_11, False), EQ_11, ["nine"])
+    if values is None:
+        return Outcome("", WAITS)
+    verdict = BORNE_OUT if values[0] >= 2 else REFUTED if values[0] < 0 else UNDECIDED
+    return Outcome(f"{_said(values)} points", verdict)
+
+
+PREDICTIONS: Mapping[str, tuple[str, Callable[..., Outcome]]] = {
+    "l": ("what a stage gives counts: `chain_all` is near Listing 1", near_listing_1("chain_all", above=2, below=2, refuted=4)),
+    "m": ("`dense_shortcut`, whose convolutions read spikes alone, is near Listing 1", near_listing_1("dense_shortcut", below=1, refuted=3)),
+    "n": ("`any_before` saturates: worse than Eq. 11", saturates),
+    "o": ("`averaged` and `window` lose less with n than Listing 1", smaller_sums),
+    "p": ("rising thresholds lessen what Eq. 11 loses at 9 blocks a stage", rising),
+}  # fmt: skip
+"""By their letter in results/beyond/predictions.md."""
+
+
+def predictions(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
+    rows = []
+    for letter, (short, compute) in PREDICTIONS.items():
+        outcome = compute(cells, tried)
+        rows.append([letter, short, outcome.text, f"**{outcome.verdict}**"])
+    return table(["", "prediction, in short", "came to", ""], rows)
+
+
+def waiting(cells: Sequence[Cell], tried: Sequence[Cell]) -> str:
+    done = {cell.name for cell in tried}
+    left = sum(minutes for run, _, minutes in planned("beyond") if run not in done) / 60
+    state = f"{len(done)} of {len(planned('beyond'))}"
+    return table(
+        ["", "trained", "CPU-hours left, about"], [["beyond the paper", state, f"{left:.1f}"]]
+    )
+
+
+BEYOND: dict[str, Callable[[Sequence[Cell]], str]] = {
+    "beyond": lambda cells: candidates(cells, beyond()),
+    "beyond, predictions": lambda cells: predictions(cells, beyond()),
+    "beyond, waiting": lambda cells: waiting(cells, beyond()),
+}
+"""By the name that stands in results/README.md."""
