@@ -137,6 +137,7 @@ class _Exports:
 @dataclass
 class _Loader:
     reporter: Reporter
+    texts: Mapping[str, str] = field(default_factory=dict)  # in place of files, by their keys
     _modules: dict[str, Module] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     _open: dict[str, Use | None] = field(default_factory=dict)  # being loaded, and what asked
@@ -323,7 +324,9 @@ class _Loader:
             raise Unreadable("E0901", f"more than {MAX_FILES} files are used")
         if len(self._open) >= MAX_DEPTH:
             raise Unreadable("E0901", f"files use each other more than {MAX_DEPTH} deep")
-        text = read_text(target, name, written)
+        text = self.texts.get(_key(target))
+        if text is None:
+            text = read_text(target, name, written)
         if self._size + len(text) > MAX_TOTAL_SIZE:
             raise Unreadable(
                 "E0901", f"all files together are larger than {MAX_TOTAL_SIZE // 1_000_000} MB"
@@ -353,19 +356,24 @@ def _key(location: Location) -> str:
     return os.path.realpath(location) if isinstance(location, Path) else str(location)
 
 
-def load_module(path_or_source: str | Location | SourceFile, reporter: Reporter) -> Module:
+def load_module(
+    path_or_source: str | Location | SourceFile,
+    reporter: Reporter,
+    texts: Mapping[str, str] | None = None,
+) -> Module:
     """Parses a file and all that it uses; reports every error of every file once.
 
     A SourceFile is taken as it is; what it uses is found relative to the folder of its name.
+    ``texts`` are taken in place of files, by their real paths: those that an editor has open.
     Raises SpecError where the file itself cannot be read (see ``read_source``).
     """
     if isinstance(path_or_source, SourceFile):
         source = path_or_source
         location: Location = Path(source.name)
-        return _Loader(reporter).module(source, location, _key(location))
+        return _Loader(reporter, texts or {}).module(source, location, _key(location))
     source = read_source(path_or_source)
     location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
-    return _Loader(reporter).module(source, location, _key(location))
+    return _Loader(reporter, texts or {}).module(source, location, _key(location))
 
 
 def is_library(source: SourceFile) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
@@ -13,6 +13,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.networks import Lowered, lower
+from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import Constant
 from danetc.compiler.passes import PIPELINE, Pass, run
 from danetc.dsl.diagnostics.diagnostic import (
@@ -110,28 +111,66 @@ def check_source(source: SourceFile) -> Checked:
     Raises ``SpecError``. What is done is bounded (E0906), and so is the number of errors (E0907).
     """
     checking = _Checking(source)
-    with bounded():
-        cut = _run_to_bounds(checking.run, lambda: checking.place)
-    if checking.module is not None:
-        _drop_follow_ups(checking.module, checking.reporter, checking.syntax)
-    _raise_errors(checking.reporter, cut)
+    _raise_errors(checking.errors())
     assert checking.module is not None
     return Checked(checking.module, checking.networks)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that a check finds out about a file, errors or not.
+
+    ``module`` is None where the check came to a bound before all files were read, ``checked`` where
+    there is an error. ``traces`` have the values in the text of each network, as far as it was lowered.
+    """
+
+    errors: tuple[Diagnostic, ...]
+    module: Module | None
+    checked: Checked | None
+    traces: Mapping[str, Trace] = field(repr=False)
+
+
+def survey(source: SourceFile, texts: Mapping[str, str] | None = None) -> Survey:
+    """Check a source for an editor: what ``check_source`` raises, and what is known in spite of it.
+
+    ``texts`` are taken in place of files, by their real paths.
+    """
+    traces: dict[str, Trace] = {}
+    checking = _Checking(source, texts, traces)
+    errors = tuple(checking.errors())
+    module = checking.module
+    checked = None if module is None or errors else Checked(module, checking.networks)
+    return Survey(errors, module, checked, traces)
 
 
 class _Checking:
     """A check in progress. ``place`` is the declaration that it has reached."""
 
-    def __init__(self, source: SourceFile) -> None:
+    def __init__(
+        self,
+        source: SourceFile,
+        texts: Mapping[str, str] | None = None,
+        traces: dict[str, Trace] | None = None,
+    ) -> None:
         self.place = Span(source, 0, 0)
+        self.texts = texts
+        self.traces = traces
         self.reporter = Reporter(most=MAX_ERRORS)
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
         self.shared = Shared()
         self.syntax = 0  # how many errors there were when all files were read
 
+    def errors(self) -> list[Diagnostic]:
+        """Check, and give what is wrong."""
+        with bounded():
+            cut = _run_to_bounds(self.run, lambda: self.place)
+        if self.module is not None:
+            _drop_follow_ups(self.module, self.reporter, self.syntax)
+        return _errors(self.reporter, cut)
+
     def run(self) -> None:
-        self.module = load_module(self.place.source, self.reporter)
+        self.module = load_module(self.place.source, self.reporter, self.texts)
         self.syntax = len(self.reporter.diagnostics)
         check_declarations(self.module, self.reporter)
         for declaration in self.module.program.declarations:
@@ -139,7 +178,10 @@ class _Checking:
             if declaration.kind != "network" or first is not declaration:
                 continue
             self.place = declaration.name_span
-            lowered = _lowered(declaration, self.module, {}, self.reporter, self.shared)
+            traced = None
+            if self.traces is not None:
+                traced = partial(self.traces.__setitem__, declaration.name)
+            lowered = _lowered(declaration, self.module, {}, self.reporter, self.shared, traced)
             if lowered is not None:
                 self.networks[declaration.name] = lowered
 
@@ -167,11 +209,13 @@ def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagn
     return None
 
 
-def _raise_errors(reporter: Reporter, cut: Diagnostic | None) -> None:
-    """Raise SpecError for what was reported, and last for what ended the work early."""
+def _errors(reporter: Reporter, cut: Diagnostic | None) -> list[Diagnostic]:
+    """What was reported, and last what ended the work early."""
     found = sorted(reporter.diagnostics, key=order)
-    if cut is not None:
-        found.append(cut)
+    return found if cut is None else [*found, cut]
+
+
+def _raise_errors(found: Sequence[Diagnostic]) -> None:
     if found:
         raise SpecError(found)
 
@@ -187,8 +231,9 @@ def _lowered(
     settings: Mapping[str, Expr],
     reporter: Reporter,
     shared: Shared | None = None,
+    traced: Callable[[Trace], None] | None = None,
 ) -> Lowered | None:
-    lowered = lower(declaration, module, settings, reporter, shared)
+    lowered = lower(declaration, module, settings, reporter, shared, traced)
     if lowered is None:
         return None
     try:
@@ -295,7 +340,7 @@ def lowered_network(
             lambda: made.append(_lowered(declaration, checked.module, values, reporter)),
             lambda: declaration.name_span,
         )
-    _raise_errors(reporter, cut)
+    _raise_errors(_errors(reporter, cut))
     (lowered,) = made
     assert lowered is not None
     return lowered

@@ -26,6 +26,7 @@ from danetc.compiler.lowering.values import (
     Value,
     Wire,
     describe,
+    placed,
 )
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -39,57 +40,68 @@ class NetworkLowering(Lowering):
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:
         """The value of an expression; ``want`` tells a name's two meanings apart (`tdbn`, `sigmoid`)."""
         self.work.spend(EVALUATION, expr.span)
+        value: Value
         match expr:
             case s.Number():
                 return self.bounded(expr.value, expr.span)
-            case s.String(value):
-                return value
+            case s.String(text):
+                return text
             case s.Word(id):
                 return Choice(id)
             case s.Name(id):
-                return meaning(self, id, env, expr.span, want)
+                value = meaning(self, id, env, expr.span, want)
             case s.Call():
-                return call_value(self, expr, env, want)
+                value = call_value(self, expr, env, want)
             case s.Flow():
-                return flow_value(self, expr, env)
+                value = flow_value(self, expr, env)
             case s.Binary() | s.Unary():
-                return operate(self, expr, env, "number" if want == "number" else "any")
+                value = operate(self, expr, env, "number" if want == "number" else "any")
             case s.IfElse(then, condition, otherwise):
                 chosen = then if self.condition(condition, env) else otherwise
-                return self.evaluate(chosen, env, want)
+                value = self.evaluate(chosen, env, want)
             case s.At():
-                return part_of(self, expr, env)
+                value = part_of(self, expr, env)
             case s.Via(subject, connection):
-                return wire_stages(self, subject, env, "via", connection, "connection")
+                value = wire_stages(self, subject, env, "via", connection, "connection")
             case s.By(subject, rule):
-                return wire_stages(self, subject, env, "by", rule, "rule")
+                value = wire_stages(self, subject, env, "by", rule, "rule")
             case s.With(subject, settings):
-                return change_settings(self, subject, settings, env)
-        raise self.builder.fail("E0405", "this cannot be used here", expr.span)
+                value = change_settings(self, subject, settings, env)
+            case _:
+                raise self.builder.fail("E0405", "this cannot be used here", expr.span)
+        if self.trace is not None and isinstance(value, Wire):
+            self.trace.note(expr.span, value.id)
+        return value
 
     def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
         """What a layer makes of a value; new nodes stand in the builder's scope."""
         if isinstance(wire, Poison):
             return POISON
         self.builder.count_layer(span)
+        made: Wire | Poison = wire
         match layer:
             case Identity():
-                return wire
+                pass
             case Sequence(steps):
                 for step in steps:
-                    wire = self.apply(step, wire, span)
-                return wire
+                    made = self.apply(step, made, span)
             case Named(name, inner):
                 with self.builder.within(self.builder.fresh(name)):
-                    return self.apply(inner, wire, span)
+                    made = self.apply(inner, wire, span)
             case OpLayer():
-                return apply_operation(self, layer, wire)
+                made = apply_operation(self, layer, wire)
             case BlockConv(changes):
-                return apply_operation(self, self.block_layers[-1].having(**changes), wire)
+                made = apply_operation(self, self.block_layers[-1].having(**changes), wire)
             case Backbone():
-                return apply_backbone(self, layer, wire)
+                made = apply_backbone(self, layer, wire)
             case Bound(kind="neuron"):
-                return apply_neuron(self, layer, wire)
+                made = apply_neuron(self, layer, wire)
             case Bound(kind="block"):
-                return apply_block(self, layer, wire)
-        raise self.builder.fail("E0401", f"{describe(layer)} is not a layer", span)
+                made = apply_block(self, layer, wire)
+            case _:
+                raise self.builder.fail("E0401", f"{describe(layer)} is not a layer", span)
+        if self.trace is not None and isinstance(made, Wire):
+            self.trace.note(placed(layer), made.id, wire.id)
+            if isinstance(layer, BlockConv):  # and in the block, where the layer is written
+                self.trace.note(self.block_layers[-1].span, made.id, wire.id)
+        return made

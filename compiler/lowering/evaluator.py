@@ -14,6 +14,7 @@ from functools import partial
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.lowering.builder import Builder
 from danetc.compiler.lowering.environment import Env, Want, certain, rounded
+from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Failed,
     Given,
@@ -49,19 +50,23 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What has been made of a network so far: by its builder, and stages."""
+    """What has been made of a network so far: by its builder, stages, and what was noted of it."""
 
     built: tuple[int, ...]
     stages: int
     stage_numbers: Mapping[tuple[str, ...], int]
+    trace: tuple[int, int] = (0, 0)
 
 
 class Evaluator(ABC):
     """Evaluates expressions of a spec."""
 
-    def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
+    def __init__(
+        self, builder: Builder, shared: Shared | None = None, trace: Trace | None = None
+    ) -> None:
         self.builder = builder
         self.shared = Shared() if shared is None else shared
+        self.trace = trace  # what an editor asks to be noted
         self.work = builder.work
         self.settings: dict[str, Value] = {}
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names

@@ -6,7 +6,7 @@ over time at the input. Passes make it fast; ``verify`` holds it against the spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.ir.graph import Graph
@@ -18,6 +18,7 @@ from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
+from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     POISON,
     Failed,
@@ -185,13 +186,18 @@ def lower(
     settings: Mapping[str, s.Expr],
     reporter: Reporter,
     shared: Shared | None = None,
+    traced: Callable[[Trace], None] | None = None,
 ) -> Lowered | None:
     """Lower a network. ``settings`` change parameters, definitions, and arguments in these.
 
-    ``shared`` is one for the networks of a check. Returns None where errors were reported.
+    ``shared`` is one for the networks of a check. ``traced`` gets a trace that is filled meanwhile.
+    Returns None where errors were reported.
     """
     builder = Builder(reporter, 1)
-    lowering = NetworkLowering(builder, shared)
+    trace = None if traced is None else Trace(builder.nodes, builder.carries)
+    if traced is not None and trace is not None:
+        traced(trace)
+    lowering = NetworkLowering(builder, shared, trace)
     lowering.complete_names = module.complete
     before = len(reporter.diagnostics)
     try:

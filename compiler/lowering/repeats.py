@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from danetc.compiler.lowering.arguments import follow_alias
 from danetc.compiler.lowering.state import Known, Lowering
+from danetc.compiler.lowering.trace import CopiedNotes
 from danetc.compiler.lowering.values import Bound, Joined, StageOf, Wire
 
 
@@ -42,13 +43,16 @@ class Repeats:
         if known is not None and alike and len(known.use_sites) == len(builder.use_sites):
             return self._copied(known, feed)
         stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
+        trace = lowering.trace
+        noted = 0 if trace is None else len(trace.notes)
         with builder.building() as built:
             joined = make()
         inner = len(lowering.stages) > stages  # stages inside of a block are not copied
         if not inner and errors == len(builder.reporter.diagnostics):
             kind = None if builder.carries.keys().isdisjoint(built.nodes) else value.kind
+            notes = range(noted, noted if trace is None else len(trace.notes))
             lowering.known_blocks[key] = Known(
-                built, feed, joined, tuple(builder.use_sites), settings, kind
+                built, feed, joined, tuple(builder.use_sites), settings, kind, notes
             )
         return joined
 
@@ -56,6 +60,9 @@ class Repeats:
         lowering, nodes = self.lowering, known.built.nodes
         use_sites = dict(zip(known.use_sites, lowering.builder.use_sites, strict=True))
         shift = lowering.builder.copy(known.built, known.feed, feed, use_sites)
+        if lowering.trace is not None and known.notes:
+            copy = CopiedNotes(known.notes, nodes, shift, known.feed.id, feed.id)
+            lowering.trace.copies.append(copy)
         for id in nodes:
             if id in lowering.stands:
                 place = lowering.stands[id]

@@ -53,7 +53,10 @@ def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Poison) 
                 _with_settings(lowering, item.settings),
                 lowering.builder.site(*use_sites),
             ):
-                wire = _build_stage(lowering, item, wire)
+                before, wire = wire, _build_stage(lowering, item, wire)
+                if lowering.trace is not None and isinstance(wire, Wire):
+                    assert isinstance(before, Wire)
+                    lowering.trace.note(item.span, wire.id, before.id)
         else:
             with lowering.builder.site(*use_sites):
                 wire = lowering.apply(item, wire, backbone.span)

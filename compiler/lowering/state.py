@@ -8,6 +8,7 @@ from itertools import takewhile
 from danetc.compiler.ir.graph import Stage, Value
 from danetc.compiler.lowering.builder import Builder, Built
 from danetc.compiler.lowering.evaluator import Evaluator, Mark, Shared
+from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Given,
     Joined,
@@ -34,13 +35,16 @@ class Known:
     use_sites: tuple[Span, ...]
     settings: tuple[object, ...]
     kind: Kind | None = None  # of its input, if another might change what its loops carry
+    notes: range = range(0)  # what the trace has of it
 
 
 class Lowering(Evaluator):
     """What is known of one network while it is lowered."""
 
-    def __init__(self, builder: Builder, shared: Shared | None = None) -> None:
-        super().__init__(builder, shared)
+    def __init__(
+        self, builder: Builder, shared: Shared | None = None, trace: Trace | None = None
+    ) -> None:
+        super().__init__(builder, shared, trace)
         self.stages: list[Stage] = []
         self.stage_numbers: dict[tuple[str, ...], int] = {}  # how many stages a scope has so far
         self.programs: dict[object, str] = {}  # the builder's keys of the neurons needed so far
@@ -51,10 +55,13 @@ class Lowering(Evaluator):
         self.resets: dict[int, tuple[Given, ...]] = {}  # see ``Lowered``
 
     def mark(self) -> Mark:
-        return Mark(self.builder.mark(), len(self.stages), dict(self.stage_numbers))
+        noted = (0, 0) if self.trace is None else self.trace.mark()
+        return Mark(self.builder.mark(), len(self.stages), dict(self.stage_numbers), noted)
 
     def take_back(self, mark: Mark) -> None:
         first = self.builder.take_back(mark.built)
+        if self.trace is not None:
+            self.trace.take_back(mark.trace)
         del self.stages[mark.stages :]
         self.stage_numbers = dict(mark.stage_numbers)
         for known in (self.stands, self.resets):

@@ -261,6 +261,12 @@ def is_layer(value: Value) -> TypeGuard[Layer]:
     return isinstance(value, LAYERS)
 
 
+def placed(layer: Layer) -> Span:
+    """Where a layer stands: `spike` and `norm` at their places, not where the network names theirs."""
+    at = layer.at if isinstance(layer, Bound | OpLayer) else None
+    return layer.span if at is None else at
+
+
 def describe(value: Value) -> str:
     """A value in the words of an error message."""
     match value:

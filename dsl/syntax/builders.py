@@ -343,6 +343,7 @@ class Builders:
             bare(high),
             None if condition is None else bare(condition),
             span=span,
+            name_span=self._at(variable),
         )
         return syntax.Arg(None, each, span=span)
 

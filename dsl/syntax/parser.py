@@ -79,7 +79,8 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         errors = [*errors[: MAX_ERRORS - 1], replace(errors[MAX_ERRORS - 1], hint=more)]
     for error in errors:
         reporter.add(error)
-    return replace(nothing, items=tuple(items), comments=tuple(scanned.comments))
+    lost = tuple(run.lost.values())
+    return replace(nothing, items=tuple(items), comments=tuple(scanned.comments), lost=lost)
 
 
 def _start(error: Diagnostic) -> int:
@@ -108,6 +109,7 @@ class _Run:
         self.brackets = brackets
         self.lexical = lexical
         self.errors: list[Diagnostic] = []
+        self.lost: dict[int, syntax.Lost] = {}  # by their first tokens
         self.builders = Builders(source)
         self.states = [table().start]
         self.values: list[Any] = []  # tokens and what builders made
@@ -201,7 +203,23 @@ class _Run:
             here = self.tokens[i].start
             if self.feed(Token(*found.insert, here, here)):
                 return i
+        self.lose(begin, stop)
         return self.resume(base, in_body, stop)
+
+    def lose(self, begin: int, stop: int) -> None:
+        """Keep the name of what is dropped, the tokens from begin to stop, if it defines one."""
+        tokens, kind = self.tokens, ""
+        if starts_declaration(tokens, begin):
+            kind = tokens[begin].text
+        elif not starts_statement(tokens, begin) or tokens[begin + 1].type == "LBRACE":
+            return
+        named = tokens[begin + 1] if kind or tokens[begin + 1].type in NAME_LIKE else tokens[begin]
+        self.lost[begin] = syntax.Lost(
+            kind,
+            named.text,
+            span=Span(self.source, tokens[begin].start, tokens[max(begin, stop - 1)].end),
+            name_span=Span(self.source, named.start, named.end),
+        )
 
     def report(self, error: Diagnostic, begin: int, stop: int) -> None:
         """Keep an error unless its statement, the tokens from begin to stop, has one already."""

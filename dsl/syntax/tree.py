@@ -75,6 +75,7 @@ class Each:
     high: Expr
     condition: Expr | None
     span: Span = _span()
+    name_span: Span = _span()  # of the variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +257,25 @@ class Comment:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A statement or declaration that could not be read, but for the name that it defines.
+
+    ``kind`` is that of a declaration, and empty of a statement.
+    """
+
+    kind: str
+    name: str
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
+    """``lost`` is what errors have kept out of it."""
+
     items: tuple[Use | Declaration, ...]
     comments: tuple[Comment, ...] = field(default=(), compare=False, repr=False)
+    lost: tuple[Lost, ...] = field(default=(), compare=False, repr=False)
     span: Span = _span()
 
     @property
@@ -279,7 +296,7 @@ def children(node: Node) -> Iterator[Node]:
     for name in _FIELDS[type(node)]:
         value = getattr(node, name)
         for child in value if isinstance(value, tuple) else (value,):
-            if hasattr(child, "span") and not isinstance(child, Comment):
+            if hasattr(child, "span") and not isinstance(child, Comment | Lost):
                 yield child
 
 

@@ -1,0 +1,27 @@
+"""Specs with marks in them: ``|`` is where the cursor stands."""
+
+from __future__ import annotations
+
+from danetc.editor import Analysis, analyse
+
+HEAD = """use std
+
+network small(classes = 10) {
+  input = image(3, 32, 32)
+  steps = 2
+  neuron = LIF
+  surrogate = atan
+"""
+
+
+def at_cursor(text: str, name: str = "small.danet") -> tuple[Analysis, int]:
+    """A text without its one mark, and the offset of that."""
+    before, mark, after = text.partition("|")
+    assert mark
+    assert "|" not in after
+    return analyse(before + after, name), len(before)
+
+
+def network(*lines: str) -> str:
+    """The text of a network with these lines."""
+    return HEAD + "".join(f"  {line}\n" for line in lines) + "}\n"

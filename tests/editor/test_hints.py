@@ -1,0 +1,110 @@
+"""Inlay hints: shapes and kinds along flows, in files with errors too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from danetc import compiler
+from danetc.compiler.frontend.program import survey
+from danetc.dsl.reading import find_spec, read_source, shipped_specs
+from danetc.editor import Analysis, analyse
+from danetc.editor.hints import inlay_hints
+from danetc.editor.values import PlaceValues
+from tests.editor.marked import network
+
+
+def hinted(analysis: Analysis, *others: Analysis) -> list[tuple[str, str]]:
+    """The word before each hint, and the hint."""
+    found = []
+    for hint in inlay_hints(analysis, others):
+        line = analysis.text[: hint.offset].rpartition("\n")[2]
+        found.append((line.rpartition("->")[2].rpartition(" = ")[2].strip(), hint.text))
+    return found
+
+
+def test_a_hint_stands_where_shape_or_kind_changes() -> None:
+    text = network(
+        "stem = conv(64, kernel = 7, stride = 2) -> norm -> spike -> maxpool(3, stride = 2)",
+        "stages = stage(basic(64), 2) via sew",
+        "head = avgpool -> mean_over_time -> linear(classes)",
+    )
+    assert hinted(analyse(text)) == [
+        ("image(3, 32, 32)", "3 x 32 x 32 analog"),
+        ("2)", "64 x 16 x 16 analog"),
+        ("spike", "64 x 16 x 16 spike"),
+        ("2)", "64 x 8 x 8 spike"),
+        ("stage(basic(64), 2) via sew", "64 x 8 x 8 in 0 .. 3"),
+        ("avgpool", "64 x 1 x 1 in 0 .. 192 of 1/64"),
+        ("mean_over_time", "64 x 1 x 1 analog"),
+        ("linear(classes)", "10 analog"),
+    ]
+
+
+def test_a_block_has_the_values_of_its_first_use_and_says_so() -> None:
+    block = "block fire(width) { out = in -> conv(width) -> norm -> spike }\n"
+    text = block + network("out = in -> fire(8) -> fire(16) -> avgpool -> linear(classes)")
+    first, second, *_ = inlay_hints(analyse(text))
+    assert first.text == "8 x 32 x 32 analog (1st of 2)"
+    assert second.text == "8 x 32 x 32 spike (1st of 2)"
+    alike = block + network("out = in -> fire(3) -> fire(3) -> avgpool -> linear(classes)")
+    assert inlay_hints(analyse(alike))[0].text == "3 x 32 x 32 spike"
+
+
+def test_what_stands_before_an_error_keeps_its_hints() -> None:
+    text = network("stem = conv(8) -> norm -> spike", "head = avgpool -> nothing -> linear(10)")
+    found = hinted(analyse(text))
+    assert ("conv(8)", "8 x 32 x 32 analog") in found
+    assert ("spike", "8 x 32 x 32 spike") in found
+
+
+def test_a_file_without_networks_has_the_hints_of_one_that_uses_it(tmp_path: Path) -> None:
+    library = tmp_path / "blocks.danet"
+    own = analyse("block fire(width) { out = in -> conv(width) }\n", str(library))
+    text = 'use "blocks.danet"\n' + network("out = in -> fire(8) -> avgpool -> linear(classes)")
+    user = analyse(text, str(tmp_path / "user.danet"), {str(library.resolve()): own.text})
+    assert not user.survey.errors
+    assert hinted(own) == []
+    assert hinted(own, user) == [("conv(width)", "8 x 32 x 32 analog")]
+
+
+@pytest.mark.parametrize("name", ["danet_c_r50", "zoo/spikformer", "zoo/glif"])
+def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
+    source = read_source(find_spec(name))
+    graphs = compiler.check_source(source).graphs
+    found = survey(source)
+    assert found.checked is not None
+    assert {key: str(graph) for key, graph in found.checked.graphs.items()} == {
+        key: str(graph) for key, graph in graphs.items()
+    }
+    for key, trace in found.traces.items():
+        for note in trace.notes:  # what was taken back leaves no note
+            assert (
+                trace.nodes[note.id].value
+                == graphs[key].nodes.get(note.id, trace.nodes[note.id]).value
+            )
+
+
+def test_copies_of_a_block_have_the_values_that_lowering_each_would_give() -> None:
+    text = (
+        "block fire(width, stride = 1) { out = in -> conv(width, stride = stride) -> norm -> spike }\n"
+        "connection added { out = branch + shortcut }\n"
+        + network("stem = conv(8) -> norm -> spike", "stages = stage(fire(8), 5) via added")
+    )
+    analysis = analyse(text)
+    assert not [item for item in analysis.diagnostics if item.severity == "error"]
+    (joined,) = [line for line in analysis.program.declarations if line.name == "added"]
+    assert joined.body is not None
+    at = PlaceValues(analysis).at(joined.body[0].value.span)  # type: ignore[union-attr]
+    assert [str(each.value.kind) for each in at] == [f"0 .. {n}" for n in range(2, 7)]
+    assert [each.scope for each in at] == [f"stages.0.blocks.{i}" for i in range(5)]
+    assert [each.neurons() for each in at] == [(n + 1, 8 * 32 * 32 * (n + 1)) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("name", list(shipped_specs()))
+def test_every_shipped_spec_with_a_flow_has_hints(name: str) -> None:
+    location = shipped_specs()[name]
+    text = location.read_text(encoding="utf-8")
+    found = inlay_hints(analyse(text, str(location)))
+    assert found or "->" not in text

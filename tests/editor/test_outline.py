@@ -1,0 +1,86 @@
+"""Symbols and folding, in files with errors too."""
+
+from __future__ import annotations
+
+from danetc.editor import analyse
+from danetc.editor.outline import OutlineSymbol, folds, symbols
+from danetc.editor.positions import Utf16Lines
+from danetc.editor.problems import problems
+from tests.editor.marked import network
+
+BROKEN = """use std
+
+network a(k = 3) {
+  input = image(3, 8, 8)
+  steps = 2
+  stem = conv(64, -> norm
+  head = avgpool ->
+}
+
+neuron N(a = ) { s = x }
+
+recipe r {
+  epochs = 3
+  phase first { steps = 1 }
+}
+
+network z {
+  out = in ->
+"""
+
+
+def named(found: tuple[OutlineSymbol, ...]) -> list[tuple[str, str, list[str]]]:
+    return [(item.kind, item.name, [child.name for child in item.children]) for item in found]
+
+
+def test_a_file_with_errors_keeps_its_symbols() -> None:
+    analysis = analyse(BROKEN)
+    assert len(problems(analysis)) >= 4
+    assert named(symbols(analysis)) == [
+        ("network", "a", ["k", "input", "steps", "stem", "head"]),
+        ("neuron", "N", []),
+        ("recipe", "r", ["epochs", "first"]),
+        ("network", "z", ["out"]),
+    ]
+    for item in symbols(analysis):
+        assert item.name_span.text == item.name
+        for child in item.children:
+            assert item.span.start <= child.span.start < child.span.end <= item.span.end
+
+
+def test_details_say_the_values() -> None:
+    (found,) = symbols(analyse("neuron N(tau = 2.0) = LIF(tau = tau)\n"))
+    assert (found.detail, found.children[0].detail) == ("neuron", "= 2.0")
+
+
+def test_bodies_comments_and_uses_fold() -> None:
+    text = "# one\n# two\nuse std\nuse std\n\n" + network("out = in", "  -> conv(3)") + "# last\n"
+    analysis = analyse(text)
+    lines = [
+        (analysis.source.position(fold.start)[0], analysis.source.position(fold.end)[0], fold.kind)
+        for fold in folds(analysis)
+    ]
+    assert lines == [(1, 2, "comment"), (3, 4, "imports"), (8, 15, "region")]
+
+
+def test_what_is_wrong_in_a_used_file_stands_at_the_use() -> None:
+    analysis = analyse(
+        'use "b.danet"\nuse std\n', "/nowhere/a.danet", {"/nowhere/b.danet": "block b = ("}
+    )
+    (found,) = {item.code: item for item in problems(analysis)}.values()
+    assert found.span.text == 'use "b.danet"'
+    assert found.message.startswith("in b.danet: ")
+    assert found.labels[0].span.source.name == "/nowhere/b.danet"
+
+
+def test_positions_count_utf_16_units_and_know_every_line_end() -> None:
+    text = "a\U0001f600b\r\nc\rd\n\u00e9e"
+    lines = Utf16Lines(text)
+    assert [lines.position(i) for i in (0, 1, 2, 3, 5, 7, 9, 10)] == [
+        (0, 0), (0, 1), (0, 3), (0, 4), (1, 0), (2, 0), (3, 0), (3, 1),
+    ]  # fmt: skip
+    for offset in range(len(text) + 1):
+        if text[offset - 1 : offset + 1] != "\r\n":
+            assert lines.offset(*lines.position(offset)) == offset
+    assert lines.offset(0, 99) == 3 + 0
+    assert lines.offset(99, 0) == len(text)
