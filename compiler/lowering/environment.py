@@ -103,6 +103,10 @@ PORTS: Mapping[str, tuple[str, ...]] = {
 """The names that a body knows without a definition."""
 
 
+STANDING = ("spike", "norm", "identity", "none")
+"""Layers that are named for what stands there: the network's neuron, its norm, and nothing."""
+
+
 def is_op(id: str, kind: str, want: Want) -> bool:
     """Whether a name that is both a declaration and an operation means the operation here."""
     if id not in OPS or not OPS[id].public:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from danetc.compiler.ir.ops import OPS, norm_names
-from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, Env, Want
+from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STANDING, Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
 from danetc.dsl.diagnostics.diagnostic import Label, meant
@@ -66,7 +66,7 @@ def is_known(id: str, env: Env) -> bool:
         or id in env.definitions
         or id in CONSTANTS
         or id in SPECIAL
-        or id in ("spike", "norm", "steps", "identity", "none")
+        or id in (*STANDING, "steps")
         or id in env.module.names
         or (id in OPS and OPS[id].public)
     )
@@ -77,7 +77,7 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     all other names that are known."""
     local = [*env.names(), *env.module.own]
     public = [name for name, op in OPS.items() if op.public]
-    rest = [*CONSTANTS, "spike", "norm", "identity", "none", *env.module.names, *SPECIAL, *public]
+    rest = [*CONSTANTS, *STANDING, *env.module.names, *SPECIAL, *public]
     if want == "any":
         return [*local, *rest], []
     names = env.module.names
@@ -90,7 +90,7 @@ def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
         case "backbone":
             may.append("stage")
         case "layer":
-            may += [*public, "spike", "norm", "identity", "none", "stage", "concat"]
+            may += [*public, *STANDING, "stage", "concat"]
         case _ if want in OF_PARAMETER:
             may += OF_PARAMETER[want]
     own = [name for name in local if name not in names or name in may]

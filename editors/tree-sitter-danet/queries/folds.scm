@@ -1,0 +1,4 @@
+[
+  (body)
+  (arguments)
+] @fold

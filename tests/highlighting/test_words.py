@@ -1,0 +1,72 @@
+"""The word lists of all grammars against the grammar of the language and the tables of words."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from danetc.compiler.ir.ops import OPS
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.syntax.grammar import grammar_text
+from danetc.dsl.syntax.words import OF_PARAMETER
+from danetc.highlighting.files import written
+from danetc.highlighting.words import CONTEXTUAL, words
+from tests.highlighting.texts import ROOT
+
+TREE_SITTER = (ROOT / "editors/tree-sitter-danet/grammar.js").read_text("utf-8")
+TEXTMATE = json.loads((ROOT / "editors/vscode/syntaxes/danet.tmLanguage.json").read_text("utf-8"))
+QUERIES = (ROOT / "editors/tree-sitter-danet/queries/highlights.scm").read_text("utf-8")
+PYGMENTS = json.loads((ROOT / "danetc/highlighting/words.json").read_text("utf-8"))
+
+
+def of_grammar() -> set[str]:
+    """The words of danet.lark: those in quotes and those of its terminals."""
+    rules, _, terminals = grammar_text().partition("KIND.2:")
+    rules = re.sub(r"//[^\n]*", "", rules)
+    quoted = {word for word in re.findall(r'"([^"]+)"', rules) if word.isalpha()}
+    kinds = re.match(r" /\(([a-z|]+)\)", terminals)
+    assert kinds is not None
+    fixed = re.findall(r"^[A-Z]+\.2: /([a-z]+)\(", terminals, re.MULTILINE)
+    return quoted | set(kinds.group(1).split("|")) | set(fixed)
+
+
+@pytest.mark.parametrize("place", written())
+def test_what_is_written_is_up_to_date(place: str) -> None:
+    assert (ROOT / place).read_text("utf-8") == written()[place], (
+        "python -m danetc.highlighting writes it anew"
+    )
+
+
+def test_the_words_of_the_grammar_have_groups() -> None:
+    found = words()
+    groups = ("declarations", "keywords", "operators", "contextual")
+    assert {word for group in groups for word in found[group]} == of_grammar()
+    assert set(CONTEXTUAL) == {"in", "state"}
+
+
+def test_the_words_of_tree_sitter() -> None:
+    code = re.sub(r"//[^\n]*|/\*.*?\*/", "", TREE_SITTER)
+    _, _, rules = code.partition("rules: {")
+    rules = re.sub(r'(field|name:)\(?\s*"[a-z]+"', "", rules)
+    assert {word for word in re.findall(r'"([^"]+)"', rules) if word.isalpha()} == of_grammar()
+
+
+def test_no_word_is_in_two_groups() -> None:
+    found = [word for name, group in words().items() if name != "contextual" for word in group]
+    assert len(found) == len(set(found))
+    assert "in" in found  # as a port
+
+
+def test_names_of_tables_are_everywhere() -> None:
+    """Of each table some names that its highlighters must have, whatever groups there are."""
+    names = {name for name, op in OPS.items() if op.public}
+    names |= {name for name, row in OPCODES.items() if row.takes is not None}
+    names |= {value for values in OF_PARAMETER.values() for value in values}
+    patterns = json.dumps(TEXTMATE)
+    stored = json.dumps(PYGMENTS)
+    for name in names:
+        assert re.search(rf"[(|]{name}[|)]", patterns), name
+        assert f'"{name}"' in QUERIES, name
+        assert f'"{name}"' in stored, name
