@@ -1,0 +1,57 @@
+"""Every published network can be measured, and what comes out is what it does.
+
+Firing rates are held to the spikes that go through it, the parts of gradients to the whole, and the
+operations that are counted while it runs to those that follow from its graph.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.emit.fx import emit
+from danetc.runtime.measure import measure
+from danetc.tasks.measuring.measure import layout_of
+from tests.differential.helpers import observe, randn
+from tests.zoo.harness import BATCH, NAMES, case_of, frames, graph, wake
+
+ASKED = ("firing-rate", "gradients", "operations")
+
+
+def projected(output: Tensor, labels: Tensor) -> Tensor:
+    return (output * randn(*output.shape, seed=3)).sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_can_be_measured(name: str) -> None:
+    ours = graph(name, case_of(name).small[0])
+    torch.manual_seed(0)
+    model = emit(ours, 0).double()
+    wake(model)
+    for module in model.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = 1.0
+    x = frames(ours)
+    with torch.no_grad():
+        model(x)  # what evaluation takes is of this batch
+    model.eval()
+    layout = layout_of(ours)
+    found = measure(model, layout, [(x, torch.zeros(BATCH))], only=ASKED, loss=projected)
+    assert found.firing_rate is not None
+    assert found.gradients is not None
+    assert found.operations is not None
+    seen = observe(model, x)
+    fired = dict(zip((layer.name for layer in layout.neurons), seen.spikes, strict=True))
+    units = {layer.name: layer.kind.unit for layer in layout.neurons if layer.kind.is_integer}
+    for rate in found.firing_rate.layers:
+        wanted = float(fired[rate.layer].abs().mean()) / units[rate.layer]
+        assert rate.rate == pytest.approx(wanted), rate.layer
+    assert found.gradients.residual < 1e-9
+    alone = len(seen.outputs) == 1  # else what is measured is the first output's gradient
+    for norm in found.gradients.parameters if alone else ():
+        whole = float(seen.gradients[norm.parameter].norm())
+        assert norm.whole == pytest.approx(whole, abs=1e-9), norm.parameter
+    facts = summarise(ours)
+    assert found.operations.dense_macs == facts.macs + facts.additions
