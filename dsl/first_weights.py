@@ -35,6 +35,17 @@ class FirstWeights:
         return " ".join([self.name, *(str(values[name]) for name in self.arguments)])
 
 
+ARGUMENTS: Mapping[str, str] = {
+    "value": "the number",
+    "std": "the standard deviation",
+    "mean": "the mean",
+    "bound": "the largest size",
+    "cut": "the largest size that is kept",
+    "gain": "a factor of all",
+    "mode": "whether the variance follows from a layer's inputs or its outputs",
+}
+"""What the arguments are, by their names."""
+
 MODES = ("fan_in", "fan_out")
 """Whether the variance follows from a layer's inputs or outputs."""
 _GAIN = {"gain": 1.0}

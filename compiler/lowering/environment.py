@@ -136,41 +136,94 @@ MATH: Mapping[str, Callable[..., int | float]] = {
 @dataclass(frozen=True, slots=True)
 class SpecFunction:
     """A function that every spec knows. ``parameters`` is None where its arguments are any number of
-    values, without names."""
+    values, without names. ``says`` is what each argument of ``usage`` is, ``example`` a line of a
+    network with an input `in` and spikes `a` and `b`."""
 
     usage: str
     meaning: str
     parameters: tuple[str, ...] | None = None
+    says: Mapping[str, str] = field(default_factory=dict)
+    example: str = ""
+    of_number: bool = False
 
 
-OF_ONE_NUMBER = "of a number"
-_OF_ONE = ("exp", "log", "sqrt", "abs", "floor", "ceil", "round")
+_MAP = {"C": "channels", "H": "rows", "W": "columns"}
+_VALUES = {"a, b, ...": "the values, or one for each j of a range: `out[j] for j in 0 .. 3`"}
+_OF_NUMBER = {
+    "exp": "e to the power of x",
+    "log": "the natural logarithm of x",
+    "sqrt": "the square root of x",
+    "abs": "x without its sign",
+    "floor": "the next whole number below x, or x",
+    "ceil": "the next whole number above x, or x",
+    "round": "the nearest whole number; halves are rounded up",
+}
+
 SPECIAL: Mapping[str, SpecFunction] = {
     "stage": SpecFunction(
         "stage(BLOCK, N, stride = 1)",
         "N blocks in sequence, the stride on the first alone",
         ("block", "blocks", "stride"),
+        {"BLOCK": "the block", "N": "how many", "stride": "the stride of the first; 1 by default"},
+        "a -> (stage(basic(16), 2, stride = 2) via sew)",
     ),
     "image": SpecFunction(
-        "image(C, H, W)", "a static image as the input", ("channels", "height", "width")
+        "image(C, H, W)",
+        "a static image as the input",
+        ("channels", "height", "width"),
+        _MAP,
+        "in -> conv(4) -> norm -> spike",
     ),
     "events": SpecFunction(
         "events(C, H, W, bound = ...)",
         "frames of events as the input; counts up to `bound` where it is given",
         ("channels", "height", "width", "bound"),
+        {**_MAP, "bound": "the largest count of a frame; a model refuses more"},
+        "in -> conv(4) -> norm -> spike",
     ),
-    "concat": SpecFunction("concat(a, b, ...)", "values side by side along their channels"),
-    "channels": SpecFunction("channels(a)", "how many channels a value has"),
-    "rows": SpecFunction("rows(a)", "how many rows a map has"),
-    "columns": SpecFunction("columns(a)", "how many columns a map has"),
-    "outputs": SpecFunction("outputs(a, NAME = b, ...)", "several outputs of a network", ()),
+    "concat": SpecFunction(
+        "concat(a, b, ...)",
+        "values side by side along their channels",
+        None,
+        _VALUES,
+        "concat(a, b)",
+    ),
+    "channels": SpecFunction(
+        "channels(a)", "how many channels a value has", None, {"a": "the value"},
+        "a -> conv(2 * channels(a))",
+    ),
+    "rows": SpecFunction(
+        "rows(a)", "how many rows a map has", None, {"a": "the map"}, "a -> avgpool(rows(a))"
+    ),
+    "columns": SpecFunction(
+        "columns(a)", "how many columns a map has", None, {"a": "the map"},
+        "a -> avgpool(columns(a))",
+    ),
+    "outputs": SpecFunction(
+        "outputs(a, NAME = b, ...)", "several outputs of a network", (),
+        {"a": "the first output, which training is of unless a loss says so",
+         "NAME": "a further output, and its name"},
+        "outputs(a -> avgpool -> mean_over_time -> linear(10), early = b)",
+    ),
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ..., per = channel)",
         "numbers that are trained from a start, strictly within bounds: one for the layer, or one "
         "for each `channel`, `neuron` or `step`; with `per_step = true` at each step others",
         ("init", "above", "below", "per", "per_step"),
+        {"init": "the number that they start at",
+         "above": "what they stay above; no bound by default",
+         "below": "what they stay below; no bound by default",
+         "per": "`layer`, `channel`, `neuron` or `step`: what has a number of its own",
+         "per_step": "whether each time step has others; false by default"},
+        "learn(1.0, per = channel) * a + b",
     ),
-    **{name: SpecFunction(f"{name}(x)", OF_ONE_NUMBER) for name in _OF_ONE},
+    **{
+        name: SpecFunction(
+            f"{name}(x)", meaning, None, {"x": "a number"}, f"{name}(2.5) * a",
+            of_number=True,
+        )
+        for name, meaning in _OF_NUMBER.items()
+    },
     **{
         name: SpecFunction(
             f"init = {name}" + f"({', '.join(row.arguments)})" * bool(row.arguments),
@@ -179,9 +232,15 @@ SPECIAL: Mapping[str, SpecFunction] = {
         )
         for name, row in FIRST_WEIGHTS.items()
     },
-    "min": SpecFunction("min(a, b, ...)", "the least of numbers, or of values at each place"),
-    "max": SpecFunction("max(a, b, ...)", "the greatest of numbers, or of values at each place"),
-}
+    "min": SpecFunction(
+        "min(a, b, ...)", "the least of numbers, or of values at each place", None, _VALUES,
+        "min(a, b)",
+    ),
+    "max": SpecFunction(
+        "max(a, b, ...)", "the greatest of numbers, or of values at each place", None, _VALUES,
+        "max(a, b)",
+    ),
+}  # fmt: skip
 CONSTANTS = {"true": True, "false": False, "pi": math.pi}
 
 

@@ -10,7 +10,6 @@ from danetc.compiler.lowering.backbones import unfold
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     MATH,
-    OF_ONE_NUMBER,
     SPECIAL,
     WANTED,
     Env,
@@ -79,7 +78,7 @@ def meaning(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
 
 def of_values(id: str) -> str | None:
     """What to write for a function of numbers where it is asked of values; None where it takes them."""
-    if id not in MATH or SPECIAL[id].meaning != OF_ONE_NUMBER:
+    if id not in MATH or not SPECIAL[id].of_number:
         return None
     if id in functions():
         return f"of a value it is an activation function: `neuron NAME {{ s = {id}(x) }}`"

@@ -2,13 +2,14 @@
 
 A comment right above a declaration documents it: its first sentence is the summary, and a year in
 parentheses, ``(Fang et al., ICCV 2021)``, its source. Lines ``# - tau: the time constant`` document
-parameters; above the first declaration of a file they hold for all of its declarations.
+parameters; above the first declaration of a file they hold for all of its declarations. A line
+``# - in use: resnet18 via plain`` shows how stages are made of it, where its kind does not say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from danetc.dsl.diagnostics.diagnostic import Reporter
@@ -17,7 +18,8 @@ from danetc.dsl.modules import Module
 from danetc.dsl.reading import read_source, shipped_specs
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
-from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Program
+from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration, Define, Flow, Name, Program
+from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, Place, call
 
 
@@ -122,6 +124,44 @@ def _read(lines: list[str]) -> tuple[str, dict[str, str]]:
     return " ".join(" ".join(text).split()), parameters
 
 
+IN_USE = "in use"
+"""What a list of parameters calls the stages that show a declaration."""
+
+_STAGES = {
+    "block": "stage({name}(8), 2) via sew",
+    "backbone": "{name} via sew",
+    "connection": "stage(basic(8), 2) via {name} -> stage(basic(16), 2, stride = 2) via {name}",
+    "rule": "stage(basic(8), 4) via origin by {name}",
+}
+"""What stages show a declaration of a kind."""
+
+
+def example_of(declaration: Declaration, said: Documentation) -> str | None:
+    """A spec that uses a declaration of std; None of a kind that no example shows."""
+    name, kind = declaration.name, declaration.kind
+    in_use = said.parameters.get(IN_USE)
+    if kind in _STAGES:
+        image = "image(3, 64, 64)" if kind == "backbone" else "image(3, 16, 16)"
+        stages = in_use or _STAGES[kind].format(name=name)
+        return examples.tiny(stages=stages, image=image, fires=not _fires_first(declaration))
+    if kind == "neuron":
+        return examples.tiny(neuron=name)
+    if kind == "surrogate":
+        return examples.tiny(surrogate=name)
+    if kind == "recipe":
+        return f"use std\n\nrecipe example = {name} {{\n  seed = 1\n}}\n"
+    return None
+
+
+def _fires_first(declaration: Declaration) -> bool:
+    """Whether a connection puts a neuron before its norms and weights."""
+    for item in declaration.body or ():
+        if isinstance(item, Define) and item.name == "each" and isinstance(item.value, Flow):
+            first = item.value.steps[0]
+            return isinstance(first, Name) and first.id == "spike"
+    return False
+
+
 def entry_of(module: Module, declaration: Declaration) -> Entry:
     """The entry of a declaration of any file: its signature, and what its comments say."""
     said = documentation(module.program, declaration)
@@ -159,7 +199,8 @@ def _std() -> Mapping[str, tuple[Module, Declaration]]:
 def library() -> Iterator[Entry]:
     """The declarations of the standard library, kind by kind."""
     for module, declaration in _std().values():
-        yield entry_of(module, declaration)
+        said = documentation(module.program, declaration)
+        yield replace(entry_of(module, declaration), example=example_of(declaration, said))
 
 
 def networks() -> Iterator[Entry]:

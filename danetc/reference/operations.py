@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops import Parameter as Row
 from danetc.compiler.lowering.environment import SPECIAL
-from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES, FirstWeights
-from danetc.dsl.neuron.functions import functions
+from danetc.dsl.first_weights import ARGUMENTS, FIRST_WEIGHTS, MODES, FirstWeights
+from danetc.dsl.neuron.functions import FORMS, functions, meaning
+from danetc.reference import examples
 from danetc.reference.entry import WORDS_OF_TYPE, Entry, EntryParameter, call, sentence, value_text
 
 
@@ -23,7 +24,32 @@ def operation(row: Op) -> Entry:
     """The entry of an operation."""
     parameters = tuple(_parameter(item) for item in row.parameters)
     shown = [*row.arguments, *(item.usage for item in parameters)]
-    return Entry(row.name, "operation", call(row.name, shown), sentence(row.meaning), parameters)
+    return Entry(
+        row.name,
+        "operation",
+        call(row.name, shown),
+        sentence(row.meaning),
+        parameters,
+        f"Shape: {rule(row.shape)}\n\nKind: {rule(row.kind)}",
+        example_of(row),
+        row.source or None,
+    )
+
+
+def rule(function: Callable[..., object]) -> str:
+    """What a rule of shapes or kinds gives: its documentation, as Markdown."""
+    return " ".join((function.__doc__ or "").split()).replace("``", "`")
+
+
+def example_of(row: Op) -> str:
+    """A network that shows an operation."""
+    text = row.example or row.name
+    first = text.replace("(", " ").split()[0]
+    return examples.flow(text, starts=first in ("a", "b", "in") or first in _OF_VALUES)
+
+
+_OF_VALUES = frozenset(name for name, row in OPS.items() if row.arguments)
+"""Operations that are written as functions of values."""
 
 
 def _parameter(row: Row) -> EntryParameter:
@@ -54,15 +80,52 @@ def takes(row: Row) -> str:
 def spec_functions() -> Iterator[Entry]:
     """The functions that every spec knows."""
     for name, row in SPECIAL.items():
-        if name not in FIRST_WEIGHTS:
-            yield Entry(name, "function", row.usage, sentence(row.meaning))
+        if name in FIRST_WEIGHTS:
+            continue
+        arguments = tuple(EntryParameter(key, "", None, says) for key, says in row.says.items())
+        image = "events(2, 16, 16, bound = 15)" if name == "events" else "image(3, 16, 16)"
+        example = examples.flow(row.example, starts=True, image=image)
+        yield Entry(name, "function", row.usage, sentence(row.meaning), arguments, "", example)
 
 
 def neuron_functions() -> Iterator[Entry]:
     """The functions of equations."""
     for name, (fewest, most) in functions().items():
         shown = "x" if most == 1 else ", ".join("abc"[:fewest]) + (", ..." if most is None else "")
-        yield Entry(name, "neuron function", f"{name}({shown})", "In a neuron or a surrogate.")
+        form = FORMS.get(name)
+        arguments = (
+            ()
+            if form is None
+            else tuple(EntryParameter(key, "", None, says) for key, says in form.says.items())
+        )
+        yield Entry(
+            name,
+            "neuron function",
+            f"{name}({shown})" if form is None else form.usage,
+            sentence(meaning(name)),
+            arguments,
+            "In the equations of neurons and surrogates.",
+            _neuron_with(name, most),
+        )
+
+
+_IN_EQUATIONS = {"delay": "delay(x, 1)", "learn": "learn(1.0) * x"}
+
+
+def _neuron_with(name: str, most: int | None) -> str:
+    """A network of a neuron that calls a function."""
+    called = _IN_EQUATIONS.get(name) or (f"x * {name}(x)" if most == 1 else f"{name}(x, 0.0)")
+    if name in ("log", "sqrt"):  # of what is above 0
+        called = f"x * {name}(2.0 + abs(x))"
+    declared = (
+        "neuron own {\n"
+        "  state u = 0.0\n"
+        f"  v = 0.5 * u + {called}\n"
+        "  s = heaviside(v - 1.0)\n"
+        "  u = v * (1 - s)\n"
+        "}"
+    )
+    return examples.tiny(before=declared, neuron="own")
 
 
 def first_weights() -> Iterator[Entry]:
@@ -70,7 +133,17 @@ def first_weights() -> Iterator[Entry]:
     for row in FIRST_WEIGHTS.values():
         arguments = tuple(_first_argument(row, name) for name in row.arguments)
         usage = call(row.name, [item.usage for item in arguments])
-        yield Entry(row.name, "first weights", f"init = {usage}", sentence(row.meaning), arguments)
+        given = call(row.name, [f"{item.name} = 0.02" for item in arguments if not item.default])
+        yield Entry(
+            row.name,
+            "first weights",
+            f"init = {usage}",
+            sentence(row.meaning),
+            arguments,
+            "Of convolutions and linear layers: `conv(8, init = ...)`, or `init = ...` of a network for "
+            "all of its layers. The functions are those of `torch.nn.init`.",
+            examples.flow(f"conv(8, init = {given})", starts=False),
+        )
 
 
 def _first_argument(row: FirstWeights, name: str) -> EntryParameter:
@@ -80,5 +153,5 @@ def _first_argument(row: FirstWeights, name: str) -> EntryParameter:
         name,
         words if default in MODES else "a number",
         None if default is None else value_text(default),
-        "",
+        ARGUMENTS[name],
     )

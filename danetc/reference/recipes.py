@@ -17,6 +17,7 @@ from danetc.dsl.recipe.schema import (
     describe_range,
 )
 from danetc.dsl.recipe.settings import SETTINGS
+from danetc.reference import examples
 from danetc.reference.entry import Entry, EntryParameter, call, sentence, value_text
 
 PLACES = {
@@ -37,7 +38,27 @@ def setting(row: Setting) -> Entry:
     default = None if row.required else row.default or "none"
     value = EntryParameter(row.key, takes(row.type), default, row.meaning)
     return Entry(
-        row.key, "setting", f"{row.key} = ...", sentence(row.meaning), (value,), PLACES[row.scope]
+        row.key,
+        "setting",
+        f"{row.key} = ...",
+        sentence(row.meaning),
+        (value,),
+        PLACES[row.scope],
+        _recipe_with(row),
+    )
+
+
+def _recipe_with(row: Setting) -> str:
+    """A recipe that sets a setting."""
+    shown = row.example or row.default
+    if row.scope != "phase only":
+        return examples.recipe([f"{row.key} = {shown}"])
+    return (
+        "recipe example {\n"
+        "  optimizer = adamw(lr = 0.01)\n"
+        "  phase first {\n    epochs = 10\n  }\n"
+        f"  phase second {{\n    epochs = 2\n    {row.key} = {shown}\n  }}\n"
+        "}\n"
     )
 
 
@@ -69,7 +90,13 @@ def item(family: str, row: ItemSpec) -> Entry:
     families = [name for name, rows in ITEMS.items() if row.name in rows]
     text = f"A value of {' and of '.join(f'`{name}`' for name in families)} in a recipe."
     return Entry(
-        row.name, family, call(row.name, shown), sentence(row.meaning), tuple(arguments), text
+        row.name,
+        family,
+        call(row.name, shown),
+        sentence(row.meaning),
+        tuple(arguments),
+        text,
+        examples.recipe([f"{name} = {row.example or row.name}" for name in families]),
     )
 
 

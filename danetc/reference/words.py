@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from danetc.dsl.syntax.source import SourceFile
+from danetc.reference import examples
 from danetc.reference.entry import Entry, sentence
 
 
@@ -78,6 +80,8 @@ _ROWS = (
     _Row("projection", "word", "projection = conv -> norm",
          "of a connection: the shortcut where the shape changes; its `conv` is 1 x 1 with the block's stride and width"),
     _Row("identity", "word", "identity = norm", "of a connection: the shortcut where the shape does not change; as a value, what changes nothing"),
+    _Row("stride", "word", "projection = avgpool(stride) -> conv(stride = 1) -> norm",
+         "of a connection: the stride of the block; elsewhere a parameter"),
     _Row("i", "word", "in[i] = out[i-1]", "of rules, connections and blocks: the place of the block in its stage, from 0"),
     _Row("n", "word", "result = out[n-1]", "of rules, connections and blocks: how many blocks the stage has"),
     _Row("spike", "word", "conv -> norm -> spike", "a layer of the network's neuron; `spike(v_threshold = 0.5)` changes an argument"),
@@ -99,7 +103,7 @@ _ROWS = (
     _Row("init", "network setting", "init = he_normal(mode = fan_in)", "what the weights of convolutions and linear layers start from"),
     _Row("zero_init", "network setting", "zero_init = true", "the weight of each block's last norm starts at 0, so that a branch gives 0 at first"),
     # axes
-    _Row("channels", "axis", "sum(over = channels)", "the first axis of a value"),
+    _Row("channels", "axis", "sum(over = channels)", "the first axis of a value; in a connection, how many channels its branch gives"),
     _Row("rows", "axis", "sum(over = rows)", "the axis of a map's height"),
     _Row("columns", "axis", "softmax(over = columns)", "the axis of a map's width"),
     _Row("pixels", "axis", "mean(over = pixels)", "rows and columns together"),
@@ -107,7 +111,118 @@ _ROWS = (
 )  # fmt: skip
 
 
+_NETWORKS = """\
+use std
+
+network example(classes = 10) {
+  input     = image(3, 32, 32)
+  steps     = 4
+  neuron    = LIF(tau = 2.0)
+  surrogate = atan
+  norm      = batchnorm(eps = 1e-3)
+  init      = he_normal(mode = fan_in)
+  zero_init = true
+
+  stem   = conv(8) -> norm -> spike
+  stages = stage(basic(8), 4) via origin by densely_additive
+    -> stage(basic(16), 2, stride = 2) via sew with (neuron = PLIF)
+  head   = avgpool -> mean_over_time -> linear(classes, bias = false)
+}
+
+network example_sew = example {
+  stages = stage(basic(8), 4) via sew
+}
+"""
+
+_DECLARATIONS = """\
+use std (basic)
+
+neuron own(tau = 2.0, soft = true) {
+  state u = 0.0
+  v = u + (x - u) / tau
+  s = heaviside(v - 1)
+  u = v - s if soft else v * (1 - s)
+}
+
+surrogate cosine {
+  dy = pi / 4 * cos(pi / 2 * x) if x > -1 and not x > 1 or x == 0 else 0
+}
+
+surrogate smooth(alpha = 4.0) {
+  y = 1 / (1 + exp(-alpha * x))
+}
+
+connection own_wiring {
+  each       = conv -> norm -> spike
+  last       = conv -> norm
+  projection = conv -> norm
+  identity   = norm
+  out        = (branch + shortcut) -> spike
+}
+
+rule every_second {
+  in[i]  = sum(out[j] for j in 0 .. i - 1 if i - j == 1 or i - j == 3)
+  result = out[n-1]
+}
+
+block two_ways(width) {
+  a   = in -> conv(width, kernel = 1) -> norm -> spike
+  b   = in -> conv(width, kernel = 3) -> norm -> spike
+  out = a + b
+}
+
+backbone own_backbone(width = 8) =
+  stage(basic(width), 4) via own_wiring by every_second -> stage(two_ways(2 * width), 2)
+
+network example {
+  input     = image(3, 16, 16)
+  steps     = 2
+  neuron    = own(tau = 4.0)
+  surrogate = smooth
+
+  stem   = conv(8) -> norm -> spike
+  stages = own_backbone with (surrogate = cosine)
+  head   = avgpool -> mean_over_time -> linear(10)
+}
+"""
+
+_RECIPE = """\
+recipe example {
+  optimizer = adamw(lr = 0.01)
+  augment   = none
+  phase one_step {
+    steps  = 1
+    epochs = 20
+  }
+  phase full {
+    steps  = 4
+    epochs = 5
+    start  = one_step
+  }
+}
+"""
+
+_AXES = examples.network(
+    [
+        "a = in -> conv(8) -> norm -> spike",
+        "b = a -> sum(over = channels)",
+        "c = a -> mean(over = rows) -> max(over = columns)",
+        "d = a -> linear(over = time) -> mean(over = pixels)",
+        "out = b * c * d",
+    ]
+)
+
+_EXAMPLES = (_NETWORKS, _DECLARATIONS, _RECIPE, _AXES)
+
+
+def _example(name: str) -> str | None:
+    """The first spec that has a word in it."""
+    return next((text for text in _EXAMPLES if name in SourceFile("", text).words), None)
+
+
 def words() -> Iterator[Entry]:
     """The words of the language."""
     for row in _ROWS:
-        yield Entry(row.name, row.kind, row.usage, sentence(row.meaning), text=row.text)
+        yield Entry(
+            row.name, row.kind, row.usage, sentence(row.meaning), (), row.text, _example(row.name)
+        )

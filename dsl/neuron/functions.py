@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from danetc.dsl.neuron.opcodes import OPCODES
 
@@ -11,7 +12,50 @@ from danetc.dsl.neuron.opcodes import OPCODES
 def functions() -> Mapping[str, tuple[int, int | None]]:
     """The functions of equations with the fewest and the most values that each takes."""
     rows = {name: row.takes for name, row in OPCODES.items() if row.takes is not None}
-    return {**rows, "sum": (1, None), "delay": (2, 2), "learn": (1, 1)}
+    return {**rows, **{name: form.takes for name, form in FORMS.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class EquationForm:
+    """A function of equations that is no operation of its own: how many values it takes, how it is
+    written, what it is, and what its arguments are."""
+
+    takes: tuple[int, int | None]
+    usage: str
+    meaning: str
+    says: Mapping[str, str]
+
+
+FORMS: Mapping[str, EquationForm] = {
+    "sum": EquationForm(
+        (1, None),
+        "sum(a, ...)",
+        "the sum, folded from the left; of nothing 0",
+        {"a, ...": "the values, or one for each j of a range: `delay(x, j) for j in 0 .. 3`"},
+    ),
+    "delay": EquationForm(
+        (2, 2),
+        "delay(a, n)",
+        "what a was n steps before; 0 at the first n",
+        {"a": "a value", "n": "by how many steps"},
+    ),
+    "learn": EquationForm(
+        (1, 1),
+        "learn(1.0, above = ..., below = ..., per = channel)",
+        "a number that is trained, strictly within bounds",
+        {
+            "init": "the number that it starts at",
+            "above": "what it stays above; no bound by default",
+            "below": "what it stays below; no bound by default",
+            "per": "`layer` or `channel`: what has a number of its own",
+        },
+    ),
+}
+
+
+def meaning(name: str) -> str:
+    """What a function of equations is."""
+    return FORMS[name].meaning if name in FORMS else OPCODES[name].meaning
 
 
 CONSTANTS: Mapping[str, float | bool] = {"true": True, "false": False, "pi": math.pi}

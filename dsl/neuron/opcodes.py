@@ -56,7 +56,7 @@ class OpInfo:
     ``binds`` says how tight ``text`` binds, and how tight each operand must that is not enclosed: a
     right operand binds tighter than its operator, since a + (b + c) is not (a + b) + c in floats.
     Equations are written with ``infix`` where an operation has one. It ``commutes`` where its
-    operands may change places to the bit.
+    operands may change places to the bit. One that equations call says its ``meaning``.
     """
 
     arity: int
@@ -74,6 +74,7 @@ class OpInfo:
     binds: tuple[int, ...] = (ATOM,)
     infix: str = ""
     commutes: bool = False
+    meaning: str = ""
 
 
 class ConstantError(ArithmeticError):
@@ -178,35 +179,35 @@ OPCODES: MutableMapping[str, OpInfo] = {
     "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True),
     "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/"),
     "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4)),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, meaning="e to the power of x"),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
-                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, meaning="the natural logarithm of x"),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
-                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, meaning="the square root of x"),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="x without its sign"),
     "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
-                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True),
+                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, meaning="1 / (1 + exp(-x))"),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
-                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, meaning="the hyperbolic tangent"),
     "sin": OpInfo(1, "torch.sin({0})", _by(lambda to, a, y: to.emit("cos", a)),
-                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True),
+                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, meaning="the sine"),
     "cos": OpInfo(1, "torch.cos({0})", _by(lambda to, a, y: to.emit("neg", to.emit("sin", a))),
-                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True),
+                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, meaning="the cosine"),
     "erf": OpInfo(1, "torch.erf({0})", _by(lambda to, a, y: to.emit("mul", 2 / math.sqrt(math.pi), to.emit("exp", to.emit("neg", to.emit("mul", a, a))))),
-                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True),
+                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, meaning="the error function"),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
                        rising(softplus, 0.0, math.inf), softplus, rounds=True),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
                    lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, meaning="the greatest; of two equal values each gets half of the gradient"),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, meaning="the least; of two equal values each gets half of the gradient"),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
-                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2)),
+                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate"),
     # halves go to even; gradients pass as they are (a straight-through estimator)
     "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
-                    takes=_ONE, smooth=False, step=True),
-    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM)),
+                    takes=_ONE, smooth=False, step=True, meaning="the nearest whole number, halves to the even one; gradients pass as they are"),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM), meaning="x, through which no gradient flows"),
     "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition", binds=(1, 2, 2), infix="<"),
     "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition", binds=(1, 2, 2), infix="<="),
     "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition", binds=(1, 2, 2), infix=">"),

@@ -98,6 +98,8 @@ class Setting:
     scope: Literal["phase", "recipe", "phase only"]
     meaning: str
     required: bool = False
+    example: str = ""
+    """A value that its page shows, where the default is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class ItemSpec:
     arguments: tuple[Argument, ...] = ()
     many: Argument | None = None
     whole_batch: bool = False  # mixes images of a batch, so it stands after what changes one image
+    example: str = ""  # how its page shows it, where its name alone is not enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +173,13 @@ RESIZE = ItemSpec(
     "resize",
     "the shorter side to this size",
     (Argument("size", SIZE, None, "of the shorter side"),),
+    example="resize(256)",
 )
 CENTER_CROP = ItemSpec(
-    "center_crop", "the middle of the image", (Argument("size", SIZE, None, "of the result"),)
+    "center_crop",
+    "the middle of the image",
+    (Argument("size", SIZE, None, "of the result"),),
+    example="center_crop(224)",
 )
 NORMALIZE = ItemSpec(
     "normalize",
@@ -208,6 +215,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = MappingProxyType(
             largest_rate=30.0,  # linear scaling of 0.1 gives 25.6 for a batch of 65,536
             copies=0,
             momentum_copies=1,
+            example="sgd(lr = 0.1, momentum = 0.9)",
         ),
         "adamw": OptimizerSpec(
             "adamw",
@@ -222,6 +230,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = MappingProxyType(
             torch="AdamW",
             largest_rate=1.0,  # each weight changes by about the rate at each step
             copies=2,
+            example="adamw(lr = 0.01)",
         ),
     }
 )
@@ -262,6 +271,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                 ),
                 reads="teacher",
                 training=True,
+                example='cross_entropy + 0.5 * distill(teacher = "runs/teacher")',
             ),
             LossSpec(
                 "firing_rate",
@@ -274,6 +284,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                 ),
                 reads="neurons",
                 training=True,
+                example="cross_entropy + 0.1 * firing_rate(target = 0.1)",
             ),
             LossSpec(
                 "membrane",
@@ -285,6 +296,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                 ),
                 reads="potentials",
                 training=True,
+                example="cross_entropy + 0.01 * membrane(target = 1.0)",
             ),
         )
     }
@@ -319,6 +331,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     ),
                 ),
                 Argument("epochs", POSITIVE, None, "epochs, counted from the start"),
+                example="step(5, 8, factor = 0.1)",
             ),
             ItemSpec(
                 "cosine",
@@ -338,6 +351,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 "through parts of `steps` time steps, one part after the other: memory does not grow "
                 "with T",
                 (Argument("steps", IntType(1, 10_000), None, "of a part"),),
+                example="truncated(2)",
             ),
             ItemSpec(
                 "online",
@@ -362,6 +376,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("size", SIZE, None, "of the result"),
                     Argument("smallest", FloatType(0, 1, open_low=True), 0.08, "share of the area"),
                 ),
+                example="random_resized_crop(224)",
             ),
             ItemSpec(
                 "random_crop",
@@ -370,6 +385,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("size", SIZE, None, "of the result"),
                     Argument("padding", IntType(0, 1000), 0, "zeros around the image"),
                 ),
+                example="random_crop(32, padding = 4)",
             ),
             ItemSpec(
                 "horizontal_flip",

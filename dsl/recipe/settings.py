@@ -44,10 +44,16 @@ class Origin:
 
 
 def row(
-    type: Type, default: str | None, meaning: str, *, place: Place = "phase", required: bool = False
+    type: Type,
+    default: str | None,
+    meaning: str,
+    *,
+    place: Place = "phase",
+    required: bool = False,
+    example: str = "",
 ) -> Any:
     """A field that is a setting. ``default`` is the text of a value, None is "not set"."""
-    return field(metadata={"row": (type, default, place, meaning, required)})
+    return field(metadata={"row": (type, default, place, meaning, required, example)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +61,69 @@ class Phase:
     """One stretch of training. A setting of the recipe holds for all its phases."""
 
     name: str
-    epochs: int = row(IntType(1, 100_000), None, "passes over the data", required=True)
-    steps: int | None = row(IntType(1, 10_000), None, "time steps T; the network's if not set")
+    epochs: int = row(
+        IntType(1, 100_000), None, "passes over the data", required=True, example="90"
+    )
+    steps: int | None = row(
+        IntType(1, 10_000), None, "time steps T; the network's if not set", example="4"
+    )
     batch: int = row(
         IntType(1, 1_000_000), "256", "global batch size: images an update, over all processes"
     )
     accumulate: int = row(
         IntType(1, 10_000), "1", "parts that a batch is computed in, to save memory"
     )
-    optimizer: Item = row(ItemType("optimizer"), None, "how weights change", required=True)
-    schedule: Item = row(ItemType("schedule"), "constant", "the learning rate over time")
+    optimizer: Item = row(
+        ItemType("optimizer"),
+        None,
+        "how weights change",
+        required=True,
+        example="sgd(lr = 0.1, momentum = 0.9)",
+    )
+    schedule: Item = row(
+        ItemType("schedule"), "constant", "the learning rate over time", example="cosine"
+    )
     warmup: float = row(
         FloatType(0.0, 100_000.0),
         "0",
         "epochs of linear rise of the learning rate, counted inside epochs",
     )
-    augment: tuple[Item, ...] = row(FlowType("augment"), "none", "what is done to training images")
-    evaluate: tuple[Item, ...] = row(FlowType("evaluate"), "none", "what is done to test images")
-    loss: tuple[Summand, ...] = row(SumType("loss"), "cross_entropy", "what is minimised")
+    augment: tuple[Item, ...] = row(
+        FlowType("augment"),
+        "none",
+        "what is done to training images",
+        example="random_crop(32, padding = 4) -> horizontal_flip",
+    )
+    evaluate: tuple[Item, ...] = row(
+        FlowType("evaluate"),
+        "none",
+        "what is done to test images",
+        example="resize(256) -> center_crop(224)",
+    )
+    loss: tuple[Summand, ...] = row(
+        SumType("loss"),
+        "cross_entropy",
+        "what is minimised",
+        example="cross_entropy + 0.1 * firing_rate(target = 0.1)",
+    )
     gradient: Item = row(ItemType("gradient"), "bptt", "how gradients go back through time")
     precision: str = row(
         ChoiceType(("float32", "mixed", "bf16")),
         "float32",
         "of the arithmetic: mixed is float16 with a scaled loss",
     )
-    clip: float | None = row(POSITIVE, None, "largest norm of the gradient")
+    clip: float | None = row(POSITIVE, None, "largest norm of the gradient", example="1.0")
     ema: float | None = row(
         FloatType(0.0, 1.0, open_low=True, open_high=True),
         None,
         "decay of the running mean of the weights, which is then what is tested and kept",
+        example="0.999",
     )
     start: str | None = row(
         PhaseType(),
         None,
         "the phase whose weights this one begins with; new weights if not set",
+        example="first",
         place="phase only",
     )
     origins: tuple[tuple[str, Origin], ...] = field(default=(), compare=False, repr=False)

@@ -7,13 +7,22 @@ import sys
 
 import pytest
 
+from danetc.compiler import check_text
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering.environment import CONSTANTS, PORTS
+from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.codes import CODES
-from danetc.dsl.loading import std_names
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.settings import SETTINGS
-from danetc.reference import SECTIONS, entries, find, section
+from danetc.dsl.syntax.errors.case import RESERVED
+from danetc.dsl.syntax.source import SourceFile
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
+from danetc.dsl.syntax.words import AXES
+from danetc.reference import SECTIONS, entries, entry_of, find, section
 from danetc.runtime.sources.table import SOURCES
 
 
@@ -39,6 +48,70 @@ def test_a_name_of_several_meanings_has_them_all() -> None:
 def test_names_of_a_section_are_different(name: str) -> None:
     names = [entry.name for entry in section(name)]
     assert len(names) == len(set(names)) > 0
+
+
+DOCUMENTED = [name for name in SECTIONS if name not in ("codes", "networks", "data")]
+"""Their entries have examples of their own; those of codes and networks are specs that tests check."""
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_name_and_parameter_is_documented(name: str) -> None:
+    """A row without a line of documentation fails here: write it in the row."""
+    for entry in section(name):
+        assert entry.summary, entry.name
+        assert entry.signature, entry.name
+        for parameter in entry.parameters:
+            assert parameter.meaning, f"{parameter.name} of {entry.name}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_example_checks_without_a_warning(name: str) -> None:
+    checked: set[str] = set()
+    for entry in section(name):
+        assert entry.example is not None, entry.name
+        assert entry.name.rpartition("/")[2] in SourceFile("", entry.example).words, entry.name
+        if entry.example not in checked:
+            found = warnings_of(check_text(entry.example, entry.name))
+            assert not found, (entry.name, [item.message for item in found])
+            checked.add(entry.example)
+
+
+def test_every_operation_says_its_shape_and_kind() -> None:
+    for name, row in OPS.items():
+        if row.public:
+            assert row.shape.__doc__, name
+            assert row.kind.__doc__, name
+
+
+def test_words_are_those_of_the_grammar_and_of_places() -> None:
+    words = {entry.name for entry in section("words")}
+    ports = {name for known in PORTS.values() for name in known}
+    reserved = {terminal.lower() for terminal in RESERVED}
+    assert {*DECLARATION_KINDS, *reserved, *ports, *NETWORK_SETTINGS, *CONSTANTS, *AXES} <= words
+
+
+def test_comments_are_read_as_documentation() -> None:
+    text = """# A file.
+# - b: of all
+
+# First (Fang et al., ICCV 2021). Second sentence
+# goes on.
+# - a: what it
+#   is
+neuron one(a = 1.0, b = 2.0) { s = max(a * x, b) }  # no documentation
+neuron two(b = 2.0) { s = max(x, b) }
+"""
+    module = load_module(SourceFile("f.danet", text), Reporter())
+    one, two = (entry_of(module, module.own[name]) for name in ("one", "two"))
+    assert one.summary == "First (Fang et al., ICCV 2021)."
+    assert one.text == "Second sentence goes on."
+    assert one.paper == "Fang et al., ICCV 2021"
+    assert [(each.name, each.meaning) for each in one.parameters] == [
+        ("a", "what it is"),
+        ("b", "of all"),
+    ]
+    assert (two.summary, two.parameters[0].meaning) == ("", "of all")
+    assert str(one.place) == "f.danet:8"
 
 
 def test_it_needs_neither_torch_nor_click() -> None:

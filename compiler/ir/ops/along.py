@@ -227,6 +227,7 @@ def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[
 
 
 def _transposed(attrs: Attrs, values: Values) -> Shape:
+    """``width`` channels; of each side (size - 1) stride + kernel - 2 padding pixels."""
     _, *sizes = shapes.map_of(values, "conv_transposed")
     shapes.check_groups(attrs, values)
     kernel, stride, padding = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
@@ -267,6 +268,7 @@ ROWS = (
         weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
         saved=Saved(inputs=True, half=True),
+        example="conv_transposed(4)",
     ),
     Op(
         "conv_over", "convolution over rows or columns", _convolved_over, kinds.analog, _conv_over,

@@ -50,6 +50,7 @@ def _divided(channels: int, heads: int, what: str, of: str) -> int:
 
 
 def _scores(attrs: Attrs, values: Values) -> Shape:
+    """Heads x pixels of q x pixels of k."""
     q, k = (shapes.map_of((value,), "scores") for value in values)
     heads = whole(attrs, "heads")
     if q[0] != k[0]:
@@ -63,6 +64,7 @@ def _scores(attrs: Attrs, values: Values) -> Shape:
 
 
 def _mixed(attrs: Attrs, values: Values) -> Shape:
+    """The channels of v, and the pixels of v, or of ``like``."""
     a, v = (shapes.map_of((value,), "mix") for value in values[:2])
     like = shapes.map_of(values[2:], "mix") if len(values) > 2 else v
     _divided(v[0], a[0], "mix", "values")
@@ -109,11 +111,13 @@ def product_of(a: Kind, b: Kind, count: int) -> Kind:
 
 
 def _scores_kind(attrs: Attrs, values: Values) -> Kind:
+    """Whole numbers where both are: the range of a sum of products, one for each channel of a head; else analog."""
     q, k = values
     return product_of(q.kind, k.kind, q.shape[0] // whole(attrs, "heads"))
 
 
 def _mixed_kind(attrs: Attrs, values: Values) -> Kind:
+    """Whole numbers where both are: the range of a sum of products, one for each key; else analog."""
     a, v = values[:2]
     return product_of(a.kind, v.kind, a.shape[2])
 
@@ -220,10 +224,12 @@ def _band(attrs: Attrs, values: Values, value: Value, context: Context) -> Torch
 
 
 def _banded(attrs: Attrs, values: Values) -> Kind:
+    """That of the scores, with the number ``outside``."""
     return Kind.of(values[0].kind.range | ranges.constant(number(attrs, "outside")))
 
 
 def _map(attrs: Attrs, values: Values) -> Shape:
+    """That of its input, which is a map."""
     return shapes.map_of(values, "band")
 
 
@@ -248,6 +254,7 @@ ROWS = (
         absorbing=0.0, products=_products_of_scores, pixels=False,
         label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
         saved=_SAVED, packs=_packs,
+        example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
         "mix", "values summed over keys by their scores: the pixels of the queries",
@@ -255,6 +262,7 @@ ROWS = (
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
         absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
         saved=_SAVED, packs=_packs,
+        example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
         "keys_first", "q (k^T v), which is mix(scores(q, k), v)", _all_at_once,
@@ -276,5 +284,6 @@ ROWS = (
         linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
         label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),
         saved=Saved(extra=lambda sizes: prod(sizes.node.value.shape[1:])),
+        example="scores(a, b) -> band(before = 8, after = 0)",
     ),
 )  # fmt: skip

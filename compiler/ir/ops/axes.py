@@ -57,10 +57,12 @@ def _reduced(name: str, over_pixels: str = "") -> Stands:
 
 
 def _summed(attrs: Attrs, values: Values) -> Kind:
+    """The range of the sum, where its input has one; over time analog."""
     return Kind.of(ranges.total(values[0].kind.range, shapes.reach(attrs, values)))
 
 
 def _averaged(attrs: Attrs, values: Values) -> Kind:
+    """A range of whole numbers over a power of two, where that many are averaged; else analog."""
     return kinds.mean(values[0].kind.range, shapes.reach(attrs, values))
 
 
@@ -87,6 +89,7 @@ _OVER_AXIS = (word("over", "the axis that is reduced to one entry", words=AXES[:
 
 
 def _swapped(attrs: Attrs, values: Values) -> Shape:
+    """The two axes in each other's place."""
     first, second = (shapes.axis(values, str(attrs[name]), "swap") for name in ("a", "b"))
     shape = [*values[0].shape]
     shape[first], shape[second] = shape[second], shape[first]
@@ -173,6 +176,7 @@ def _sliced(attrs: Attrs, values: Values) -> Shape:
 
 
 def _shuffled(attrs: Attrs, values: Values) -> Shape:
+    """That of its input, whose channels the groups divide."""
     return shapes.in_groups(attrs, values, "shuffle")
 
 
@@ -184,14 +188,17 @@ ROWS = (
     Op(
         "sum", "sum over an axis", shapes.reduced, _summed, nothing, _OVER,
         stands_for=_reduced("sum"), saved=Saved(),
+        example="sum(over = channels, groups = 2)",
     ),
     Op(
         "mean", "mean over an axis", shapes.reduced, _averaged, nothing, _OVER,
         stands_for=_reduced("mean", "global_avgpool"), saved=Saved(),
+        example="mean(over = rows)",
     ),
     Op(
         "max", "the greatest over an axis; equal ones share the gradient", shapes.reduced, kinds.kept,
         nothing, _OVER, stands_for=_reduced("max"), saved=Saved(),
+        example="max(over = time)",
     ),
     Op(
         "sum_over", "sum over an axis", shapes.reduced, _summed,
@@ -228,6 +235,7 @@ ROWS = (
         ),
         chosen=_swap_chosen, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"{attrs['a']} ↔ {attrs['b']}", ""), saved=Saved(),
+        example="swap(channels, rows)",
     ),
     Op(
         "steps_as_axis", "the time steps side by side, as an axis", _with_extent(lambda attrs: whole(attrs, "steps")),
@@ -268,6 +276,7 @@ ROWS = (
         linear=True, start=starts.unchanged, idle="keeps the order",
         same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), saved=Saved(),
+        example="shuffle(2)", source="Zhang et al., CVPR 2018",
     ),
     Op(
         "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,

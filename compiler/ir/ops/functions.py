@@ -32,12 +32,14 @@ def _softmax(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 
 
 def _softmax_shape(attrs: Attrs, values: Values) -> Shape:
+    """That of its input, which is a map where the axis is one of pixels."""
     if attrs["over"] != "channels":
         shapes.map_of(values, f"softmax over {attrs['over']}")
     return values[0].shape
 
 
 def _above_zero(attrs: Attrs, values: Values) -> Kind:
+    """The part of the range that is not below 0."""
     return Kind.of(ranges.larger(values[0].kind.range, ranges.constant(0.0)))
 
 
@@ -45,33 +47,39 @@ ROWS = (
     Op(
         "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
         start=lambda attrs, x: max(x, 0.0), saved=Saved(output=True),
+        example="conv(16) -> relu",
     ),
     Op(
         "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
         linear=True, saved=Saved(),
+        example="a * (a -> detach)",
     ),
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
         saved=Saved(output=True),
+        example="conv(16) -> sigmoid",
     ),
     Op(
         "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
         function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
         saved=Saved(output=True),
+        example="conv(16) -> tanh",
     ),
     Op(
         "softplus", "smooth rectifier", shapes.same, kinds.analog,
         function("torch.nn.functional.softplus", layout="any"),
         start=lambda attrs, x: softplus(x),
         saved=Saved(inputs=True),
+        example="conv(16) -> softplus",
     ),
     Op(
         "gelu", "x times the normal distribution's share below x", shapes.same, kinds.analog,
         function("torch.nn.functional.gelu", layout="any"),
         start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
         saved=Saved(inputs=True),
+        example="conv(16) -> gelu", source="Hendrycks and Gimpel, 2016",
     ),
     Op(
         "sqrt", "square root", shapes.same, kinds.analog,
@@ -83,6 +91,7 @@ ROWS = (
         (word("over", "the axis along which the sum is 1", "channels", (*shapes.AXES, "time")),),
         stands_for=_softmax_over,
         saved=Saved(output=True),
+        example="scores(a, b) -> softmax(over = columns)",
     ),
     Op(
         "softmax_over_time", "shares of the time steps: positive, of sum 1", shapes.same, kinds.analog,

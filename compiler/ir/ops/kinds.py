@@ -18,14 +18,17 @@ Rule = Callable[[Attrs, Values], Kind]
 
 
 def analog(attrs: Attrs, values: Values) -> Kind:
+    """Analog."""
     return ANALOG
 
 
 def spike(attrs: Attrs, values: Values) -> Kind:
+    """Spikes: 0 or 1."""
     return SPIKE
 
 
 def kept(attrs: Attrs, values: Values) -> Kind:
+    """That of its input."""
     return values[0].kind
 
 
@@ -41,7 +44,7 @@ def folded(join: Callable[[NumberRange, NumberRange], NumberRange]) -> Rule:
 
 
 def with_zero(attrs: Attrs, values: Values) -> Kind:
-    """That of a value, or 0."""
+    """That of its input, with 0."""
     return or_zero(values[0].kind)
 
 
@@ -62,7 +65,8 @@ def scaled(attrs: Attrs, values: Values) -> Kind:
 
 
 def averaged(attrs: Attrs, values: Values) -> Kind:
-    """A mean over windows: padding is 0, and counts."""
+    """A range over a power of two where that many pixels are averaged (padding is 0, and counts); else
+    analog."""
     kernel = int(number(attrs, "kernel"))
     inside = values[0].kind.range
     padded = inside | ranges.constant(0.0) if attrs["padding"] else inside

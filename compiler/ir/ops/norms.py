@@ -60,6 +60,7 @@ def _all_steps(attrs: Attrs) -> bool:
 
 
 def _batch_shape(attrs: Attrs, values: Values) -> Shape:
+    """That of its input, with ``pad`` pixels on each side."""
     if attrs["per_step"] and attrs.get("statistics") is not None:
         raise OpError(
             "batchnorm: a norm for each step has the statistics of its step already",
@@ -203,6 +204,7 @@ ROWS = (
             inputs=True, small=batch_statistics, copies=per_step,
             extra=lambda sizes: sizes.output * sizes.width if per_step(sizes.node) else 0,
         ),
+        example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),
     Op(
         "batchnorm_with", "batch norm with another eps, without a bias or with a border",
@@ -220,6 +222,7 @@ ROWS = (
         saved=Saved(  # what is normed but not yet scaled, by factors of float32
             inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True
         ),
+        example="conv(16) -> tebn", source="Duan et al., NeurIPS 2022",
     ),
     Op(
         "groupnorm", "group norm", shapes.grouped, kinds.analog, _group_module,
@@ -227,17 +230,20 @@ ROWS = (
         weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
         saved=Saved(inputs=True, extra=group_statistics),
+        example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
     Op(
         "layernorm", "norm of the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
         (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("LN", ""),
         saved=Saved(inputs=True, extra=pixel_statistics),
+        example="conv(16) -> layernorm", source="Ba et al., 2016",
     ),
     Op(
         "tdbn", "batch norm whose weight starts at alpha * V_th", shapes.same, kinds.analog, nothing,
         (Parameter("alpha", float, "what the threshold is multiplied by", 1.0, 0.0, 1e3),),
         stands_for=_scaled_by_threshold, weights=_affine, norm="channel",
         saved=Saved(inputs=True, small=statistics),
+        example="conv(16) -> tdbn", source="Zheng et al., AAAI 2021",
     ),
 )  # fmt: skip

@@ -96,6 +96,7 @@ ROWS = (
             small=lambda sizes: sizes.output if distance(sizes) == 1 else 0,
             extra=lambda sizes: 2 * sizes.output if distance(sizes) == 2 else 0,
         ),
+        example="maxpool(3, stride = 2)",
     ),
     Op(
         "avgpool", "average pooling; global without a kernel", shapes.pooled, kinds.averaged,
@@ -105,6 +106,7 @@ ROWS = (
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
         saved=Saved(inputs=True), saved_fused=Saved(),
+        example="avgpool(2)",
     ),
     Op(
         "global_avgpool", "average over height and width", shapes.one_pixel, kinds.averaged_map,
@@ -128,6 +130,7 @@ ROWS = (
         ),
         stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=starts.unchanged, saved=Saved(),
+        example="upsample(2)",
     ),
     Op(
         "resize", "a map of another height and width", _resized, _resized_kind, _resize,
@@ -152,5 +155,6 @@ ROWS = (
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=starts.unchanged,
         saved=Saved(view=True),
+        example="flatten",
     ),
 )  # fmt: skip

@@ -172,6 +172,11 @@ class Op:
     or itself alone. Raises OpError."""
     flattens: bool = False
     """It takes a vector: a map is flattened before it."""
+    example: str = ""
+    """How its page shows it: a flow behind `a`, which are spikes of 8 x 16 x 16, or one that starts
+    with a value (`a`, `b` of the same size, `in`, an image of 3 x 16 x 16)."""
+    source: str = ""
+    """The paper that it is from."""
     idle: str = ""
     """What it does where it is ``same``, read after "it"; empty where that is no mistake."""
 

@@ -54,6 +54,9 @@ def check_groups(attrs: Attrs, values: Values) -> None:
 
 
 def convolved(attrs: Attrs, values: Values) -> Shape:
+    """``width`` channels; of each side (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1
+    pixels, rounded down.
+    """
     _, height, width = map_of(values, "conv")
     check_groups(attrs, values)
     k, s, p, d = (whole(attrs, name) for name in ("kernel", "stride", "padding", "dilation"))
@@ -65,6 +68,7 @@ def convolved(attrs: Attrs, values: Values) -> Shape:
 
 
 def pooled(attrs: Attrs, values: Values) -> Shape:
+    """The same channels; of each side (size + 2 padding - kernel) / stride + 1 pixels, rounded down."""
     channels, height, width = map_of(values, "pooling")
     k, s, p = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
     if 2 * p > k:
@@ -73,6 +77,7 @@ def pooled(attrs: Attrs, values: Values) -> Shape:
 
 
 def same(attrs: Attrs, values: Values) -> Shape:
+    """That of its input."""
     return values[0].shape
 
 
@@ -114,6 +119,7 @@ def reduced(attrs: Attrs, values: Values) -> Shape:
 
 
 def grouped(attrs: Attrs, values: Values) -> Shape:
+    """That of its input, whose channels the groups divide."""
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
         raise OpError(
@@ -185,6 +191,7 @@ def concatenated(attrs: Attrs, values: Values) -> Shape:
 
 
 def connected(attrs: Attrs, values: Values) -> Shape:
+    """A vector of ``width`` numbers."""
     if len(values[0].shape) != 1:
         raise OpError("linear needs a vector", "flatten its input")
     return (whole(attrs, "width"),)
@@ -196,10 +203,12 @@ def one_pixel(attrs: Attrs, values: Values) -> Shape:
 
 
 def scaled(attrs: Attrs, values: Values) -> Shape:
+    """The same channels, ``scale`` times as many rows and columns."""
     channels, height, width = map_of(values, "upsample")
     scale = whole(attrs, "scale")
     return (channels, height * scale, width * scale)
 
 
 def vector(attrs: Attrs, values: Values) -> Shape:
+    """A vector of as many numbers."""
     return (prod(values[0].shape),)

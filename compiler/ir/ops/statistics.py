@@ -13,7 +13,7 @@ _NUMBER, _COUNTER = 4, 8
 
 
 def _of_groups(attrs: Attrs, values: Values) -> Shape:
-    """A number for each group of channels, as a value of those sizes."""
+    """A number for each group of channels, with rows and columns of 1 where its input is a map."""
     shape, groups = values[0].shape, whole(attrs, "groups")
     if shape[0] % groups:
         raise OpError(
@@ -42,5 +42,6 @@ ROWS = (
         reads_moved=lambda attrs: True,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
         saved=Saved(),
+        example="a - (a -> running_mean)",
     ),
 )  # fmt: skip

@@ -75,6 +75,7 @@ ROWS = (
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
+        example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
     ),
     Op(
         "dropout_per_sample", "drops the same numbers of a sample at all its steps", shapes.same, kinds.analog,
@@ -89,6 +90,7 @@ ROWS = (
         idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
         saved=Saved(extra=mask),
+        example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
     Op(
         "delay", "what was given some steps before; 0 at the first of them", shapes.same, kinds.with_zero,
@@ -96,6 +98,7 @@ ROWS = (
         (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
         time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
         saved=Saved(),
+        example="delay(1)",
     ),
     Op(
         "carry", "what a value of the loop was some steps before", shapes.same, kinds.with_zero, _carried,
@@ -107,11 +110,13 @@ ROWS = (
         ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
         label=lambda attrs: ("mean over T", ""),
         saved=Saved(),
+        example="mean_over_time",
     ),
     Op(
         "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
         saved=Saved(),
+        example="in -> poisson -> conv(8) -> norm -> spike",
     ),
     Op(
         "latency", "one spike, the earlier the larger x", shapes.same, kinds.spike,
@@ -119,5 +124,6 @@ ROWS = (
         (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
         time="creates", whole_run=True, gradient=False,
         saved=Saved(),
+        example="in -> latency(tau = 6) -> conv(8) -> norm -> spike",
     ),
 )  # fmt: skip

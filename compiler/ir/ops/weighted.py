@@ -115,6 +115,7 @@ ROWS = (
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
         linear=True, start=_zero_without_bias, label=_conv_label,
         saved=Saved(inputs=True, half=True), packs=_packs,
+        example="conv(16, kernel = 5, stride = 2)",
     ),
     Op(
         "linear", "fully connected, flattens its input", shapes.connected, kinds.analog, _linear_module,
@@ -129,6 +130,7 @@ ROWS = (
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
         saved=Saved(inputs=True, half=True),
+        example="flatten -> linear(10)",
     ),
     Op(
         "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,

@@ -1,0 +1,91 @@
+"""Specs around the examples of rows: each checks without a warning, and is drawn on its page."""
+
+from __future__ import annotations
+
+_NETWORK = """\
+use std
+
+{before}network example {{
+  input     = {input}
+  steps     = {steps}
+  neuron    = {neuron}
+  surrogate = {surrogate}
+
+{lines}
+}}
+"""
+
+_SPIKES = "in -> conv(8) -> norm -> spike"
+
+
+def network(
+    lines: list[str],
+    *,
+    before: str = "",
+    image: str = "image(3, 16, 16)",
+    steps: int = 4,
+    neuron: str = "IF",
+    surrogate: str = "atan",
+) -> str:
+    """A spec of one network with these lines; ``before`` are declarations that it uses."""
+    names = [line.partition("=")[0].strip() for line in lines]
+    width = max(map(len, names))
+    shown = [
+        f"  {name:<{width}} = {line.partition('=')[2].strip()}"
+        for name, line in zip(names, lines, strict=True)
+    ]
+    return _NETWORK.format(
+        before=before and f"{before}\n\n",
+        input=image,
+        steps=steps,
+        neuron=neuron,
+        surrogate=surrogate,
+        lines="\n".join(shown),
+    )
+
+
+def flow(text: str, *, starts: bool, image: str = "image(3, 16, 16)") -> str:
+    """A network whose output is a flow. One that does not start with a value stands behind `a`, spikes
+    of 8 x 16 x 16; one that does may read `b` too, other spikes of that size."""
+    words = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
+    lines = [f"a = {_SPIKES}"] if "a" in words or not starts else []
+    lines += [f"b = {_SPIKES}"] if "b" in words else []
+    return network([*lines, f"out = {text}" if starts else f"out = a -> {text}"], image=image)
+
+
+def tiny(
+    *,
+    before: str = "",
+    stages: str = "stage(basic(8), 2) via sew",
+    neuron: str = "IF",
+    surrogate: str = "atan",
+    image: str = "image(3, 16, 16)",
+    fires: bool = True,
+) -> str:
+    """A network with a stem, stages and a head. Its stem ends in a neuron where it ``fires``, else the
+    head begins with one."""
+    return network(
+        [
+            "stem = conv(8) -> norm" + " -> spike" * fires,
+            f"stages = {stages}",
+            "head = " + "spike -> " * (not fires) + "avgpool -> mean_over_time -> linear(10)",
+        ],
+        before=before,
+        image=image,
+        neuron=neuron,
+        surrogate=surrogate,
+    )
+
+
+def recipe(lines: list[str]) -> str:
+    """A spec of a recipe with these lines, and what it must have beside them."""
+    given = {line.partition("=")[0].strip() for line in lines}
+    must = {"epochs": "epochs = 10", "optimizer": "optimizer = adamw(lr = 0.01)"}
+    every = [*(line for key, line in must.items() if key not in given), *lines]
+    names = [line.partition("=")[0].strip() for line in every]
+    width = max(map(len, names))
+    shown = [
+        f"  {name:<{width}} = {line.partition('=')[2].strip()}"
+        for name, line in zip(names, every, strict=True)
+    ]
+    return "recipe example {\n" + "\n".join(shown) + "\n}\n"
