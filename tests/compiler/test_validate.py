@@ -71,7 +71,7 @@ def _one_more(graph: Graph) -> Graph:
 
 BROKEN: dict[Callable[[Graph], Graph], str] = {
     _cycle: "no cycle: `stem.conv` (<text>:9:10) reads its own value, by way of stem.conv, stem.norm",
-    _unfed: f"everything depends on the input: `{FREE}` (std/connections.danet:9:3) does not depend on the input",
+    _unfed: f"everything depends on the input: `{FREE}` (std/connections.danet:10:3) does not depend on the input",
     _apart: "`stem.alone` (<text>:8:10) is of a part of 2 operations that is not connected with the",
     _output: "`out` (<text>:4:11) an output that does not depend on the input",
     _other_block: "`stages.0.blocks.3` (<text>:10:13) has other predecessors than rule densely_additive",
