@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
@@ -38,14 +38,12 @@ DETACHED = Look("quiet", "dotted", 1.6)
 
 def neuron_level(graph: Graph) -> Sheet:
     """Each kind of neuron, over time. Raises DrawError where the network has none."""
-    used = dict.fromkeys(
-        str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron"
-    )
+    used = _used(graph)
     if not used:
         raise DrawError(f"{graph.name} has no neurons to draw")
-    shown = list(used)[:_MOST_NEURONS]
+    shown = used[:_MOST_NEURONS]
     programs = [graph.neurons[name] for name in shown]
-    unrolled = [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
+    unrolled = _unrolled(graph)
     sheets = iter(placed([flow for item in unrolled for flow in item.flows()]))
     pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]
     parts = []
@@ -67,6 +65,28 @@ def neuron_level(graph: Graph) -> Sheet:
     return with_header(graph.name, words, stacked(parts, 24))
 
 
+def drawn_equations(graph: Graph) -> Mapping[str, tuple[str, str]]:
+    """The neuron, and the name of its state or equation, that a box of this level shows, by its key."""
+    found: dict[str, tuple[str, str]] = {}
+    for neuron, item in zip(_used(graph), _unrolled(graph), strict=False):
+        for step in item.steps:
+            found |= {item.key(each.name, step): (neuron, each.name) for each in item.equations}
+            for name in item.states:
+                found[item.given(name, step)] = found[item.leaving(name, step)] = (neuron, name)
+    return found
+
+
+def _used(graph: Graph) -> list[str]:
+    found = (str(node.attrs["neuron"]) for node in graph.nodes.values() if node.op == "neuron")
+    return list(dict.fromkeys(found))
+
+
+def _unrolled(graph: Graph) -> list[_Unrolled]:
+    """Those that are drawn."""
+    programs = [graph.neurons[name] for name in _used(graph)[:_MOST_NEURONS]]
+    return [_Unrolled(program, graph.steps, f"n{i}") for i, program in enumerate(programs)]
+
+
 class _Unrolled:
     """A neuron's program at the steps 1, 2 and T: a panel for each, joined by the states."""
 
@@ -85,10 +105,10 @@ class _Unrolled:
     def flows(self) -> list[FlowChart]:
         return [self._step(step) for step in self.steps]
 
-    def _key(self, name: str, step: int) -> str:
+    def key(self, name: str, step: int) -> str:
         return f"{self.prefix}{name}at{step}"
 
-    def _given(self, name: str, step: int) -> str:
+    def given(self, name: str, step: int) -> str:
         """The box of a state as a step finds it."""
         return f"{self.prefix}{name}given{step}"
 
@@ -100,19 +120,19 @@ class _Unrolled:
         lines: list[Line] = []
         first: list[str] = []
         for state in self.program.states:
-            key = self._given(state.name, step)
+            key = self.given(state.name, step)
             start = f" = {state.init:g}" if step == 1 else ""
             message = "before the first step" if step == 1 else "from the step before"
             rows = ((TextCell(f"{state.name}[{step - 1}]{start}"),),)
             boxes.append(fitted(Box(key, rows, dashed=True, tooltip=message)))
             first.append(key)
         for name in self.program.takes:
-            key = self._key(name, step)
+            key = self.key(name, step)
             message = "the neuron's input" if name == INPUT else "another input of it"
             boxes.append(replace(caption(key, f"{name}[{step}]", bold=True), tooltip=message))
             first.append(key)
         for equation in self.equations:
-            key = self._key(equation.name, step)
+            key = self.key(equation.name, step)
             boxes.append(self._box(key, equation, step))
             lines += [self._line(read, key, step) for read in equation.reads]
         result = output_of(self.program)
@@ -129,20 +149,20 @@ class _Unrolled:
         read = {r.name for equation in self.equations for r in equation.reads if not r.before}
         keys = []
         for name in self.states:
-            key = self._leaving(name, step)
+            key = self.leaving(name, step)
             if name in read:
                 rows = ((TextCell(f"{name}[{step}]"),),)
                 boxes.append(fitted(Box(key, rows, dashed=True, tooltip="to the next step")))
-                lines.append(Line(self._key(name, step), key, self._look(name), f"{name}[{step}]"))
+                lines.append(Line(self.key(name, step), key, self._look(name), f"{name}[{step}]"))
             keys.append(key)
         return keys
 
-    def _leaving(self, name: str, step: int) -> str:
+    def leaving(self, name: str, step: int) -> str:
         read = {r.name for equation in self.equations for r in equation.reads if not r.before}
-        return f"{self.prefix}{name}leaves{step}" if name in read else self._key(name, step)
+        return f"{self.prefix}{name}leaves{step}" if name in read else self.key(name, step)
 
     def _line(self, read: Read, head: str, step: int) -> Line:
-        tail = self._given(read.name, step) if read.before else self._key(read.name, step)
+        tail = self.given(read.name, step) if read.before else self.key(read.name, step)
         message = f"{read.name}[{step - 1 if read.before else step}]"
         if read.detached:
             return Line(tail, head, DETACHED, f"{message}, detached: no gradient")
@@ -212,8 +232,8 @@ class _Unrolled:
         step, following = self.steps[number], self.steps[number + 1]
         top, bottom = ends
         for lane, name in enumerate(self.states):
-            box = panel.box(self._leaving(name, step))
-            target = after.box(self._given(name, following))
+            box = panel.box(self.leaving(name, step))
+            target = after.box(self.given(name, following))
             goal = (next_left + _PAD + target.x, top + _PAD + target.top)
             low, high = bottom + 6 + _LANE * lane, top - 6 - _LANE * lane
             across = right + 10 + _LANE * lane

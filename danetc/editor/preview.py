@@ -1,0 +1,72 @@
+"""The picture beside the text: of the network at the cursor, with the places of its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS, DrawError
+from danetc.compiler.draw import draw as draw_graph
+from danetc.compiler.draw.theme import Theme
+from danetc.compiler.passes import run
+from danetc.editor.analysis import Analysis
+from danetc.editor.boxes import BoxPlaces, box_places
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture (SVG), or in ``problem`` why there is none; ``networks`` are those of the file.
+
+    In the SVG the boxes have the keys of ``boxes`` as ids.
+    """
+
+    networks: tuple[str, ...] = ()
+    network: str = ""
+    level: str = DEFAULT_LEVEL
+    svg: str = ""
+    boxes: Mapping[str, BoxPlaces] = field(default_factory=dict)
+    problem: str = ""
+
+
+def preview(
+    analysis: Analysis,
+    offset: int,
+    level: str = DEFAULT_LEVEL,
+    theme: Theme = "auto",
+    network: str | None = None,
+) -> Preview:
+    """Draw the network that an offset stands in; elsewhere ``network``, or the first of the file.
+
+    Raises nothing for what the text says. A level that is not there is the default one.
+    """
+    level = level if level in LEVELS else DEFAULT_LEVEL
+    checked = analysis.survey.checked
+    if checked is None:
+        return Preview(level=level, problem=_errors(analysis))
+    networks = checked.networks
+    if not networks:
+        return Preview(level=level, problem="This file declares no network.")
+    chosen = _at(analysis, offset) or (network if network in networks else networks[0])
+    graph = run(checked.lowered[chosen].graph)
+    try:
+        svg = draw_graph(graph, level, "svg", theme).decode("utf-8")
+        boxes = box_places(checked, chosen, graph, level)
+    except DrawError as error:
+        return Preview(networks, chosen, level, problem=f"{error}.")
+    return Preview(networks, chosen, level, svg, boxes)
+
+
+def _at(analysis: Analysis, offset: int) -> str | None:
+    """The network whose declaration is around an offset."""
+    for item in analysis.program.declarations:
+        if item.kind == "network" and item.span.start <= offset <= item.span.end:
+            return item.name
+    return None
+
+
+def _errors(analysis: Analysis) -> str:
+    errors = analysis.survey.errors
+    first = errors[0]
+    more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+    where = f"Line {first.span.line}" if first.span.source is analysis.source else str(first.span)
+    return f"{where}: {first.message}{more}"
