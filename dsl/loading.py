@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 
@@ -374,6 +375,13 @@ def load_module(
     source = read_source(path_or_source)
     location = Path(path_or_source) if isinstance(path_or_source, str) else path_or_source
     return _Loader(reporter, texts or {}).module(source, location, _key(location))
+
+
+def library_file(source: SourceFile) -> Traversable | None:
+    """The file of the package that a source of the standard library was read from."""
+    name = source.name.removeprefix("std/")
+    known = is_library(source) and name in _std().sources
+    return _std().folder / name if known else None
 
 
 def is_library(source: SourceFile) -> bool:

@@ -371,6 +371,8 @@ def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
                 layer = layer_of(lowering, step, plain)
                 result = lowering.apply(layer, result, step.span)
                 after += operations(layer)
+            if lowering.trace is not None and isinstance(result, Wire):
+                lowering.trace.note(expr.span, result.id)
             return Joined(result, join, tuple(after))
     value = lowering.evaluate(expr, plain)
     if not isinstance(value, (Wire, Poison)):

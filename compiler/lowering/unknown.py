@@ -36,7 +36,7 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     reporter, declaration = evaluator.builder.reporter, env.module.declaration_at(span)
     if reporter.knows_unknown(declaration, id):
         return Failed()
-    likely, others = _candidates(env, want)
+    likely, others = candidates(env, want)
     evaluator.work.spend((len(likely) + len(others)) // 4, span)
     near = nearest(id, likely, others)
     if env.module.excuses(id) and not _misspelt(evaluator, id, near, env.module):
@@ -72,7 +72,7 @@ def is_known(id: str, env: Env) -> bool:
     )
 
 
-def _candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
+def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     """The names that may stand where something is wanted, those of the text itself first; and
     all other names that are known."""
     local = [*env.names(), *env.module.own]

@@ -16,6 +16,7 @@ from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tokens import Scan, scan
 from danetc.dsl.syntax.tree import Program
+from danetc.editor.meanings import Meanings
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,11 @@ class Analysis:
         """The tree, without what syntax errors kept out."""
         module = self.module
         return parse(self.source, Reporter()) if module is None else module.program
+
+    @cached_property
+    def meanings(self) -> Meanings | None:
+        """What the names of the file mean; None where it came to a bound."""
+        return None if self.module is None else Meanings(self.module)
 
     @cached_property
     def scanned(self) -> Scan:

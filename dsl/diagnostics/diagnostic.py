@@ -21,8 +21,25 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """A text in place of a span; an empty span inserts it."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What an editor offers to do about an error, in the words of a title: ``write `conv` ``."""
+
+    title: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """An error or a warning. ``label`` stands under the marked span, ``hint`` says what to do."""
+    """An error or a warning. ``label`` stands under the marked span, ``hint`` says what to do,
+    ``fixes`` do it: each by itself, the likeliest first."""
 
     code: str
     message: str
@@ -31,6 +48,7 @@ class Diagnostic:
     labels: tuple[Label, ...] = ()
     hint: str | None = None
     severity: Severity = "error"
+    fixes: tuple[Fix, ...] = field(default=(), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, object]:
         """The object that ``--json`` prints: lines and columns counted from 1, end exclusive."""

@@ -1,0 +1,109 @@
+"""What is known of a name, from the reference, as the Markdown that hover and completion show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from danetc.dsl.recipe.schema import ITEMS
+from danetc.dsl.syntax import tree as s
+from danetc.editor.meanings import Meaning
+from danetc.reference import Entry, EntryParameter, entry_of, section
+from danetc.reference.entry import call
+
+_SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "word": ("words",),
+    "keyword": ("words",),
+    "network setting": ("words",),
+    "setting": ("settings",),
+    "operation": ("operations",),
+    "function": ("functions",),
+    "neuron function": ("equations",),
+    "first weights": ("first-weights",),
+    "item": ("items",),
+    "choice": ("words", "first-weights"),
+}
+"""Where the reference has what a name means, by the kind of that."""
+MOST_LINES = 30
+
+
+def entry_for(meaning: Meaning) -> Entry | None:
+    """What the reference has of a meaning, or the comments of the file that declares it."""
+    if meaning.resolved is not None:
+        return entry_of(meaning.resolved.module, meaning.resolved.declaration)
+    entries = [
+        entry
+        for name in _SECTIONS.get(meaning.kind, ())
+        for entry in section(name)
+        if entry.name == meaning.name
+    ]
+    if meaning.kind == "network setting":  # `neuron` and `surrogate` are keywords elsewhere
+        entries = [entry for entry in entries if entry.kind == meaning.kind]
+    kind = meaning.owner if meaning.kind == "item" and meaning.owner in ITEMS else meaning.kind
+    return next((entry for entry in entries if entry.kind == kind), entries[0] if entries else None)
+
+
+def parameter_of(meaning: Meaning) -> EntryParameter | None:
+    """What the reference has of an argument of what the language has."""
+    for name in ("operations", "first-weights", "items", "functions"):
+        for entry in section(name):
+            if entry.name == meaning.owner:
+                for row in entry.parameters:
+                    if row.name == meaning.name:
+                        return row
+    return None
+
+
+def markdown(entry: Entry, *, parameters: bool = True) -> str:
+    """An entry as Markdown: signature, summary, parameters, text, source."""
+    return "\n\n".join(_parts(entry, parameters))
+
+
+def _parts(entry: Entry, parameters: bool) -> Iterator[str]:
+    yield f"```danet\n{entry.signature}\n```"
+    if entry.summary:
+        yield f"*{entry.kind}*: {entry.summary}"
+    else:
+        yield f"*{entry.kind}*"
+    if parameters and any(row.meaning or row.takes for row in entry.parameters):
+        yield "\n".join(f"- {parameter_text(row)}" for row in entry.parameters)
+    if entry.text:
+        yield entry.text
+    if entry.paper and entry.paper not in entry.summary + entry.text:
+        yield entry.paper
+
+
+def parameter_text(row: EntryParameter) -> str:
+    """``` `kernel = 3`: height and width of the kernel (a whole number from 1 to 4096)```."""
+    text = f"`{row.usage}`"
+    if row.meaning:
+        text += f": {row.meaning}"
+    if row.takes:
+        text += f" ({row.takes})"
+    return text
+
+
+def equations(declaration: s.Declaration) -> str:
+    """The text of a declaration without its head, for those that are equations; "" for others."""
+    if declaration.kind not in ("neuron", "surrogate", "connection", "rule", "block", "backbone"):
+        return ""
+    lines = declaration.span.text.splitlines()
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], "..."]
+    return "```danet\n" + "\n".join(lines) + "\n```"
+
+
+def declared_text(meaning: Meaning) -> str:
+    """A declaration as Markdown: its text, which has its signature, and what its comments say."""
+    assert meaning.resolved is not None
+    entry = entry_for(meaning)
+    assert entry is not None
+    text = equations(meaning.resolved.declaration)
+    if not text:
+        return markdown(entry)
+    parts = [text, *list(_parts(entry, True))[1:]]
+    return "\n\n".join(parts)
+
+
+def signature(declaration: s.Declaration) -> str:
+    """``LIF(tau = 2.0)``."""
+    return call(declaration.name, [param.span.text for param in declaration.params])

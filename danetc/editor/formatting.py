@@ -1,0 +1,29 @@
+"""The canonical style, as edits of the lines that differ."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+
+from danetc.dsl.diagnostics.diagnostic import Edit, Reporter
+from danetc.dsl.syntax.parser import parse
+from danetc.dsl.syntax.printer import format_source
+from danetc.dsl.syntax.source import Span
+from danetc.editor.analysis import Analysis
+
+
+def format_edits(analysis: Analysis) -> tuple[Edit, ...]:
+    """The edits that ``danetc fmt`` makes; none where a syntax error stands in the file."""
+    reporter = Reporter()
+    program = parse(analysis.source, reporter)
+    if reporter.diagnostics:
+        return ()
+    old = analysis.text.splitlines(keepends=True)
+    new = format_source(program).splitlines(keepends=True)
+    starts = [0]
+    for line in old:
+        starts.append(starts[-1] + len(line))
+    return tuple(
+        Edit(Span(analysis.source, starts[a], starts[b]), "".join(new[c:d]))
+        for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        if tag != "equal"
+    )

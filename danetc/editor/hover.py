@@ -1,0 +1,177 @@
+"""What a name is and what value stands there, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span, shorten
+from danetc.editor.analysis import Analysis
+from danetc.editor.documentation import (
+    declared_text,
+    entry_for,
+    markdown,
+    parameter_of,
+    parameter_text,
+)
+from danetc.editor.hints import shown
+from danetc.editor.meanings import Meaning
+from danetc.editor.navigation import at
+from danetc.editor.values import MOST, PlaceValues, Reached
+
+LISTED = 6
+"""Different values of one place that are listed."""
+
+
+@dataclass(frozen=True)
+class HoverText:
+    """What to show of a span, in Markdown."""
+
+    span: Span
+    markdown: str
+
+
+def hover(analysis: Analysis, offset: int, others: Sequence[Analysis] = ()) -> HoverText | None:
+    """What the name at an offset is, and the value that stands there; None where nothing does."""
+    found = at(analysis, offset)
+    parts = [] if found is None else list(_meaning(analysis, found.meaning))
+    place = found.span if found is not None else None
+    if found is None and (keyword := _keyword(analysis, offset)) is not None:
+        place, text = keyword
+        return HoverText(place, text)
+    value = _value(analysis, offset, others)
+    if value is not None:
+        span, reached = value
+        parts.insert(0, _values_text(reached))
+        place = place or span
+    if place is None or not parts:
+        return None
+    return HoverText(place, "\n\n---\n\n".join(parts))
+
+
+def _keyword(analysis: Analysis, offset: int) -> tuple[Span, str] | None:
+    """The reserved word at an offset, and what it says."""
+    token = analysis.scanned.tokens[analysis.token_at(offset)]
+    if not token.start <= offset < token.end or not token.text.isalpha():
+        return None
+    entry = entry_for(Meaning("keyword", token.text))
+    if entry is None or entry.kind != "keyword":
+        return None
+    return Span(analysis.source, token.start, token.end), markdown(entry)
+
+
+def _meaning(analysis: Analysis, meaning: Meaning) -> Iterator[str]:
+    if meaning.resolved is not None:
+        yield declared_text(meaning)
+        return
+    if meaning.kind == "argument":
+        row = parameter_of(meaning)
+        if row is not None:
+            yield f"{parameter_text(row)}\n\n*argument of* `{meaning.owner}`"
+        return
+    entry = entry_for(meaning)
+    if entry is not None:
+        yield markdown(entry)
+    if meaning.place is not None and meaning.kind != "word":
+        line = _line_of(meaning)
+        what = meaning.kind if meaning.kind != "network setting" else "setting"
+        yield (
+            f"```danet\n{line}\n```\n*{what} of* `{meaning.owner}`"
+            if meaning.owner
+            else (f"```danet\n{line}\n```\n*{what}*")
+        )
+
+
+def _line_of(meaning: Meaning) -> str:
+    """The text that defines a name, on one line."""
+    place = meaning.place
+    assert place is not None
+    text = place.source.line(place.line).strip()
+    if meaning.kind == "parameter":  # of a head, which has others too
+        rest = place.source.text[place.end :].lstrip()
+        end = _end_of_default(rest) if rest.startswith("=") else 0
+        return shorten(f"{place.text} {rest[:end].strip()}".strip(), 80)
+    return shorten(text, 100)
+
+
+def _end_of_default(text: str) -> int:
+    """Where a default ends: at a comma or a parenthesis that belongs to the head."""
+    depth = 0
+    for i, ch in enumerate(text):
+        depth += (ch in "([") - (ch in ")]")
+        if depth < 0 or (depth == 0 and ch == ","):
+            return i
+    return len(text)
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def _value(
+    analysis: Analysis, offset: int, others: Sequence[Analysis]
+) -> tuple[Span, tuple[Reached, ...]] | None:
+    """The value of the innermost place around an offset that has one. Of a name it is its own value
+    or that of its call."""
+    values = PlaceValues(analysis, others)
+    name = at(analysis, offset)
+    for span in _around(analysis, offset):
+        if name is not None and not name.defines and span.start != name.span.start:
+            break
+        reached = values.at(span)
+        if reached:
+            return span, reached
+    return None
+
+
+def _around(analysis: Analysis, offset: int) -> list[Span]:
+    """The expressions around an offset in a body, the innermost first; for the name that a line
+    defines, the line's value."""
+    for item in analysis.program.declarations:
+        if not item.span.start <= offset <= item.span.end:
+            continue
+        roots = [line for line in item.body or () if isinstance(line, s.Define)]
+        for line in roots:
+            if line.name_span.start <= offset <= line.name_span.end:
+                return [line.value.span]
+        spans = [
+            node.span
+            for root in [*(line.value for line in roots), item.value]
+            if root is not None
+            for node in s.walk(root)
+            if node.span.start <= offset <= node.span.end
+        ]
+        return sorted(spans, key=lambda span: span.end - span.start)
+    return []
+
+
+def _values_text(reached: Sequence[Reached]) -> str:
+    """The value of a place, or the different ones with how often each is there."""
+    first = reached[0]
+    different: dict[str, list[Reached]] = {}
+    for each in reached:
+        different.setdefault(shown(each.value), []).append(each)
+    varies = "varies over time" if first.value.varies else "the same at all time steps"
+    before = first.before
+    came = f" (from {shown(before)})" if before is not None else ""
+    lines = [f"**{shown(first.value)}**{came}, {varies}"]
+    layers, units = first.neurons()
+    lines.append(
+        f"{layers} layer{'s' if layers != 1 else ''} of neurons so far, {units:,} neurons"
+        if layers
+        else "no neurons so far"
+    )
+    where = f"network `{first.network}`" + (f", in `{first.scope}`" if first.scope else "")
+    if len(reached) > 1:
+        count = f"{len(reached)} or more" if len(reached) >= MOST else str(len(reached))
+        where += f", the first of {count} uses"
+    lines.append(where)
+    if len(different) > 1:
+        lines.append("All of them:")
+        for text, uses in list(different.items())[:LISTED]:
+            place = f"`{uses[0].scope}`" if uses[0].scope else f"network `{uses[0].network}`"
+            more = f" and {len(uses) - 1} more" if len(uses) > 1 else ""
+            lines.append(f"- {text}: {place}{more}")
+        if len(different) > LISTED:
+            lines.append(f"- and {len(different) - LISTED} others")
+    return "\n".join(f"{line}  " if not line.startswith("-") else line for line in lines)

@@ -1,0 +1,399 @@
+"""What each name in a file means, and where: the table that definitions, references, renaming,
+highlighting and hover are read from.
+
+Names are resolved as lowering does it (``docs/semantics.md``, "Names, layers and values"), on what
+could be parsed: a file with errors has the meanings of the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering.environment import (
+    CONSTANTS,
+    MATH,
+    PORTS,
+    SPECIAL,
+    WANTED,
+    Want,
+    is_op,
+    wants,
+)
+from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.dsl.first_weights import FIRST_WEIGHTS
+from danetc.dsl.modules import Module, Resolved
+from danetc.dsl.neuron.functions import CONSTANTS as EQUATION_CONSTANTS
+from danetc.dsl.neuron.functions import functions
+from danetc.dsl.recipe.schema import (
+    ITEMS,
+    Argument,
+    BoolType,
+    ChoiceType,
+    FlowType,
+    ItemSpec,
+    ItemType,
+    NameType,
+    PhaseType,
+    SumType,
+    Type,
+)
+from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import Span
+
+WORDS = ("spike", "norm", "identity", "none")
+RULE_PORTS = ("in", "out", "result", "shortcut", "i", "n")
+EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
+    "neuron": ("x", "s"),
+    "surrogate": ("x", "y", "dy"),
+}
+PARTS = ("each", "last", "projection", "identity", "out")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name means.
+
+    ``kind`` is that of a declaration; or ``parameter``, ``line``, ``state``, ``variable``, ``phase``,
+    which a file defines at ``place``; or what the language has: ``word`` (also what a place knows,
+    as `in`), ``network setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``,
+    ``neuron function``, ``first weights``, ``choice`` (a word as an argument), ``argument`` of the
+    call ``owner``, ``library``. ``owner`` of what stands in a declaration is that declaration's name.
+    """
+
+    kind: str
+    name: str
+    place: Span | None = None
+    owner: str = ""
+    resolved: Resolved | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The same for the same thing, in whatever file and reading of it a name stands."""
+        at = None if self.place is None else (self.place.source.name, self.place.start)
+        return (self.name, at) if at else (self.kind, self.name, self.owner)
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A name in the text of a file. ``defines`` where it gets its meaning there."""
+
+    span: Span
+    meaning: Meaning
+    defines: bool = False
+
+
+class Meanings:
+    """All names of a file that mean something, in the order of the text."""
+
+    def __init__(self, module: Module) -> None:
+        found = sorted(
+            MeaningReader(module).read(), key=lambda one: (one.span.start, not one.defines)
+        )
+        self.occurrences = tuple(
+            one
+            for before, one in zip([None, *found], found, strict=False)
+            if before is None or before.span != one.span
+        )
+        self._starts = [one.span.start for one in self.occurrences]
+
+    def at(self, offset: int) -> Occurrence | None:
+        """The name that an offset stands in or right behind."""
+        number = bisect_right(self._starts, offset) - 1
+        if number < 0 or offset > self.occurrences[number].span.end:
+            return None
+        return self.occurrences[number]
+
+    def of(self, meaning: Meaning) -> tuple[Occurrence, ...]:
+        """Where a file says something."""
+        return tuple(one for one in self.occurrences if one.meaning.key == meaning.key)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What names mean where an expression stands, nearest first."""
+
+    what: str
+    local: Mapping[str, Meaning]
+    lines: Mapping[str, Meaning] = field(default_factory=dict)
+
+
+class MeaningReader:
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.source = module.source
+
+    def read(self) -> Iterator[Occurrence]:
+        for item in self.module.program.items:
+            if item.span.source is not self.source:
+                continue
+            if isinstance(item, s.Use):
+                yield from self.use(item)
+            else:
+                yield from self.declaration(item)
+
+    def use(self, item: s.Use) -> Iterator[Occurrence]:
+        if not item.is_path:
+            start = self.source.text.find(item.module, item.span.start + len("use"))
+            span = Span(self.source, start, start + len(item.module))
+            yield Occurrence(span, Meaning("library", item.module))
+        for name in item.names or ():
+            resolved = self.module.names.get(name.id)
+            if resolved is not None:
+                yield Occurrence(name.span, declared(resolved))
+
+    # -- declarations -------------------------------------------------------------------------------
+
+    def declaration(self, item: s.Declaration) -> Iterator[Occurrence]:
+        if item.name_span.text:
+            yield Occurrence(item.name_span, declared(Resolved(item, self.module)), True)
+        local: dict[str, Meaning] = {}
+        ports = PORTS.get(item.kind, EQUATION_PORTS.get(item.kind, ()))
+        if item.kind == "network":
+            ports = ("in",)
+        elif item.kind == "rule":
+            ports = RULE_PORTS
+        for port in ports:
+            local[port] = Meaning("word", port, owner=item.kind)
+        for param in item.params:
+            meaning = Meaning("parameter", param.name, param.name_span, item.name)
+            yield Occurrence(param.name_span, meaning, True)
+            if param.default is not None:
+                yield from self.value(param.default, Names("", local), "any")
+            local = {**local, param.name: meaning}
+        if item.kind == "recipe":
+            yield from self.recipe(item, local)
+            return
+        own, based = dict(self.lines(item)), self.base_lines(item)
+        # a line of a variant is that of its base, changed
+        kept = {name: one for name, one in based.items() if one.kind == "line" or name not in own}
+        names = Names(item.kind, local, {**own, **kept})
+        if item.value is not None:
+            want = item.kind if item.kind != "block" else "layer"
+            yield from self.value(item.value, Names("", local), want)
+        for line in item.body or ():
+            yield from self.line(line, item, names)
+
+    def lines(self, item: s.Declaration) -> Iterator[tuple[str, Meaning]]:
+        """The names that the lines of a body define."""
+        first: dict[str, Meaning] = {}
+        for line in item.body or ():
+            if isinstance(line, s.Group) or line.name in first:
+                continue
+            state = isinstance(line, s.State)
+            first[line.name] = Meaning(
+                self.kind_of_line(item.kind, line.name, state), line.name, line.name_span, item.name
+            )
+        yield from first.items()
+
+    def kind_of_line(self, kind: str, name: str, state: bool = False) -> str:
+        """What a line of a body is: one that the language reads by its name, or the user's own."""
+        if state:
+            return "state"
+        if kind == "network" and name in NETWORK_SETTINGS:
+            return "network setting"
+        fixed = {"connection": PARTS, "block": ("out",), "rule": RULE_PORTS}.get(
+            kind, EQUATION_PORTS.get(kind, ())
+        )
+        return "word" if name in fixed else "line"
+
+    def base_lines(self, item: s.Declaration) -> dict[str, Meaning]:
+        """The lines of the networks that one is a variant of."""
+        found: dict[str, Meaning] = {}
+        seen = [item]
+        module = self.module
+        while item.kind == "network" and item.value is not None:
+            name = item.value.function if isinstance(item.value, s.Call) else item.value
+            resolved = module.names.get(name.id) if isinstance(name, s.Name) else None
+            if resolved is None or any(resolved.declaration is each for each in seen):
+                break
+            item, module = resolved.declaration, resolved.module
+            seen.append(item)
+            found = {**dict(self.lines(item)), **found}
+        return found
+
+    def line(self, line: s.Stmt, item: s.Declaration, names: Names) -> Iterator[Occurrence]:
+        if isinstance(line, s.Group):
+            return
+        meaning = names.local.get(line.name) if item.kind in EQUATION_PORTS else None
+        if meaning is None or meaning.kind == "parameter":
+            meaning = names.lines.get(line.name)
+        if item.kind == "rule" and line.name in RULE_PORTS:
+            meaning = Meaning("word", line.name, owner="rule")
+        if meaning is not None:
+            yield Occurrence(line.name_span, meaning, True)
+        if isinstance(line, s.Define) and line.index is not None:
+            yield from self.value(line.index, names, "number")
+        want = WANTED.get(item.kind, {}).get(line.name, "any")
+        yield from self.value(line.value, names, want)
+
+    # -- expressions --------------------------------------------------------------------------------
+
+    def value(self, root: s.Expr, names: Names, want: Want) -> Iterator[Occurrence]:
+        variables = [
+            (each, Meaning("variable", each.variable, each.name_span))
+            for each in s.walk(root)
+            if isinstance(each, s.Each)
+        ]
+        for each, meaning in variables:
+            yield Occurrence(each.name_span, meaning, True)
+
+        def around(span: Span) -> Names:
+            """What names mean inside the loops that a place stands in."""
+            inner = {
+                each.variable: meaning
+                for each, meaning in variables
+                if each.span.start <= span.start < each.span.end
+                and not each.low.span.start <= span.start < each.high.span.end
+            }
+            return replace(names, local={**names.local, **inner}) if inner else names
+
+        for node, wanted in wants(root, want):
+            here = around(node.span) if variables else names
+            if isinstance(node, s.Name):
+                known = self.name(node.id, here, wanted)
+                if known is not None:
+                    yield Occurrence(node.span, known)
+            elif isinstance(node.function, s.Name):
+                yield from self.arguments(node, self.called(node, here, wanted))
+        for item in s.walk(root):
+            if isinstance(item, s.Word):
+                yield Occurrence(item.span, Meaning("choice", item.id))
+            elif isinstance(item, s.With):
+                for arg in item.settings:
+                    if arg.name is not None:
+                        span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
+                        yield Occurrence(span, Meaning("network setting", arg.name))
+
+    def name(self, id: str, names: Names, want: Want) -> Meaning | None:
+        """What a name means where something is wanted."""
+        if id in names.local:
+            return names.local[id]
+        if names.what in EQUATION_PORTS:
+            if id in names.lines:
+                return names.lines[id]
+            if id in EQUATION_CONSTANTS:
+                return Meaning("word", id)
+            return Meaning("neuron function", id) if id in functions() else None
+        if names.what == "network" and id == "norm":
+            return Meaning("word", id)
+        if id in names.lines:
+            return names.lines[id]
+        if id in CONSTANTS or id in WORDS:
+            return Meaning("word", id)
+        if id == "steps":
+            return Meaning("network setting", id)
+        resolved = self.module.names.get(id)
+        if resolved is not None and not is_op(id, resolved.declaration.kind, want):
+            return declared(resolved)
+        if id in OPS and OPS[id].public:
+            return Meaning("operation", id)
+        if id in FIRST_WEIGHTS:
+            return Meaning("first weights", id)
+        return Meaning("function", id) if id in SPECIAL else None
+
+    def called(self, call: s.Call, names: Names, want: Want) -> Meaning | None:
+        assert isinstance(call.function, s.Name)
+        id = call.function.id
+        if id in MATH and not any(arg.name for arg in call.args) and id not in names.local:
+            return Meaning("function", id)
+        return self.name(id, names, want)
+
+    def arguments(self, call: s.Call, target: Meaning | None) -> Iterator[Occurrence]:
+        """The names of a call's arguments: parameters of what is called."""
+        for arg in call.args:
+            if arg.name is None or target is None:
+                continue
+            span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
+            meaning: Meaning | None = Meaning("argument", arg.name, owner=target.name)
+            if target.resolved is not None:
+                params = target.resolved.declaration.params
+                found = next((p for p in params if p.name == arg.name), None)
+                meaning = None
+                if found is not None:
+                    meaning = Meaning("parameter", arg.name, found.name_span, target.name)
+            elif target.place is not None or target.name == "spike":
+                meaning = None  # those of whatever the line or the network's neuron is
+            if meaning is not None:
+                yield Occurrence(span, meaning)
+
+    # -- recipes ------------------------------------------------------------------------------------
+
+    def recipe(self, item: s.Declaration, local: Mapping[str, Meaning]) -> Iterator[Occurrence]:
+        if item.value is not None:
+            yield from self.value(item.value, Names("recipe", local), "recipe")
+        phases = {
+            line.name: Meaning("phase", line.name, line.name_span, item.name)
+            for line in item.body or ()
+            if isinstance(line, s.Group) and line.name is not None
+        }
+        for line in item.body or ():
+            if isinstance(line, s.Group):
+                if line.name is not None:
+                    yield Occurrence(line.name_span, phases[line.name], True)
+                inner: tuple[s.Stmt, ...] = line.body
+            else:
+                inner = (line,)
+            for each in inner:
+                if isinstance(each, s.Define) and each.name in RECIPE_SETTINGS:
+                    yield Occurrence(each.name_span, Meaning("setting", each.name), True)
+                    kind = RECIPE_SETTINGS[each.name].type
+                    yield from self.setting(each.value, kind, phases)
+
+    def setting(
+        self, expr: s.Expr, kind: Type, phases: Mapping[str, Meaning]
+    ) -> Iterator[Occurrence]:
+        """The names in a value of a setting or of an item's argument."""
+        match kind, expr:
+            case (PhaseType(), s.Name(id)):
+                if id in phases:
+                    yield Occurrence(expr.span, phases[id])
+            case ((ChoiceType() | BoolType()), s.Name(id)):
+                yield Occurrence(expr.span, Meaning("choice", id))
+            case (NameType(), s.Name(id)):
+                resolved = self.module.names.get(id)
+                if resolved is not None:
+                    yield Occurrence(expr.span, declared(resolved))
+            case ((ItemType(family) | FlowType(family) | SumType(family)), _):
+                yield from self.items(expr, family, phases)
+            case _:
+                for node in s.walk(expr):
+                    if isinstance(node, s.Name) and node.id in RECIPE_SETTINGS:
+                        yield Occurrence(node.span, Meaning("setting", node.id))
+
+    def items(
+        self, expr: s.Expr, family: str, phases: Mapping[str, Meaning]
+    ) -> Iterator[Occurrence]:
+        match expr:
+            case s.Name("none"):
+                yield Occurrence(expr.span, Meaning("word", "none"))
+            case s.Name(id) if id in ITEMS[family]:
+                yield Occurrence(expr.span, Meaning("item", id, owner=family))
+            case s.Call(s.Name(id), args) if id in ITEMS[family]:
+                yield Occurrence(expr.function.span, Meaning("item", id, owner=family))
+                for arg in args:
+                    row = argument_of(ITEMS[family][id], arg.name)
+                    if arg.name is not None and row is not None:
+                        span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
+                        yield Occurrence(span, Meaning("argument", arg.name, owner=id))
+                    if row is not None:
+                        yield from self.setting(arg.value, row.type, phases)
+            case s.Flow() | s.Binary():
+                for part in s.children(expr):
+                    yield from self.items(part, family, phases)  # type: ignore[arg-type]
+
+
+def argument_of(item: ItemSpec, name: str | None) -> Argument | None:
+    """The argument of an item by its name, or what those without a name are."""
+    if name is None:
+        return item.many or (item.arguments[0] if item.arguments else None)
+    return next((row for row in item.arguments if row.name == name), None)
+
+
+def declared(resolved: Resolved) -> Meaning:
+    """What the name of a declaration means."""
+    item = resolved.declaration
+    return Meaning(item.kind, item.name, item.name_span, resolved=resolved)

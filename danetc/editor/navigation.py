@@ -1,0 +1,162 @@
+"""Where a name is defined, where it is used, and other names for it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+from danetc.dsl.diagnostics.diagnostic import Edit
+from danetc.dsl.loading import is_library
+from danetc.dsl.syntax import tree as s
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tokens import scan
+from danetc.editor.analysis import Analysis, analyse
+from danetc.editor.meanings import Meaning, Occurrence
+
+OWN = (*s.DECLARATION_KINDS, "parameter", "line", "state", "variable", "phase")
+"""The kinds of what a file defines under a name of its choice."""
+
+
+class RenameRefused(Exception):
+    """A name cannot be changed, or not to this one: the message says why."""
+
+
+def definition(analysis: Analysis, offset: int) -> Span | None:
+    """Where the name at an offset is defined, in this file, another or the library (``std/...``).
+
+    Of `spike` and `norm` in a network it is the line that says which. Of the path of a `use` it is
+    the beginning of that file, a span without text whose source has its path as its name.
+    """
+    for use in analysis.program.uses:
+        if use.is_path and use.span.start <= offset <= use.span.end and use.names is None:
+            return _file(analysis, use)
+    found = at(analysis, offset)
+    if found is None:
+        return None
+    if found.meaning.place is not None:
+        return found.meaning.place
+    if found.meaning.kind == "word" and found.meaning.name in ("spike", "norm"):
+        return _setting(analysis, "neuron" if found.meaning.name == "spike" else "norm", offset)
+    return None
+
+
+def at(analysis: Analysis, offset: int) -> Occurrence | None:
+    """The name at an offset, or right before it."""
+    return None if analysis.meanings is None else analysis.meanings.at(offset)
+
+
+def _file(analysis: Analysis, use: s.Use) -> Span:
+    folder = os.path.dirname(analysis.source.name)
+    return Span(SourceFile(os.path.normpath(os.path.join(folder, use.module)), ""), 0, 0)
+
+
+def _setting(analysis: Analysis, name: str, offset: int) -> Span | None:
+    """The line of the network around an offset that sets something."""
+    for item in analysis.program.declarations:
+        if item.kind == "network" and item.span.start <= offset < item.span.end:
+            return next((each.name_span for each in item.body or () if each.name == name), None)
+    return None
+
+
+def references(
+    analysis: Analysis, offset: int, others: Sequence[Analysis] = (), *, definitions: bool = True
+) -> tuple[Span, ...]:
+    """Where the name at an offset stands, in this file and others; with its definitions, or without."""
+    found = at(analysis, offset)
+    if found is None:
+        return ()
+    return tuple(
+        one.span
+        for each in _each_once(analysis, others)
+        for one in _of(each, found.meaning)
+        if definitions or not one.defines
+    )
+
+
+def _of(analysis: Analysis, meaning: Meaning) -> tuple[Occurrence, ...]:
+    return () if analysis.meanings is None else analysis.meanings.of(meaning)
+
+
+def _each_once(analysis: Analysis, others: Sequence[Analysis]) -> list[Analysis]:
+    return list({each.source.name: each for each in (*others, analysis)}.values())
+
+
+# -- renaming --------------------------------------------------------------------------------------
+
+
+def renameable(analysis: Analysis, offset: int) -> Span:
+    """The name at an offset that may be changed. Raises RenameRefused."""
+    found = at(analysis, offset)
+    if found is None:
+        raise RenameRefused("there is no name here")
+    meaning = found.meaning
+    if meaning.place is not None and is_library(meaning.place.source):
+        raise RenameRefused(f"`{meaning.name}` belongs to the standard library")
+    if meaning.kind not in OWN or meaning.place is None:
+        raise RenameRefused(f"`{meaning.name}` is a name of the language")
+    return found.span
+
+
+def rename(
+    analysis: Analysis, offset: int, name: str, others: Sequence[Analysis] = ()
+) -> tuple[Edit, ...]:
+    """The edits, in this file and others, that give the name at an offset another one.
+
+    ``others`` are all files that may use this one. Raises RenameRefused where the new name is none,
+    where it would mean something else at one of the places, or where an error would follow.
+    """
+    span = renameable(analysis, offset)
+    if name == span.text:
+        return ()
+    tokens = scan(SourceFile("name", name))
+    if tokens.errors or [token.type for token in tokens.tokens] != ["NAME", "$END"]:
+        raise RenameRefused(f"`{name}` cannot be a name")
+    found = at(analysis, offset)
+    assert found is not None
+    place = found.meaning.place
+    assert place is not None
+    files = _each_once(analysis, others)
+    if not any(each.source.name == place.source.name for each in files):
+        raise RenameRefused(f"`{span.text}` is declared in {place.source.name}: open it first")
+    edits = tuple(Edit(one.span, name) for each in files for one in _of(each, found.meaning))
+    _check(files, edits, span.text, name)
+    return edits
+
+
+def edited(text: str, edits: Sequence[Edit]) -> str:
+    """A text after edits, whose spans do not overlap."""
+    for edit in sorted(edits, key=lambda edit: edit.span.start, reverse=True):
+        text = text[: edit.span.start] + edit.text + text[edit.span.end :]
+    return text
+
+
+def _check(files: Sequence[Analysis], edits: Sequence[Edit], old: str, new: str) -> None:
+    """Refuse a renaming after which a name means another thing than before, or an error arises."""
+    after = {
+        each.source.name: edited(
+            each.text, [edit for edit in edits if edit.span.source is each.source]
+        )
+        for each in files
+    }
+    texts = {os.path.realpath(name): text for name, text in after.items()}
+    there: dict[object, object] = {}
+    back: dict[object, object] = {}
+    for each in files:
+        changed = analyse(after[each.source.name], each.source.name, {**each.texts, **texts})
+        before, now = each.meanings, changed.meanings
+        if before is None or now is None:
+            raise RenameRefused("the file is too large to check what the new name would mean")
+        pairs = zip(before.occurrences, now.occurrences, strict=False)
+        for a, b in pairs:
+            same = there.setdefault(a.meaning.key, b.meaning.key) == b.meaning.key
+            if not same or back.setdefault(b.meaning.key, a.meaning.key) != a.meaning.key:
+                raise RenameRefused(
+                    f"`{new}` means something else already: {b.meaning.kind} in line {b.span.line}"
+                )
+        errors = Counter(item.code for item in changed.survey.errors)
+        errors -= Counter(item.code for item in each.survey.errors)
+        if errors or len(before.occurrences) != len(now.occurrences):
+            news = [item for item in changed.survey.errors if item.code in errors]
+            why = f": {news[0].message}" if news else ""
+            raise RenameRefused(f"`{old}` cannot become `{new}`{why}")
