@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from danetc.compiler.draw.errors import DrawError
-from danetc.compiler.draw.layers import FlowChart, op_flow, placed
-from danetc.compiler.draw.legend import grid, network_facts, with_header
-from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, sheet_of, stacked
+from danetc.compiler.draw.flow import FlowChart, op_flow, placed
+from danetc.compiler.draw.legend import network_facts, with_header
+from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, grid, sheet_of, stacked
 from danetc.compiler.draw.units import Parts, parts
 from danetc.compiler.draw.words import clean, size, span_words
 from danetc.compiler.ir.graph import Block, Graph, Node
@@ -126,19 +126,16 @@ def _shape_of(block: Block, nodes: Sequence[Node]) -> object:
 def _flow(of: Parts, wiring: Wiring, key: str) -> FlowChart:
     graph = of.graph
     block = graph.stages[wiring.number].blocks[wiring.index]
-    nodes = of.blocks[wiring.number, wiring.index]
-    own = {node.id for node in nodes}
-    value = graph[block.input].value
-    ends: dict[int, tuple[str, Box]] = {
-        block.input: ("in", caption(f"{key}in", f"in  {size(value.shape)}", ink="quiet"))
-    }
-    for operand in (operand for node in nodes for operand in node.inputs):
-        if operand not in own and operand not in ends:
-            path = clean(graph[operand].path, 24)
-            ends[operand] = (path, caption(f"{key}from{operand}", path, ink="quiet"))
+
+    def outside(source: Node) -> Box:
+        if source.id == block.input:
+            return caption(f"{key}in", f"in  {size(source.value.shape)}", ink="quiet")
+        return caption(f"{key}from{source.id}", clean(source.path, 24), ink="quiet")
+
     given = size(graph[block.output].value.shape)
     end = caption(f"{key}out", f"out  {given}", ink="quiet")
-    return op_flow(graph, nodes, key, ends=ends, direction="TB", outputs=[block.output], end=end)
+    nodes = of.blocks[wiring.number, wiring.index]
+    return op_flow(graph, nodes, key, "TB", outside, block.output, end)
 
 
 def _words(of: Parts, wiring: Wiring) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from danetc.compiler.draw.rows import Unit
+from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
@@ -19,7 +19,7 @@ from danetc.compiler.draw.sheet import (
     Sheet,
     TextCell,
     caption,
-    hung,
+    frame,
     routed,
     sheet_of,
 )
@@ -27,6 +27,7 @@ from danetc.compiler.draw.sheet import (
 _GAP = 30.0
 _TRACK = 8.0
 _TAP = 9.0
+_BEFORE = 10.0  # where a repetition comes up, before the first of its boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +40,28 @@ class LaneWire:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """A place of a lane: a block, an addition, the stage's input.
+class Stop(Unit):
+    """A unit of a lane: a block, an addition, the stage's input.
 
-    Wires come in on the left at ``entry`` or from above, and leave on the right at ``exit``;
-    ``first`` and ``last`` are the boxes there.
+    Wires come in on the left at ``entry`` or from above, and leave on the right at ``exit``.
     """
 
-    key: str
-    sheet: Sheet
-    entry: Point
-    exit: Point
-    first: str
-    last: str
-    feeds: tuple[LaneWire, ...] = ()
-    top: float = 0.0  # where a wire from above ends
+    entering: tuple[LaneWire, ...] = ()
 
 
-def box_stop(box: Box, feeds: Sequence[LaneWire] = ()) -> Stop:
-    box = box.at(box.width / 2, box.height / 2)
-    middle = box.height / 2
-    sheet = Sheet(box.width, box.height, (box,))
-    return Stop(box.key, sheet, (0.0, middle), (box.width, middle), box.key, box.key, tuple(feeds))
+def stop_of(unit: Unit, entering: Sequence[LaneWire] = ()) -> Stop:
+    """A unit with the wires into it."""
+    ends = unit.entry, unit.exit, unit.first, unit.last, unit.entries
+    return Stop(unit.key, unit.sheet, *ends, tuple(entering))
+
+
+def box_stop(box: Box, entering: Sequence[LaneWire] = ()) -> Stop:
+    """A box with the wires into it."""
+    return stop_of(box_unit(box), entering)
 
 
 def junction(
-    key: str, sign: str, feeds: Sequence[LaneWire], tooltip: str = "", note: str = ""
+    key: str, sign: str, entering: Sequence[LaneWire], tooltip: str = "", note: str = ""
 ) -> Stop:
     """An addition, or another way of joining, as wide as what comes into it from above needs.
 
@@ -72,15 +69,18 @@ def junction(
     """
     single = len(sign) == 1
     text = TextCell(sign, bold=single, size=12.0 if single else 9.0)
-    width = max(26.0, text.width() + 8, _TAP * len(feeds) + 8)
+    width = max(26.0, text.width() + 8, _TAP * len(entering) + 8)
     box = Box(key, ((text,),), width, 26.0, shape="bar", fill="join", pen=1.2, tooltip=tooltip)
-    stop = box_stop(box, feeds)
+    stop = box_stop(box, entering)
     if not note:
         return stop
     below = caption(f"{key}note", note, size=SMALL, ink="quiet")
     width = max(width, below.width)
     middle = width / 2
-    parts = (box.at(middle, box.height / 2), hung(below, middle - below.width / 2, box.height + 1))
+    parts = (
+        box.at(middle, box.height / 2),
+        below.from_corner(middle - below.width / 2, box.height + 1),
+    )
     sheet = Sheet(width, box.height + 1 + below.height, parts)
     side = (width - box.width) / 2
     return replace(
@@ -107,8 +107,8 @@ class _Lane:
             x += stop.sheet.width + _GAP
         self.tracks = self._tracks()
 
-    def _above(self, i: int, feed: LaneWire) -> bool:
-        return self.index[feed.source] < i - 1
+    def _above(self, i: int, wire: LaneWire) -> bool:
+        return self.index[wire.source] < i - 1
 
     def _tracks(self) -> dict[str, int]:
         """The line of each value that is read further on; lines far apart share a height.
@@ -117,9 +117,9 @@ class _Lane:
         """
         last: dict[str, int] = {}
         for i, stop in enumerate(self.stops):
-            for feed in stop.feeds:
-                if self._above(i, feed):
-                    last[feed.source] = i
+            for wire in stop.entering:
+                if self._above(i, wire):
+                    last[wire.source] = i
         ends: list[int] = []
         found: dict[str, int] = {}
         for source in sorted(last, key=self.index.__getitem__, reverse=True):
@@ -144,18 +144,17 @@ class _Lane:
             boxes += places[-1].boxes
             wires += places[-1].wires
         for i, stop in enumerate(self.stops):
-            taps = [feed for feed in stop.feeds if self._above(i, feed)]
-            for feed in stop.feeds:
-                wires.append(self._wire(i, feed, taps, middle, above))
+            taps = [wire for wire in stop.entering if self._above(i, wire)]
+            wires += [self._wire(i, wire, taps, middle, above) for wire in stop.entering]
         body = sheet_of(boxes, wires)
         return self._framed(body, boxes[0], middle)
 
     def _wire(
-        self, i: int, feed: LaneWire, taps: Sequence[LaneWire], middle: float, above: float
+        self, i: int, wire: LaneWire, taps: Sequence[LaneWire], middle: float, above: float
     ) -> DrawnWire:
-        stop, j = self.stops[i], self.index[feed.source]
+        stop, j = self.stops[i], self.index[wire.source]
         source = self.stops[j]
-        top = middle - stop.entry[1] + stop.top
+        top = middle - stop.entry[1]
         start = (self.x[j] + source.exit[0], middle - source.entry[1] + source.exit[1])
         entry = (self.x[i] + stop.entry[0], middle)
         corners: list[Point] = [start]
@@ -165,29 +164,25 @@ class _Lane:
                 corners += [(half, start[1]), (half, entry[1])]
             corners.append(entry)
         elif j < i:
-            level = middle - above - 6 - _TRACK * self.tracks[feed.source]
+            level = middle - above - 6 - _TRACK * self.tracks[wire.source]
             width = stop.sheet.width
             spread = min(_TAP, (stop.sheet.boxes[0].width - 8) / max(1, len(taps)))
-            place = taps.index(feed)
+            place = taps.index(wire)
             if stop.sheet.boxes[0].shape == "bar":
                 x = self.x[i] + width / 2 + spread * (place - (len(taps) - 1) / 2)
             else:
                 x = self.x[i] + 14 + spread * place
             rise = self.x[j] + source.sheet.width + 8
             corners += [(rise, start[1]), (rise, level), (x, level), (x, top)]
-        else:  # a repetition: back below the boxes
-            bottom = max(
+        else:  # a repetition: back below the boxes, to where the first of them is entered
+            low = 9 + max(
                 middle - self.stops[k].entry[1] + self.stops[k].sheet.height
                 for k in range(i, j + 1)
             )
-            rise = self.x[j] + source.sheet.width + 8
-            low = bottom + 9
-            if j == i:
-                x, end = self.x[i] + 14, bottom
-            else:
-                x, end = self.x[i] + stop.sheet.width / 2, middle + 13.0
-            corners += [(rise, start[1]), (rise, low), (x, low), (x, end)]
-        return routed(source.last, stop.first, feed.look, corners, feed.tooltip)
+            turn = self.x[j] + source.sheet.width + 8
+            before = self.x[i] - _BEFORE
+            corners += [(turn, start[1]), (turn, low), (before, low), (before, middle), entry]
+        return routed(source.last, stop.first, wire.look, corners, wire.tooltip)
 
     def _framed(self, body: Sheet, first: Box, middle: float) -> Unit:
         """The lane in a frame with its title; its input lies on the frame's left edge."""
@@ -196,25 +191,14 @@ class _Lane:
         titles = []
         width = body.width
         for text in self.title:
-            titles.append(text.at(pad + text.width / 2, y + text.height / 2))
+            titles.append(text.from_corner(pad, y))
             y += text.height
             width = max(width, text.width)
         moved = body.shifted(pad, y + 4)
         shift = moved.boxes[0].y - first.y
         height = y + 4 + body.height + pad
-        frame = Box(
-            f"{self.key}frame",
-            (),
-            width + 2 * pad,
-            height,
-            (width + 2 * pad) / 2,
-            height / 2,
-            shape="round",
-            fill="frame",
-            line="frame_line",
-            tooltip=self.tooltip,
-        )
-        sheet = Sheet(frame.width, frame.height, (frame, *titles, *moved.boxes), moved.wires)
+        around = frame(f"{self.key}frame", width + 2 * pad, height, self.tooltip)
+        sheet = Sheet(around.width, height, (around, *titles, *moved.boxes), moved.wires)
         start, end = self.stops[0], self.stops[-1]
         exit = (
             moved.boxes[0].x - first.x + self.x[-1] + end.exit[0],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
@@ -13,7 +11,6 @@ from danetc.compiler.draw.sheet import (
     TextCell,
     caption,
     fitted,
-    hung,
     routed,
     sheet_of,
     stacked,
@@ -34,8 +31,8 @@ def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> She
     """A picture under its title and its legend, which says only what the picture holds."""
     name = caption("title", clean(title), bold=True, size=16.0)
     about = caption("facts", clean(facts, 120), ink="quiet")
-    name = hung(name, 0, 0)
-    about = hung(about, name.right + 6, name.bottom - about.height - 3)
+    name = name.from_corner(0, 0)
+    about = about.from_corner(name.right + 6, name.bottom - about.height - 3)
     head = sheet_of([name, about])
     return stacked([head, _legend(body, max(page, body.width)), body], _GAP)
 
@@ -77,7 +74,7 @@ def _legend(body: Sheet, page: float) -> Sheet:
         else:
             boxes.append(sample.at(x + sample.width / 2, middle))
             left = x + sample.width + 2
-        boxes.append(hung(words, left, middle - words.height / 2))
+        boxes.append(words.from_corner(left, middle - words.height / 2))
         x += width
     return sheet_of(boxes, wires)
 
@@ -89,23 +86,3 @@ def _sample(fill: Role, *, double: bool) -> Box:
         Box(name, rows, shape="round", fill=fill, line="neuron_line", pen=1.6, double=double),
         (24, 12),
     )
-
-
-def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
-    """Sheets in rows and columns, each in the middle of its column and at the top of its row."""
-    columns = max((len(row) for row in cells), default=0)
-    widths = [
-        max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
-    ]
-    boxes: list[Box] = []
-    wires: list[DrawnWire] = []
-    y = 0.0
-    for row in cells:
-        x = 0.0
-        for sheet, width in zip(row, widths, strict=False):
-            moved = sheet.shifted(x + (width - sheet.width) / 2, y)
-            boxes += moved.boxes
-            wires += moved.wires
-            x += width + across
-        y += max((sheet.height for sheet in row), default=0.0) + down
-    return sheet_of(boxes, wires)

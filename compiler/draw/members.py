@@ -23,9 +23,9 @@ def members(graph: Graph, level: str) -> Members:
     of = parts(graph)
     match level:
         case "network":
-            return dict([*_glue(of), *_stages(of)])
+            return dict([*_chains(of), *_stages(of)])
         case "stage":
-            return dict([*_glue(of), *_groups(of)])
+            return dict([*_chains(of), *_groups(of)])
         case "block":
             return dict(_wirings(of))
         case "op":
@@ -37,8 +37,8 @@ def members(graph: Graph, level: str) -> Members:
 Found = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def _glue(of: Parts) -> Found:
-    for name, nodes in of.glue.items():
+def _chains(of: Parts) -> Found:
+    for name, nodes in of.chains.items():
         yield name, tuple(node.id for node in nodes)
 
 
@@ -64,7 +64,7 @@ def _wirings(of: Parts) -> Found:
 
 
 def _operations(of: Parts) -> Found:
-    for name, nodes in of.glue.items():
+    for name, nodes in of.chains.items():
         for node in nodes:
             yield (name if node.op == "input" else f"{name}n{node.id}"), (node.id,)
     for number, stage in enumerate(of.graph.stages):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danetc.compiler.draw.legend import network_facts, with_header
 from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, TextCell, fitted
-from danetc.compiler.draw.stage import assembled, glue_box
+from danetc.compiler.draw.stage import assembled, chain_box
 from danetc.compiler.draw.units import Parts, parts, runs
 from danetc.compiler.draw.words import clean, interblock, layer, layers_tooltip, size
 from danetc.compiler.ir.graph import Graph
@@ -17,7 +17,7 @@ _MOST_KINDS = 5  # of blocks that are distinguished in a stage
 def network_level(graph: Graph) -> Sheet:
     """Each stage is one box."""
     of = parts(graph)
-    units: dict[str, Unit] = {name: box_unit(glue_box(of, name)) for name in of.glue}
+    units: dict[str, Unit] = {name: box_unit(chain_box(of, name)) for name in of.chains}
     for number in range(len(graph.stages)):
         units[f"s{number}"] = box_unit(_stage_box(of, number))
     return with_header(graph.name, network_facts(graph), assembled(of, units))

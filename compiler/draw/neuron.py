@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
 from danetc.compiler.draw.errors import DrawError
-from danetc.compiler.draw.layers import FlowChart, Line, placed
+from danetc.compiler.draw.flow import FlowChart, Line, placed
 from danetc.compiler.draw.legend import with_header
 from danetc.compiler.draw.sheet import (
     SMALL,
@@ -18,7 +18,7 @@ from danetc.compiler.draw.sheet import (
     TextCell,
     caption,
     fitted,
-    hung,
+    frame,
     routed,
     sheet_of,
     stacked,
@@ -188,21 +188,12 @@ class _Unrolled:
         x = 0.0
         for number, (step, panel) in enumerate(zip(self.steps, panels, strict=True)):
             right = x + panel.width + 2 * _PAD
-            frame = Box(
-                f"{self.prefix}frame{step}",
-                (),
-                right - x,
-                bottom - top,
-                (x + right) / 2,
-                (top + bottom) / 2,
-                shape="round",
-                fill="frame",
-                line="frame_line",
-                tooltip=f"time step {step}",
-            )
+            around = frame(
+                f"{self.prefix}frame{step}", right - x, bottom - top, f"time step {step}"
+            ).from_corner(x, top)
             title = caption(f"{self.prefix}t{step}", f"t = {step}", bold=True)
             moved = panel.shifted(x + _PAD, top + _PAD)
-            boxes += [frame, hung(title, x, 0), *moved.boxes]
+            boxes += [around, title.from_corner(x, 0), *moved.boxes]
             wires += moved.wires
             if number + 1 == len(panels):
                 break
@@ -210,7 +201,7 @@ class _Unrolled:
             skipped = self.steps[number + 1] > step + 1
             if skipped:
                 dots = caption(f"{self.prefix}dots", "…", bold=True, size=16)
-                boxes.append(hung(dots, right + gap, (top + bottom) / 2))
+                boxes.append(dots.from_corner(right + gap, (top + bottom) / 2))
                 gap += dots.width + 10
             self._hand_over(
                 wires, moved, panels[number + 1], number, right, right + gap, (top, bottom)

@@ -7,8 +7,8 @@ crosses no box, however far apart its ends are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from danetc.compiler.draw.sheet import (
     SMALL,
@@ -18,7 +18,6 @@ from danetc.compiler.draw.sheet import (
     Point,
     Sheet,
     caption,
-    hung,
     routed,
     sheet_of,
 )
@@ -33,7 +32,10 @@ _PORT = 18.0  # between two wires into one unit
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece of a picture with the places where a wire enters and leaves it, and the boxes there."""
+    """A piece of a picture with the places where a wire enters and leaves it, and the boxes there.
+
+    ``entries`` are those of values (by their nodes' ids) that enter elsewhere than at ``entry``.
+    """
 
     key: str
     sheet: Sheet
@@ -41,14 +43,16 @@ class Unit:
     exit: Point
     first: str
     last: str
+    entries: Mapping[int, tuple[Point, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A wire between two units; ``label`` stands over its last part."""
+    """A value (by its node's id) from one unit to another; ``label`` stands over its last part."""
 
     tail: str
     head: str
+    value: int
     look: Look
     tooltip: str = ""
     label: str = ""
@@ -98,7 +102,7 @@ class _Rows:
         return 8 + _STEP * sum(not self._straight(link) for link in self.out_of[key])
 
     def _straight(self, link: Link) -> bool:
-        """Whether the units stand beside each other, and nothing else leads to the second."""
+        """Whether the second unit is the one after the first."""
         return self.order[link.head] == self.order[link.tail] + 1
 
     def _fill(self, page: float) -> list[list[str]]:
@@ -114,10 +118,14 @@ class _Rows:
             used += need
         return rows
 
-    def _ports(self, key: str) -> dict[int, float]:
-        """The height at which each wire enters a unit, relative to its entry."""
-        links = self.into[key]
-        return {id(link): _PORT * (i - (len(links) - 1) / 2) for i, link in enumerate(links)}
+    def _end(self, link: Link) -> tuple[Point, str]:
+        """Where a wire enters a unit, and the box there."""
+        unit = self.units[link.head]
+        (x, y), box = unit.entries.get(link.value, (unit.entry, unit.first))
+        if link.value not in unit.entries:
+            links = self.into[link.head]
+            y += _PORT * (links.index(link) - (len(links) - 1) / 2)
+        return (self.x[link.head] + x, self.y[link.head] + y), box
 
     def sheet(self) -> Sheet:
         crossing: dict[int, list[Link]] = defaultdict(list)  # gap above row -> links through it
@@ -179,13 +187,10 @@ class _Rows:
         side: dict[int, float],
         turns: dict[int, int],
     ) -> None:
-        tail, head = self.units[link.tail], self.units[link.head]
+        tail = self.units[link.tail]
         a, b = self.row_of[link.tail], self.row_of[link.head]
         start = (self.x[link.tail] + tail.exit[0], self.y[link.tail] + tail.exit[1])
-        end = (
-            self.x[link.head] + head.entry[0],
-            self.y[link.head] + head.entry[1] + self._ports(link.head)[id(link)],
-        )
+        end, entered = self._end(link)
 
         def level(gap: int) -> float:
             return tops[gap] + _CLEAR + _STEP * track[(gap, id(link))]
@@ -207,9 +212,9 @@ class _Rows:
                 corners.append((before, level(a + 1)))
             corners.append((before, end[1]))
         corners.append(end)
-        self.wires.append(routed(tail.last, head.first, link.look, corners, link.tooltip))
+        self.wires.append(routed(tail.last, entered, link.look, corners, link.tooltip))
         if link.label:
             text = caption(f"label{len(self.boxes)}", link.label, size=SMALL, ink="quiet")
             self.boxes.append(
-                hung(text, self.x[link.head] - text.width - 5, end[1] - text.height - 3)
+                text.from_corner(self.x[link.head] - text.width - 5, end[1] - text.height - 3)
             )

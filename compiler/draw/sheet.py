@@ -6,7 +6,7 @@ data alone: ``gv`` writes it for Graphviz, which places nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -81,7 +81,12 @@ class Box:
         return self.y + self.height / 2
 
     def at(self, x: float, y: float) -> Box:
+        """The box with its centre at a place."""
         return replace(self, x=x, y=y)
+
+    def from_corner(self, left: float, top: float) -> Box:
+        """The box with its top left corner at a place."""
+        return self.at(left + self.width / 2, top + self.height / 2)
 
 
 def columns(rows: Rows) -> tuple[float, ...]:
@@ -110,15 +115,17 @@ def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
 
 
 def caption(key: str, text: str, *, bold: bool = False, size: float = FONT, **more: Role) -> Box:
-    """A line of text without a box around it; ``left`` and ``top`` are placed by ``hung``."""
+    """A line of text without a box around it."""
     cell = TextCell(text, bold, more.get("ink", "ink"), size=size, wide=True)
     box = fitted(Box(key, ((cell,),), shape="plain", fill="none", line="none"))
     return replace(box, height=cell.height())
 
 
-def hung(box: Box, left: float, top: float) -> Box:
-    """The box with its top left corner at a place."""
-    return box.at(left + box.width / 2, top + box.height / 2)
+def frame(key: str, width: float, height: float, tooltip: str, *, inner: bool = False) -> Box:
+    """A frame from (0, 0) on, for what stands in it; ``inner`` in another frame."""
+    fill: Role = "inner" if inner else "frame"
+    box = Box(key, (), width, height, shape="round", fill=fill, line="frame_line", tooltip=tooltip)
+    return box.from_corner(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ class DrawnWire:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Boxes and wires, the first boxes lowest. ``ports`` are where wires enter and leave."""
+    """Boxes and wires; later boxes cover earlier ones."""
 
     width: float
     height: float
@@ -196,6 +203,26 @@ def stacked(sheets: Iterable[Sheet], gap: float) -> Sheet:
         y += sheet.height + gap
         width = max(width, sheet.width)
     return Sheet(width, max(0.0, y - gap), tuple(boxes), tuple(wires))
+
+
+def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
+    """Sheets in rows and columns, each in the middle of its column and at the top of its row."""
+    columns = max((len(row) for row in cells), default=0)
+    widths = [
+        max((row[c].width for row in cells if c < len(row)), default=0.0) for c in range(columns)
+    ]
+    boxes: list[Box] = []
+    wires: list[DrawnWire] = []
+    y = 0.0
+    for row in cells:
+        x = 0.0
+        for sheet, width in zip(row, widths, strict=False):
+            moved = sheet.shifted(x + (width - sheet.width) / 2, y)
+            boxes += moved.boxes
+            wires += moved.wires
+            x += width + across
+        y += max((sheet.height for sheet in row), default=0.0) + down
+    return sheet_of(boxes, wires)
 
 
 # -- wires of straight lines ----------------------------------------------------------------------

@@ -11,10 +11,8 @@ from danetc.compiler.draw.words import clean, look, size, wire_tooltip
 from danetc.compiler.ir.graph import Block, Form, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 
-_FULL, _LONGEST = (
-    8,
-    12,
-)  # a longer chain continues in another unit, from a weighted layer on if it can
+# A longer chain continues in another unit, from a weighted layer on if it can.
+_FULL, _LONGEST = 8, 12
 _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows with depth
 
 
@@ -22,12 +20,12 @@ _LOOSE = ("p",)  # attributes in which equal blocks may differ: drop-path grows 
 class Parts:
     """A graph's nodes by part.
 
-    ``glue`` holds the chains of layers outside of the stages by unit; ``blocks`` the nodes of each
+    ``chains`` holds the chains of layers outside of the stages by unit; ``blocks`` the nodes of each
     block by stage and index; ``unit_of`` the unit of each node (``s0`` is stage 0).
     """
 
     graph: Graph
-    glue: Mapping[str, list[Node]]
+    chains: Mapping[str, list[Node]]
     blocks: Mapping[tuple[int, int], list[Node]]
     unit_of: Mapping[int, str]
     rule_nodes: frozenset[int]
@@ -56,10 +54,12 @@ class Parts:
             source = self.graph[id]
             message = wire_tooltip(source.path, source.value)
             label = size(source.value.shape)
-            found.setdefault((tail, head, id), Link(tail, head, look(source.value), message, label))
+            found.setdefault(
+                (tail, head, id), Link(tail, head, id, look(source.value), message, label)
+            )
 
     def title(self, unit: str) -> str:
-        return clean(".".join(self.glue[unit][0].scope))
+        return clean(".".join(self.chains[unit][0].scope))
 
 
 def parts(graph: Graph) -> Parts:
@@ -74,7 +74,7 @@ def parts(graph: Graph) -> Parts:
     users = graph.users()
     unit_of: dict[int, str] = {}
     rule_nodes: set[int] = set()
-    glue: dict[str, list[Node]] = {}
+    chains: dict[str, list[Node]] = {}
     for node in graph.nodes.values():
         ends = range(len(node.scope), 0, -1)
         place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
@@ -85,9 +85,9 @@ def parts(graph: Graph) -> Parts:
             else:
                 blocks[place].append(node)
             continue
-        unit_of[node.id] = unit = _chain(graph, node, users, unit_of, glue) or f"g{node.id}"
-        glue.setdefault(unit, []).append(node)
-    return Parts(graph, glue, blocks, unit_of, frozenset(rule_nodes))
+        unit_of[node.id] = unit = _chain(graph, node, users, unit_of, chains) or f"g{node.id}"
+        chains.setdefault(unit, []).append(node)
+    return Parts(graph, chains, blocks, unit_of, frozenset(rule_nodes))
 
 
 def _chain(
@@ -95,7 +95,7 @@ def _chain(
     node: Node,
     users: Mapping[int, list[int]],
     unit_of: Mapping[int, str],
-    glue: Mapping[str, list[Node]],
+    chains: Mapping[str, list[Node]],
 ) -> str | None:
     """The unit that a layer continues: that of its only input, if nothing else reads that."""
     if len(node.inputs) != 1:
@@ -103,12 +103,12 @@ def _chain(
     before = graph[node.inputs[0]]
     alone = len(users[before.id]) == 1 and before.id not in graph.outputs.values()
     unit = unit_of[before.id]
-    long = len(glue.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
+    long = len(chains.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
     same = before.op != "input" and before.scope == node.scope and alone and not long
-    return unit if same and unit in glue else None
+    return unit if same and unit in chains else None
 
 
-def leaves(form: Form) -> list[tuple[str, int]]:
+def values_of(form: Form) -> list[tuple[str, int]]:
     """All values that a form reads, in its order."""
     found: list[tuple[str, int]] = []
     todo: list[object] = [form]

@@ -24,14 +24,22 @@ def _affine(attrs: Attrs, values: Values, value: Value, context: Context) -> Tor
     return TorchFunction("danetc.runtime.layers.time.affine", (factor, offset), layout="any")
 
 
-def _affine_label(attrs: Attrs) -> tuple[str, str]:
-    """``2 x``, ``x − 1``, ``2 x + 1``: what does nothing is left out."""
-    factor, offset = attrs["factor"], attrs["offset"]
-    product = "x" if factor == 1 else "−x" if factor == -1 else f"{shown(factor)} x"
+def _affine_equation(attrs: Attrs, x: str) -> tuple[str, int]:
+    """``2 × x``, ``x − 1``, ``1 − x``: what does nothing is left out."""
+    factor, offset = number(attrs, "factor"), number(attrs, "offset")
+    product = x if factor == 1 else f"−{x}" if factor == -1 else f"{shown(factor)} × {x}"
     if offset == 0:
-        return product, ""
-    below = isinstance(offset, (int, float)) and offset < 0
-    return f"{product} {'−' if below else '+'} {shown(offset).lstrip('-')}", ""
+        return product, 2
+    if factor == -1:
+        return f"{shown(offset)} − {x}", 1
+    return f"{product} {'−' if offset < 0 else '+'} {shown(abs(offset))}", 1
+
+
+def _affine_label(attrs: Attrs) -> tuple[str, str]:
+    factor = number(attrs, "factor")
+    if attrs["offset"] == 0 and factor != -1:
+        return f"× {shown(factor)}", ""
+    return _affine_equation(attrs, "x")[0], ""
 
 
 def _affine_constant(attrs: Attrs) -> float | None:
@@ -99,6 +107,7 @@ ROWS = (
         ),
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
+        equation=_affine_equation,
         saved=Saved(small=factor_of),
     ),
     Op(

@@ -273,6 +273,9 @@ class Op:
     """Of a join: the sign in a circle that a picture shows."""
     label: Callable[[Attrs], tuple[str, str]] = _named
     """What a picture says: the layer, and its size; ("", "") for its name."""
+    equation: Callable[[Attrs, str], tuple[str, int]] | None = None
+    """Of one that is written as a formula of its operand: that, and how tight it binds (a sum 1, a
+    product 2)."""
 
     @property
     def role(self) -> str:

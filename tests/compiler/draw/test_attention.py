@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from danetc.compiler import check_text, graph_of
-from danetc.compiler.draw.layers import op_flow
+from danetc.compiler.draw.flow import op_flow
+from danetc.compiler.draw.sheet import Box
 
 TEXT = """use std
 network n {
@@ -17,7 +18,8 @@ network n {
 
 def test_factors_are_named() -> None:
     graph = graph_of(check_text(TEXT))
-    flow = op_flow(graph, graph.nodes.values(), "n", ends={}, direction="LR")
+    nodes = list(graph.nodes.values())
+    flow = op_flow(graph, nodes, "n", "LR", outside=lambda source: Box(source.path))
     boxes = {box.key: " ".join(cell.text for row in box.rows for cell in row) for box in flow.boxes}
     ways = {(boxes[line.tail], boxes[line.head]) for line in flow.lines}
     named = {(tail, name) for tail, name in ways if name in ("q", "k", "a", "v", "like")}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+from pathlib import Path
 
 import networkx as nx
 import pytest
 
 from danetc.compiler import check_file, check_text, graph_of
+from danetc.compiler.draw import graphviz
 from danetc.compiler.draw.block import block_level, comparison, wirings_of
 from danetc.compiler.draw.network import network_level
 from danetc.compiler.draw.op import op_level
@@ -37,6 +41,7 @@ RULES = (
     "window(k = 2)",
 )
 OWN = """rule greatest { in[i] = max(out[i - 1], 0.5 * sum(out[0 .. i - 1])); result = out[n - 1] }
+rule inputs { in[i] = out[0] if i == 1 else in[i - 1] + 0.5 * out[i - 1]; result = out[n - 1] }
 rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }
 """
 
@@ -63,7 +68,7 @@ def shown_feeds(sheet: Sheet, number: int) -> dict[str, set[str]]:
 
     def sources(key: str) -> set[str]:
         found = set()
-        for source in into.get(key, ()):
+        for source in into.get(key, set()) - {key} if "join" in key else into.get(key, ()):
             found |= (
                 sources(source)
                 if re.fullmatch(rf"{prefix}(j\d+|more\d+join|b\d+join)", source)
@@ -131,7 +136,7 @@ def check_feeds(graph: Graph, sheet: Sheet) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])
-@pytest.mark.parametrize("rule", [*RULES, "greatest"])
+@pytest.mark.parametrize("rule", [*RULES, "greatest", "inputs"])
 def test_what_feeds_each_block(rule: str, n: int) -> None:
     graph = network(rule, n)
     check_feeds(graph, stage_level(graph))
@@ -145,6 +150,49 @@ def test_what_feeds_each_block_of_shipped_networks(name: str) -> None:
     graph = graph_of(check_file(name))
     check_feeds(graph, stage_level(graph))
     check_feeds(graph, op_level(graph))
+
+
+def check_ends(sheet: Sheet) -> None:
+    """Every wire ends at the rim of its box."""
+    boxes = {box.key: box for box in sheet.boxes}
+    for wire in sheet.wires:
+        box = boxes[wire.head]
+        if wire.tip is None or box.key.startswith("legend"):
+            continue
+        x, y = wire.tip
+        assert box.left - 1 <= x <= box.right + 1, wire
+        assert box.top - 1 <= y <= box.bottom + 1, wire
+        inside = min(x - box.left, box.right - x, y - box.top, box.bottom - y)
+        assert inside <= 1 or box.shape in ("circle", "round", "bar"), wire
+
+
+@pytest.mark.parametrize("name", ["spikformer", "srnn", "glif", "denseformer", "own_rule"])
+def test_wires_end_at_boxes(name: str) -> None:
+    graph = graph_of(check_file(f"zoo/{name}" if name != "own_rule" else name))
+    for level in (network_level, stage_level, op_level):
+        check_ends(level(graph))
+
+
+@pytest.mark.parametrize("program", ["dot", "graphviz-pure"])
+@pytest.mark.parametrize("name", ["danet_c_r50", "sew_r18", "baa_r18", "own_connection"])
+def test_the_branch_of_a_block_is_straight(
+    name: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever engine there is: from the input through all its layers to the output."""
+    folder = str(Path(sys.executable).parent)
+    place = shutil.which(program) or shutil.which(program, path=folder)
+    if place is None:
+        pytest.skip(f"there is no {program}")
+    monkeypatch.setattr(graphviz, "program", lambda **_: place)
+    graph = graph_of(check_file(name))
+    of = parts(graph)
+    sheet = block_level(graph)
+    for number, wiring in enumerate(wirings_of(of)):
+        nodes = of.blocks[wiring.number, wiring.index]
+        branch = [f"w{number}{node.id}" for node in nodes if node.scope[-1] == "branch"]
+        keys = [f"w{number}in", *branch, f"w{number}out"]
+        middles = [sheet.box(key).x for key in keys]
+        assert max(middles) - min(middles) < 0.75, wiring
 
 
 def test_dense_additions_of_a_whole_stage_in_words() -> None:
@@ -287,13 +335,13 @@ def words(sheet: Sheet) -> dict[str, list[str]]:
 
 
 def test_factors_and_offsets_are_written_as_they_are_read() -> None:
-    """What does nothing is left out: ``2 x``, not ``2 x + 0``."""
+    """What does nothing is left out: ``× 2``, not ``2 × x + 0``."""
     own = """connection mine { each = conv -> norm -> spike; projection = conv -> norm -> spike
       out = branch - 2 * branch * shortcut + (1 - branch) * (shortcut - 0.5) }"""
     text = R6.format(rule="chain", n=1, connection="mine", stride=1)
     graph = graph_of(check_text(f"{text}\n{own}"))
     labels = {layer(node) for node in graph.nodes.values() if node.op == "affine"}
-    assert labels == {"2 x", "x − 0.5", "−x + 1"}
+    assert labels == {"× 2", "x − 0.5", "1 − x"}
 
 
 def test_blocks_that_are_not_alike_are_not_called_so() -> None:

@@ -49,18 +49,18 @@ SAYS = {
         "stem conv 3×3, 16 BN IF",
         "stages.0",
         "3 blocks · via origin · by densely_additive",
-        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
-        "block 2 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
+        "block 2 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
         "stages.1",
-        "block 0 conv 3×3, 32 /2 BN IF conv 3×3, 32 BN shortcut conv 1×1, 32 /2 BN +  IF",
+        "block 0 conv 3×3, 32 /2 BN IF conv 3×3, 32 BN shortcut conv 1×1, 32 /2 BN (branch + shortcut) → IF",
     ],
     ("own_rule", "stage"): [
         "18 blocks · via origin · by powers_of_two",
-        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
-        "block 1 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "block 0 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
+        "block 1 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
         "blocks 2 – 16 15 more like 1",
         "of 9, 13, 15, 16",
-        "block 17 conv 3×3, 16 BN IF conv 3×3, 16 BN +  IF",
+        "block 17 conv 3×3, 16 BN IF conv 3×3, 16 BN (branch + shortcut) → IF",
     ],
     ("spiking_densenet121", "stage"): [
         "stem conv 7×7, 64 /2 BN IF maxpool 3×3 /2",
@@ -131,6 +131,49 @@ def test_connections_are_those_of_figure_1() -> None:
         keys = [key for key in texts if re.fullmatch(rf"c{column}r0\d+", key)]
         short = [re.sub(r" \d+×\d+, \d+( /\d)?| (?=×)", "", texts[key]) for key in keys]
         assert " ".join(short) == BRANCHES[name], name
+
+
+OWN = """use std
+block gate(beta = learn(0.5)) {{ out = in - in * beta }}
+connection own {{
+  each = conv -> norm -> spike; last = conv -> norm; projection = conv -> norm
+  out = {out}
+}}
+network n {{
+  input = image(3, 16, 16); steps = 2; neuron = IF; surrogate = atan
+  stem = conv(4) -> norm -> spike
+  stages = stage(basic(4), 2) via own
+  head = avgpool -> mean_over_time -> linear(2)
+}}
+"""
+WRITTEN = {  # the line `out` of a connection, and what a picture says of it
+    "branch * 0.5 + (shortcut -> spike)": "0.5 × branch + (shortcut → IF)",
+    "(branch + shortcut) -> spike": "(branch + shortcut) → IF",
+    "(1 - branch) * shortcut": "(1 − branch) × shortcut",
+    "branch - (shortcut - branch)": "branch − (shortcut − branch)",
+    "(branch - shortcut) - branch": "branch − shortcut − branch",
+    "max(branch, shortcut) / (1 + shortcut)": "max(branch, shortcut) / (shortcut + 1)",
+    "(branch + shortcut) -> norm -> spike": "(branch + shortcut) → BN → IF",
+    "(branch + shortcut) -> gate -> spike": "(branch + shortcut) → gate → IF",
+    "half + shortcut; half = (branch * shortcut) -> relu": "half + shortcut",
+    "learn(0.5) * branch + shortcut": "learn × branch + shortcut",
+}
+
+
+@pytest.mark.parametrize("out", WRITTEN)
+def test_a_block_says_the_equation_of_its_connection(out: str) -> None:
+    sheet = LEVELS["stage"](graph_of(check_text(OWN.format(out=out))))
+    for key in ("s0b0", "s0b1"):
+        assert sheet.box(key).rows[-1][0].text == WRITTEN[out]
+
+
+def test_a_block_of_a_flow_is_named_where_it_is_used() -> None:
+    out = "(branch + shortcut) -> gate -> spike"
+    rows = said(LEVELS["stage"](graph_of(check_text(OWN.format(out=out)))))
+    assert any("gate = in − in × beta (branch + shortcut) → gate → IF" in row for row in rows)
+    out = "half + shortcut; half = (branch * shortcut) -> relu"
+    rows = said(LEVELS["stage"](graph_of(check_text(OWN.format(out=out)))))
+    assert any("half = (branch × shortcut) → relu half + shortcut" in row for row in rows)
 
 
 def words(node: Node) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from typing import Any, Literal
 
 from danetc.compiler.draw.engine import layouts
@@ -35,6 +36,7 @@ from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 
 Direction = Literal["TB", "LR"]
+_STRAIGHT, _ALONE = 100, 10  # weights of wires, of Graphviz
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,9 @@ def _text(flow: FlowChart) -> str:
         for box, i in zip(flow.boxes, index.values(), strict=True)
     ]
     edges = [
-        f"{index[line.tail]} -> {index[line.head]} "
-        f"[id={quoted(str(i))}{' constraint=false' if line.back else ''}]"
-        for i, line in enumerate(flow.lines)
+        f"{index[line.tail]} -> {index[line.head]} [id={quoted(str(i))} "
+        f"{'constraint=false' if line.back else f'weight={weight}'}]"
+        for i, (line, weight) in enumerate(zip(flow.lines, _weights(flow), strict=True))
     ]
     ranks = []
     for rank, keys in (("min", flow.first), ("max", flow.last)):
@@ -92,6 +94,35 @@ def _text(flow: FlowChart) -> str:
             ranks.append(f"{{ rank={rank}; {'; '.join(row)} }}")
             ranks += [f"{' -> '.join(row)} [style=invis]"] if len(row) > 1 else []
     return "\n".join([head, *nodes, *ranks, *edges, "}"])
+
+
+def _weights(flow: FlowChart) -> list[int]:
+    """How straight Graphviz draws each wire: straightest the longest way through (a block's branch),
+    then what has no other way to go."""
+    lines = [line for line in flow.lines if not line.back]
+    into: dict[str, list[str]] = {box.key: [] for box in flow.boxes}
+    out_of: dict[str, int] = dict.fromkeys(into, 0)
+    for line in lines:
+        into[line.head].append(line.tail)
+        out_of[line.tail] += 1
+    length: dict[str, int] = {}
+    order = TopologicalSorter(into).static_order()
+    for key in order:
+        length[key] = 1 + max((length[tail] for tail in into[key]), default=0)
+    longest: set[tuple[str, str]] = set()
+    at = max(length, key=length.__getitem__, default="")
+    while at and into[at]:
+        before = max(into[at], key=length.__getitem__)
+        longest.add((before, at))
+        at = before
+    return [
+        _STRAIGHT
+        if (line.tail, line.head) in longest
+        else _ALONE
+        if len(into.get(line.head, ())) == 1 == out_of[line.tail]
+        else 1
+        for line in flow.lines
+    ]
 
 
 def _read(flow: FlowChart, layout: Mapping[str, Any]) -> Sheet:
@@ -165,56 +196,53 @@ def op_box(key: str, node: Node, fires: bool, between: bool, *, tall: bool = Fal
 
 def op_flow(
     graph: Graph,
-    nodes: Iterable[Node],
+    nodes: Sequence[Node],
     prefix: str,
-    *,
-    ends: Mapping[int, tuple[str, Box]],
     direction: Direction,
-    outputs: Iterable[int] = (),
+    outside: Callable[[Node], Box],
+    output: int | None = None,
     end: Box | None = None,
 ) -> FlowChart:
-    """The wiring of some nodes of a graph.
+    """The wiring of some nodes of a graph; their boxes have the keys ``PREFIXid``.
 
-    ``ends`` gives the box that stands for a value from elsewhere (by the node's id: the name of
-    its source in tooltips, and the box); values in ``outputs`` lead to ``end``, or to a point ``PREFIXout``.
+    ``outside`` gives the box that stands for a value from elsewhere. The value ``output`` leads to
+    ``end``, or to a point ``PREFIXout``.
     """
-    nodes = list(nodes)
     own = {node.id for node in nodes}
     fires, between = neurons(graph), interblock(graph)
-    tall = direction == "LR"
     boxes: dict[str, Box] = {}
     lines: dict[Line, None] = {}
+
+    def source_box(source: Node) -> str:
+        if source.id in own:
+            return f"{prefix}{source.id}"
+        box = outside(source)
+        boxes.setdefault(box.key, box)
+        return box.key
+
     for node in nodes:
+        key = f"{prefix}{node.id}"
         for position, operand in enumerate(graph.reads(node)):
             source = graph[operand]
-            if operand in own:
-                tail = f"{prefix}{operand}"
-            elif operand in ends:
-                tail = ends[operand][1].key
-                boxes.setdefault(tail, ends[operand][1])
-            else:
-                continue
+            tail = source_box(source)
             twice = f" (operand {position})" if node.inputs.count(operand) > 1 else ""
             message = wire_tooltip(source.path, source.value) + twice
-            head = f"{prefix}{node.id}"
+            head = key
             called = OPS[node.op].arguments[position : position + 1]
             if called:  # its name stands on the wire
-                head = f"{head}.{position}"
+                head = f"{key}.{position}"
                 boxes[head] = caption(head, called[0], size=SMALL, ink="quiet")
-                lines[Line(head, f"{prefix}{node.id}", look(source.value), message)] = None
-            back = node.id in graph.carries
+                lines[Line(head, key, look(source.value), message)] = None
+            back = node.id in graph.carries and operand in own
             lines[Line(tail, head, look(source.value), message, back)] = None
-        boxes[f"{prefix}{node.id}"] = op_box(
-            f"{prefix}{node.id}", node, node.id in fires, node.id in between, tall=tall
-        )
-    for id in outputs:
-        key = f"{prefix}out"
-        boxes.setdefault(key, end or point(key, "the output"))
-        tail = f"{prefix}{id}" if id in own else ends[id][1].key if id in ends else ""
-        if tail and tail in boxes:
-            source = graph[id]
-            message = wire_tooltip(source.path, source.value)
-            lines[Line(tail, key, look(source.value), message)] = None
+        boxes[key] = op_box(key, node, node.id in fires, node.id in between, tall=direction == "LR")
+    if output is not None:
+        source = graph[output]
+        tail = source_box(source)
+        end = end or point(f"{prefix}out", "the output")
+        boxes[end.key] = end
+        message = wire_tooltip(source.path, source.value)
+        lines[Line(tail, end.key, look(source.value), message)] = None
     gap = 14.0 if direction == "LR" else 16.0
     return FlowChart(tuple(boxes.values()), tuple(lines), direction, gap)
 

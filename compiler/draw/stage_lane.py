@@ -1,0 +1,182 @@
+"""A stage as a lane of blocks: what the rule says of each block becomes wires and junctions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from danetc.compiler.draw.flow import point
+from danetc.compiler.draw.lanes import LaneWire, Stop, box_stop, junction, lane, stop_of
+from danetc.compiler.draw.rows import Unit, box_unit
+from danetc.compiler.draw.sheet import SMALL, Box, Rows, TextCell, caption, fitted
+from danetc.compiler.draw.units import Parts, signature, values_of
+from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
+from danetc.compiler.ir.graph import Form, Value
+
+_MOST_NESTED = 4
+_SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min", "learn": "×learn"}
+
+
+class StageLane:
+    """A stage as a lane of groups of blocks."""
+
+    def __init__(self, of: Parts, number: int, groups: Sequence[list[int]]) -> None:
+        self.of = of
+        self.graph = of.graph
+        self.number = number
+        self.stage = of.graph.stages[number]
+        self.name = f"s{number}"
+        self.groups = {
+            f"{self.name}b{group[0]}" if len(group) == 1 else f"{self.name}more{group[0]}": group
+            for group in groups
+        }
+        self.key = {index: key for key, group in self.groups.items() for index in group}
+        self.input_of: dict[int, str] = {}  # the stop that gives a block its input
+        self.stops: list[Stop] = []
+        self.place: dict[str, int] = {}
+        self.junctions = 0
+
+    def unit(self, shown: Mapping[int, Unit]) -> Unit:
+        """The lane. ``shown`` has each block that stands alone, and may have one for a group, by its
+        first."""
+        stage = self.stage
+        entry = self.graph[stage.entry]
+        self._add(box_stop(point(f"{self.name}in", f"the stage's input: {entry.path}")))
+        for key, group in self.groups.items():
+            if len(group) > 1:
+                self._add_group(key, group, shown.get(group[0]))
+                continue
+            block = stage.blocks[group[0]]
+            entering = [
+                wire
+                for id, form in block.feeds
+                for wire in self._entering(form, self.graph[id].value)
+            ]
+            self.input_of[group[0]] = entering[0].source
+            self._add(stop_of(replace(shown[group[0]], key=key), entering))
+        value = self.graph[stage.result].value
+        if stage.result_form != ("out", len(stage.blocks) - 1):
+            entering = self._entering(stage.result_form, value)
+            message = f"the stage's output: {value_words(value)}"
+            self._add(box_stop(point(f"{self.name}result", message), entering))
+        title = ".".join(stage.scope)
+        words = (
+            f"{len(stage.blocks)} block{'s' if len(stage.blocks) != 1 else ''} · "
+            f"via {stage.connection or 'its blocks'} · by {stage.rule}"
+        )
+        titles = [
+            caption(f"{self.name}title", clean(title), bold=True),
+            caption(f"{self.name}about", clean(words, 80), size=SMALL, ink="quiet"),
+        ]
+        return lane(self.name, self.stops, titles, f"{title} gives {value_words(value)}")
+
+    def _add(self, stop: Stop) -> None:
+        self.place[stop.key] = len(self.stops)
+        self.stops.append(stop)
+
+    def _add_group(self, key: str, group: list[int], unit: Unit | None) -> None:
+        """Blocks drawn as one: they take all that any of them takes, and what they give."""
+        blocks = [self.stage.blocks[index] for index in group]
+        forms = [form for block in blocks for _, form in block.feeds]
+        heads = {str(form[0]) for form in forms} - {"in", "out"}
+        join = f"{key}join"
+        for index, block in zip(group, blocks, strict=True):
+            self.input_of[index] = join if heads else self._source(values_of(block.feed)[0])[0]
+        read: dict[str, Value] = {}
+        for form in forms:
+            for source, value in map(self._source, values_of(form)):
+                read[source] = _wider(read.get(source, value), value)
+        last = len(self.stops)
+        entering = [
+            self._wire(source, read[source], "the block before" if source == key else "")
+            for source in sorted(read, key=lambda each: self.place.get(each, last + (each == key)))
+        ]
+        if heads:
+            signs = {_SIGNS.get(head, "f") for head in heads}
+            value = self.graph[blocks[-1].input].value
+            message = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
+            text = signs.pop() if len(signs) == 1 else "f"
+            self._add(junction(join, text, entering, message))
+            entering = [LaneWire(join, look(value), wire_tooltip(message, value))]
+        if unit is None:
+            rows: Rows = (
+                (TextCell(span_words(group), bold=True, wide=True),),
+                (TextCell(self._alike(group), size=SMALL, wide=True),),
+            )
+            message = f"{span_words(group)} of {'.'.join(self.stage.scope)}"
+            unit = box_unit(fitted(Box(key, rows, shape="round", dashed=True, tooltip=message)))
+        self._add(stop_of(replace(unit, key=key), entering))
+
+    def _alike(self, group: list[int]) -> str:
+        """What blocks that are not drawn are like: ``33 more like 1``."""
+        before = group[0] - 1
+        kinds = {
+            signature(self.stage.blocks[index], self.of.blocks[self.number, index])
+            for index in (before, *group)
+        }
+        if len(kinds) == 1:
+            return f"{len(group)} more like {before}"
+        return f"{len(group)} more, not all alike"
+
+    def _source(self, read: tuple[str, int]) -> tuple[str, Value]:
+        """The stop that gives what a rule calls ``in[i]`` or ``out[i]``, and the value."""
+        name, index = read
+        if name == "out":
+            return self.key[index], self.graph[self.stage.blocks[index].output].value
+        if index == 0:
+            return f"{self.name}in", self.graph[self.stage.entry].value
+        return self.input_of[index], self.graph[self.stage.blocks[index].input].value
+
+    def _wire(self, source: str, value: Value, what: str = "") -> LaneWire:
+        if not what and source == f"{self.name}in":
+            what = "the stage's input"
+        elif not what:
+            what = span_words(self.groups[source]) if source in self.groups else "the sum"
+        return LaneWire(source, look(value), wire_tooltip(what, value))
+
+    def _entering(self, form: Form, value: Value, depth: int = 0) -> list[LaneWire]:
+        """What comes into a stop by a form; its junctions are added to the lane on the way."""
+        head = str(form[0])
+        if head in ("in", "out"):
+            return [self._wire(*self._source(values_of(form)[0]))]
+        key = f"{self.name}j{self.junctions}"
+        self.junctions += 1
+        read: dict[str, Value] = {}
+        indices: dict[str, list[int]] = {}
+        entering: list[LaneWire] = []
+        todo = [part for part in reversed(form[1:]) if isinstance(part, tuple)]
+        while todo:
+            part = todo.pop()
+            if part[0] in ("in", "out") or depth >= _MOST_NESTED:
+                for name, index in values_of(part):
+                    source, given = self._source((name, index))
+                    read[source] = _wider(read.get(source, given), given)
+                    if name == "out":
+                        indices.setdefault(source, []).append(index)
+            elif part[0] == head and head not in ("scale", "learn"):  # a sum of sums is a sum
+                todo += reversed(part[1:])
+            else:
+                entering += self._entering(part, value, depth + 1)
+        for source, given in read.items():
+            of = sorted(set(indices.get(source, ())))
+            entering.append(self._wire(source, given, span_words(of) if of else ""))
+        entering.sort(key=lambda wire: self.place[wire.source])
+        scaled = head == "scale" and isinstance(form[1], (int, float))
+        text = f"×{form[1]:g}" if scaled else _SIGNS.get(head, head)
+        message = f"{head}: {value_words(value)}"
+        self._add(junction(key, clean(text, 10), entering, message, self._note(indices)))
+        return [LaneWire(key, look(value), wire_tooltip(head, value))]
+
+    def _note(self, read: Mapping[str, list[int]]) -> str:
+        """Which blocks are read, where that is not each of those that are drawn as one, once."""
+        words = [
+            numbers(sorted(indices))
+            for source, indices in read.items()
+            if source in self.groups and sorted(indices) != self.groups[source]
+        ]
+        return clean(f"of {', '.join(words)}", 32) if words else ""
+
+
+def _wider(one: Value, other: Value) -> Value:
+    """What is known of two values that share a wire."""
+    return replace(one, kind=one.kind | other.kind, varies=one.varies or other.varies)
