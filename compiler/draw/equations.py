@@ -87,7 +87,8 @@ def scalars(program: NeuronProgram) -> list[str]:
         if op.name in reader.constant and not _UNNAMED.fullmatch(op.name)
     ]
     found += [
-        f"{item.parameter} is learnt from {float(item.raw):.4g}{'' if item.is_scalar else f', one a {item.per}'}"
+        f"{item.parameter} is {'scheduled' if item.scheduled else 'learnt'} from "
+        f"{float(item.raw):.4g}{'' if item.is_scalar else f', one a {item.per}'}"
         for item in program.learnables
     ]
     return [re.sub(r"\{(\w+)-?\}", r"\1", text) for text in found]

@@ -96,6 +96,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
             return _outputs(evaluator, call, env)
         case "learn":
             return _learn(evaluator, call, env)
+        case "scheduled":
+            return _scheduled(evaluator, call, env)
     if id in FIRST_WEIGHTS:
         return drawn(evaluator, id, span, assign_special(evaluator, id, call.args, span), env)
     if id in OPS and OPS[id].public:
@@ -272,6 +274,14 @@ def _learn(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
             "E0305", f"learn starts at {init:g}, outside of its bounds", call.span
         )
     return Learn(init, above, below, "layer" if per == "step" else per, steps)
+
+
+def _scheduled(evaluator: Evaluator, call: s.Call, env: Env) -> Learn:
+    given = assign_special(evaluator, "scheduled", call.args, call.span)
+    if "start" not in given:
+        message = "`scheduled` needs the value to start from"
+        raise evaluator.builder.fail("E0307", message, call.span)
+    return Learn(float(evaluator.number(given["start"].value, env)), trained=False)
 
 
 def _per(evaluator: Evaluator, arg: s.Arg, env: Env) -> str:

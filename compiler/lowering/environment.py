@@ -217,6 +217,14 @@ SPECIAL: Mapping[str, SpecFunction] = {
          "per_step": "whether each time step has others; false by default"},
         "learn(1.0, per = channel) * a + b",
     ),
+    "scheduled": SpecFunction(
+        "scheduled(1.0)",
+        "the value of a parameter of a neuron or surrogate that a recipe changes while it trains "
+        "(`change`); it is stored with the weights",
+        ("start",),
+        {"start": "the number that it starts at"},
+        "spike(LIF(tau = scheduled(2.0)))",
+    ),
     **{
         name: SpecFunction(
             f"{name}(x)", meaning, None, {"x": "a number"}, f"{name}(2.5) * a",

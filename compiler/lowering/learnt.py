@@ -85,6 +85,13 @@ def met(evaluator: Evaluator, value: Value, wire: Wire, span: Span) -> Value:
 def _parameter(evaluator: Evaluator, found: LearntValue, meets: Shape, span: Span) -> Wire | Poison:
     """The node of the numbers, made where a name is met first."""
     builder = evaluator.builder
+    if not found.learn.trained:
+        raise builder.fail(
+            "E0410",
+            "`scheduled` joins no value: it is given to a parameter of a neuron or surrogate",
+            span,
+            hint="write `neuron = LIF(tau = scheduled(2.0))`, and `x * 2.0` with a constant",
+        )
     size = _size(found.learn.per, meets)
     if not found.name:
         return builder.add("parameter", (), _attrs(found.learn, size), span, "learn")

@@ -243,7 +243,7 @@ def _slopes(surrogate: SurrogateProgram) -> tuple[float, ...]:
 def _slope(surrogate: SurrogateProgram, x: float) -> float | None:
     """The derivative at a point; None where it has no value there."""
     try:
-        values = evaluate(surrogate.ops, {INPUT: x})
+        values = evaluate(surrogate.ops, {INPUT: x, **surrogate.starts})
     except (ConstantError, OverflowError):
         return None
     end = surrogate.derivative
@@ -269,7 +269,11 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
 
 def _divides_by_learnt(network: CheckedNetwork) -> Iterator[Finding]:
     for node, program in _first_of_each(network):
-        free = {i.name for i in program.learnables if i.above is None and i.below is None}
+        free = {
+            i.name
+            for i in program.learnables
+            if i.above is None and i.below is None and not i.scheduled
+        }
         divisor = next(
             (op.args[1] for op in program.ops if op.opcode == "div" and op.args[1] in free), None
         )

@@ -11,7 +11,7 @@ from danetc.dsl.neuron.expressions import ExpressionLowering, Value
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.neuron.learn import Learn, check_learn
 from danetc.dsl.neuron.parameters import ParameterValue
-from danetc.dsl.neuron.program import INPUT, Wired
+from danetc.dsl.neuron.program import INPUT, SURROGATE, Learnable, Wired
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Declaration, Define, Group, State, Stmt
@@ -116,6 +116,11 @@ def read_parameters(lowering: ExpressionLowering, arguments: Arguments) -> None:
             except OverflowError:
                 lowering.failed.add(name)
                 lowering.error("E0710", f"`{name}` is a number too large", span)
+        elif lowering.what == "surrogate" and not value.trained:
+            held = Learnable(f"surrogate_{name}", value.init, scheduled=SURROGATE + name)
+            lowering.learnables.append(held)
+            lowering.builder.add_input(held.name, scalar=True)
+            lowering.values[name] = held.name
         elif lowering.what == "surrogate":
             lowering.failed.add(name)
             lowering.error("E0714", "a surrogate has nothing that is learnt", span)

@@ -56,6 +56,8 @@ def differentiate(program: NeuronProgram) -> Backward:
         seeds.append((_look(value, after), grad))
     wanted: list[str] = [INPUT, *states, *learnables, *program.inputs]
     grads = _reverse(builder, seeds, wanted)
+    constant = {item.parameter for item in program.learnables if item.scheduled}
+    grads = [0.0 if name in constant else grad for name, grad in zip(wanted, grads, strict=True)]
     ops = needed(builder.ops, grads)
     ends = 1 + len(states), 1 + len(states) + len(learnables)
     of_states, of_learnables = grads[1 : ends[0]], grads[ends[0] : ends[1]]
@@ -71,8 +73,10 @@ def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> Surrogat
     ``1 / (1 + exp(-z))`` is taken as ``sigmoid(z)``: its own derivative overflows to inf / inf in
     half precision where sigmoid's does not.
     """
-    stable = ProgramBuilder((INPUT,))
-    value = _replay(stable, needed(builder.ops, [y]), {INPUT: INPUT}, recognise_sigmoid=True)
+    numbers = [name for name in builder.inputs if name != INPUT]
+    stable = ProgramBuilder(builder.inputs, numbers)
+    same = {name: name for name in builder.inputs}
+    value = _replay(stable, needed(builder.ops, [y]), same, recognise_sigmoid=True)
     (derivative,) = _reverse(stable, [(_look(value, y), 1.0)], [INPUT])
     stable.label(derivative, "slope")
     ops, (result,) = stable.finish([derivative])

@@ -104,6 +104,12 @@ def _neuron(
     builder = lowering.builder
     states = read_states(lowering)
     builder.inputs += tuple(states)
+    if surrogate is not None:
+        for item in surrogate.scheduled:
+            if item.name in {INPUT, OUTPUT, *lowering.places}:
+                message = f"`{item.name}` is what the surrogate's schedule is called"
+                raise lowering.error("E0703", message, lowering.places[item.name])
+        lowering.taken |= {item.name for item in surrogate.scheduled}
     lowering.values = {name: name for name in (INPUT, *states)}
     read_parameters(lowering, arguments)
     inits, assigned = lower_equations(lowering, states)
@@ -160,6 +166,8 @@ def _finish(
         builder.label(after[name], unique(f"{name}{NEXT}", lowering.taken))
     ops, (output, *next_states) = builder.finish([output, *(after[name] for name in states)])
     uses_surrogate = any(op.opcode == "heaviside" for op in ops)
+    if surrogate is not None and uses_surrogate:
+        lowering.learnables += surrogate.scheduled
     program = NeuronProgram(
         declaration.name,
         tuple(NeuronState(name, inits[name]) for name in states),
@@ -207,7 +215,10 @@ def _check_paths(
             hint="a comparison has slope 0; `heaviside(v - v_threshold)` has the surrogate's",
         )
     for item in lowering.learnables:
-        if item.parameter not in trained:
+        if item.scheduled and item.parameter not in needed:
+            message = f"`{item.name}` is scheduled and has no influence on `{OUTPUT}`"
+            raise lowering.error("E0711", message, lowering.learnt_at[item.name])
+        if item.parameter not in trained and not item.scheduled:
             how = "gets no gradient from" if item.parameter in needed else "has no influence on"
             message = f"`{item.name}` is learnt and {how} `{OUTPUT}`"
             raise lowering.error("E0711", message, lowering.learnt_at[item.name])
@@ -253,7 +264,8 @@ def _surrogate(
             declaration.name_span,
             hint="`y` has to be smooth: a comparison has slope 0",
         )
-    return settled(replace(program, parameters=_given(arguments)), builder.fixed)
+    program = replace(program, parameters=_given(arguments), scheduled=tuple(lowering.learnables))
+    return settled(program, builder.fixed)
 
 
 def _given(arguments: Arguments) -> Parameters:

@@ -57,15 +57,21 @@ def kernel_source(program: NeuronProgram) -> str:
     learnables = [item.parameter for item in program.learnables]
     reads += [names[name] for name in learnables]
     lines = []
+    inner: list[str] = []
     if program.surrogate is not None:
-        lines += _surrogate_function(program.surrogate)
+        function = _surrogate_function(program.surrogate, names)
+        if program.surrogate.scheduled:  # it reads what the step is given
+            inner = [f"    {line}" for line in function[:-1]]
+        else:
+            lines += function
     lines += [f"def step({', '.join(reads)}):", *_parted(program, names)]
     scope = dict(names)
     results = [program.output, *program.next_states]
     lines += _body(cheaper(program.ops, results, learnables), scope)
     lines += [f"    return ({', '.join(_tensor(value, scope) for value in results)},)", ""]
     incoming = [names[GRAD_OUTPUT], *(names[name] for name in backward.grad_next_states)]
-    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *_parted(program, names)]
+    lines += [f"def step_vjp({', '.join([*reads, *incoming])}):", *inner]
+    lines += _parted(program, names)
     scope = dict(names)
     gradients = [
         backward.grad_input,
@@ -85,8 +91,9 @@ def _parted(program: NeuronProgram, names: Mapping[Operand, str]) -> list[str]:
     return [f"    {', '.join(names[name] for name in program.takes)} = x.unbind(-1)"]
 
 
-def _surrogate_function(surrogate: SurrogateProgram) -> list[str]:
-    scope: dict[Operand, str] = {INPUT: "x"}
+def _surrogate_function(surrogate: SurrogateProgram, names: Mapping[Operand, str]) -> list[str]:
+    scope: dict[Operand, str] = {item.name: names[item.name] for item in surrogate.scheduled}
+    scope[INPUT] = "x"
     body = _body(surrogate.ops, scope)
     value = _tensor(surrogate.derivative, scope)
     return ["def surrogate(x):", *body, f"    return {value}", ""]

@@ -20,7 +20,8 @@ IN_NEURONS = ("layer", "channel")
 class Learn:
     """A value given as ``learn(init, above = ..., below = ..., per = ...)``: trained, strictly in
     bounds. ``per`` says how many there are: one for a layer, or one for each channel or neuron; with
-    ``per_step`` each time step has its own.
+    ``per_step`` each time step has its own. ``scheduled(init)`` is one for a layer that is not
+    ``trained``: a recipe may change it.
     """
 
     init: float
@@ -28,6 +29,7 @@ class Learn:
     below: float | None = None
     per: str = "layer"
     per_step: bool = False
+    trained: bool = True
 
     @property
     def raw(self) -> float:
@@ -83,7 +85,8 @@ def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable,
         raw = ParameterValue(raw, value.init.origin)
     else:
         builder.fix(value.init, above, below)
-    item = Learnable(name, raw, above, below, value.per)
+    scheduled = "" if value.trained else f"neuron.{name}"
+    item = Learnable(name, float(raw) if scheduled else raw, above, below, value.per, scheduled)
     parameter = item.parameter
     builder.add_input(parameter, scalar=item.is_scalar)
     if above is not None and below is not None:

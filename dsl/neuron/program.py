@@ -26,6 +26,7 @@ from danetc.dsl.neuron.parameters import (
 from danetc.dsl.neuron.ssa import MAX_OPS, Instruction
 
 INPUT = "x"
+SURROGATE = "surrogate."  # begins the name of what a recipe changes of a surrogate
 NEXT = "_next"  # ends the name of the value that a state takes at the end of a step
 
 
@@ -51,6 +52,9 @@ class Learnable:
     Without bounds the value is ``raw``. With them it is ``above + softplus(raw)``,
     ``below - softplus(raw)`` or ``above + (below - above) * sigmoid(raw)``; the operations of the
     program say so.
+
+    One that is ``scheduled`` is not trained: it is a buffer, which a recipe may change by that name
+    (``neuron.tau``, ``surrogate.alpha``). Those of the surrogate are read by its derivative alone.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Learnable:
     above: float | None = None
     below: float | None = None
     per: str = "layer"
+    scheduled: str = ""
 
     @property
     def is_scalar(self) -> bool:
@@ -85,6 +90,13 @@ class SurrogateProgram:
     ops: tuple[Instruction, ...]
     derivative: Operand
     parameters: Parameters = ()
+    scheduled: tuple[Learnable, ...] = ()
+    """Those that a schedule changes: ``ops`` read them by name, and its neuron has them too."""
+
+    @property
+    def starts(self) -> dict[str, float]:
+        """What is scheduled, at its start."""
+        return {item.name: item.raw for item in self.scheduled}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,9 @@ class NeuronProgram:
             above = "" if item.above is None else f" above {item.above!r}"
             below = "" if item.below is None else f" below {item.below!r}"
             per = "" if item.is_scalar else f" per {item.per}"
+            if item.scheduled:
+                parts.append(f"hold {item.name} = {item.raw!r} by {item.scheduled}")
+                continue
             parts.append(f"learn {item.name} = {constant_text(item.raw)}{above}{below}{per}")
         parts += map(_op_text, self.ops)
         steps = zip(self.states, self.next_states, strict=True)
@@ -256,6 +271,7 @@ _STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
 _LEARN = re.compile(
     rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?( per channel)?"
 )
+_HOLD = re.compile(rf"hold {_NAME} = {_FLOAT} by ((?:neuron|surrogate)\.[^\W\d]\w*)")
 _OP = re.compile(rf"{_NAME} = (\w+) (.+)")
 _NEXT = re.compile(rf"next {_NAME} = {_ARG}")
 _OUT = re.compile(rf"out {_ARG}")
@@ -366,7 +382,11 @@ def _parse(text: str) -> NeuronProgram:
     while (groups := reader.accept(_STATE)) is not None:
         states.append(NeuronState(reader.define(groups[0]), reader.number(groups[1])))
     learnables = []
-    while (groups := reader.accept(_LEARN)) is not None:
+    while (groups := reader.accept(_LEARN) or reader.accept(_HOLD)) is not None:
+        if len(groups) == 3:
+            item = Learnable(reader.define(groups[0]), _number(groups[1]), scheduled=groups[2])
+            learnables.append(item)
+            continue
         above, below = (None if bound is None else _number(bound) for bound in groups[2:4])
         per = "channel" if groups[4] else "layer"
         item = Learnable(groups[0], reader.number(groups[1]), above, below, per)
@@ -384,11 +404,14 @@ def _parse(text: str) -> NeuronProgram:
         raise ValueError("neuron program: the output is a constant")
     surrogate = None
     if (groups := reader.accept(_SURROGATE)) is not None:
-        reader.known, reader.conditions = {INPUT}, set()
+        scheduled = tuple(x for x in learnables if x.scheduled.startswith(SURROGATE))
+        reader.known, reader.conditions = {INPUT, *(item.name for item in scheduled)}, set()
         surrogate_parameters = reader.parameters()
         surrogate_ops = reader.ops()
         derivative = reader.value(reader.expect(_DY, "`dy ...`")[0])
-        surrogate = SurrogateProgram(groups[0], surrogate_ops, derivative, surrogate_parameters)
+        surrogate = SurrogateProgram(
+            groups[0], surrogate_ops, derivative, surrogate_parameters, scheduled
+        )
     if reader.position != len(reader.rest):
         raise ValueError(f"neuron program: {reader.rest[reader.position][:80]!r} is left over")
     return NeuronProgram(

@@ -9,7 +9,7 @@ from itertools import chain
 from danetc.dsl.diagnostics.diagnostic import Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.recipe.levels import RecipeLevel, SettingValue, allowed, find
-from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, Setting, SumType
+from danetc.dsl.recipe.schema import ITEMS, ChangeType, FlowType, ItemType, Setting, SumType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import (
     OverrideValue,
@@ -87,7 +87,7 @@ def _target(
     row = SETTINGS[key]
     most = 3 if isinstance(row.type, SumType) else 2 if isinstance(row.type, ItemType) else 1
     if len(parts) > most:
-        steps = isinstance(row.type, FlowType)
+        steps = isinstance(row.type, FlowType | ChangeType)
         reporter.error(
             "E0801",
             f"`{key}` has no part `{'.'.join(parts[1:])}`",

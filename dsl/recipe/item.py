@@ -60,6 +60,18 @@ class Summand:
         return str(self.item) if self.factor == 1 else f"{self.factor:g} * {self.item}"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a parameter of the network, ``surrogate.alpha``, changes while it trains."""
+
+    path: str
+    item: Item
+
+    def __str__(self) -> str:
+        part, _, name = self.path.partition(".")
+        return f"{part}({name} = {self.item})"
+
+
 def _shown(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -72,6 +84,8 @@ def plain(value: object) -> object:
     """A value of a setting as JSON data."""
     if isinstance(value, Item):
         return {"name": value.name, **{key: plain(item) for key, item in value.arguments}}
+    if isinstance(value, Change):
+        return {"path": value.path, **cast(dict[str, object], plain(value.item))}
     if isinstance(value, Summand):
         return {"factor": value.factor, **cast(dict[str, object], plain(value.item))}
     return [plain(item) for item in value] if isinstance(value, tuple) else value

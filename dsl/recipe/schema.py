@@ -65,6 +65,15 @@ class SumType:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeType:
+    """Parameters of the network with an item of a family each, or ``none``:
+    ``surrogate(alpha = linear(1.0, 5.0)) + neuron(tau = cosine(4.0, 2.0))``."""
+
+    family: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseType:
     """The name of an earlier phase."""
 
@@ -80,8 +89,8 @@ class PathType:
 
 
 Type = Union[
-    IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, PhaseType, NameType,
-    PathType,
+    IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, ChangeType, PhaseType,
+    NameType, PathType,
 ]  # fmt: skip
 
 
@@ -165,6 +174,10 @@ DECAYED = Argument(
 )
 SMOOTHING = Argument(
     "label_smoothing", FRACTION, 0.0, "share of the target spread over all classes"
+)
+ANY = FloatType(-1e6, 1e6)
+UNTIL = Argument(
+    "epochs", FloatType(0.0, 100_000.0), 0.0, "how many it takes, then it stays; 0 takes all"
 )
 OUTPUT = Argument("output", NameType(), "", "the output that it is of; the one that is trained")
 NEURON = Argument("neuron", NameType(), "", "the neuron whose layers count; all by default")
@@ -343,6 +356,35 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                 ),
             ),
         ),
+        "change": _family(
+            ItemSpec(
+                "linear",
+                "in equal steps",
+                (
+                    Argument("start", ANY, None, "at the first step"),
+                    Argument("end", ANY, None, "at the last step"),
+                    UNTIL,
+                ),
+            ),
+            ItemSpec(
+                "cosine",
+                "half a cosine from one to the other",
+                (
+                    Argument("start", ANY, None, "at the first step"),
+                    Argument("end", ANY, None, "at the last step"),
+                    UNTIL,
+                ),
+            ),
+            ItemSpec(
+                "exponential",
+                "by an equal factor in equal times",
+                (
+                    Argument("start", POSITIVE, None, "at the first step"),
+                    Argument("end", POSITIVE, None, "at the last step"),
+                    UNTIL,
+                ),
+            ),
+        ),
         "loss": LOSSES,
         "gradient": _family(
             ItemSpec("bptt", "through all time steps at once"),
@@ -469,6 +511,9 @@ def describe(kind: Type) -> str:
             return f"a {family}, or several times numbers and added up"
         case ItemType(family):
             return f"a {family}"
+        case ChangeType(_, parts):
+            example = " or ".join(f"`{part}(NAME = linear(1.0, 2.0))`" for part in parts)
+            return f"{example}, several added up, or `none`"
         case FlowType():
             return "steps joined by `->`, or `none`"
         case PhaseType():

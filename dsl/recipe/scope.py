@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reported, Reporter, did_you_mean
 from danetc.dsl.diagnostics.habits import answer
-from danetc.dsl.recipe.item import Item, Summand, Value
+from danetc.dsl.recipe.item import Change, Item, Summand, Value
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
@@ -15,6 +15,7 @@ from danetc.dsl.recipe.schema import (
     POSITIVE,
     Argument,
     BoolType,
+    ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
@@ -33,7 +34,7 @@ from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Arg, Binary, Call, Expr, Flow, Name, Number, String
 
-Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | None
+Setting = Value | Item | tuple[Item, ...] | tuple[Summand, ...] | tuple[Change, ...] | None
 
 
 @dataclass
@@ -131,6 +132,10 @@ class Scope:
                 return self._sequence(steps, family, kind, what)
             case SumType(family):
                 return self._sum(expr, family, kind, what)
+            case ChangeType():
+                if isinstance(expr, Name) and expr.id == "none":
+                    return ()
+                return self._changes(expr, kind, what)
             case PhaseType():
                 if isinstance(expr, Name):
                     return self._phase(expr)
@@ -215,6 +220,45 @@ class Scope:
         if failed:
             raise Reported
         return tuple(terms)
+
+    def _changes(self, expr: Expr, kind: ChangeType, what: str) -> tuple[Change, ...]:
+        """Parameters of the network by their names, each with how it changes."""
+        found: dict[str, Change] = {}
+        places: dict[str, Span] = {}
+        waiting, failed = [expr], False
+        while waiting:
+            match waiting.pop():
+                case Binary("+", left, right):
+                    waiting += [right, left]
+                case Call(Name(part), args) if part in kind.parts:
+                    for arg in args:
+                        if not isinstance(arg, Arg) or arg.name is None:
+                            place = getattr(arg, "span", expr.span)
+                            hint = f"write `{part}(NAME = linear(1.0, 2.0))`"
+                            raise wrong_type(self.reporter, place, kind, what, hint)
+                        path = f"{part}.{arg.name}"
+                        if path in found:
+                            self.reporter.error(
+                                "E0809",
+                                f"`{path}` changes twice",
+                                arg.span,
+                                label="again here",
+                                labels=[Label(places[path], "first here")],
+                            )
+                            failed = True
+                            continue
+                        of = ItemType(kind.family)
+                        try:
+                            item = self._item(arg.value, kind.family, of, f"`{path}`")
+                        except Reported:
+                            failed = True
+                            continue
+                        found[path], places[path] = Change(path, item), arg.span
+                case other:
+                    raise self._wrong_type(other, kind, what)
+        if failed:
+            raise Reported
+        return tuple(found.values())
 
     def _item(self, expr: Expr, family: str, kind: Type, what: str) -> Item:
         match expr:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from danetc.dsl.recipe.item import Item, Summand, plain
+from danetc.dsl.recipe.item import Change, Item, Summand, plain
 from danetc.dsl.recipe.schema import (
     POSITIVE,
     BoolType,
+    ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
@@ -105,6 +106,12 @@ class Phase:
         "cross_entropy",
         "what is minimised",
         example="cross_entropy + 0.1 * firing_rate(target = 0.1)",
+    )
+    change: tuple[Change, ...] = row(
+        ChangeType("change", ("neuron", "surrogate")),
+        "none",
+        "parameters of the network's neuron and surrogate that change with the steps",
+        example="surrogate(alpha = linear(1.0, 5.0))",
     )
     gradient: Item = row(ItemType("gradient"), "bptt", "how gradients go back through time")
     precision: str = row(

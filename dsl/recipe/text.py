@@ -8,7 +8,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.levels import SettingValue
-from danetc.dsl.recipe.schema import ITEMS, FlowType, ItemType, PathType, SumType, Type
+from danetc.dsl.recipe.schema import ITEMS, ChangeType, FlowType, ItemType, PathType, SumType, Type
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import override_source, parse_override
@@ -43,6 +43,8 @@ def _written(value: Any, kind: Type | None = None) -> str:
             return _item(value, family)
         case SumType(family):
             return " + ".join(_term(item, family) for item in value)
+        case ChangeType(family):
+            return " + ".join(_change(item, family) for item in value) or "none"
         case FlowType(family):
             return " -> ".join(_item(item, family) for item in value) or "none"
     match value:
@@ -56,6 +58,12 @@ def _written(value: Any, kind: Type | None = None) -> str:
 def _term(term: Mapping[str, Any], family: str) -> str:
     item = _item({key: value for key, value in term.items() if key != "factor"}, family)
     return item if term["factor"] == 1 else f"{term['factor']!r} * {item}"
+
+
+def _change(change: Mapping[str, Any], family: str) -> str:
+    part, _, name = change["path"].partition(".")
+    item = _item({key: value for key, value in change.items() if key != "path"}, family)
+    return f"{part}({name} = {item})"
 
 
 def _item(item: Mapping[str, Any], family: str) -> str:

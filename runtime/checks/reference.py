@@ -31,7 +31,8 @@ class _Heaviside(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         surrogate: SurrogateProgram = ctx.surrogate
-        values = _run(surrogate.ops, {INPUT: x}, x, None)
+        held = {k: torch.full_like(x, start) for k, start in surrogate.starts.items()}
+        values = _run(surrogate.ops, {INPUT: x, **held}, x, None)
         slope = values.get(surrogate.derivative, surrogate.derivative)
         return grads[0] * slope, None
 

@@ -19,8 +19,8 @@ class Neuron(nn.Module):
     [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
     of one sample; several inputs lie side by side in one more, which the output has not
     (``input_rank``). Its learnables are scalar parameters under their names (``NAME_raw`` where they
-    have bounds), or have one number for each channel of a sample's ``size``. No state outlives a
-    call.
+    have bounds), or have one number for each channel of a sample's ``size``. What is scheduled is a
+    buffer; ``scheduled`` has its name by that of the schedule. No state outlives a call.
     """
 
     def __init__(self, program: str, steps: int, rank: int, *size: int) -> None:
@@ -31,8 +31,14 @@ class Neuron(nn.Module):
         self.rank = rank
         self.input_rank = rank + bool(parsed.inputs)
         self._names = parameter_names(parsed)
+        self.scheduled: dict[str, str] = {}
         for name, item in zip(self._names, parsed.learnables, strict=True):
-            self.register_parameter(name, nn.Parameter(torch.full(item.shape(size), item.raw)))
+            start = torch.full(item.shape(size), item.raw)
+            if item.scheduled:
+                self.register_buffer(name, start)
+                self.scheduled[item.scheduled] = name
+            else:
+                self.register_parameter(name, nn.Parameter(start))
 
     def params(self) -> list[Tensor]:
         """The learnables in the order of the program."""

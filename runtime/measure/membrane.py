@@ -8,7 +8,7 @@ threshold is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -113,6 +113,8 @@ class Instrument:
     kernel: NeuronKernel
     membrane: Membrane | NoMembrane
     slope: NeuronKernel | float | None
+    held: tuple[int, ...] = ()
+    """Which of the layer's parameters ``slope`` reads."""
 
     def instants(self, neuron: Neuron, x: Tensor) -> Iterator[Instant]:
         """The time steps of a layer for its input [N, ...] or [T, N, ...].
@@ -130,14 +132,15 @@ class Instrument:
                 yield Instant(first, None, None, None, None)
                 continue
             potential, threshold, argument = states[-3:]
-            yield Instant(first, potential, threshold, argument, self._slope(argument))
+            held = [params[place] for place in self.held]
+            yield Instant(first, potential, threshold, argument, self._slope(argument, held))
 
-    def _slope(self, argument: Tensor) -> Tensor:
+    def _slope(self, argument: Tensor, held: Sequence[Tensor]) -> Tensor:
         match self.slope:
             case float(value):
                 return torch.full_like(argument, value)
             case NeuronKernel() as surrogate:
-                return spread(surrogate.step(argument)[0], argument)
+                return spread(surrogate.step(argument, *held)[0], argument)
             case None:
                 raise ValueError("a neuron with heaviside has no surrogate")
 
@@ -168,8 +171,10 @@ def instrument(program: str) -> Instrument:
             membrane.argument,
         ),
     )
-    text = seen.text()
-    return Instrument(text, kernel(text), membrane, _slope_kernel(parsed.surrogate))
+    text, surrogate = seen.text(), parsed.surrogate
+    read = surrogate.scheduled if surrogate is not None else ()
+    held = tuple(place for place, item in enumerate(parsed.learnables) if item in read)
+    return Instrument(text, kernel(text), membrane, _slope_kernel(surrogate), held)
 
 
 def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | None:
@@ -177,6 +182,7 @@ def _slope_kernel(surrogate: SurrogateProgram | None) -> NeuronKernel | float | 
     if surrogate is None or isinstance(surrogate.derivative, float):
         return None if surrogate is None else float(surrogate.derivative)
     program = NeuronProgram(
-        "slope", (), (), surrogate.ops, surrogate.derivative, (), surrogate, surrogate.parameters
-    )
+        "slope", (), surrogate.scheduled, surrogate.ops, surrogate.derivative, (), surrogate,
+        surrogate.parameters,
+    )  # fmt: skip
     return kernel(program.text())

@@ -157,6 +157,7 @@ def _train_epoch(run: PhaseRun, epoch: int, start: int) -> None:
             state.average.update_parameters(run.model)
         advance(state.scheduler)
         state.done += 1
+        run.changes.put(state.done)
         clock.lap("optimizer")
         run.report(epoch, batch, rate, norm)
         position = Position(run.settings.phase, epoch, batch.step + 1)

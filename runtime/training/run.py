@@ -16,6 +16,7 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
+from danetc.runtime.training.changes import Changes
 from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import (
@@ -102,6 +103,7 @@ class PhaseRun:
         if phase.ema is not None:
             average = make_average(model, phase.ema)
             self.kept = average.module
+        self.changes = Changes(phase, self.batches.steps, model, self.kept)
         optimizer = make_optimizer(model, phase.optimizer)
         scaler = torch.amp.GradScaler(world.device.type, enabled=phase.precision == "mixed")
         self.state = TrainingState(
@@ -134,6 +136,7 @@ class PhaseRun:
         seed_everything(self.settings.seed, self.settings.phase, self.world.rank)
         if found is not None:
             position = self._restore(found)
+        self.changes.put(self.state.done)
         self._saved_step = self.state.done
         phase, settings = self.phase, self.settings
         if self.world.first and self.checkpoints is not None:

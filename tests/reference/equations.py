@@ -22,13 +22,17 @@ EARLIER = "what a value was at an earlier step"
 
 @dataclass(frozen=True)
 class Learn:
-    """``learn(start, above = ..., below = ...)``: what is stored is not bounded, its value is."""
+    """``learn(start, above = ..., below = ...)``: what is stored is not bounded, its value is.
+
+    ``scheduled(start)`` is not trained.
+    """
 
     start: float
     above: float | None = None
     below: float | None = None
     per: str = "layer"
     per_step: bool = False
+    trained: bool = True
 
     @property
     def stored(self) -> float:

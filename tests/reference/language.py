@@ -390,6 +390,9 @@ class Evaluator:
                     replace(arg, name="start" if arg.name == "init" else arg.name) for arg in args
                 )
                 return learn_of(replace(call, args=named), lambda expr: self.evaluate(expr, env))
+            case "scheduled":
+                (arg,) = args
+                return Learn(float(self.evaluate(arg.value, env)), trained=False)
         return self.operation(id, args, env)
 
     def operation(self, id: str, args: tuple[s.Arg, ...], env: Env) -> Op:

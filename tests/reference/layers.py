@@ -602,8 +602,9 @@ class Layers(Evaluator):
         slope = None
         if self.settings.get("surrogate") is not None:
             stand_in = self.written_out(self.settings["surrogate"])
-            slope = surrogate(stand_in.declaration.body or (), self.complete(stand_in).values)
-        values = self.complete(bound).values
+            given = self._held(path, self.complete(stand_in).values, "surrogate_")
+            slope = surrogate(stand_in.declaration.body or (), given)
+        values = self._held(path, self.complete(bound).values)
         others = {name: value for name, value in values.items() if isinstance(value, Wire)}
         layer = Neuron(
             bound.declaration.body or (),
@@ -618,6 +619,17 @@ class Layers(Evaluator):
         self.result.values[self.weights.layers.get(path, "")] = y.data
         varies = any(value.varies for value in (wire, *others.values()))
         return Wire(y, varies or layer.is_stateful)
+
+    def _held(
+        self, path: tuple[str, ...], values: Mapping[str, Any], prefix: str = ""
+    ) -> dict[str, Any]:
+        """Arguments, those that are scheduled as what the layer has in store of them."""
+        return {
+            name: float(self.weights.take(path, prefix + name).data)
+            if isinstance(value, Learn) and not value.trained
+            else value
+            for name, value in values.items()
+        }
 
 
 def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -25,7 +25,9 @@ def program_form(program: NeuronProgram) -> str:
     """
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
-        starts[item.parameter] = _digest("learn", repr((item.raw, item.above, item.below)))
+        starts[item.parameter] = _digest(
+            "learn", repr((item.raw, item.above, item.below, item.scheduled))
+        )
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}
     colours |= {name: _digest("input", str(i)) for i, name in enumerate(program.inputs)}
@@ -41,7 +43,8 @@ def program_form(program: NeuronProgram) -> str:
     parts += [_of(values, after[name]) for name in order if name in after]
     if program.surrogate is not None:
         slope = program.surrogate
-        parts += ["surrogate", _of(_values(slope.ops, {INPUT: _digest("x")}), slope.derivative)]
+        inputs = {INPUT: _digest("x")} | {item.name: starts[item.name] for item in slope.scheduled}
+        parts += ["surrogate", _of(_values(slope.ops, inputs), slope.derivative)]
     return _digest(*parts)
 
 

@@ -192,8 +192,9 @@ class _Equations:
         ops: Sequence[Instruction],
         roots: Sequence[Operand],
         parameters: _Parameters,
+        held: Sequence[str] = (),
     ) -> None:
-        self.parameters = parameters
+        self.parameters, self.held = parameters, held
         self.scope: dict[Operand, ast.expr] = {}
         used = {"x_seq", "outputs", *_STEPS.values()}
         for value in [*inputs, *(op.name for op in ops)]:
@@ -230,6 +231,11 @@ class _Equations:
     def _expression(self, op: Instruction) -> ast.expr:
         """The torch expression of an operation."""
         args = [self.value(arg) for arg in op.args]
+        if op.opcode == "heaviside" and self.held:
+            made = template("lambda x: self.surrogate(x)")
+            assert isinstance(made, ast.Lambda)
+            made.body = call(name("self.surrogate"), name("x"), *(self.scope[k] for k in self.held))
+            return template("Heaviside.apply(x, surrogate)", x=args[0], surrogate=made)
         if op.opcode == "heaviside":
             return template("Heaviside.apply(x, self.surrogate)", x=args[0])
         if op.opcode == "round":
@@ -250,8 +256,9 @@ def _surrogate_class(surrogate: SurrogateProgram) -> _Made:
     surrogate = settled(surrogate, _unwritten(surrogate))
     parameters = _Parameters(surrogate, ())
     roots = [surrogate.derivative] * 2
-    equations = _Equations((INPUT,), surrogate.ops, roots, parameters)
-    takes = [("self", "", None), (equations.names[INPUT], "Tensor", None)]
+    inputs = (INPUT, *(item.name for item in surrogate.scheduled))
+    equations = _Equations(inputs, surrogate.ops, roots, parameters)
+    takes = [("self", "", None), *((equations.names[key], "Tensor", None) for key in inputs)]
     forward = function("forward", takes, "Tensor", equations.returning(surrogate.derivative))
     doc = f"The surrogate {variable(surrogate.name)}: a derivative for Heaviside."
     return _Made(
@@ -276,7 +283,8 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
     learnables = [item.parameter for item in program.learnables]
     roots = [program.output, *program.next_states]
     inputs = (*program.takes, *states, *learnables)
-    equations = _Equations(inputs, program.ops, roots, parameters)
+    held = () if program.surrogate is None else program.surrogate.scheduled
+    equations = _Equations(inputs, program.ops, roots, parameters, [item.name for item in held])
     x = equations.names[INPUT]
     init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
     reads: list[ast.stmt] = []
@@ -285,8 +293,13 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
         form = "nn.Parameter(torch.tensor(raw))"
         if not item.is_scalar:
             form = "nn.Parameter(torch.full((channels, *[1] * (rank - 1)), raw))"
-        value = template(form, raw=raw)
-        init.append(assign([f"self.{attribute}"], value))
+        if item.scheduled:
+            held_at = template(
+                "self.register_buffer(label, torch.tensor(raw))", label=constant(attribute), raw=raw
+            )
+            init.append(ast.Expr(held_at))
+        else:
+            init.append(assign([f"self.{attribute}"], template(form, raw=raw)))
         reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
     parted: list[ast.stmt] = []

@@ -78,7 +78,12 @@ def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
 
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     sample = shapes.of_neuron(attrs, values)
-    return {item.parameter: item.shape(sample) for item in context.neuron(attrs).learnables}
+    items = context.neuron(attrs).learnables
+    return {item.parameter: item.shape(sample) for item in items if not item.scheduled}
+
+
+def _neuron_buffers(attrs: Attrs, values: Values, context: Context) -> int:
+    return 4 * sum(bool(item.scheduled) for item in context.neuron(attrs).learnables)
 
 
 def _neuron_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -134,7 +139,7 @@ ROWS = (
     ),
     Op(
         "neuron", "a spiking neuron, or an activation", shapes.of_neuron, kinds.analog, _neuron_module,
-        public=False, time="neuron", weights=_neuron_weights,
+        public=False, time="neuron", weights=_neuron_weights, buffers=_neuron_buffers,
         label=lambda attrs: (str(attrs["neuron"]), ""),
         saved=Saved(inputs=True),
     ),

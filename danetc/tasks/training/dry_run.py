@@ -127,7 +127,11 @@ def describe(plan: TrainingPlan, world: World) -> Record:
         recipe, origins = {**recipe, "trials": len(plan.seeds)}, {**origins, "trials": given}
     return {
         "network": plan.compiled.graph.name,
-        "settings": dict(plan.compiled.settings),
+        "settings": {
+            key: value
+            for key, value in plan.compiled.settings.items()
+            if key in plan.request.settings
+        },
         "parameters": plan.compiled.summary.parameters,
         "backend": plan.backend,
         "processes": world.size,

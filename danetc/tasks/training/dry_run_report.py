@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from danetc.compiler.plans.memory import show_size
+from danetc.dsl.recipe.schema import ChangeType, SumType
+from danetc.dsl.recipe.settings import SETTINGS
+from danetc.dsl.recipe.text import write_setting
 from danetc.output.echo import echo
 from danetc.output.summary import print_table
 from danetc.tasks.training.chart import chart
@@ -100,7 +103,8 @@ def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
     phases = recipe["phases"]
     for key in (key for key in phases[0] if key != "name"):
         rows = [
-            (show_value(phase[key]), _origin(origins, f"{phase['name']}.{key}")) for phase in phases
+            (_setting(key, phase[key]), _origin(origins, f"{phase['name']}.{key}"))
+            for phase in phases
         ]
         if len(set(rows)) == 1:
             yield key, *rows[0]
@@ -109,6 +113,12 @@ def settings(recipe: Record) -> Iterator[tuple[str, str, str]]:
             yield f"{phase['name']}.{key}", *row
     for key in (key for key in recipe if key not in ("name", "phases", "origins")):
         yield key, show_value(recipe[key]), _origin(origins, key)
+
+
+def _setting(key: str, value: object) -> str:
+    """A setting of a phase; sums as a recipe has them."""
+    sums = isinstance(SETTINGS[key].type, SumType | ChangeType)
+    return write_setting(key, value) if sums else show_value(value)
 
 
 def _origin(origins: Mapping[str, str], key: str) -> str:

@@ -23,6 +23,7 @@ from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
 from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
+from danetc.tasks.training.changes import changing
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.teachers import teachers_of
@@ -61,6 +62,7 @@ def make_plan(
     source = request.spec if request.text is None else None
     compiled = compile_spec(source, text=request.text, network=request.network, settings=own)
     recipe = find_recipe(compiled.checked.module, request.recipe, request.data, overrides)
+    compiled = changing(compiled, recipe)
     backend = request.backend or default_backend(note)
     policies = {
         phase.name: phase_step(request, compiled, phase, backend, world).choose(request.memory)

@@ -1,0 +1,96 @@
+"""A network whose parameters a recipe changes while it trains: they are stored, not built in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from danetc.compiler.warnings import warnings_of_network
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.neuron.program import SURROGATE
+from danetc.dsl.recipe.settings import Recipe
+from danetc.errors import UserError
+from danetc.output.spec_messages import warn
+from danetc.tasks.networks import CompiledNetwork
+
+if TYPE_CHECKING:
+    from danetc.compiler.ir.graph import Graph, Node
+    from danetc.dsl.neuron.program import NeuronProgram
+
+
+def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
+    """The network with ``scheduled(...)`` for all that any phase changes, each from what it is.
+
+    A phase that does not change one leaves it at what it begins with. Raises UserError for what the
+    network does not have, for what is learnt or set from outside, and for values that it refuses.
+    """
+    changes = [change for phase in recipe.phases for change in phase.change]
+    if not changes:
+        return compiled
+    starts = {change.path: change.item.number("start") for change in changes}
+    for path in starts:
+        if path in compiled.settings:
+            raise UserError(
+                f"`{path}` is set to {compiled.settings[path]}, but recipe `{recipe.name}` changes it "
+                "while it trains; leave one of them out: --set recipe.change=none"
+            )
+        starts[path] = _start(compiled, path, starts[path])
+    for change in changes:
+        ends = change.item.number("start"), change.item.number("end")
+        between = (0.0,) if min(ends) < 0 < max(ends) else ()
+        for value in (*ends, *between):
+            _try(compiled, change.path, value)
+    settings = {path: f"scheduled({value!r})" for path, value in starts.items()}
+    return compiled.with_settings({**compiled.settings, **settings})
+
+
+def _start(compiled: CompiledNetwork, path: str, first: float) -> float:
+    """What a parameter is in the network as it is written; ``first`` where its layers differ."""
+    try:
+        changed = compiled.with_settings({**compiled.settings, path: f"scheduled({first!r})"})
+    except SpecError as error:
+        raise UserError(_refused(path, error)) from error
+    before = {node.path: program for node, program in _neurons(compiled.lowered.graph)}
+    found: set[float] = set()
+    for node, program in _neurons(changed.lowered.graph):
+        if not any(item.scheduled == path for item in program.learnables):
+            continue
+        own = before[node.path]
+        given = own.parameters
+        if path.startswith(SURROGATE):
+            given = own.surrogate.parameters if own.surrogate is not None else ()
+        name = path.partition(".")[2]
+        value = dict(given).get(name)
+        if value is None or isinstance(value, bool):
+            what = "a choice" if value is not None else "learnt, or flows in"
+            raise UserError(f"the recipe changes `{path}`, which is {what} in {node.path}")
+        found.add(float(value))
+    if not found:
+        raise UserError(
+            f"the recipe changes `{path}`, and no layer of network `{compiled.graph.name}` has it: "
+            "its neurons have others of their own"
+        )
+    return found.pop() if len(found) == 1 else first
+
+
+def _neurons(graph: Graph) -> Iterator[tuple[Node, NeuronProgram]]:
+    for node in graph.nodes.values():
+        if node.op == "neuron":
+            yield node, graph.program(node)
+
+
+def _try(compiled: CompiledNetwork, path: str, value: float) -> None:
+    """See that the network takes a value, and warn as of a network that has it."""
+    try:
+        tried = compiled.with_settings({**compiled.settings, path: repr(value)})
+    except SpecError as error:
+        raise UserError(f"{value:g} is none for it: {_refused(path, error)}") from error
+    known = {item.message for item in warnings_of_network(compiled.checked, compiled.lowered)}
+    found = warnings_of_network(compiled.checked, tried.lowered)
+    warn(tuple(item for item in found if item.message not in known))
+
+
+def _refused(path: str, error: SpecError) -> str:
+    first = error.diagnostics[0]
+    hint = f"; {first.hint}" if first.hint else ""
+    return f"the recipe changes `{path}`: {first.message}{hint}"
