@@ -75,7 +75,7 @@ def derive_surrogate(name: str, builder: ProgramBuilder, y: Operand) -> Surrogat
     """
     numbers = [name for name in builder.inputs if name != INPUT]
     stable = ProgramBuilder(builder.inputs, numbers)
-    same = {name: name for name in builder.inputs}
+    same: dict[Operand, Operand] = {name: name for name in builder.inputs}
     value = _replay(stable, needed(builder.ops, [y]), same, recognise_sigmoid=True)
     (derivative,) = _reverse(stable, [(_look(value, y), 1.0)], [INPUT])
     stable.label(derivative, "slope")

@@ -16,8 +16,8 @@ from danetc.dsl.recipe.settings import Phase
 from danetc.runtime.data import Batch, DataSet
 from danetc.runtime.layers.sync import convert_sync
 from danetc.runtime.model.built import Model
-from danetc.runtime.training.changes import Changes
 from danetc.runtime.training.backward import Part, check_backward, make_backward, whole
+from danetc.runtime.training.changes import Changes
 from danetc.runtime.training.checkpoints import BEST, LAST, Checkpoints, Position, Snapshot
 from danetc.runtime.training.distributed import (
     World,

@@ -88,7 +88,7 @@ def test_every_default_of_the_schema_may_be_written() -> None:
 
 @pytest.mark.parametrize("family", ITEMS)
 def test_every_item_with_its_defaults_written_out(family: str) -> None:
-    needed = {"lr": "0.1", "size": "32", "steps": "2", "teacher": '"runs/teacher"'}
+    needed = {"lr": "0.1", "size": "32", "steps": "2", "teacher": '"runs/teacher"', "start": "1.5", "end": "3"}
     words = {True: "true", False: "false"}
     others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():
@@ -101,9 +101,11 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
             elif row.default != "":
                 value = words[row.default] if isinstance(row.default, bool) else row.default
                 full.append(f"{row.name} = {value}")
-        plus = "cross_entropy + " if family == "loss" else ""
+        before = {"loss": "cross_entropy + ", "change": "surrogate(alpha = "}.get(family, "")
+        after = ")" * (family == "change")
         texts = [
-            recipe(f"{others} {family} = {plus}{name}({', '.join(args)})") for args in (short, full)
+            recipe(f"{others} {family} = {before}{name}({', '.join(args)}){after}")
+            for args in (short, full)
         ]
         assert good(texts[0]).phases == good(texts[1]).phases
 

@@ -21,10 +21,12 @@ STD_NEURONS = {
     "ReLU": "ReLU",
     "by_channel": "LIF(tau = learn(2.0, above = 1, per = channel), v_threshold = learn(0.8, per = channel))",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
+    "scheduled": "LIF(tau = scheduled(1.6), v_threshold = learn(0.8))",
 }
 SURROGATES = [
     "sigmoid",
     "sigmoid(alpha = 3)",
+    "sigmoid(alpha = scheduled(3))",
     "atan",
     "triangle(0.8)",
     "rectangle(width = 2)",

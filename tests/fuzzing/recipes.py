@@ -9,6 +9,7 @@ from danetc.dsl.recipe.schema import (
     LOSSES,
     Argument,
     BoolType,
+    ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
@@ -100,6 +101,10 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             factors = [dice.choice(["", "0.5 * ", "(1 / 4) * "]) for _ in some]
             terms = [f + _item(dice, item) for f, item in zip(factors, some, strict=True)]
             return " + ".join(terms)
+        case ChangeType(family, parts):
+            changed = [f"{part}(tau = {_item(dice, dice.choice([*ITEMS[family].values()]))})"
+                    for part in dice.some([*parts], 2)]  # fmt: skip
+            return " + ".join(changed) or "none"
         case FlowType(family):
             steps = dice.some([*ITEMS[family].values()], 5)
             steps.sort(key=lambda item: item.whole_batch)

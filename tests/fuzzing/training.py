@@ -56,8 +56,8 @@ def check_training(
 ) -> None:
     """Train on a set of one batch, so that an epoch is a step; compare weights and the test's loss.
 
-    What a phase says of images is not looked at: they are what they are; and the interpreter's
-    gradients go through all steps.
+    What a phase says of images is not looked at: they are what they are; the interpreter's gradients
+    go through all steps; and what the recipe changes is not of this network.
     """
     (node,) = (graph[id] for id in graph.outputs.values()) if len(graph.outputs) == 1 else (None,)
     if (
@@ -68,7 +68,7 @@ def check_training(
         return
     phase = replace(
         recipe.phases[0], batch=IMAGES, accumulate=1, augment=(), evaluate=(), precision="float32",
-        gradient=Item("bptt"),
+        gradient=Item("bptt"), change=(),
     )  # fmt: skip
     if phase.epochs > MAX_EPOCHS:
         return

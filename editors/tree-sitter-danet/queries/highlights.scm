@@ -48,16 +48,16 @@
     "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "latency"
     "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean" "mean_over_time" "min"
     "mix" "none" "norm" "normal" "orthogonal" "outputs" "poisson" "relu" "round" "rows" "running_mean"
-    "scores" "shuffle" "sigmoid" "sin" "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh"
-    "tdbn" "tebn" "torch_uniform" "truncated_normal" "uniform" "upsample" "xavier_normal"
-    "xavier_uniform" "zeros"))
+    "scheduled" "scores" "shuffle" "sigmoid" "sin" "softmax" "softplus" "spike" "sqrt" "stage" "sum"
+    "swap" "tanh" "tdbn" "tebn" "torch_uniform" "truncated_normal" "uniform" "upsample"
+    "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
-    "distill" "firing_rate" "horizontal_flip" "membrane" "mixup" "mse" "normalize" "online"
-    "rand_augment" "random_crop" "random_erasing" "random_resized_crop" "resize" "sgd" "step" "tet"
-    "trivial_augment" "truncated"))
+    "distill" "exponential" "firing_rate" "horizontal_flip" "membrane" "mixup" "mse" "normalize"
+    "online" "rand_augment" "random_crop" "random_erasing" "random_resized_crop" "resize" "sgd" "step"
+    "tet" "trivial_augment" "truncated"))
 
 ((identifier) @type.builtin
   (#any-of? @type.builtin
@@ -74,9 +74,10 @@
 
 ((identifier) @property
   (#any-of? @property
-    "accumulate" "augment" "batch" "checkpoint_every" "checkpoint_minutes" "clip" "ema" "epochs"
-    "evaluate" "gradient" "head" "init" "input" "keep_every" "loss" "optimizer" "precision" "schedule"
-    "seed" "stages" "start" "stem" "steps" "sync_norm" "trials" "warmup" "workers" "zero_init"))
+    "accumulate" "augment" "batch" "change" "checkpoint_every" "checkpoint_minutes" "clip" "ema"
+    "epochs" "evaluate" "gradient" "head" "init" "input" "keep_every" "loss" "optimizer" "precision"
+    "schedule" "seed" "stages" "start" "stem" "steps" "sync_norm" "trials" "warmup" "workers"
+    "zero_init"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "over")

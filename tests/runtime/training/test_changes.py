@@ -1,0 +1,174 @@
+"""Parameters that a recipe changes: values by step, and a network that has each of them built in."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import danetc
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.errors import UserError
+from danetc.runtime.data import DataSet
+from danetc.runtime.training.changes import CHANGES, Changes, value_at
+from tests.runtime.training.common import phase, recipe, run
+from tests.runtime.training.processes import Job, together
+
+FEW_EPOCHS = "epochs = 2; batch = 50; optimizer = sgd(lr = 0.1); "
+CHANGE = "change = surrogate(alpha = exponential(1, 8)) + neuron(tau = linear(2, 1.5, epochs = 1))"
+PLAIN = """
+use std
+network small {
+  input = image(1, 8, 8)
+  steps = 2
+  neuron = LIF(tau = 3.0)
+  surrogate = sigmoid(alpha = 5.0)
+  out = in -> conv(6) -> norm -> spike -> conv(6) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)
+}
+"""
+SCHEDULED = PLAIN.replace("tau = 3.0", "tau = scheduled(3.0)").replace("5.0", "scheduled(5.0)")
+
+
+def built(text: str, backend: str = "eager", **values: float) -> Any:
+    paths = {"tau": "neuron.tau", "alpha": "surrogate.alpha"}
+    given = {paths[name]: value for name, value in values.items()}
+    return danetc.build(text=text, set=given, seed=1, backend=backend)
+
+
+def test_values_by_step() -> None:
+    """Of an epoch of 4 steps the first has the start and the last the end."""
+    assert set(CHANGES) == {"linear", "cosine", "exponential"}
+    body = "epochs = 2; batch = 50; optimizer = sgd(lr = 0.1); change = neuron(a = %s)"
+    for text, expected in (
+        ("linear(1, 8)", [1, 2, 3, 4, 5, 6, 7, 8, 8]),
+        ("linear(4, 1, epochs = 1)", [4, 3, 2, 1, 1]),
+        ("exponential(1, 128)", [2.0**k for k in range(8)]),
+        ("cosine(3, 1)", [2 + math.cos(math.pi * k / 7) for k in range(8)]),
+    ):
+        chosen = phase(body % text)
+        (change,) = chosen.change
+        found = [value_at(chosen, change.item, done, 4) for done in range(len(expected))]
+        assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_a_step_is_that_of_a_network_with_the_values_built_in(backend: str) -> None:
+    chosen = phase(FEW_EPOCHS + CHANGE)
+    dtype = torch.float64 if backend == "eager" else torch.float32
+    model = built(SCHEDULED, backend).to(dtype)
+    changes = Changes(chosen, 4, model)
+    x = 3 * torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    for done in (0, 2, 5):
+        changes.put(done)
+        tau, alpha = 2 - min(done / 3, 1) / 2, 8 ** (done / 7)
+        other = built(PLAIN, tau=tau, alpha=alpha).to(dtype)
+        outputs = [each(x) for each in (model, other)]
+        assert float(outputs[0].detach().std()) > 0.01
+        close = {"rtol": 1e-6 if dtype == torch.float64 else 1e-4, "atol": 1e-7}
+        torch.testing.assert_close(*outputs, **close)
+        for each, output in zip((model, other), outputs, strict=True):
+            each.zero_grad()
+            output.square().sum().backward()
+        for (name, p), (_, q) in zip(
+            model.named_parameters(), other.named_parameters(), strict=True
+        ):
+            torch.testing.assert_close(p.grad, q.grad, msg=name, **close)
+
+
+def test_a_training_puts_them_where_they_are_to_be(few: DataSet) -> None:
+    """Behind the last step the ends, in what is kept too, which is a mean of weights."""
+    chosen = phase(FEW_EPOCHS + CHANGE + "; ema = 0.5")
+    trained = run(built(SCHEDULED), few, chosen)
+    for name, end in (("tau", 1.5), ("surrogate_alpha", 8.0)):
+        for epoch, weights in enumerate(trained.saved, 1):
+            at_epoch = end if epoch == 2 or name == "tau" else 8 ** (4 / 7)
+            for layer in ("spike1", "spike2"):
+                assert float(weights[f"{layer}.{name}"]) == pytest.approx(at_epoch)
+    assert not any("alpha" in name for name, _ in trained.model.named_parameters())
+
+
+def test_resumed_bit_for_bit(tmp_path: Path) -> None:
+    body = "epochs = 2; batch = 24; optimizer = sgd(lr = 0.1, momentum = 0.9); " + CHANGE
+    alone = Job(tmp_path / "whole", body, text=SCHEDULED)
+    assert together(alone) == [0]
+    job = Job(tmp_path / "stopped", body, text=SCHEDULED)
+    assert together(job.with_signal(0, 7, 15)) == [128 + 15]
+    assert together(job) == [0]
+    one, two = alone.result(), job.result()
+    assert one["figures"] == two["figures"]
+    for name, value in one["weights"].items():
+        assert torch.equal(value, two["weights"][name]), name
+
+
+TWO = """
+recipe two {
+  batch = 500
+  optimizer = sgd(lr = 0.05)
+  phase first { epochs = 1; steps = 1 }
+  phase second { epochs = 1; start = first; change = surrogate(alpha = linear(1, 4)) }
+}
+"""
+
+
+def test_two_phases_and_what_is_left_of_them(tmp_path: Path) -> None:
+    """The first keeps what the network says; the directory has the ends, model.py too."""
+    done = danetc.train(text=PLAIN + TWO, data="digits", output=tmp_path / "run", backend="eager")
+    model = danetc.load(done.directory)
+    assert float(model.spike1.surrogate_alpha) == 4.0
+    assert "sigmoid(alpha = scheduled(5.0))" in (done.directory / "spec.danet").read_text()
+    assert danetc.evaluate(done.directory).results[0].top1 == done.test_accuracy
+    scope: dict[str, Any] = {"__name__": "standalone"}
+    exec((done.directory / "model.py").read_text(), scope)
+    from safetensors.torch import load_file
+
+    weights = load_file(done.directory / "weights.safetensors")
+    alone = next(v for k, v in scope.items() if k == "Small")()
+    alone.load_state_dict(weights)
+    x = torch.rand(3, 1, 8, 8)
+    outputs = [each.train()(x) for each in (model, alone)]
+    assert torch.equal(*outputs)
+    for each, output in zip((model, alone), outputs, strict=True):
+        output.sum().backward()
+    for (name, p), (_, q) in zip(model.named_parameters(), alone.named_parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("surrogate(beta = linear(1, 2))", "`surrogate.beta`.*no parameter `beta`"),
+        ("neuron(tau = linear(0, 2))", "0 is none for it.*division by zero"),
+        ("neuron(tau = linear(-1, 2))", "0 is none for it.*division by zero"),
+        ("neuron(detach_reset = linear(0, 1))", "`neuron.detach_reset`, which is a choice"),
+    ],
+)
+def test_what_a_network_refuses(tmp_path: Path, change: str, says: str) -> None:
+    text = PLAIN + "recipe r { epochs = 1; optimizer = sgd(lr = 0.1); change = %s }" % change
+    with pytest.raises(UserError, match=says), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that are no leaks
+        danetc.train(text=text, data="digits", output=tmp_path / "run")
+
+
+def test_what_is_learnt_or_set(tmp_path: Path) -> None:
+    text = PLAIN + "recipe r { epochs = 1; optimizer = sgd(lr = 0.1); change = neuron(tau = linear(2, 3)) }"
+    with pytest.raises(UserError, match="`neuron.tau`, which is learnt"):
+        danetc.train(text=text.replace("= 3.0", "= learn(3.0, above = 1)"), output=tmp_path)
+    with pytest.raises(UserError, match=r"`neuron.tau` is set to 2.0, but recipe `r` changes it"):
+        danetc.train(text=text, set={"neuron.tau": 2.0}, output=tmp_path)
+    with pytest.raises(UserError, match="no layer of network `small` has it"):
+        with pytest.warns(match="no layer of network"):
+            danetc.train(text=text.replace("-> spike", "-> IF"), output=tmp_path)
+
+
+def test_where_else_it_cannot_stand() -> None:
+    with pytest.raises(SpecError, match="joins no value"):
+        danetc.build(text=PLAIN.replace("in -> conv", "(scheduled(2.0) * in) -> conv"))
+    for change in ("neuron(linear(1, 2))", "norm(eps = linear(1, 2))", "3", "linear(1, 2)"):
+        with pytest.raises(SpecError):
+            recipe(f"{FEW_EPOCHS} change = {change}")
+    with pytest.raises(SpecError, match="changes twice"):
+        recipe(f"{FEW_EPOCHS} change = neuron(tau = linear(1, 2)) + neuron(tau = linear(1, 3))")
