@@ -88,7 +88,14 @@ def test_every_default_of_the_schema_may_be_written() -> None:
 
 @pytest.mark.parametrize("family", ITEMS)
 def test_every_item_with_its_defaults_written_out(family: str) -> None:
-    needed = {"lr": "0.1", "size": "32", "steps": "2", "teacher": '"runs/teacher"', "start": "1.5", "end": "3"}
+    needed = {
+        "lr": "0.1",
+        "size": "32",
+        "steps": "2",
+        "teacher": '"runs/teacher"',
+        "start": "1.5",
+        "end": "3",
+    }
     words = {True: "true", False: "false"}
     others = "epochs = 50\n" if family == "optimizer" else BASE
     for name, spec in ITEMS[family].items():

@@ -39,7 +39,7 @@
 
 ((identifier) @variable.builtin
   (#any-of? @variable.builtin
-    "branch" "dy" "each" "in" "last" "out" "projection" "result" "shortcut"))
+    "branch" "dy" "each" "in" "last" "out" "projection" "result" "shortcut" "stride"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
