@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 import click
+from click.shell_completion import shell_complete
 
 from danetc.dsl.diagnostics.diagnostic import SpecError, did_you_mean
 from danetc.dsl.diagnostics.visible import visible
@@ -26,7 +27,10 @@ from danetc.runtime.system.files import explain_os_error, is_full
 COMMANDS = {
     "check": "Check specs: all errors and warnings.",
     "fmt": "Rewrite specs in the canonical style.",
-    "explain": "Explain a code of an error or warning.",
+    "explain": "Explain a name of the language, or a code.",
+    "list": "List operations, neurons, networks, data, ...",
+    "new": "Write a first spec, with comments.",
+    "show": "Print a spec, or lines of it; also of std.",
     "summary": "Print parameters, operations and memory of a network.",
     "build": "Compile a network into a model directory.",
     "draw": "Draw a network's topology as SVG.",
@@ -39,10 +43,11 @@ COMMANDS = {
     "measure": "Measure firing rates, gradients and energy on data.",
     "report": "Show runs side by side on one HTML page.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
+    "completion": "Print the script that completes names in a shell.",
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""
 
-SHORT = ("check", "fmt", "explain")
+SHORT = ("check", "fmt", "explain", "list", "new", "show")
 """Subcommands that keep nearly all that they make until they end."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -64,6 +69,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] == "help":
+            args = _help(ctx, args[1:])
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = did_you_mean(name, COMMANDS)
@@ -73,6 +80,16 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _help(ctx: click.Context, names: list[str]) -> list[str]:
+    """What `danetc help NAME` stands for: the options of a command, or what a name means."""
+    if not names:
+        echo(ctx.get_help())
+        ctx.exit()
+    if names[0] in COMMANDS:
+        return [names[0], "--help"]
+    return ["explain", *names]
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -96,7 +113,8 @@ def program() -> None:
     """Describe, check, build and train deep spiking neural networks.
 
     A FILE ends in .danet; a NAME without an ending is one of the shipped specs, as in
-    `danetc build danet_c_r50`.
+    `danetc build danet_c_r50`. `danetc help NAME` explains a command, an operation, a neuron, a
+    setting or a code.
     """
 
 
@@ -136,6 +154,8 @@ def process() -> int:
 
 def _run(arguments: list[str]) -> int:
     printed = Printed()
+    if asked := os.environ.get("_DANETC_COMPLETE"):  # by a shell: `danetc completion`
+        return shell_complete(program, {}, "danetc", "_DANETC_COMPLETE", asked)
     try:
         _check_text(arguments)
         with (

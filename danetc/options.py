@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from danetc.setting import Setting, parse_setting
 
@@ -30,7 +31,58 @@ def _settings(
     return result
 
 
-spec_argument = click.argument("spec", metavar="FILE|NAME")
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _completing(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
+    """What a shell completes an argument with: names that begin so, and files where it takes them."""
+
+    def complete(
+        context: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        return [*found, CompletionItem(incomplete, type="file")] if files else found
+
+    return complete
+
+
+def _spec_names() -> Iterable[str]:
+    from danetc.dsl.reading import shipped_specs
+
+    return shipped_specs()
+
+
+def _text_names() -> Iterable[str]:
+    from danetc.dsl.loading import std_files, std_names
+
+    return [*_spec_names(), *(source.name for source in std_files()), *sorted(std_names())]
+
+
+def _all_names() -> Iterable[str]:
+    from danetc.reference import names
+
+    return names()
+
+
+def _topics() -> Iterable[str]:
+    from danetc.reference import TOPICS
+
+    return TOPICS
+
+
+def _data_names() -> Iterable[str]:
+    from danetc.runtime.sources.table import SOURCES
+
+    return SOURCES
+
+
+complete_specs = _completing(_spec_names, files=True)
+complete_texts = _completing(_text_names, files=True)
+complete_names = _completing(_all_names)
+complete_topics = _completing(_topics)
+complete_data = _completing(_data_names)
+
+spec_argument = click.argument("spec", metavar="FILE|NAME", shell_complete=complete_specs)
 network_option = click.option(
     "-n", "--network", metavar="NAME", help="The network to take, where the file has several."
 )
@@ -190,7 +242,12 @@ def data_option(
 ) -> Callable[[Function], Function]:
     """``--data``."""
     return click.option(
-        "--data", metavar="NAME[:DIR]", type=DataType(), required=required, help=text
+        "--data",
+        metavar="NAME[:DIR]",
+        type=DataType(),
+        required=required,
+        help=text,
+        shell_complete=complete_data,
     )
 
 

@@ -108,6 +108,11 @@ def std_names() -> frozenset[str]:
     return frozenset(_std().places)
 
 
+def std_files() -> tuple[SourceFile, ...]:
+    """The files of the standard library, in the order of their names."""
+    return tuple(_std().sources.values())
+
+
 # --------------------------------------------------------------------------------------------------
 # Loading
 

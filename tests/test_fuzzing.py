@@ -20,9 +20,9 @@ from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.schema import LOSSES
+from danetc.reference import topic
 from danetc.runtime.kernels import neuron as kernel
 from danetc.runtime.training import losses, optim
-from danetc.vocabulary import TOPICS
 from tests.differential.networks import VARIETY
 from tests.fuzzing import generate, run
 from tests.fuzzing.compare import Case, Mismatch
@@ -208,9 +208,11 @@ def test_the_interpreter_has_every_operation_with_its_defaults() -> None:
 
 def test_the_list_that_the_page_of_meanings_names_has_every_operation_and_function() -> None:
     text = Path(__file__).parents[1].joinpath("docs", "semantics.md").read_text("utf-8")
-    assert "`danetc explain operations`" in text
+    assert "`danetc list operations`" in text
+    assert "`danetc list equations`" in text
     public = [name for name, row in OPS.items() if row.public]
-    assert {*public, *functions()} <= {word.name for word in TOPICS["operations"]()}
+    assert set(public) == {entry.name for entry in topic("operations")}
+    assert set(functions()) == {entry.name for entry in topic("equations")}
 
 
 def test_a_state_is_a_value_at_the_first_step_too() -> None:

@@ -217,7 +217,7 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
             "E0304",
             f"init is what weights start from, not {describe(value)}",
             span,
-            hint="write `init = xavier_uniform`, `init = normal(0.02)`; `danetc explain operations` "
+            hint="write `init = xavier_uniform`, `init = normal(0.02)`; `danetc list operations` "
             "lists them",
         )
     if name == "zero_init":

@@ -109,8 +109,8 @@ def _what_there_is(env: Env, want: Want) -> str:
     match want:
         case "any" | "layer":
             return (
-                "there is no such operation, neuron or block here: `danetc explain operations` "
-                "lists the operations, `danetc explain std` what `use std` brings"
+                "there is no such operation, neuron or block here: `danetc list operations` "
+                "lists the operations, `danetc list std` what `use std` brings"
             )
         case "number":
             numbers = [name for name in env.places if name in env.values]
@@ -122,7 +122,7 @@ def _what_there_is(env: Env, want: Want) -> str:
     known = _declared(env, want)
     if not known:
         return f"this file has no {want}: declare one, or add `use std`"
-    more = "; `danetc explain std` lists all" if len(known) > _LISTED else ""
+    more = "; `danetc list std` lists all" if len(known) > _LISTED else ""
     return f"a {want} is wanted here: {_list(known)}{more}"
 
 

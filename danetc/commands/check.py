@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, SpecError
-from danetc.options import json_option
+from danetc.options import complete_specs, json_option
 from danetc.output.echo import echo, json_text
 
 
 @click.command("check")
-@click.argument("specs", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.argument(
+    "specs", nargs=-1, required=True, metavar="FILE|NAME...", shell_complete=complete_specs
+)
 @click.option("--deny-warnings", is_flag=True, help="Exit with 1 if there is a warning too.")
 @json_option
 def command(specs: tuple[str, ...], deny_warnings: bool, as_json: bool) -> None:

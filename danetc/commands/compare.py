@@ -11,6 +11,7 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
+    complete_specs,
     data_option,
     dry_run_seconds_option,
     form_option,
@@ -42,7 +43,7 @@ def _columns(
 
 
 @click.command("compare")
-@click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...")
+@click.argument("specs", nargs=-1, metavar="FILE|NAME|PATTERN...", shell_complete=complete_specs)
 @data_option()
 @click.option(
     "--grid",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from danetc.options import deny_warnings_option, network_option, set_option
+from danetc.options import complete_specs, deny_warnings_option, network_option, set_option
+from danetc.output.echo import echo
 from danetc.setting import Setting
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ THEMES = ("auto", "light", "dark")
 
 
 @click.command("draw")
-@click.argument("specs", metavar="FILE|NAME...", nargs=-1, required=True)
+@click.argument(
+    "specs", metavar="FILE|NAME...", nargs=-1, required=True, shell_complete=complete_specs
+)
 @click.option(
     "-o",
     "--output",
-    required=True,
     metavar="OUT.svg",
     type=click.Path(path_type=Path),
-    help="Where the picture goes: .svg, .png, .pdf or .gv.",
+    help="Where the picture goes: .svg, .png, .pdf or .gv.  [default: NAME.svg beside the spec, of a "
+    "shipped one here]",
 )
 @click.option(
     "-l",
@@ -53,7 +56,7 @@ THEMES = ("auto", "light", "dark")
 @set_option
 def command(
     specs: tuple[str, ...],
-    output: Path,
+    output: Path | None,
     level: str | None,
     compare: bool,
     theme: Theme,
@@ -64,8 +67,12 @@ def command(
 
     With --compare: `danetc draw --compare origin_r18 sew_r18 danet_a_r18 -o figure.svg`.
     """
-    from danetc.tasks.drawing import draw
+    from danetc.tasks.drawing import beside_spec, draw
 
+    if compare and output is None:
+        raise click.UsageError("--compare needs -o: a name for the picture of them all")
+    beside = output is None
+    output = beside_spec(specs[0]) if output is None else output
     kind = output.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise click.UsageError(
@@ -78,3 +85,5 @@ def command(
     if compare and len(specs) < 2:
         raise click.UsageError("--compare needs two specs or more")
     draw(*specs, output=output, network=network, set=settings, level=level, theme=theme)
+    if beside:
+        echo(f"written to {output}")

@@ -1,4 +1,4 @@
-"""``danetc explain``: the page of a code, or a list of what a spec can name."""
+"""``danetc explain``: what a name of the language or a code means."""
 
 from __future__ import annotations
 
@@ -7,70 +7,37 @@ from dataclasses import asdict
 
 import click
 
-from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
-from danetc.options import json_option
+from danetc.options import complete_names, json_option
 from danetc.output.echo import echo, json_text
-
-LISTS = ("operations", "std", "settings")
 
 
 @click.command("explain")
-@click.argument("code", required=False)
-@click.option("--list", "show_list", is_flag=True, help="List all codes with their titles.")
+@click.argument("name", shell_complete=complete_names)
 @json_option
-def command(code: str | None, show_list: bool, as_json: bool) -> None:
-    """Explain the code of an error (E0301) or warning (W0101), with a wrong and a fixed example.
+def command(name: str, as_json: bool) -> None:
+    """Explain a name or a code, with an example.
 
-    Instead of a CODE, `operations` lists the operations and functions of specs, `std` the
-    standard library, and `settings` the settings of recipes.
+    NAME is the code of an error (E0301) or warning (W0101), or whatever a spec can say: an
+    operation, a function, a neuron, a connection, a rule, a setting of recipes, a keyword.
+    `danetc list` says what there is.
     """
-    from danetc.dsl.diagnostics.codes import CODES
-    from danetc.dsl.diagnostics.explain import page
+    from danetc.reference import find, names
+    from danetc.reference.pages import page
 
-    if show_list == (code is not None):
-        raise click.UsageError("give either a CODE, as in `danetc explain E0301`, or --list")
-    if code is None:
-        if as_json:
-            rows = [
-                {"code": row.code, "severity": row.severity, "title": row.title}
-                for row in CODES.values()
-            ]
-            echo(json_text(rows))
-        else:
-            echo("\n".join(f"{row.code}: {row.title}" for row in CODES.values()))
-        return
-    if code in LISTS:
-        _show_words(code, as_json)
-        return
-    code = code.upper()
-    if code not in CODES:
-        close = did_you_mean(code, CODES) or did_you_mean(code, LISTS)
-        raise UserError(f"there is no code {code}; {close or '`danetc explain --list` has all'}")
+    found = find(name) or find(name.upper())
+    if not found:
+        from danetc.dsl.diagnostics.diagnostic import did_you_mean
+
+        close = did_you_mean(name, names()) or did_you_mean(name.upper(), names())
+        raise UserError(f"nothing is called {name}; {close or '`danetc list` says what there is'}")
     if as_json:
-        echo(json_text({"code": code, "page": page(code)}))
+        echo(json_text([asdict(entry) for entry in found]))
     elif sys.stdout.isatty():
         from rich.markdown import Markdown
 
         from danetc.output.console import VisibleConsole
 
-        VisibleConsole(sys.stdout).print(Markdown(page(code)))
+        VisibleConsole(sys.stdout).print(Markdown(page(found)))
     else:
-        echo(page(code))
-
-
-def _show_words(topic: str, as_json: bool) -> None:
-    from danetc.vocabulary import TOPICS
-
-    words = list(TOPICS[topic]())
-    if as_json:
-        echo(json_text([asdict(word) for word in words]))
-        return
-    group = ""
-    for word in words:
-        if word.group != group:
-            group = word.group
-            echo(f"{group}:")
-        echo(f"  {word.usage}" + (f"\n      {word.meaning}" if word.meaning else ""))
-        for name, meaning in word.parameters.items():
-            echo(f"        {name}: {meaning}")
+        echo(page(found))

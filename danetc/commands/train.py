@@ -12,6 +12,7 @@ import click
 
 from danetc.errors import UserError
 from danetc.options import (
+    complete_specs,
     data_option,
     dry_run_seconds_option,
     json_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("spec", metavar="FILE|NAME", required=False)
+@click.argument("spec", metavar="FILE|NAME", required=False, shell_complete=complete_specs)
 @data_option()
 @click.option(
     "--from",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.output.columns import in_parts, terminal_width
 from danetc.output.echo import echo
 
 if TYPE_CHECKING:
@@ -80,13 +81,18 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
-    """Columns as wide as their widest cell, the numbers of ``right`` to the right."""
+    """Columns as wide as their widest cell, the numbers of ``right`` to the right.
+
+    What is wider than the terminal is printed in parts, each with the first column.
+    """
     heads = tuple(map(visible, heads))
     rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        cells = (
-            cell.rjust(width) if number in right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        echo("  ".join(cells).rstrip())
+    for place, part in enumerate(in_parts(widths, terminal_width())):
+        if place:
+            echo()
+        for row in (heads, tuple("-" * width for width in widths), *rows):
+            cells = (
+                row[n].rjust(widths[n]) if n in right else row[n].ljust(widths[n]) for n in part
+            )
+            echo("  ".join(cells).rstrip())

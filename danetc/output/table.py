@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.output.columns import in_parts
 from danetc.output.console import VisibleConsole
 
 
@@ -54,26 +55,42 @@ def show(table: Table, form: str, stream: TextIO) -> None:
 
 
 def print_rich(table: Table, stream: TextIO) -> None:
-    """For a terminal, the best in bold; elsewhere with a star. As wide as its numbers are."""
+    """For a terminal, the best in bold; elsewhere with a star, as wide as its numbers are.
+
+    What is wider than the terminal is printed in parts, each with the first column.
+    """
     console = VisibleConsole(stream)
-    shown = RichTable(box=box.SIMPLE, pad_edge=False)
-    for place, head in enumerate(table.heads):
-        justify = "right" if place in table.right else "left"
-        shown.add_column(visible(head), justify=justify, no_wrap=True)  # type: ignore[arg-type]
     star = not console.is_terminal
-    for row in table.rows:
-        shown.add_row(
-            *(
-                Text(visible(cell.text) + ("*" if star and cell.best else ""), "bold" * cell.best)
-                for cell in row
-            )
-        )
     wide = console.options.update(max_width=10_000)
-    console.width = max(console.width, Measurement.get(console, wide, shown).maximum)
-    console.print(shown)
+
+    def measured(part: Sequence[int]) -> tuple[RichTable, int]:
+        shown = _rich(table, part, star)
+        return shown, Measurement.get(console, wide, shown).maximum
+
+    widths = [measured([number])[1] - 2 for number in range(len(table.heads))]
+    limit = console.width - 2 if console.is_terminal else None
+    for part in in_parts(widths, limit):
+        shown, width = measured(part)
+        console.width = max(console.width, width)
+        console.print(shown)
     if any(cell.best for row in table.rows for cell in row):
         message = "* is" if star else "in bold:"
         console.print(f"{message} {table.mark}", soft_wrap=True)
+
+
+def _rich(table: Table, part: Sequence[int], star: bool) -> RichTable:
+    """Some columns of a table."""
+    shown = RichTable(box=box.SIMPLE, pad_edge=False)
+    for place in part:
+        justify = "right" if place in table.right else "left"
+        shown.add_column(visible(table.heads[place]), justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in table.rows:
+        shown.add_row(*(_text(row[place], star) for place in part))
+    return shown
+
+
+def _text(cell: Cell, star: bool) -> Text:
+    return Text(visible(cell.text) + ("*" if star and cell.best else ""), "bold" * cell.best)
 
 
 def markdown(table: Table) -> str:

@@ -28,10 +28,48 @@ SECTIONS: Mapping[str, Callable[[], Iterator[Entry]]] = {
 """The entries by what they are of, in the order of the reference."""
 
 
+TOPICS: Mapping[str, tuple[str, str | None]] = {
+    "keywords": ("words", "keyword"),
+    "words": ("words", "word"),
+    "axes": ("words", "axis"),
+    "network-settings": ("words", "network setting"),
+    "operations": ("operations", None),
+    "functions": ("functions", None),
+    "equations": ("equations", None),
+    "first-weights": ("first-weights", None),
+    "std": ("std", None),
+    "neurons": ("std", "neuron"),
+    "surrogates": ("std", "surrogate"),
+    "connections": ("std", "connection"),
+    "rules": ("std", "rule"),
+    "blocks": ("std", "block"),
+    "backbones": ("std", "backbone"),
+    "recipes": ("std", "recipe"),
+    "settings": ("settings", None),
+    "optimizers": ("items", "optimizer"),
+    "schedules": ("items", "schedule"),
+    "losses": ("items", "loss"),
+    "gradients": ("items", "gradient"),
+    "augmentations": ("items", "augment"),
+    "networks": ("networks", None),
+    "data": ("data", None),
+    "codes": ("codes", None),
+    "errors": ("codes", "error"),
+    "warnings": ("codes", "warning"),
+}
+"""What can be listed: entries of a section, all or of a kind."""
+
+
 @cache
 def section(name: str) -> tuple[Entry, ...]:
     """The entries of a section. Raises KeyError."""
     return tuple(SECTIONS[name]())
+
+
+def topic(name: str) -> tuple[Entry, ...]:
+    """The entries of a topic. Raises KeyError."""
+    of, kind = TOPICS[name]
+    return tuple(entry for entry in section(of) if kind in (None, entry.kind))
 
 
 def entries() -> Iterator[Entry]:
@@ -53,8 +91,14 @@ def find(name: str) -> tuple[Entry, ...]:
     return _by_name().get(name, ())
 
 
+def names() -> tuple[str, ...]:
+    """All names that have an entry."""
+    return tuple(_by_name())
+
+
 __all__ = [
     "SECTIONS",
+    "TOPICS",
     "Documentation",
     "Entry",
     "EntryParameter",
@@ -63,5 +107,7 @@ __all__ = [
     "entries",
     "entry_of",
     "find",
+    "names",
     "section",
+    "topic",
 ]

@@ -55,6 +55,8 @@ class Entry:
     example: str | None = None
     paper: str | None = None
     place: Place | None = None
+    declaration: str = ""
+    """The text of a declaration of the library."""
 
 
 def call(name: str, words: list[str]) -> str:

@@ -183,6 +183,7 @@ def entry_of(module: Module, declaration: Declaration) -> Entry:
         said.rest,
         paper=said.paper,
         place=Place(declaration.span.source.name, declaration.span.line),
+        declaration=declaration.span.text,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danetc.dsl.reading import SUFFIX, shipped_specs
 from danetc.errors import UserError
 from danetc.setting import Setting
 from danetc.tasks.networks import compile_spec
@@ -63,6 +64,12 @@ def draw(
 
         replace_file(place, data)
     return data
+
+
+def beside_spec(spec: str) -> Path:
+    """Where a picture goes that has no name of its own: beside a file, of a shipped spec here."""
+    name = spec if spec not in shipped_specs() else spec.rpartition("/")[2]
+    return Path(name.removesuffix(SUFFIX) + ".svg")
 
 
 def picture(

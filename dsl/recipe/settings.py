@@ -1,6 +1,6 @@
 """THE settings of a recipe. A new one is one field here, with its row.
 
-From the rows come what `check` accepts, its errors, the defaults, `danetc explain settings`, the text
+From the rows come what `check` accepts, its errors, the defaults, `danetc list settings`, the text
 of a dry run and what is recorded of a run; training reads the fields.
 """
 

@@ -62,8 +62,8 @@ def test_each_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixtu
 
 
 def test_a_command_imports_only_its_own_file(tmp_path: Path) -> None:
-    _, modules = modules_after("explain", "--list")
-    assert "danetc.commands.explain" in modules
+    _, modules = modules_after("list", "codes")
+    assert "danetc.commands.list" in modules
     assert "danetc.commands.build" not in modules
 
 
@@ -73,7 +73,7 @@ def test_a_command_imports_only_its_own_file(tmp_path: Path) -> None:
         ("check", "danet_c_r18"),
         ("check", "no such file"),
         ("summary", "danet_c_r18"),
-        ("explain", "--list"),
+        ("list", "codes"),
         ("fmt", "--check", str(ROOT / "specs" / "danet_c_r18.danet")),
     ],
 )
@@ -114,7 +114,9 @@ def test_python_m_danetc_is_the_same_program() -> None:
         (["build", "x", "--seed", "-1"], "--seed"),
         (["build", "x", "--set", "steps"], "is not NAME=VALUE"),
         (["build", "x", "--set", "steps=1", "--set", "steps=2"], "set twice"),
-        (["explain"], "--list"),
+        (["explain"], "Missing argument"),
+        (["list", "neruons"], "did you mean `neurons`?"),
+        (["draw", "--compare", "sew_r18", "tdbn_r18"], "--compare needs -o"),
         (["fmt", "-", "x.danet"], "cannot stand beside files"),
         (["draw", "danet_c_r18", "-o", "out.bmp"], ".svg"),
     ],
@@ -170,9 +172,9 @@ def test_a_bug_shows_its_traceback_to_who_asks(
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    """As in `danetc explain --list | head -1`."""
+    """As in `danetc list codes | head -1`."""
     process: Any = subprocess.Popen(
-        [sys.executable, "-m", "danetc", "explain", "--list"],
+        [sys.executable, "-m", "danetc", "list", "codes"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -25,7 +25,6 @@ from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.saved import Saved
 from danetc.dsl.neuron.opcodes import OPCODES, OpInfo
 from danetc.dsl.ranges import REAL, NumberRange
-from danetc.vocabulary import TOPICS
 from tests.compiler.test_memory import check_exact
 
 from .conftest import Run
@@ -152,9 +151,13 @@ def test_commands_that_read_a_spec(danetc: Run, spec: Path, tmp_path: Path) -> N
     first, second, third, function_name = names_of(spec)
     done(danetc, "check", spec)
     done(danetc, "fmt", spec)
-    listed = done(danetc, "explain", "operations")
-    assert f"{second}(bend = 0.1)" in listed
-    assert {first, third, function_name} <= {word.name for word in TOPICS["operations"]()}
+    told = done(danetc, "explain", second)
+    assert f"{second}(bend = 0.1)" in told
+    assert "the slope below 0 (a number from 0 to 1; 0.1 by default)" in told
+    listed = done(danetc, "list", "operations") + done(danetc, "list", "equations")
+    assert {first, second, third, function_name} <= {
+        line.split()[0] for line in listed.splitlines()
+    }
     for level in ("network", "stage", "block", "op"):
         done(danetc, "draw", spec, "--level", level, "-o", f"{level}.svg")
     picture = (tmp_path / "op.svg").read_text()

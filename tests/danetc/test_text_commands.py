@@ -1,4 +1,4 @@
-"""check, fmt, explain, summary and draw."""
+"""check, fmt, explain, list, new, show, completion, summary and draw."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from danetc.commands.explain import LISTS
-from danetc.vocabulary import TOPICS
+from danetc.commands.completion import SHELLS, VARIABLE
+from danetc.reference import TOPICS, topic
 
 from .conftest import SMALL, Run
 
@@ -156,39 +156,122 @@ def test_explain_prints_a_page(danetc: Run) -> None:
     assert "## Fixed" in result.out
 
 
-def test_explain_list_has_every_page(danetc: Run) -> None:
-    lines = danetc("explain", "--list").out.splitlines()
-    pages = {
-        path.stem for path in (Path(__file__).parents[2] / "dsl/diagnostics/explain").glob("*.md")
-    }
-    assert {line.split(":")[0] for line in lines} == pages
+def test_explain_prints_all_that_a_name_means(danetc: Run) -> None:
+    out = danetc("explain", "sigmoid").out
+    for head in ("operation", "neuron function", "surrogate"):
+        assert f"# sigmoid ({head})" in out
+    found = json.loads(danetc("explain", "LIF", "--json").out)
+    assert [(entry["kind"], entry["place"]["module"]) for entry in found] == [
+        ("neuron", "std/neurons.danet")
+    ]
+    assert "tau" in [each["name"] for each in found[0]["parameters"]]
+
+
+@pytest.mark.parametrize(("near", "name"), [("E0020", "E0"), ("cnov", "conv"), ("orgin", "origin")])
+def test_an_unknown_name_gets_a_hint(danetc: Run, near: str, name: str) -> None:
+    result = danetc("explain", near)
+    assert result.status == 1
+    assert f"nothing is called {near}; did you mean `{name}" in result.err
+
+
+def test_help_is_of_commands_and_names(danetc: Run) -> None:
+    assert "Commands:" in danetc("help").out
+    assert danetc("help", "train").out == danetc("train", "--help").out
+    assert danetc("help", "conv").out == danetc("explain", "conv").out
+
+
+# -- list, new and show ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subject", TOPICS)
+def test_list_has_the_names_of_a_topic(danetc: Run, subject: str) -> None:
+    names = {entry["name"] for entry in json.loads(danetc("list", subject, "--json").out)}
+    lines = danetc("list", subject).out.splitlines()
+    assert {line.split("  ")[0] for line in lines} == names
+    assert len(lines) == len(names) > 0
+
+
+def test_list_alone_has_the_topics(danetc: Run) -> None:
+    assert set(json.loads(danetc("list", "--json").out)) == set(TOPICS)
+    assert {line.split()[0] for line in danetc("list").out.splitlines()} == set(TOPICS)
+
+
+def test_list_is_as_wide_as_the_terminal(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danetc.output.columns.terminal_width", lambda: 60)
+    lines = danetc("list", "operations").out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert len(lines) > len(topic("operations"))
+
+
+def test_new_writes_a_spec_that_checks_and_trains(danetc: Run, tmp_path: Path) -> None:
+    made = danetc("new", "my_first")
+    assert made.status == 0, made.err
+    assert "danetc train my_first.danet --data digits" in made.out
+    assert danetc("check", "--deny-warnings", "my_first.danet").status == 0
+    assert danetc("fmt", "--check", "my_first.danet").status == 0
+    quick = ("--set", "recipe.epochs=1", "--set", "width=4", "--backend", "eager", "-q")
+    assert danetc("train", "my_first.danet", "--data", "digits", *quick).status == 0
+    again = danetc("new", "my_first")
+    assert again.status == 1
+    assert "there is a file my_first.danet already" in again.err
+    assert danetc("new", "3-nets").status == 1
+
+
+def test_show_prints_specs_files_of_std_names_and_lines(danetc: Run, small: Path) -> None:
+    assert danetc("show", small).out.strip() == small.read_text().strip()
+    text = (Path(__file__).parents[2] / "dsl/std/neurons.danet").read_text()
+    assert danetc("show", "std/neurons.danet").out.strip() == text.strip()
+    assert danetc("show", "LIF").out.startswith("neuron LIF(")
+    assert "network zoo" not in danetc("show", "zoo/spikformer").out
+    around = danetc("show", "std/neurons.danet:12:3").out.splitlines()
+    assert [line for line in around if line.startswith(">")] == [
+        f"> 12 | {text.splitlines()[11]}".rstrip()
+    ]
+    assert json.loads(danetc("show", "std/rules.danet:3", "--json").out)["line"] == 3
+    assert "did you mean `std/rules.danet`?" in danetc("show", "std/rule.danet").err
+    assert "has the lines 1 to" in danetc("show", "std/rules.danet:999").err
+
+
+def test_every_place_that_an_error_cites_can_be_shown(danetc: Run, small: Path) -> None:
+    small.write_text(SMALL + "connection sew { each = conv; out = branch }")
+    found = json.loads(danetc("check", "--json", small).out)
+    places = [(each["path"], each["line"]) for item in found for each in (item, *item["labels"])]
+    assert any(path.startswith("std/") for path, _ in places)
+    for path, line in places:
+        assert danetc("show", f"{path}:{line}").status == 0
+
+
+# -- completion ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_is_a_script(danetc: Run, shell: str) -> None:
+    result = danetc("completion", shell)
+    assert result.status == 0
+    assert VARIABLE in result.out
 
 
 @pytest.mark.parametrize(
-    ("topic", "name", "usage"),
+    ("words", "found"),
     [
-        ("operations", "maxpool", "maxpool(kernel, stride, padding)"),
-        ("operations", "stage", "stage(BLOCK, N, stride = 1)"),
-        ("operations", "heaviside", "heaviside(x)"),
-        ("std", "origin", "origin(inter = spike)"),
-        ("settings", "batch", "batch = ..."),
-        ("settings", "step", "step(epochs, ..., factor = 0.1)"),
+        ("danetc dra", "draw"),
+        ("danetc summary danet_c_r5", "danet_c_r50"),
+        ("danetc explain E030", "E0301"),
+        ("danetc explain heavi", "heaviside"),
+        ("danetc list surr", "surrogates"),
+        ("danetc show std/ne", "std/neurons.danet"),
+        ("danetc train x.danet --data dig", "digits"),
     ],
 )
-def test_explain_lists_what_a_spec_can_name(danetc: Run, topic: str, name: str, usage: str) -> None:
-    assert usage in [line.strip() for line in danetc("explain", topic).out.splitlines()]
-    words = json.loads(danetc("explain", topic, "--json").out)
-    assert usage in [word["usage"] for word in words if word["name"] == name]
-
-
-def test_every_list_can_be_asked_for() -> None:
-    assert set(LISTS) == TOPICS.keys()
-
-
-def test_an_unknown_code_gets_a_hint(danetc: Run) -> None:
-    result = danetc("explain", "E0020")
-    assert result.status == 1
-    assert "there is no code E0020" in result.err
+def test_names_are_completed(
+    danetc: Run, monkeypatch: pytest.MonkeyPatch, words: str, found: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    result = danetc()
+    assert result.status == 0
+    assert f"plain,{found}" in result.out.splitlines()
 
 
 # -- summary and draw ------------------------------------------------------------------------------
@@ -237,3 +320,26 @@ def test_an_unknown_setting_is_the_spec_authors_error(danetc: Run, small: Path) 
         assert result.status == 1
         assert "did you mean `steps`?" in result.err
         assert "--set" in result.err
+
+
+def test_draw_without_a_name_writes_beside_the_spec(
+    danetc: Run, tmp_path: Path, small: Path
+) -> None:
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    small.rename(folder / "a.net.danet")
+    assert danetc("draw", "nets/a.net.danet").status == 0
+    assert (folder / "a.net.svg").is_file()
+    result = danetc("draw", "zoo/plif_net", "--level", "network")
+    assert (result.status, result.out) == (0, "written to plif_net.svg\n")
+    assert (tmp_path / "plif_net.svg").is_file()
+
+
+def test_a_table_is_cut_into_parts_that_fit(danetc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = danetc("summary", "danet_c_r18").out
+    monkeypatch.setattr("danetc.output.summary.terminal_width", lambda: 60)
+    parts = danetc("summary", "danet_c_r18").out
+    table = parts[: parts.index("spike: 0 or 1")]
+    assert max(map(len, table.splitlines())) <= 60
+    assert table.count("stage  ") > 1
+    assert set(whole.split()) == set(parts.split())
