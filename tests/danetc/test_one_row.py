@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import danetc as package
+from danetc import reference
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.ops import OPS, Op, Parameter, TorchFunction, TorchModule, kinds, shapes
@@ -122,7 +123,9 @@ def bent(dice: Random) -> OpInfo:
 
 
 @pytest.fixture
-def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def spec(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Path]:
     """A network of operations and a function that were put into the tables."""
     dice = Random(request.param)
     names = [f"{word}{dice.randrange(1000)}" for word in ("plain", "sized", "heavy", "f")]
@@ -133,7 +136,15 @@ def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     path = tmp_path / "odd.danet"
     path.write_text(TEXT.format(**words, value=0.25))
     path.with_suffix(".names").write_text(" ".join(names))
-    return path
+    forget()
+    yield path
+    forget()
+
+
+def forget() -> None:
+    """What the reference has read of the tables."""
+    for each in (reference.section, reference._by_name):
+        each.cache_clear()
 
 
 def done(danetc: Run, *arguments: str | Path) -> str:
