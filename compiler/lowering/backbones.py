@@ -28,6 +28,7 @@ from danetc.compiler.lowering.values import (
     describe,
     is_layer,
 )
+from danetc.dsl.diagnostics.fixes import Hint, replacing, using_std
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -233,7 +234,7 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
             "E0403",
             f"{describe(value)} is not a surrogate",
             span,
-            hint="did you forget `use std`?",
+            hint=Hint("did you forget `use std`?", using_std(span.source)),
         )
     if not isinstance(value, Bound) or value.kind != name:
         quoted = isinstance(value, str) and value.isidentifier()
@@ -241,7 +242,9 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
             "E0403",
             f"{describe(value)} is not a {name}",
             span,
-            hint=f"write the name without quotes: `{value}`" if quoted else None,
+            hint=Hint(f"write the name without quotes: `{value}`", replacing(span, str(value)))
+            if quoted
+            else None,
         )
     return value
 

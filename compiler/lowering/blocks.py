@@ -16,7 +16,7 @@ from danetc.compiler.lowering.values import (
     Wire,
     describe,
 )
-from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean
+from danetc.dsl.diagnostics.diagnostic import Label, closest, did_you_mean, meant
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax import tree as s
@@ -126,11 +126,11 @@ def report_unused(
             hint = f"use it there: `out = in -> ... -> {id}`, or leave `out` out"
         elif settings:
             what = f"`{id}` is not a setting of a {kind}, and nothing uses it"
-            meant = closest(id, [other for other in settings if other not in env.definitions])
-            hint = f"did you mean `{meant}`?" if meant else did_you_mean(id, settings)
+            near = closest(id, [other for other in settings if other not in env.definitions])
+            hint = meant(id, (near,)) if near else did_you_mean(id, settings)
             hint = answer("setting", id) or hint or f"settings are: {', '.join(settings)}"
-            if meant:
-                lowering.misspelt.add(meant)
+            if near:
+                lowering.misspelt.add(near)
         lowering.builder.error("E0308", what, item.name_span, hint=hint)
 
 

@@ -14,6 +14,7 @@ from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
 from danetc.compiler.lowering.values import POISON, Failed, Poison, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
+from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
@@ -90,6 +91,7 @@ class Builder:
         hint: str | None = None,
         labels: tuple[Label, ...] = (),
         blame: tuple[Label, ...] = (),
+        fixes: tuple[Fix, ...] = (),
     ) -> None:
         """Report an error where the user can fix it: never in the library's own text alone.
 
@@ -107,7 +109,7 @@ class Builder:
             if (item.span.start, item.span.source) not in places:
                 places.add((item.span.start, item.span.source))
                 labels = (*labels, item)
-        self.reporter.error(code, message, span, label=label, labels=labels, hint=hint)
+        self.reporter.error(code, message, span, label=label, labels=labels, hint=hint, fixes=fixes)
 
     def report(self, found: Iterable[Diagnostic]) -> None:
         """Report errors that another reporter has taken."""
@@ -119,6 +121,7 @@ class Builder:
                 label=item.label,
                 labels=item.labels,
                 hint=item.hint,
+                fixes=item.fixes,
             )
 
     def fail(

@@ -32,6 +32,7 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
+from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
@@ -131,7 +132,7 @@ def parts_of(lowering: Lowering, connection: Bound) -> dict[str, s.Define]:
             f"connection `{connection.name}` does not define `out`",
             connection.declaration.name_span,
             labels=misnamed(connection.declaration, "out"),
-            hint="add `out = branch + shortcut`",
+            hint=add(connection.declaration, "out = branch + shortcut"),
         )
     used = {name for part in parts.values() for name in lowering.names_in(part.value)}
     for name, part in parts.items():
@@ -212,7 +213,7 @@ def _build_branch(
             "E0606",
             f"connection `{connection.name}` does not say what is around each layer",
             connection.declaration.name_span,
-            hint="add `each = conv -> norm -> spike`",
+            hint=add(connection.declaration, "each = conv -> norm -> spike"),
         )
     result: Wire | Poison = wire
     with lowering.builder.within("branch"):
@@ -299,7 +300,11 @@ def _build_shortcut(
             f"the shape changes from {text(shape)} to {text(wanted)}, and connection `{connection.name}` has no projection",
             out.span,
             labels=_used(lowering, within),
-            hint="add `projection = conv -> norm`, or keep widths and strides",
+            hint=add(
+                connection.declaration,
+                "projection = conv -> norm",
+                ", or keep widths and strides",
+            ),
         )
     layer = defined(lowering, name, env, parts[name].span)
     if isinstance(layer, Poison):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.values import Failed, Given, Value
+from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
@@ -317,4 +318,11 @@ def _argument_wants(call: s.Call) -> list[Want]:
 
 def rounded(expr: s.Expr) -> str | None:
     """What to do where a quotient is not whole."""
-    return "round it: `floor(...)`, `round(...)`" if "/" in expr.span.text else None
+    if "/" not in expr.span.text:
+        return None
+    start, end = (Span(expr.span.source, at, at) for at in (expr.span.start, expr.span.end))
+    fixes = (
+        Fix(f"write `{name}(...)`", (Edit(start, f"{name}("), Edit(end, ")")))
+        for name in ("floor", "round")
+    )
+    return Hint("round it: `floor(...)`, `round(...)`", *fixes)

@@ -72,6 +72,7 @@ class Evaluator(ABC):
         self.learnt: dict[tuple[tuple[str, ...], str], Node] = {}  # by scopes and names
         self.asked: set[str] = set()  # the settings that a layer has read
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
+        self.network: s.Declaration | None = None  # which is lowered, where one is
         self.complete_names = True  # whether no error keeps names out of the file
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 

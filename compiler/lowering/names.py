@@ -31,7 +31,8 @@ from danetc.compiler.lowering.values import (
     Value,
     is_layer,
 )
-from danetc.dsl.diagnostics.diagnostic import Label, closest
+from danetc.dsl.diagnostics.diagnostic import Label, closest, meant
+from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.syntax.source import Span
@@ -91,7 +92,7 @@ def _meant(evaluator: Evaluator, id: str, env: Env) -> tuple[str | None, tuple[L
     if close is None:
         return None, ()
     label = Label(env.places[close], f"`{close}` is declared here")
-    return f"did you mean `{close}`?", (label,)
+    return meant(id, (close,)), (label,)
 
 
 def defined(evaluator: Evaluator, id: str, env: Env, span: Span) -> Value:
@@ -192,11 +193,12 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Value:
         raise Failed
     if value is None:
         examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}
+        line, network = examples.get(id, id), evaluator.network
         raise evaluator.builder.fail(
             "E0404",
             f"the network does not define its {id}",
             span,
-            hint=f"add `{examples.get(id, id)}` to it",
+            hint=f"add `{line}` to it" if network is None else add(network, line, " to it"),
         )
     return value
 

@@ -33,6 +33,7 @@ from danetc.compiler.lowering.values import (
 )
 from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
@@ -69,7 +70,7 @@ def build_network(
             "E0404",
             f"network `{name}` does not define its input",
             span,
-            hint="add `input = image(3, 224, 224)`",
+            hint=add(declaration, "input = image(3, 224, 224)"),
         )
     source = _input_of(lowering, env)
     env.cache["input"] = source
@@ -199,6 +200,7 @@ def lower(
         traced(trace)
     lowering = NetworkLowering(builder, shared, trace)
     lowering.complete_names = module.complete
+    lowering.network = declaration
     before = len(reporter.diagnostics)
     try:
         chain = levels(declaration, module, settings, lowering)

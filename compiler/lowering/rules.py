@@ -14,6 +14,7 @@ from danetc.compiler.ir.graph import Form, unique
 from danetc.compiler.lowering.learnt import as_learnt
 from danetc.compiler.lowering.values import Failed, LearntValue, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
@@ -69,11 +70,13 @@ class RuleReader:
                 raise self._no_equation(item)
         if self.feed is None or self.result is None:
             missing = "in[i]" if self.feed is None else "result"
+            chain = "in[i] = out[i-1]" if self.feed is None else "result = out[n-1]"
+            hint = f"add `{missing} = ...`"
             raise fail(
                 "E0607",
                 f"rule `{rule.name}` does not define `{missing}`",
                 rule.name_span,
-                hint=f"add `{missing} = ...`",
+                hint=Hint(hint, *fixes_of(add(rule, chain), rule.name_span)),
             )
 
     def _no_equation(self, item: s.Define) -> Failed:

@@ -9,6 +9,7 @@ from danetc.compiler.lowering.environment import CONSTANTS, MATH, SPECIAL, STAND
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed
 from danetc.dsl.diagnostics.diagnostic import Label, meant
+from danetc.dsl.diagnostics.fixes import Hint, using_std
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.loading import std_names
@@ -47,13 +48,15 @@ def unknown(evaluator: Evaluator, id: str, env: Env, span: Span, want: Want = "a
     if hint is None and id in env.places:
         hint = "the default of a parameter reads the parameters before it"
     elif hint is None and not env.module.program.uses and id in std_names():
-        hint = f"`{id}` is in the standard library: add `use std`"
+        hint = Hint(
+            f"`{id}` is in the standard library: add `use std`", using_std(env.module.source)
+        )
     elif hint is None:
         own = nearest(id, [*env.places, *env.definitions], words=True)
-        hint = meant(own) or answer("name", id)
+        hint = meant(id, own) or answer("name", id)
         if hint is None:
             own = near
-            hint = meant(near) or _what_there_is(env, want)
+            hint = meant(id, near) or _what_there_is(env, want)
         places = ((name, _place(name, env)) for name in own)
         labels = tuple(Label(at, f"`{name}` is declared here") for name, at in places if at)
     return evaluator.builder.fail("E0210", f"unknown name `{id}`", span, hint=hint, labels=labels)

@@ -19,6 +19,7 @@ from danetc.compiler.warnings.recipes import Written
 from danetc.compiler.warnings.rule import Rule, Subject
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, order
+from danetc.dsl.diagnostics.fixes import fixes_of
 from danetc.dsl.modules import Module
 from danetc.dsl.recipe.resolve import resolve_recipe
 from danetc.dsl.recipe.settings import Recipe
@@ -101,6 +102,7 @@ def _found(rules: Sequence[Rule[Subject]], subject: Subject, trees: Trees) -> It
                     item.labels,
                     item.hint,
                     "warning",
+                    fixes_of(item.hint, item.span),
                 )
 
 

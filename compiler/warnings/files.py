@@ -11,6 +11,7 @@ from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.diagnostics.fixes import Hint, line_removed
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
 
@@ -69,7 +70,7 @@ def _unused_import(file: File) -> Iterator[Finding]:
                     use.span,
                     f"nothing of `{use.module}` is used",
                     label="none of its names is read here",
-                    hint="leave this line out",
+                    hint=Hint("leave this line out", line_removed(use.span)),
                 )
             continue
         for item in use.names:

@@ -10,6 +10,7 @@ from danetc.compiler.ir.ops.kinds import ZERO
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint, replacing
 from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tree import Call, Name
 
@@ -45,7 +46,10 @@ def _torch_order(network: CheckedNetwork) -> Iterator[Finding]:
                 call.span,
                 f"the weights of `{call.span.text}` start at {channels}",
                 label=f"its input has {channels} channels",
-                hint=f"the channels of the input follow from it: write `{right}`",
+                hint=Hint(
+                    f"the channels of the input follow from it: write `{right}`",
+                    replacing(call.span, right),
+                ),
             )
 
 
@@ -78,7 +82,10 @@ def _even_kernel(network: CheckedNetwork) -> Iterator[Finding]:
         divides = before[0] % stride == before[1] % stride == 0
         if divides and 2 * fitting < reach:  # then (size + 2 * padding - reach) // stride fits
             wanted = text((before[0] // stride, before[1] // stride))
-            hint = f"for a map of {wanted} write `padding = {fitting}`"
+            at = Span(call.span.source, call.span.end - 1, call.span.end - 1)
+            said = f", padding = {fitting}"
+            fix = Fix(f"write `padding = {fitting}`", (Edit(at, said),))
+            hint: str = Hint(f"for a map of {wanted} write `padding = {fitting}`", fix)
         else:
             hint = f"take a kernel of {kernel - 1} or {kernel + 1}, or say what `padding` is"
         yield Finding(

@@ -11,6 +11,7 @@ from danetc.compiler.warnings.linear_forms import Form, Held, bounds, held
 from danetc.compiler.warnings.network import CheckedNetwork
 from danetc.compiler.warnings.rule import Finding, Rule
 from danetc.dsl.diagnostics.diagnostic import Label
+from danetc.dsl.diagnostics.fixes import Hint, add, line_removed
 from danetc.dsl.kinds import SPIKE, count
 from danetc.dsl.neuron.opcodes import ConstantError
 from danetc.dsl.neuron.program import INPUT, NeuronProgram, SurrogateProgram
@@ -208,7 +209,7 @@ def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
                 f"network `{graph.name}` does not say how many steps it has, and so has one",
                 label=f"what `{program.name}` keeps for the next step is never read",
                 labels=(Label(network.place(node), "this neuron keeps a state"),),
-                hint="add `steps = 4`, or `steps = 1` where that is meant",
+                hint=add(network.declaration, "steps = 4", ", or `steps = 1` where that is meant"),
             )
             return
 
@@ -263,7 +264,14 @@ def _unused_setting(network: CheckedNetwork) -> Iterator[Finding]:
                 place,
                 f"no layer of network `{network.declaration.name}` is its {setting}",
                 label=f"`{word}` stands nowhere in it",
-                hint=f"put `{word}` where it belongs, or leave this line out",
+                hint=Hint(
+                    f"put `{word}` where it belongs, or leave this line out",
+                    *(
+                        line_removed(line.span)
+                        for line in network.declaration.body or ()
+                        if line.name == setting
+                    ),
+                ),
             )
 
 

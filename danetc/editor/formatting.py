@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from danetc.dsl.diagnostics.diagnostic import Edit, Reporter
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.fixes import Edit
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import Span

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-from danetc.dsl.diagnostics.diagnostic import Edit
+from danetc.dsl.diagnostics.fixes import Edit
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import SourceFile, Span

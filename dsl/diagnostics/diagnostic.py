@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from danetc.dsl.diagnostics.codes import Severity
+from danetc.dsl.diagnostics.fixes import Fix, Suggestion, fixes_of
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.diagnostics.visible import HIDDEN, visible
 from danetc.dsl.syntax.source import Span
@@ -18,22 +19,6 @@ class Label:
 
     span: Span
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A text in place of a span; an empty span inserts it."""
-
-    span: Span
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """What an editor offers to do about an error, in the words of a title: ``write `conv` ``."""
-
-    title: str
-    edits: tuple[Edit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +108,9 @@ class Reporter:
         label: str = "",
         labels: Iterable[Label] = (),
         hint: str | None = None,
+        fixes: tuple[Fix, ...] = (),
     ) -> None:
+        """Keep an error. What its ``hint`` says to do counts among its ``fixes``."""
         key = (code, id(span.source), span.start, span.end)
         if key in self._seen:
             return
@@ -133,9 +120,12 @@ class Reporter:
         labels = tuple(
             Label(item.span, _shortened(item.text)) for item in islice(labels, _MAX_LABELS)
         )
-        hint = None if hint is None else _shortened(hint)
+        fixes = fixes or fixes_of(hint, span)
+        hint = None if hint is None else _shortened(str(hint))
         self.diagnostics.append(
-            Diagnostic(code, _shortened(message), span, _shortened(label), labels, hint)
+            Diagnostic(
+                code, _shortened(message), span, _shortened(label), labels, hint, fixes=fixes
+            )
         )
 
     def add(self, found: Diagnostic) -> None:
@@ -147,6 +137,7 @@ class Reporter:
             label=found.label,
             labels=found.labels,
             hint=found.hint,
+            fixes=found.fixes,
         )
 
     def raise_if_errors(self) -> None:
@@ -164,15 +155,16 @@ def did_you_mean(name: str, likely: Iterable[str], others: Iterable[str] = ()) -
 
     Several that are equally near are named together. See ``suggestions.nearest``.
     """
-    return meant(nearest(name, likely, others, words=True))
+    return meant(name, nearest(name, likely, others, words=True))
 
 
-def meant(near: Sequence[str]) -> str | None:
+def meant(name: str, near: Sequence[str]) -> str | None:
     """The question about the names that are near one, or None where there is none."""
     if not near:
         return None
     *some, last = (f"`{candidate}`" for candidate in near)
-    return f"did you mean {', '.join(some)} or {last}?" if some else f"did you mean {last}?"
+    text = f"did you mean {', '.join(some)} or {last}?" if some else f"did you mean {last}?"
+    return Suggestion(text, name, near)
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:

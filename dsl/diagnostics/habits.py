@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
+from danetc.dsl.diagnostics.fixes import Suggestion
+
 Where = Literal[
     "name", "dotted", "parameter", "setting", "part", "recipe", "item", "argument", "equation", "join",
     "word",
@@ -62,7 +64,12 @@ def answer(where: Where, name: str, *of: str) -> str | None:
     ``of`` are the call and its kind, of which the first with a row counts.
     """
     rows = (_answers().get((where, item, fold(name))) for item in (*of, ""))
-    return next((row for row in rows if row is not None), None)
+    row = next((row for row in rows if row is not None), None)
+    before, _, written = (row or "").partition("`")
+    written = written.partition("`")[0]
+    if row is None or before != "write " or not written.isidentifier() or written.isupper():
+        return row
+    return Suggestion(row, name, (written,))
 
 
 def items() -> Iterator[Habit]:

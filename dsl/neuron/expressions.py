@@ -246,7 +246,7 @@ class ExpressionLowering:
         self.failed.add(name)  # once is enough
         self.reporter.note_unknown(self.declaration.span, name)
         message = f"there is no `{name}` in this {self.what}"
-        hint = meant(near) or answer("equation", name)
+        hint = meant(name, near) or answer("equation", name)
         if hint is None:
             known = ", ".join(f"`{other}`" for other in [*self.values, *self.later][:8])
             hint = f"names here are {known}"

@@ -143,7 +143,7 @@ def _base(
                     for place in places
                     if place.source is name.span.source
                 ],
-                hint=meant(near),
+                hint=meant(name.id, near),
             )
         return None
     target = names[name.id].declaration

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
+from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import Token
@@ -253,14 +254,22 @@ class Builders:
                 what = "the choice"
             case _:
                 return
+        at_start = Span(self.source, step.span.start, step.span.start)
+        at_end = Span(self.source, step.span.end, step.span.end)
         self.errors.append(
             Diagnostic(
                 "E0109",
                 f"put {what} in parentheses: `->` takes names, calls or parentheses",
                 step.span,
                 label="reads as one step of the flow",
-                hint=f"write `({shorten(step.span.text)}) -> ...`, "
-                "or give a part of it a name of its own",
+                hint=Hint(
+                    f"write `({shorten(step.span.text)}) -> ...`, "
+                    "or give a part of it a name of its own",
+                    Fix(
+                        "put it in parentheses",
+                        (Edit(at_start, "("), Edit(at_end, ")")),
+                    ),
+                ),
             )
         )
 

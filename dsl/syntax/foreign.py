@@ -64,7 +64,12 @@ def dotted(word: str) -> tuple[str, str]:
     hint = hint or next((row.answer for row in items() if fold(row.name) == fold(parts[-1])), None)
     if parts[-1] == "danet":
         hint = f'a file is named in quotes: `"{word}"`'
-    return f"a name has no `.` in it: `{word}`", hint or f"write the name alone: `{parts[-1]}`"
+    return f"a name has no `.` in it: `{word}`", hint or alone(parts[-1])
+
+
+def alone(name: str) -> str:
+    """The hint where nothing is known of a dotted name but that this is its last part."""
+    return f"write the name alone: `{name}`"
 
 
 # Lines of Python

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
+from danetc.dsl.diagnostics.fixes import Fix, fixes_of, inserting, remove, removing, replacing
 from danetc.dsl.syntax import tree as syntax
 from danetc.dsl.syntax.brackets import Brackets, pair, strays
 from danetc.dsl.syntax.builders import Builders
-from danetc.dsl.syntax.errors.case import Situation
+from danetc.dsl.syntax.errors.case import Found, Situation
 from danetc.dsl.syntax.errors.messages import diagnose
 from danetc.dsl.syntax.errors.statements import unclosed
 from danetc.dsl.syntax.grammar import table
@@ -56,7 +57,7 @@ def parse(source: SourceFile, reporter: Reporter) -> syntax.Program:
         closes = "closes" if token.type == "RBRACE" else "opens"
         span = Span(source, token.start, token.end)
         message = f"this `{token.text}` {closes} nothing"
-        scanned.errors.append(Diagnostic("E0104", message, span, hint="remove it"))
+        scanned.errors.append(Diagnostic("E0104", message, span, hint=remove(span)))
     scanned.errors.sort(key=_start)
     brackets = pair(scanned.tokens)
     if brackets.too_deep is not None:
@@ -189,7 +190,7 @@ class _Run:
         case = Situation(self.source, self.tokens, self.brackets, i, begin, in_body, self.accepts)
         found = diagnose(case)
         stop = self.sync(max(i, found.resume), in_body)
-        self.report(found.diagnostic, begin, stop)
+        self.report(replace(found.diagnostic, fixes=self.fixes(found, i)), begin, stop)
         if found.drop:
             if self.accepts(self.tokens[i + 1].type):
                 return i + 1
@@ -220,6 +221,22 @@ class _Run:
             span=Span(self.source, tokens[begin].start, tokens[max(begin, stop - 1)].end),
             name_span=Span(self.source, named.start, named.end),
         )
+
+    def fixes(self, found: Found, i: int) -> tuple[Fix, ...]:
+        """What the hint says, else how reading goes on, where that is what was surely meant."""
+        said = fixes_of(found.diagnostic.hint, found.diagnostic.span)
+        token, before = self.tokens[i], self.tokens[max(i - 1, 0)]
+        here = Span(self.source, token.start, token.end)
+        if said or "unnamed" in (found.insert or ()):
+            return said
+        if found.drop and token.text:
+            return (removing(here),)
+        if found.insert is not None:
+            text = found.insert[1] if found.insert[0] == "COMMA" else f" {found.insert[1]}"
+            return (inserting(self.source, before.end, text),)
+        if found.replace is not None and found.replace[1] != token.text and token.type != "NAME":
+            return (replacing(here, found.replace[1]),)
+        return ()
 
     def report(self, error: Diagnostic, begin: int, stop: int) -> None:
         """Keep an error unless its statement, the tokens from begin to stop, has one already."""

@@ -11,6 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
+from danetc.dsl.diagnostics.fixes import Hint, Suggestion, inserting, replacing, write
 from danetc.dsl.diagnostics.visible import HIDDEN
 from danetc.dsl.syntax import foreign
 from danetc.dsl.syntax.grammar import table
@@ -184,25 +185,36 @@ class _Forms:
 def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
     """Report a wrong form and pass on what was meant."""
     meant: tuple[str, str] | None
+    hint: str | None
     match kind:
         case "REMARK":
             code, message = "E0118", "comments begin with `#`"
-            hint: str | None = "a comment runs from `#` to the end of its line"
+            hint = "a comment runs from `#` to the end of its line"
+            if word.startswith("//"):
+                hint = Hint(hint, replacing(Span(span.source, span.start, span.start + 2), "#"))
             meant = None
         case "FOREIGN":
             meant = foreign.MEANT[word]
             before = out.tokens[-1].text if out.tokens and out.tokens[-1].type == "NAME" else "a"
             code, message, hint = foreign.sign(word, before)
+            if hint == f"write `{meant[1]}`":
+                hint = write(meant[1], span)
         case "DOTTED":
             meant = ("NAME", word.rpartition(".")[2])
             code, (message, hint) = "E0118", foreign.dotted(word)
+            names = hint.candidates if isinstance(hint, Suggestion) else ()
+            if hint == foreign.alone(meant[1]):
+                names = (meant[1],)
+            hint = Hint(hint, *(replacing(span, name) for name in names))
         case "BAD_NUMBER":
             meant = ("NUMBER", "1")
             code, (message, hint) = "E0107", _bad_number(word)
+            if hint.startswith("write `") and hint.endswith("`"):
+                hint = write(hint.removeprefix("write `").removesuffix("`"), span)
         case "BAD_STRING":
             meant = ("STRING", f'"{word[1:-1]}"')
             code, message = "E0106", "a string is written in double quotes"
-            hint = f'write `"{word[1:-1]}"`'
+            hint = write(f'"{word[1:-1]}"', span)
         case "OPEN_STRING":
             meant = ("STRING", f'{word}"')
             code, message = "E0106", "this string is not closed on its line"
@@ -210,7 +222,8 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             if '\\"' in line:
                 hint = 'strings have no escapes: a string ends at the next `"`'
             else:
-                hint = 'strings begin and end with `"` on one line'
+                closed = inserting(span.source, span.start + len(word.rstrip()), '"')
+                hint = Hint('strings begin and end with `"` on one line', closed)
         case _:
             meant = ("NAME", word)
             letter = next(ch for ch in word if not ch.isascii())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
+from danetc.dsl.diagnostics.fixes import Hint, inserting, removing
 from danetc.dsl.syntax.brackets import Brackets
 from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import (
@@ -141,13 +142,17 @@ def no_operator(case: Situation, right: int) -> Diagnostic:
     in_brackets = case.opening() is not None
     hint: str | None
     if token.text == left.text:
-        hint = f"`{token.text}` is written twice"
+        twice = removing(Span(case.source, left.end, token.end))
+        hint = Hint(f"`{token.text}` is written twice", twice)
     elif token.type == "LPAR":
-        hint = "for a product write `*`; only a name can be called"
+        product = inserting(case.source, left.end, " *")
+        hint = Hint("for a product write `*`; only a name can be called", product)
     elif left.type == "NUMBER":
-        hint = f"for a product write `{left.text} * {token.text}`"
+        product = inserting(case.source, left.end, " *")
+        hint = Hint(f"for a product write `{left.text} * {token.text}`", product)
     elif in_brackets:
-        hint = "arguments are separated by `,`"
+        separated = inserting(case.source, left.end, ",")
+        hint = Hint("arguments are separated by `,`", separated)
     else:
         hint = "steps are joined by `->`; a new statement begins after `;` or on a new line"
     missing = "an operator or `,`" if in_brackets else "an operator"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, did_you_mean
+from danetc.dsl.diagnostics.fixes import Fix, Hint, inserting, remove
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.brackets import Brackets
@@ -25,6 +26,7 @@ from danetc.dsl.syntax.source import SourceFile, Span, shorten
 from danetc.dsl.syntax.tokens import NAME_LIKE, Token, first_on_line, starts_statement
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 
+_MISSING = "a `}` is missing here"
 _NEAR_RESERVED = ("width",)
 """Parameters that are a reserved word where one letter is missing."""
 
@@ -38,7 +40,7 @@ def top_of_file(case: Situation) -> Found | None:
     token, i = case.token, case.i
     if token.type == "RBRACE":
         return Found(
-            Diagnostic("E0104", "this `}` closes nothing", case.span(i), hint="remove it"),
+            Diagnostic("E0104", "this `}` closes nothing", case.span(i), hint=remove(case.span(i))),
             drop=True,
         )
     if starts_statement(case.tokens, i):
@@ -292,7 +294,19 @@ def unclosed(
         labels += _line_after(source, tokens[place - 1], tokens[place])
     else:
         labels += _line_after(source, before, token)
-    return Diagnostic("E0102", message, span, labels=tuple(labels), hint="end its body with a `}`")
+    missing = next((label.span for label in labels if label.text == _MISSING), None)
+    hint = Hint("end its body with a `}`", _closing(source, before, token, missing))
+    return Diagnostic("E0102", message, span, labels=tuple(labels), hint=hint)
+
+
+def _closing(source: SourceFile, before: Token, token: Token, missing: Span | None) -> Fix:
+    """A `}` where one is missing: on the empty line there, else on a line behind what was read."""
+    if missing is not None and not source.line(missing.line).strip():
+        return inserting(source, missing.start, "}")
+    end = source.text.find("\n", before.end)
+    comment = source.text[before.end : end if end >= 0 else None].lstrip().startswith("#")
+    at = end if comment and end >= 0 else before.end
+    return inserting(source, at, "\n}" if comment or token.type == "$END" else "\n}\n")
 
 
 def _line_after(source: SourceFile, before: Token, token: Token) -> list[Label]:
@@ -301,7 +315,7 @@ def _line_after(source: SourceFile, before: Token, token: Token) -> list[Label]:
     end = len(source.text) if token.type == "$END" else token.start
     if line_end < 0 or "\n" not in source.text[line_end + 1 : end]:
         return []
-    return [Label(Span(source, line_end + 1, line_end + 1), "a `}` is missing here")]
+    return [Label(Span(source, line_end + 1, line_end + 1), _MISSING)]
 
 
 def _by_indentation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
+from danetc.dsl.diagnostics.fixes import remove
 from danetc.dsl.syntax.errors.case import (
     CLOSING,
     ENDS_VALUE,
@@ -126,11 +127,16 @@ def comma(case: Situation) -> Found | None:
         case.begins or before.type in ("LPAR", "LSQB", "COMMA")
     ):
         nothing = f"there is nothing before this `{token.text}`"
-        return Found(Diagnostic("E0116", nothing, case.span(i), hint="remove it"), drop=True)
+        return Found(
+            Diagnostic("E0116", nothing, case.span(i), hint=remove(case.span(i))), drop=True
+        )
     if before.type == "COMMA" and token.type in ("RPAR", "RSQB"):
         return Found(
             Diagnostic(
-                "E0116", "there is nothing after this `,`", case.span(i - 1), hint="remove it"
+                "E0116",
+                "there is nothing after this `,`",
+                case.span(i - 1),
+                hint=remove(case.span(i - 1)),
             )
         )
     return None

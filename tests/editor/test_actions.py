@@ -1,0 +1,138 @@
+"""Code actions: what the hints say to do mends what they are about."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from danetc.dsl.diagnostics.codes import CODES
+from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.dsl.diagnostics.explain import examples
+from danetc.dsl.diagnostics.fixes import Hint, Suggestion
+from danetc.editor import analyse
+from danetc.editor.actions import CodeFix, code_fixes
+from danetc.editor.navigation import edited
+from tests.editor.marked import network
+
+FIXED = ["E0102", "E0103", "E0104", "E0106", "E0107", "E0108", "E0109", "E0112", "E0114", "E0116", "E0118", "E0205", "E0210", "E0301", "E0304", "E0308", "E0404", "E0601", "E0602", "E0607", "E0701", "E0801", "E0804", "W0202", "W0306", "W0308"]
+"""The codes whose page has a wrong example with a hint that an editor follows; it may only grow."""
+
+
+def all_fixes(text: str) -> tuple[CodeFix, ...]:
+    return code_fixes(analyse(text), 0, len(text))
+
+
+def titles(text: str) -> list[str]:
+    return [fix.title for fix in all_fixes(text)]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_fix_of_every_page_leaves_less_to_fix(code: str) -> None:
+    wrong = examples(code).wrong
+    before = analyse(wrong)
+    fixes = code_fixes(before, 0, len(wrong))
+    for fix in fixes:
+        after = analyse(edited(wrong, fix.edits))
+        left = [
+            item.code for item in after.diagnostics if item.code != "E0201"
+        ]  # no such file here
+        assert len(left) < len(before.diagnostics), fix.title
+    offered = {fix.problem.code for fix in fixes if not fix.title.startswith("allow ")}
+    if code in FIXED:
+        assert code in offered
+    if code.startswith("W") and any(item.code == code for item in before.diagnostics):
+        assert f"allow {code} here" in [fix.title for fix in fixes]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("stem = cnov(8)", "stem = conv(8)"),
+        ("stem = conv(8, kernal = 3)", "stem = conv(8, kernel = 3)"),
+        ("stem = conv(8, kernel_size = 3)", "stem = conv(8, kernel = 3)"),
+        ("stem = conv(8) -> norm -> spiek", "stem = conv(8) -> norm -> spike"),
+        ("stem = conv(8) → norm", "stem = conv(8) -> norm"),
+        ("stem = conv(.5)", "stem = conv(0.5)"),
+        ("head = linear(over = tmie)", "head = linear(over = time)"),
+        ("stem = nn.conv(8)", "stem = conv(8)"),
+        ("stem = BN", "stem = norm"),
+        ("stem = conv(8 kernel = 3)", "stem = conv(8, kernel = 3)"),
+        ("norm = 'batchnorm'", 'norm = "batchnorm"'),
+        ("stem = conv(8) // first", "stem = conv(8) # first"),
+        ("stem = conv(classes / 3)", "stem = conv(floor(classes / 3))"),
+        ("steam = conv(8)", "stem = conv(8)"),
+    ],
+)
+def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:
+    lines = ["stem = spike", "head = avgpool"]
+    name = right.partition(" ")[0]
+    rest = [line for line in lines if not line.startswith(name)]
+    text, wanted = network(*rest, wrong), network(*rest, right)
+    assert wanted in [edited(text, fix.edits) for fix in all_fixes(text)]
+
+
+def test_a_missing_brace_is_put_where_it_is_missing() -> None:
+    text = network("stem = spike").removesuffix("}\n") + "\nblock b = conv(8)\n"
+    (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0102"]
+    assert (
+        edited(text, fix.edits)
+        == network("stem = spike").removesuffix("\n") + "\nblock b = conv(8)\n"
+    )
+    short = "use std\nconnection c { out = branch"
+    (fix,) = all_fixes(short)
+    assert edited(short, fix.edits) == short + "\n}"
+
+
+def test_a_line_is_added_in_the_style_of_its_body() -> None:
+    net = network("stem = conv(8) -> norm -> spike", "stages = stage(basic(16), 1) via c")
+    for body, wanted in (
+        ("{ each = conv -> norm; out = branch + shortcut }",
+         "{ each = conv -> norm; out = branch + shortcut; projection = conv -> norm }"),
+        ("{\n  each = conv -> norm\n  out = branch + shortcut  # the join\n}",
+         "{\n  each = conv -> norm\n  out = branch + shortcut  # the join\n  projection = conv -> norm\n}"),
+    ):  # fmt: skip
+        text = f"connection c {body}\n" + net
+        (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0602"]
+        assert fix.title == "add `projection = conv -> norm`"
+        assert edited(text, fix.edits) == f"connection c {wanted}\n" + net
+
+
+def test_the_library_is_used_behind_the_comment_of_the_file() -> None:
+    text = "# mine\n\nnetwork n { input = image(3, 8, 8); neuron = LIF; out = in -> spike }\n"
+    fixed = {edited(text, fix.edits) for fix in all_fixes(text)}
+    assert fixed == {text.replace("network", "use std\n\nnetwork")}
+
+
+def test_nothing_of_the_library_is_edited() -> None:
+    text = network(
+        "stem = conv(8)", "stages = stage(basic(16), 1) via plain", "out = in -> nothing"
+    )
+    assert all(
+        edit.span.source.name == "untitled.danet" for fix in all_fixes(text) for edit in fix.edits
+    )
+
+
+def test_a_warning_is_allowed_beside_what_is_allowed_already() -> None:
+    text = network("stem = conv(8, bias = true) -> norm", "head = spike")
+    allowed = text
+    while fixes := [fix for fix in all_fixes(allowed) if fix.title.startswith("allow")]:
+        allowed = edited(allowed, fixes[0].edits)
+    assert allowed != text
+    assert not analyse(allowed).diagnostics
+    assert "conv(8, bias = true) -> norm  # allow W" in allowed
+
+
+def test_fixes_are_of_the_place_asked_about() -> None:
+    text = network("stem = cnov(8)", "head = avgpol")
+    at = text.index("avgpol") + 2
+    assert [fix.title for fix in code_fixes(analyse(text), at, at)] == ["write `avgpool`"]
+
+
+def test_hints_are_texts_that_can_be_copied() -> None:
+    found = did_you_mean("cnov", ["conv"])
+    assert isinstance(found, Suggestion)
+    for hint in (found, Hint("do")):
+        for other in (copy.deepcopy(hint), pickle.loads(pickle.dumps(hint))):
+            assert other == hint
