@@ -57,7 +57,7 @@ wheel: $(WHEEL)/.installed
 		"$$bin/python" -c 'import danetc, sys; assert "torch" not in sys.modules; \
 			assert danetc.__file__.startswith(sys.prefix), danetc.__file__'; \
 		"$$bin/danetc" check danet_c_r50; \
-		"$$bin/danetc" explain --list > codes.txt; test -s codes.txt; \
+		"$$bin/danetc" list codes > codes.txt; test -s codes.txt; \
 		"$$bin/danetc" build danet_c_r50; \
 		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'
 
