@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "load_ipython_extension": "danetc.notebook",  # of `%load_ext danetc`
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
     "SpecWarning": "danetc.output.spec_messages",
     "UserError": "danetc.errors",

@@ -8,3 +8,7 @@ class UserError(Exception):
 
     ``str()`` is one or more plain lines that say what is wrong and what to do about it.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it."""
+        return str(self).splitlines()

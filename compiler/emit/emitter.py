@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import operator
-import warnings
 from functools import reduce
 from typing import Any
 
@@ -71,15 +70,11 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(namespace), name)
 
 
-def _svg(graph: Graph) -> str | None:
-    """The picture for notebooks, which show the model's text where it cannot be drawn."""
-    from danetc.compiler.draw import GraphvizError, to_svg
+def _html(graph: Graph) -> str:
+    """The model as a notebook shows it."""
+    from danetc.compiler.draw.html import to_html
 
-    try:
-        return to_svg(graph)
-    except GraphvizError as error:
-        warnings.warn(f"there is no picture of {graph.name}: {error}", stacklevel=3)
-        return None
+    return to_html(graph)
 
 
 class Emitter:
@@ -143,7 +138,7 @@ class Emitter:
             source.value.kind,
             _why_whole(graph),
         )
-        return self.kind(root, body.graph, signature, graph, _svg)
+        return self.kind(root, body.graph, signature, graph, _html)
 
     def initialise(self) -> None:
         """Give the modules their first weights."""

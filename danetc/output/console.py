@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 
 from danetc.dsl.diagnostics.visible import visible_lines
+from danetc.output.notebook import image_bar_of_notebook, in_notebook
 from danetc.runtime.kernels.announcing import announced_on
 
 
@@ -36,10 +37,15 @@ class VisibleConsole(Console):
 
 @contextmanager
 def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar over images on a terminal's standard error; call what it gives with each batch's size.
+    """A bar over images on a terminal's standard error, or in a notebook; call what it gives with each
+    batch's size.
 
     Kernels that are compiled meanwhile are announced on it, elsewhere in a line unless ``silent``.
     """
+    if in_notebook() and not silent:
+        with image_bar_of_notebook(label, images) as advance:
+            yield advance
+        return
     with (
         Progress(
             TextColumn("{task.description}", markup=False),

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
+from danetc.output.notebook import in_notebook
 from danetc.output.text import Note, note
 from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
@@ -20,6 +21,9 @@ from danetc.runtime.training.evaluation import in_words
 from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.evaluation import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.trained import Trained, data_of, open_trained
+
+if TYPE_CHECKING:
+    import pandas
 
 MOST_STEPS = 10_000
 
@@ -64,6 +68,13 @@ class Evaluated:
             "over_time": [item.as_dict() for item in self.over_time],
         }
 
+    def frame(self) -> pandas.DataFrame:
+        """A row for each T that was asked for, else for each over time. Raises UserError without
+        pandas."""
+        from danetc.output.frames import frame
+
+        return frame(item.as_dict() for item in self.results or self.over_time)
+
 
 def evaluate(
     directory: str | os.PathLike[str],
@@ -83,7 +94,7 @@ def evaluate(
     precision: str | None = None,
     seed: int | None = None,
     allow_changed: Collection[str] = (),
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Evaluated:
     """Evaluate the weights in a directory on a data set, as ``danetc eval`` does.
 
@@ -108,7 +119,8 @@ def evaluate(
         precision: of the arithmetic, ``float32``, ``mixed`` or ``bf16``.
         seed: of what a network draws, such as random spikes.
         allow_changed: files of the directory that were changed on purpose.
-        progress: show bars and notes, as the command does; else nothing is printed.
+        progress: show bars and notes, as the command does; by default in a notebook alone. Else
+            nothing is printed.
 
     Returns loss, top-1 and top-5 accuracy (from 0 to 1) at each T. Raises UserError where the
     directory, the data or an argument is wrong, SpecError for a spec.danet that was changed.
@@ -146,7 +158,7 @@ def evaluate(
         seed=seed,
     )
     chosen = tuple(dict.fromkeys(steps))
-    if progress:
+    if in_notebook() if progress is None else progress:
         return evaluate_trained(trained, asked, chosen, over_time, bar=image_bar, say=note)
     with announced_by(Silent()):
         return evaluate_trained(trained, asked, chosen, over_time)

@@ -69,6 +69,10 @@ class SpecError(Exception):
     def __str__(self) -> str:
         return render_all(self.diagnostics)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it."""
+        return str(self).splitlines()
+
 
 class Reported(Exception):
     """An error was reported; what depends on this value is left alone."""

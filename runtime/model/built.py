@@ -135,8 +135,8 @@ class Model(ScopeModule):
     Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
     where the network has several outputs.
 
-    ``topology`` is the compiler's graph the model was emitted from, of which ``draw`` makes a
-    picture; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model
+    ``topology`` is the compiler's graph the model was emitted from, which ``show`` shows in a
+    notebook; ``spec`` is the text it came from. Neither is used by a forward pass; copies of a model
     share them.
     """
 
@@ -146,14 +146,14 @@ class Model(ScopeModule):
         graph: torch.fx.Graph,
         signature: Signature,
         topology: object = None,
-        draw: Callable[[Any], str | None] | None = None,
+        show: Callable[[Any], str] | None = None,
         class_name: str | None = None,
     ) -> None:
         super().__init__(root, graph, class_name or "Model")
         self.signature = signature
         self.topology = topology
         self.spec: str | None = None
-        self.draw = draw
+        self.show = show
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         for shared in (self.topology, self.signature):
@@ -170,9 +170,9 @@ class Model(ScopeModule):
                 return super().__call__(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
-    def _repr_svg_(self) -> str | None:
-        """The topology as a picture, for notebooks."""
-        return self.draw(self.topology) if self.draw is not None else None
+    def _repr_html_(self) -> str | None:
+        """The topology and its facts, for notebooks."""
+        return self.show(self.topology) if self.show is not None else None
 
     def stream(self, x: Tensor, states: States | None = None) -> tuple[Any, States]:
         """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.

@@ -335,8 +335,8 @@ def test_it_knows_its_topology_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> 
     graph = resnet()
     model = emit(graph)
     assert model.topology is graph
-    monkeypatch.setattr("danetc.compiler.draw.to_svg", lambda g: f"<svg>{g.name}</svg>")
-    assert model._repr_svg_() == copy.deepcopy(model)._repr_svg_() == "<svg>net</svg>"
+    monkeypatch.setattr("danetc.compiler.draw.html.to_html", lambda g: f"<svg>{g.name}</svg>")
+    assert model._repr_html_() == copy.deepcopy(model)._repr_html_() == "<svg>net</svg>"
 
 
 def test_spikes_are_zero_or_one() -> None:

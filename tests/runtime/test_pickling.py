@@ -111,7 +111,7 @@ def test_every_backend(
     assert isinstance(again, Model)
     assert torch.equal(again.stream(x)[0], model.stream(x)[0])
     assert again.stages[0].blocks[1].code == model.stages[0].blocks[1].code
-    assert again._repr_svg_() == model._repr_svg_()
+    assert again._repr_html_() == model._repr_html_()
 
 
 def test_parts_and_folded_models() -> None:

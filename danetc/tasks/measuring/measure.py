@@ -21,7 +21,6 @@ from danetc.runtime.measure import (
     Layout,
     MeasureError,
     MeasureOptions,
-    Measures,
     NeuronLayer,
     ProductLayer,
     StageLayout,
@@ -29,6 +28,7 @@ from danetc.runtime.measure import (
 )
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.run import mean_cross_entropy
+from danetc.tasks.measuring.measured import Measured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def measure(
     options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
     on_progress: Callable[[int], None] = lambda images: None,
-) -> Measures:
+) -> Measured:
     """Measure a model that ``danetc.build`` or ``danetc.load`` gave.
 
     Args:
@@ -60,24 +60,20 @@ def measure(
         loss: of the output and the labels, for gradients.
         on_progress: called with the images of each batch when it is done.
 
-    The model is left as it was. Raises UserError where it cannot be measured.
+    The model is left as it was. What comes back has tables and figures: ``frame("firing-rate")``,
+    ``figure("firing-rate")``. Raises UserError where it cannot be measured.
     """
     graph = model.topology
     if not isinstance(graph, Graph):
         raise UserError("only a model that danetc built can be measured: this one has no topology")
-    twin = eager_twin(model, graph)
+    twin, layout = eager_twin(model, graph), layout_of(graph)
     try:
-        return run(
-            twin,
-            layout_of(graph),
-            batches,
-            only=only,
-            options=options,
-            loss=loss,
-            on_progress=on_progress,
+        found = run(
+            twin, layout, batches, only=only, options=options, loss=loss, on_progress=on_progress
         )
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error
+    return Measured.of(found, layout)
 
 
 def eager_twin(model: Model, graph: Graph) -> Model:

@@ -48,12 +48,11 @@ def measure_subject(
     """Measure one network, with a bar on a terminal, and tell what is particular. What was found, and
     the same as JSON data. Raises SpecError, UserError.
     """
-    from danetc.compiler.ir.graph import Graph
     from danetc.dsl.recipe.text import write_setting
     from danetc.output.console import image_bar
     from danetc.runtime.measure.plots import PlottedNetwork
     from danetc.tasks.measuring.data import batches_of, open_set, unlike_training
-    from danetc.tasks.measuring.measure import layout_of, measure
+    from danetc.tasks.measuring.measure import measure
     from danetc.tasks.measuring.tables import facts
 
     images = open_set(
@@ -85,9 +84,7 @@ def measure_subject(
         )
     if measures.images < most:
         note(f"{label}: the data set has {measures.images} images in this split, all were measured")
-    graph = subject.model.topology
-    assert isinstance(graph, Graph)
-    entry = PlottedNetwork(label, layout_of(graph), measures)
+    entry = PlottedNetwork(label, measures.layout, measures)
     return entry, {
         "label": label,
         "source": subject.source,

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
 from danetc.options import BACKENDS
+from danetc.output.notebook import NotebookProgress, in_notebook
 from danetc.runtime.data import Policy
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer
@@ -20,6 +21,9 @@ from danetc.tasks.arguments import check_choice, check_whole
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Training:
     def test_accuracy(self) -> float:
         """After the last epoch, from 0 to 1; of several trials, their mean."""
         return float(self.record["test_accuracy"])
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each epoch; of several trials, one for each. Raises UserError without pandas."""
+        from danetc.output.frames import frame
+
+        return frame(self.record["epochs" if "epochs" in self.record else "trials"])
 
 
 def train(
@@ -63,7 +73,7 @@ def train(
     fresh: bool = False,
     override: bool = False,
     allow_changed: Collection[str] = (),
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Training:
     """Train a network on a data set by a recipe, as ``danetc train`` does.
 
@@ -94,7 +104,8 @@ def train(
         fresh: begin anew; a run that is there is moved aside.
         override: resume a run although its settings have changed.
         allow_changed: files of the run that were changed on purpose.
-        progress: show progress and notes, as the command does; else nothing is printed.
+        progress: show progress and notes, as the command does; by default in a notebook alone. Else
+            nothing is printed.
 
     Raises SpecError for what is wrong in the spec or in ``set``, UserError for the data, for an
     argument and for what the training itself ends with, such as a loss that is no number. SIGINT and
@@ -137,11 +148,11 @@ def train(
         allow_changed=tuple(allow_changed),
     )
     notes: list[str] = []
-    if not progress:
+    if not (in_notebook() if progress is None else progress):
         with announced_by(Silent()):
             directory, record = run(request, observer=_Noting(notes), note=notes.append)
         return Training(directory, record, tuple(notes))
-    with TrainingProgress(sys.stdout) as shown:
+    with NotebookProgress() if in_notebook() else TrainingProgress(sys.stdout) as shown:
 
         def note(message: str) -> None:
             notes.append(message)

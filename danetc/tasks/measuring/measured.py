@@ -1,0 +1,70 @@
+"""What `danetc.measure` gives: the measures, and each as a table of pandas and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from danetc.errors import UserError
+from danetc.runtime.measure import Layout, Measures
+from danetc.runtime.measure.plots import FIGURES, WITHOUT, PlottedNetwork, can_plot
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Measures):
+    """What was measured of a network, whose layers ``layout`` describes."""
+
+    layout: Layout
+
+    @staticmethod
+    def of(measures: Measures, layout: Layout) -> Measured:
+        values = {field.name: getattr(measures, field.name) for field in fields(measures)}
+        return Measured(**values, layout=layout)
+
+    def frame(self, measure: str) -> pandas.DataFrame:
+        """The rows of a measure: its layers; of ``gradients`` the parameters, of ``values`` the blocks.
+
+        Args:
+            measure: a name of ``MEASURES``, such as ``"firing-rate"``.
+
+        Raises UserError where it was not measured, and without pandas.
+        """
+        from danetc.output.frames import frame
+
+        found = self._found(measure).as_dict()
+        if "stages" in found:
+            return frame(_blocks(found["stages"]))
+        rows: list[Mapping[str, Any]] = found["layers" if "layers" in found else "parameters"]
+        return frame(rows)
+
+    def figure(self, measure: str) -> Any:
+        """The figure of a measure (of matplotlib) as ``danetc measure`` draws it.
+
+        Raises UserError where it was not measured, and without matplotlib.
+        """
+        self._found(measure)
+        if not can_plot():
+            raise UserError(WITHOUT)
+        return FIGURES[_field(measure)]([PlottedNetwork(self.network, self.layout, self)])
+
+    def _found(self, measure: str) -> Any:
+        names = [name for name in FIGURES if getattr(self, name) is not None]
+        if _field(measure) not in names:
+            known = ", ".join(name.replace("_", "-") for name in names)
+            raise UserError(f"{measure} was not measured of {self.network}; there is {known}")
+        return getattr(self, _field(measure))
+
+
+def _field(measure: str) -> str:
+    return measure.replace("-", "_")
+
+
+def _blocks(stages: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for stage in stages:
+        for number, block in enumerate(stage["blocks"]):
+            own = {name: value for name, value in block.items() if name != "histogram"}
+            yield {"stage": stage["stage"], "block": number, "kind": stage["kind"], **own}
