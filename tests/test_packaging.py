@@ -79,6 +79,7 @@ def test_every_import_is_a_dependency() -> None:
         for requirement in [*project["dependencies"], *extras]
     }
     names = {
+        "IPython": "ipython",
         "PIL": "pillow",
     }  # where the import has another name than the package
     allowed = declared | {"danetc"} | set(sys.stdlib_module_names)
