@@ -1,5 +1,6 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
+# make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
 # make bench   the figures of benchmarks/
 # make results    the figures and tables of results/, from the JSON there
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
@@ -24,10 +25,12 @@ WHEEL      := $(VENV)/wheel
 WHEEL_DIST := $(WHEEL)/dist
 WHEEL_BIN  := $(WHEEL)/venv/bin
 
+VSCODE := editors/vscode
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel bench results fuzz soak clean
+.PHONY: demo test lint types unit wheel editors bench results fuzz soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -61,6 +64,10 @@ wheel: $(WHEEL)/.installed
 		"$$bin/danetc" build danet_c_r50; \
 		"$$bin/python" -c 'import danetc; danetc.load("build/danet_c_r50")'
 
+# What is tested of editors/ is among the unit tests, which skip the extension without its packages.
+editors: $(VSCODE)/node_modules/.installed
+	cd $(VSCODE) && npm run --silent check && npm run --silent package
+
 # Every benchmark, whether or not one misses its bound; the status says whether one did.
 bench: $(VENV)/.test
 	status=0; \
@@ -89,6 +96,7 @@ soak: $(VENV)/.test
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info \
+		$(VSCODE)/build $(VSCODE)/dist $(VSCODE)/node_modules \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -107,6 +115,10 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VSCODE)/node_modules/.installed: $(VSCODE)/package.json $(VSCODE)/package-lock.json
+	cd $(VSCODE) && npm ci --silent
+	touch $@
 
 # The sources that are packaged: a change in one of them makes a new wheel.
 SOURCES := pyproject.toml README.md LICENSE $(shell find danetc dsl compiler runtime specs -type f \

@@ -9,18 +9,20 @@ from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS, DrawError
 from danetc.compiler.draw import draw as draw_graph
 from danetc.compiler.draw.theme import Theme
 from danetc.compiler.passes import run
+from danetc.dsl.syntax.source import Span
 from danetc.editor.analysis import Analysis
 from danetc.editor.boxes import BoxPlaces, box_places
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture (SVG), or in ``problem`` why there is none; ``networks`` are those of the file.
+    """A picture (SVG), or in ``problem`` why there is none; ``networks`` are those of the file with
+    their declarations.
 
     In the SVG the boxes have the keys of ``boxes`` as ids.
     """
 
-    networks: tuple[str, ...] = ()
+    networks: Mapping[str, Span] = field(default_factory=dict)
     network: str = ""
     level: str = DEFAULT_LEVEL
     svg: str = ""
@@ -43,10 +45,13 @@ def preview(
     checked = analysis.survey.checked
     if checked is None:
         return Preview(level=level, problem=_errors(analysis))
-    networks = checked.networks
+    own = checked.module.own
+    networks = {name: own[name].span for name in checked.networks}
     if not networks:
         return Preview(level=level, problem="This file declares no network.")
-    chosen = _at(analysis, offset) or (network if network in networks else networks[0])
+    around = (name for name, span in networks.items() if span.start <= offset <= span.end)
+    chosen = next(around, network if network in networks else next(iter(networks)))
+    assert chosen is not None
     graph = run(checked.lowered[chosen].graph)
     try:
         svg = draw_graph(graph, level, "svg", theme).decode("utf-8")
@@ -54,14 +59,6 @@ def preview(
     except DrawError as error:
         return Preview(networks, chosen, level, problem=f"{error}.")
     return Preview(networks, chosen, level, svg, boxes)
-
-
-def _at(analysis: Analysis, offset: int) -> str | None:
-    """The network whose declaration is around an offset."""
-    for item in analysis.program.declarations:
-        if item.kind == "network" and item.span.start <= offset <= item.span.end:
-            return item.name
-    return None
 
 
 def _errors(analysis: Analysis) -> str:

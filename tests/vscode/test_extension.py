@@ -1,0 +1,77 @@
+"""The extension without the editor: its own tests, and that what it contributes is there and holds."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from danetc.compiler import check_text
+from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
+from danetc.dsl.syntax.tree import DECLARATION_KINDS
+from tests.vscode.built import FOLDER, build, missing, run
+
+PACKAGE = json.loads((FOLDER / "package.json").read_text("utf-8"))
+SNIPPETS = json.loads((FOLDER / "snippets/danet.json").read_text("utf-8"))
+PLACEHOLDER = re.compile(r"\$\{\d+:([^{}]*)\}|\$\d+")
+
+
+def test_its_own_tests() -> None:
+    if missing():
+        pytest.skip(missing())
+    build()
+    printed = run("node", "--test", "--test-reporter=tap", "build/test/")
+    assert "\n# fail 0\n" in printed
+    found = re.search(r"\n# pass (\d+)\n", printed)
+    assert found is not None
+    assert int(found.group(1)) > 20
+
+
+def filled(body: list[str]) -> str:
+    """A snippet as it stands before anything is typed."""
+    text = PLACEHOLDER.sub(lambda match: match.group(1) or "", "\n".join(body))
+    # A placeholder that comes again as `${4:32}` reads the same.
+    assert "${" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_a_snippet_is_a_spec(name: str) -> None:
+    text = filled(SNIPPETS[name]["body"])
+    if name.startswith("Variant"):
+        network = filled(SNIPPETS["Network"]["body"])
+        text = network.replace("network name", "network other") + text
+    elif "use std" not in text:
+        text = "use std\n" + text
+    checked = check_text(text)
+    assert checked.module.own
+
+
+def test_every_declaration_has_a_snippet() -> None:
+    written = {filled(snippet["body"]) for snippet in SNIPPETS.values()}
+    for kind in DECLARATION_KINDS:
+        assert any(re.search(rf"^{kind} ", text, re.MULTILINE) for text in written), kind
+
+
+def test_what_it_contributes_is_there() -> None:
+    given = PACKAGE["contributes"]
+    assert (FOLDER / given["languages"][0]["configuration"]).is_file()
+    for part in ("grammars", "snippets"):
+        assert (FOLDER / given[part][0]["path"]).is_file()
+    levels = given["configuration"]["properties"]["danet.preview.level"]
+    assert (levels["enum"], levels["default"]) == ([*LEVELS], DEFAULT_LEVEL)
+    assert len(levels["enumDescriptions"]) == len(LEVELS)
+    source = (FOLDER / "src/extension.ts").read_text("utf-8")
+    for command in given["commands"]:
+        assert f'registerCommand("{command["command"]}"' in source
+
+
+def test_versions_are_pinned() -> None:
+    for group in ("dependencies", "devDependencies"):
+        for name, version in PACKAGE[group].items():
+            assert re.fullmatch(r"\d+\.\d+\.\d+", version), name
+    lock = json.loads((FOLDER / "package-lock.json").read_text("utf-8"))
+    own = lock["packages"][""]
+    for group in ("dependencies", "devDependencies"):
+        assert own[group] == PACKAGE[group]

@@ -1,0 +1,246 @@
+"""The page of the preview in headless Chromium, with pictures as the server gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from danetc.compiler.draw import LEVELS
+from danetc.compiler.draw.theme import Theme
+from danetc.dsl.reading import find_spec
+from danetc.editor.analysis import analyse
+from danetc.editor.preview import Preview, preview
+from tests.vscode.built import FOLDER, build, missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+ADDRESS = "http://preview.test/"
+THEMES: dict[Theme, dict[str, str]] = {
+    "dark": {
+        "editor-background": "#1f1f1f", "editor-foreground": "#cccccc", "button-background": "#0078d4",
+        "button-foreground": "#ffffff", "button-secondaryBackground": "#313131",
+        "button-secondaryForeground": "#cccccc", "button-secondaryHoverBackground": "#3c3c3c",
+        "dropdown-background": "#313131", "dropdown-foreground": "#cccccc", "focusBorder": "#0078d4",
+        "dropdown-border": "#3c3c3c", "panel-border": "#2b2b2b", "charts-green": "#89d185",
+        "inputValidation-warningBackground": "#352a05", "inputValidation-warningBorder": "#b89500",
+    },
+    "light": {
+        "editor-background": "#ffffff", "editor-foreground": "#3b3b3b", "button-background": "#005fb8",
+        "button-foreground": "#ffffff", "button-secondaryBackground": "#e5e5e5",
+        "button-secondaryForeground": "#3b3b3b", "button-secondaryHoverBackground": "#cccccc",
+        "dropdown-background": "#ffffff", "dropdown-foreground": "#3b3b3b", "focusBorder": "#005fb8",
+        "dropdown-border": "#cecece", "panel-border": "#e5e5e5", "charts-green": "#388a34",
+        "inputValidation-warningBackground": "#f6f5d2", "inputValidation-warningBorder": "#b89500",
+    },
+}  # fmt: skip
+"""Colours of the editor's own themes (Dark Modern, Light Modern), which it gives to pages."""
+
+EDITOR = """
+window.told = [];
+let state;
+window.acquireVsCodeApi = () => ({
+  postMessage: message => window.told.push(message),
+  getState: () => state,
+  setState: value => { state = value; },
+});
+"""
+
+
+@cache
+def picture(spec: str, level: str, theme: Theme) -> Preview:
+    path = Path(find_spec(spec))
+    found = preview(analyse(path.read_text("utf-8"), str(path)), 0, level, theme)
+    assert not found.problem
+    return found
+
+
+def message(
+    found: Preview, networks: tuple[str, ...] = ("a",), marked: tuple[str, ...] = ()
+) -> Any:
+    return {
+        "type": "picture", "svg": found.svg, "boxes": [*found.boxes], "network": networks[0],
+        "networks": networks, "level": found.level, "levels": [*LEVELS], "marked": marked,
+    }  # fmt: skip
+
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens the page in a theme. What it complains of fails the test; it asks for its own files alone."""
+    if missing():
+        pytest.skip(missing())
+    build()
+    wrong: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def serve(route: Route) -> None:
+        name = route.request.url.removeprefix(ADDRESS)
+        asked.append(name)
+        folder = FOLDER / ("build/page" if name == "index.html" else "dist")
+        route.fulfill(path=folder / name)
+
+    def open_page(theme: Theme = "dark", width: int = 900) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 700})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.route("**/*", serve)
+        page.add_init_script(EDITOR)
+        page.goto(f"{ADDRESS}index.html")
+        page.evaluate(
+            "colours => Object.entries(colours).forEach(([name, value]) => "
+            "document.documentElement.style.setProperty(`--vscode-${name}`, value))",
+            THEMES[theme],
+        )
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+    assert set(asked) == {"index.html", "preview.js", "preview.css"}
+
+
+def post(page: Page, data: Any) -> None:
+    page.evaluate("data => window.postMessage(data, '*')", data)
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")
+
+
+def told(page: Page) -> list[Any]:
+    found: list[Any] = page.evaluate("window.told.splice(0)")
+    return found
+
+
+def colour(page: Page, box: str) -> str:
+    outline = page.locator(f'[id="{box}"] > :is(path, polygon, ellipse)').first
+    found: str = outline.evaluate("element => getComputedStyle(element).stroke")
+    return found
+
+
+GREEN = "rgb(137, 209, 133)"
+
+
+def test_it_says_when_it_is_ready_and_shows_what_it_gets(opened: Open) -> None:
+    page = opened()
+    assert told(page) == [{"type": "ready"}]
+    found = picture("danet_c_small", "stage", "dark")
+    post(page, message(found, marked=("s1b0", "s1b1")))
+    assert page.locator("#picture svg").count() == 1
+    assert page.locator("g.leads").count() == len(found.boxes)
+    assert page.locator(".at-cursor").count() == 2
+    assert colour(page, "s1b0") == GREEN
+    assert colour(page, "s0b0") != GREEN
+    post(page, {"type": "mark", "boxes": ["s0b0"]})
+    assert [colour(page, box) == GREEN for box in ("s0b0", "s1b0")] == [True, False]
+    assert page.locator("#levels button").all_inner_texts() == [*LEVELS]
+    assert page.locator('#levels [aria-pressed="true"]').inner_text() == "stage"
+    assert page.locator("#networks").is_hidden()
+
+
+def test_clicks_and_keys_lead_to_the_text(opened: Open) -> None:
+    page = opened()
+    post(page, message(picture("danet_c_small", "stage", "dark")))
+    told(page)
+    page.locator("#s1b0").click()
+    page.locator("#s0b1").click(modifiers=["Control"])
+    page.locator("#s2b0").focus()
+    page.keyboard.press("Enter")
+    page.locator("#picture").click(position={"x": 2, "y": 2})
+    assert told(page) == [
+        {"type": "open", "box": "s1b0", "written": False},
+        {"type": "open", "box": "s0b1", "written": True},
+        {"type": "open", "box": "s2b0", "written": False},
+    ]
+
+
+def test_every_box_is_reached_by_tab_and_has_a_name(opened: Open) -> None:
+    page = opened()
+    found = picture("danet_c_small", "block", "dark")
+    post(page, message(found))
+    page.locator("#larger").focus()
+    reached = []
+    for _ in found.boxes:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert set(reached) == set(found.boxes)
+    names = [box.get_attribute("aria-label") for box in page.locator("g.leads").all()]
+    assert all(names)
+    assert any("conv" in (name or "") for name in names)
+
+
+def test_levels_and_networks_are_chosen(opened: Open) -> None:
+    page = opened()
+    post(page, message(picture("danet_c_small", "stage", "dark"), ("a", "b")))
+    told(page)
+    page.get_by_role("button", name="op", exact=True).click()
+    page.get_by_label("Network").select_option("b")
+    assert told(page) == [{"type": "level", "level": "op"}, {"type": "network", "network": "b"}]
+    assert page.locator("#networks").is_visible()
+
+
+def test_a_problem_leaves_the_picture_and_goes_with_the_next(opened: Open) -> None:
+    page = opened()
+    found = message(picture("danet_c_small", "stage", "dark"), marked=("s0b0",))
+    post(page, found)
+    post(page, {"type": "problem", "text": "Line 3: <b>no</b>", "level": "op", "levels": []})
+    assert page.get_by_role("status").inner_text() == "Line 3: <b>no</b>"
+    assert page.locator("#picture.stale svg").count() == 1
+    assert page.locator(".at-cursor").count() == 0
+    assert page.locator('#levels [aria-pressed="true"]').inner_text() == "op"
+    post(page, found)
+    assert page.locator("#problem").is_hidden()
+    assert page.locator("#picture.stale").count() == 0
+
+
+def test_a_large_picture_fits_or_is_moved_to_what_is_marked(opened: Open) -> None:
+    page = opened(width=500)
+    found = picture("danet_c_r152", "op", "dark")
+    last = [key for key in found.boxes if key.startswith("s3")][-1]
+    post(page, message(found))
+    width = "document.querySelector('#picture svg').getBoundingClientRect().width"
+    assert page.evaluate(width) <= 500
+    for _ in range(12):
+        page.locator("#larger").click()
+    assert page.locator("#fit").get_attribute("aria-pressed") == "false"
+    assert page.evaluate(width) > 2000
+    post(page, {"type": "mark", "boxes": [last]})
+    box = page.locator(f'[id="{last}"]').bounding_box()
+    assert box is not None
+    assert box["x"] < 500
+    assert 0 < box["y"] < 700
+    page.locator("#fit").click()
+    assert page.evaluate(width) <= 500
+
+
+def test_what_a_picture_must_not_do(opened: Open) -> None:
+    page = opened()
+    bad = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>window.bad = 1</script></svg>'
+    found = message(picture("danet_c_small", "stage", "dark")) | {"svg": bad, "boxes": []}
+    post(page, found)
+    assert page.evaluate("window.bad") is None
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_accessibility(opened: Open, theme: Theme) -> None:
+    """By axe-core's rules, contrast among them."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = opened(theme)
+    found = picture("danet_c_small", "stage", theme)
+    post(page, message(found, ("a", "b"), marked=("s1b0",)))
+    assert ("#0d1117" in found.svg) is (theme == "dark")
+    result = axe.Axe().run(page)
+    # It is a part of the editor's window, whose headings are not the page's.
+    wrong = [rule for rule in result.response["violations"] if rule["id"] != "page-has-heading-one"]
+    assert wrong == []
+    assert {"color-contrast", "button-name", "select-name"} <= {
+        rule["id"] for rule in result.response["passes"]
+    }
