@@ -43,6 +43,7 @@ COMMANDS = {
     "measure": "Measure firing rates, gradients and energy on data.",
     "report": "Show runs side by side on one HTML page.",
     "bench": "Compare backends with torchvision and SpikingJelly.",
+    "lsp": "Serve an editor: errors, shapes, completion.",
     "completion": "Print the script that completes names in a shell.",
 }
 """Each subcommand, in the order of ``--help``, with the line that stands there."""

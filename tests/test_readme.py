@@ -166,7 +166,7 @@ def test_the_commands_run(
     run = {words[1] for words in lines if words[0] == "danetc"}
     assert run == set(COMMANDS)
     for words in lines:
-        if words[0] == "pip":
+        if words[0] == "pip" or words[1] == "lsp":  # tests/editor has a client for the server
             continue
         name, *arguments = words[1:]
         status = main([name, *arguments, *QUICK.get(name, [])])

@@ -1,7 +1,7 @@
 """Language services for editors: functions of a text. No torch, no server, no editor needed.
 
 ``analyse`` reads a text once; each service takes what it gives. Places are ``Span``s: offsets into the
-text, counted in characters (code points) from 0, the end exclusive. ``positions.Utf16Lines`` converts
+text, counted in characters (code points) from 0, the end exclusive. ``positions.TextLines`` converts
 them to the lines and columns of the Language Server Protocol. ``danetc.editor.server`` is that server.
 """
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.source import Span
 
 
-class Utf16Lines:
+class TextLines:
     """The lines of a text. An offset counts characters (code points) from 0.
 
-    A position is a line and a column, both from 0; columns count UTF-16 units, of which characters
-    beyond U+FFFF have two. Lines end with ``\\n``, ``\\r\\n`` or ``\\r``, as the protocol has it.
+    A position is a line and a column, both from 0; columns count the units that client and server
+    have agreed upon: of UTF-16, of which characters beyond U+FFFF have two, unless they say otherwise.
+    Lines end with ``\\n``, ``\\r\\n`` or ``\\r``, as the protocol has it.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, encoding: str = "utf-16") -> None:
         self.text = text
+        self.encoding = encoding
         self.starts = [0]
         for i, ch in enumerate(text):
             if ch == "\n" or (ch == "\r" and text[i + 1 : i + 2] != "\n"):
@@ -25,7 +27,7 @@ class Utf16Lines:
         """Line and column of an offset; one beyond the text is its end."""
         offset = max(0, min(offset, len(self.text)))
         line = bisect_right(self.starts, offset) - 1
-        return line, _units(self.text[self.starts[line] : offset])
+        return line, self._units(self.text[self.starts[line] : offset])
 
     def offset(self, line: int, column: int) -> int:
         """The offset of a position; what lies beyond a line or the text is its end."""
@@ -36,24 +38,22 @@ class Utf16Lines:
         start = self.starts[line]
         end = self.starts[line + 1] if line + 1 < len(self.starts) else len(self.text)
         here = self.text[start:end].rstrip("\r\n")
-        if here.isascii():
+        if here.isascii() or self.encoding == "utf-32":
             return start + max(0, min(column, len(here)))
         units = 0
         for i, ch in enumerate(here):
             if units >= column:
                 return start + i
-            units += _units(ch)
+            units += self._units(ch)
         return start + len(here)
 
     def range(self, span: Span) -> tuple[tuple[int, int], tuple[int, int]]:
         """The positions where a span of this text starts and ends."""
         return self.position(span.start), self.position(span.end)
 
-
-def _units(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def whole(source: SourceFile) -> Span:
-    """All of a text."""
-    return Span(source, 0, len(source.text))
+    def _units(self, text: str) -> int:
+        if text.isascii() or self.encoding == "utf-32":
+            return len(text)
+        if self.encoding == "utf-8":
+            return len(text.encode("utf-8", "surrogatepass"))
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2

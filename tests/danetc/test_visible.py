@@ -197,6 +197,7 @@ LINES: dict[str, Lines] = {
     "new": lambda w: [["new", EVIL], ["new", f"new{EVIL}"]],
     "show": lambda w: [["show", w.spec], ["show", f"{w.spec}:3"], ["show", "--json", w.spec], ["show", f"{w.spec}:999"], ["show", f"std/{EVIL}"]],
     "completion": lambda w: [["completion", EVIL]],
+    "lsp": lambda w: [["lsp", w.spec]],
     "summary": lambda w: [["summary", w.spec], ["summary", "--json", w.spec, "-n", EVIL]],
     "build": lambda w: [["build", w.spec, "-o", w.root / "built"], ["build", w.spec, "--init", w.spec]],
     "draw": lambda w: [["draw", w.spec, "-o", w.root / f"{EVIL}.svg"], ["draw", w.spec]],

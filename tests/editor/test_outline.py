@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from danetc.editor import analyse
 from danetc.editor.outline import OutlineSymbol, folds, symbols
-from danetc.editor.positions import Utf16Lines
+from danetc.editor.positions import TextLines
 from danetc.editor.problems import problems
 from tests.editor.marked import network
 
@@ -75,7 +75,7 @@ def test_what_is_wrong_in_a_used_file_stands_at_the_use() -> None:
 
 def test_positions_count_utf_16_units_and_know_every_line_end() -> None:
     text = "a\U0001f600b\r\nc\rd\n\u00e9e"
-    lines = Utf16Lines(text)
+    lines = TextLines(text)
     assert [lines.position(i) for i in (0, 1, 2, 3, 5, 7, 9, 10)] == [
         (0, 0), (0, 1), (0, 3), (0, 4), (1, 0), (2, 0), (3, 0), (3, 1),
     ]  # fmt: skip
@@ -84,3 +84,6 @@ def test_positions_count_utf_16_units_and_know_every_line_end() -> None:
             assert lines.offset(*lines.position(offset)) == offset
     assert lines.offset(0, 99) == 3 + 0
     assert lines.offset(99, 0) == len(text)
+    assert [TextLines(text, "utf-8").position(i) for i in (2, 10)] == [(0, 5), (3, 2)]
+    assert TextLines(text, "utf-8").offset(0, 5) == 2
+    assert TextLines(text, "utf-32").position(2) == (0, 2)

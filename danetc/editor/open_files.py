@@ -1,0 +1,132 @@
+"""The files that an editor has open: their texts go before those on disk, also where others use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from danetc.dsl.reading import MAX_FILE_BYTES, SUFFIX
+from danetc.editor.analysis import Analysis, analyse
+from danetc.editor.outline import OutlineSymbol, symbols
+
+MOST_FILES = 1_000
+"""Files of the folders that are looked at."""
+_SKIPPED = frozenset(("node_modules", "build", "__pycache__"))
+
+
+class OpenFiles:
+    """Open texts by the paths of their files, and what is known of each; read again when one changes.
+
+    ``folders`` are those that the editor works in: names are looked for in their files too.
+    """
+
+    def __init__(self, folders: Iterable[str] = ()) -> None:
+        self.folders = list(folders)
+        self.texts: dict[str, str] = {}  # by real paths
+        self._names: dict[str, str] = {}  # the real paths of open files, by their names
+        self._known: dict[str, tuple[int, Analysis]] = {}  # by names
+        self._generation = 0
+
+    def change(self, name: str, text: str) -> None:
+        """A file is opened, or its text is another one."""
+        key = os.path.realpath(name)
+        if self.texts.get(key) != text or name not in self._names:
+            self._names[name] = key
+            self.texts[key] = text
+            self._forget(name)
+
+    def close(self, name: str) -> None:
+        """What is on disk counts again."""
+        self.texts.pop(self._names.pop(name, ""), None)
+        self._forget(name)
+
+    def disk_changed(self) -> None:
+        """Files that are not open may be others now."""
+        self._generation += 1
+
+    def _forget(self, name: str) -> None:
+        self._known.pop(name, None)
+        self._generation += 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The open files."""
+        return tuple(self._names)
+
+    def is_open(self, name: str) -> bool:
+        return name in self._names
+
+    def analysis(self, name: str) -> Analysis:
+        """What is known of a file that is open, or on disk. Raises OSError, UnicodeDecodeError."""
+        known = self._known.get(name)
+        if known is not None and (known[0] == self._generation or not _uses_files(known[1])):
+            return known[1]
+        key = self._names.get(name)
+        text = self.texts[key] if key is not None else _read(name)
+        others = {path: other for path, other in self.texts.items() if path != key}
+        found = analyse(text, name, others)
+        if key is not None:
+            self._known[name] = self._generation, found
+        return found
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """The open files that use files, so that a change of another one may concern them."""
+        return tuple(
+            other for other in self._names if other != name and _uses_files(self.analysis(other))
+        )
+
+    def others(self, name: str) -> tuple[Analysis, ...]:
+        """What is known of the other open files."""
+        return tuple(self.analysis(other) for other in self._names if other != name)
+
+    def mentioning(self, word: str) -> Iterator[Analysis]:
+        """The open files and those of the folders in whose text a word stands."""
+        seen = set(self.texts)
+        for name, key in self._names.items():
+            if word in self.texts[key]:
+                yield self.analysis(name)
+        for path in self._in_folders():
+            key = os.path.realpath(path)
+            if key not in seen:
+                seen.add(key)
+                try:
+                    if word in _read(str(path)):
+                        yield self.analysis(str(path))
+                except (OSError, UnicodeDecodeError):
+                    continue
+
+    def workspace_symbols(self, query: str) -> Iterator[OutlineSymbol]:
+        """The declarations of all files whose names have the letters of a query, in this order."""
+        for analysis in self.mentioning(""):
+            for symbol in symbols(analysis):
+                if _has_in_order(symbol.name.casefold(), query.casefold()):
+                    yield symbol
+
+    def _in_folders(self) -> Iterator[Path]:
+        left = MOST_FILES
+        for folder in self.folders:
+            for place, inner, names in os.walk(folder):
+                inner[:] = sorted(
+                    each for each in inner if not each.startswith(".") and each not in _SKIPPED
+                )
+                for name in sorted(names):
+                    if name.endswith(SUFFIX):
+                        left -= 1
+                        if left < 0:
+                            return
+                        yield Path(place, name)
+
+
+def _uses_files(analysis: Analysis) -> bool:
+    return any(use.is_path for use in analysis.program.uses)
+
+
+def _read(name: str) -> str:
+    with open(name, "rb") as stream:
+        return stream.read(MAX_FILE_BYTES).decode("utf-8-sig")
+
+
+def _has_in_order(name: str, letters: str) -> bool:
+    rest = iter(name)
+    return all(letter in rest for letter in letters)

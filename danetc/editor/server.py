@@ -1,0 +1,436 @@
+"""``danetc lsp``: the language services over the Language Server Protocol, by pygls.
+
+Thin: it converts positions and paths. A text is read again at the first request after a change, and
+its problems are sent once nothing has changed for a moment, so that typing never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls import uris
+from pygls.exceptions import JsonRpcInvalidParams
+from pygls.lsp.server import LanguageServer
+
+from danetc.dsl.diagnostics.diagnostic import Diagnostic
+from danetc.dsl.diagnostics.fixes import Edit
+from danetc.dsl.loading import library_file
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.editor.actions import code_fixes
+from danetc.editor.analysis import Analysis
+from danetc.editor.completion import complete
+from danetc.editor.formatting import format_edits
+from danetc.editor.highlighting import MODIFIERS, TYPES, semantic_tokens
+from danetc.editor.hints import inlay_hints
+from danetc.editor.hover import hover
+from danetc.editor.navigation import (
+    RenameRefused,
+    at,
+    definition,
+    references,
+    rename,
+    renameable,
+)
+from danetc.editor.open_files import OpenFiles
+from danetc.editor.outline import OutlineSymbol, folds, symbols
+from danetc.editor.positions import TextLines
+from danetc.editor.problems import problems
+
+PAUSE = 0.1
+"""Seconds without a change after which problems are sent."""
+
+_SYMBOLS = {
+    "network": lsp.SymbolKind.Class,
+    "backbone": lsp.SymbolKind.Class,
+    "block": lsp.SymbolKind.Class,
+    "connection": lsp.SymbolKind.Interface,
+    "rule": lsp.SymbolKind.Interface,
+    "neuron": lsp.SymbolKind.Struct,
+    "surrogate": lsp.SymbolKind.Function,
+    "recipe": lsp.SymbolKind.Namespace,
+    "phase": lsp.SymbolKind.Namespace,
+    "parameter": lsp.SymbolKind.Constant,
+    "state": lsp.SymbolKind.Field,
+}
+_COMPLETIONS = {
+    "network": lsp.CompletionItemKind.Class,
+    "backbone": lsp.CompletionItemKind.Class,
+    "block": lsp.CompletionItemKind.Class,
+    "connection": lsp.CompletionItemKind.Interface,
+    "rule": lsp.CompletionItemKind.Interface,
+    "neuron": lsp.CompletionItemKind.Struct,
+    "surrogate": lsp.CompletionItemKind.Struct,
+    "recipe": lsp.CompletionItemKind.Module,
+    "library": lsp.CompletionItemKind.Module,
+    "parameter": lsp.CompletionItemKind.Variable,
+    "line": lsp.CompletionItemKind.Variable,
+    "state": lsp.CompletionItemKind.Field,
+    "argument": lsp.CompletionItemKind.Property,
+    "setting": lsp.CompletionItemKind.Property,
+    "network setting": lsp.CompletionItemKind.Property,
+    "operation": lsp.CompletionItemKind.Function,
+    "function": lsp.CompletionItemKind.Function,
+    "neuron function": lsp.CompletionItemKind.Function,
+    "item": lsp.CompletionItemKind.Function,
+    "first weights": lsp.CompletionItemKind.Function,
+    "choice": lsp.CompletionItemKind.EnumMember,
+    "file": lsp.CompletionItemKind.File,
+}
+
+
+class DanetServer(LanguageServer):
+    """A language server with the files that its client has open."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "danetc",
+            version("danetc"),
+            text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
+        )
+        self.open = OpenFiles()
+        self.uris: dict[str, str] = {}  # of open files, as the client has them, by their names
+        self.waiting: set[str] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        self._lines: dict[SourceFile, TextLines] = {}
+
+    # -- paths and positions ------------------------------------------------------------------------
+
+    def path(self, uri: str) -> str:
+        """The path of a file, by which the services know it; of a text without one its URI."""
+        path = uris.to_fs_path(uri)
+        name = os.path.normpath(path) if path else uri
+        if self.open.is_open(name):
+            self.uris[name] = uri
+        return name
+
+    def uri(self, source: SourceFile) -> str:
+        """Where the client finds a source; of the library its file in the package."""
+        if source.name in self.uris:
+            return self.uris[source.name]
+        file = library_file(source)
+        return str(uris.from_fs_path(os.path.abspath(source.name if file is None else str(file))))
+
+    def lines(self, source: SourceFile) -> TextLines:
+        """The lines of a source; those of the last few are kept."""
+        found = self._lines.get(source)
+        if found is None:
+            if len(self._lines) > 50:
+                self._lines.clear()
+            encoding = str(getattr(self.workspace.position_encoding, "value", "utf-16"))
+            found = self._lines[source] = TextLines(source.text, encoding)
+        return found
+
+    def range(self, span: Span) -> lsp.Range:
+        start, end = self.lines(span.source).range(span)
+        return lsp.Range(lsp.Position(*start), lsp.Position(*end))
+
+    def location(self, span: Span) -> lsp.Location:
+        return lsp.Location(self.uri(span.source), self.range(span))
+
+    def place(self, params: Any) -> tuple[Analysis, int]:
+        """The file and the offset that a request is about."""
+        analysis = self.analysis(params)
+        position = params.position
+        return analysis, self.lines(analysis.source).offset(position.line, position.character)
+
+    def analysis(self, params: Any) -> Analysis:
+        return self.open.analysis(self.path(params.text_document.uri))
+
+    def span(self, analysis: Analysis, range: lsp.Range) -> Span:
+        lines = self.lines(analysis.source)
+        start, end = range.start, range.end
+        return Span(
+            analysis.source,
+            lines.offset(start.line, start.character),
+            lines.offset(end.line, end.character),
+        )
+
+    def edits(self, edits: Sequence[Edit]) -> list[lsp.TextEdit]:
+        return [lsp.TextEdit(self.range(edit.span), edit.text) for edit in edits]
+
+    def workspace_edit(self, edits: Sequence[Edit]) -> lsp.WorkspaceEdit:
+        """Edits of one file or several."""
+        changes: dict[str, list[lsp.TextEdit]] = {}
+        for edit in edits:
+            changes.setdefault(self.uri(edit.span.source), []).extend(self.edits([edit]))
+        return lsp.WorkspaceEdit(changes=changes)
+
+    # -- problems -----------------------------------------------------------------------------------
+
+    def changed(self, uri: str) -> None:
+        """A text is another one: send its problems, and those of files that may use it, soon."""
+        document = self.workspace.get_text_document(uri)
+        name = self.path(uri)
+        self.open.change(name, document.source)
+        self.uris[name] = uri
+        self.soon(name)
+
+    def soon(self, *names: str) -> None:
+        self.waiting.update(names)
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_later(PAUSE, self.send_problems)
+
+    def send_problems(self) -> None:
+        names, self.waiting = self.waiting, set()
+        for name in list(names):
+            names.update(self.open.dependents(name))
+        for name in sorted(names):
+            if self.open.is_open(name):
+                self.send(name)
+
+    def send(self, name: str) -> None:
+        uri = self.uris[name]
+        found = [self.diagnostic(item) for item in problems(self.open.analysis(name))]
+        document = self.workspace.get_text_document(uri)
+        self.text_document_publish_diagnostics(
+            lsp.PublishDiagnosticsParams(uri, found, document.version)
+        )
+
+    def diagnostic(self, item: Diagnostic) -> lsp.Diagnostic:
+        message = item.message if not item.label else f"{item.message}\n{item.label}"
+        if item.hint:
+            message += f"\nhint: {item.hint}"
+        error = item.severity == "error"
+        return lsp.Diagnostic(
+            self.range(item.span),
+            message,
+            lsp.DiagnosticSeverity.Error if error else lsp.DiagnosticSeverity.Warning,
+            code=item.code,
+            source="danetc",
+            related_information=[
+                lsp.DiagnosticRelatedInformation(self.location(label.span), label.text)
+                for label in item.labels
+            ],
+        )
+
+    def symbol(self, item: OutlineSymbol) -> lsp.DocumentSymbol:
+        return lsp.DocumentSymbol(
+            item.name or item.kind,
+            _SYMBOLS.get(item.kind, lsp.SymbolKind.Variable),
+            self.range(item.span),
+            self.range(item.name_span),
+            detail=item.detail,
+            children=[self.symbol(child) for child in item.children],
+        )
+
+
+def make_server() -> DanetServer:
+    """A server with all features, which is not started yet."""
+    server = DanetServer()
+    for register in (_synchronisation, _reading, _navigating, _writing):
+        register(server)
+    return server
+
+
+Register = Callable[[DanetServer], None]
+
+
+def _synchronisation(server: DanetServer) -> None:
+    @server.feature(lsp.INITIALIZED)
+    def initialized(params: lsp.InitializedParams) -> None:
+        folders = [uris.to_fs_path(uri) for uri in server.workspace.folders]
+        if not folders and server.workspace.root_path:
+            folders = [server.workspace.root_path]
+        server.open.folders = [os.path.normpath(folder) for folder in folders if folder]
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
+    def opened(params: lsp.DidOpenTextDocumentParams) -> None:
+        server.changed(params.text_document.uri)
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
+    def changed(params: lsp.DidChangeTextDocumentParams) -> None:
+        server.changed(params.text_document.uri)
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
+    def closed(params: lsp.DidCloseTextDocumentParams) -> None:
+        uri = params.text_document.uri
+        name = server.path(uri)
+        server.open.close(name)
+        server.uris.pop(name, None)
+        server.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, []))
+        server.soon(*server.open.names)
+
+    @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
+    def saved(params: lsp.DidSaveTextDocumentParams) -> None:
+        server.soon(server.path(params.text_document.uri))
+
+    @server.feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def disk_changed(params: lsp.DidChangeWatchedFilesParams) -> None:
+        server.open.disk_changed()
+        server.soon(*server.open.names)
+
+
+def _reading(server: DanetServer) -> None:
+    @server.feature(lsp.TEXT_DOCUMENT_HOVER)
+    def hovered(params: lsp.HoverParams) -> lsp.Hover | None:
+        analysis, offset = server.place(params)
+        found = hover(analysis, offset, server.open.others(analysis.source.name))
+        if found is None:
+            return None
+        text = lsp.MarkupContent(lsp.MarkupKind.Markdown, found.markdown)
+        return lsp.Hover(text, server.range(found.span))
+
+    @server.feature(lsp.TEXT_DOCUMENT_INLAY_HINT)
+    def hinted(params: lsp.InlayHintParams) -> list[lsp.InlayHint]:
+        analysis = server.analysis(params)
+        lines = server.lines(analysis.source)
+        within = server.span(analysis, params.range)
+        found = inlay_hints(analysis, server.open.others(analysis.source.name), within)
+        return [
+            lsp.InlayHint(
+                lsp.Position(*lines.position(hint.offset)),
+                hint.text,
+                lsp.InlayHintKind.Type,
+                tooltip=hint.tooltip,
+                padding_left=True,
+            )
+            for hint in found
+        ]
+
+    @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+    def outlined(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
+        return [server.symbol(item) for item in symbols(server.analysis(params))]
+
+    @server.feature(lsp.TEXT_DOCUMENT_FOLDING_RANGE)
+    def folded(params: lsp.FoldingRangeParams) -> list[lsp.FoldingRange]:
+        analysis = server.analysis(params)
+        lines = server.lines(analysis.source)
+        return [
+            lsp.FoldingRange(
+                lines.position(fold.start)[0],
+                lines.position(fold.end)[0],
+                kind=lsp.FoldingRangeKind(fold.kind),
+            )
+            for fold in folds(analysis)
+        ]
+
+    @server.feature(
+        lsp.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL,
+        lsp.SemanticTokensLegend(list(TYPES), list(MODIFIERS)),
+    )
+    def coloured(params: lsp.SemanticTokensParams) -> lsp.SemanticTokens:
+        analysis = server.analysis(params)
+        lines = server.lines(analysis.source)
+        data: list[int] = []
+        line = column = 0
+        for token in semantic_tokens(analysis):
+            (row, start), (_, end) = lines.range(token.span)
+            data += [row - line, start - column if row == line else start, end - start]
+            data += [TYPES.index(token.type)]
+            data += [sum(1 << MODIFIERS.index(each) for each in token.modifiers)]
+            line, column = row, start
+        return lsp.SemanticTokens(data)
+
+
+def _navigating(server: DanetServer) -> None:
+    def mentioning(analysis: Analysis, offset: int) -> list[Analysis]:
+        """All files that may have the name at an offset."""
+        found = at(analysis, offset)
+        return [] if found is None else list(server.open.mentioning(found.meaning.name))
+
+    @server.feature(lsp.TEXT_DOCUMENT_DEFINITION)
+    def defined(params: lsp.DefinitionParams) -> lsp.Location | None:
+        span = definition(*server.place(params))
+        return None if span is None else server.location(span)
+
+    @server.feature(lsp.TEXT_DOCUMENT_REFERENCES)
+    def referred(params: lsp.ReferenceParams) -> list[lsp.Location]:
+        analysis, offset = server.place(params)
+        others = mentioning(analysis, offset)
+        own = params.context.include_declaration
+        return [
+            server.location(span) for span in references(analysis, offset, others, definitions=own)
+        ]
+
+    @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
+    def marked(params: lsp.DocumentHighlightParams) -> list[lsp.DocumentHighlight]:
+        return [
+            lsp.DocumentHighlight(server.range(span)) for span in references(*server.place(params))
+        ]
+
+    @server.feature(lsp.TEXT_DOCUMENT_PREPARE_RENAME)
+    def asked_to_rename(params: lsp.PrepareRenameParams) -> lsp.Range:
+        try:
+            return server.range(renameable(*server.place(params)))
+        except RenameRefused as refused:
+            raise JsonRpcInvalidParams(str(refused)) from None
+
+    @server.feature(lsp.TEXT_DOCUMENT_RENAME, lsp.RenameOptions(prepare_provider=True))
+    def renamed(params: lsp.RenameParams) -> lsp.WorkspaceEdit:
+        analysis, offset = server.place(params)
+        try:
+            edits = rename(analysis, offset, params.new_name, mentioning(analysis, offset))
+        except RenameRefused as refused:
+            raise JsonRpcInvalidParams(str(refused)) from None
+        return server.workspace_edit(edits)
+
+    @server.feature(lsp.WORKSPACE_SYMBOL)
+    def found(params: lsp.WorkspaceSymbolParams) -> list[lsp.WorkspaceSymbol]:
+        return [
+            lsp.WorkspaceSymbol(
+                server.location(item.name_span),
+                item.name,
+                _SYMBOLS.get(item.kind, lsp.SymbolKind.Variable),
+                container_name=os.path.basename(item.span.source.name),
+            )
+            for item in server.open.workspace_symbols(params.query)
+        ]
+
+
+def _writing(server: DanetServer) -> None:
+    @server.feature(
+        lsp.TEXT_DOCUMENT_COMPLETION,
+        lsp.CompletionOptions(trigger_characters=["(", ",", "=", ">", " ", '"', "/"]),
+    )
+    def completed(params: lsp.CompletionParams) -> lsp.CompletionList:
+        found = complete(*server.place(params))
+        return lsp.CompletionList(
+            is_incomplete=False,
+            items=[
+                lsp.CompletionItem(
+                    item.name,
+                    kind=_COMPLETIONS.get(item.kind, lsp.CompletionItemKind.Keyword),
+                    detail=item.detail or None,
+                    documentation=lsp.MarkupContent(lsp.MarkupKind.Markdown, item.markdown)
+                    if item.markdown
+                    else None,
+                    sort_text=f"{number:04}",
+                    filter_text=item.name,
+                    text_edit=lsp.TextEdit(server.range(item.span), item.text),
+                )
+                for number, item in enumerate(found)
+            ],
+        )
+
+    @server.feature(lsp.TEXT_DOCUMENT_FORMATTING)
+    def formatted(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit]:
+        return server.edits(format_edits(server.analysis(params)))
+
+    @server.feature(
+        lsp.TEXT_DOCUMENT_CODE_ACTION,
+        lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix]),
+    )
+    def mended(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+        analysis = server.analysis(params)
+        span = server.span(analysis, params.range)
+        return [
+            lsp.CodeAction(
+                fix.title,
+                kind=lsp.CodeActionKind.QuickFix,
+                diagnostics=[server.diagnostic(fix.problem)],
+                is_preferred=fix.preferred,
+                edit=server.workspace_edit(fix.edits),
+            )
+            for fix in code_fixes(analysis, span.start, span.end)
+        ]
+
+
+def serve() -> None:
+    """Answer a client on standard input and output until it says that it is done."""
+    make_server().start_io()
