@@ -62,10 +62,6 @@ def test_models_do_what_the_interpreter_does(part: int) -> None:
 
 
 UNWRITTEN = (
-    *(f"operation {name}" for name in (
-        "conv_transposed", "resize", "bilinear", "steps_as_axis", "axis_as_steps", "swap_with_time",
-        "repeat_channels", "slice", "detach",
-    )),
     "operation keys_first",  # a pass makes it of two products
     "function of numbers columns",
     *(f"function of numbers {name}" for name in FIRST_WEIGHTS),

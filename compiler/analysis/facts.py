@@ -47,8 +47,10 @@ def stage_table(summary: Summary) -> StageTable:
 
 def lines(summary: Summary) -> list[tuple[str, str]]:
     """What a line is of, and what it says; without a name it goes on with the one before."""
+    several = len(summary.inputs) > 1
+    takes = (f"{f'{name} ' * several}{size(shape)}" for name, shape in summary.inputs.items())
     found = [
-        ("takes", size(summary.input)),
+        ("takes", ", ".join(takes)),
         ("gives", ", ".join(f"{name} {size(shape)}" for name, shape in summary.outputs.items())),
         ("parameters", f"{summary.parameters:,}"),
         (

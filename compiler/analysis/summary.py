@@ -60,7 +60,7 @@ class Summary:
 
     name: str
     steps: int
-    input: tuple[int, ...]
+    inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
     parameters: int
     neurons_on_main_path: int
@@ -167,7 +167,7 @@ def summarise(graph: Graph) -> Summary:
     return Summary(
         graph.name,
         graph.steps,
-        graph.input.value.shape,
+        {node.name: node.value.shape for node in graph.inputs},
         {name: graph[id].value.shape for name, id in graph.outputs.items()},
         sum(weights_of(graph, node) for node in graph.nodes.values()),
         sum(on_main_path(node) for node in neurons),

@@ -47,8 +47,8 @@ def _cycle(graph: Graph, flow: Flow) -> Iterator[Broken]:
 
 
 def _unfed(graph: Graph, flow: Flow) -> Iterator[Broken]:
-    start = graph.input
-    fed = nx.descendants(flow, start.id) | {start.id}
+    starts = [node.id for node in graph.inputs]
+    fed = {id for start in starts for id in (start, *nx.descendants(flow, start))}
     waiting = [id for id, source in graph.carries.items() if source in fed]
     while waiting:  # what a loop carries is fed by what it carries
         fed |= {id for each in waiting for id in (each, *nx.descendants(flow, each))}
@@ -59,13 +59,13 @@ def _unfed(graph: Graph, flow: Flow) -> Iterator[Broken]:
             part = nx.node_connected_component(flow.to_undirected(as_view=True), node.id)
             why = (
                 "does not depend on the input"
-                if start.id in part
+                if part.intersection(starts)
                 else f"is of a part of {len(part)} operations that is not connected with the input"
             )
             yield Broken(node.origin, node.path, why)
     for name, id in graph.outputs.items():
         if id not in fed:
-            yield Broken(start.origin, name, "an output that does not depend on the input")
+            yield Broken(graph.input.origin, name, "an output that does not depend on the input")
 
 
 def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:

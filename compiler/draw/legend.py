@@ -24,7 +24,10 @@ _LINE = 34.0
 
 
 def network_facts(graph: Graph) -> str:
-    return f"T = {graph.steps} · input {size(graph.input.value.shape)}"
+    taken = [size(node.value.shape) for node in graph.inputs]
+    if len(taken) > 1:
+        taken = [f"{node.name} {text}" for node, text in zip(graph.inputs, taken, strict=True)]
+    return f"T = {graph.steps} · input{'s' * (len(taken) > 1)} {', '.join(taken)}"
 
 
 def with_header(title: str, facts: str, body: Sheet, page: float = 900.0) -> Sheet:

@@ -46,7 +46,7 @@ def chain_box(of: Parts, name: str) -> Box:
     if nodes[0].op == "input":
         value = nodes[0].value
         rows: Rows = (
-            (TextCell("input", bold=True, wide=True),),
+            (TextCell(clean(nodes[0].name), bold=True, wide=True),),
             (TextCell(size(value.shape), wide=True),),
         )
         return fitted(Box(name, rows, tooltip=tooltip(nodes[0])))

@@ -34,11 +34,12 @@ from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
+from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
-from danetc.runtime.model.signature import Signature
+from danetc.runtime.model.signature import ModelInput, Signature
 
 NAMESPACES = frozenset(
     {
@@ -123,20 +124,30 @@ class Emitter:
                 self.modules[group.neuron] = self.neuron(group, calls[group.neuron])
 
         self.calls = calls
-        source = graph.input
-        self.holders = by_path(scope_tree(n for n in graph.nodes.values() if n is not source))
-        rest = (node for node in self.graph.nodes.values() if node is not source)
+        sources = graph.inputs
+        self.holders = by_path(scope_tree(n for n in graph.nodes.values() if n.op != "input"))
+        rest = (node for node in self.graph.nodes.values() if node.op != "input")
         tree = scope_tree(rest, loop_units(self.graph))
         outputs = list(self.graph.outputs.values())  # a plan may have led them over
-        body, root = self._body(tree, [source.id], outputs)
+        body, root = self._body(tree, [source.id for source in sources], outputs)
+        packed, several = graph.packed, len(sources) > 1
         signature = Signature(
             graph.steps,
-            source.value.shape,
+            packed.shape if packed is not None else (),
             {name: graph[id].value.shape for name, id in graph.outputs.items()},
-            source.value.varies,
+            any(source.value.varies for source in sources),
             _why_fixed(graph),
-            source.value.kind,
+            packed.kind if packed is not None else ANALOG,
             _why_whole(graph),
+            {
+                str(taken.target): ModelInput(
+                    source.value.shape, source.value.varies, source.value.kind
+                )
+                for taken, source in zip(
+                    body.graph.find_nodes(op="placeholder"), sources, strict=True
+                )
+                if several
+            },
         )
         return self.kind(root, body.graph, signature, graph, _html)
 
@@ -226,7 +237,7 @@ class Emitter:
         body = _Body(self, len(tree.path))
         names: set[str] = set()
         for id in inputs:
-            base = "x" if len(inputs) == 1 else attribute(self.graph[id].name)
+            base = "x" if len(inputs) == 1 else attribute(variable(self.graph[id].name))
             name = unique(base, names.__contains__)
             names.add(name)
             body.define(id, body.graph.placeholder(name))

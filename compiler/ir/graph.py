@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
-from danetc.dsl.kinds import Kind
+from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
 
@@ -158,8 +158,29 @@ class Graph:
     carries: Mapping[int, int] = field(default_factory=dict)
 
     @property
+    def inputs(self) -> tuple[Node, ...]:
+        """What a model is called with, in this order."""
+        return tuple(node for node in self.nodes.values() if node.op == "input")
+
+    @property
     def input(self) -> Node:
+        """The input of a network with one; the first of several."""
         return next(node for node in self.nodes.values() if node.op == "input")
+
+    @property
+    def packed(self) -> Value | None:
+        """All inputs side by side along their channels, as data sets give them.
+
+        None where that is no value: maps of several sizes, or an image beside frames. Of its kind
+        are numbers that each of them takes.
+        """
+        values = [node.value for node in self.inputs]
+        if len({(value.shape[1:], value.varies) for value in values}) > 1:
+            return None
+        kinds = [value.kind for value in values if value.kind.is_integer]
+        kind = min(kinds, key=lambda kind: kind.most, default=ANALOG)
+        shape = (sum(value.shape[0] for value in values), *values[0].shape[1:])
+        return Value(shape, kind, values[0].varies)
 
     def __getitem__(self, id: int) -> Node:
         return self.nodes[id]

@@ -59,9 +59,9 @@ def resized(graph: Graph, height: int, width: int) -> Graph | None:
     """The network with the same weights for images of another size, or None where there is none.
 
     Of a network with a loop over time there is none: what it carries has the size that it was found
-    to have.
+    to have. Nor of one with inputs of several sizes.
     """
-    if graph.carries:
+    if graph.carries or graph.packed is None:
         return None
     nodes: dict[int, Node] = {}
     inference = Inference.of(graph, nodes)

@@ -335,7 +335,7 @@ class Builder:
         taken, counts = Counter(places), Counter[tuple[tuple[str, ...], str]]()
         nodes = {}
         for place, node in zip(places, self.nodes.values(), strict=True):
-            if taken[place] == 1 and place not in inner:
+            if node.op == "input" or (taken[place] == 1 and place not in inner):
                 nodes[node.id] = node
                 continue
             counts[place] += 1

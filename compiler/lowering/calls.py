@@ -25,6 +25,7 @@ from danetc.compiler.lowering.values import (
     Choice,
     Failed,
     Identity,
+    Inputs,
     Layer,
     OpLayer,
     Outputs,
@@ -92,6 +93,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
             return _concat(evaluator, call, env)
         case "image" | "events":
             return _input(evaluator, id, call, env)
+        case "inputs":
+            return _inputs(evaluator, call, env)
         case "outputs":
             return _outputs(evaluator, call, env)
         case "learn":
@@ -238,6 +241,41 @@ def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Pois
         evaluator.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
     )
     return evaluator.encode(id, shape, bound, call.span)
+
+
+def _inputs(evaluator: Evaluator, call: s.Call, env: Env) -> Inputs:
+    wires: dict[str, Wire | Poison] = {}
+    for arg in call.args:
+        if arg.name is None:
+            raise evaluator.builder.fail(
+                "E0307",
+                "an input of several needs a name",
+                arg.span,
+                hint=f"write `inputs(NAME = {arg.span.text}, ...)`",
+            )
+        if arg.name in wires:
+            raise evaluator.builder.fail("E0302", f"two inputs are called `{arg.name}`", arg.span)
+        evaluator.input_name = arg.name
+        try:
+            value = evaluator.evaluate(arg.value, env)
+        finally:
+            evaluator.input_name = ""
+        if not isinstance(value, (Wire, Poison)):
+            raise evaluator.builder.fail(
+                "E0502",
+                f"`{arg.name}` is {describe(value)}, not an image or events",
+                arg.value.span,
+                hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
+            )
+        wires[arg.name] = value
+    if len(wires) < 2:
+        raise evaluator.builder.fail(
+            "E0303",
+            "`inputs` takes two inputs or more",
+            call.span,
+            hint="one is written without it: `input = image(C, H, W)`",
+        )
+    return Inputs(wires, {arg.name or "": arg.span for arg in call.args})
 
 
 def _outputs(evaluator: Evaluator, call: s.Call, env: Env) -> Outputs:

@@ -146,6 +146,8 @@ class SpecFunction:
     says: Mapping[str, str] = field(default_factory=dict)
     example: str = ""
     of_number: bool = False
+    input: str = "image(3, 16, 16)"
+    """That of the example's network."""
 
 
 _MAP = {"C": "channels", "H": "rows", "W": "columns"}
@@ -181,6 +183,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
         ("channels", "height", "width", "bound"),
         {**_MAP, "bound": "the largest count of a frame; a model refuses more"},
         "in -> conv(4) -> norm -> spike",
+        input="events(2, 16, 16, bound = 15)",
     ),
     "concat": SpecFunction(
         "concat(a, b, ...)",
@@ -205,6 +208,13 @@ SPECIAL: Mapping[str, SpecFunction] = {
         {"a": "the first output, which training is of unless a loss says so",
          "NAME": "a further output, and its name"},
         "outputs(a -> avgpool -> mean_over_time -> linear(10), early = b)",
+    ),
+    "inputs": SpecFunction(
+        "inputs(NAME = image(C, H, W), NAME = events(C, H, W), ...)",
+        "several inputs of a network, each a value by its name in place of `in`", (),
+        {"NAME": "an input, and its name"},
+        "concat(left, right) -> conv(4) -> norm -> spike",
+        input="inputs(left = image(1, 16, 16), right = image(1, 16, 16))",
     ),
     "learn": SpecFunction(
         "learn(1.0, above = ..., below = ..., per = channel)",

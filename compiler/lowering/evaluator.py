@@ -74,6 +74,7 @@ class Evaluator(ABC):
         self.unfolding: list[s.Declaration] = []  # the backbones being unfolded
         self.network: s.Declaration | None = None  # which is lowered, where one is
         self.complete_names = True  # whether no error keeps names out of the file
+        self.input_name = ""  # that of the input being read, where there are several
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
     @abstractmethod
@@ -92,7 +93,7 @@ class Evaluator(ABC):
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
     ) -> Wire | Poison:
-        """The network's input: ``image`` or ``events`` of a shape, with counts up to a bound."""
+        """An input of the network: ``image`` or ``events`` of a shape, with counts up to a bound."""
 
     @abstractmethod
     def evaluate(self, expr: s.Expr, env: Env, want: Want = "any") -> Value:

@@ -14,7 +14,7 @@ from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.builder import MAX_STEPS, Builder
 from danetc.compiler.lowering.dispatch import NetworkLowering
-from danetc.compiler.lowering.environment import Env
+from danetc.compiler.lowering.environment import CONSTANTS, Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
@@ -23,6 +23,7 @@ from danetc.compiler.lowering.values import (
     POISON,
     Failed,
     Given,
+    Inputs,
     Named,
     OpLayer,
     Outputs,
@@ -32,7 +33,7 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.compiler.lowering.variants import SETTINGS, Level, is_parameter, levels, override
-from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.diagnostics.diagnostic import Label, Reporter
 from danetc.dsl.diagnostics.fixes import add
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax import tree as s
@@ -73,9 +74,12 @@ def build_network(
             hint=add(declaration, "input = image(3, 224, 224)"),
         )
     source = _input_of(lowering, env)
-    env.cache["input"] = source
-    for level in chain:
-        level.env.values["in"] = source
+    if isinstance(source, Inputs):
+        _name_inputs(lowering, chain, source)
+    else:
+        env.cache["input"] = source
+        for level in chain:
+            level.env.values["in"] = source
     outputs = _outputs_of(lowering, env, name, span, source)
     if any(isinstance(wire, Poison) for wire in outputs.values()):
         return None
@@ -84,7 +88,7 @@ def build_network(
     return builder.finish(name, ids, tuple(lowering.stages), stem)
 
 
-def _input_of(lowering: Lowering, env: Env) -> Wire | Poison:
+def _input_of(lowering: Lowering, env: Env) -> Wire | Inputs | Poison:
     """The value of ``input``."""
     definition = env.definitions["input"]
     try:
@@ -92,9 +96,7 @@ def _input_of(lowering: Lowering, env: Env) -> Wire | Poison:
         value = lowering.evaluate(definition.value, definition.env)
     except Failed:
         return POISON
-    if isinstance(value, Poison):
-        return value
-    if not isinstance(value, Wire):
+    if not isinstance(value, (Wire, Inputs, Poison)):
         lowering.builder.error(
             "E0502",
             f"`input` is {describe(value)}, not an image or events",
@@ -105,8 +107,35 @@ def _input_of(lowering: Lowering, env: Env) -> Wire | Poison:
     return value
 
 
+def _name_inputs(lowering: Lowering, chain: list[Level], source: Inputs) -> None:
+    """Let each of several inputs be a value by its name, in place of `in`."""
+    env = chain[0].env
+    first = next(iter(source.wires))
+    for level in chain:
+        level.env.elsewhere = {
+            **level.env.elsewhere,
+            **dict.fromkeys(
+                ("in", "input"), f"the network has several inputs: name one, as in `{first} -> ...`"
+            ),
+        }
+    env.cache["input"] = source
+    for name, wire in source.wires.items():
+        taken = name in env.values or name in env.definitions or name in SETTINGS
+        if taken or name in (*CONSTANTS, "in", "spike", "identity", "none"):
+            at = env.definitions[name].span if name in env.definitions else None
+            raise lowering.builder.fail(
+                "E0212",
+                f"an input of the network has a name that means something else: `{name}`",
+                source.places[name],
+                labels=(Label(at, f"`{name}` is defined here"),) if at is not None else (),
+                hint="call the input something else",
+            )
+        for level in chain:
+            level.env.values[name] = wire
+
+
 def _outputs_of(
-    lowering: Lowering, env: Env, name: str, span: Span, source: Wire | Poison
+    lowering: Lowering, env: Env, name: str, span: Span, source: Wire | Inputs | Poison
 ) -> dict[str, Wire | Poison]:
     """The outputs by name: ``out``, or what stem, stages and head make of the input."""
     builder = lowering.builder
@@ -136,6 +165,13 @@ def _outputs_of(
             hint="add `stem`, `stages` and `head`, or `out = in -> ...`",
         )
         return {"out": POISON}
+    if isinstance(source, Inputs):
+        raise builder.fail(
+            "E0404",
+            f"network `{name}` has several inputs and does not say what becomes of them",
+            span,
+            hint=f"add `out = ...`, made of `{'`, `'.join(source.wires)}`",
+        )
     wire = source
     for part in ("stem", "stages", "head"):
         if part in lowering.misspelt:

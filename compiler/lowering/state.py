@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import takewhile
 
-from danetc.compiler.ir.graph import Stage, Value
+from danetc.compiler.ir.graph import Attribute, Stage, Value
 from danetc.compiler.lowering.builder import Builder, Built
 from danetc.compiler.lowering.evaluator import Evaluator, Mark, Shared
 from danetc.compiler.lowering.trace import Trace
@@ -81,13 +81,22 @@ class Lowering(Evaluator):
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
     ) -> Wire | Poison:
-        """The network's input; a static image is repeated at each step (passes undo it)."""
+        """An input of the network; a static image is repeated at each step (passes undo it)."""
         kind = count(bound) if bound is not None else ANALOG
-        events = name == "events"
-        if any(node.op == "input" for node in self.builder.nodes.values()):
-            raise self.builder.fail("E0502", "a network has one input", span)
+        events, own = name == "events", self.input_name
+        known = (node for node in self.builder.nodes.values() if node.op == "input")
+        if any(node.attrs.get("name", "") == own for node in known):
+            raise self.builder.fail(
+                "E0502",
+                f"`{own}` holds two inputs" if own else "a network has one input",
+                span,
+                hint="several have names: `input = inputs(a = image(C, H, W), b = ...)`",
+            )
+        attrs: dict[str, Attribute] = {"events": events}
+        if own:
+            attrs["name"] = own
         wire = self.builder.add(
-            "input", (), {"events": events}, span, value=Value(shape, kind, events)
+            "input", (), attrs, span, own or None, value=Value(shape, kind, events)
         )
         return self.at_each_step(wire, span)
 

@@ -239,6 +239,17 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """``inputs(a = image(...), b = ...)``: what a network with several inputs takes, by name.
+
+    ``places`` are where they are written.
+    """
+
+    wires: Mapping[str, Wire | Poison]
+    places: Mapping[str, Span]
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """``outputs(a, b)``: what a network with several outputs returns."""
 
@@ -249,7 +260,7 @@ Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Outputs, Poison]
+Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Poison]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
 
@@ -282,6 +293,8 @@ def describe(value: Value) -> str:
             return f"`{id}`, what weights start from"
         case Learn() | LearntValue():
             return "a number to be learnt"
+        case Inputs():
+            return "several inputs"
         case Outputs():
             return "several outputs"
         case Sequence():

@@ -10,7 +10,7 @@ from danetc.compiler.ir.rewriter import Rewriter
 
 @dataclass(frozen=True)
 class RemoveDead:
-    """Keeps the input and what the outputs depend on, in its order.
+    """Keeps the inputs and what the outputs depend on, in its order.
 
     A stage whose result or inputs are gone is gone with them: nothing is left to check.
     """
@@ -19,7 +19,9 @@ class RemoveDead:
     order_kept = True
 
     def apply(self, graph: Graph) -> Graph:
-        live = graph.behind([*graph.outputs.values(), graph.input.id, graph.stem_output])
+        live = graph.behind(
+            [*graph.outputs.values(), *(node.id for node in graph.inputs), graph.stem_output]
+        )
         if len(live) == len(graph.nodes):
             return graph
         rewriter = Rewriter(graph)

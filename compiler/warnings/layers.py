@@ -244,7 +244,7 @@ def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
     before: dict[int, int] = {}
     for node in graph.nodes.values():
-        ways = 1 if node.id == graph.input.id else sum(before[i] for i in node.inputs)
+        ways = 1 if node.op == "input" else sum(before[i] for i in node.inputs)
         before[node.id] = ways % _PRIME
     behind = dict.fromkeys(graph.nodes, 0)
     for id in graph.outputs.values():
@@ -252,8 +252,9 @@ def _drops_all(network: CheckedNetwork) -> Iterator[Finding]:
     for node in reversed(list(graph.nodes.values())):
         for i in node.inputs:
             behind[i] = (behind[i] + behind[node.id]) % _PRIME
+    ways = sum(behind[node.id] for node in graph.inputs) % _PRIME
     for node in dropping:
-        if before[node.id] * behind[node.id] % _PRIME == behind[graph.input.id]:
+        if before[node.id] * behind[node.id] % _PRIME == ways:
             yield Finding(
                 network.place(node),
                 f"every way from the input to the output goes through `{node.path}`",

@@ -87,7 +87,7 @@ def _constant_output(network: CheckedNetwork, node: Node) -> float | None:
     if not kind.is_integer:
         return None
     graph = network.lowered.graph
-    steps = None if graph.input.attrs["events"] else graph.steps
+    steps = None if any(node.attrs["events"] for node in graph.inputs) else graph.steps
     x = kind.range
     return _constant(graph.program(node), x.low, x.high, steps)
 
@@ -200,7 +200,7 @@ def _loses_settings(network: CheckedNetwork) -> Iterator[Finding]:
 
 def _one_step(network: CheckedNetwork) -> Iterator[Finding]:
     graph = network.lowered.graph
-    if "steps" in network.lowered.says or graph.input.attrs["events"]:
+    if "steps" in network.lowered.says or any(node.attrs["events"] for node in graph.inputs):
         return
     for node, program in _first_of_each(network):
         if program.is_stateful:

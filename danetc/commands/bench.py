@@ -174,11 +174,12 @@ def _compiled(
     except SpecError as error:
         if {item.code for item in error.diagnostics} != {NO_SUCH_PARAMETER}:
             raise
-        source = compile_spec(spec, network=network, settings=settings).graph.input.value
-        kind = "events" if source.varies else "image"
+        source, *others = compile_spec(spec, network=network, settings=settings).graph.inputs
+        kind = "events" if source.value.varies else "image"
+        example = f"--set 'input={kind}({source.value.shape[0]}, {image}, {image})'"
         raise UserError(
-            f"{spec} has no parameter `image` for the size of its images: give it one, or set its "
-            f"input, as in --set 'input={kind}({source.shape[0]}, {image}, {image})'"
+            f"{spec} has no parameter `image` for the size of its images: give it one"
+            + ("" if others else f", or set its input, as in {example}")
         ) from error
 
 

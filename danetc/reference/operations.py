@@ -83,8 +83,7 @@ def spec_functions() -> Iterator[Entry]:
         if name in FIRST_WEIGHTS:
             continue
         arguments = tuple(EntryParameter(key, "", None, says) for key, says in row.says.items())
-        image = "events(2, 16, 16, bound = 15)" if name == "events" else "image(3, 16, 16)"
-        example = examples.flow(row.example, starts=True, image=image)
+        example = examples.flow(row.example, starts=True, image=row.input)
         yield Entry(name, "function", row.usage, sentence(row.meaning), arguments, "", example)
 
 

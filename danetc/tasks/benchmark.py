@@ -37,6 +37,7 @@ from danetc.tasks.counterparts import (
     spikingjelly_counterpart,
     torchvision_counterpart,
 )
+from danetc.tasks.inputs import taken
 from danetc.tasks.memory import choose
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Conditions:
     def of(graph: Graph, images: int) -> Conditions:
         """The network's own size of images; a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return Conditions(images, graph.input.value.shape, device)
+        return Conditions(images, taken(graph).shape, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def _sequence_step(counterpart: Counterpart, graph: Graph, conditions: Condition
     functional = import_module("spikingjelly.activation_based.functional")
     model = _made(counterpart, conditions)
     functional.set_step_mode(model, "m")
-    repeat = None if graph.input.value.varies else partial(_repeated, graph.steps)
+    repeat = None if taken(graph).varies else partial(_repeated, graph.steps)
     return TrainingStep(
         model,
         _frames(graph, conditions),
@@ -176,10 +177,10 @@ def _repeated(steps: int, x: Tensor) -> Tensor:
 
 def _frames(graph: Graph, conditions: Conditions) -> Tensor:
     """Images [N, C, H, W], or sequences [T, N, C, H, W] where the network takes those."""
-    if not graph.input.value.varies:
+    if not taken(graph).varies:
         return _random(conditions, conditions.images, *conditions.size)
     x = _random(conditions, graph.steps, conditions.images, *conditions.size)
-    return (x > 1).float() if graph.input.value.kind.is_integer else x
+    return (x > 1).float() if taken(graph).kind.is_integer else x
 
 
 def _random(conditions: Conditions, *shape: int) -> Tensor:

@@ -19,6 +19,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import resized, smallest_map
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.errors import UserError
+from danetc.tasks.inputs import taken, why_apart
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.agreement import Agreement
@@ -152,6 +153,8 @@ def _no_numbers(left: Graph, right: Graph, difference: Different) -> str | None:
         node = next((n for n in graph.nodes.values() if OPS[n.op].random), None)
         if node is not None:
             return f"`{node.path}` of {graph.name} draws random numbers"
+        if graph.packed is None:
+            return f"{graph.name} {why_apart(graph)}"
     if weights_by_name_or_order(left, right) is None:
         return "the weights of one do not fit the other"
     return None
@@ -178,7 +181,7 @@ def _in_numbers(
 
     numbers: Numbers | None = None
     for small, other in _sizes(left, right):
-        on_progress(f"a training step of both on {' x '.join(map(str, small.input.value.shape))}")
+        on_progress(f"a training step of both on {' x '.join(map(str, taken(small).shape))}")
         mine, twin = emit(small, seed), emit(other, seed)
         pairs = {
             name: matching
@@ -187,9 +190,9 @@ def _in_numbers(
                 parameters(mine, small[a]), parameters(twin, other[b]), strict=True
             )
         }
-        value = small.input.value
+        value = taken(small)
         size = (*((small.steps,) if value.varies else ()), IMAGES, *value.shape)
-        kinds = [graph.input.value.kind for graph in (small, other)]
+        kinds = [taken(graph).kind for graph in (small, other)]
         narrow = min((kind for kind in kinds if kind.is_integer), key=_most, default=ANALOG)
         numbers = Numbers(by, agreement(mine, twin, pairs, size, seed, narrow))
         if not numbers.agreement.same:
@@ -204,7 +207,7 @@ def _most(kind: Kind) -> int:
 
 def _sizes(left: Graph, right: Graph) -> Iterator[tuple[Graph, Graph]]:
     """The networks at the smallest size they take, and at one at which agreement means something."""
-    shape = left.input.value.shape
+    shape = taken(left).shape
     first = True
     for size in (size for size in SIZES if len(shape) == 3 and size < min(shape[1:])):
         small, other = resized(left, size, size), resized(right, size, size)

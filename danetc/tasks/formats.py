@@ -63,6 +63,7 @@ def _program(content: Content) -> bytes:
     import torch
 
     from danetc.compiler.emit.python import emit_python
+    from danetc.runtime.model.signature import ModelInput
 
     # Our own text, written anew from the graph that was read: nothing in the directory is run.
     graph, signature = content.graph, content.model.signature
@@ -71,15 +72,12 @@ def _program(content: Content) -> bytes:
     plain: nn.Module = module.Model().eval()
     plain.load_state_dict(content.model.state_dict())
     batch = torch.export.Dim("batch", min=1)
-    shape: tuple[int, ...] = (4, *signature.input)
-    place = 0
-    if signature.sequence:
-        shape, place = (signature.steps, *shape), 1
+    inputs = signature.inputs.values() or [ModelInput(signature.input, signature.sequence)]
+    args = tuple(torch.rand(*[signature.steps] * item.sequence, 4, *item.shape) for item in inputs)
+    places = tuple({int(item.sequence): batch} for item in inputs)
     try:
         with torch.no_grad():
-            program = torch.export.export(
-                plain, (torch.rand(shape),), dynamic_shapes=({place: batch},)
-            )
+            program = torch.export.export(plain, args, dynamic_shapes=places)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error

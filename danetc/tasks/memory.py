@@ -16,6 +16,7 @@ from danetc.compiler.plans.memory import (
 )
 from danetc.dsl.recipe.schema import COPIES, MOMENTUM
 from danetc.errors import UserError
+from danetc.tasks.inputs import taken
 
 if TYPE_CHECKING:
     import torch
@@ -207,7 +208,7 @@ def plain_step(graph: Graph, batch: int, device: torch.device) -> Step:
         torch.zeros(batch, dtype=torch.int64, device=device),
         loss,
         lambda model: torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9),
-        frames=graph.input.value.varies,
+        frames=taken(graph).varies,
     )
 
 
@@ -215,7 +216,7 @@ def random_images(graph: Graph, batch: int, device: torch.device) -> torch.Tenso
     """Images [N, C, H, W] of 0 to 1, or frames [T, N, C, H, W]; whole where the network's are."""
     import torch
 
-    value = graph.input.value
+    value = taken(graph)
     steps = (graph.steps,) if value.varies else ()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(*steps, batch, *value.shape, generator=generator)
@@ -351,7 +352,7 @@ class PhaseStep:
             torch.zeros(self.batch, dtype=torch.int64, device=world.device),
             Objective(phase.loss, model.signature, self.output, model, teachers),
             lambda model: make_optimizer(model, phase.optimizer),
-            frames=self.graph.input.value.varies,
+            frames=taken(self.graph).varies,
             precision=phase.precision,
             gradient=phase.gradient,
             parts=phase.accumulate,

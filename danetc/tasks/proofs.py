@@ -20,6 +20,7 @@ from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.segment import resized
 from danetc.dsl.kinds import ANALOG
+from danetc.tasks.inputs import taken
 
 if TYPE_CHECKING:
     from danetc.runtime.checks.propositions import GradientCheck, VarianceCheck
@@ -233,7 +234,7 @@ def _check_gradients(plan: GradientPlan) -> GradientCheck:
     from danetc.runtime.model.signature import random_input
 
     graph = _smaller(plan.graph, GRADIENT_SIZE)
-    value = graph.input.value
+    value = taken(graph)
     generator = torch.Generator().manual_seed(0)
     x = random_input(value.kind, (1, IMAGES, *value.shape), generator, torch.float64)
     return check_gradients(emit(graph).double(), x, plan.programs, dense=plan.dense)
@@ -241,7 +242,7 @@ def _check_gradients(plan: GradientPlan) -> GradientCheck:
 
 def _smaller(graph: Graph, size: int) -> Graph:
     """The graph for maps of at most this size, where it takes such."""
-    shape = graph.input.value.shape
+    shape = taken(graph).shape
     if len(shape) != 3:
         return graph
     return resized(graph, min(size, shape[1]), min(size, shape[2])) or graph

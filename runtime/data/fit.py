@@ -30,6 +30,7 @@ def check_fit(
     (the network's, if None), which the frames of events must have. A few samples of each split are
     read and transformed; torch's random state is left as it is.
     """
+    check_together(data.name, signature)
     _check_kind(data, signature)
     checks = [("evaluate", data.split(split), evaluate)]
     if augment is not None:
@@ -42,6 +43,20 @@ def check_fit(
             f"{data.name} has {data.classes} classes, but the network has {classes} outputs; "
             f"set the network's classes to {data.classes}"
         )
+
+
+def check_together(data: str, signature: Signature) -> None:
+    """Raise DataError where a network has inputs that no one sample holds."""
+    if signature.input:
+        return
+    sizes = ", ".join(
+        f"{name} {size(item.shape)}{' at each step' if item.sequence else ''}"
+        for name, item in signature.inputs.items()
+    )
+    raise DataError(
+        f"a sample of {data} is one image, or its frames, but the network takes inputs that no one "
+        f"image holds: {sizes}; call the model with tensors of your own"
+    )
 
 
 def _check_kind(data: DataSet, signature: Signature) -> None:
@@ -97,6 +112,12 @@ def _check_shape(
         after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
         if "converted_to_channels" in data.details:  # what to set is said of the data as they are
             image = (COLOUR + GREY - image[0], *image[1:])
+        if signature.inputs and image[1:] == signature.input[1:]:
+            parts = ", ".join(f"{item.shape[0]} of `{n}`" for n, item in signature.inputs.items())
+            raise DataError(
+                f"the samples of {data.name} have {image[0]} channels, but the network's inputs "
+                f"together {signature.input[0]}: {parts}, in this order"
+            )
         what = f"the images of {data.name} are" if data.shape else f"{where} is"
         kind = "events" if data.events else "image"
         hint = f"set the network's input to {kind}({', '.join(map(str, image))})"

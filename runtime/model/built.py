@@ -130,7 +130,8 @@ def _blank(kind: type[ScopeModule], name: str) -> ScopeModule:
 
 
 class Model(ScopeModule):
-    """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames).
+    """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames); of several
+    inputs each, by place or name, or one tensor with the channels of all.
 
     Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
     where the network has several outputs.
@@ -162,7 +163,10 @@ class Model(ScopeModule):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = (*args, *kwargs.values())
-        if len(given) == 1:  # a call with more or less is Python's to refuse
+        if self.signature.inputs:
+            args, kwargs = self.signature.arguments(args, kwargs), {}
+            self.signature.check_all(args, self)
+        elif len(given) == 1:  # a call with more or less is Python's to refuse
             self.signature.check(given[0], self)
         # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
         if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
@@ -174,8 +178,12 @@ class Model(ScopeModule):
         """The topology and its facts, for notebooks."""
         return self.show(self.topology) if self.show is not None else None
 
-    def stream(self, x: Tensor, states: States | None = None) -> tuple[Any, States]:
+    def stream(
+        self, x: Tensor | Sequence[Tensor], states: States | None = None
+    ) -> tuple[Any, States]:
         """One time step: a frame [N, C, H, W] and states in, output [N, ...] and states out.
+
+        Of several inputs, ``x`` is a tuple of their frames, or one with the channels of all.
 
         Start with ``states=None``. In eval mode the mean of T outputs is what ``forward`` gives
         for the T frames where the head is linear after its mean over time; an operation that
@@ -184,10 +192,16 @@ class Model(ScopeModule):
         """
         if self.signature.whole:
             raise ValueError(f"the model cannot run step by step: {self.signature.whole}")
-        self.signature.check(x, self, frame=True)
+        frames: tuple[Any, ...] = (x,)
+        if self.signature.inputs:
+            given = x if isinstance(x, tuple | list) else (x,)
+            frames = self.signature.arguments(given, {})
+            self.signature.check_all(frames, self, frame=True)
+        else:
+            self.signature.check(x, self, frame=True)
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
-        result = _Step(self, "", before, after).run(x.unsqueeze(0))
+        result = _Step(self, "", before, after).run(*(frame.unsqueeze(0) for frame in frames))
         ranks = [len(shape) for shape in self.signature.outputs.values()]
         if len(ranks) == 1:
             return _frame(result, ranks[0]), after

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,79 +17,42 @@ _AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """What a model takes and gives. Shapes are those of one sample at one step.
+class ModelInput:
+    """One input of a model: the shape of a sample at one step, whether it is a sequence that brings
+    its own T, and what the spec says of its numbers."""
 
-    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T. Where
-    that must be ``steps``, ``fixed`` says why; else it is empty. ``kind`` is what the spec says of
-    the input's numbers, and what layers may keep in bits because of it. ``whole`` says why the model
-    needs all steps at once and cannot stream; else it is empty.
-    """
-
-    steps: int
-    input: tuple[int, ...]
-    outputs: Mapping[str, tuple[int, ...]]
+    shape: tuple[int, ...]
     sequence: bool = False
-    fixed: str = ""
     kind: Kind = ANALOG
-    whole: str = ""
 
-    def check(self, x: object, model: nn.Module, *, frame: bool = False) -> None:
-        """Raise TypeError or ValueError, which say what was expected, for an input that is none.
-
-        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its type and device are those
-        of the model's weights. What stands for a tensor while a model is traced is let through, and
-        so is another device or type where hooks may change them before the model runs.
-        """
-        if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
-            return
+    def check_shape(self, x: object, frame: bool, name: str = "") -> Tensor:
+        """``x`` [N, ...] or [T, N, ...] (one ``frame`` [N, ...]) as a tensor that this is, else
+        TypeError or ValueError. ``name`` is the input's, where a model has several."""
+        whose = f" as `{name}`" if name else ""
         if not isinstance(x, Tensor):
             what = "" if frame else "a tensor "
-            raise TypeError(f"the model takes {what}{self._wanted(frame)}, not {_described(x)}")
+            raise TypeError(
+                f"the model takes {what}{self._wanted(frame)}{whose}, not {_described(x)}"
+            )
         if x.layout is not torch.strided:
             layout = str(x.layout).removeprefix("torch.")
             raise ValueError(f"the model takes dense tensors, not {layout}; take x.to_dense()")
         if any(type(extent) is not int for extent in x.shape):
-            return  # symbolic, as torch.export has them
-        self._check_shape(x, frame)
-        weight = next((each for each in model.parameters() if each.is_floating_point()), None)
-        if not model._forward_pre_hooks:
-            _check_type(x, weight)
-            if weight is not None and weight.device.type != "meta" and x.device != weight.device:
-                raise ValueError(
-                    f"the model's weights are on {weight.device}, the input is on {x.device}: move "
-                    f"one of them, as in x.to({str(weight.device)!r})"
-                )
-        self._check_numbers(x)
-
-    def _wanted(self, frame: bool) -> str:
-        sizes = ", ".join(str(extent) for extent in self.input)
-        if frame:
-            return f"one frame [N, {sizes}]"
-        forms = [f"[T, N, {sizes}]"] if self.sequence else [f"[N, {sizes}]", f"[T, N, {sizes}]"]
-        return " or ".join(forms)
-
-    def _check_shape(self, x: Tensor, frame: bool) -> None:
-        rank = len(self.input)
+            return x  # symbolic, as torch.export has them
+        rank = len(self.shape)
         ranks = (rank + 1,) if frame else (rank + 2,) if self.sequence else (rank + 1, rank + 2)
-        if x.dim() not in ranks or x.shape[-rank:] != self.input:
+        if x.dim() not in ranks or x.shape[-rank:] != self.shape:
             hint = ""
             if x.dim() in ranks and rank == 3:
                 kind = "events" if self.sequence else "image"
                 sizes = ", ".join(str(extent) for extent in x.shape[-rank:])
                 hint = f"; for these set the network's input to {kind}({sizes})"
-            raise ValueError(f"the model takes {self._wanted(frame)}, not {list(x.shape)}{hint}")
-        if x.dim() == rank + 1:
-            return
-        if x.shape[0] == 0:
-            raise ValueError(f"a sequence has one time step or more, not T = 0: {list(x.shape)}")
-        if self.fixed and x.shape[0] != self.steps:
             raise ValueError(
-                f"the model takes sequences of T = {self.steps} time steps, not of {x.shape[0]}: "
-                f"{self.fixed}"
+                f"the model takes {self._wanted(frame)}{whose}, not {list(x.shape)}{hint}"
             )
+        return x
 
-    def _check_numbers(self, x: Tensor) -> None:
+    def check_numbers(self, x: Tensor) -> None:
         """What the spec promises of the input must hold: what is kept in bits comes back as that."""
         real = type(x) is Tensor and x.device.type != "meta"
         if not self.kind.is_integer or not real or not x.numel():
@@ -101,6 +65,132 @@ class Signature:
                 f"{self.kind.high}, and this one holds {float(x[wrong][0]):g}; give another bound, "
                 "or none"
             )
+
+    def _wanted(self, frame: bool) -> str:
+        sizes = ", ".join(str(extent) for extent in self.shape)
+        if frame:
+            return f"one frame [N, {sizes}]"
+        forms = [f"[T, N, {sizes}]"] if self.sequence else [f"[N, {sizes}]", f"[T, N, {sizes}]"]
+        return " or ".join(forms)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives. Shapes are those of one sample at one step.
+
+    ``steps`` is T for a static input; ``sequence`` says that the input must bring its own T. Where
+    that must be ``steps``, ``fixed`` says why; else it is empty. ``kind`` is what the spec says of
+    the input's numbers, and what layers may keep in bits because of it. ``whole`` says why the model
+    needs all steps at once and cannot stream; else it is empty.
+
+    ``inputs`` are those of a model with several, by the names of its arguments. ``input`` is then
+    what they are side by side along their channels, as data sets give them and as the model takes
+    them in one tensor; () where they are of several sizes.
+    """
+
+    steps: int
+    input: tuple[int, ...]
+    outputs: Mapping[str, tuple[int, ...]]
+    sequence: bool = False
+    fixed: str = ""
+    kind: Kind = ANALOG
+    whole: str = ""
+    inputs: Mapping[str, ModelInput] = field(default_factory=dict)
+
+    def arguments(self, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What a model of several inputs is called with, in their order: each by its place or name,
+        or all in one tensor, side by side along their channels. Raises TypeError."""
+        if len(args) == 1 and not named and self.input and len(self.inputs) > 1:
+            sizes = [item.shape[0] for item in self.inputs.values()]
+            x = args[0]
+            fits = isinstance(x, Tensor) and x.dim() > len(self.input)
+            if fits and tuple(x.shape[-len(self.input) :]) == self.input:
+                return tuple(x.split(sizes, -len(self.input)))
+        names = list(self.inputs)
+        found = dict(zip(names, args, strict=False))
+        strange = [name for name in named if name not in self.inputs or name in found]
+        found.update(named)
+        missing = [name for name in names if name not in found]
+        if len(args) > len(names) or strange or missing:
+            together = f", or one tensor {self._together()}" if self.input else ""
+            raise TypeError(
+                f"the model takes {len(names)} inputs: {', '.join(names)}{together}; not "
+                f"{', '.join([*map(_briefly, args), *strange]) or 'none'}"
+            )
+        return tuple(found[name] for name in names)
+
+    def _together(self) -> str:
+        return f"[..., {', '.join(map(str, self.input))}] with the channels of all"
+
+    def check_all(self, given: Sequence[object], model: nn.Module, *, frame: bool = False) -> None:
+        """As ``check`` of each of several inputs; and they must have the same N, and the same T."""
+        tensors = []
+        for x, (name, item) in zip(given, self.inputs.items(), strict=True):
+            self.check(x, model, frame=frame, of=item, name=name)
+            if not isinstance(x, Tensor) or any(type(extent) is not int for extent in x.shape):
+                return
+            tensors.append((name, x, len(item.shape)))
+        counts = {name: x.shape[-rank - 1] for name, x, rank in tensors}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"the inputs are of different numbers of samples: {_told(counts)}")
+        times = {name: len(x) if x.dim() == rank + 2 else self.steps for name, x, rank in tensors}
+        if not frame and len(set(times.values())) > 1:
+            raise ValueError(
+                f"the inputs have different numbers of time steps: {_told(times)}"
+                + f" (an image is repeated T = {self.steps} times)"
+                * any(x.dim() == rank + 1 for _, x, rank in tensors)
+            )
+
+    def check(
+        self,
+        x: object,
+        model: nn.Module,
+        *,
+        frame: bool = False,
+        of: ModelInput | None = None,
+        name: str = "",
+    ) -> None:
+        """Raise TypeError or ValueError, which say what was expected, for an input that is none.
+
+        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its type and device are those
+        of the model's weights. What stands for a tensor while a model is traced is let through, and
+        so is another device or type where hooks may change them before the model runs.
+        """
+        if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
+            return
+        item = of if of is not None else ModelInput(self.input, self.sequence, self.kind)
+        x = item.check_shape(x, frame, name)
+        if any(type(extent) is not int for extent in x.shape):
+            return
+        self._check_steps(x, len(item.shape))
+        weight = next((each for each in model.parameters() if each.is_floating_point()), None)
+        if not model._forward_pre_hooks:
+            _check_type(x, weight)
+            if weight is not None and weight.device.type != "meta" and x.device != weight.device:
+                raise ValueError(
+                    f"the model's weights are on {weight.device}, the input is on {x.device}: move "
+                    f"one of them, as in x.to({str(weight.device)!r})"
+                )
+        item.check_numbers(x)
+
+    def _check_steps(self, x: Tensor, rank: int) -> None:
+        if x.dim() == rank + 1:
+            return
+        if x.shape[0] == 0:
+            raise ValueError(f"a sequence has one time step or more, not T = 0: {list(x.shape)}")
+        if self.fixed and x.shape[0] != self.steps:
+            raise ValueError(
+                f"the model takes sequences of T = {self.steps} time steps, not of {x.shape[0]}: "
+                f"{self.fixed}"
+            )
+
+
+def _told(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _briefly(x: object) -> str:
+    return str(list(x.shape)) if isinstance(x, Tensor) else type(x).__name__
 
 
 def random_input(

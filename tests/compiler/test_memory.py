@@ -15,6 +15,7 @@ from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import block_of, plan_segments
 from danetc.compiler.plans.memory import COUNTED, POLICIES, parse_size, show_size, step_memory
 from danetc.runtime.bench.memory import saved_bytes
+from danetc.tasks.inputs import taken
 from tests.differential import helpers
 from tests.differential.networks import VARIETY
 
@@ -33,8 +34,8 @@ LABEL = 8  # bytes
 def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
     """What is counted of a network is what a forward pass keeps, byte for byte: under a backend, a
     policy and a dtype."""
-    steps = (graph.steps,) if graph.input.value.varies else ()
-    x = torch.rand(*steps, batch, *graph.input.value.shape)
+    steps = (graph.steps,) if taken(graph).varies else ()
+    x = torch.rand(*steps, batch, *taken(graph).shape)
     labels = 0  # made by the loss, which keeps them
     for id in graph.outputs.values():
         value = graph[id].value

@@ -120,6 +120,16 @@ MIXED = (
     "-> tiny[1] via origin by densely_additive with (neuron = IF, norm = batchnorm(init = 0.5))"
 )
 
+TWO_INPUTS = """
+network net {
+  input = inputs(left = image(2, 8, 8), right = image(1, 8, 8))
+  steps = 3; neuron = LIF(tau = 1.5); surrogate = sigmoid(alpha = 4)
+  a = left -> conv(4) -> norm -> spike
+  b = right -> conv(4) -> norm -> spike
+  c = concat(a, b, right) -> conv(4) -> norm -> spike
+  out = (c + a * b) -> avgpool -> mean_over_time -> linear(5)
+}
+"""
 VARIETY = {
     **{
         f"{name}_{rule}": small(f"tiny via {name} by {rule}")
@@ -280,6 +290,7 @@ VARIETY = {
         more="backbone layers = stage(single(4), 2) -> maxpool(2) -> stage(single(8), 1)",
     ),
     "events": small(input="events(3, 8, 8)"),
+    "two_inputs": TWO_INPUTS,
     "learnt_values": LEARNT_VALUES,
     "learnt_in_blocks": small(
         "stage(mixed(4), 2) via joined",

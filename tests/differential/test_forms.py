@@ -15,6 +15,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.text import write
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import (
     all_zero,
     assert_same,
@@ -30,8 +31,8 @@ STEPS, BATCH = 3, 2
 
 def sample(graph: Graph) -> Tensor:
     """Input of the kind that the network takes; between 0 and 1, so that encoders spike too."""
-    leading = (STEPS, BATCH) if graph.input.value.varies else (BATCH,)
-    return randn(*leading, *graph.input.value.shape).sigmoid()
+    leading = (STEPS, BATCH) if taken(graph).varies else (BATCH,)
+    return randn(*leading, *taken(graph).shape).sigmoid()
 
 
 def executed(source: str) -> nn.Module:
@@ -40,6 +41,14 @@ def executed(source: str) -> nn.Module:
     exec(compile(source, "model.py", "exec"), module.__dict__)
     model: nn.Module = module.__dict__["Model"]()
     return model.double()
+
+
+def packed(written: nn.Module, graph: Graph) -> nn.Module:
+    """It takes several inputs in one tensor, as the graph module does too."""
+    channels = [node.value.shape[0] for node in graph.inputs]
+    if len(channels) > 1:
+        written.register_forward_pre_hook(lambda _, args: args[0].split(channels, -3))
+    return written
 
 
 def test_the_networks_here_use_every_operation() -> None:
@@ -56,7 +65,7 @@ def test_the_networks_here_use_every_operation() -> None:
 def test_the_written_model_is_the_graph_module(name: str) -> None:
     graph = text(VARIETY[name])
     model = built(graph)
-    written = executed(emit_python(graph))
+    written = packed(executed(emit_python(graph)), graph)
     assert list(model.state_dict()) == list(written.state_dict())
     written.load_state_dict(model.state_dict())
     x = sample(graph)

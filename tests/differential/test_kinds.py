@@ -18,6 +18,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.at_node import same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.segment import resized
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import spec, text
 from tests.differential.networks import VARIETY, small
 
@@ -63,7 +64,7 @@ class Seen:
 
 def run(graph: Graph) -> Seen:
     """All values of a network that runs in float32, its norms moved to make all of it fire."""
-    outer = {graph.input.id, *same_for_all(graph)}
+    outer = {*(node.id for node in graph.inputs), *same_for_all(graph)}
     outputs = {f"node{id}": id for id in graph.nodes if id not in outer}
     model = emit(replace(graph, outputs=outputs))
     generator = torch.Generator().manual_seed(1)
@@ -72,9 +73,9 @@ def run(graph: Graph) -> Seen:
             if name.endswith("bias"):
                 parameter.add_(0.6 * torch.randn(parameter.shape, generator=generator) + 0.3)
     found: dict[int, Tensor] = {}
-    lead = (STEPS, BATCH) if graph.input.value.varies else (BATCH,)
+    lead = (STEPS, BATCH) if taken(graph).varies else (BATCH,)
     for _ in range(PASSES):
-        x = torch.randn(*lead, *graph.input.value.shape, generator=generator)
+        x = torch.randn(*lead, *taken(graph).shape, generator=generator)
         if not any(node.op in ("poisson", "latency") for node in graph.nodes.values()):
             x = 3 * x
         with torch.no_grad():

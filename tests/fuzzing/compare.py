@@ -21,6 +21,7 @@ from danetc.runtime.layers.loop import Loop
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.time import DropPath
 from danetc.runtime.model.built import Model
+from danetc.tasks.inputs import taken
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
 
@@ -91,7 +92,7 @@ class Subject:
     def input(self, seed: int, steps: int | None = None) -> Tensor:
         """An image, or frames of events: whole numbers where the network says so."""
         generator = torch.Generator().manual_seed(seed)
-        value = self.graph.input.value
+        value = taken(self.graph)
         varies = value.varies or steps is not None
         shape = (*((steps or self.graph.steps,) if varies else ()), BATCH, *value.shape)
         if value.kind.is_integer:

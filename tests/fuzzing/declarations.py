@@ -117,7 +117,7 @@ class Declarations(Layers):
                 "({} -> band(before = 2, after = 0) -> spike)",
                 "({} -> band(after = 1, outside = -9) -> softmax(over = columns))",
                 "({} / sqrt(1 + columns({})))",
-                "({} / sqrt(1 + (in -> sigmoid -> running_mean)))",
+                *["({} / sqrt(1 + (in -> sigmoid -> running_mean)))"] * 2,
             ]
         )
         between = between.replace("columns({})", "rows(in)").format(scores)

@@ -18,6 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes import PIPELINE
 from danetc.runtime.model.built import Model
+from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import NEAR, NOISE, Case, Mismatch, Seen, Subject, array, compiling
 from tests.fuzzing.dice import Dice
 
@@ -81,6 +82,9 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
             module = ModuleType("standalone")
             exec(compile(emit_python(graph), "model.py", "exec"), module.__dict__)
             model = module.Model().to(subject.dtype)
+            channels = [node.value.shape[0] for node in graph.inputs]
+            if len(channels) > 1:
+                model.register_forward_pre_hook(lambda _, args: args[0].split(channels, -3))
             random = any(OPS[op].random for op in ops)
             for training in (False,) if random else (False, True):
                 subject.check(model, training, form, case)
@@ -104,7 +108,7 @@ def _check_form(subject: Subject, form: str, fused: Model, case: Case) -> None:
             if essence(graph_of(again, subject.network)) != essence(graph):
                 raise Mismatch("the resolved spec is another network")
             case.compared[form] += 1
-        case "sequence" if not graph.input.value.varies and not ops & {
+        case "sequence" if not taken(graph).varies and not ops & {
             "poisson",
             "latency",
             "tebn",
@@ -151,7 +155,7 @@ def _streamed(model: Model, graph: Graph) -> Callable[[Tensor], Any]:
     """All frames one after the other, put together again."""
 
     def run(x: Tensor) -> Any:
-        frames = x if graph.input.value.varies else [x] * graph.steps
+        frames = x if taken(graph).varies else [x] * graph.steps
         states, steps = None, []
         for frame in frames:
             found, states = model.stream(frame, states)

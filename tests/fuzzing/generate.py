@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from danetc.dsl.loading import std_names
 from tests.fuzzing import recipes
@@ -28,6 +29,8 @@ LINES = [
 
 class Maker(Declarations):
     """Makes one spec."""
+
+    names: Sequence[str] = ("in",)  # of the network's inputs
 
     def stages(self, shape: Shape) -> str:
         """A backbone with its connection and its rule."""
@@ -151,9 +154,15 @@ class Maker(Declarations):
         elif kind == "prepared":
             source += " -> avgpool(2)"
         shape = Shape(channels, size // 2 if kind == "prepared" else size)
+        dataflow = dice.maybe(0.4)
+        self.names = ["in"]
+        if dataflow and kind in ("image", "events") and dice.maybe(0.3):
+            self.names = ["seen", "heard"]
+            source = f"inputs(seen = {source}, heard = {source.replace(str(channels), '1', 1)})"
+        self.steps = dice.choice([1, 2, 2, 3, 4])
         lines = [
             f"input = {source}",
-            f"steps = {dice.number(dice.choice([1, 2, 2, 3, 4]))}",
+            f"steps = {dice.number(self.steps)}",
             f"neuron = {STD_NEURONS.get(neuron, neuron)}",
             f"surrogate = {dice.choice(self.surrogates)}",
         ]
@@ -172,7 +181,7 @@ class Maker(Declarations):
             lines.append("zero_init = true")
         if dice.maybe(0.1):
             lines.append(f"init = {dice.start()}")
-        lines += self._dataflow(shape) if dice.maybe(0.4) else self._parts(shape)
+        lines += self._dataflow(shape) if dataflow else self._parts(shape)
         text = " ".join(lines)
         params = [f"classes = {dice.randint(2, 5)}"] if "classes" in text else []
         params += [f"hidden = {dice.randint(2, 4)}"] if "hidden" in text else []
@@ -213,9 +222,19 @@ class Maker(Declarations):
         dice = self.dice
         names = dice.sample(LINES, 5)
         lines, used = [], []
-        first, shape = self.conv(shape)
-        lines.append(f"{names[0]} = in -> {first} -> norm -> spike")
+        first, wide = self.conv(shape)
+        source = self.names[0]
+        if len(self.names) > 1 and dice.maybe(0.5):
+            source = f"concat({', '.join(self.names)})"
+            first, wide = self.conv(Shape(shape.channels + 1, shape.size))
+        shape = wide
+        lines.append(f"{names[0]} = {source} -> {first} -> norm -> spike")
         known = [names[0]]
+        if len(self.names) > 1 and "concat" not in source:
+            stride = ", stride = 2" if "stride" in first else ""
+            dilated = ", dilation = 2" if "dilation" in first else ""
+            lines.append(f"{names[3]}s = heard -> conv({shape.channels}{stride}{dilated}) -> tanh")
+            known.append(f"{names[3]}s")
         if dice.maybe(0.4):
             lines.append(f"{names[4]} = {self.flow(shape, 1, 2, keep=True)[0]}")
             used.append(names[4])

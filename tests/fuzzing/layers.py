@@ -53,6 +53,7 @@ class Layers:
     texts: list[str] = field(default_factory=list)
     neurons: list[str] = field(default_factory=lambda: [*STD_NEURONS])
     surrogates: list[str] = field(default_factory=lambda: [*SURROGATES])
+    steps: int = 0  # of the network being made
     threshold: bool = True  # whether the network's neuron has one, for tdbn
     count: int = 0
 
@@ -158,6 +159,7 @@ class Layers:
             dice.choice(
                 ["dropout(0.3, per = sample)", "batchnorm(pad = 1) -> avgpool(3, stride = 1)"]
             ),
+            self.other_size(shape.channels, size),
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
             dice.choice(["delay", "delay(1)", "delay(2)"]),
@@ -194,6 +196,24 @@ class Layers:
             forms.append(f"conv_transposed({shape.channels})")
             return dice.choice(forms), Shape(shape.channels, 2 * size)
         return self.conv(shape)
+
+    def other_size(self, channels: int, size: int) -> str:
+        """A flow through maps of another size, or other channels, that gives what it takes."""
+        dice = self.dice
+        given = f"rows = {size}, columns = {size}"
+        forms = [
+            "pad(1) -> maxpool(3, stride = 1, padding = 0)",
+            f"pad(1, 2) -> upsample({given})",
+            "pad(1, 0, over = rows) -> conv(" + f"{channels}, kernel = 2, over = rows)",
+            f"upsample(2, over = channels) -> sum(over = channels, groups = {channels})",
+            f"conv({channels}, stride = 2) -> upsample({given}{dice.choice(['', ', mode = bilinear'])})",
+        ]
+        if size % 2 == 0:
+            forms += [f"avgpool(2) -> conv_transposed({channels})"] * 2
+            forms += ["avgpool(2) -> upsample(2, mode = bilinear)"] * 2
+        if channels == self.steps:
+            forms += ["swap(time, channels)"] * 2
+        return dice.choice(forms)
 
     def flow(self, shape: Shape, least: int, most: int, keep: bool = False) -> tuple[str, Shape]:
         steps = []
@@ -274,6 +294,10 @@ class Layers:
                 f"{a} * (({b}) -> avgpool -> sigmoid)",
                 f"{a} * (({b}) -> {dice.choice(['sum', 'mean', 'max'])}(over = {axis}) -> tanh)",
                 f"{a} * (({b}) -> avgpool -> flatten -> tanh)",
+                f"({a} - (({b}) -> {dice.choice(['mean', 'max'])}(over = {axis})))",
+                f"({a} + (({b}) -> detach))",
+                f"{a} * ({bare}[0 .. 0] -> tanh)",
+                f"{a} * ({bare} -> sum(over = channels) -> swap(time, channels) -> tanh -> swap(time, channels))",
                 f"({a} if {dice.condition()} else {b})",
                 f"{dice.learn()} * {a}",
                 f"({a} + {dice.learn()})",

@@ -23,6 +23,7 @@ from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
+from danetc.tasks.inputs import taken
 from tests.fuzzing.compare import COUNTER, NEAR, NOISE, Case, Mismatch, modules
 from tests.reference.network import Network, Weights
 from tests.reference.tape import Array, Var, gradients
@@ -73,7 +74,7 @@ def check_training(
     if phase.epochs > MAX_EPOCHS:
         return
     generator = torch.Generator().manual_seed(seed)
-    value = graph.input.value
+    value = taken(graph)
     shape = (IMAGES, graph.steps, *value.shape) if value.varies else (IMAGES, *value.shape)
     images = torch.rand(shape, generator=generator)
     if value.kind.is_integer:

@@ -225,7 +225,8 @@ def shares(size: int, larger: int, bilinear: bool) -> Array:
     result = np.zeros((larger, size))
     for place in range(larger):
         if not bilinear:
-            result[place, place * size // larger] = 1
+            share = np.float32(size) / np.float32(larger)  # as torch has it, which rounds
+            result[place, min(int(np.float32(place) * share), size - 1)] = 1
             continue
         at = max(0.0, (place + 0.5) * size / larger - 0.5)
         low = int(at)

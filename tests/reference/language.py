@@ -379,6 +379,8 @@ class Evaluator:
                 given = assigned(args, ["channels", "height", "width", "bound"])
                 sizes = (given[name] for name in ("channels", "height", "width"))
                 return self.input(id, tuple(int(self.evaluate(size, env)) for size in sizes))
+            case "inputs":
+                return {arg.name: self.evaluate(arg.value, env) for arg in args}
             case "outputs":
                 return {
                     arg.name or (arg.value.id if isinstance(arg.value, s.Name) else f"out{place}"):
@@ -400,7 +402,8 @@ class Evaluator:
         role = "norm" if id in NORMS else id
         if id == "avgpool" and not args:
             return Op("global_avgpool", {}, role)
-        args = tuple(arg for arg in args if arg.name != "like")  # a shape that is known here
+        if id == "delay":  # a shape that is known here
+            args = tuple(arg for arg in args if arg.name != "like")
         return Op(id, {**OPERATIONS[id], **self._attributes(id, args, env)}, role)
 
     def _attributes(self, id: str, args: tuple[s.Arg, ...], env: Env) -> dict[str, Any]:

@@ -36,6 +36,7 @@ EXACT = (
     "detach",
     "max",
     "upsample",
+    "pad",
     "flatten",
     "swap",
     "shuffle",
@@ -84,6 +85,7 @@ class Weights:
         self.used: dict[str, Var] = {}
         self.multiplied: set[str] = set()  # weights of convolutions and linear layers
         self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
+        self.started: list[str] = []  # their names, each time that one is read
         self.numbers: Counter[tuple[tuple[str, ...], str]] = Counter()
 
     def path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
@@ -104,6 +106,7 @@ class Weights:
         assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
         if start is not None:
             self.starts[name] = start
+            self.started.append(name)
         self.used[name] = self.known.setdefault(name, Var(value))
         return self.used[name]
 
@@ -156,6 +159,7 @@ class Layers(Evaluator):
         self.x = x
         self.training = training
         self.steps = 1
+        self.given = 0  # channels of the input that are taken
         self.drawn = drawn or {}
         self.noise = noise
         self.random = np.random.default_rng(0)
@@ -367,10 +371,17 @@ class Layers(Evaluator):
                 sizes = [side * attrs["scale"] for side in x.shape[3:]]
                 if attrs["like"] is not None:
                     sizes = [*attrs["like"].data.shape[3:]]
+                elif attrs["rows"] is not None:
+                    sizes = [attrs["rows"], attrs["columns"]]
                 for axis, size in zip((3, 4), sizes, strict=True):
                     shares = f.shares(x.shape[axis], size, attrs["mode"] == "bilinear")
                     x = f.from_front(f.mixed_first(f.to_front(x, axis), Var(shares)), axis)
                 return Wire(x, varies)
+            case "pad":
+                axes = {"rows": (3,), "columns": (4,), "pixels": (3, 4)}[attrs["over"]]
+                before = int(attrs["before"])
+                after = before if attrs["after"] is None else int(attrs["after"])
+                return Wire(f.padded(x, axes, before, after), varies)
             case "sum" | "mean" | "max":
                 return self._reduced(op.name, attrs["over"], attrs["groups"], wire)
             case "swap":

@@ -48,8 +48,9 @@ class Network(Layers):
         self.settings["steps"] = self.steps
         source = self.evaluate(*env.definitions["input"])
         env.cache["input"] = source
+        named = source if isinstance(source, dict) else {"in": source}
         for level in levels:
-            level.values["in"] = source
+            level.values.update(named)
         if "out" in env.definitions:
             found = self.defined("out", env)
             outputs = found if isinstance(found, dict) else {"out": found}
@@ -87,11 +88,16 @@ class Network(Layers):
                 bound = self.bind(bound, value.args, env)
 
     def input(self, name: str, shape: tuple[int, ...]) -> Wire:
-        assert self.x.shape[-3:] == shape
-        if len(self.x.shape) == 5:
-            return Wire(self.x, True)
+        """The next channels of what is given: several inputs lie side by side in it."""
+        first, last = self.given, self.given + shape[0]
+        self.given = last
+        channels = slice(first, last), slice(None), slice(None)
+        x = self.x[(slice(None), *[slice(None)] * (len(self.x.shape) - 4), *channels)]
+        assert x.shape[-3:] == shape
+        if len(x.shape) == 5:
+            return Wire(x, True)
         assert name == "image"
-        return Wire(broadcast(self.x, (self.steps, *self.x.shape)), True)
+        return Wire(broadcast(x, (self.steps, *x.shape)), True)
 
     # -- blocks ------------------------------------------------------------------------------------
 
@@ -286,11 +292,11 @@ class Network(Layers):
                 ends = place == len(layers) - 1
                 around = self.defined("last" if ends and "last" in env.definitions else "each", env)
                 self.block_layers.append(layer)
-                before = dict(self.weights.starts)
+                before = len(self.weights.started)
                 wire = self.apply(around, wire)
                 self.block_layers.pop()
             if self.settings["zero_init"]:
-                new = [name for name in self.weights.starts if name not in before]
+                new = self.weights.started[before:]
                 self.weights.starts[[name for name in new if name.endswith(".weight")][-1]] = 0.0
         return wire
 

@@ -18,6 +18,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMaxPool2d, product
 from danetc.runtime.model.built import Model
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import assert_same, observe, randn, shake, text
 from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
 
@@ -65,8 +66,8 @@ def compare(graph: Graph, x: Tensor, training: bool = True) -> None:
 
 
 def inputs(graph: Graph) -> Iterator[Tensor]:
-    shape = graph.input.value.shape
-    if not graph.input.value.varies:
+    shape = taken(graph).shape
+    if not taken(graph).varies:
         yield randn(BATCH, *shape).sigmoid()
     if graph.name not in ENCODED:
         yield randn(STEPS, BATCH, *shape).sigmoid()

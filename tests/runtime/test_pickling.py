@@ -17,6 +17,7 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.emit.inference import fold
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import text
 from tests.differential.networks import VARIETY, small
 
@@ -41,8 +42,8 @@ def through_torch(module: nn.Module) -> nn.Module:
 
 
 def sample(graph: Graph) -> Tensor:
-    lead = (3, 2) if graph.input.value.varies else (2,)
-    return torch.rand(*lead, *graph.input.value.shape, generator=torch.Generator().manual_seed(0))
+    lead = (3, 2) if taken(graph).varies else (2,)
+    return torch.rand(*lead, *taken(graph).shape, generator=torch.Generator().manual_seed(0))
 
 
 def flat(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:

@@ -76,24 +76,29 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
 
 def _outside(left: Graph, right: Graph) -> str | None:
     """A difference that can be seen without looking inside."""
-    a, b = left.input, right.input
-    if a.value.shape != b.value.shape:
-        return f"they take other inputs: {_size(a.value.shape)} and {_size(b.value.shape)}"
-    if a.value.varies != b.value.varies or a.attrs != b.attrs:
-        return "one takes an image and the other a sequence of frames"
+    named = [[(node.name, node.value.shape) for node in graph.inputs] for graph in (left, right)]
+    if named[0] != named[1]:
+        mine, other = (
+            ", ".join(f"{f'{name} ' * (len(taken) > 1)}{_size(shape)}" for name, shape in taken)
+            for taken in named
+        )
+        return f"they take other inputs: {mine} and {other}"
+    for a, b in zip(left.inputs, right.inputs, strict=True):
+        if a.value.varies != b.value.varies or a.attrs != b.attrs:
+            return "one takes an image and the other a sequence of frames"
     if left.steps != right.steps:
         return f"they run for other times: T = {left.steps} and T = {right.steps}"
-    mine, other = (
+    gives, others = (
         {name: graph[id].value for name, id in graph.outputs.items()} for graph in (left, right)
     )
-    if len(mine) == len(other) == 1:
-        other = dict(zip(mine, other.values(), strict=True))
-    if set(mine) != set(other):
-        return f"their outputs have other names: {', '.join(mine)} and {', '.join(other)}"
-    for name, value in mine.items():
-        if value.shape != other[name].shape:
-            return f"they give other outputs: {_size(value.shape)} and {_size(other[name].shape)}"
-        if value.varies != other[name].varies:
+    if len(gives) == len(others) == 1:
+        others = dict(zip(gives, others.values(), strict=True))
+    if set(gives) != set(others):
+        return f"their outputs have other names: {', '.join(gives)} and {', '.join(others)}"
+    for name, value in gives.items():
+        if value.shape != others[name].shape:
+            return f"they give other outputs: {_size(value.shape)} and {_size(others[name].shape)}"
+        if value.varies != others[name].varies:
             return f"one gives `{name}` at each time step, the other once"
     return None
 

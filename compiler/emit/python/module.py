@@ -86,12 +86,13 @@ class _Emitter:
 
     def text(self) -> str:
         graph = self.graph
-        source = graph.input
-        rest = [node for node in graph.nodes.values() if node is not source]
+        rest = [node for node in graph.nodes.values() if node.op != "input"]
         self.holders = by_path(scope_tree(rest))
         tree = scope_tree(rest, self.within)
         scopes: list[_Scope] = []
-        self._scan(tree, [source.id], list(graph.outputs.values()), scopes)
+        self._scan(
+            tree, [source.id for source in graph.inputs], list(graph.outputs.values()), scopes
+        )
         loops: dict[object, set[str]] = {}
         for scope in scopes:
             if scope.kind is not None:
@@ -120,10 +121,8 @@ class _Emitter:
 
     def _docstring(self) -> str:
         graph = self.graph
-        size = ", ".join(map(str, graph.input.value.shape))
-        takes = f"[T, N, {size}]"
-        if not graph.input.value.varies:
-            takes = f"[N, {size}] (T = {graph.steps}) or {takes}"
+        takes = ", ".join(f"{label}: {self._takes(node)}" for label, node in self._arguments())
+        called = ", ".join(label for label, _ in self._arguments())
         gives = self._sizes(graph.outputs.values())
         return "\n".join(
             [
@@ -131,10 +130,20 @@ class _Emitter:
                 "Needs torch alone.",
                 "",
                 '    model = load("weights.safetensors")  # or Model(), with new weights',
-                f"    y = model(x)  # x: {takes}; y: {gives}",
+                f"    y = model({called})  # {takes}; y: {gives}",
                 '"""',
             ]
         )
+
+    def _arguments(self) -> list[tuple[str, Node]]:
+        """The inputs by the names of the arguments that they are."""
+        return [*zip(self.classes[-1].drafts[0].parameters, self.graph.inputs, strict=True)]
+
+    def _takes(self, node: Node) -> str:
+        size = ", ".join(map(str, node.value.shape))
+        if node.value.varies:
+            return f"[T, N, {size}]"
+        return f"[N, {size}] (T = {self.graph.steps}) or [T, N, {size}]"
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -269,12 +278,22 @@ class _Emitter:
         body = draft.body
         root = not draft.path
         if root:
-            source = self.graph.input.value
-            size = ast.Tuple([constant(extent) for extent in source.shape], ast.Load())
-            check = call(name("check_input"), name("self"), name(draft.parameters[0]), size)
-            if source.varies:
-                check.keywords.append(ast.keyword("sequence", constant(True)))
-            body = [ast.Expr(check), *body]
+            checks: list[ast.stmt] = []
+            for label, source in self._arguments():
+                size = ast.Tuple([constant(n) for n in source.value.shape], ast.Load())
+                check = call(name("check_input"), name("self"), name(label), size)
+                if source.value.varies:
+                    check.keywords.append(ast.keyword("sequence", constant(True)))
+                checks.append(ast.Expr(check))
+            if len(checks) > 1:
+                self.layers.used.add("check_alike")
+                leads: list[ast.expr] = [
+                    ast.Tuple([name(label), constant(len(source.value.shape))], ast.Load())
+                    for label, source in self._arguments()
+                ]
+                steps = constant(self.graph.steps)
+                checks.append(ast.Expr(call(name("check_alike"), steps, *leads)))
+            body = [*checks, *body]
             if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
                 init += ast.parse(_HE_NORMAL_REST if "drawn" in self.used else _HE_NORMAL).body
         parameters = [("self", "", None)]

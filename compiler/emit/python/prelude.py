@@ -653,6 +653,15 @@ def check_input(model: nn.Module, x: Tensor, size: tuple[int, ...], sequence: bo
         raise ValueError(f"the model takes {dtype}, as its weights are, not {x.dtype}")
 
 
+def check_alike(steps: int, *given: tuple[Tensor, int]) -> None:
+    """Raise an error where inputs, each with the rank of a sample, differ in T or N."""
+    if torch.compiler.is_compiling() or any(isinstance(x, torch.fx.Proxy) for x, _ in given):
+        return
+    leads = [[*[steps] * (x.dim() == rank + 1), *x.shape[:-rank]] for x, rank in given]
+    if any(lead != leads[0] for lead in leads):
+        raise ValueError(f"the inputs have other [T, N]: {leads}")
+
+
 def load(path: str = "weights.safetensors") -> Model:
     """The network with the weights of a safetensors file; a SHA-256 in its header is checked."""
     file = bytearray(Path(path).read_bytes())

@@ -187,6 +187,7 @@ def _padded_steps(sizes: Sizes) -> int:
 
 
 def _padded(attrs: Attrs, values: Values) -> Shape:
+    """As many channels, with the border's rows and columns."""
     shape = list(shapes.map_of(values, "padding"))
     more = whole(attrs, "before") + whole(attrs, "after")
     for place, name in enumerate(shapes.AXES):
@@ -196,7 +197,13 @@ def _padded(attrs: Attrs, values: Values) -> Shape:
 
 
 def _with_zero(attrs: Attrs, values: Values) -> Kind:
+    """That of what goes in, and 0."""
     return Kind.of(values[0].kind.range | constant(0.0))
+
+
+def _both_ends(attrs: dict[str, Any]) -> None:
+    if attrs["after"] is None:
+        attrs["after"] = attrs["before"]
 
 
 def _pad(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchFunction:
@@ -306,11 +313,13 @@ ROWS = (
     Op(
         "pad", "a border of 0", _padded, _with_zero, _pad,
         (
-            integer("before", "entries before the first", low=0),
-            integer("after", "entries behind the last", low=0),
-            word("over", "the axis", words=("pixels", "rows", "columns")),
+            integer("before", "entries before the first", low=0, high=4096),
+            integer("after", "entries behind the last; as many by default", None, low=0, high=4096),
+            word("over", "the axis: rows, columns or both", "pixels", words=("pixels", "rows", "columns")),
         ),
-        public=False, linear=True, start=starts.zero,
+        complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
+        idle="puts nothing around the map", linear=True, start=starts.zero,
         label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), saved=Saved(),
+        example="pad(1)",
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import (
     Context,
     Op,
+    OpError,
     Parameter,
     TorchFunction,
     TorchModule,
@@ -60,8 +61,15 @@ def _flatten(attrs: Attrs, values: Values, value: Value, context: Context) -> To
 def _upsample_over(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs]:
     bilinear = attrs.get("mode") == "bilinear"
     like: Any = attrs.get("like")
-    if like is not None:
-        return "resize", {"height": like[1], "width": like[2], "bilinear": bilinear}
+    size = (attrs.get("rows"), attrs.get("columns"))
+    if like is not None and size == (None, None):
+        size = like[1], like[2]
+    elif like is not None:
+        raise OpError("upsample takes its size of `like`, or `rows` and `columns`, not both")
+    if size != (None, None):
+        if None in size:
+            raise OpError("upsample needs `rows` and `columns` together")
+        return "resize", {"height": size[0], "width": size[1], "bilinear": bilinear}
     name = "bilinear" if bilinear else "upsample"
     name = "repeat_channels" if attrs.get("over") == "channels" else name
     return name, {"scale": attrs["scale"]}
@@ -127,6 +135,8 @@ ROWS = (
             Parameter("mode", str, "how pixels are found: the nearest one, or of four (corners not aligned)",
                       "nearest", words=("nearest", "bilinear"), sugar=True),
             Parameter("like", tuple, "a value whose height and width it gets, in place of a scale", None, sugar=True),
+            Parameter("rows", int, "how many rows it gives, with `columns` in place of a scale", None, 1, 2**16, sugar=True),
+            Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=starts.unchanged, saved=Saved(),

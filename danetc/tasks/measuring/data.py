@@ -12,6 +12,7 @@ from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.runtime.data import DataError, Policy, Prepared, Split, check_fit, open_data, prepared
+from danetc.runtime.data.fit import check_together
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.system.seeds import epoch_order
@@ -134,6 +135,7 @@ def open_set(
         )
     steps = evaluate if evaluate is not None or tested is None else tested.evaluate
     try:
+        check_together(text, signature)
         data = open_data(
             text,
             classes=classes,

@@ -21,6 +21,7 @@ from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
+from danetc.tasks.inputs import taken
 from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
@@ -80,7 +81,7 @@ def make_plan(
         subset_seed=request.subset_seed,
         on_unreadable=request.on_unreadable,
         frames=recipe.phases[0].steps or compiled.graph.steps,
-        channels=compiled.graph.input.value.shape[0],
+        channels=taken(compiled.graph).shape[0],
     )
     for message in data.notices:
         note(message)

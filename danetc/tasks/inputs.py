@@ -1,0 +1,31 @@
+"""What a network takes, where it is to be given images of a data set, or random ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from danetc.errors import UserError
+
+if TYPE_CHECKING:
+    from danetc.compiler.ir.graph import Graph, Value
+
+
+def taken(graph: Graph) -> Value:
+    """The value that all inputs are, side by side along their channels. Raises UserError."""
+    value = graph.packed
+    if value is None:
+        raise UserError(f"{graph.name} {why_apart(graph)}")
+    return value
+
+
+def why_apart(graph: Graph) -> str:
+    """Why the inputs of a network are no single value."""
+    sizes = ", ".join(
+        f"{node.name} {' x '.join(map(str, node.value.shape))}"
+        f"{' at each step' if node.value.varies else ''}"
+        for node in graph.inputs
+    )
+    return (
+        f"takes inputs that no one image holds ({sizes}); give them one size and kind, or call the "
+        f"model in Python: model({', '.join(node.name for node in graph.inputs)})"
+    )

@@ -1,0 +1,253 @@
+"""Networks with several inputs: against the same in plain PyTorch, and everything around them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.compiler import check_text, graph_of
+from danetc.compiler.analysis.equivalence import Different, Same, compare_graphs
+from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.draw import to_svg
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.errors import UserError
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.fit import check_fit
+from danetc.runtime.data.registry import open_data
+from danetc.runtime.system.errors import DataError
+from danetc.tasks.equivalence import equivalence
+from danetc.tasks.inputs import taken
+from tests.differential.helpers import built, randn, text
+from tests.differential.networks import TWO_INPUTS
+from tests.differential.test_forms import executed
+
+T, N = 3, 4
+SIZES = """
+network seen_and_heard {
+  input = inputs(still = image(3, 6, 6), moving = events(2, 8, 8, bound = 2))
+  steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  a = still -> conv(4) -> norm -> spike -> avgpool
+  b = moving -> conv(4) -> norm -> spike -> avgpool
+  out = outputs((a + b) -> linear(5), b -> mean_over_time -> linear(2))
+}
+"""
+
+
+class Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, v: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(v)
+        return (v >= 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        (v,) = ctx.saved_tensors
+        s = torch.sigmoid(4 * v)
+        return grads[0] * 4 * s * (1 - s)
+
+
+def fired(x: Tensor) -> Tensor:
+    """IF neurons with hard reset on [T, ...]."""
+    u, spikes = torch.zeros_like(x[0]), []
+    for current in x:
+        v = u + current
+        spike = Step.apply(v - 1)
+        u = v * (1 - spike)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+def flat(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer on [T, N, ...]."""
+    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def branch(model: nn.Module, x: Tensor) -> Tensor:
+    y = flat(model.norm, flat(model.conv, x))
+    return fired(y).mean((-2, -1))
+
+
+def both(graph: Graph) -> tuple[Tensor, Tensor]:
+    still = randn(N, 3, 6, 6)
+    moving = torch.randint(0, 3, (T, N, 2, 8, 8), generator=torch.Generator().manual_seed(2))
+    return still, moving.double()
+
+
+def test_it_computes_what_its_equations_say() -> None:
+    graph = text(SIZES)
+    model = built(graph)
+    still, moving = both(graph)
+    mine = model(still, moving)
+    twin = built(graph)
+    a = branch(twin.a, still.expand(T, *still.shape))
+    b = branch(twin.b, moving)
+    wanted = flat(twin.linear1, a + b), twin.linear2(b.mean(0))
+    for x, y in zip(mine, wanted, strict=True):
+        assert x.std() > 0.01
+        assert torch.allclose(x, y, rtol=1e-9, atol=1e-9)
+    for outputs in (mine, wanted):
+        sum(y.square().sum() for y in outputs).backward()  # type: ignore[union-attr]
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None
+        assert torch.allclose(p.grad, q.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_inputs_go_in_by_place_by_name_and_where_they_fit_in_one_tensor() -> None:
+    model = built(text(TWO_INPUTS)).eval()
+    left, right = randn(N, 2, 8, 8), randn(N, 1, 8, 8, seed=2)
+    y = model(left, right)
+    assert torch.equal(y, model(right=right, left=left))
+    assert torch.equal(y, model(left, right=right))
+    assert torch.equal(y, model(torch.cat([left, right], 1)))
+    assert not torch.equal(y, model(left, right.flip(0)))
+    states = None
+    steps = []
+    for _ in range(T):
+        found, states = model.stream((left, right), states)
+        steps.append(found)
+    assert torch.allclose(torch.stack(steps).mean(0), y, atol=1e-12)
+    several = torch.cat([left, right], 1).expand(5, N, 3, 8, 8)
+    assert model(several).shape == (N, 5)
+
+
+def test_model_py_takes_them_by_the_same_names() -> None:
+    from danetc.compiler.emit.python import emit_python
+
+    graph = text(SIZES)
+    model = built(graph).eval()
+    written = executed(emit_python(graph)).eval()
+    written.load_state_dict(model.state_dict())
+    still, moving = both(graph)
+    for mine, other in zip(model(still, moving), written(moving=moving, still=still), strict=True):
+        assert torch.equal(mine, other)
+    with pytest.raises(ValueError, match=r"other \[T, N\]: \[\[3, 4\], \[2, 4\]\]"):
+        written(still, moving[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda a, b: (a,), TypeError, r"takes 2 inputs: still, moving; not \[4, 3, 6, 6\]"),
+        (lambda a, b: (a, b, b), TypeError, "takes 2 inputs"),
+        (lambda a, b: (a, b[0]), ValueError, r"\[T, N, 2, 8, 8\] as `moving`, not"),
+        (lambda a, b: (a[:2], b), ValueError, "numbers of samples: still 2, moving 4"),
+        (lambda a, b: (a, b[:2]), ValueError, "time steps: still 3, moving 2 .an image is rep"),
+        (lambda a, b: (a, b + 1), DataError, "`bound = 2`"),
+        (lambda a, b: (a.numpy(), b), TypeError, "as `still`, not an array of numpy"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, error, words: str) -> None:  # type: ignore[no-untyped-def]
+    graph = text(SIZES)
+    with pytest.raises(error, match=words):
+        built(graph)(*change(*both(graph)))
+
+
+def test_they_are_drawn_summed_up_and_compared() -> None:
+    graph = text(SIZES)
+    assert summarise(graph).inputs == {"still": (3, 6, 6), "moving": (2, 8, 8)}
+    svg = to_svg(graph, "op")
+    assert "still" in svg
+    assert "moving" in svg
+    assert isinstance(compare_graphs(graph, text(SIZES)), Same)
+    other = text(SIZES.replace("still", "seen"))
+    found = compare_graphs(graph, other)
+    assert isinstance(found, Different)
+    assert found.reason == (
+        "they take other inputs: still 3 x 6 x 6, moving 2 x 8 x 8 and seen 3 x 6 x 6, "
+        "moving 2 x 8 x 8"
+    )
+
+
+def test_equal_numbers_are_seen_where_one_tensor_holds_them() -> None:
+    loops = TWO_INPUTS.replace(
+        "c = concat(a, b, right)", "l = (a - (l -> delay(1))) -> tanh; c = concat(l, b, right)"
+    )
+    graph = graph_of(check_text(f"use std\n{loops}"), passes=())
+    assert equivalence(graph, graph).word == "equal in numbers"
+    sizes = text(SIZES, ())
+    skipped = equivalence(sizes, text(SIZES.replace("a + b", "b - a"), ())).skipped
+    assert skipped is not None
+    assert "no one image holds" in skipped
+
+
+def test_data_give_the_channels_of_all() -> None:
+    data = open_data("synthetic:classes=5,size=8,count=20")
+    way = image_transform((), events=False)
+    signature = built(text(TWO_INPUTS)).signature
+    check_fit(data, signature, evaluate=way, classes=5)
+    with pytest.raises(
+        DataError, match=r"1 channels, but .* together 3: 2 of `left`, 1 of `right`"
+    ):
+        check_fit(
+            replace(data, train=_grey(data.train), test=_grey(data.test), shape=(1, 8, 8)),
+            signature,
+            evaluate=way,
+            classes=5,
+        )
+    with pytest.raises(DataError, match="still 3 x 6 x 6, moving 2 x 8 x 8 at each step"):
+        check_fit(data, built(text(SIZES)).signature, evaluate=way, classes=5)
+    with pytest.raises(UserError, match="no one image holds"):
+        taken(text(SIZES))
+
+
+def _grey(source):  # type: ignore[no-untyped-def]
+    return replace(source, images=source.images[:, :1])
+
+
+def test_it_is_trained_and_exported(tmp_path: Path) -> None:
+    source = tmp_path / "two.danet"
+    recipe = "recipe r { epochs = 1; batch = 20; optimizer = sgd(lr = 0.1) }"
+    source.write_text(f"use std\n{TWO_INPUTS}\n{recipe}\n")
+    model = danetc.build(source)
+    assert model(torch.rand(2, 2, 8, 8), torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    data = "synthetic:classes=5,size=8,count=20"
+    trained = danetc.train(source, data=data, output=tmp_path / "run")
+    assert trained is not None
+    graph = text(SIZES)
+    from danetc.compiler.emit.python import emit_python
+
+    module = executed(emit_python(graph)).float().eval()
+    still, moving = (x.float() for x in both(graph))
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(module, (still, moving), dynamic_shapes=({0: batch}, {1: batch}))
+    for a, b in zip(program.module()(still, moving), module(still, moving), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+ERRORS = {
+    "E0302": "inputs(a = image(1, 8, 8), a = image(1, 8, 8))",
+    "E0303": "inputs(a = image(1, 8, 8))",
+    "E0307": "inputs(image(1, 8, 8), b = image(1, 8, 8))",
+    "E0502": "inputs(a = conv(3), b = image(1, 8, 8))",
+    "E0212": "inputs(first = image(1, 8, 8), b = image(1, 8, 8))",
+    "E0210": "inputs(a = image(1, 8, 8), b = image(1, 8, 8))",
+}
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_what_is_wrong_with_them_is_said(code: str) -> None:
+    source = f"""use std
+network n {{
+  input = {ERRORS[code]}; steps = 2; neuron = IF; surrogate = atan
+  first = in -> conv(2) -> spike
+  out = first -> avgpool -> linear(2)
+}}
+"""
+    with pytest.raises(SpecError) as caught:
+        check_text(source)
+    assert code in {item.code for item in caught.value.diagnostics}
+    if code == "E0210":
+        (found,) = caught.value.diagnostics
+        assert found.hint == "the network has several inputs: name one, as in `a -> ...`"
+
+
+def test_it_says_what_becomes_of_them() -> None:
+    source = "use std\nnetwork n { input = inputs(a = image(1, 8, 8), b = image(1, 8, 8)); neuron = IF; head = linear(2) }"
+    with pytest.raises(SpecError, match=r"add `out = \.\.\.`, made of `a`, `b`"):
+        check_text(source)
