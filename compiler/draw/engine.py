@@ -7,14 +7,14 @@ Graphviz is one function, ``Layout``: the program that is installed (``graphviz`
 from __future__ import annotations
 
 import json
-import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from typing import TypeAlias
 
 from danetc.compiler.draw.errors import DrawError, GraphvizError
+from danetc.compiler.draw.formula import Piece
 from danetc.compiler.draw.graphviz import program, run_program
-from danetc.compiler.draw.gv import to_gv
+from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.draw.theme import CSS_CLASS, Theme, dark_mode_css, palette
 from danetc.compiler.draw.words import clean, tooltip_lines
@@ -112,26 +112,63 @@ def _text(output: bytes) -> str:
 
 # -- SVG ------------------------------------------------------------------------------------------
 
-_TITLE = re.compile(r'(<g id="([^"]*)" class="(node|edge|graph)"[^>]*>\s*)<title>[^<]*</title>')
+_SVG = "http://www.w3.org/2000/svg"
+_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
+_DROPPED = ("font-family", "{http://www.w3.org/XML/1998/namespace}space")
 
 
 def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
-    """The engine's SVG with tooltips that browsers show, fonts that are there, and a dark form."""
+    """The engine's SVG with tooltips that browsers show, fonts that are there, formulas whose pieces
+    are as wide as they were set in any font, and a dark form."""
     name = clean(name, 200)
-    boxes = {escape(box.key): box.tooltip for box in sheet.boxes}
-    wires = {f"wire{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
+    tooltips = {box.key: box.tooltip for box in sheet.boxes}
+    tooltips |= {f"wire{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
+    pieces: dict[str, Piece] = {}
+    for box in sheet.boxes:
+        for place, piece in enumerate(box.set_pieces()):
+            key = piece_key(box, place)
+            pieces[key] = piece
+            tooltips[key] = box.tooltip
+    try:
+        root = ET.fromstring(svg)
+    except ET.ParseError as error:
+        raise GraphvizError(f"what Graphviz gives is no SVG: {error}") from error
+    for element in root.iter():
+        for attribute in _DROPPED:
+            element.attrib.pop(attribute, None)
+    for group in root.iter(f"{{{_SVG}}}g"):
+        key = group.get("id", "")
+        text = name if group.get("class") == "graph" else tooltip_lines(tooltips.get(key, ""))
+        title = group.find(f"{{{_SVG}}}title")
+        if title is not None and text:
+            title.text = text
+        elif title is not None:
+            group.remove(title)
+        if key in pieces:
+            _set_piece(group, pieces[key], sheet)
+    root.set("class", CSS_CLASS)
+    root.set("role", "img")
+    root.set("aria-label", f"{name}: topology")
+    root.set("font-family", _FONTS)
+    root.set(_DROPPED[1], "preserve")
+    if theme == "auto":
+        style = ET.Element(f"{{{_SVG}}}style")
+        style.text, style.tail = dark_mode_css(), "\n"
+        root.insert(0, style)
+    ET.register_namespace("", _SVG)
+    return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
 
-    def title(match: re.Match[str]) -> str:
-        start, id, what = match.groups()
-        tooltips = {"edge": wires, "node": boxes}
-        text = name if what == "graph" else tooltips[what].get(id.replace("&#45;", "-"), "")
-        return f"{start}<title>{escape(tooltip_lines(text))}</title>" if text else start
 
-    svg = _TITLE.sub(title, svg)
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:font-family="[^"]*"|xml:space="preserve")', "", svg)
-    label = f'class="{CSS_CLASS}" role="img" aria-label="{escape(name)}: topology" font-family="{_FONTS}" xml:space="preserve"'
-    style = f"<style>{dark_mode_css()}</style>\n" if theme == "auto" else ""
-    before, sign, after = svg.partition("<svg")
-    attributes, end, rest = after.partition(">")
-    return f"{before}{sign} {label}{attributes}{end}\n{style}{rest.lstrip()}"
+def _set_piece(group: ET.Element, piece: Piece, sheet: Sheet) -> None:
+    """Put a piece where it belongs: Graphviz rounds places, and knows other fonts' widths."""
+    left, base = piece.x + MARGIN, piece.y - sheet.height - MARGIN
+    for bar in group.findall(f"{{{_SVG}}}polygon"):
+        right, above, below = left + piece.width, base - piece.size / 2, base + piece.size / 2
+        corners = ((left, above), (right, above), (right, below), (left, below), (left, above))
+        bar.set("points", " ".join(f"{x:.2f},{y:.2f}" for x, y in corners))
+    for text in group.findall(f"{{{_SVG}}}text"):
+        text.set("x", f"{left:.2f}")
+        text.set("y", f"{base:.2f}")
+        text.set("text-anchor", "start")
+        text.set("textLength", f"{piece.width:.2f}")
+        text.set("lengthAdjust", "spacingAndGlyphs")

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, Union
 
 from danetc.dsl.kinds import Kind
 from danetc.dsl.neuron.inference import ranges_of
-from danetc.dsl.neuron.opcodes import ATOM, OPCODES, Operand
+from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand
 from danetc.dsl.neuron.parameters import Origin, ParameterValue
-from danetc.dsl.neuron.program import NEXT, NeuronProgram
+from danetc.dsl.neuron.program import (
+    INPUT,
+    NEXT,
+    Learnable,
+    NeuronProgram,
+    SurrogateProgram,
+)
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.ranges import constant
 
-_UNNAMED = re.compile(r"_\d+")  # what the compiler named
+When = Literal["now", "before", "always"]
+_DEEPEST = 60  # operations in each other; what lies deeper is an ellipsis
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A value by its name: of this step, of the step before, or the same at all steps."""
+
+    name: str
+    when: When
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation of ``OPCODES`` on its operands."""
+
+    opcode: str
+    args: tuple[Term, ...]
+
+
+Term: TypeAlias = Union[float, Name, Call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +54,13 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """``name[t] = right side``. ``{name}`` and ``{name-}`` in ``text`` stand for values of this
-    step and of the step before."""
+    """``name = term`` at each step."""
 
     name: str
-    text: str
+    term: Term
     reads: tuple[Read, ...]
     kind: Kind
     fires: bool  # made by a step function
-
-    def at(self, step: int) -> str:
-        """The right side at a time step."""
-
-        def shown(match: re.Match[str]) -> str:
-            return f"{match[1]}[{step - 1 if match[2] else step}]"
-
-        return re.sub(r"\{(\w+)(-?)\}", shown, self.text)
 
 
 def equations(program: NeuronProgram) -> list[Equation]:
@@ -50,147 +68,144 @@ def equations(program: NeuronProgram) -> list[Equation]:
 
     Values that are one number for a layer are left out: ``scalars`` has them.
     """
-    reader = _Reader(program)
+    reader = _Reader.of_neuron(program)
     found = [
-        reader.equation(reader.names.get(op.name, op.name), op.name)
+        reader.equation(reader.shown(op.name), op.name)
         for op in program.ops
-        if not _UNNAMED.fullmatch(op.name) and op.name not in reader.constant
+        if not _is_unnamed(op.name) and op.name not in reader.always
     ]
     defined = {equation.name for equation in found}
     for state, after in zip(program.states, program.next_states, strict=True):
         if state.name not in defined:
             found.append(reader.equation(state.name, after))
-    if program.output not in reader.ops and program.output not in defined:
-        return found
-    if isinstance(program.output, str) and _UNNAMED.fullmatch(program.output):
+    if isinstance(program.output, str) and _is_unnamed(program.output):
         found.append(reader.equation("s", program.output))
     return found
 
 
 def output_of(program: NeuronProgram) -> Read:
     """The value that leaves the neuron."""
-    states = {state.name for state in program.states}
     name = str(program.output)
-    if name in states:
+    if name in {state.name for state in program.states}:
         return Read(name, True, False)
-    if _UNNAMED.fullmatch(name):
-        return Read("s", False, False)
-    return Read(_Reader(program).names.get(name, name), False, False)
+    return Read("s" if _is_unnamed(name) else _Reader.of_neuron(program).shown(name), False, False)
 
 
-def scalars(program: NeuronProgram) -> list[str]:
-    """What is learnt, one number a layer: ``g = softplus(g_raw), g_raw learnt from -0.43``."""
-    reader = _Reader(program)
-    found = [
-        f"{op.name} = {reader.expression(op.name, top=True)[0]}"
+def scalars(program: NeuronProgram) -> list[tuple[str, Term]]:
+    """The named values that are one number for a layer (or for each channel), bounds apart."""
+    reader = _Reader.of_neuron(program)
+    bounded = {item.name for item in program.learnables}
+    return [
+        (op.name, reader.term(op.name, top=True))
         for op in program.ops
-        if op.name in reader.constant and not _UNNAMED.fullmatch(op.name)
+        if op.name in reader.always and not _is_unnamed(op.name) and op.name not in bounded
     ]
-    found += [
-        f"{item.parameter} is {'scheduled' if item.scheduled else 'learnt'} from "
-        f"{float(item.raw):.4g}{'' if item.is_scalar else f', one a {item.per}'}"
-        for item in program.learnables
-    ]
-    return [re.sub(r"\{(\w+)-?\}", r"\1", text) for text in found]
+
+
+def slope(surrogate: SurrogateProgram) -> tuple[list[tuple[str, Term]], Term]:
+    """The derivative that stands in for heaviside's, of ``x``, behind the named values in it."""
+    names = [op.name for op in surrogate.ops if not _is_unnamed(op.name)]
+    scheduled = {item.name: short_name(item) for item in surrogate.scheduled}
+    reader = _Reader(surrogate.ops, (), (INPUT, *names, *scheduled), {}, scheduled)
+    value = surrogate.derivative
+    found = [(name, reader.term(name, top=True)) for name in names if name != value]
+    return found, reader.term(value, top=True)
+
+
+def short_name(item: Learnable) -> str:
+    """The name of a number of a layer as its declaration has it."""
+    return item.scheduled.rpartition(".")[2] or item.name
+
+
+def _is_unnamed(name: str) -> bool:
+    """Whether the compiler named it: ``_12``."""
+    return name[:1] == "_" and name[1:].isdecimal()
 
 
 class _Reader:
-    def __init__(self, program: NeuronProgram) -> None:
-        self.ops: dict[Operand, Instruction] = {op.name: op for op in program.ops}
-        self.states = {state.name for state in program.states}
-        self.inputs = frozenset(program.takes)
-        self.constant = program.scalars()
-        self.ranges = ranges_of(program)
-        self.names = {
-            after: state.name
-            for state, after in zip(program.states, program.next_states, strict=True)
-            if isinstance(after, str) and after == f"{state.name}{NEXT}"
+    def __init__(
+        self,
+        ops: Iterable[Instruction],
+        states: Iterable[str],
+        always: Iterable[str],
+        ranges: Mapping[Operand, object],
+        next_names: Mapping[str, str],
+    ) -> None:
+        self.ops: dict[Operand, Instruction] = {op.name: op for op in ops}
+        self.states = set(states)
+        self.always = set(always)
+        self.ranges = ranges
+        self.next_names = next_names
+
+    @staticmethod
+    def of_neuron(program: NeuronProgram) -> _Reader:
+        pairs = zip(program.states, program.next_states, strict=True)
+        names = {
+            f"{state.name}{NEXT}": state.name
+            for state, after in pairs
+            if after == f"{state.name}{NEXT}"
         }
+        states = [state.name for state in program.states]
+        return _Reader(program.ops, states, program.scalars(), ranges_of(program), names)
+
+    def shown(self, name: str) -> str:
+        return self.next_names.get(name, name)
 
     def equation(self, name: str, value: Operand) -> Equation:
         op = self.ops.get(value)
-        if (
-            op is not None
-            and not _UNNAMED.fullmatch(op.name)
-            and self.names.get(op.name, op.name) != name
-        ):
-            op = None  # a state that keeps what has a name of its own
-        if op is None:
-            text, _, reads = self._operand(value, False)
-        else:
-            text, reads = self.expression(value, top=True)
-        merged: dict[tuple[str, bool], Read] = {}
-        for read in reads:
-            key = (read.name, read.before)
-            known = merged.get(key)
-            merged[key] = Read(*key, read.detached and (known is None or known.detached))
+        if op is not None and not _is_unnamed(op.name) and self.shown(op.name) != name:
+            op = None  # a state that takes over what has a name of its own
+        kind = constant(value) if isinstance(value, float) else self.ranges[value]
         return Equation(
             name,
-            text,
-            tuple(merged.values()),
-            Kind.of(constant(value) if isinstance(value, float) else self.ranges[value]),
+            self.term(value, top=op is not None),
+            self._reads(value, top=op is not None),
+            Kind.of(kind),
             op is not None and OPCODES[op.opcode].step,
         )
 
-    def expression(
-        self, value: Operand, *, top: bool = False, detached: bool = False
-    ) -> tuple[str, list[Read]]:
-        text, _, reads = (
-            self._infix(self.ops[value], detached) if top else self._operand(value, detached)
-        )
-        return text, reads
-
-    def _operand(self, value: Operand, detached: bool) -> tuple[str, int, list[Read]]:
+    def term(self, value: Operand, *, top: bool = False, depth: int = 0) -> Term:
+        """A value as an equation says it; ``top`` of a named one says what it is made of."""
         if isinstance(value, ParameterValue):
-            return (*_made(value.origin), [])
+            return _made(value.origin)
         if isinstance(value, float):
-            return (*_made(value), [])
-        if value in self.ops and _UNNAMED.fullmatch(value):
-            return self._infix(self.ops[value], detached)
-        if value in self.constant:
-            return value, ATOM, []
-        if value in self.inputs:
-            return f"{{{value}}}", ATOM, [Read(str(value), False, detached)]
-        if value in self.states:
-            return f"{{{value}-}}", ATOM, [Read(value, True, detached)]
-        name = self.names.get(value, value)
-        return f"{{{name}}}", ATOM, [Read(name, False, detached)]
+            return value
+        if value in self.ops and (top or _is_unnamed(value)):
+            op = self.ops[value]
+            if depth > _DEEPEST:
+                return Name("…", "always")
+            return Call(op.opcode, tuple(self.term(arg, depth=depth + 1) for arg in op.args))
+        if value in self.always:
+            return Name(self.shown(value), "always")
+        return Name(self.shown(value), "before" if value in self.states else "now")
 
-    def _infix(self, op: Instruction, detached: bool) -> tuple[str, int, list[Read]]:
-        inside = detached or op.opcode == "detach"
-        parts = [self._operand(arg, inside) for arg in op.args]
-        reads = [read for _, _, more in parts for read in more]
-        return (*_written(op.opcode, [part[:2] for part in parts]), reads)
+    def _reads(self, value: Operand, *, top: bool) -> tuple[Read, ...]:
+        found: dict[tuple[str, bool], bool] = {}
+        seen: set[tuple[Operand, bool]] = set()
+        waiting: list[tuple[Operand, bool]] = [(value, False)]
+        while waiting:
+            at = waiting.pop()
+            value, detached = at
+            if at in seen or isinstance(value, float) or value in self.always:
+                continue
+            seen.add(at)
+            if value in self.ops and (top or _is_unnamed(value)):
+                op = self.ops[value]
+                inside = detached or OPCODES[op.opcode].derivative == NO_GRADIENT
+                waiting += [(arg, inside) for arg in reversed(op.args)]
+            else:
+                key = (self.shown(value), value in self.states)
+                found[key] = found.get(key, True) and detached
+            top = False
+        return tuple(Read(*key, detached) for key, detached in found.items())
 
 
-def _made(origin: Origin) -> tuple[str, int]:
-    """What a constant was made of, as an equation says it."""
+def _made(origin: Origin) -> Term:
+    """What a constant was made of."""
     match origin:
         case float():
-            return f"{origin:.4g}", ATOM if origin >= 0 else 2
+            return origin
         case str():
-            return origin, ATOM
+            return Name(origin, "always")
         case _:
-            return _written(origin[0], [_made(part) for part in origin[1:]])
-
-
-def _written(opcode: str, parts: list[tuple[str, int]]) -> tuple[str, int]:
-    """An operation as text, and how tight it binds; its operands likewise."""
-    info = OPCODES[opcode]
-    if info.infix:
-        level = info.binds[0] - (info.infix in ("and", "or"))  # words bind less than signs
-        return f"{_held(parts[0], level)} {info.infix} {_held(parts[1], level + 1)}", level
-    if opcode == "neg":
-        return f"-{_held(parts[0], 4)}", 3
-    if opcode == "not":
-        return f"not {_held(parts[0], 4)}", 1
-    if opcode == "where":
-        words = [_held(part, 1) for part in parts]
-        return f"{words[1]} if {words[0]} else {words[2]}", -1
-    if opcode in ("cast", "number"):
-        return parts[0]
-    return f"{opcode}({', '.join(text for text, _ in parts)})", ATOM
-
-
-def _held(part: tuple[str, int], level: int) -> str:
-    return part[0] if part[1] >= level else f"({part[0]})"
+            return Call(origin[0], tuple(map(_made, origin[1:])))

@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from danetc.compiler.draw.sheet import FONT, RIM, Box, DrawnWire, Point, Sheet, TextCell, columns
+from danetc.compiler.draw.sheet import (
+    FONT,
+    RIM,
+    Box,
+    DrawnWire,
+    Piece,
+    Point,
+    Sheet,
+    TextCell,
+    columns,
+)
 from danetc.compiler.draw.theme import Palette
 from danetc.compiler.draw.words import clean, tooltip_lines
 
 MARGIN = 14.0  # around a picture
 _BOLD = "Helvetica-Bold"  # bold text of the tag <B> would stand higher than that beside it
+_ITALIC = "Helvetica-Oblique"
+_BASE_LINE = 0.3  # of a text's size: so far below the middle of its node Graphviz puts a text
 _SHAPES = {
     "box": ("box", "filled"),
     "round": ("box", "rounded,filled"),
@@ -32,6 +44,11 @@ def to_gv(sheet: Sheet, colours: Palette, name: str = "topology", *, tooltips: b
     """
     writer = _Writer(sheet, colours, tooltips)
     return "\n".join(writer.lines(name)) + "\n"
+
+
+def piece_key(box: Box, place: int) -> str:
+    """The id of a piece of a box's formula."""
+    return f"{box.key}.piece{place}"
 
 
 def quoted(text: str) -> str:
@@ -60,6 +77,9 @@ class _Writer:
         )
         for box in self.sheet.boxes:
             yield f"  {quoted(box.key)} [{' '.join(self._box(box))}]"
+            for place, piece in enumerate(box.set_pieces()):
+                key = quoted(piece_key(box, place))
+                yield f"  {key} [id={key} {' '.join(self._piece(box, piece))}]"
         for index, wire in enumerate(self.sheet.wires):
             yield f"  {quoted(wire.tail)} -> {quoted(wire.head)} [{' '.join(self._wire(index, wire))}]"
         yield "}"
@@ -79,6 +99,21 @@ class _Writer:
         if box.double:
             yield "peripheries=2"
         yield f"label={self._label(box)}"
+        if box.tooltip and self.tooltips:
+            yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
+
+    def _piece(self, box: Box, piece: Piece) -> Iterable[str]:
+        ink = self.colours["ink"]
+        middle = piece.x + piece.width / 2
+        if piece.text:
+            middle_of_text = (middle, piece.y - _BASE_LINE * piece.size)
+            yield f'shape=plain pos="{self._point(middle_of_text)}" width={piece.width / 72:.4f}'
+            yield f"height={piece.size / 72:.4f} label={quoted(piece.text)} fontsize={piece.size:g}"
+            if piece.italic:
+                yield f'fontname="{_ITALIC}"'
+        else:
+            yield f'shape=box pos="{self._point((middle, piece.y))}" width={piece.width / 72:.4f}'
+            yield f'height={piece.size / 72:.4f} label="" style=filled fillcolor="{ink}" penwidth=0'
         if box.tooltip and self.tooltips:
             yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
 

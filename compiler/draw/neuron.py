@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from danetc.compiler.draw.equations import Equation, Read, equations, output_of, scalars
+from danetc.compiler.draw.equations import Equation, Read, equations, output_of
 from danetc.compiler.draw.errors import DrawError
 from danetc.compiler.draw.flow import FlowChart, Line, placed
+from danetc.compiler.draw.formula import row, word
 from danetc.compiler.draw.legend import with_header
+from danetc.compiler.draw.neuron_values import heading, values
+from danetc.compiler.draw.notation import equation, value_at
 from danetc.compiler.draw.sheet import (
     SMALL,
     Box,
     DrawnWire,
     Look,
     Sheet,
-    TextCell,
     caption,
     fitted,
     frame,
+    grid,
     routed,
     sheet_of,
     stacked,
@@ -27,10 +30,11 @@ from danetc.compiler.draw.words import clean, kind_look
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.inference import ranges_of
-from danetc.dsl.neuron.program import INPUT, NeuronProgram, called_with
+from danetc.dsl.neuron.program import INPUT, NeuronProgram
 
 _MOST_NEURONS = 4
-_LONGEST = 56
+_WIDEST = 700.0  # an equation
+_LEAST = (24.0, 20.0)  # the size of a box
 _LANE = 9.0  # between the wires of two states
 _PAD = 12.0
 DETACHED = Look("quiet", "dotted", 1.6)
@@ -48,16 +52,13 @@ def neuron_level(graph: Graph) -> Sheet:
     pictures = [item.joined([next(sheets) for _ in item.steps]) for item in unrolled]
     parts = []
     for i, (name, program, sheet) in enumerate(zip(shown, programs, pictures, strict=True)):
-        head = caption(f"n{i}name", clean(called_with(program, name), 90), bold=True, size=12)
-        facts = scalars(program)
-        if program.surrogate is not None:
-            called = called_with(program.surrogate)
-            facts.insert(0, f"the derivative of heaviside is that of the surrogate {called}")
-        about = [
-            sheet_of([caption(f"n{i}fact{k}", clean(fact, 90), size=SMALL, ink="quiet")])
-            for k, fact in enumerate(facts)
-        ]
-        parts.append(stacked([sheet_of([head]), *about, sheet], 3))
+        call, surrogate = heading(program, name)
+        head = [caption(f"n{i}name", clean(call, 90), bold=True, size=12)]
+        if surrogate:
+            head.append(caption(f"n{i}surrogate", clean(surrogate, 90), size=SMALL, ink="quiet"))
+        beside = [values(program, f"n{i}"), sheet]
+        body = grid([[each for each in beside if each.boxes]], 24, 0)
+        parts.append(stacked([*(sheet_of([each]) for each in head), body], 3))
     if len(used) > len(shown):
         rest = f"{len(used) - len(shown)} more kinds of neurons are not drawn"
         parts.append(sheet_of([caption("rest", rest, ink="quiet")]))
@@ -121,20 +122,22 @@ class _Unrolled:
         first: list[str] = []
         for state in self.program.states:
             key = self.given(state.name, step)
-            start = f" = {state.init:g}" if step == 1 else ""
+            found = value_at(state.name, str(step - 1))
+            if step == 1:
+                found = row([found, word(f" = {state.init:g}".replace("-", "−"))])
             message = "before the first step" if step == 1 else "from the step before"
-            rows = ((TextCell(f"{state.name}[{step - 1}]{start}"),),)
-            boxes.append(fitted(Box(key, rows, dashed=True, tooltip=message)))
+            boxes.append(fitted(Box(key, dashed=True, tooltip=message, formula=found), _LEAST))
             first.append(key)
         for name in self.program.takes:
             key = self.key(name, step)
             message = "the neuron's input" if name == INPUT else "another input of it"
-            boxes.append(replace(caption(key, f"{name}[{step}]", bold=True), tooltip=message))
+            given = Box(key, shape="plain", tooltip=message, formula=value_at(name, str(step)))
+            boxes.append(fitted(given))
             first.append(key)
-        for equation in self.equations:
-            key = self.key(equation.name, step)
-            boxes.append(self._box(key, equation, step))
-            lines += [self._line(read, key, step) for read in equation.reads]
+        for made in self.equations:
+            key = self.key(made.name, step)
+            boxes.append(self._box(key, made, step))
+            lines += [self._line(read, key, step) for read in made.reads]
         result = output_of(self.program)
         key = f"{self.prefix}-out{step}"  # no value of a neuron has such a name
         message = f"the neuron's output: {result.name}[{step - 1 if result.before else step}]"
@@ -151,8 +154,9 @@ class _Unrolled:
         for name in self.states:
             key = self.leaving(name, step)
             if name in read:
-                rows = ((TextCell(f"{name}[{step}]"),),)
-                boxes.append(fitted(Box(key, rows, dashed=True, tooltip="to the next step")))
+                formula = value_at(name, str(step))
+                given = Box(key, dashed=True, tooltip="to the next step", formula=formula)
+                boxes.append(fitted(given, _LEAST))
                 lines.append(Line(self.key(name, step), key, self._look(name), f"{name}[{step}]"))
             keys.append(key)
         return keys
@@ -168,13 +172,14 @@ class _Unrolled:
             return Line(tail, head, DETACHED, f"{message}, detached: no gradient")
         return Line(tail, head, self._look(read.name), message)
 
-    def _box(self, key: str, equation: Equation, step: int) -> Box:
-        whole = f"{equation.name}[{step}] = {equation.at(step)}"
-        rows = ((TextCell(clean(whole, _LONGEST), bold=equation.fires),),)
-        box = Box(key, rows, tooltip=clean(whole, 400))
-        if equation.fires:
+    def _box(self, key: str, made: Equation, step: int) -> Box:
+        formula = equation(value_at(made.name, str(step)), made.term, str(step), str(step - 1))
+        if formula.width > _WIDEST:  # then the wires say what it is made of
+            formula = row([value_at(made.name, str(step)), word(" = …")])
+        box = Box(key, tooltip=clean(formula.text, 400), formula=formula)
+        if made.fires:
             box = replace(box, shape="round", fill="neuron", line="neuron_line", pen=1.6)
-        elif equation.name in self.states:
+        elif made.name in self.states:
             box = replace(box, fill="norm")
         return fitted(box, (30, 20))
 

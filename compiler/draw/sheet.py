@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from danetc.compiler.draw.formula import Formula, Piece
 from danetc.compiler.draw.metrics import line_height, text_width
 from danetc.compiler.draw.theme import Role
 
@@ -48,7 +49,7 @@ Rows = tuple[tuple[TextCell, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box with rows of text, by its centre. ``key`` is unique in its sheet."""
+    """A box with rows of text, or a formula, by its centre. ``key`` is unique in its sheet."""
 
     key: str
     rows: Rows = ()
@@ -63,6 +64,7 @@ class Box:
     double: bool = False  # a second outline
     dashed: bool = False
     tooltip: str = ""
+    formula: Formula | None = None
 
     @property
     def left(self) -> float:
@@ -79,6 +81,13 @@ class Box:
     @property
     def bottom(self) -> float:
         return self.y + self.height / 2
+
+    def set_pieces(self) -> tuple[Piece, ...]:
+        """The pieces of its formula with their places in the sheet."""
+        if self.formula is None:
+            return ()
+        top = self.y - self.formula.height / 2
+        return self.formula.moved(self.x - self.formula.width / 2, top + self.formula.ascent)
 
     def at(self, x: float, y: float) -> Box:
         """The box with its centre at a place."""
@@ -108,6 +117,10 @@ def columns(rows: Rows) -> tuple[float, ...]:
 
 def fitted(box: Box, least: tuple[float, float] = (0.0, 0.0)) -> Box:
     """The box in the size that its text needs, at least ``least``."""
+    if box.formula is not None:
+        room = 0.0 if box.shape == "plain" else 2 * PAD
+        width, height = box.formula.width + room, box.formula.height + room
+        return replace(box, width=max(width, least[0]), height=max(height, least[1]))
     width = sum(columns(box.rows)) + 2 * PAD if box.rows else 0.0
     height = sum(max((c.height() for c in row), default=0.0) for row in box.rows) + 2 * PAD
     rim = 2 * RIM if box.double else 0.0
@@ -222,7 +235,8 @@ def grid(cells: Sequence[Sequence[Sheet]], across: float, down: float) -> Sheet:
             wires += moved.wires
             x += width + across
         y += max((sheet.height for sheet in row), default=0.0) + down
-    return sheet_of(boxes, wires)
+    width = sum(widths) + across * max(0, columns - 1)
+    return Sheet(width, max(0.0, y - down), tuple(boxes), tuple(wires))
 
 
 # -- wires of straight lines ----------------------------------------------------------------------

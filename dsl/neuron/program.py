@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TypeVar
 
-from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand
+from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, Operand, sigmoid, softplus
 from danetc.dsl.neuron.parameters import (
     Parameters,
     closure,
@@ -72,6 +72,15 @@ class Learnable:
     def shape(self, sample: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape, of a layer that takes samples of a shape: it meets them along the channels."""
         return () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
+
+    @property
+    def start(self) -> float:
+        """Its value at the start."""
+        if self.above is not None and self.below is not None:
+            return self.above + (self.below - self.above) * sigmoid(self.raw)
+        if self.above is not None:
+            return self.above + softplus(self.raw)
+        return self.raw if self.below is None else self.below - softplus(self.raw)
 
     @property
     def parameter(self) -> str:

@@ -50,10 +50,11 @@ class Area:
 
 
 def text_area(element: Element) -> Area:
-    """A text as wide as it is in DejaVu Sans; as high as its capitals and what hangs below."""
+    """A text as wide as it is in DejaVu Sans, or was set; as high as its capitals and what hangs below."""
     text = (element.text or "").replace("\xa0", " ")
     size = float(element.attrib["font-size"])
-    width = font_of(element.get("font-weight") == "bold").getlength(text) * size / 1000
+    bold = element.get("font-weight") == "bold"
+    width = float(element.get("textLength", font_of(bold).getlength(text) * size / 1000))
     x, y = float(element.attrib["x"]), float(element.attrib["y"])
     left = x - width / 2 if element.get("text-anchor") == "middle" else x
     return Area(left, y - 0.75 * size, left + width, y + 0.22 * size, text.strip())

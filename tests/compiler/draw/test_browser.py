@@ -27,11 +27,13 @@ LOOK = """() => {
     if (!inside(box, around, frame ? 3 : 0)) cut.push(text.textContent);
   }
   // Text is lower than its line; 2 of its rim are empty above and below.
-  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  // Slanted letters of one formula may lean over what follows.
+  const formula = (text) => text.parentElement.id.split('.piece')[0];
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect(), formula(text)]);
   const over = [];
-  boxes.forEach(([one, a], index) => {
-    for (const [other, b] of boxes.slice(index + 1))
-      if (a.left < b.right - 1 && b.left < a.right - 1 && a.top + 2 < b.bottom - 2 && b.top + 2 < a.bottom - 2)
+  boxes.forEach(([one, a, of], index) => {
+    for (const [other, b, whole] of boxes.slice(index + 1))
+      if (of !== whole && a.left < b.right - 1 && b.left < a.right - 1 && a.top + 2 < b.bottom - 2 && b.top + 2 < a.bottom - 2)
         over.push(`${one} | ${other}`);
   });
   return { texts: texts.length, cut, over };

@@ -10,14 +10,23 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison
-from danetc.compiler.draw.equations import equations, scalars
+from danetc.compiler.draw.equations import Call, Name, Term, equations, scalars
+from danetc.compiler.draw.formula import word
+from danetc.compiler.draw.notation import WIDEST, equation, symbol, value_at
 from danetc.compiler.draw.sheet import Sheet
 from danetc.compiler.ir.graph import Node
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.dsl.neuron.program import NeuronProgram
 
 
 def said(sheet: Sheet) -> list[str]:
     """What stands in each box, in one line, in the order of the picture."""
-    rows = ([cell.text for row in box.rows for cell in row if cell.text] for box in sheet.boxes)
+    rows = (
+        [box.formula.text]
+        if box.formula is not None
+        else [cell.text for row in box.rows for cell in row if cell.text]
+        for box in sheet.boxes
+    )
     return [" ".join(row) for row in rows if row]
 
 
@@ -87,22 +96,24 @@ SAYS = {
     ("danet_c_small", "neuron"): [
         "the neuron over T = 4 steps",
         "IF(v_threshold=1, v_rest=0, detach_reset=false)",
-        "the derivative of heaviside is that of the surrogate sigmoid(alpha=4)",
-        "t = 1", "u[0] = 0", "x[1]", "v[1] = u[0] + x[1]", "s[1] = heaviside(v[1] - v_threshold)",
-        "u[1] = v[1] * (1 - s[1])", "out",
-        "t = 2", "u[1]", "x[2]", "v[2] = u[1] + x[2]", "s[2] = heaviside(v[2] - v_threshold)",
-        "u[2] = v[2] * (1 - s[2])", "out",
+        "H′ is that of the surrogate sigmoid(alpha=4)",
+        "V_th = 1", "H′(x) = σ(α · x) · (1 − σ(α · x)) · α", "α = 4", "v_threshold", "alpha",
+        "t = 1", "u[0] = 0", "x[1]", "v[1] = u[0] + x[1]", "s[1] = H(v[1] − V_th)",
+        "u[1] = v[1] · (1 − s[1])", "out",
+        "t = 2", "u[1]", "x[2]", "v[2] = u[1] + x[2]", "s[2] = H(v[2] − V_th)",
+        "u[2] = v[2] · (1 − s[2])", "out",
         "…",
-        "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = heaviside(v[4] - v_threshold)",
-        "u[4] = v[4] * (1 - s[4])", "out",
+        "t = 4", "u[3]", "x[4]", "v[4] = u[3] + x[4]", "s[4] = H(v[4] − V_th)",
+        "u[4] = v[4] · (1 − s[4])", "out",
     ],
     ("own_neuron", "neuron"): [
         "dendritic(tau_dendrite=3, tau_soma=2, v_threshold=1)",
-        "g = softplus(g_raw)",
-        "g_raw is learnt from -0.4328",
+        "τ_dendrite = 3", "τ_soma = 2", "V_th = 1", "g = 0.5", "tau_dendrite", "tau_soma",
+        "v_threshold", "at the start; learnt, above 0",
         "t = 1", "d[0] = 0", "u[0] = 0", "x[1]",
-        "d[1] = (1 - 1 / tau_dendrite) * d[0] + x[1]", "v[1] = (1 - 1 / tau_soma) * u[0] + g * d[1]",
-        "s[1] = heaviside(v[1] - v_threshold)", "u[1] = v[1] * (1 - s[1])",
+        "d[1] = (1 − 1 / τ_dendrite) · d[0] + x[1]",
+        "v[1] = (1 − 1 / τ_soma) · u[0] + g · d[1]",
+        "s[1] = H(v[1] − V_th)", "u[1] = v[1] · (1 − s[1])",
     ],
 }  # fmt: skip
 
@@ -235,31 +246,40 @@ def test_a_state_goes_from_each_step_to_the_next() -> None:
 # -- equations -------------------------------------------------------------------------------------
 
 
+def written(program: NeuronProgram) -> list[str]:
+    """The equations at step 2, in a line each."""
+    return [
+        equation(value_at(made.name, "2"), made.term, "2", "1").text for made in equations(program)
+    ]
+
+
 NEURONS = {
-    "IF": [
-        "v[2] = u[1] + x[2]",
-        "s[2] = heaviside(v[2] - v_threshold)",
-        "u[2] = v[2] * (1 - s[2])",
-    ],
+    "IF": ["v[2] = u[1] + x[2]", "s[2] = H(v[2] − V_th)", "u[2] = v[2] · (1 − s[2])"],
     "LIF(tau = 4.0, detach_reset = true)": [
-        "v[2] = (1 - 1 / tau) * u[1] + 1 / tau * x[2]",
-        "s[2] = heaviside(v[2] - v_threshold)",
+        "v[2] = (1 − 1 / τ) · u[1] + 1 / τ · x[2]",
+        "s[2] = H(v[2] − V_th)",
         "r[2] = detach(s[2])",
-        "u[2] = v[2] * (1 - r[2])",
+        "u[2] = v[2] · (1 − r[2])",
     ],
     "PLIF": [
-        "v[2] = u[1] + sigmoid(w) * (x[2] - u[1])",
-        "s[2] = heaviside(v[2] - v_threshold)",
-        "u[2] = v[2] * (1 - s[2])",
+        "v[2] = u[1] + σ(w) · (x[2] − u[1])",
+        "s[2] = H(v[2] − V_th)",
+        "u[2] = v[2] · (1 − s[2])",
+    ],
+    "ALIF": [
+        "θ[2] = V_th + β · a[1]",
+        "v[2] = (1 − 1 / τ) · u[1] + 1 / τ · x[2]",
+        "s[2] = H(v[2] − θ[2])",
+        "u[2] = v[2] − θ[2] · s[2]",
+        "a[2] = e^(−1/τ_a) · a[1] + (1 − e^(−1/τ_a)) · s[2]",
     ],
 }
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_equations_read_as_they_were_written(neuron: str) -> None:
+def test_equations_in_the_notation_of_papers(neuron: str) -> None:
     graph = graph_of(check_file("danet_c_small"), settings={"neuron": neuron})
-    program = next(iter(graph.neurons.values()))
-    assert [f"{e.name}[2] = {e.at(2)}" for e in equations(program)] == NEURONS[neuron]
+    assert written(next(iter(graph.neurons.values()))) == NEURONS[neuron]
 
 
 def test_equations_with_brackets_and_conditions() -> None:
@@ -268,7 +288,8 @@ def test_equations_with_brackets_and_conditions() -> None:
       a = x - (u - (x - 2))
       b = -(a + 1) / (a * (a / 3))
       c = (a if a < b else b) * 2
-      s = heaviside(c)
+      k = abs(a) + sqrt(a * a + 1) + (a <= b) * -0.5
+      s = heaviside(c + k)
       u = max(a, b) - detach(s)
     }
     network net {
@@ -277,12 +298,52 @@ def test_equations_with_brackets_and_conditions() -> None:
       head = avgpool -> mean_over_time -> linear(2)
     }"""
     program = graph_of(check_text(f"use std\n{text}")).neurons["odd"]
-    shown = {e.name: e for e in equations(program)}
-    assert shown["a"].at(1) == "x[1] - (u[0] - (x[1] - 2))"
-    assert shown["b"].at(1) == "-(a[1] + 1) / (a[1] * (a[1] / 3))"
-    assert shown["c"].at(1) == "(a[1] if a[1] < b[1] else b[1]) * 2"
-    assert shown["u"].at(1) == "max(a[1], b[1]) - detach(s[1])"
-    detached = {read.name: read.detached for read in shown["u"].reads}
+    assert written(program) == [
+        "a[2] = x[2] − (u[1] − (x[2] − 2))",
+        "b[2] = (−(a[2] + 1)) / (a[2] · a[2] / 3)",
+        "c[2] = (a[2] if a[2] < b[2], else b[2]) · 2",
+        "k[2] = |a[2]| + √(a[2] · a[2] + 1) + (1 if a[2] ≤ b[2], else 0) · (−0.5)",
+        "s[2] = H(c[2] + k[2])",
+        "u[2] = max(a[2], b[2]) − detach(s[2])",
+    ]
+    made = {each.name: each for each in equations(program)}
+    detached = {read.name: read.detached for read in made["u"].reads}
     assert detached == {"a": False, "b": False, "s": True}
-    assert [name for name, e in shown.items() if e.fires] == ["s"]
+    assert [name for name, each in made.items() if each.fires] == ["s"]
     assert scalars(program) == []
+
+
+@pytest.mark.parametrize("opcode", OPCODES)
+def test_every_operation_of_neurons_is_written(opcode: str) -> None:
+    """With all its operands, each in brackets where its sign would bind them apart."""
+    row = OPCODES[opcode]
+    operands = tuple(Name(f"p{i}", "always") for i in range(row.arity))
+    text = equation(word("y"), Call(opcode, operands), "t", "t").text
+    assert all(f"p_{i}" in text for i in range(row.arity)), text
+    sums = tuple(Call("sub", (operand, 1.0)) for operand in operands)
+    parts = text.removeprefix("y = ")
+    assert len(equation(word("y"), Call(opcode, sums), "t", "t").text) > len(parts)
+
+
+def test_a_long_equation_goes_on_in_further_lines() -> None:
+    terms: Term = Name("x", "now")
+    for i in range(40):
+        terms = Call("add", (terms, Call("mul", (Name(f"w{i}", "always"), Name("x", "before")))))
+    formula = equation(word("y"), terms, "10", "9")
+    assert formula.width <= 1.2 * WIDEST
+    assert len({piece.y for piece in formula.pieces if piece.text == "x"}) > 3
+    deep: Term = Name("x", "now")
+    for _ in range(50):
+        deep = Call("sqrt", (Call("add", (deep, 1.0)),))
+    assert equation(word("y"), deep, "1", "0").text.count("√") == 50
+
+
+SYMBOLS = {
+    "tau": "τ", "v_threshold": "V_th", "v_rest": "V_rest", "tau_adaptation": "τ_a", "v_learnt": "v_learnt",
+    "w2": "w_2", "threshold": "threshold", "beta_2": "β_2", "x": "x", "kept_learnt_1": "kept_learnt, 1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_symbols(name: str) -> None:
+    assert symbol(name).text == SYMBOLS[name]
