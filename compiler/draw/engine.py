@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from danetc.compiler.draw.errors import DrawError, GraphvizError
-from danetc.compiler.draw.formula import Piece
+from danetc.compiler.draw.formula import FormulaPiece
 from danetc.compiler.draw.graphviz import program, run_program
 from danetc.compiler.draw.gv import MARGIN, piece_key, to_gv
 from danetc.compiler.draw.sheet import Sheet
@@ -123,7 +123,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
     name = clean(name, 200)
     tooltips = {box.key: box.tooltip for box in sheet.boxes}
     tooltips |= {f"wire{index}": wire.tooltip for index, wire in enumerate(sheet.wires)}
-    pieces: dict[str, Piece] = {}
+    pieces: dict[str, FormulaPiece] = {}
     for box in sheet.boxes:
         for place, piece in enumerate(box.set_pieces()):
             key = piece_key(box, place)
@@ -159,7 +159,7 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
     return f"{_HEAD}{ET.tostring(root, encoding='unicode')}\n"
 
 
-def _set_piece(group: ET.Element, piece: Piece, sheet: Sheet) -> None:
+def _set_piece(group: ET.Element, piece: FormulaPiece, sheet: Sheet) -> None:
     """Put a piece where it belongs: Graphviz rounds places, and knows other fonts' widths."""
     left, base = piece.x + MARGIN, piece.y - sheet.height - MARGIN
     for bar in group.findall(f"{{{_SVG}}}polygon"):

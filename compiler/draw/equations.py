@@ -18,14 +18,14 @@ from danetc.dsl.neuron.program import (
     SurrogateProgram,
 )
 from danetc.dsl.neuron.ssa import Instruction
-from danetc.dsl.ranges import constant
+from danetc.dsl.ranges import NumberRange, constant
 
 When = Literal["now", "before", "always"]
 _DEEPEST = 60  # operations in each other; what lies deeper is an ellipsis
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class Variable:
     """A value by its name: of this step, of the step before, or the same at all steps."""
 
     name: str
@@ -33,14 +33,14 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Operation:
     """An operation of ``OPCODES`` on its operands."""
 
     opcode: str
     args: tuple[Term, ...]
 
 
-Term: TypeAlias = Union[float, Name, Call]
+Term: TypeAlias = Union[float, Variable, Operation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class _Reader:
         ops: Iterable[Instruction],
         states: Iterable[str],
         always: Iterable[str],
-        ranges: Mapping[Operand, object],
+        ranges: Mapping[Operand, NumberRange],
         next_names: Mapping[str, str],
     ) -> None:
         self.ops: dict[Operand, Instruction] = {op.name: op for op in ops}
@@ -173,11 +173,11 @@ class _Reader:
         if value in self.ops and (top or _is_unnamed(value)):
             op = self.ops[value]
             if depth > _DEEPEST:
-                return Name("…", "always")
-            return Call(op.opcode, tuple(self.term(arg, depth=depth + 1) for arg in op.args))
+                return Variable("…", "always")
+            return Operation(op.opcode, tuple(self.term(arg, depth=depth + 1) for arg in op.args))
         if value in self.always:
-            return Name(self.shown(value), "always")
-        return Name(self.shown(value), "before" if value in self.states else "now")
+            return Variable(self.shown(value), "always")
+        return Variable(self.shown(value), "before" if value in self.states else "now")
 
     def _reads(self, value: Operand, *, top: bool) -> tuple[Read, ...]:
         found: dict[tuple[str, bool], bool] = {}
@@ -206,6 +206,6 @@ def _made(origin: Origin) -> Term:
         case float():
             return origin
         case str():
-            return Name(origin, "always")
+            return Variable(origin, "always")
         case _:
-            return Call(origin[0], tuple(map(_made, origin[1:])))
+            return Operation(origin[0], tuple(map(_made, origin[1:])))

@@ -20,7 +20,7 @@ _AXIS = 0.3  # the height of a fraction's bar and of the signs' middle
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FormulaPiece:
     """A piece of text of one style, by the left end of its base line; its width is the one it is set
     in, whatever the font. Without text it is a bar."""
 
@@ -37,7 +37,7 @@ class Formula:
     """Pieces, and how far they reach from the base line; ``text`` is the formula in a line."""
 
     text: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[FormulaPiece, ...]
     width: float
     ascent: float
     descent: float
@@ -46,7 +46,7 @@ class Formula:
     def height(self) -> float:
         return self.ascent + self.descent
 
-    def moved(self, dx: float, dy: float) -> tuple[Piece, ...]:
+    def moved(self, dx: float, dy: float) -> tuple[FormulaPiece, ...]:
         return tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in self.pieces)
 
 
@@ -56,7 +56,7 @@ def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
     before = len(text) - len(text.lstrip())
     room = _SPACE * size
     width = _NARROW * text_width(inner, size)
-    pieces = (Piece(inner, before * room, 0.0, width, size, italic),) if inner else ()
+    pieces = (FormulaPiece(inner, before * room, 0.0, width, size, italic),) if inner else ()
     whole = width + room * (len(text) - len(inner))
     return Formula(text, pieces, whole, _ASCENT * size, _DESCENT * size)
 
@@ -64,7 +64,7 @@ def word(text: str, size: float = SIZE, *, italic: bool = False) -> Formula:
 def row(parts: Iterable[Formula], text: str = "", gap: float = 0.0) -> Formula:
     """Formulas beside each other on one base line."""
     parts = list(parts)
-    pieces: list[Piece] = []
+    pieces: list[FormulaPiece] = []
     x = 0.0
     for part in parts:
         pieces += part.moved(x, 0.0)
@@ -116,7 +116,7 @@ def fraction(above: Formula, below: Formula, size: float) -> Formula:
     axis = _AXIS * size
     up, down = axis + 1.5 + above.descent, below.ascent + 1.5 - axis
     edge = 1.0
-    bar = Piece("", edge, -axis, width, 0.8)
+    bar = FormulaPiece("", edge, -axis, width, 0.8)
     pieces = (
         bar,
         *above.moved(edge + (width - above.width) / 2, -up),
@@ -135,14 +135,14 @@ def bracketed(inner: Formula, size: float, signs: str = "()") -> Formula:
         grown = size * high
         width = _NARROW * text_width(sign, size) * (1 + 0.25 * (high - 1))
         base = (_ASCENT - _DESCENT) / 2 * grown - middle
-        piece = Piece(sign, 0.0, base, width, grown)
+        piece = FormulaPiece(sign, 0.0, base, width, grown)
         ends.append(Formula(sign, (piece,), width, _ASCENT * grown - base, _DESCENT * grown + base))
     return row([ends[0], inner, ends[1]])
 
 
 def lines(parts: list[Formula], gap: float = 3.0) -> Formula:
     """Formulas under each other, from the left; the first one's base line is the whole's."""
-    pieces: list[Piece] = list(parts[0].pieces)
+    pieces: list[FormulaPiece] = list(parts[0].pieces)
     at = parts[0].descent
     for part in parts[1:]:
         at += gap + part.ascent

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from danetc.compiler.draw.formula import FormulaPiece
 from danetc.compiler.draw.sheet import (
     FONT,
     RIM,
     Box,
     DrawnWire,
-    Piece,
     Point,
     Sheet,
     TextCell,
@@ -102,7 +102,7 @@ class _Writer:
         if box.tooltip and self.tooltips:
             yield f"tooltip={quoted(tooltip_lines(box.tooltip))}"
 
-    def _piece(self, box: Box, piece: Piece) -> Iterable[str]:
+    def _piece(self, box: Box, piece: FormulaPiece) -> Iterable[str]:
         ink = self.colours["ink"]
         middle = piece.x + piece.width / 2
         if piece.text:

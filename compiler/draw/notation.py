@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from string import Formatter
 
-from danetc.compiler.draw.equations import Call, Name, Term
+from danetc.compiler.draw.equations import Operation, Term, Variable
 from danetc.compiler.draw.formula import (
     SIZE,
     Formula,
@@ -110,7 +110,7 @@ class _Writer:
         """The terms of a sum with their signs, from the left."""
         found: list[Formula] = []
         while (
-            isinstance(term, Call)
+            isinstance(term, Operation)
             and OPCODES[term.opcode].infix
             and OPCODES[term.opcode].binds[0] == _SUM
         ):
@@ -134,7 +134,7 @@ class _Writer:
         """A term, and how tight it binds."""
         if isinstance(term, float):
             return word(f"{term:.4g}".replace("-", "−"), size), ATOM if term >= 0 else _PRODUCT
-        if isinstance(term, Name):
+        if isinstance(term, Variable):
             if term.when == "always":
                 return symbol(term.name, size), ATOM
             return value_at(term.name, self.steps[term.when], size), ATOM
@@ -154,13 +154,13 @@ class _Writer:
             return fraction(over, under, size), ATOM
         return self._template(term, info, size)
 
-    def _called(self, term: Call, size: float) -> Formula:
+    def _called(self, term: Operation, size: float) -> Formula:
         parts: list[Formula] = []
         for arg in term.args:
             parts += [word(", ", size)] * bool(parts) + [self.written(arg, size)[0]]
         return row([word(term.opcode, size), bracketed(row(parts), size)])
 
-    def _template(self, term: Call, info: OpInfo, size: float) -> tuple[Formula, int]:
+    def _template(self, term: Operation, info: OpInfo, size: float) -> tuple[Formula, int]:
         parts: list[Formula] = []
         pieces = [(text, field) for text, field, _, _ in Formatter().parse(info.notation)]
         binds = 0 if " if " in info.notation else info.binds[0]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from danetc.compiler.draw.formula import Formula, Piece
+from danetc.compiler.draw.formula import Formula, FormulaPiece
 from danetc.compiler.draw.metrics import line_height, text_width
 from danetc.compiler.draw.theme import Role
 
@@ -82,7 +82,7 @@ class Box:
     def bottom(self) -> float:
         return self.y + self.height / 2
 
-    def set_pieces(self) -> tuple[Piece, ...]:
+    def set_pieces(self) -> tuple[FormulaPiece, ...]:
         """The pieces of its formula with their places in the sheet."""
         if self.formula is None:
             return ()

@@ -10,7 +10,7 @@ import pytest
 from danetc.compiler import check_file, check_text, graph_of
 from danetc.compiler.draw import LEVELS
 from danetc.compiler.draw.block import comparison
-from danetc.compiler.draw.equations import Call, Name, Term, equations, scalars
+from danetc.compiler.draw.equations import Operation, Term, Variable, equations, scalars
 from danetc.compiler.draw.formula import word
 from danetc.compiler.draw.notation import WIDEST, equation, symbol, value_at
 from danetc.compiler.draw.sheet import Sheet
@@ -317,24 +317,26 @@ def test_equations_with_brackets_and_conditions() -> None:
 def test_every_operation_of_neurons_is_written(opcode: str) -> None:
     """With all its operands, each in brackets where its sign would bind them apart."""
     row = OPCODES[opcode]
-    operands = tuple(Name(f"p{i}", "always") for i in range(row.arity))
-    text = equation(word("y"), Call(opcode, operands), "t", "t").text
+    operands = tuple(Variable(f"p{i}", "always") for i in range(row.arity))
+    text = equation(word("y"), Operation(opcode, operands), "t", "t").text
     assert all(f"p_{i}" in text for i in range(row.arity)), text
-    sums = tuple(Call("sub", (operand, 1.0)) for operand in operands)
+    sums = tuple(Operation("sub", (operand, 1.0)) for operand in operands)
     parts = text.removeprefix("y = ")
-    assert len(equation(word("y"), Call(opcode, sums), "t", "t").text) > len(parts)
+    assert len(equation(word("y"), Operation(opcode, sums), "t", "t").text) > len(parts)
 
 
 def test_a_long_equation_goes_on_in_further_lines() -> None:
-    terms: Term = Name("x", "now")
+    terms: Term = Variable("x", "now")
     for i in range(40):
-        terms = Call("add", (terms, Call("mul", (Name(f"w{i}", "always"), Name("x", "before")))))
+        terms = Operation(
+            "add", (terms, Operation("mul", (Variable(f"w{i}", "always"), Variable("x", "before"))))
+        )
     formula = equation(word("y"), terms, "10", "9")
     assert formula.width <= 1.2 * WIDEST
     assert len({piece.y for piece in formula.pieces if piece.text == "x"}) > 3
-    deep: Term = Name("x", "now")
+    deep: Term = Variable("x", "now")
     for _ in range(50):
-        deep = Call("sqrt", (Call("add", (deep, 1.0)),))
+        deep = Operation("sqrt", (Operation("add", (deep, 1.0)),))
     assert equation(word("y"), deep, "1", "0").text.count("√") == 50
 
 
