@@ -1,6 +1,7 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
 # make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
+# make docs    the reference, tutorial and guides as pages in build/docs
 # make bench   the figures of benchmarks/
 # make results    the figures and tables of results/, from the JSON there
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
@@ -30,14 +31,14 @@ VSCODE := editors/vscode
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel editors bench results fuzz soak clean
+.PHONY: demo test lint types unit wheel editors docs bench results fuzz soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
 	$(BIN)/danetc build specs/danet_c_small.danet
 	$(BIN)/danetc train specs/danet_c_small.danet --data digits --seed 0 --min-accuracy 0.9
 
-test: lint types unit wheel
+test: lint types unit wheel docs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -67,6 +68,11 @@ wheel: $(WHEEL)/.installed
 # What is tested of editors/ is among the unit tests, which skip the extension without its packages.
 editors: $(VSCODE)/node_modules/.installed
 	cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+# Of the sources as they are; no page needs a network.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/docs: python -m http.server -d build/docs"
 
 # Every benchmark, whether or not one misses its bound; the status says whether one did.
 bench: $(VENV)/.test

@@ -234,7 +234,7 @@ SPECIAL: Mapping[str, SpecFunction] = {
         "(`change`); it is stored with the weights",
         ("start",),
         {"start": "the number that it starts at"},
-        "spike(LIF(tau = scheduled(2.0)))",
+        "a -> conv(8) -> LIF(tau = scheduled(2.0))",
     ),
     **{
         name: SpecFunction(

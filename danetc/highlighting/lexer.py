@@ -20,6 +20,8 @@ from pygments.token import (
     Whitespace,
 )
 
+__all__ = ["DanetLexer"]
+
 _WORDS = json.loads(files(__package__).joinpath("words.json").read_text("utf-8"))
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*\b"
 

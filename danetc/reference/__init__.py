@@ -49,6 +49,7 @@ TOPICS: Mapping[str, tuple[str, str | None]] = {
     "optimizers": ("items", "optimizer"),
     "schedules": ("items", "schedule"),
     "losses": ("items", "loss"),
+    "changes": ("items", "change"),
     "gradients": ("items", "gradient"),
     "augmentations": ("items", "augment"),
     "networks": ("networks", None),

@@ -49,16 +49,14 @@ class Documentation:
 
 
 def _end_of_sentence(text: str) -> int:
-    """Where the first sentence ends: at a full stop, a space and a capital letter, not in parentheses
-    and not behind `et al`."""
+    """Where the first sentence ends: at a full stop, a space and a capital letter, not in
+    parentheses."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
         follows = text[place + 1 : place + 3]
-        ends = (
-            letter == "." and len(follows) == 2 and follows[0] == " " and not follows[1].islower()
-        )
-        if ends and depth == 0 and not text[:place].endswith("et al"):
+        begins = len(follows) == 2 and (follows[1].isupper() or follows[1] in '`"')
+        if letter == "." and begins and follows[0] == " " and depth == 0:
             return place + 1
     return len(text)
 

@@ -71,11 +71,12 @@ def takes(kind: Type) -> str:
 
 def items() -> Iterator[Entry]:
     """Optimizers, schedules, losses, ways of gradients and steps of augmentations."""
-    seen: dict[str, tuple[str, ItemSpec]] = {}
+    seen: dict[int, tuple[str, ItemSpec]] = {}
     for family, rows in ITEMS.items():
-        for name, row in rows.items():
-            if name not in seen:  # steps of `evaluate` are steps of `augment` too
-                seen[name] = (family, row)
+        for row in rows.values():
+            seen.setdefault(
+                id(row), (family, row)
+            )  # steps of `evaluate` are steps of `augment` too
     for family, row in seen.values():
         yield item(family, row)
 
@@ -87,7 +88,7 @@ def item(family: str, row: ItemSpec) -> Entry:
     if row.many is not None:
         arguments.insert(0, _argument(row.many))
         shown.insert(0, f"{row.many.name}, ...")
-    families = [name for name, rows in ITEMS.items() if row.name in rows]
+    families = [name for name, rows in ITEMS.items() if rows.get(row.name) is row]
     text = f"A value of {' and of '.join(f'`{name}`' for name in families)} in a recipe."
     return Entry(
         row.name,

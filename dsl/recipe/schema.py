@@ -365,6 +365,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("end", ANY, None, "at the last step"),
                     UNTIL,
                 ),
+                example="surrogate(alpha = linear(1.0, 5.0))",
             ),
             ItemSpec(
                 "cosine",
@@ -374,6 +375,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("end", ANY, None, "at the last step"),
                     UNTIL,
                 ),
+                example="surrogate(alpha = cosine(1.0, 5.0))",
             ),
             ItemSpec(
                 "exponential",
@@ -383,6 +385,7 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
                     Argument("end", POSITIVE, None, "at the last step"),
                     UNTIL,
                 ),
+                example="surrogate(alpha = exponential(1.0, 5.0))",
             ),
         ),
         "loss": LOSSES,

@@ -22,7 +22,7 @@ from danetc.dsl.syntax.errors.case import RESERVED
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS
 from danetc.dsl.syntax.words import AXES
-from danetc.reference import SECTIONS, entries, entry_of, find, section
+from danetc.reference import SECTIONS, TOPICS, entries, entry_of, find, section, topic
 from danetc.runtime.sources.table import SOURCES
 
 
@@ -46,8 +46,13 @@ def test_a_name_of_several_meanings_has_them_all() -> None:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_names_of_a_section_are_different(name: str) -> None:
-    names = [entry.name for entry in section(name)]
+    names = [(entry.name, entry.kind) for entry in section(name)]
     assert len(names) == len(set(names)) > 0
+
+
+def test_every_entry_can_be_listed() -> None:
+    listed = {(entry.name, entry.kind) for name in TOPICS for entry in topic(name)}
+    assert {(entry.name, entry.kind) for entry in entries()} == listed
 
 
 DOCUMENTED = [name for name in SECTIONS if name not in ("codes", "networks", "data")]
