@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +24,7 @@ from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.actions import code_fixes
 from danetc.editor.analysis import Analysis
 from danetc.editor.completion import complete
+from danetc.editor.draw_request import DRAW, answer
 from danetc.editor.formatting import format_edits
 from danetc.editor.highlighting import MODIFIERS, TYPES, semantic_tokens
 from danetc.editor.hints import inlay_hints
@@ -223,7 +224,7 @@ class DanetServer(LanguageServer):
 def make_server() -> DanetServer:
     """A server with all features, which is not started yet."""
     server = DanetServer()
-    for register in (_synchronisation, _reading, _navigating, _writing):
+    for register in (_synchronisation, _reading, _navigating, _writing, _drawing):
         register(server)
     return server
 
@@ -429,6 +430,15 @@ def _writing(server: DanetServer) -> None:
             )
             for fix in code_fixes(analysis, span.start, span.end)
         ]
+
+
+def _drawing(server: DanetServer) -> None:
+    @server.feature(DRAW)
+    async def drawn(params: Any) -> Mapping[str, object]:
+        analysis = server.open.analysis(server.path(params.textDocument.uri))
+        at = params.position
+        offset = server.lines(analysis.source).offset(at.line, at.character)
+        return await answer(server, analysis, offset, params.level, params.theme, params.network)
 
 
 def serve() -> None:

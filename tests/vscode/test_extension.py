@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -17,10 +19,13 @@ SNIPPETS = json.loads((FOLDER / "snippets/danet.json").read_text("utf-8"))
 PLACEHOLDER = re.compile(r"\$\{\d+:([^{}]*)\}|\$\d+")
 
 
-def test_its_own_tests() -> None:
+def test_its_own_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the server itself, where pygls is there."""
     if missing():
         pytest.skip(missing())
     build()
+    if find_spec("pygls") is not None:
+        monkeypatch.setenv("DANETC_LSP", json.dumps([sys.executable, "-m", "danetc", "lsp"]))
     printed = run("node", "--test", "--test-reporter=tap", "build/test/")
     assert "\n# fail 0\n" in printed
     found = re.search(r"\n# pass (\d+)\n", printed)

@@ -32,7 +32,7 @@ async function start(): Promise<void> {
   const trusted = vscode.workspace.isTrusted;
   const folders = trusted ? (vscode.workspace.workspaceFolders ?? []).map((folder) => folder.uri.fsPath) : [];
   const path = command(setting, folders);
-  const wrong = await problem(path);
+  const wrong = await problem(path, "--version");
   if (wrong !== undefined) return complain(wrong);
   const options: LanguageClientOptions = { documentSelector: [{ language: "danet" }] };
   const made = new LanguageClient("danet", "danet", { command: path, args: ["lsp"] }, options);
@@ -40,7 +40,8 @@ async function start(): Promise<void> {
     await made.start();
     client = made;
   } catch (error) {
-    await complain(`The language server did not start: ${error instanceof Error ? error.message : error}`);
+    const reason = error instanceof Error ? error.message : String(error);
+    await complain((await problem(path, "lsp")) ?? `The language server did not start: ${reason}`);
   }
 }
 

@@ -24,10 +24,13 @@ export function command(
   return places.find((place) => exists(place)) ?? "danetc";
 }
 
-/** Why a command cannot be the server; undefined where it can. */
-export function problem(path: string): Promise<string | undefined> {
+/**
+ * Why a command cannot be run with some arguments (nothing stands on its standard input); undefined where
+ * it can.
+ */
+export function problem(path: string, ...given: string[]): Promise<string | undefined> {
   return new Promise((resolve) => {
-    execFile(path, ["lsp", "--help"], { timeout: 30_000 }, (error, _out, stderr) => {
+    const child = execFile(path, given, { timeout: 30_000 }, (error, _out, stderr) => {
       if (error === null) return resolve(undefined);
       const code = (error as NodeJS.ErrnoException).code;
       if (code === "ENOENT" || code === "EACCES") {
@@ -37,7 +40,9 @@ export function problem(path: string): Promise<string | undefined> {
         );
       }
       const said = stderr.trim().split("\n").pop() ?? "";
-      resolve(`\`${path} lsp\` cannot be run: ${said || error.message}`);
+      resolve(`\`${[path, ...given].join(" ")}\` does not run: ${said || error.message}`);
     });
+    child.stdin?.on("error", () => undefined); // it has ended, and says so above
+    child.stdin?.end();
   });
 }

@@ -11,7 +11,7 @@ const ROOT = join(process.cwd(), "..", "..");
 const GRAMMAR = "syntaxes/danet.tmLanguage.json";
 
 async function grammar(): Promise<IGrammar> {
-  const wasm = createRequire(import.meta.url ?? __filename).resolve("vscode-oniguruma/release/onig.wasm");
+  const wasm = createRequire(__filename).resolve("vscode-oniguruma/release/onig.wasm");
   await loadWASM(readFileSync(wasm).buffer as ArrayBuffer);
   const registry = new Registry({
     onigLib: Promise.resolve({

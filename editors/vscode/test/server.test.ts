@@ -20,7 +20,9 @@ async function program(text: string): Promise<string> {
 }
 
 test("what is wrong is said", { skip: process.platform === "win32" }, async () => {
-  assert.equal(await problem(await program("exit 0")), undefined);
+  assert.equal(await problem(await program("exit 0"), "--version"), undefined);
   assert.match((await problem("/nowhere/danetc"))!, /not installed, or is not where.*\/nowhere\/danetc.*pip install "danetc\[lsp\]"/s);
-  assert.match((await problem(await program("echo warning >&2; echo no such command: lsp >&2; exit 2")))!, /cannot be run: no such command: lsp$/);
+  const without = await program("read line && exit 0; echo warning >&2; echo needs pygls >&2; exit 1");
+  assert.match((await problem(without, "lsp"))!, /lsp` does not run: needs pygls$/);
+  assert.match((await problem(await program("exit 3"), "lsp"))!, /lsp` does not run: .+/);
 });
