@@ -8,6 +8,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
 
+IMPORTED = 100
+"""Modules that are imported until what they hold is left out of that search."""
+
 SIZE = pytest.StashKey[int]()
+MODULES = pytest.StashKey[int]()
 REQUIRED = "DANETC_REQUIRE_CHROMIUM"  # set to 1 where a missing browser is a failure
 
 
@@ -31,12 +36,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    _leave_out(session.config)
+
+
+def _leave_out(config: pytest.Config) -> None:
     """What is there now (torch, thousands of tests) stays: the search for garbage need not go through
     it. A test that measures memory has it made several times, which took most of its time."""
     gc.collect()
     gc.freeze()
+    config.stash[MODULES] = len(sys.modules)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Free the models of tests before. A model of torch.fx and its graph know each other, so that
     Python finds that it is garbage when there are many more objects, of whatever size: tens of
@@ -45,6 +56,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if _size() > item.config.stash[SIZE] + GARBAGE:
         gc.collect()
         item.config.stash[SIZE] = _size()
+    if len(sys.modules) > item.config.stash[MODULES] + IMPORTED:  # torch's compiler, for one
+        _leave_out(item.config)
 
 
 def _size() -> int:
@@ -68,7 +81,13 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample of a time is one step."""
+    monkeypatch.setattr("danetc.runtime.bench.steps.SAMPLE", 0.0)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch, short_samples: None) -> list[Sequence[str]]:
     """`bench` starts no process of its own: the command lines of those, and a fixed result."""
     from danetc.runtime.bench.steps import Alone
 
@@ -79,7 +98,6 @@ def together(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         return Alone(5.0, 3_000_000, 2_000_000)
 
     monkeypatch.setattr("danetc.tasks.benchmark.in_own_process", pretend)
-    monkeypatch.setattr("danetc.runtime.bench.steps.SAMPLE", 0.0)
     return commands
 
 

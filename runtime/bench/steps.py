@@ -124,13 +124,15 @@ def race(
     steps: Mapping[str, Callable[[], object]],
     device: torch.device,
     rounds: int,
-    sample: float = SAMPLE,
+    sample: float | None = None,
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[Sample]]:
     """Time steps against each other: each in every round, the order turned round each time.
 
+    A sample lasts for ``sample`` seconds (``SAMPLE``) at least.
     ``on_progress`` gets the name of each step before its warm-up and before each of its samples.
     """
+    sample = SAMPLE if sample is None else sample
     repeats: dict[str, int] = {}
     for name, step in steps.items():
         on_progress(name)

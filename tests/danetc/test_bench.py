@@ -18,6 +18,7 @@ from .conftest import Run
 QUICK = ("--rounds", "2", "--batch", "2", "--threads", "1")
 
 
+@pytest.mark.usefixtures("short_samples")
 def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
     result = danetc("bench", small, "--backends", "eager", *QUICK, "--json")
     assert result.status == 0, result.err

@@ -219,6 +219,7 @@ EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
+@pytest.mark.usefixtures("short_samples")
 @pytest.mark.parametrize("name", ROWS)
 def test_without_one_of_them(
     name: str,
