@@ -11,7 +11,7 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.passes.fusion_groups import FusionPlan, plan_fusion
 from danetc.compiler.plans.saved_bytes import saves_parts
 from tests.differential.helpers import spec, text
-from tests.differential.networks import ANALOG_STEM, VARIETY, small
+from tests.differential.networks import ANALOG_STEM, VARIETY, small, variety
 
 # Seven blocks of two convolutions, in two stages; the opening block of the second has a projection.
 FORMS = {
@@ -85,7 +85,7 @@ def test_forms_of_each_connection(connection: str) -> None:
 
 @pytest.mark.parametrize("name", VARIETY)
 def test_nothing_that_has_another_reader(name: str) -> None:
-    graph = text(VARIETY[name])
+    graph = variety(name)
     check(graph, plan_fusion(graph))
 
 
@@ -171,7 +171,7 @@ def test_parts_are_kept_where_only_neurons_keep_what_they_are_joined_to(
     name: str, parts: bool
 ) -> None:
     """In the U-Net a convolution of real values reads it too, and keeps the whole."""
-    graph = plan_fusion(text(VARIETY[name])).graph
+    graph = plan_fusion(variety(name)).graph
     users = graph.users()
     joined = [node for node in graph.nodes.values() if node.op == "concat"]
     assert joined

@@ -16,8 +16,7 @@ from danetc.compiler.passes.recompute import block_of, plan_segments
 from danetc.compiler.plans.memory import COUNTED, POLICIES, parse_size, show_size, step_memory
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.tasks.inputs import taken
-from tests.differential import helpers
-from tests.differential.networks import VARIETY
+from tests.differential.networks import variety
 
 
 @cache
@@ -94,7 +93,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
 )
 def test_what_is_rare_is_exact(name: str) -> None:
     check_exact(
-        helpers.text(VARIETY[name]),
+        variety(name),
         ("eager", "none", "float32"),
         ("fused", "none", "bfloat16"),
         ("eager", "recompute", "bfloat16"),

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.passes import PIPELINE, Pass
+from tests.differential.helpers import text
+
 
 def small(
     stages: str = "tiny via origin by densely_additive",
@@ -308,3 +314,9 @@ VARIETY = {
 
 ENCODED = ("latency", "poisson")
 RANDOM = ("dropped", "dropout", "poisson")
+
+
+@cache
+def variety(name: str, passes: tuple[Pass, ...] = PIPELINE) -> Graph:
+    """The graph of one of ``VARIETY``, which many tests ask for."""
+    return text(VARIETY[name], passes)

@@ -20,7 +20,7 @@ from danetc.runtime.layers.packed import PackedAvgPool2d, PackedConv2d, PackedMa
 from danetc.runtime.model.built import Model
 from danetc.tasks.inputs import taken
 from tests.differential.helpers import assert_same, observe, randn, shake, text
-from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small
+from tests.differential.networks import ANALOG_STEM, ENCODED, VARIETY, small, variety
 
 STEPS, BATCH = 3, 2
 # fmt: off
@@ -75,7 +75,7 @@ def inputs(graph: Graph) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("name", VARIETY)
 def test_every_kind_of_network(name: str) -> None:
-    graph = text(VARIETY[name])
+    graph = variety(name)
     first, *others = inputs(graph)
     compare(graph, first)
     if others and name not in ENCODED:

@@ -19,7 +19,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.runtime.model.built import Model, ScopeModule
 from danetc.tasks.inputs import taken
 from tests.differential.helpers import text
-from tests.differential.networks import VARIETY, small
+from tests.differential.networks import small, variety
 
 SOME = ("dropped", "events", "gated", "poisson", "tebn", "unet")
 """Of those networks some that have what others have not."""
@@ -82,7 +82,7 @@ def assert_same_model(one: Model, other: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", SOME)
 def test_every_kind_of_network(name: str) -> None:
-    graph = text(VARIETY[name])
+    graph = variety(name)
     model = emit(graph, 1, "fused", "recompute")
     again = through_pickle(model)
     assert_same_model(model, again)
