@@ -25,14 +25,14 @@ from danetc.runtime.training.settings import RunSettings
 from danetc.tasks.memory import PhaseStep, choose
 from danetc.tasks.networks import compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
-from tests.differential import helpers
-from tests.differential.networks import VARIETY
+from tests.differential.networks import variety
 
 from .conftest import SMALL, Run
 
 ADAMW = "optimizer = adamw(lr = 0.01)"
 QUICK = "recipe quick { epochs = 1; batch = 500; optimizer = adamw(lr = 0.01) }\n"
-TRAIN = ("--data", "digits", "--quiet", "--backend", "fused")
+DATA = "synthetic:size=8,channels=1,classes=10,count=500,test=60"
+TRAIN = ("--data", DATA, "--quiet", "--backend", "fused")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_what_is_chosen_fits_when_it_is_run(settings: str, tmp_path: Path) -> No
     recipe = find_recipe(compiled.checked.module, None, "digits", {})
     (phase,) = recipe.phases
     step = PhaseStep(compiled.graph, phase, "fused", alone())
-    data = open_data("digits")
+    data = open_data("synthetic:size=8,channels=1,classes=10,count=480,test=240")
     budget = HUGE
     for policy in ("none", "recompute"):
         chosen = step.choose(budget)
@@ -193,7 +193,7 @@ def test_building_in_python(small: Path) -> None:
 
 
 def test_outputs_that_are_no_classes_are_measured_too() -> None:
-    graph = helpers.text(VARIETY["unet"])
+    graph = variety("unet")
     none, _ = peaks(graph, 8, "eager")
     assert none > step_memory(graph, 8, "eager", optimizer="sgd_momentum").total
 

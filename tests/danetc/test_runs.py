@@ -71,7 +71,7 @@ def test_a_run_that_is_complete_says_so(danetc: Run, quick: Path, tmp_path: Path
 
 def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: Path) -> None:
     many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
-    long = ("--set", "recipe.epochs=10", "--checkpoint-every", "2")
+    long = ("--set", "recipe.epochs=5", "--checkpoint-every", "2")
     command = [sys.executable, "-m", "danetc", "train", quick, *many, "-o", "stopped", *long]
     process = subprocess.Popen(
         [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
@@ -85,8 +85,8 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said
-    assert len(figures(tmp_path / "stopped") if _has_figures(tmp_path / "stopped") else []) < 10
-    short = ("--set", "recipe.epochs=10", "--checkpoint-every", "0")  # saving changes no number
+    assert len(figures(tmp_path / "stopped") if _has_figures(tmp_path / "stopped") else []) < 5
+    short = ("--set", "recipe.epochs=5", "--checkpoint-every", "0")  # saving changes no number
     result = danetc("train", quick, *many, "-o", "stopped", *short)
     assert result.status == 0
     assert "going on from stopped/checkpoints" in result.err

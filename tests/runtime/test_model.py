@@ -122,9 +122,9 @@ def test_export_for_training_of_a_sequence() -> None:
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_compile_finds_no_graph_break(neuron: str) -> None:
-    model = model_of(neuron, blocks=2, widths=(4,))
+    model = model_of(neuron, blocks=1, widths=(4,), steps=2)
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
-    for size in (4, 6):
+    for size in (4, 6) if neuron == "PLIF" else (4,):  # the second is compiled for any batch
         x = randn(size, 3, 8, 8)
         assert_same(run(model, x), gradients(compiled, compiled(x)), 1e-12)
     for (name, a), b in zip(model.named_buffers(), compiled.buffers(), strict=True):
