@@ -15,6 +15,7 @@ from danetc.compiler.passes.dead import RemoveDead
 from danetc.compiler.passes.duplicates import MergeDuplicates
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.compiler.passes.static import HoistStatic
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import all_zero, assert_same, built, observe, randn, text
 from tests.differential.networks import VARIETY, small, variety
 
@@ -36,8 +37,8 @@ def test_passes_keep_what_a_network_computes(name: str) -> None:
     gradients to rounding, because they add up in another order. (Where passes come to a graph that
     others have come to, as twice all do to that of all, it is the same model and not run again.)"""
     written = variety(name, ())
-    leading = (3, 2) if written.input.value.varies else (2,)
-    x = randn(*leading, *written.input.value.shape).sigmoid()
+    leading = (3, 2) if taken(written).varies else (2,)
+    x = randn(*leading, *taken(written).shape).sigmoid()
     torch.manual_seed(0)
     expected = observe(built(written), x)
     assert not all_zero(expected.outputs)
