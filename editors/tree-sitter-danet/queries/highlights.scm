@@ -45,12 +45,12 @@
   (#any-of? @function.builtin
     "abs" "avgpool" "band" "batchnorm" "ceil" "channels" "columns" "concat" "constant" "conv"
     "conv_transposed" "cos" "delay" "detach" "dropout" "droppath" "erf" "events" "exp" "flatten"
-    "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "latency"
-    "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean" "mean_over_time" "min"
-    "mix" "none" "norm" "normal" "orthogonal" "outputs" "poisson" "relu" "round" "rows" "running_mean"
-    "scheduled" "scores" "shuffle" "sigmoid" "sin" "softmax" "softplus" "spike" "sqrt" "stage" "sum"
-    "swap" "tanh" "tdbn" "tebn" "torch_uniform" "truncated_normal" "uniform" "upsample"
-    "xavier_normal" "xavier_uniform" "zeros"))
+    "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "inputs"
+    "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
+    "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson" "relu"
+    "round" "rows" "running_mean" "scheduled" "scores" "shuffle" "sigmoid" "sin" "softmax" "softplus"
+    "spike" "sqrt" "stage" "sum" "swap" "tanh" "tdbn" "tebn" "torch_uniform" "truncated_normal"
+    "uniform" "upsample" "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin
   (#any-of? @function.builtin
