@@ -9,6 +9,7 @@ import { INSTALL, command, problem } from "./server";
 
 let client: LanguageClient | undefined;
 let preview: Preview | undefined;
+let watcher: vscode.FileSystemWatcher | undefined;
 
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   context.subscriptions.push(
@@ -24,6 +25,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
 
 export async function deactivate(): Promise<void> {
   preview?.dispose();
+  watcher?.dispose();
   await stop();
 }
 
@@ -34,7 +36,11 @@ async function start(): Promise<void> {
   const path = command(setting, folders);
   const wrong = await problem(path, "--version");
   if (wrong !== undefined) return complain(wrong);
-  const options: LanguageClientOptions = { documentSelector: [{ language: "danet" }] };
+  watcher ??= vscode.workspace.createFileSystemWatcher("**/*.danet");
+  const options: LanguageClientOptions = {
+    documentSelector: [{ language: "danet" }],
+    synchronize: { fileEvents: watcher }, // specs use files that are not open
+  };
   const made = new LanguageClient("danet", "danet", { command: path, args: ["lsp"] }, options);
   try {
     await made.start();

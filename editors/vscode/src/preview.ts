@@ -34,7 +34,7 @@ export class Preview {
       vscode.window.onDidChangeTextEditorSelection((event) => this.moved(event.textEditor)),
       vscode.window.onDidChangeActiveColorTheme(() => this.draw()),
       vscode.workspace.onDidChangeTextDocument((event) => {
-        if (event.document === this.editor?.document) this.soon();
+        if (event.document.languageId === "danet") this.soon(); // it may be one that the spec uses
       }),
     );
     this.follow(editor);

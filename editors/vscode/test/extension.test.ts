@@ -28,7 +28,9 @@ test("a setting that is mended starts the server", posix, async () => {
   vscode.events.configuration.fire({ affectsConfiguration: (section: string) => section === "danet.server" });
   while (clients.made.at(-1)?.running !== true) await settle(); // node ends a test that never does
   assert.deepEqual(clients.made.at(-1)?.server, { command: WORKS, args: ["lsp"] });
-  assert.deepEqual(clients.made.at(-1)?.options, { documentSelector: [{ language: "danet" }] });
+  const options = clients.made.at(-1)?.options as { documentSelector: unknown; synchronize: { fileEvents: { pattern: string } } };
+  assert.deepEqual(options.documentSelector, [{ language: "danet" }]);
+  assert.equal(options.synchronize.fileEvents.pattern, "**/*.danet");
   assert.equal(clients.made.at(-1)?.running, true);
 });
 

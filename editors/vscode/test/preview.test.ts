@@ -96,7 +96,7 @@ test("many edits ask once, one question at a time, and the last state is drawn",
   for (let i = 0; i < 20; i++) vscode.events.text.fire({ document: editor.document });
   await settle(20);
   vscode.events.text.fire({ document: editor.document });
-  vscode.events.text.fire({ document: {} }); // another file
+  vscode.events.text.fire({ document: { languageId: "python" } });
   await settle(20);
   assert.equal(waiting.length, 1); // the first is not answered yet
   waiting[0]!({ ...drawn, svg: "<svg id='1'/>" });
@@ -197,6 +197,18 @@ test("another spec is followed, another language is not", async () => {
   await settle();
   assert.deepEqual(asked, ["file:///specs/a.danet", "file:///specs/b.danet"]);
   assert.equal(panel.title, "Topology of b.danet");
+});
+
+test("a change of another spec, which this one may use, is seen", async () => {
+  let asked = 0;
+  opened(async () => {
+    asked += 1;
+    return drawn;
+  });
+  await settle();
+  vscode.events.text.fire({ document: editorOf("library.danet").document });
+  await settle(20);
+  assert.equal(asked, 2);
 });
 
 test("an answer for a file that was left is not shown", async () => {

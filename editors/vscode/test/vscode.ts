@@ -103,6 +103,7 @@ export const workspace = {
   onDidChangeTextDocument: events.text.event,
   onDidChangeConfiguration: events.configuration.event,
   onDidGrantWorkspaceTrust: events.trust.event,
+  createFileSystemWatcher: (pattern: string) => ({ pattern, dispose: () => undefined }),
   getConfiguration: (_section: string) => ({
     get: (key: string, otherwise: unknown) => setup.settings[key] ?? otherwise,
   }),
