@@ -48,6 +48,7 @@ NAMESPACES = frozenset(
         "torch.nn",
         "torch.nn.functional",
         "torch.ops.danetc",
+        "danetc.runtime.layers.accumulated",
         "danetc.runtime.layers.attention",
         "danetc.runtime.layers.axes",
         "danetc.runtime.layers.learnt",

@@ -23,7 +23,7 @@ OF_PARAMETER: Mapping[str, tuple[str, ...]] = {
     "mode": ("nearest", "bilinear", *MODES),
     "padding": ("same",),
     "per": (*LEARNT_PER, "sample"),
-    "statistics": ("step",),
+    "statistics": ("step", "cumulative"),
     "order": ("exact", "keys_first", "queries_first"),
 }
 """By the names of parameters."""

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from danetc.runtime.kernels.operators import is_static, per_step, scale_steps
+from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d, Reduce
 from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
     BorderedBatchNorm2d,
@@ -204,6 +206,19 @@ class SyncStepBatchNorm2d(_Synchronised, StepBatchNorm2d):
         return _normalise(self, flat).view(x.shape[1], steps, *x.shape[2:]).transpose(0, 1)
 
 
+class SyncCumulativeBatchNorm2d(_Synchronised, CumulativeBatchNorm2d):
+    """CumulativeBatchNorm2d over all processes."""
+
+    def _reduce(self) -> Reduce:
+        return _summed if is_synchronised(self) else super()._reduce()
+
+
+def _summed(x: Tensor) -> Tensor:
+    """The sum over all processes, through which gradients flow."""
+    total: Tensor = all_reduce(x.contiguous())
+    return total
+
+
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm1d: SyncBatchNorm2d,
     nn.BatchNorm2d: SyncBatchNorm2d,
@@ -212,6 +227,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     TemporalEffectiveBatchNorm2d: SyncTemporalEffectiveBatchNorm2d,
     StepBatchNorm2d: SyncStepBatchNorm2d,
     StepwiseBatchNorm2d: SyncStepwiseBatchNorm2d,
+    CumulativeBatchNorm2d: SyncCumulativeBatchNorm2d,
 }
 
 

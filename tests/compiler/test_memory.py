@@ -71,6 +71,8 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "tdbn",  # a norm of spikes keeps bits
         "tebn",  # keeps what it has normed, before it is scaled, and gives float32
         "per_step",  # keeps a copy, with time among the channels
+        "cumulative",
+        "scheduled",  # its numbers are there anyway
         "groupnorm",  # statistics of each sample
         "dropped",  # keeps the state of the random numbers, and what is dropped
         "own_neurons",  # numbers of the whole layer are no maps

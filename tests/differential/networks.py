@@ -279,6 +279,10 @@ VARIETY = {
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),
     "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
     "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),
+    "scheduled": small(settings="neuron = LIF(tau = scheduled(1.5))").replace(
+        "sigmoid(alpha = 4)", "sigmoid(alpha = scheduled(3.0))"
+    ),
+    "cumulative": small(settings="neuron = IF; norm = batchnorm(statistics = cumulative)"),
     "tebn": small(settings="neuron = IF; norm = tebn"),
     "groupnorm": small(settings="neuron = IF; norm = groupnorm(groups = 2)"),
     "no_norm": small(settings="neuron = IF; norm = none"),

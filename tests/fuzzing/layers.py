@@ -82,6 +82,7 @@ class Layers:
             "batchnorm(init = 0.5)",
             "batchnorm(per_step = true)",
             "batchnorm(statistics = step)",
+            "batchnorm(statistics = cumulative)",
             "tebn",
         ]
         forms += [

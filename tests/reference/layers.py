@@ -15,7 +15,7 @@ import numpy as np
 from tests.reference import functions as f
 from tests.reference.equations import Learn, Neuron, surrogate
 from tests.reference.language import Evaluator
-from tests.reference.tape import Array, Var, as_var, broadcast, concat
+from tests.reference.tape import Array, Var, as_var, broadcast, concat, stack
 from tests.reference.values import (
     OPERATIONS,
     Backbone,
@@ -522,7 +522,9 @@ class Layers(Evaluator):
         x, rank = wire.data, len(wire.data.shape) - 2
         path, channels = self.weights.path(self.scope, op.role), x.shape[2]
         pixels = tuple(range(3, 2 + rank))
-        per_step = op.name == "batchnorm" and attrs["per_step"]
+        per_step = op.name == "batchnorm" and (
+            attrs["per_step"] or attrs["statistics"] == "cumulative"
+        )
         shape = (x.shape[0], channels) if per_step else (channels,)
         weight = self.weights.take(path, "weight", *shape, start=float(attrs["init"]))
         bias = Var(np.zeros(shape))
@@ -530,12 +532,15 @@ class Layers(Evaluator):
             bias = self.weights.take(path, "bias", *shape, start=0.0)
         if op.name == "groupnorm":
             return Wire(f.groupnorm(x, weight, bias, attrs["groups"]), wire.varies)
-        by_step = op.name == "batchnorm" and attrs["statistics"] is not None
+        so_far = op.name == "batchnorm" and attrs["statistics"] == "cumulative"
+        by_step = op.name == "batchnorm" and attrs["statistics"] == "step"
         wide = (x.shape[0] if per_step else 1, 1, channels, *[1] * (rank - 1))
         buffers = [self.weights.take(path, f"running_{name}", *shape) for name in ("mean", "var")]
         known = None
         if not self.training:
             known = (buffers[0].data.reshape(wide), buffers[1].data.reshape(wide))
+        if so_far and self.training:
+            return self._so_far(x, weight.reshape(*wide), bias.reshape(*wide), path, buffers)
         y, (mean, variance) = f.batchnorm(
             x,
             weight.reshape(*wide),
@@ -572,6 +577,26 @@ class Layers(Evaluator):
             scale = self.weights.take(path, "scale", x.shape[0], start=1.0)
             y = y * scale.reshape(-1, *[1] * (rank + 1))
         return Wire(y, wire.varies or per_step or op.name == "tebn")
+
+    def _so_far(
+        self, x: Var, weight: Var, bias: Var, path: tuple[str, ...], buffers: list[Var]
+    ) -> Wire:
+        """Each step by the statistics of itself and all before."""
+        found, statistics = [], []
+        axes = (0, 1, *range(3, len(x.shape)))
+        for t in range(x.shape[0]):
+            part = stack([x[k] for k in range(t + 1)])
+            here = [each[t].reshape(1, *each.shape[1:]) for each in (weight, bias)]
+            y, (mean, variance) = f.batchnorm(part, *here, None, axes)
+            count = part.data.size // x.shape[2]
+            found.append(y[t])
+            statistics.append((mean.ravel(), variance.ravel() * count / max(1, count - 1)))
+        for name, old, new in zip(
+            ("mean", "var"), buffers, zip(*statistics, strict=True), strict=True
+        ):
+            moved = (1 - f.MOMENTUM) * old.data + f.MOMENTUM * np.stack(new)
+            self.result.buffers[self.weights.names[(*path, f"running_{name}")]] = moved
+        return Wire(stack(found), True)
 
     def _running_mean(self, op: Op, attrs: Mapping[str, Any], x: Var) -> Wire:
         """Moved by each training pass, and to the first one's mean at once; no gradient."""

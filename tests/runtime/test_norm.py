@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import layer as sj
 from torch import Tensor, nn
 
+from danetc.runtime.layers.accumulated import CumulativeBatchNorm2d
 from danetc.runtime.layers.norm import (
     StaticBatchNorm2d,
     StepBatchNorm2d,
@@ -51,6 +52,8 @@ def step(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         ("tebn", (1, 3, 1, 1)),
         ("steps", (5, 3, 4, 2)),
         ("steps", (6, 3)),
+        ("so far", (5, 3, 4, 2)),
+        ("so far", (6, 3)),
     ],
 )
 def test_an_image_is_the_image_repeated(name: str, shape: tuple[int, ...]) -> None:
@@ -59,6 +62,7 @@ def test_an_image_is_the_image_repeated(name: str, shape: tuple[int, ...]) -> No
         "static": StaticBatchNorm2d,
         "tebn": TemporalEffectiveBatchNorm2d,
         "steps": StepBatchNorm2d,
+        "so far": CumulativeBatchNorm2d,
     }
     module = shaken(kinds[name](3, STEPS, rank=rank))
     twin = copy.deepcopy(module)
@@ -151,7 +155,9 @@ def test_tebn_is_spikingjellys() -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [StepBatchNorm2d, TemporalEffectiveBatchNorm2d])
+@pytest.mark.parametrize(
+    "kind", [StepBatchNorm2d, TemporalEffectiveBatchNorm2d, CumulativeBatchNorm2d]
+)
 def test_another_number_of_steps_is_an_error(kind: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="4 time steps got 3"):
         kind(3, STEPS)(torch.rand(3, 2, 3, 4, 4))
@@ -161,3 +167,60 @@ def test_another_number_of_steps_is_an_error(kind: type[nn.Module]) -> None:
 def test_one_value_a_channel_is_an_error(kind: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match="more than one value"):
         kind(3, 1)(torch.rand(1, 3, 1, 1))
+
+
+def test_statistics_so_far_are_those_of_a_norm_of_all_steps_so_far() -> None:
+    """Forward, gradients and running statistics of T batch norms, of steps 0 to t each."""
+    ours = shaken(CumulativeBatchNorm2d(3, STEPS))
+    norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
+    for t, norm in enumerate(norms):
+        norm.weight.data.copy_(ours.weight[t])
+        norm.bias.data.copy_(ours.bias[t])
+
+    class SoFar(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = norms
+
+        def forward(self, x: Tensor) -> Tensor:
+            parts = (x[: t + 1].flatten(0, 1) for t in range(STEPS))
+            found = [norm(part) for norm, part in zip(norms, parts, strict=True)]
+            return torch.stack([y[-x.shape[1] :] for y in found])
+
+    x = values(STEPS, 5, 3, 4, 2)
+    out, grad, (weight, bias) = step(ours, x)
+    expected, expected_grad, params = step(SoFar(), x)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(weight, torch.stack(params[0::2]), rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(bias, torch.stack(params[1::2]), rtol=1e-10, atol=1e-11)
+    for name in ("running_mean", "running_var"):
+        stacked = torch.stack([getattr(norm, name) for norm in norms])
+        torch.testing.assert_close(getattr(ours, name), stacked, rtol=1e-12, atol=1e-12)
+    ours.eval(), norms.eval()
+    torch.testing.assert_close(ours(x), SoFar()(x), rtol=1e-12, atol=1e-12)
+
+
+def test_statistics_so_far_step_by_step() -> None:
+    """In training too, where a step knows those before it; gradients go through all of them."""
+    whole = shaken(CumulativeBatchNorm2d(3, STEPS))
+    stepwise = copy.deepcopy(whole)
+
+    class OneByOne(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = stepwise
+
+        def forward(self, x: Tensor) -> Tensor:
+            found, state = [], None
+            for frame in x:
+                y, state = self.norm.advance([frame], state)
+                found.append(y)
+            return torch.stack(found)
+
+    x = values(STEPS, 5, 3, 4, 2)
+    for one, other in zip(step(whole, x), step(OneByOne(), x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(whole.running_var, stepwise.running_var, rtol=1e-12, atol=1e-12)
+    whole.eval(), stepwise.eval()
+    torch.testing.assert_close(whole(x), OneByOne()(x), rtol=1e-12, atol=1e-12)

@@ -28,6 +28,14 @@ NETWORKS = {
     "per_step": small(
         "layers via sew", more=LAYERS, settings="neuron = IF; norm = batchnorm(per_step = true)"
     ),
+    **{
+        word: small(
+            "layers via sew",
+            more=LAYERS,
+            settings=f"neuron = IF; norm = batchnorm(statistics = {word})",
+        )
+        for word in ("step", "cumulative")
+    },
 }
 BACKENDS = ("eager", "fused")
 CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS]

@@ -31,6 +31,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
             "BorderedBatchNorm2d",
             "StepBatchNorm2d",
             "StepwiseBatchNorm2d",
+            "CumulativeBatchNorm2d",
             "TemporalEffectiveBatchNorm2d",
         ),
         ("channels", "steps"),

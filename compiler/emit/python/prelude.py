@@ -284,6 +284,52 @@ class StepBatchNorm2d(nn.Module):
         return torch.batch_norm(x, self.weight[t], self.bias[t], *stats, cudnn), t + 1
 
 
+class CumulativeBatchNorm2d(StepBatchNorm2d):
+    """Batch norm of each time step t with the statistics of steps 0 to t (TAB)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps or x.numel() == x.shape[2]:
+            return super().forward(x)  # which says what is wrong
+        wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        variance, mean = torch.var_mean(wide, [1, *range(3, x.dim())], correction=0)
+        return self.normalised(x, mean, variance, slice(0, self.steps))
+
+    def step(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        """One time step of [N, ...]; in training the state are mean and variance of those before."""
+        if not self.training:
+            return super().step(x, before)
+        wide, axes = x.to(self.weight.dtype), [0, *range(2, x.dim())]
+        variance, mean = (each[None] for each in torch.var_mean(wide, axes, correction=0))
+        if before is not None:
+            mean, variance = torch.cat([before[0], mean]), torch.cat([before[1], variance])
+        t = len(mean) - 1
+        y = self.normalised(x[None], mean, variance, slice(t, t + 1))
+        return y[0], [mean, variance]
+
+    def normalised(self, x: Tensor, mean: Tensor, variance: Tensor, part: slice) -> Tensor:
+        """Some steps [T, N, ...], from mean and variance of each step up to the last of them."""
+        counts = torch.arange(1, len(mean) + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
+        means = mean.cumsum(0) / counts
+        past = torch.ones_like(mean[:, :1]).expand(-1, len(mean)).tril()
+        around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
+        variances = (around * past.unsqueeze(2)).sum(1) / counts
+        means, variances, counts = means[part], variances[part], counts[part]
+        self.num_batches_tracked.add_(1)
+        values = counts * (x[0].numel() // x.shape[2])
+        with torch.no_grad():
+            self.running_mean[part].lerp_(means, 0.1)
+            unbiased = variances * (values / (values - 1).clamp(min=1))
+            self.running_var[part].lerp_(unbiased, 0.1)
+        inverse = torch.rsqrt(variances + 1e-5)
+        scale = inverse * self.weight[part]
+        along = (len(means), 1, -1, *[1] * (x.dim() - 3))
+        shift = self.bias[part] - means * scale
+        return (x * scale.view(along) + shift.view(along)).to(x.dtype)
+
+
 class Delay(nn.Module):
     """What it took some time steps before: 0 at the first of them."""
 

@@ -23,8 +23,8 @@ from danetc.compiler.ir.ops.row import (
 from danetc.compiler.ir.ops.saved import (
     Saved,
     batch_statistics,
+    copied,
     group_statistics,
-    per_step,
     pixel_statistics,
     statistics,
 )
@@ -61,7 +61,7 @@ def _all_steps(attrs: Attrs) -> bool:
 
 def _batch_shape(attrs: Attrs, values: Values) -> Shape:
     """That of its input, with ``pad`` pixels on each side."""
-    if attrs["per_step"] and attrs.get("statistics") is not None:
+    if attrs["per_step"] and attrs.get("statistics") == "step":
         raise OpError(
             "batchnorm: a norm for each step has the statistics of its step already",
             "leave `statistics` or `per_step` out",
@@ -72,12 +72,14 @@ def _batch_shape(attrs: Attrs, values: Values) -> Shape:
 def _batch_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     channels, rank = value.shape[0], len(value.shape)
     if not (_all_steps(attrs) and value.varies):
-        name = "StepBatchNorm2d" if attrs["per_step"] else "StaticBatchNorm2d"
-        if attrs.get("statistics") is not None:
-            name = "StepwiseBatchNorm2d"
-        target = f"danetc.runtime.layers.norm.{name}"
+        name = "norm.StepBatchNorm2d" if attrs["per_step"] else "norm.StaticBatchNorm2d"
+        name = _KINDS.get(str(attrs.get("statistics")), name)
+        target = f"danetc.runtime.layers.{name}"
         return TorchModule(target, (channels, context.steps), {"rank": rank}, "seq")
     return TorchModule("torch.nn.BatchNorm2d" if rank == 3 else "torch.nn.BatchNorm1d", (channels,))
+
+
+_KINDS = {"step": "norm.StepwiseBatchNorm2d", "cumulative": "accumulated.CumulativeBatchNorm2d"}
 
 
 def _tebn_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
@@ -107,14 +109,21 @@ def _label(name: str) -> Callable[[Attrs], tuple[str, str]]:
     def label(attrs: Attrs) -> tuple[str, str]:
         start = attrs.get("init", 1.0)
         each = bool(attrs.get("per_step") or attrs.get("statistics"))
-        return name + " per step" * each, f"×{shown(start)}" * (start != 1.0)
+        so_far = attrs.get("statistics") == "cumulative"
+        return name + (" of steps 0 to t" if so_far else " per step" * each), f"×{shown(start)}" * (
+            start != 1.0
+        )
 
     return label
 
 
 _PER_STEP = Parameter("per_step", bool, "whether each time step has a norm of its own", False)
 _STATISTICS = word(
-    "statistics", "those of each step by itself, with one set of weights", None, ("step",)
+    "statistics",
+    "those of each step by itself, with one set of weights, or `cumulative`: those of steps 0 to t, "
+    "with weights of each",
+    None,
+    ("step", "cumulative"),
 )
 _EPS = Parameter("eps", float, "what is added to the variance", 1e-5, 1e-12, 1.0)
 
@@ -133,7 +142,9 @@ def _with_more(attrs: Attrs, threshold: Callable[[], float]) -> tuple[str, Attrs
     more = {item.name: attrs.get(item.name, item.default) for item in _WITH}
     plain = all(more[item.name] == item.default for item in _WITH)
     if plain:
-        return "batchnorm", {**given, "statistics": attrs.get("statistics")}
+        found = attrs.get("statistics")
+        each = given["per_step"] or found == "cumulative"
+        return "batchnorm", {**given, "per_step": each, "statistics": found}
     for name in ("per_step", "statistics"):
         if attrs.get(name):
             raise OpError(
@@ -201,8 +212,8 @@ ROWS = (
         all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
         saved=Saved(
-            inputs=True, small=batch_statistics, copies=per_step,
-            extra=lambda sizes: sizes.output * sizes.width if per_step(sizes.node) else 0,
+            inputs=True, small=batch_statistics, copies=copied,
+            extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
         ),
         example="conv(16) -> batchnorm(init = 0.5)", source="Ioffe and Szegedy, ICML 2015",
     ),

@@ -103,6 +103,11 @@ def per_step(node: Node) -> bool:
     return bool(node.attrs.get("per_step"))
 
 
+def copied(node: Node) -> bool:
+    """Whether a batch norm keeps its input in another order: with time among the channels."""
+    return per_step(node) and node.attrs.get("statistics") is None
+
+
 def batch_statistics(sizes: Sizes) -> int:
     """Those, at each step where they differ; where one step stands for several, also the variance
     that the running one is updated with."""

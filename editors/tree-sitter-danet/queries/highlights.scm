@@ -108,7 +108,7 @@
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "statistics")
   (#any-of? @constant
-    "step"))
+    "cumulative" "step"))
 
 (setting name: (identifier) @_name value: (identifier) @constant
   (#eq? @_name "order")

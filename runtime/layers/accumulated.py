@@ -1,0 +1,152 @@
+"""Batch norm with the statistics of all time steps so far (TAB: Jiang et al., ICLR 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danetc.runtime.kernels.operators import per_step
+from danetc.runtime.layers.norm import StepBatchNorm2d
+
+Reduce = Callable[[Tensor], Tensor]
+"""The sum over processes, or what it takes."""
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def step_moments(x: Tensor, reduce: Reduce = _same) -> tuple[Tensor, Tensor, float]:
+    """Mean and biased variance of each channel at each step of [T, N, C, ...], both [T, C], of all
+    processes, and how many values there are of each.
+    """
+    axes = [1, *range(3, x.dim())]
+    variance, mean = torch.var_mean(x, axes, correction=0)
+    own = x[0].numel() // x.shape[2]
+    if reduce is _same:
+        return mean, variance, own
+    count = float(reduce(x.new_full((1,), own)))
+    whole = reduce(mean * own) / count
+    variance = reduce((variance + (mean - whole).square()) * own) / count
+    return whole, variance, count
+
+
+def accumulated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of steps 0 to t from those of each step, all [T, C]."""
+    steps = len(mean)
+    counts = torch.arange(1, steps + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
+    means = mean.cumsum(0) / counts
+    past = torch.ones(steps, steps, dtype=mean.dtype, device=mean.device).tril()
+    around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
+    return means, (around * past.unsqueeze(2)).sum(1) / counts
+
+
+class _Normalise(torch.autograd.Function):
+    """x [T, N, C, ...] by statistics of steps 0 to t, ``mean`` and ``inverse`` [T, C], of ``count``
+    values a step and channel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor,
+        count: float, reduce: Reduce,
+    ) -> Tensor:  # fmt: skip
+        # vectors, which a segment that runs again keeps
+        ctx.save_for_backward(x, weight, mean.flatten(), inverse.flatten())
+        ctx.count, ctx.reduce = count, reduce
+        return normalised(x, weight, bias, mean, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *vectors = ctx.saved_tensors
+        mean, inverse = (vector.view(weight.shape) for vector in vectors)
+        axes = [1, *range(3, x.dim())]
+        grad, away = grads[0].to(inverse.dtype), x - over(mean, x)
+        grad_bias, product = grad.sum(axes), (grad * away).sum(axes)
+        total, of_products = ctx.reduce(torch.stack([grad_bias, product])).unbind(0)
+        counts = ctx.count * torch.arange(1, len(x) + 1, dtype=mean.dtype, device=mean.device)
+        slope = -weight * inverse.pow(3) * of_products / counts.unsqueeze(1)
+        level = -weight * inverse * total / counts.unsqueeze(1) - slope * mean
+        level, slope = (each.flip(0).cumsum(0).flip(0) for each in (level, slope))
+        dx = grad * over(inverse * weight, x) + over(level, x) + over(slope, x) * x
+        return (
+            dx.to(x.dtype),
+            (product * inverse).to(weight.dtype),
+            grad_bias.to(weight.dtype),
+            *[None] * 4,
+        )
+
+
+def over(value: Tensor, x: Tensor) -> Tensor:
+    """[T, C] along with x [T, N, C, ...]."""
+    steps, channels = value.shape
+    return value.view(steps, 1, channels, *[1] * (x.dim() - 3))
+
+
+def normalised(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    scale = inverse * weight
+    return (x * over(scale, x) + over(bias - mean * scale, x)).to(x.dtype)
+
+
+class CumulativeBatchNorm2d(StepBatchNorm2d):
+    """Batch norm of each time step t with the statistics of steps 0 to t, over N, H and W of all.
+
+    Weights and running statistics are each step's own, [T, C]; the latter alone count in evaluation.
+    """
+
+    def _reduce(self) -> Reduce:
+        return _same
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        steps = self.weight.shape[0]
+        x = per_step(x, steps, self.rank).contiguous()  # kept so, as the memory plan has it
+        if x.shape[0] != steps or x.numel() == x.shape[2]:
+            return super().forward(x)  # which says what is wrong
+        with torch.no_grad():
+            wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+            *moments, count = step_moments(wide, self._reduce())
+            mean, variance = accumulated(*moments)
+            self._move(slice(None), mean, variance, count)
+            inverse = torch.rsqrt(variance + self.eps)
+        out: Tensor = _Normalise.apply(
+            x, self.weight, self.bias, mean, inverse, count, self._reduce()
+        )
+        return out
+
+    def _move(self, steps: slice, mean: Tensor, variance: Tensor, count: float) -> None:
+        """Move the running statistics of some steps; of ``count`` values there are at each."""
+        self.num_batches_tracked.add_(1)
+        last = self.steps if steps.stop is None else steps.stop
+        first = 0 if steps.start is None else steps.start
+        each = torch.arange(first + 1, last + 1, dtype=mean.dtype, device=mean.device)
+        values = count * each.unsqueeze(1)
+        unbias = values / (values - 1).clamp(min=1)
+        self.running_mean[steps].lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        unbiased = (variance * unbias).to(self.running_var.dtype)
+        self.running_var[steps].lerp_(unbiased, self.momentum)
+
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """One time step of its input [N, ...]: the output, and mean and variance of the steps by now
+        (in evaluation how many there were)."""
+        if not self.training:
+            return super().advance(inputs, before)
+        x = inputs[0].unsqueeze(0)
+        mean, variance, count = step_moments(x.to(self.weight.dtype), self._reduce())
+        if before is not None:
+            mean, variance = (
+                torch.cat(pair) for pair in zip(before, (mean, variance), strict=True)
+            )
+        now = len(mean)
+        if now > self.steps:
+            raise ValueError(f"the network has norms for {self.steps} steps, not for more")
+        part = slice(now - 1, now)
+        means, variances = (each[part] for each in accumulated(mean, variance))
+        with torch.no_grad():
+            self._move(part, means, variances, count)
+        inverse = torch.rsqrt(variances + self.eps)
+        y = normalised(x, self.weight[part], self.bias[part], means, inverse)
+        return y.squeeze(0), [mean, variance]
