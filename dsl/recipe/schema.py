@@ -88,9 +88,14 @@ class PathType:
     """A file or directory, in quotes."""
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionType:
+    """A function of a Python file, in quotes: ``"my_loss.py:focal"``."""
+
+
 Type = Union[
     IntType, FloatType, BoolType, ChoiceType, ItemType, FlowType, SumType, ChangeType, PhaseType,
-    NameType, PathType,
+    NameType, PathType, FunctionType,
 ]  # fmt: skip
 
 
@@ -133,6 +138,7 @@ class ItemSpec:
     many: Argument | None = None
     whole_batch: bool = False  # mixes images of a batch, so it stands after what changes one image
     example: str = ""  # how its page shows it, where its name alone is not enough
+    others: bool = False  # whether it takes numbers of any other names too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +316,25 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                 reads="potentials",
                 training=True,
                 example="cross_entropy + 0.01 * membrane(target = 1.0)",
+            ),
+            LossSpec(
+                "python",
+                "what a function of a Python file gives of the output and the labels, and of numbers "
+                "by their names",
+                (Argument("function", FunctionType(), None, "the file and its function"), OUTPUT),
+                training=True,
+                others=True,
+                example='python("my_loss.py:focal", gamma = 2.0)',
+            ),
+            LossSpec(
+                "python_membrane",
+                "what a function of a Python file gives of the membrane potentials before the reset "
+                "of a neuron layer, mean over the layers",
+                (Argument("function", FunctionType(), None, "the file and its function"), NEURON),
+                reads="potentials",
+                training=True,
+                others=True,
+                example='cross_entropy + 0.1 * python_membrane("my_loss.py:near_the_threshold")',
             ),
         )
     }
@@ -525,6 +550,8 @@ def describe(kind: Type) -> str:
             return "a name"
         case PathType():
             return "a path in quotes"
+        case FunctionType():
+            return 'a function of a Python file in quotes, "FILE.py:NAME"'
 
 
 def describe_range(kind: IntType | FloatType) -> str:

@@ -11,6 +11,7 @@ from danetc.dsl.recipe.item import Change, Item, Summand, Value
 from danetc.dsl.recipe.levels import SettingValue
 from danetc.dsl.recipe.numbers import NumberReader, wrong_type
 from danetc.dsl.recipe.schema import (
+    ANY,
     ITEMS,
     POSITIVE,
     Argument,
@@ -19,6 +20,7 @@ from danetc.dsl.recipe.schema import (
     ChoiceType,
     FloatType,
     FlowType,
+    FunctionType,
     IntType,
     ItemSpec,
     ItemType,
@@ -145,6 +147,11 @@ class Scope:
             case PathType():
                 if isinstance(expr, String):
                     return expr.value
+            case FunctionType():
+                if isinstance(expr, String):
+                    file, _, name = expr.value.rpartition(":")
+                    if file.endswith(".py") and name.isidentifier():
+                        return expr.value
         raise self._wrong_type(expr, kind, what)
 
     def _wrong_type(self, expr: Expr, kind: Type, what: str, hint: str | None = None) -> Reported:
@@ -285,6 +292,7 @@ class Scope:
     def _arguments(self, spec: ItemSpec, name: Name, args: Sequence[Arg]) -> Item:
         rows = {row.name: row for row in spec.arguments}
         given: dict[str, Expr] = {}
+        others: dict[str, Expr] = {}
         many: list[Expr] = []
         failed = False
         for number, item in enumerate(args):
@@ -302,13 +310,15 @@ class Scope:
                     failed = True
                     continue
                 key = spec.arguments[number].name
-            if key not in rows:
+            if key not in rows and spec.others and key not in others:
+                others[key] = item.value
+            elif key not in rows and not spec.others:
                 hint = answer("argument", key, spec.name) or did_you_mean(key, rows)
                 if hint is None and rows:
                     hint = f"its arguments: {', '.join(rows)}"
                 self._bad_argument(spec, "E0801", item.span, f"has no argument `{key}`", hint)
                 failed = True
-            elif key in given:
+            elif key in given or key in others:
                 self._bad_argument(spec, "E0809", item.span, f"is given `{key}` twice")
                 failed = True
             else:
@@ -322,6 +332,11 @@ class Scope:
                 failed = True
             else:
                 values.append((row.name, value))
+        for key, expr in others.items():
+            try:
+                values.append((key, float(self._ranged(expr, ANY, f"`{key}` of `{spec.name}`"))))
+            except Reported:
+                failed = True
         if failed:
             raise Reported
         return Item(spec.name, tuple(values))

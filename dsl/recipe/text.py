@@ -8,7 +8,16 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import Reported, Reporter
 from danetc.dsl.recipe.item import plain
 from danetc.dsl.recipe.levels import SettingValue
-from danetc.dsl.recipe.schema import ITEMS, ChangeType, FlowType, ItemType, PathType, SumType, Type
+from danetc.dsl.recipe.schema import (
+    ITEMS,
+    ChangeType,
+    FlowType,
+    FunctionType,
+    ItemType,
+    PathType,
+    SumType,
+    Type,
+)
 from danetc.dsl.recipe.scope import Scope
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.overrides import override_source, parse_override
@@ -69,7 +78,8 @@ def _change(change: Mapping[str, Any], family: str) -> str:
 def _item(item: Mapping[str, Any], family: str) -> str:
     """An item as it is written; names that are not set are left out."""
     spec = ITEMS[family][item["name"]]
-    many, quoted = spec.many, {row.name for row in spec.arguments if isinstance(row.type, PathType)}
+    many, texts = spec.many, PathType | FunctionType
+    quoted = {row.name for row in spec.arguments if isinstance(row.type, texts)}
     unnamed, named = [], []
     for key, value in item.items():
         if many is not None and key == many.name:

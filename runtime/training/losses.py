@@ -22,6 +22,8 @@ from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.evaluation import DEFAULT_LOSS
+from danetc.runtime.training.own_losses import checked, function_of
 
 
 def over_time(output: Tensor) -> Tensor:
@@ -104,6 +106,19 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+def _python(seen: Seen, function: str, **numbers: float) -> Tensor:
+    own = function_of(function, 2, numbers)
+    return checked(own(seen.output, seen.labels, **numbers), function, seen.output)
+
+
+def _python_membrane(seen: Seen, function: str, **numbers: float) -> Tensor:
+    own, values = function_of(function, 1, numbers), []
+    for neuron, x, _ in seen.layers:
+        potentials = _potentials(neuron, x)
+        values.append(checked(own(potentials, **numbers), function, potentials))
+    return torch.stack(values).mean()
+
+
 LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "cross_entropy": _cross_entropy,
     "mse": _mse,
@@ -111,6 +126,8 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
     "distill": _distill,
     "firing_rate": _firing_rate,
     "membrane": _membrane,
+    "python": _python,
+    "python_membrane": _python_membrane,
 }
 """Of a pass, with the arguments of the loss's row in ``dsl.recipe.schema`` that are numbers."""
 
@@ -122,6 +139,12 @@ def of_term(item: Item) -> Callable[[Seen], Tensor]:
     """A term as a function of a pass."""
     numbers = {key: value for key, value in item.arguments if key not in _PLACES}
     return partial(LOSSES[item.name], **numbers)
+
+
+def numbers_of(item: Item) -> dict[str, float]:
+    """The numbers that a function of a file is called with."""
+    known = {row.name for row in ROWS[item.name].arguments}
+    return {key: item.number(key) for key, _ in item.arguments if key not in known}
 
 
 # -- the whole -------------------------------------------------------------------------------------
@@ -160,10 +183,15 @@ class Objective:
         self._teachers = teachers or {}
         self._images: Tensor | None = None  # what teachers saw last, and what they gave
         self._taught: dict[str, Any] = {}
+        if model is None and all(ROWS[term.item.name].training for term in terms):
+            terms = DEFAULT_LOSS  # of test images, where only functions of a file train
         for factor, item in ((term.factor, term.item) for term in terms):
             row = ROWS[item.name]
             if row.training and model is None:
                 continue
+            if "function" in item:
+                taken = 1 if row.reads == "potentials" else 2
+                function_of(str(item["function"]), taken, numbers_of(item))
             place = self.main
             if row.reads in ("neurons", "potentials"):
                 assert model is not None

@@ -93,6 +93,7 @@ def test_every_item_with_its_defaults_written_out(family: str) -> None:
         "size": "32",
         "steps": "2",
         "teacher": '"runs/teacher"',
+        "function": '"my_loss.py:focal"',
         "start": "1.5",
         "end": "3",
     }

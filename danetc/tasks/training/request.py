@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from danetc.compiler.plans.memory import Memory
-from danetc.dsl.recipe.settings import Recipe
+from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.model_directory import WEIGHTS
 from danetc.runtime.data import DataSet, Policy
 from danetc.setting import Setting
+from danetc.runtime.training.own_losses import file_of
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
 from danetc.tasks.training.teachers import directories_of
@@ -107,11 +108,20 @@ class TrainingPlan:
                 name: _file(str(Path(name) / WEIGHTS))
                 for name in directories_of(self.recipe.phases)
             },
+            "loss_functions": {
+                name: _file(file_of(name)) for name in functions_of(self.recipe.phases)
+            },
         }
 
 
 INDIFFERENT = ("workers", "trials", "seed", "checkpoint_every", "checkpoint_minutes", "keep_every")
 """Settings of a recipe that change no number of a run. (Its own seed stands beside.)"""
+
+
+def functions_of(phases: Iterable[Phase]) -> list[str]:
+    """The functions of Python files that losses of phases name, each once."""
+    items = (term.item for phase in phases for term in phase.loss)
+    return list(dict.fromkeys(str(item["function"]) for item in items if "function" in item))
 
 
 def _file(path: str) -> str:

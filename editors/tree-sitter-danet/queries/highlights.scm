@@ -56,8 +56,8 @@
   (#any-of? @function.builtin
     "adamw" "auto_augment" "bptt" "center_crop" "color_jitter" "cosine" "cross_entropy" "cutmix"
     "distill" "exponential" "firing_rate" "horizontal_flip" "membrane" "mixup" "mse" "normalize"
-    "online" "rand_augment" "random_crop" "random_erasing" "random_resized_crop" "resize" "sgd" "step"
-    "tet" "trivial_augment" "truncated"))
+    "online" "python" "python_membrane" "rand_augment" "random_crop" "random_erasing"
+    "random_resized_crop" "resize" "sgd" "step" "tet" "trivial_augment" "truncated"))
 
 ((identifier) @type.builtin
   (#any-of? @type.builtin

@@ -1,0 +1,151 @@
+"""Terms of losses that a file of the user's has, against the same losses of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import danetc
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.recipe.text import write_setting
+from danetc.errors import UserError
+from danetc.runtime.data import DataSet
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import Objective, over_time
+from tests.runtime.training.common import phase, run, small
+
+FILE = """
+import torch
+import torch.nn.functional as F
+
+def over(output):
+    return output.mean(0) if output.dim() == 3 else output
+
+def entropy(output, labels):
+    return F.cross_entropy(over(output), labels)
+
+def focal(output, labels, gamma, alpha=1.0):
+    log = F.log_softmax(over(output), -1).gather(1, labels[:, None]).squeeze(1)
+    return -alpha * ((1 - log.exp()) ** gamma * log).mean()
+
+def level(potential, target):
+    return (potential.mean() - target).square()
+
+def each(output, labels):
+    return F.cross_entropy(over(output), labels, reduction="none")
+
+def number(output, labels):
+    return 1.0
+
+def cut(output, labels):
+    return F.cross_entropy(over(output).detach(), labels)
+
+other = 3
+"""
+BODY = "epochs = 2; batch = 50; optimizer = sgd(lr = 0.1); loss = "
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "mine.py"
+    place.write_text(FILE)
+    return place
+
+
+def objective(loss: str, model: Any) -> Objective:
+    return Objective(phase(BODY + loss).loss, model.signature, None, model)
+
+
+def test_a_training_by_it_is_that_by_the_row(few: DataSet) -> None:
+    """Bit for bit, also as one term of a sum with a factor."""
+    pairs = [
+        ("cross_entropy", 'python("mine.py:entropy")'),
+        ("0.5 * cross_entropy + 0.1 * firing_rate", '0.5 * python("mine.py:entropy") + 0.1 * firing_rate'),
+        ("cross_entropy + 0.2 * membrane(target = 0.5)",
+         'python("mine.py:entropy") + 0.2 * python_membrane("mine.py:level", target = 0.5)'),
+    ]  # fmt: skip
+    for table, own in pairs:
+        build = lambda: danetc.build(text=NETWORK, seed=1, backend="eager")  # noqa: E731
+        one, two = (run(build(), few, phase(BODY + text)) for text in (table, own))
+        for name, value in one.weights.items():
+            torch.testing.assert_close(value, two.weights[name], rtol=1e-6, atol=1e-7, msg=name)
+
+
+NETWORK = """
+use std
+network small {
+  input = image(1, 8, 8); steps = 2; neuron = LIF; surrogate = sigmoid(alpha = 4)
+  out = in -> conv(6) -> norm -> spike -> avgpool -> mean_over_time -> linear(10)
+}
+"""
+
+
+def test_numbers_by_their_names() -> None:
+    model = small()
+    loss = objective('python("mine.py:focal", gamma = 2, alpha = 0.25)', model)
+    x, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    outputs = model(x)
+    shares = F.softmax(over_time(outputs), -1)[torch.arange(4), labels]
+    expected = -(0.25 * (1 - shares) ** 2 * shares.log()).mean()
+    torch.testing.assert_close(loss(outputs, labels, x), expected)
+    (change,) = phase(BODY + 'python("mine.py:focal", gamma = 1 + 1)').loss
+    text = write_setting("loss", (change,))
+    assert text == 'python(function = "mine.py:focal", gamma = 2.0)'
+    assert phase(BODY + text).loss == (change,)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        ('python("gone.py:entropy")', "not there: .*gone.py"),
+        ('python("mine.py:entrpy")', "no function `entrpy`.*it has over, entropy, focal"),
+        ('python("mine.py:other")', "no function `other`"),
+        ('python("mine.py:focal")', r"called as focal\(output, labels\).*missing.*gamma"),
+        ('python("mine.py:focal", gamma = 1, beta = 2)', "unexpected keyword argument 'beta'"),
+        ('python("broken.py:a")', "running broken.py ends with ZeroDivisionError"),
+    ],
+)
+def test_what_is_wrong_before_a_step(loss: str, says: str) -> None:
+    Path("broken.py").write_text("1 / 0")
+    with pytest.raises(TrainingError, match=says):
+        objective(loss, small())
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("each", r"a tensor \[4\] of torch.float32, not one real number"),
+        ("number", "gives 1.0, not one real number"),
+        ("cut", "passes no gradient"),
+    ],
+)
+def test_what_gives_no_loss(name: str, says: str) -> None:
+    model = small()
+    loss = objective(f'python("mine.py:{name}")', model)
+    with pytest.raises(TrainingError, match=says):
+        loss(model(torch.rand(4, 1, 8, 8)), torch.arange(4))
+
+
+def test_what_check_refuses() -> None:
+    for text in ('python("mine.py")', 'python("mine:a")', "python(mine)", "python",
+                 'python("mine.py:a", gamma = "x")', 'python("mine.py:a", b = 1, b = 2)'):  # fmt: skip
+        with pytest.raises(SpecError):
+            phase(BODY + text)
+
+
+def test_a_run_goes_on_with_the_file_that_it_began_with(tmp_path: Path, file: Path) -> None:
+    text = (
+        NETWORK
+        + 'recipe r { epochs = 1; batch = 500; optimizer = sgd(lr = 0.1); loss = python("mine.py:entropy") }'
+    )
+    done = danetc.train(text=text, output=tmp_path / "run", backend="eager")
+    assert "mine.py (SHA-256" in (done.directory / "run.json").read_text()
+    assert danetc.evaluate(done.directory).results[0].top1 == done.test_accuracy  # without the file
+    file.write_text(FILE + "\n# changed\n")
+    with pytest.raises(UserError, match=r"loss_functions.mine.py:entropy"):
+        danetc.train(text=text, output=tmp_path / "run", backend="eager")
