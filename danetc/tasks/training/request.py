@@ -13,8 +13,8 @@ from danetc.dsl.recipe.settings import Phase, Recipe
 from danetc.errors import UserError
 from danetc.model_directory import WEIGHTS
 from danetc.runtime.data import DataSet, Policy
-from danetc.setting import Setting
 from danetc.runtime.training.own_losses import file_of
+from danetc.setting import Setting
 from danetc.tasks.memory import Chosen
 from danetc.tasks.networks import CompiledNetwork
 from danetc.tasks.training.teachers import directories_of
