@@ -191,15 +191,19 @@ class RunningMean(ReadsWhatItMoves, Leaf):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
+        samples = x.shape[-self.rank - 1]
         if self.training:
             batch = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
-            batch = batch.flatten(1).mean(1, dtype=self.mean.dtype)
+            batch = self._over_processes(batch.flatten(1).mean(1, dtype=self.mean.dtype), samples)
             first = self.num_batches_tracked.eq(0).to(batch.dtype)
             self.num_batches_tracked.add_(1)
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
-        samples = x.shape[-self.rank - 1]
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
         return mean.expand(samples, *mean.shape).clone()  # the buffer will be moved
+
+    def _over_processes(self, mean: Tensor, samples: int) -> Tensor:
+        """The mean of all processes, of that of so many samples of this one."""
+        return mean
 
     def extra_repr(self) -> str:
         return f"{self.groups}, momentum={self.momentum}"

@@ -20,6 +20,7 @@ from danetc.runtime.layers.leaf import Leaf
 from danetc.runtime.layers.norm import (
     BorderedBatchNorm2d,
     HoldsNorms,
+    RunningMean,
     StaticBatchNorm2d,
     StepBatchNorm2d,
     StepwiseBatchNorm2d,
@@ -213,6 +214,16 @@ class SyncCumulativeBatchNorm2d(_Synchronised, CumulativeBatchNorm2d):
         return _summed if is_synchronised(self) else super()._reduce()
 
 
+class SyncRunningMean(_Synchronised, RunningMean):
+    """RunningMean over all processes."""
+
+    def _over_processes(self, mean: Tensor, samples: int) -> Tensor:
+        if not is_synchronised(self):
+            return mean
+        sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))
+        return sums[:-1] / sums[-1]
+
+
 def _summed(x: Tensor) -> Tensor:
     """The sum over all processes, through which gradients flow."""
     total: Tensor = all_reduce(x.contiguous())
@@ -228,6 +239,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     StepBatchNorm2d: SyncStepBatchNorm2d,
     StepwiseBatchNorm2d: SyncStepwiseBatchNorm2d,
     CumulativeBatchNorm2d: SyncCumulativeBatchNorm2d,
+    RunningMean: SyncRunningMean,
 }
 
 

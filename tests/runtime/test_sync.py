@@ -36,6 +36,14 @@ NETWORKS = {
         )
         for word in ("step", "cumulative")
     },
+    "running_mean": small(
+        "stage(scaled(4), 2)",
+        more="""block scaled(w) {
+          a = in -> conv(w) -> norm -> spike
+          out = (a / (0.1 + (a -> running_mean(groups = 4)))) -> conv(w) -> norm -> spike
+        }""",
+        settings="neuron = IF",
+    ),
 }
 BACKENDS = ("eager", "fused")
 CASES = [(name, backend) for name in NETWORKS for backend in BACKENDS]
