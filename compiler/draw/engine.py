@@ -128,7 +128,8 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
         for place, piece in enumerate(box.set_pieces()):
             key = piece_key(box, place)
             pieces[key] = piece
-            tooltips[key] = box.tooltip
+            if box.shape == "plain":
+                tooltips[key] = box.tooltip  # else the box's own is seen through them
     try:
         root = ET.fromstring(svg)
     except ET.ParseError as error:
@@ -146,6 +147,8 @@ def _finished(svg: str, sheet: Sheet, name: str, theme: Theme) -> str:
             group.remove(title)
         if key in pieces:
             _set_piece(group, pieces[key], sheet)
+            if not tooltips.get(key):
+                group.set("pointer-events", "none")
     root.set("class", CSS_CLASS)
     root.set("role", "img")
     root.set("aria-label", f"{name}: topology")

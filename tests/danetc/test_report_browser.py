@@ -167,7 +167,7 @@ def test_stages_open_and_close(watched: Page, two: Path, measures: dict[str, Any
     assert page.get_by_label("network", exact=True).is_checked()
     assert page.get_by_role("button", name="Up").first.is_disabled()
     page.get_by_label("neuron", exact=True).check()
-    assert "heaviside" in picture(page).inner_text()
+    assert "v_threshold" in picture(page).inner_text()
     layers = page.locator("#layers details").nth(1)
     assert not layers.locator("table").is_visible()
     layers.locator("summary").click()
@@ -289,6 +289,24 @@ def test_runs_can_be_left_out(watched: Page, two: Path) -> None:
     assert page.locator("#curves polyline:visible").count() == 4
 
 
+def test_by_two_fingers(browser: Browser, two: Path) -> None:
+    """On a phone they zoom the picture between them, not the page."""
+    phone = browser.new_context(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+    )
+    page = opened(phone.new_page(), two)
+    viewport = picture(page).locator(".viewport")
+    viewport.scroll_into_view_if_needed()
+    box = viewport.bounding_box()
+    assert box is not None
+    before = seen(page)[2]
+    middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    phone.new_cdp_session(page).send("Input.synthesizePinchGesture", {**middle, "scaleFactor": 2})
+    assert seen(page)[2] < 0.8 * before
+    assert page.evaluate("visualViewport.scale") == 1
+    phone.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> None:
     """By axe-core's rules (WCAG A and AA, contrast among them), everything opened."""
@@ -308,6 +326,23 @@ def test_accessible_in_both_themes(browser: Browser, two: Path, scheme: Any) -> 
                  === new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size"""
     )
     page.close()
+
+
+def test_results_are_not_cut_and_axes_name_layers(watched: Page, two: Path) -> None:
+    page = opened(watched, two)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert page.evaluate(
+        "(() => { const t = document.querySelector('#results .scroll');"
+        " return t.scrollWidth <= t.clientWidth; })()"
+    )
+    axis = page.locator("#profiles .axes").first
+    for name in ("0.0.branch.spike", "stem.spike"):
+        assert axis.locator("text", has_text=name).count() == 1
+    inside = "(svg) => [...svg.querySelectorAll('.axes text')].every((text) => {"
+    inside += " const a = text.getBoundingClientRect(), b = svg.getBoundingClientRect();"
+    inside += " return a.left >= b.left - 1 && a.right <= b.right + 1 && a.bottom <= b.bottom + 1; })"
+    for chart in page.locator("#profiles .chart svg").all():
+        assert chart.evaluate(inside)
 
 
 def test_narrow_windows_do_not_scroll_sideways(watched: Page, two: Path) -> None:

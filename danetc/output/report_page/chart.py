@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from danetc.output.report_page.layer_values import Measure, layer_name, neurons_in_order
@@ -12,6 +12,9 @@ from danetc.output.report_page.runs import ShownRun
 
 WIDTH, HEIGHT = 520.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 36.0
+_FOR_NAMES = 76.0  # more below a chart whose axis names layers
+_MOST_NAMES = 34  # on an axis
+_PLAIN = {"stages", "blocks"}  # of a layer's name: what an axis has no room for
 _MARKERS = 40  # a line of more points has no marker at each
 _GROUND = 1e-12  # a factor below it is drawn there
 
@@ -36,7 +39,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over whole numbers (epochs, layers); ``logarithmic`` is the y axis."""
+    """Lines over whole numbers (epochs, layers); ``logarithmic`` is the y axis. ``names`` are what the
+    numbers stand for, where that is said."""
 
     key: str
     title: str
@@ -44,6 +48,11 @@ class Chart:
     up: str
     series: tuple[Series, ...]
     logarithmic: bool = False
+    names: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def height(self) -> float:
+        return HEIGHT + (_FOR_NAMES if self.names else 0.0)
 
     @cached_property
     def _x(self) -> tuple[float, float]:
@@ -85,6 +94,9 @@ class Chart:
 
     @property
     def ticks_across(self) -> list[tuple[float, str]]:
+        if self.names:
+            every = math.ceil(len(self.names) / _MOST_NAMES)
+            return [(self.across_at(at), name) for at, name in [*self.names.items()][::every]]
         low, high = self._x
         steps = [at for at in _ticks(low, high, 8) if at == int(at)]
         return [(self.across_at(at), f"{at:.0f}") for at in steps]
@@ -175,5 +187,18 @@ def layer_charts(runs: Sequence[ShownRun], measures: Sequence[Measure]) -> list[
         if series:
             factor = measure.mean == "geometric"
             title = f"{measure.title.capitalize()} by layer"
-            found.append(Chart(measure.key, title, "layer", measure.title, tuple(series), factor))
+            chart = Chart(measure.key, title, "layer", measure.title, tuple(series), factor)
+            drawn = {int(point.x) for line in series for point in line.points}
+            found.append(replace(chart, names=_layer_names(runs, drawn)))
+    return found
+
+
+def _layer_names(runs: Sequence[ShownRun], places: Set[int]) -> dict[int, str]:
+    """Layers of neurons by place, in short; where runs have different layers there, the place."""
+    of_runs = [[layer_name(node) for node in neurons_in_order(run.graph)] for run in runs]
+    found = {}
+    for place in sorted(places):
+        names = {names[place - 1] for names in of_runs if place <= len(names)}
+        short = ".".join(part for part in min(names).split(".") if part not in _PLAIN)
+        found[place] = short if len(names) == 1 else str(place)
     return found

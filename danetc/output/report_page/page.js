@@ -114,10 +114,24 @@
 
     drag() {
       let held = null;
+      const fingers = new Map(); // by pointer: where they touch
+      const apart = () => {
+        const [a, b] = [...fingers.values()];
+        return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+      };
       this.viewport.addEventListener("pointerdown", (event) => {
+        if (event.pointerType === "touch") fingers.set(event.pointerId, event);
         if (event.button === 0) held = { at: this.point(event), moved: false, id: event.pointerId };
       });
       this.viewport.addEventListener("pointermove", (event) => {
+        if (fingers.size === 2 && fingers.has(event.pointerId)) { // two fingers zoom
+          const before = apart();
+          fingers.set(event.pointerId, event);
+          const [a, b] = [...fingers.values()];
+          const middle = { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 };
+          if (before > 0) this.zoom(apart() / before, this.point(middle));
+          return;
+        }
         if (held === null) return;
         const [x, y] = this.point(event);
         const right = held.at[0] - x, down = held.at[1] - y;
@@ -129,7 +143,8 @@
         }
         this.show({ ...this.box, x: this.box.x + right, y: this.box.y + down });
       });
-      const release = () => {
+      const release = (event) => {
+        fingers.delete(event.pointerId);
         held = null;
         this.viewport.classList.remove("held");
       };

@@ -10,6 +10,7 @@ import pytest
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.draw import LEVELS, compare, draw
 from danetc.compiler.draw.theme import DARK, LIGHT
+from tests.compiler.draw.pictures import read
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -60,6 +61,32 @@ def test_no_text_is_cut_off(browser: Browser, tmp_path: Path, name: str, level: 
     page.close()
     assert found["texts"] > 10
     assert (found["cut"], found["over"]) == ([], [])
+
+
+def test_two_fingers_zoom_a_picture_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """Opened alone it is shown whole, or as far out as a browser goes; in a page it has its ratio."""
+    path = tmp_path / "picture.svg"
+    path.write_bytes(draw(graph_of(check_file("danet_c_r50"))))
+    phone = browser.new_context(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+    )
+    page = phone.new_page()
+    page.goto(path.as_uri())
+    before = page.evaluate("visualViewport.scale")
+    pinch = {"x": 195, "y": 300, "scaleFactor": 2}
+    phone.new_cdp_session(page).send("Input.synthesizePinchGesture", pinch)
+    assert page.evaluate("visualViewport.scale") > 1.5 * before
+    holder = tmp_path / "page.html"
+    holder.write_text(
+        '<meta name=viewport content="width=device-width"><img src=picture.svg width=300>'
+    )
+    page.goto(holder.as_uri())
+    width, height = page.evaluate("[document.images[0].width, document.images[0].height]")
+    svg = read(path.read_bytes())
+    wide, high = (float(svg.attrib[side].removesuffix("pt")) for side in ("width", "height"))
+    assert width == 300
+    assert abs(height - 300 * high / wide) < 1.5
+    phone.close()
 
 
 def test_no_text_of_a_comparison_is_cut_off(browser: Browser, tmp_path: Path) -> None:
