@@ -25,12 +25,14 @@ class BoxPlaces:
     """Places of a box.
 
     ``place`` is where it stands in the file itself, ``written`` in another file that it comes from;
-    at the cursor is what has the shortest of its ``spans`` (in the file itself) around it.
+    at the cursor is what has the shortest of its ``spans`` (in the file itself) around it. ``named``
+    says that ``place`` is a declaration's name, since the file has nothing else of the box.
     """
 
     place: Span | None
     written: Span | None
     spans: tuple[Span, ...]
+    named: bool = False
 
 
 def box_places(checked: Checked, network: str, graph: Graph, level: str) -> Mapping[str, BoxPlaces]:
@@ -98,7 +100,7 @@ class _Finder:
         elsewhere = next((span for span in best if span.source is not self.source), None)
         place = next(iter(called or own), self.network)
         around = (span for span in spans if span.source is self.source and span not in self.names)
-        return BoxPlaces(place, elsewhere, tuple(dict.fromkeys(around)))
+        return BoxPlaces(place, elsewhere, tuple(dict.fromkeys(around)), named=not called)
 
     def _of_node(self, node: Node) -> Iterator[Span]:
         """The places of an operation: where it is written, and in this file what led there."""

@@ -13,6 +13,7 @@ from danetc.compiler.draw import LEVELS, THEMES
 from danetc.compiler.draw.theme import Theme
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.analysis import Analysis
+from danetc.editor.boxes import BoxPlaces
 from danetc.editor.preview import preview
 
 DRAW = "danetc/draw"
@@ -35,14 +36,7 @@ async def answer(
     networks = [
         {"name": name, "range": client.range(span)} for name, span in found.networks.items()
     ]
-    boxes = {
-        key: {
-            "place": None if places.place is None else client.range(places.place),
-            "written": None if places.written is None else _location(client, places.written),
-            "spans": [client.range(span) for span in places.spans],
-        }
-        for key, places in found.boxes.items()
-    }
+    boxes = {key: _box(client, places) for key, places in found.boxes.items()}
     return {
         "networks": networks,
         "network": found.network,
@@ -54,5 +48,15 @@ async def answer(
     }
 
 
-def _location(client: Client, span: Span) -> Mapping[str, object]:
-    return {"uri": client.uri(span.source), "range": client.range(span)}
+def _box(client: Client, places: BoxPlaces) -> Mapping[str, object]:
+    """The places of a box; a bare name is one where there is no other."""
+    place, written = places.place, places.written
+    if written is not None and places.named:
+        place = None
+    return {
+        "place": None if place is None else client.range(place),
+        "written": None
+        if written is None
+        else {"uri": client.uri(written.source), "range": client.range(written)},
+        "spans": [client.range(span) for span in places.spans],
+    }

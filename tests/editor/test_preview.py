@@ -120,6 +120,19 @@ def test_the_cursor_leads_to_boxes(analysis: Analysis) -> None:
     assert all(key.startswith("s0") for key in sums)
 
 
+def test_a_box_of_which_the_file_has_its_networks_name_alone() -> None:
+    path = Path(find_spec("danet_c_r50"))
+    found = preview(analyse(path.read_text("utf-8"), str(path)), 0, "stage").boxes
+    stem = next(places for key, places in found.items() if key.startswith("g") and places.named)
+    assert stem.place is not None
+    assert stem.place.text == "danet_c_r50"
+    assert stem.written is not None
+    assert stem.written.source.name.endswith("imagenet.danet")
+    assert not found["s0b0"].named
+    assert found["s0b0"].place is not None
+    assert found["s0b0"].place.text.startswith("stages = resnet50")
+
+
 def test_equations_and_their_lines(analysis: Analysis) -> None:
     found = preview(analysis, 0, "neuron")
     assert {key[:2] for key in found.boxes} == {"n0"}
