@@ -61,14 +61,21 @@ def current() -> Work:
     return _current.get() or Work()
 
 
+def of_a_check() -> Work:
+    """The work of a check that begins."""
+    return Work(BASE, 0, MAX_COMPARISONS)
+
+
 @contextmanager
-def bounded() -> Iterator[Work]:
-    """A check. What is counted inside is added to the check around it, if there is one."""
+def bounded(work: Work | None = None) -> Iterator[Work]:
+    """A check, or another part of one. What is counted inside is added to the check around it, if
+    there is one."""
     outer = current()
-    inner = Work(BASE, 0, MAX_COMPARISONS)
+    inner = of_a_check() if work is None else work
+    before = inner.steps
     token = _current.set(inner)
     try:
         yield inner
     finally:
         _current.reset(token)
-        outer.steps += inner.steps
+        outer.steps += inner.steps - before

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 
 from danetc.compiler.analysis.verify import verify
 from danetc.compiler.frontend.declarations import check_declarations
+from danetc.compiler.frontend.reuse import Earlier, Reuse
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.evaluator import Shared
@@ -31,7 +32,7 @@ from danetc.dsl.reading import find_spec, read_source
 from danetc.dsl.syntax.overrides import parse_override
 from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tree import Declaration, Expr
-from danetc.dsl.work import Exhausted, bounded
+from danetc.dsl.work import Exhausted, bounded, of_a_check
 
 MAX_ERRORS = 100
 
@@ -110,7 +111,7 @@ def check_source(source: SourceFile) -> Checked:
 
     Raises ``SpecError``. What is done is bounded (E0906), and so is the number of errors (E0907).
     """
-    checking = _Checking(source)
+    checking = Checking(source)
     _raise_errors(checking.errors())
     assert checking.module is not None
     return Checked(checking.module, checking.networks)
@@ -121,69 +122,92 @@ class Survey:
     """All that a check finds out about a file, errors or not.
 
     ``module`` is None where the check came to a bound before all files were read, ``checked`` where
-    there is an error. ``traces`` have the values in the text of each network, as far as it was lowered.
+    there is an error. ``traces`` have the values in the text of each network, as far as it was
+    lowered, ``lowered`` the networks without an error.
     """
 
     errors: tuple[Diagnostic, ...]
     module: Module | None
     checked: Checked | None
+    lowered: Mapping[str, Lowered] = field(repr=False)
     traces: Mapping[str, Trace] = field(repr=False)
 
 
-def survey(source: SourceFile, texts: Mapping[str, str] | None = None) -> Survey:
-    """Check a source for an editor: what ``check_source`` raises, and what is known in spite of it.
+class Checking:
+    """A check in progress, in two steps: all files are read, then all that they say is looked at.
 
-    ``texts`` are taken in place of files, by their real paths.
+    ``texts`` are taken in place of files, by their real paths. ``place`` is the declaration that it
+    has reached.
     """
-    traces: dict[str, Trace] = {}
-    checking = _Checking(source, texts, traces)
-    errors = tuple(checking.errors())
-    module = checking.module
-    checked = None if module is None or errors else Checked(module, checking.networks)
-    return Survey(errors, module, checked, traces)
 
-
-class _Checking:
-    """A check in progress. ``place`` is the declaration that it has reached."""
-
-    def __init__(
-        self,
-        source: SourceFile,
-        texts: Mapping[str, str] | None = None,
-        traces: dict[str, Trace] | None = None,
-    ) -> None:
+    def __init__(self, source: SourceFile, texts: Mapping[str, str] | None = None) -> None:
         self.place = Span(source, 0, 0)
         self.texts = texts
-        self.traces = traces
         self.reporter = Reporter(most=MAX_ERRORS)
         self.module: Module | None = None
         self.networks: dict[str, Lowered] = {}
+        self.traces: dict[str, Trace] | None = None  # where an editor asks for them
+        self.earlier: Earlier | None = None
         self.shared = Shared()
         self.syntax = 0  # how many errors there were when all files were read
+        self.work = of_a_check()
+        self.cut: Diagnostic | None = None  # what ended it early
+        self.is_read = False
+
+    def read(self) -> Module | None:
+        """Read the file and all that it uses, once; None where that came to a bound."""
+        if not self.is_read:
+            self.is_read = True
+            with bounded(self.work):
+                self.cut = _run_to_bounds(self._read, lambda: self.place)
+        return self.module
 
     def errors(self) -> list[Diagnostic]:
         """Check, and give what is wrong."""
-        with bounded():
-            cut = _run_to_bounds(self.run, lambda: self.place)
+        self.read()
+        if self.cut is None:
+            with bounded(self.work):
+                self.cut = _run_to_bounds(self._check, lambda: self.place)
         if self.module is not None:
             _drop_follow_ups(self.module, self.reporter, self.syntax)
-        return _errors(self.reporter, cut)
+        return _errors(self.reporter, self.cut)
 
-    def run(self) -> None:
+    def survey(self, earlier: Survey | None = None) -> Survey:
+        """Check for an editor: what is wrong, and what is known in spite of it.
+
+        Networks of an ``earlier`` check of the file that read as before are taken from it.
+        """
+        self.traces = {}
+        if earlier is not None and earlier.module is not None:
+            self.earlier = Earlier(earlier.module, earlier.lowered, earlier.traces, earlier.errors)
+        errors = tuple(self.errors())
+        self.earlier = None  # which has an earlier one, and so on
+        module = self.module
+        checked = None if module is None or errors else Checked(module, self.networks)
+        return Survey(errors, module, checked, self.networks, self.traces)
+
+    def _read(self) -> None:
         self.module = load_module(self.place.source, self.reporter, self.texts)
         self.syntax = len(self.reporter.diagnostics)
-        check_declarations(self.module, self.reporter)
-        for declaration in self.module.program.declarations:
-            first = self.module.own.get(declaration.name)
-            if declaration.kind != "network" or first is not declaration:
+
+    def _check(self) -> None:
+        module = self.module
+        assert module is not None
+        check_declarations(module, self.reporter)
+        reuse = None if self.earlier is None else Reuse(self.earlier, module)
+        for declaration in module.program.declarations:
+            name = declaration.name
+            if declaration.kind != "network" or module.own.get(name) is not declaration:
                 continue
             self.place = declaration.name_span
-            traced = None
-            if self.traces is not None:
-                traced = partial(self.traces.__setitem__, declaration.name)
-            lowered = _lowered(declaration, self.module, {}, self.reporter, self.shared, traced)
+            known = None if reuse is None else reuse.network(name)
+            if known is not None and self.traces is not None:
+                self.networks[name], self.traces[name] = known
+                continue
+            traced = None if self.traces is None else partial(self.traces.__setitem__, name)
+            lowered = _lowered(declaration, module, {}, self.reporter, self.shared, traced)
             if lowered is not None:
-                self.networks[declaration.name] = lowered
+                self.networks[name] = lowered
 
 
 def _run_to_bounds(work: Callable[[], None], place: Callable[[], Span]) -> Diagnostic | None:

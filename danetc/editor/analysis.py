@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from danetc.compiler.frontend.program import Survey, survey
+from danetc.compiler.frontend.program import Checking, Survey
 from danetc.compiler.warnings import warnings_of
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.modules import Module
@@ -23,25 +23,38 @@ from danetc.editor.meanings import Meanings
 class Analysis:
     """A text with what follows from it; each part is worked out when it is first asked for.
 
-    ``texts`` stand in place of files that it uses, by their real paths.
+    ``texts`` stand in place of files that it uses, by their real paths. ``earlier`` is what was known
+    of the file before an edit.
     """
 
     source: SourceFile
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    earlier: Survey | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:
         return self.source.text
 
     @cached_property
+    def _checking(self) -> Checking:
+        return Checking(self.source, self.texts)
+
+    @cached_property
+    def module(self) -> Module | None:
+        """The file with the names that it sees; None where reading it came to a bound."""
+        return self._checking.read()
+
+    @cached_property
     def survey(self) -> Survey:
-        """What the check has found: errors, names, the values of the networks."""
-        return survey(self.source, self.texts)
+        """What the check has found: errors, and the values of the networks."""
+        return self._checking.survey(self.earlier)
 
     @property
-    def module(self) -> Module | None:
-        """The file with the names that it sees; None where it came to a bound."""
-        return self.survey.module
+    def known(self) -> Survey | None:
+        """What has been found by now, of this text or of an earlier one."""
+        found = self.__dict__.get("survey", self.earlier)
+        assert found is None or isinstance(found, Survey)
+        return found
 
     @cached_property
     def program(self) -> Program:
@@ -80,11 +93,15 @@ class Analysis:
 
 
 def analyse(
-    text: str, name: str = "untitled.danet", texts: Mapping[str, str] | None = None
+    text: str,
+    name: str = "untitled.danet",
+    texts: Mapping[str, str] | None = None,
+    after: Analysis | None = None,
 ) -> Analysis:
     """Begin to read a text. Never raises for what it says.
 
     ``name`` is the path of its file, from which what it uses is found. ``texts`` are those of other
-    files as an editor has them, by their real paths; what is not there is read from disk.
+    files as an editor has them, by their real paths; what is not there is read from disk. ``after`` is
+    the file before an edit, of which what the edit left alone is not worked out again.
     """
-    return Analysis(SourceFile(name, text), texts or {})
+    return Analysis(SourceFile(name, text), texts or {}, None if after is None else after.known)

@@ -22,6 +22,7 @@ from danetc.dsl.reading import SUFFIX
 from danetc.dsl.recipe.schema import (
     ITEMS,
     BoolType,
+    ChangeType,
     ChoiceType,
     FloatType,
     FlowType,
@@ -231,7 +232,7 @@ def _in_parentheses(cursor: _Cursor, opening: int) -> Iterator[Proposal]:
         return
     target = None
     if callee is not None and callee.type in NAME_LIKE:
-        target = _called(cursor, callee)
+        target = _called(cursor, callee, opening)
     if cursor.kind == "recipe":
         yield from _in_item(cursor, opening, target)
         return
@@ -400,7 +401,12 @@ def _known(cursor: _Cursor, want: Want) -> Iterator[Proposal]:
     if module is None:
         return
     line = _line(cursor)[0] if cursor.in_body else ""
-    local = {name: meaning for name, meaning in _local(cursor) if name != line}
+    if cursor.opened and cursor.tokens[cursor.opened[-1]].type == "LPAR":
+        line = ""  # in parentheses it may read itself, through a delay
+    local: dict[str, Meaning] = {}
+    for name, meaning in _local(cursor):
+        if name != line or meaning.kind == "parameter":  # `steps = steps` reads a parameter
+            local.setdefault(name, meaning)
     ports = ("in",) if cursor.kind == "network" else PORTS.get(cursor.kind, ())
     if not cursor.in_body or want not in ("any", "number"):
         ports = ()
@@ -461,8 +467,10 @@ def _of_type(cursor: _Cursor, kind: Type) -> Iterator[Proposal]:
             for name in words:
                 yield _named(cursor, Meaning("choice", name))
         case ItemType(family) | FlowType(family) | SumType(family):
-            for name in ITEMS[family]:
-                yield _named(cursor, Meaning("item", name, owner=family))
+            yield from _items(cursor, family)
+        case ChangeType(_, parts):
+            for name in parts:
+                yield _named(cursor, Meaning("network setting", name))
         case PhaseType():
             for name in _phases(cursor):
                 yield _named(cursor, Meaning("phase", name))
@@ -472,6 +480,11 @@ def _of_type(cursor: _Cursor, kind: Type) -> Iterator[Proposal]:
                     yield _named(cursor, Meaning("setting", key))
         case _:
             return
+
+
+def _items(cursor: _Cursor, family: str) -> Iterator[Proposal]:
+    for name in ITEMS[family]:
+        yield _named(cursor, Meaning("item", name, owner=family))
 
 
 def _phases(cursor: _Cursor) -> Iterator[str]:
@@ -486,6 +499,11 @@ def _phases(cursor: _Cursor) -> Iterator[str]:
 
 def _in_item(cursor: _Cursor, opening: int, target: Meaning | None) -> Iterator[Proposal]:
     """The arguments of an optimizer, a loss and their like."""
+    setting = RECIPE_SETTINGS.get(_line(cursor)[0])
+    if target is None and setting is not None and isinstance(setting.type, ChangeType):
+        if _argument_name(cursor, opening) is not None:
+            yield from _items(cursor, setting.type.family)
+        return
     if target is None or target.owner not in ITEMS:
         yield from _values(cursor, _line(cursor)[0], "number")
         return
@@ -499,7 +517,7 @@ def _in_item(cursor: _Cursor, opening: int, target: Meaning | None) -> Iterator[
         yield from _of_type(cursor, wanted.type)
 
 
-def _called(cursor: _Cursor, callee: Token) -> Meaning | None:
+def _called(cursor: _Cursor, callee: Token, opening: int) -> Meaning | None:
     """What the call around the cursor calls."""
     module = cursor.analysis.module
     if module is None:
@@ -516,7 +534,15 @@ def _called(cursor: _Cursor, callee: Token) -> Meaning | None:
     names = Names(cursor.kind if cursor.in_body else "", local)
     if callee.text == "spike":
         return _network_neuron(cursor, module)
-    return MeaningReader(module).name(callee.text, names, "layer")
+    return MeaningReader(module).name(callee.text, names, _want_of(cursor, opening - 1))
+
+
+def _want_of(cursor: _Cursor, number: int) -> Want:
+    """What is asked for where a token begins a value of a line."""
+    before = cursor.tokens[number - 1].type if number else ""
+    if before == "EQUAL" and cursor.in_body:
+        return WANTED.get(cursor.kind, {}).get(_line(cursor)[0], "layer")
+    return {"VIA": "connection", "BY": "rule"}.get(before, "layer")
 
 
 def _network_neuron(cursor: _Cursor, module: Module) -> Meaning | None:

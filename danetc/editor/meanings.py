@@ -31,6 +31,7 @@ from danetc.dsl.recipe.schema import (
     ITEMS,
     Argument,
     BoolType,
+    ChangeType,
     ChoiceType,
     FlowType,
     ItemSpec,
@@ -357,6 +358,14 @@ class MeaningReader:
                 resolved = self.module.names.get(id)
                 if resolved is not None:
                     yield Occurrence(expr.span, declared(resolved))
+            case (ChangeType(family, parts), _):
+                for node in s.walk(expr):
+                    match node:
+                        case s.Call(s.Name(id), args) if id in parts:
+                            part = Meaning("network setting", id)
+                            yield Occurrence(node.function.span, part)
+                            for arg in args:
+                                yield from self.items(arg.value, family, phases)
             case ((ItemType(family) | FlowType(family) | SumType(family)), _):
                 yield from self.items(expr, family, phases)
             case _:

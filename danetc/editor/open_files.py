@@ -25,7 +25,7 @@ class OpenFiles:
         self.folders = list(folders)
         self.texts: dict[str, str] = {}  # by real paths
         self._names: dict[str, str] = {}  # the real paths of open files, by their names
-        self._known: dict[str, tuple[int, Analysis]] = {}  # by names
+        self._known: dict[str, tuple[int, Analysis]] = {}  # by names, with the generation
         self._generation = 0
 
     def change(self, name: str, text: str) -> None:
@@ -34,19 +34,16 @@ class OpenFiles:
         if self.texts.get(key) != text or name not in self._names:
             self._names[name] = key
             self.texts[key] = text
-            self._forget(name)
+            self._generation += 1
 
     def close(self, name: str) -> None:
         """What is on disk counts again."""
         self.texts.pop(self._names.pop(name, ""), None)
-        self._forget(name)
+        self._known.pop(name, None)
+        self._generation += 1
 
     def disk_changed(self) -> None:
         """Files that are not open may be others now."""
-        self._generation += 1
-
-    def _forget(self, name: str) -> None:
-        self._known.pop(name, None)
         self._generation += 1
 
     @property
@@ -59,13 +56,17 @@ class OpenFiles:
 
     def analysis(self, name: str) -> Analysis:
         """What is known of a file that is open, or on disk. Raises OSError, UnicodeDecodeError."""
-        known = self._known.get(name)
-        if known is not None and (known[0] == self._generation or not _uses_files(known[1])):
-            return known[1]
         key = self._names.get(name)
         text = self.texts[key] if key is not None else _read(name)
+        generation, known = self._known.get(name, (-1, None))
+        if (
+            known is not None
+            and known.text == text
+            and (generation == self._generation or not _uses_files(known))
+        ):
+            return known
         others = {path: other for path, other in self.texts.items() if path != key}
-        found = analyse(text, name, others)
+        found = analyse(text, name, others, known)
         if key is not None:
             self._known[name] = self._generation, found
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from danetc import compiler
-from danetc.compiler.frontend.program import survey
+from danetc.compiler.frontend.program import Checking
 from danetc.dsl.reading import find_spec, read_source, shipped_specs
 from danetc.editor import Analysis, analyse
 from danetc.editor.hints import inlay_hints
@@ -73,7 +73,7 @@ def test_a_file_without_networks_has_the_hints_of_one_that_uses_it(tmp_path: Pat
 def test_a_traced_check_comes_out_as_one_without(name: str) -> None:
     source = read_source(find_spec(name))
     graphs = compiler.check_source(source).graphs
-    found = survey(source)
+    found = Checking(source).survey()
     assert found.checked is not None
     assert {key: str(graph) for key, graph in found.checked.graphs.items()} == {
         key: str(graph) for key, graph in graphs.items()
