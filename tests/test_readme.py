@@ -58,7 +58,10 @@ def links(page: Path) -> list[str]:
 
 LINKS = {
     page.relative_to(ROOT).as_posix(): found
-    for folder in (ROOT, ROOT / "docs", ROOT / "results")
+    for folder in (
+        ROOT,
+        *(ROOT / name for name in ("docs", "docs/tutorial", "docs/guides", "results")),
+    )
     for page in sorted(folder.glob("*.md"))
     if (found := links(page))
 }
@@ -68,6 +71,8 @@ LINKS = {
 def test_everything_that_is_linked_exists(page: str) -> None:
     for target in LINKS[page]:
         path, _, heading = target.partition("#")
+        if path.startswith("../reference/"):  # made by `make docs`, which looks at its links
+            continue
         found = (ROOT / page).parent / path if path else ROOT / page
         assert found.exists(), target
         if heading:

@@ -17,10 +17,10 @@ use std  # the standard library: neurons, surrogates, connections, rules, backbo
 network NAME(classes = 10, width = 16) {
   # What goes in: grey images of 8 x 8 pixels, the same at each of the time steps.
   input = image(1, 8, 8)
-  steps = 4
+  steps = 2
 
   # The neuron that `spike` stands for, and what stands for its derivative in training.
-  neuron    = LIF(tau = 2.0)
+  neuron    = IF
   surrogate = atan
 
   # Layers before the stages: a convolution, a norm, a neuron.
@@ -28,8 +28,8 @@ network NAME(classes = 10, width = 16) {
 
   # Two stages of residual blocks. `via` says how a block is wired (try `sew`, `pa_a`, `tdbn`), `by` what
   # feeds each block of a stage (try `chain`). The second stage halves the size of its maps.
-  stages = stage(basic(width), 3) via origin by densely_additive
-    -> stage(basic(2 * width), 3, stride = 2) via origin by densely_additive
+  stages = stage(basic(width), 2) via origin by densely_additive
+    -> stage(basic(2 * width), 2, stride = 2) via origin by densely_additive
 
   # One number for each class, the mean over the time steps.
   head = avgpool -> mean_over_time -> linear(classes)
@@ -37,7 +37,7 @@ network NAME(classes = 10, width = 16) {
 
 # How it is trained. `danetc list settings` has all settings.
 recipe quick {
-  epochs    = 10
+  epochs    = 8
   batch     = 64
   optimizer = adamw(lr = 0.01, weight_decay = 0.05)
   schedule  = cosine

@@ -1,0 +1,143 @@
+"""Documents whose blocks are performed, from top to bottom, in a folder of their own.
+
+- ```` ```danet title="net.danet" ```` writes a file, which must check; without a title it must check too.
+- ```` ```console ```` has `$ danetc ...` lines, each with what it prints: `...` stands for anything, alone
+  for any lines. A command that prints an error is expected to fail.
+- ```` ```python ```` runs, with the names of the blocks before it; a last line `# -> TEXT` is what the block prints.
+
+``python -m tests.reference_pages.documents`` writes the output of commands that print something else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danetc.compiler import check_text
+from danetc.main import main
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = (ROOT / "docs" / "tutorial", ROOT / "docs" / "guides")
+PAGES = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
+
+QUICK = {
+    "train": ("--set", "recipe.epochs=1", "--backend", "eager"),
+    "measure": ("--batches", "1"),
+}
+"""What makes a command short in tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentBlock:
+    """A fenced block: its language, title, text, and the line that its text begins at, from 0."""
+
+    language: str
+    title: str
+    text: str
+    line: int
+
+
+def blocks(page: str) -> Iterator[DocumentBlock]:
+    """The fenced blocks of a page."""
+    lines = page.splitlines()
+    number = 0
+    while number < len(lines):
+        if lines[number].startswith("```"):
+            language, _, options = lines[number].removeprefix("```").partition(" ")
+            title = options.partition('title="')[2].partition('"')[0]
+            end = lines.index("```", number + 1)
+            yield DocumentBlock(language, title, "\n".join(lines[number + 1 : end]), number + 1)
+            number = end
+        number += 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCommand:
+    """A command of a console block and what the page says that it prints."""
+
+    words: list[str]
+    printed: str
+
+    @property
+    def pattern(self) -> str:
+        lines = [re.escape(line).replace(r"\.\.\.", ".*") for line in self.printed.split("\n")]
+        return "".join(r"(?:.*\n)*?" if line == ".*" else rf"{line} *\n" for line in lines)
+
+    def fits(self, out: str) -> bool:
+        return re.fullmatch(self.pattern, out.strip("\n") + "\n") is not None
+
+
+def commands(block: DocumentBlock) -> list[ShownCommand]:
+    found = []
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        words, _, printed = part.partition("\n")
+        found.append(ShownCommand(shlex.split(words), printed.strip("\n")))
+    return found
+
+
+def run(words: list[str]) -> tuple[int, str]:
+    """A command of danetc in this process: its status, and all that it prints."""
+    assert words[0] == "danetc", words
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        status = main([*words[1:], *QUICK.get(words[1], ())])
+    lines = text.getvalue().replace(os.sep, "/").splitlines()
+    return status, "\n".join(line.rstrip() for line in lines)
+
+
+def perform(path: Path) -> Iterator[tuple[ShownCommand, str]]:
+    """Perform a page in the folder that is current; gives each command with what it printed."""
+    names: dict[str, Any] = {}
+    for block in blocks(path.read_text(encoding="utf-8")):
+        match block.language:
+            case "danet":
+                check_text(block.text, block.title or path.name)
+                if block.title:
+                    Path(block.title).write_text(block.text + "\n", encoding="utf-8")
+            case "console":
+                for command in commands(block):
+                    status, out = run(command.words)
+                    expected = 1 if "error[" in command.printed else 0
+                    assert status == expected, f"{shlex.join(command.words)}\n{out}"
+                    yield command, out
+            case "python":
+                text = io.StringIO()
+                with contextlib.redirect_stdout(text):
+                    exec(compile(block.text, path.name, "exec"), names)
+                said = [line[5:] for line in block.text.splitlines() if line.startswith("# -> ")]
+                assert not said or text.getvalue().split("\n")[:-1] == said, text.getvalue()
+            case "sh" | "text":
+                pass  # test_documents reads commands of `sh`; `text` is neither of ours
+            case other:
+                raise ValueError(f"a block of {other!r}, which nothing performs")
+
+
+def write(path: Path) -> None:
+    """Write what the page's commands print, where that is not what the page says."""
+    page = path.read_text(encoding="utf-8")
+    for command, out in perform(path):
+        if not command.fits(out):
+            line = re.search(rf"^\$ {re.escape(shlex.join(command.words))}$", page, re.MULTILINE)
+            assert line is not None, command.words
+            rest = page[line.end() :]
+            end = min(i for i in (rest.find("\n```"), rest.find("\n$ ")) if i >= 0)
+            page = page[: line.end()] + "\n" + out.strip("\n") + rest[end:]
+    path.write_text(page, encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    import sys
+    import tempfile
+
+    for each in PAGES:
+        if len(sys.argv) > 1 and each.stem not in sys.argv[1:]:
+            continue
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            write(each)
