@@ -28,7 +28,6 @@ class Parts:
     chains: Mapping[str, list[Node]]
     blocks: Mapping[tuple[int, int], list[Node]]
     unit_of: Mapping[int, str]
-    rule_nodes: frozenset[int]
 
     @cached_property
     def order(self) -> list[str]:
@@ -73,21 +72,18 @@ def parts(graph: Graph) -> Parts:
             blocks[number, index] = []
     users = graph.users()
     unit_of: dict[int, str] = {}
-    rule_nodes: set[int] = set()
     chains: dict[str, list[Node]] = {}
     for node in graph.nodes.values():
         ends = range(len(node.scope), 0, -1)
         place = next((owner[node.scope[:e]] for e in ends if node.scope[:e] in owner), None)
         if place is not None:
             unit_of[node.id] = f"s{place[0]}"
-            if place[1] < 0:
-                rule_nodes.add(node.id)
-            else:
+            if place[1] >= 0:  # else its rule's
                 blocks[place].append(node)
             continue
         unit_of[node.id] = unit = _chain(graph, node, users, unit_of, chains) or f"g{node.id}"
         chains.setdefault(unit, []).append(node)
-    return Parts(graph, chains, blocks, unit_of, frozenset(rule_nodes))
+    return Parts(graph, chains, blocks, unit_of)
 
 
 def _chain(

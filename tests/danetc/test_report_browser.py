@@ -340,7 +340,9 @@ def test_results_are_not_cut_and_axes_name_layers(watched: Page, two: Path) -> N
         assert axis.locator("text", has_text=name).count() == 1
     inside = "(svg) => [...svg.querySelectorAll('.axes text')].every((text) => {"
     inside += " const a = text.getBoundingClientRect(), b = svg.getBoundingClientRect();"
-    inside += " return a.left >= b.left - 1 && a.right <= b.right + 1 && a.bottom <= b.bottom + 1; })"
+    inside += (
+        " return a.left >= b.left - 1 && a.right <= b.right + 1 && a.bottom <= b.bottom + 1; })"
+    )
     for chart in page.locator("#profiles .chart svg").all():
         assert chart.evaluate(inside)
 
