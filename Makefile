@@ -1,6 +1,7 @@
 # make demo    install, build a ResNet-50 and train a small network on digits
 # make test    everything that continuous integration checks
 # make editors    the extension for VS Code, editors/vscode/build/danet.vsix (needs node and npm)
+# make playground    the page that checks and draws specs in a browser, build/playground (needs node)
 # make docs    the reference, tutorial and guides as pages in build/docs
 # make bench   the figures of benchmarks/
 # make results    the figures and tables of results/, from the JSON there
@@ -31,7 +32,7 @@ VSCODE := editors/vscode
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel editors docs bench results fuzz soak clean
+.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -68,6 +69,14 @@ wheel: $(WHEEL)/.installed
 # What is tested of editors/ is among the unit tests, which skip the extension without its packages.
 editors: $(VSCODE)/node_modules/.installed
 	cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+# A folder for any web server, GitHub Pages among them. What comes from npm and PyPI is pinned.
+playground: $(VENV)/.test
+	$(BIN)/python editors/playground/make.py
+
+# Apart from `unit`, since to build the page and to start Python in a browser takes half a minute.
+playground-test: playground
+	DANETC_REQUIRE_CHROMIUM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/playground
 
 # Of the sources as they are; no page needs a network.
 docs: $(VENV)/.test

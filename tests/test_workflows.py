@@ -14,8 +14,12 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
-JOBS: dict[str, Any] = WORKFLOW["jobs"]
+WORKFLOWS = ROOT / ".github" / "workflows"
+JOBS: dict[str, Any] = {
+    name: job
+    for file in ("test.yml", "pages.yml")
+    for name, job in yaml.safe_load((WORKFLOWS / file).read_text("utf-8"))["jobs"].items()
+}
 
 
 def commands(job: str) -> str:
@@ -52,7 +56,7 @@ def test_the_oldest_torch_that_is_admitted_and_the_newest() -> None:
 
 
 def test_what_is_run_is_there() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for job in JOBS:
         text = commands(job)
         for line in re.findall(r"^make (.*)$", text, re.MULTILINE):
