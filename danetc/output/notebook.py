@@ -32,7 +32,7 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-class Output:
+class CellOutput:
     """A piece of the cell's output that can be replaced."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ def bar(done: int, total: int, text: str) -> str:
 @contextmanager
 def image_bar_of_notebook(label: str, images: int) -> Iterator[Callable[[int], None]]:
     """A bar over images, gone when they are done."""
-    output, done = Output(), 0
+    output, done = CellOutput(), 0
 
     def advance(count: int) -> None:
         nonlocal done
@@ -79,7 +79,7 @@ class NotebookProgress(Observer):
     """Observes a training: a row for each epoch, and a bar over the batches of the phase."""
 
     def __init__(self) -> None:
-        self._output = Output()
+        self._output = CellOutput()
         self._rows: list[tuple[str, ...]] = []
         self._notes: list[str] = []
         self._plan: PhasePlan | None = None

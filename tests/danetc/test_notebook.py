@@ -140,7 +140,7 @@ def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_progress_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(output.Output, "show", lambda self, html, now=True: shown.append(html))
+    monkeypatch.setattr(output.CellOutput, "show", lambda self, html, now=True: shown.append(html))
     plan = PhasePlan(
         phase("recipe full { epochs = 2; optimizer = sgd(lr = 0.1) }"),
         0,
@@ -169,7 +169,7 @@ def test_the_progress_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bar_over_images(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(output.Output, "show", lambda self, html, now=True: shown.append(html))
+    monkeypatch.setattr(output.CellOutput, "show", lambda self, html, now=True: shown.append(html))
     with output.image_bar_of_notebook("a <b>", 4) as advance:
         advance(1)
         advance(3)

@@ -28,7 +28,7 @@ from danetc.runtime.measure import (
 )
 from danetc.runtime.measure import measure as run
 from danetc.runtime.measure.run import mean_cross_entropy
-from danetc.tasks.measuring.measured import Measured
+from danetc.tasks.measuring.measurement import Measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def measure(
     options: MeasureOptions | None = None,
     loss: Loss = mean_cross_entropy,
     on_progress: Callable[[int], None] = lambda images: None,
-) -> Measured:
+) -> Measurement:
     """Measure a model that ``danetc.build`` or ``danetc.load`` gave.
 
     Args:
@@ -73,7 +73,7 @@ def measure(
         )
     except MeasureError as error:
         raise UserError(f"{graph.name} cannot be measured: {error}") from error
-    return Measured.of(found, layout)
+    return Measurement.of(found, layout)
 
 
 def eager_twin(model: Model, graph: Graph) -> Model:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured(Measures):
+class Measurement(Measures):
     """What was measured of a network, whose layers ``layout`` describes."""
 
     layout: Layout
 
     @staticmethod
-    def of(measures: Measures, layout: Layout) -> Measured:
+    def of(measures: Measures, layout: Layout) -> Measurement:
         values = {field.name: getattr(measures, field.name) for field in fields(measures)}
-        return Measured(**values, layout=layout)
+        return Measurement(**values, layout=layout)
 
     def frame(self, measure: str) -> pandas.DataFrame:
         """The rows of a measure: its layers; of ``gradients`` the parameters, of ``values`` the blocks.
