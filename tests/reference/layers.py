@@ -659,13 +659,14 @@ class Layers(Evaluator):
     def _held(
         self, path: tuple[str, ...], values: Mapping[str, Any], prefix: str = ""
     ) -> dict[str, Any]:
-        """Arguments, those that are scheduled as what the layer has in store of them."""
-        return {
-            name: float(self.weights.take(path, prefix + name).data)
-            if isinstance(value, Learn) and not value.trained
-            else value
-            for name, value in values.items()
-        }
+        """Arguments, those that are scheduled as what the layer has in store of them; a layer without
+        a step has nothing of its surrogate's."""
+        found = dict(values)
+        for name, value in values.items():
+            if isinstance(value, Learn) and not value.trained:
+                known = (*path, prefix + name) in self.weights.names
+                found[name] = float(self.weights.take(path, prefix + name).data) if known else 0.0
+        return found
 
 
 def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,117 @@
+"""Networks of each part of the language resume bit for bit, and train in half precision."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.graph import Graph
+from danetc.runtime.data import DataSet, Memory
+from danetc.runtime.training.checkpoints import Checkpoints
+from danetc.runtime.training.distributed import alone
+from danetc.runtime.training.engine import fit
+from danetc.runtime.training.settings import RunSettings
+from danetc.runtime.training.signals import Stopped, StopRequest
+from tests.differential import helpers
+from tests.differential.networks import VARIETY
+from tests.runtime.training.common import phase
+
+BODY = "epochs = 2; batch = 4; optimizer = sgd(lr = 0.05, momentum = 0.9); ema = 0.5"
+NAMES = [
+    "loops", "attention", "axes", "swapped", "over_time", "along", "causal", "ordinary",
+    "learnt_values", "learnt_in_blocks", "cumulative", "scheduled",
+]  # fmt: skip
+"""What remembers, draws, or mixes time steps, channels or tokens."""
+HALF = (torch.bfloat16, torch.float16)
+
+
+class After(StopRequest):
+    """Asked to stop for the first time after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self.left = questions
+
+    @property
+    def wanted(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self.request(signal.SIGTERM)
+        return super().wanted
+
+
+def data(graph: Graph) -> DataSet:
+    """Eight images or recordings, of which two steps are an epoch."""
+    value = graph.input.value
+    shape = (8, graph.steps, *value.shape) if value.varies else (8, *value.shape)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(shape, generator=generator)
+    if value.kind.is_integer:
+        images = (2 * images).floor()
+    memory = Memory(images, torch.arange(8) % 5)
+    return DataSet("made", "made", tuple("abcde"), memory, memory, shape[1:], "made", value.varies)
+
+
+def trained(
+    graph: Graph, folder: Path | None, stop: StopRequest | None = None
+) -> dict[str, Tensor]:
+    """The weights after a training, that goes on from where one in ``folder`` was stopped."""
+    checkpoints = None
+    if folder is not None:
+        checkpoints = Checkpoints(folder, lambda text: None, lambda path: None)
+    fitted = fit(
+        emit(graph, 1),
+        data(graph),
+        phase(BODY),
+        RunSettings(seed=3),
+        world=alone(torch.device("cpu")),
+        checkpoints=checkpoints,
+        resume=None if checkpoints is None else checkpoints.latest(),
+        stop=stop,
+    )
+    return dict(fitted.weights)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "dropped", "poisson", "tebn"])
+def test_resumed_bit_for_bit(name: str, tmp_path: Path) -> None:
+    graph = helpers.text(VARIETY[name])
+    expected = trained(graph, None)
+    with pytest.raises(Stopped):
+        trained(graph, tmp_path, After(1))
+    found = trained(graph, tmp_path)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision(name: str, dtype: torch.dtype) -> None:
+    """What comes out is near that of float32 before training, and every weight learns."""
+    graph = helpers.text(VARIETY[name])
+    x = data(graph).train.images  # type: ignore[attr-defined]
+    x = x.transpose(0, 1) if graph.input.value.varies else x
+
+    def outputs(half: bool) -> tuple[Any, Tensor]:
+        model = emit(graph, 1)
+        torch.manual_seed(0)  # of what is dropped
+        with torch.autocast("cpu", dtype, half):
+            found = model(x)
+        found = found if isinstance(found, tuple) else (found,)
+        flat = torch.cat([y.float().flatten() for y in found])
+        flat.square().mean().backward()
+        return model, flat.detach()
+
+    (one, whole), (other, half) = outputs(False), outputs(True)
+    assert torch.isfinite(half).all()
+    assert F.cosine_similarity(whole, half, dim=0) > 0.9
+    for (key, p), (_, q) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), key
+        assert q.grad is None or torch.isfinite(q.grad).all(), key
