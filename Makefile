@@ -6,6 +6,7 @@
 # make bench   the figures of benchmarks/
 # make results    the figures and tables of results/, from the JSON there
 # make fuzz    generated specs against the interpreter, for FUZZ_SECONDS (600) from FUZZ_SEED (1) on
+# make edits   10,000 random edits of specs, after each of which the language services answer
 # make soak    fifty trainings killed at random, each to end with the bits of one left alone
 # make clean   remove what these targets made
 
@@ -32,7 +33,7 @@ VSCODE := editors/vscode
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz soak clean
+.PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz edits soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/danetc build specs/danet_c_r50.danet
@@ -86,7 +87,7 @@ docs: $(VENV)/.test
 # Every benchmark, whether or not one misses its bound; the status says whether one did.
 bench: $(VENV)/.test
 	status=0; \
-	for benchmark in check_speed build_speed scaling adversarial; do \
+	for benchmark in check_speed editor_speed build_speed scaling adversarial; do \
 		$(BIN)/python benchmarks/$$benchmark.py || status=1; done; \
 	for benchmark in $(QUICK); do \
 		$(BIN)/python benchmarks/$$benchmark.py --quick || status=1; done; \
@@ -105,6 +106,9 @@ FUZZ_SEED ?= 1
 
 fuzz: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+edits: $(VENV)/.test
+	$(BIN)/python -m tests.editor.soaking --edits 10000
 
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py

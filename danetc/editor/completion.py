@@ -57,6 +57,8 @@ from danetc.reference import section
 
 _ENDS = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "KIND", "IN", "STATE"))
 """Tokens that a value may end with."""
+_WANTS = frozenset(("ARROW", "EQUAL", "VIA", "BY", "COMMA", "LPAR", "USE"))
+"""Tokens behind which a name is looked for."""
 _OPENING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 _WITH = ("neuron", "surrogate", "norm", "init", "zero_init")
 JOINS = ("sum", "mean", "concat", "max", "min", "learn")
@@ -107,8 +109,12 @@ class _Cursor:
         return last is None or "\n" in self.analysis.text[last.end : self.span.start]
 
 
-def complete(analysis: Analysis, offset: int) -> tuple[Proposal, ...]:
-    """What may stand at an offset, the likeliest first; nothing in comments."""
+def complete(analysis: Analysis, offset: int, *, unasked: bool = False) -> tuple[Proposal, ...]:
+    """What may stand at an offset, the likeliest first; nothing in comments.
+
+    ``unasked``: a space was typed and nobody asked. Then nothing is proposed but where something has to
+    follow, as behind `->`.
+    """
     if any(item.span.start < offset <= item.span.end for item in analysis.program.comments):
         return ()
     inside = next(
@@ -122,6 +128,8 @@ def complete(analysis: Analysis, offset: int) -> tuple[Proposal, ...]:
     if inside is not None:
         return tuple(_files(analysis, inside, offset))
     cursor = _read(analysis, offset)
+    if unasked and (cursor.last is None or cursor.last.type not in _WANTS):
+        return ()
     found: dict[str, Proposal] = {}
     for item in _proposals(cursor):
         found.setdefault(item.name, item)

@@ -390,7 +390,8 @@ def _writing(server: DanetServer) -> None:
         lsp.CompletionOptions(trigger_characters=["(", ",", "=", ">", " ", '"', "/"]),
     )
     def completed(params: lsp.CompletionParams) -> lsp.CompletionList:
-        found = complete(*server.place(params))
+        space = params.context is not None and params.context.trigger_character == " "
+        found = complete(*server.place(params), unasked=space)
         return lsp.CompletionList(
             is_incomplete=False,
             items=[

@@ -107,14 +107,25 @@ def test_every_row_of_the_tables_is_proposed_with_what_it_is() -> None:
                 assert parameters[item.name].markdown, (name, item.name)
     settings = proposed("recipe r { | }") | proposed("recipe r { phase a { | } }")
     assert {name for name in SETTINGS if not settings[name].markdown} == set()
-    for key, row in SETTINGS.items():
-        family = getattr(row.type, "family", None)
-        if isinstance(row.type, ChangeType):
-            found = proposed(f"recipe r {{ {key} = {row.type.parts[0]}(a = |) }}")
+    for key, setting in SETTINGS.items():
+        family = getattr(setting.type, "family", None)
+        if isinstance(setting.type, ChangeType):
+            found = proposed(f"recipe r {{ {key} = {setting.type.parts[0]}(a = |) }}")
         elif family is not None:
             found = proposed(f"recipe r {{ {key} = | }}")
         if family is not None:
             assert {name for name in ITEMS[family] if not found[name].markdown} == set()
+
+
+def test_a_space_proposes_only_where_something_has_to_follow() -> None:
+    for text, proposes in (
+        ("stem = ", True),
+        ("stem = conv(8) -> ", True),
+        ("stem = conv(8) ", False),
+    ):
+        analysis, offset = at_cursor(f"{HEAD}  {text}|\n}}\n")
+        assert bool(complete(analysis, offset, unasked=True)) == proposes
+        assert complete(analysis, offset)
 
 
 def test_files_are_proposed_in_a_use(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,35 +13,16 @@ pytest.importorskip("pygls")
 
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
-from pygls.lsp.client import LanguageClient
 
 from danetc.commands.lsp import WITHOUT
 from danetc.main import main
+from tests.editor.client import PATIENCE, Client, started
 from tests.editor.marked import network
 
 BLOCKS = "use std\n\n# Fires.\nblock fire(width) { out = in -> conv(width) -> norm -> spike }\n"
 SPEC = 'use "blocks.danet"\n' + network(
     "# \U0001f600 a comment", "stem = fire(8) -> fire(16)", "head = avgpool -> mean_over_time -> linear(classes)"
 )  # fmt: skip
-PATIENCE = 60
-"""Seconds that an answer may take on a machine that is busy with other tests."""
-
-
-class Client(LanguageClient):
-    def __init__(self) -> None:
-        super().__init__("tests", "1")
-        self.published: asyncio.Queue[lsp.PublishDiagnosticsParams] = asyncio.Queue()
-
-        @self.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
-        def took(params: lsp.PublishDiagnosticsParams) -> None:
-            self.published.put_nowait(params)
-
-    async def problems(self, uri: str) -> list[lsp.Diagnostic]:
-        """The next problems of a file."""
-        while True:
-            params = await asyncio.wait_for(self.published.get(), PATIENCE)
-            if params.uri == uri:
-                return list(params.diagnostics)
 
 
 def position(text: str, word: str, inside: int = 0) -> lsp.Position:
@@ -51,25 +33,12 @@ def position(text: str, word: str, inside: int = 0) -> lsp.Position:
 
 
 async def session(folder: Path) -> None:
-    client = Client()
-    await client.start_io(sys.executable, "-c", "from danetc.main import main; main(['lsp'])")
-    try:
-        await asyncio.wait_for(conversation(client, folder), 3 * PATIENCE)
-        await client.shutdown_async(None)
-        client.exit(None)
-    finally:
-        await client.stop()
+    async with started(folder) as (client, there):
+        await asyncio.wait_for(conversation(client, there, folder), 3 * PATIENCE)
 
 
-async def conversation(client: Client, folder: Path) -> None:
+async def conversation(client: Client, there: lsp.InitializeResult, folder: Path) -> None:
     library, spec = folder / "blocks.danet", folder / "net.danet"
-    there = await client.initialize_async(
-        lsp.InitializeParams(
-            lsp.ClientCapabilities(),
-            root_uri=folder.as_uri(),
-            workspace_folders=[lsp.WorkspaceFolder(folder.as_uri(), "nets")],
-        )
-    )
     offered = there.capabilities
     assert there.server_info is not None
     assert there.server_info.name == "danetc"
@@ -80,7 +49,6 @@ async def conversation(client: Client, folder: Path) -> None:
         "code_action_provider", "document_highlight_provider",
     ):  # fmt: skip
         assert getattr(offered, feature), feature
-    client.initialized(lsp.InitializedParams())
 
     uri, text = spec.as_uri(), SPEC
     document = lsp.TextDocumentIdentifier(uri)
@@ -89,7 +57,7 @@ async def conversation(client: Client, folder: Path) -> None:
         item = lsp.TextDocumentItem(uri, "danet", 1, text)
         client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
 
-    def at(word: str, inside: int = 0) -> dict[str, object]:
+    def at(word: str, inside: int = 0) -> dict[str, Any]:
         return {"text_document": document, "position": position(text, word, inside)}
 
     version = 1

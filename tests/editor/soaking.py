@@ -1,0 +1,308 @@
+"""Random edits of shipped specs, after each of which every service answers.
+
+``make edits`` does 10,000 of them; the tests a few. Files are edited as a person does it, by words and
+lines, and now and then undone, so that they are broken most of the time and mended some of it; one file
+uses another that is open too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from danetc.dsl.diagnostics.fixes import Edit
+from danetc.dsl.reading import shipped_specs
+from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.dsl.syntax.tokens import scan
+from danetc.editor import Analysis
+from danetc.editor.actions import code_fixes
+from danetc.editor.completion import complete
+from danetc.editor.formatting import format_edits
+from danetc.editor.highlighting import semantic_tokens
+from danetc.editor.hints import inlay_hints
+from danetc.editor.hover import hover
+from danetc.editor.navigation import RenameRefused, definition, edited, references, rename
+from danetc.editor.open_files import OpenFiles
+from danetc.editor.outline import OutlineSymbol, folds, symbols
+from danetc.editor.positions import TextLines
+from danetc.editor.problems import problems
+
+WORDS = [
+    "network",
+    "block",
+    "backbone",
+    "connection",
+    "rule",
+    "neuron",
+    "surrogate",
+    "recipe",
+    "use",
+    "via",
+    "by",
+    "with",
+    "if",
+    "else",
+    "for",
+    "and",
+    "or",
+    "not",
+    "state",
+    "phase",
+    "in",
+    "out",
+    "->",
+    "..",
+    "==",
+    "=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ";",
+    ":",
+    '"',
+    "'",
+    "#",
+    ".",
+    "0",
+    "1",
+    "3.5",
+    "1e999",
+    "conv",
+    "norm",
+    "spike",
+    "stage",
+    "sum",
+    "learn",
+    "delay",
+    "LIF",
+    "resnet18",
+    "origin",
+    "x",
+    "s",
+    "i",
+    "n",
+    "over",
+    "channels",
+    "\n",
+    "\r",
+    "\t",
+    "é",
+    "😀",
+    "\x00",
+    "std",
+]
+Answer = TypeVar("Answer")
+UNDONE = 40  # edits until a file is as it was
+
+
+@dataclass
+class Soak:
+    """A session. ``slowest`` are the seconds of the slowest answers, by service."""
+
+    draw: random.Random
+    files: OpenFiles = field(default_factory=OpenFiles)
+    slowest: dict[str, float] = field(default_factory=dict)
+
+    def run(self, edits: int) -> None:
+        """So many edits, over one spec after the other."""
+        names = list(shipped_specs())
+        while edits > 0:
+            name = self.draw.choice(names)
+            opened = self.open(name)
+            for _ in range(min(edits, UNDONE)):
+                chosen = self.draw.choice(opened)
+                text = self.files.analysis(chosen).text
+                self.files.change(chosen, self.edit(text))
+                for each in opened:
+                    self.answer(each)
+            edits -= UNDONE
+            for each in opened:
+                self.files.close(each)
+
+    def open(self, name: str) -> list[str]:
+        """A shipped spec and a file that it uses, as they stand in the package."""
+        path = Path(str(shipped_specs()[name]))
+        paths = [path]
+        for use in Analysis(SourceFile(str(path), path.read_text(encoding="utf-8"))).program.uses:
+            if use.is_path:
+                paths.append(path.parent / use.module)
+        opened = [str(each.resolve()) for each in paths[:2]]
+        for each in opened:
+            self.files.change(each, Path(each).read_text(encoding="utf-8"))
+        return opened
+
+    def edit(self, text: str) -> str:
+        """A text with something changed."""
+        draw = self.draw
+        tokens = scan(SourceFile("edit", text)).tokens
+        at = draw.randrange(len(text) + 1)
+        match draw.randrange(8):
+            case 0:
+                return text[:at] + text[at + 1 :]
+            case 1:
+                return text[:at] + draw.choice(WORDS) + text[at:]
+            case 2 if len(tokens) > 1:
+                token = draw.choice(tokens[:-1])
+                return text[: token.start] + draw.choice(WORDS) + text[token.end :]
+            case 3 if len(tokens) > 1:
+                a, b = sorted(draw.sample(tokens, 2), key=lambda token: token.start)
+                return text[: a.start] + b.text + text[a.end :]
+            case 4 if len(tokens) > 1:
+                token = draw.choice(tokens[:-1])
+                return text[: token.start] + text[token.end :]
+            case 5:
+                lines = text.split("\n")
+                lines.insert(draw.randrange(len(lines) + 1), draw.choice(lines))
+                return "\n".join(lines)
+            case 6:
+                lines = text.split("\n")
+                del lines[draw.randrange(len(lines))]
+                return "\n".join(lines)
+        return text[:at] + " " + text[at:]
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def timed(self, name: str, ask: Callable[[], Answer]) -> Answer:
+        begin = time.process_time()
+        found = ask()
+        seconds = time.process_time() - begin
+        self.slowest[name] = max(self.slowest.get(name, 0.0), seconds)
+        return found
+
+    def answer(self, name: str) -> None:
+        """Every service once, at a random place; what they give lies in the text."""
+        analysis = self.files.analysis(name)
+        others = self.files.others(name)
+        offset = self.draw.randrange(len(analysis.text) + 1)
+        lines = TextLines(analysis.text)
+        assert lines.offset(*lines.position(offset)) <= offset
+        for item in self.timed("problems", lambda: problems(analysis)):
+            assert item.span.source is analysis.source
+            self.inside(analysis, item.span)
+        for hint in self.timed("hints", lambda: inlay_hints(analysis, others)):
+            assert 0 <= hint.offset <= len(analysis.text)
+        for symbol in _all(self.timed("symbols", lambda: symbols(analysis))):
+            self.inside(analysis, symbol.span)
+            self.inside(analysis, symbol.name_span)
+        for token in self.timed("tokens", lambda: semantic_tokens(analysis)):
+            self.inside(analysis, token.span)
+        self.timed("folds", lambda: folds(analysis))
+        self.timed("hover", lambda: hover(analysis, offset, others))
+        self.timed("definition", lambda: definition(analysis, offset))
+        self.timed("references", lambda: references(analysis, offset, others))
+        for proposal in self.timed("completion", lambda: complete(analysis, offset)):
+            assert proposal.span.start <= offset <= proposal.span.end
+        for fix in self.timed("fixes", lambda: code_fixes(analysis, 0, len(analysis.text))):
+            self.applied(analysis, fix.edits)
+        self.applied(analysis, self.timed("formatting", lambda: format_edits(analysis)))
+        if self.draw.random() < 0.05:
+            with suppress(RenameRefused):
+                self.timed("rename", lambda: rename(analysis, offset, "renamed", others))
+
+    def inside(self, analysis: Analysis, span: Span) -> None:
+        assert 0 <= span.start <= span.end <= len(analysis.text), span
+
+    def applied(self, analysis: Analysis, edits: Sequence[Edit]) -> None:
+        """Edits of the text are inside of it, and apart from each other."""
+        own = [edit for edit in edits if edit.span.source is analysis.source]
+        own.sort(key=lambda edit: edit.span.start)
+        for before, edit in pairwise(own):
+            assert before.span.end <= edit.span.start
+        for edit in own:
+            self.inside(analysis, edit.span)
+        edited(analysis.text, own)
+
+
+async def over_the_wire(edits: int, seed: int) -> None:
+    """The same edits sent to a server, each as the range that changed; at last it must know a text."""
+    from lsprotocol import types as lsp
+
+    from tests.editor.client import PATIENCE, started
+
+    soak = Soak(random.Random(seed))
+    path = Path(str(shipped_specs()["danet_c_small"])).resolve()
+    good = path.read_text(encoding="utf-8")
+    text, uri = good, path.as_uri()
+    document = lsp.TextDocumentIdentifier(uri)
+    async with started(path.parent) as (client, _):
+        item = lsp.TextDocumentItem(uri, "danet", 0, text)
+        client.text_document_did_open(lsp.DidOpenTextDocumentParams(item))
+        for version in range(1, edits + 2):
+            again = version % UNDONE == 0 or version > edits
+            new = good if again else soak.edit(text)
+            start, end, part = _changed(text, new)
+            lines = TextLines(text)
+            place = lsp.Range(*(lsp.Position(*lines.position(at)) for at in (start, end)))
+            client.text_document_did_change(
+                lsp.DidChangeTextDocumentParams(
+                    lsp.VersionedTextDocumentIdentifier(version, uri),
+                    [lsp.TextDocumentContentChangePartial(place, part)],
+                )
+            )
+            text = new
+            if version % 5 == 0 or version > edits:
+                at = lsp.Position(*TextLines(text).position(text.find("linear") + 1))
+                ask = client.text_document_hover_async(lsp.HoverParams(document, at))
+                answer = await asyncio.wait_for(ask, PATIENCE)
+        assert answer is not None
+        assert "linear(" in str(answer.contents)
+        assert await client.problems(uri) is not None
+
+
+def _changed(old: str, new: str) -> tuple[int, int, str]:
+    """The part of a text that is another one: where it stood, and what stands there now."""
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    while start and (old[start - 1] == "\r" or new[start - 1] == "\r"):
+        start -= 1  # a line end is changed as a whole
+    tail = 0
+    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    while tail and old[len(old) - tail] == "\n":
+        tail -= 1
+    return start, len(old) - tail, new[start : len(new) - tail]
+
+
+def _all(found: Sequence[OutlineSymbol]) -> Iterator[OutlineSymbol]:
+    for symbol in found:
+        yield symbol
+        yield from _all(symbol.children)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--edits", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    soak = Soak(random.Random(given.seed))
+    begin = time.process_time()
+    soak.run(given.edits)
+    seconds = time.process_time() - begin
+    print(f"{given.edits:,} edits from seed {given.seed}: each answered, {seconds:.0f} s of CPU")
+    slowest = ", ".join(f"{name} {1e3 * most:.0f} ms" for name, most in soak.slowest.items())
+    print(f"slowest answers: {slowest}")
+    asyncio.run(over_the_wire(given.edits, given.seed))
+    print(f"{given.edits:,} edits sent to `danetc lsp`, which still answers")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
