@@ -30,12 +30,12 @@ const figure = (name, value, more) =>
   element("div", {}, element("dt", {}, name), element("dd", {}, value, more ? element("small", {}, more) : null));
 
 export function showSummary(panel, facts) {
-  const outputs = Object.entries(facts.outputs).map(([name, shape]) => `${name} ${size(shape)}`).join(", ");
+  const named = (values) => Object.entries(values).map(([name, shape]) => `${name} ${size(shape)}`).join(", ");
   const spikes = facts.macs + facts.additions ? facts.additions / (facts.macs + facts.additions) : 0;
   panel.replaceChildren(
     element("dl", { class: "figures" },
-      figure("takes", size(facts.input), `T = ${facts.steps}`),
-      figure("gives", outputs),
+      figure("takes", named(facts.inputs), `T = ${facts.steps}`),
+      figure("gives", named(facts.outputs)),
       figure("parameters", short(facts.parameters), count(facts.parameters)),
       figure("layers of neurons", count(facts.neuron_layers), `${count(facts.neurons_on_main_path)} on the main path`),
       figure("multiply-accumulates", short(facts.macs), facts.count_macs ? `${short(facts.count_macs)} of them by whole numbers` : "per image"),

@@ -22,6 +22,7 @@ export class Picture {
     this.whole = { x: whole.x, y: whole.y, width: whole.width, height: whole.height };
     svg.removeAttribute("width");
     svg.removeAttribute("height");
+    svg.setAttribute("preserveAspectRatio", this.viewport.clientWidth < 600 ? "xMidYMin meet" : "xMidYMid meet");
     this.prepare(svg, label);
     this.note("");
     this.viewport.querySelector("svg")?.remove();
