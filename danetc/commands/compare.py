@@ -210,8 +210,8 @@ def _report(
 ) -> Comparison:
     """Print the table, and draw the figures where that can be done."""
     from danetc.output.table import show
-    from danetc.runtime.measure.plots import can_plot
-    from danetc.tasks.grid.plot import across, draw_comparison, draw_training
+    from danetc.runtime.measure.plots import can_plot, save_figure
+    from danetc.tasks.grid.plot import FIGURES, across
     from danetc.tasks.grid.results import read_comparison
     from danetc.tasks.grid.table import as_csv, flat, pivoted
 
@@ -226,8 +226,10 @@ def _report(
         case _:
             show(table, form, sys.stdout)
     if can_plot():
-        for draw, place in zip((draw_comparison, draw_training), plots, strict=True):
-            if draw(comparison, place, x):
+        for draw, place in zip(FIGURES.values(), plots, strict=True):
+            figure = draw(comparison, x)
+            if figure is not None:
+                save_figure(figure, place)
                 echo(f"figure: {place}", err=True)
     else:
         note("there are no figures: pip install 'danetc[plot]'")

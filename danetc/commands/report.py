@@ -44,12 +44,12 @@ def command(
 
     A RUN is a directory that `train` or `build` wrote, or that of several runs: trials, or the folder
     of `compare`. The page shows the networks on every level, with firing rates or gradient stability
-    as colour, curves, tables and specs. It needs no network connection and no other file.
+    as colour, curves, tables and specs, and the figures of `compare`. It needs no network connection and no other file.
 
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data,
     missing ones are measured now and saved there.
     """
-    from danetc.output.report_page import make_page, open_runs
+    from danetc.output.report_page import grid_figures, make_page, open_runs
     from danetc.output.text import note, replace_text
 
     if output.suffix.lower() not in (".html", ".htm"):
@@ -63,7 +63,7 @@ def command(
         from danetc.output.report_page.measuring import measured
 
         runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
-    page = make_page(runs, note)
+    page = make_page(runs, note, grid_figures(paths, allow_changed, note))
     replace_text(output, page)
     record = {
         "output": str(output),

@@ -362,11 +362,15 @@ def _figure(height: float, width: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as the ending of its name says."""
+    replace_file(path, figure_bytes(figure, path.suffix.lower().removeprefix(".")))
+
+
+def figure_bytes(figure: Any, kind: str) -> bytes:
     """Without date and with fixed names inside, so that the same figures make the same file."""
     matplotlib = import_module("matplotlib")
-    kind = path.suffix.lower().removeprefix(".")
     metadata = {"Date": None} if kind == "svg" else None
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "danetc"}):
         figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    replace_file(path, stream.getvalue())
+    return stream.getvalue()

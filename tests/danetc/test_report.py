@@ -21,6 +21,7 @@ from danetc.output.report_page.topology import colours
 from danetc.runtime.system.files import read_record, save_record
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
+from tests.danetc.test_compare import comparison
 from tests.danetc.test_main import modules_after
 
 SHIPPED = sorted((Path(__file__).parents[2] / "specs").glob("*.danet"))
@@ -163,6 +164,27 @@ def test_a_grid_stands_for_its_runs(danetc: Command, trained: Path, tmp_path: Pa
         result = danetc("report", grid, "-o", "b.html")
         assert result.status == 1
         assert message in result.err
+
+
+def test_a_grid_has_the_figures_of_compare(
+    danetc: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    shutil.copytree(trained, tmp_path / "grid" / "a" / "seed-0")
+    save_record({"cells": [{"runs": [{"directory": "a/seed-0"}]}]}, tmp_path / "grid" / "grid.json")
+    result = danetc("report", "grid", "-o", "a.html")
+    assert result.status == 0
+    assert "no figures of grid" in result.err  # whose record is not a whole one
+    assert "<img" not in (tmp_path / "a.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("danetc.tasks.grid.results.read_comparison", lambda *_: comparison())
+    result = danetc("report", "grid", "-o", "a.html")
+    assert "figures" not in result.err
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/svg+xml;base64,') == 2
+    assert "img-src data:" in page
+    monkeypatch.setattr("danetc.runtime.measure.plots.can_plot", lambda: False)
+    result = danetc("report", "grid", "-o", "a.html")
+    assert "pip install" in result.err
 
 
 def test_trials_and_measures_that_are_old(built: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from danetc.dsl.diagnostics.visible import visible_lines
 from danetc.errors import UserError
 from danetc.output.echo import json_text
 from danetc.output.report_page import chart, tables
+from danetc.output.report_page.grids import GridFigure
 from danetc.output.report_page.highlight import pieces
 from danetc.output.report_page.layer_values import MEASURES, STEPS, Measure, Scale, scale_of
 from danetc.output.report_page.runs import ShownRun
@@ -25,10 +26,14 @@ MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that
 
 
-def make_page(runs: Sequence[ShownRun], note: Callable[[str], None] = lambda text: None) -> str:
+def make_page(
+    runs: Sequence[ShownRun],
+    note: Callable[[str], None] = lambda text: None,
+    figures: Sequence[GridFigure] = (),
+) -> str:
     """The report on some runs as one HTML file that loads nothing. Raises UserError.
 
-    ``note`` gets what is missing in it that should be there.
+    ``note`` gets what is missing in it that should be there. ``figures`` are those of grids.
     """
     from danetc.version import version
 
@@ -64,6 +69,7 @@ def make_page(runs: Sequence[ShownRun], note: Callable[[str], None] = lambda tex
         curves=curves,
         profiles=profiles,
         results=tables.results(runs),
+        figures=figures,
         stages=[tables.stages(run) for run in runs],
         layers=[tables.layers(run) for run in runs],
         settings=tables.settings(runs),
@@ -150,9 +156,10 @@ def _json(data: object) -> Markup:
 
 
 def _policy(style: str, script: str) -> str:
-    """What the page may do: nothing but its own style and script."""
+    """What the page may do: nothing but its own style and script, and pictures that it holds."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 

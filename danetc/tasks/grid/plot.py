@@ -8,7 +8,7 @@ first the marker says where on the x axis a curve belongs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from math import ceil
@@ -17,7 +17,7 @@ from typing import Any
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
-from danetc.runtime.measure.plots import STYLES, in_figure, save_figure
+from danetc.runtime.measure.plots import STYLES, in_figure
 from danetc.tasks.grid.results import FACTS, CellRow, Comparison, telling
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
@@ -46,11 +46,11 @@ def across(comparison: Comparison, wanted: str | None) -> str | None:
     return None
 
 
-def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) -> bool:
-    """Draw it. False where no run is complete, so that there is nothing to draw."""
+def accuracy_figure(comparison: Comparison, x: str | None = None) -> Any:
+    """Test accuracy. None where no run is complete, so that there is nothing to draw."""
     drawn = _arrange(comparison, x)
     if drawn is None:
-        return False
+        return None
     x, labels, lines, values = drawn.x, drawn.labels, drawn.lines, drawn.values
     figure = import_module("matplotlib.figure").Figure(
         figsize=(max(6.4, _PANEL[0] * len(drawn.panels)), 2 * _PANEL[1] + 0.4), layout="constrained"
@@ -73,15 +73,14 @@ def draw_comparison(comparison: Comparison, path: Path, x: str | None = None) ->
     grid[1][0].set_ylabel(f"{first}\n{last}")
     _legend(figure, lines, None if values else [each[2] for each in STYLES])
     _markers(grid[0][0], x, values)
-    save_figure(figure, path)
-    return True
+    return figure
 
 
-def draw_training(comparison: Comparison, path: Path, x: str | None = None) -> bool:
-    """Draw training loss and accuracy. False where no run is complete."""
+def training_figure(comparison: Comparison, x: str | None = None) -> Any:
+    """Training loss and accuracy. None where no run is complete."""
     drawn = _arrange(comparison, x)
     if drawn is None:
-        return False
+        return None
     rows = list(drawn.training())
     widest = max(map(len, rows))
     columns = ceil(widest / ceil(widest / _ABREAST))
@@ -112,8 +111,14 @@ def draw_training(comparison: Comparison, path: Path, x: str | None = None) -> b
     )
     markers = [_marker(place) for place in range(len(entries))]
     _legend(figure, entries, markers, in_figure(data_name(comparison.data)))
-    save_figure(figure, path)
-    return True
+    return figure
+
+
+FIGURES: Mapping[str, Callable[[Comparison, str | None], Any]] = {
+    "accuracy": accuracy_figure,
+    "training": training_figure,
+}
+"""The figures of a comparison, by the names of their files in its folder."""
 
 
 _TRAINING = {"train_loss": "training loss", "train_accuracy": "training top-1\naccuracy (%)"}

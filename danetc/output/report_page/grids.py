@@ -1,0 +1,55 @@
+"""The figures of `danetc compare` on the page of its folder."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from danetc.errors import UserError
+from danetc.model_directory import GRID
+
+TITLES = {
+    "accuracy": "Test accuracy over the epochs, and after the last one",
+    "training": "Training loss and accuracy over the epochs",
+}
+
+
+class GridFigure(NamedTuple):
+    """A picture as a page holds it: ``data`` is a URI."""
+
+    title: str
+    data: str
+
+
+def grid_figures(
+    paths: Sequence[Path],
+    allow_changed: Collection[str] = (),
+    note: Callable[[str], None] = lambda text: None,
+) -> list[GridFigure]:
+    """Those of each folder of a grid, drawn from its runs; ``note`` says why there are none."""
+    folders = [path for path in paths if (path / GRID).is_file()]
+    if not folders:
+        return []
+    from danetc.runtime.measure.plots import WITHOUT, can_plot, figure_bytes  # late: torch
+    from danetc.tasks.grid.plot import FIGURES
+    from danetc.tasks.grid.results import read_comparison
+
+    if not can_plot():
+        note(f"the page has no figures of the grid: {WITHOUT}")
+        return []
+    found = []
+    for folder in folders:
+        try:
+            comparison = read_comparison(folder, "last", tuple(allow_changed))
+        except UserError as error:
+            note(f"the page has no figures of {folder}: {error}")
+            continue
+        for name, draw in FIGURES.items():
+            figure = draw(comparison, None)
+            if figure is not None:
+                data = base64.b64encode(figure_bytes(figure, "svg")).decode("ascii")
+                title = TITLES[name] + (f", {folder.name}" if len(folders) > 1 else "")
+                found.append(GridFigure(title, f"data:image/svg+xml;base64,{data}"))
+    return found
