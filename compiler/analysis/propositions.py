@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
-from danetc.compiler.ir.at_node import weights_of
+from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.segment import SegmentError, segment
@@ -197,7 +197,7 @@ def surrogate_factors(graph: Graph) -> Mapping[int, Factors]:
         for operand in node.inputs:
             low, high = ways.get(operand, (fewest + own, most + own))
             ways[operand] = min(low, fewest + own), max(high, most + own)
-        if weights_of(graph, node):
+        if weights(graph, node):
             result[node.id] = Factors(node.path, fewest + own, most + own)
     return dict(reversed(result.items()))
 

@@ -96,6 +96,23 @@ def _values(graph: Graph) -> Iterator[Broken]:
             yield Broken(node.origin, node.path, f"{node.op} mixes the steps of a static value")
 
 
+def _shares(graph: Graph) -> Iterator[Broken]:
+    """Where weights are those of another node, it is the same operation, and of no third's."""
+    for id, owner in graph.shares.items():
+        if id not in graph.nodes or owner not in graph.nodes or owner in graph.shares:
+            yield Broken(
+                NOWHERE, graph.name, f"node {id} has the weights of {owner}, which has none"
+            )
+            continue
+        node, other = graph[id], graph[owner]
+        if (node.op, node.attrs) != (other.op, other.attrs):
+            yield Broken(node.origin, node.path, f"has the weights of {other.path}, another layer")
+        elif weights(graph, node) != weights(graph, other):
+            yield Broken(
+                node.origin, node.path, f"has the weights of {other.path}, of another size"
+            )
+
+
 def _carries(graph: Graph) -> Iterator[Broken]:
     """What a loop carries from step to step is of one shape and kind, and of the loop itself."""
     members = loop_of(graph)
@@ -291,6 +308,7 @@ INVARIANTS: tuple[tuple[str, Check], ...] = (
     ("operands come before their users: no cycle", _acyclic),
     ("operations have their operands and attributes", _operands),
     ("shapes, kinds and time agree at each join", _values),
+    ("weights at several places fit all of them", _shares),
     ("what loops carry comes out as it goes in", _carries),
     ("what stands in a loop runs step by step", _loops),
     ("every stage obeys its rule's equation", _rules),

@@ -39,6 +39,7 @@ from danetc.runtime.kernels import operators as _registered  # noqa: F401  (regi
 from danetc.runtime.layers.loop import Carried, Loop
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
+from danetc.runtime.model.sharing import once, same_parameters
 from danetc.runtime.model.signature import ModelInput, Signature
 
 NAMESPACES = frozenset(
@@ -117,12 +118,16 @@ class Emitter:
             calls[node.id] = self.layer(node, call)
         for id in sorted(calls):  # in the order of the spec, whatever the passes did
             call = calls[id]
-            if isinstance(call, TorchModule):
+            if id in graph.shares and isinstance(call, TorchModule):
+                self.modules[id] = self.modules[graph.shares[id]]
+            elif isinstance(call, TorchModule):
                 self.modules[id] = construct(call, resolve(call.target), self.seed + id)
         self.initialise()
         if self.plan is not None:
             for group in self.plan.groups.values():
                 self.modules[group.neuron] = self.neuron(group, calls[group.neuron])
+            for id in self.plan.groups.keys() & graph.shares.keys():
+                same_parameters(self.modules[id], self.modules[graph.shares[id]])
 
         self.calls = calls
         sources = graph.inputs
@@ -150,7 +155,14 @@ class Emitter:
                 if several
             },
         )
-        return self.kind(root, body.graph, signature, graph, _html)
+        model = self.kind(root, body.graph, signature, graph, _html)
+        if graph.shares:
+            path = {
+                n.id: ".".join(map(attribute, (*n.scope, n.name))) for n in graph.nodes.values()
+            }
+            shares = graph.shares.items()
+            once(model, {path[id]: path[of] for id, of in shares if id in self.modules})
+        return model
 
     def initialise(self) -> None:
         """Give the modules their first weights."""

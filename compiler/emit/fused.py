@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from danetc.compiler.emit.emitter import Emitter
-from danetc.compiler.ir.at_node import operands
+from danetc.compiler.ir.at_node import operands, same_kinds
 from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, Context, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup
@@ -26,7 +26,7 @@ class FusedEmitter(Emitter):
             own = row.fused(node.attrs, values, node.value, Context.of(self.whole))
             assert own is not None
             return own
-        return packed(call, self.whole.inputs_of(node))
+        return packed(call, self.whole.inputs_of(node)) if same_kinds(self.whole, node) else call
 
     def neuron(self, group: FusionGroup, call: TorchModule | TorchFunction) -> nn.Module:
         """The neuron of a fusion group, with the norms that stand before it."""

@@ -45,7 +45,8 @@ def initialise(graph: Graph, modules: Mapping[int, nn.Module], seed: int) -> Non
 
     Products of values are not counted: passes change how many there are.
     """
-    ids = sorted(id for id in modules if OPS[graph[id].op].products is None)
+    once = (id for id in modules if id not in graph.shares)
+    ids = sorted(id for id in once if OPS[graph[id].op].products is None)
     source = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**62, (len(ids),), generator=source, device="cpu").tolist()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing leaves the GIL free

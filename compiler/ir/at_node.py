@@ -22,20 +22,39 @@ def weights(graph: Graph, node: Node) -> Mapping[str, Shape]:
 
 
 def weights_of(graph: Graph, node: Node) -> int:
-    """How many numbers are trained in a node."""
-    return sum(map(prod, weights(graph, node).values()))
+    """How many numbers are trained in a node, those of another apart."""
+    return 0 if node.id in graph.shares else sum(map(prod, weights(graph, node).values()))
 
 
 def buffer_bytes_of(graph: Graph, node: Node) -> int:
-    """Bytes of a node's running means and variances."""
+    """Bytes of a node's running means and variances, those of another apart."""
+    return 0 if node.id in graph.shares else _buffers(graph, node)
+
+
+def _buffers(graph: Graph, node: Node) -> int:
     return OPS[node.op].buffers(node.attrs, operands(graph, node), Context.of(graph))
+
+
+def packs(graph: Graph, node: Node) -> bool:
+    """Whether the fused backend keeps what a node takes in bits."""
+    return same_kinds(graph, node) and OPS[node.op].packs(operands(graph, node))
+
+
+def same_kinds(graph: Graph, node: Node) -> bool:
+    """Whether a layer takes values of the same kinds at all places where its weights are."""
+    if not graph.shares:
+        return True
+    owner = graph.shares.get(node.id, node.id)
+    places = [owner, *(use for use, of in graph.shares.items() if of == owner)]
+    kinds = {tuple(value.kind for value in operands(graph, graph[id])) for id in places}
+    return len(kinds) == 1
 
 
 def has_own_state(graph: Graph, node: Node) -> bool:
     """Whether two such nodes differ though all about them is the same: weights, random draws,
     what training passes leave behind."""
     row = OPS[node.op]
-    return row.random or bool(weights(graph, node)) or bool(buffer_bytes_of(graph, node))
+    return row.random or bool(weights(graph, node)) or bool(_buffers(graph, node))
 
 
 def same_for_all(graph: Graph) -> frozenset[int]:

@@ -10,7 +10,7 @@ at each step what the node that ``Graph.carries`` names for it gave some steps b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union
 
@@ -145,7 +145,8 @@ class Stage:
 class Graph:
     """A network. ``outputs`` names the nodes it returns; ``neurons`` holds programs by key.
 
-    ``carries`` has for each ``carry`` node the one whose earlier values it gives.
+    ``carries`` has for each ``carry`` node the one whose earlier values it gives. ``shares`` has for
+    each node that computes with the weights of another, earlier in the spec, that one.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Graph:
     neurons: Mapping[str, NeuronProgram]
     stem_output: int = 0
     carries: Mapping[int, int] = field(default_factory=dict)
+    shares: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -231,6 +233,19 @@ class Graph:
             for index, operand in enumerate(node.inputs):
                 graph.add_edge(operand, node.id, key=index)
         return graph
+
+
+def shares_among(shares: Mapping[int, int], nodes: Container[int]) -> dict[int, int]:
+    """What of ``shares`` is left among some nodes: where the one that had the weights is gone, the
+    next that computed with them has them."""
+    owners: dict[int, int] = {}
+    left: dict[int, int] = {}
+    for use, owner in sorted(shares.items()):
+        if use in nodes:
+            own = owners.setdefault(owner, owner if owner in nodes else use)
+            if own != use:
+                left[use] = own
+    return left
 
 
 def unique(base: str, taken: Callable[[str], bool]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from danetc.compiler.ir.graph import Attribute, Graph, Node, unique
+from danetc.compiler.ir.graph import Attribute, Graph, Node, shares_among, unique
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 
@@ -89,6 +89,7 @@ class Rewriter:
             stages=stages,
             stem_output=to[self.graph.stem_output],
             carries={to[id]: to[source] for id, source in self.graph.carries.items() if id in to},
+            shares=shares_among(self.graph.shares, self.nodes),
         )
 
 

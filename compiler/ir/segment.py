@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from danetc.compiler.ir.at_node import weights
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS, Context, OpError
 
@@ -51,7 +51,13 @@ def segment(graph: Graph, source: int, outputs: Mapping[str, int]) -> Graph:
     nodes = {source: first}
     nodes |= {id: node for id, node in graph.nodes.items() if id in wanted and id != source}
     return replace(
-        graph, nodes=nodes, outputs=dict(outputs), stages=(), stem_output=source, carries={}
+        graph,
+        nodes=nodes,
+        outputs=dict(outputs),
+        stages=(),
+        stem_output=source,
+        carries={},
+        shares=shares_among(graph.shares, nodes),
     )
 
 

@@ -69,6 +69,7 @@ def write(graph: Graph, *, origins: bool = True) -> str:
     lines.append("")
     lines += [f"output {_name(name)} = %{id}" for name, id in graph.outputs.items()]
     lines += [f"carry %{id} = %{source}" for id, source in graph.carries.items()]
+    lines += [f"share %{id} = %{owner}" for id, owner in graph.shares.items()]
     lines.append(f"stem %{graph.stem_output}")
     return "\n".join(lines) + "\n"
 

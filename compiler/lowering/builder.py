@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
@@ -57,6 +57,7 @@ class Builder:
         self._taken: Counter[tuple[tuple[str, ...], str]] = Counter()
         self._operands = self._weights = self._activations = 0
         self.carries: dict[int, int] = {}  # see ``Graph``
+        self.shares: dict[int, int] = {}
         self._fresh: list[tuple[tuple[str, ...], str]] = []
 
     # -- readings ---------------------------------------------------------------------------------
@@ -72,6 +73,7 @@ class Builder:
             del self.nodes[id]
             self.used.pop(id, None)
             self.carries.pop(id, None)
+            self.shares.pop(id, None)
             self.inference.forget(id)
         for key in self._fresh[names:]:
             self._taken[key] -= 1
@@ -347,6 +349,8 @@ class Builder:
             )
         carries = self.carries
         graph = Graph(name, self.steps, nodes, outputs, stages, dict(self.neurons), stem, carries)
+        if self.shares:
+            graph = replace(graph, shares=dict(self.shares))
         return without_detours(graph) if carries else graph
 
 

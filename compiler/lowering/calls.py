@@ -27,6 +27,7 @@ from danetc.compiler.lowering.values import (
     Identity,
     Inputs,
     Layer,
+    OnceMade,
     OpLayer,
     Outputs,
     Poison,
@@ -34,6 +35,7 @@ from danetc.compiler.lowering.values import (
     Value,
     Wire,
     describe,
+    is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.dsl.first_weights import FIRST_WEIGHTS
@@ -93,6 +95,8 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
             return _concat(evaluator, call, env)
         case "image" | "events":
             return _input(evaluator, id, call, env)
+        case "shared":
+            return _shared(evaluator, call, env)
         case "inputs":
             return _inputs(evaluator, call, env)
         case "outputs":
@@ -241,6 +245,29 @@ def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Pois
         evaluator.whole(given["bound"].value, env, "bound", 1, 2**24) if "bound" in given else None
     )
     return evaluator.encode(id, shape, bound, call.span)
+
+
+def _shared(evaluator: Evaluator, call: s.Call, env: Env) -> OnceMade:
+    given = assign_special(evaluator, "shared", call.args, call.span)
+    if "layer" not in given:
+        raise evaluator.builder.fail(
+            "E0307",
+            "`shared` needs the layer",
+            call.span,
+            hint="write `f = shared(conv(8) -> norm)`",
+        )
+    arg = given["layer"]
+    value = evaluator.evaluate(arg.value, env, "layer")
+    if isinstance(value, Poison):
+        raise Failed
+    if not is_layer(value):
+        raise evaluator.builder.fail(
+            "E0401",
+            f"`shared` takes a layer, not {describe(value)}",
+            arg.span,
+            hint="a flow that starts with a layer: `f = shared(conv(8) -> norm)`, then `a -> f`",
+        )
+    return OnceMade(value, call.span)
 
 
 def _inputs(evaluator: Evaluator, call: s.Call, env: Env) -> Inputs:

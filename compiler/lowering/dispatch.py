@@ -9,6 +9,7 @@ from danetc.compiler.lowering.calls import call_value
 from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.lowering.layers import apply_neuron, apply_operation
 from danetc.compiler.lowering.names import meaning
+from danetc.compiler.lowering.sharing import apply_shared
 from danetc.compiler.lowering.stages import apply_backbone
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
@@ -20,6 +21,7 @@ from danetc.compiler.lowering.values import (
     Identity,
     Layer,
     Named,
+    OnceMade,
     OpLayer,
     Poison,
     Sequence,
@@ -88,6 +90,8 @@ class NetworkLowering(Lowering):
             case Named(name, inner):
                 with self.builder.within(self.builder.fresh(name)):
                     made = self.apply(inner, wire, span)
+            case OnceMade():
+                made = apply_shared(self, layer, wire, span)
             case OpLayer():
                 made = apply_operation(self, layer, wire)
             case BlockConv(changes):

@@ -148,6 +148,8 @@ class SpecFunction:
     of_number: bool = False
     input: str = "image(3, 16, 16)"
     """That of the example's network."""
+    starts: bool = True
+    """The example is a value; else it is a layer, which stands behind `a`."""
 
 
 _MAP = {"C": "channels", "H": "rows", "W": "columns"}
@@ -208,6 +210,13 @@ SPECIAL: Mapping[str, SpecFunction] = {
         {"a": "the first output, which training is of unless a loss says so",
          "NAME": "a further output, and its name"},
         "outputs(a -> avgpool -> mean_over_time -> linear(10), early = b)",
+    ),
+    "shared": SpecFunction(
+        "shared(LAYER)",
+        "a layer whose weights are the same wherever it stands", ("layer",),
+        {"LAYER": "the layer, or a flow of them; states of neurons are each place's own"},
+        "shared(conv(8) -> norm -> spike)",
+        starts=False,
     ),
     "inputs": SpecFunction(
         "inputs(NAME = image(C, H, W), NAME = events(C, H, W), ...)",

@@ -45,9 +45,14 @@ class Repeats:
         stages, errors = len(lowering.stages), len(builder.reporter.diagnostics)
         trace = lowering.trace
         noted = 0 if trace is None else len(trace.notes)
+        once = len(lowering.made_once), len(builder.shares)
         with builder.building() as built:
             joined = make()
         inner = len(lowering.stages) > stages  # stages inside of a block are not copied
+        inner = inner or once != (
+            len(lowering.made_once),
+            len(builder.shares),
+        )  # nor what is shared
         if not inner and errors == len(builder.reporter.diagnostics):
             kind = None if builder.carries.keys().isdisjoint(built.nodes) else value.kind
             notes = range(noted, noted if trace is None else len(trace.notes))

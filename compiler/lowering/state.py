@@ -12,6 +12,7 @@ from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Given,
     Joined,
+    OnceMade,
     OpLayer,
     Poison,
     Wire,
@@ -51,6 +52,9 @@ class Lowering(Evaluator):
         self.block_layers: list[OpLayer] = []  # what `conv` in a connection means, innermost last
         self.inside: list[s.Declaration] = []  # the blocks that wire themselves, being wired
         self.known_blocks: dict[object, Known] = {}  # see ``Repeats``
+        self.made_once: dict[
+            OnceMade, tuple[int, ...]
+        ] = {}  # what has weights where it stands first
         self.stands: dict[int, Span] = {}  # where `spike` and `norm` stand, by their nodes
         self.resets: dict[int, tuple[Given, ...]] = {}  # see ``Lowered``
 
@@ -67,6 +71,10 @@ class Lowering(Evaluator):
         for known in (self.stands, self.resets):
             for id in list(takewhile(lambda id: id >= first, reversed(known))):
                 del known[id]
+        for part in [
+            part for part, made in self.made_once.items() if max(made, default=-1) >= first
+        ]:
+            del self.made_once[part]
         for key in [
             key for key, item in self.known_blocks.items() if item.built.nodes.stop > first
         ]:

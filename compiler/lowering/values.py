@@ -174,6 +174,14 @@ class Named:
     span: Span
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OnceMade:
+    """``shared(LAYER)``: the layer, whose weights are made where it stands first."""
+
+    layer: Layer
+    span: Span
+
+
 @dataclass(frozen=True, slots=True)
 class StageOf:
     """``stage(BLOCK, N, stride = S)`` with what ``via``, ``by`` and ``with`` said of it.
@@ -256,13 +264,13 @@ class Outputs:
     wires: Mapping[str, Wire | Poison]
 
 
-Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, Backbone, Bound]
+Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
 Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Poison]
 """What an expression can be."""
-LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, Backbone)
+LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone)
 
 
 def is_layer(value: Value) -> TypeGuard[Layer]:
@@ -299,6 +307,8 @@ def describe(value: Value) -> str:
             return "several outputs"
         case Sequence():
             return "a flow of layers"
+        case OnceMade():
+            return "a shared layer"
         case BlockConv():
             return "the block's layer"
         case Wire():

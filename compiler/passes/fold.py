@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from danetc.compiler.ir.graph import Graph, Node
+from danetc.compiler.ir.graph import Graph, Node, shares_among
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.ops import OPS
 
@@ -71,6 +71,7 @@ class _Folder:
     folded: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
+    apart: set[int] = field(default_factory=set)  # layers at several places: a norm is of one alone
 
     def run(self) -> Folding:
         graph = self.graph
@@ -78,12 +79,18 @@ class _Folder:
         self.readers = {id: len(users) for id, users in graph.users().items()}
         for id in graph.outputs.values():
             self.readers[id] += 1
+        shared = {id for pair in graph.shares.items() for id in pair}
+        self.apart = shared
         for node in graph.nodes.values():
             inputs = tuple(self.to[i] for i in node.inputs)
             row = OPS[node.op]
             if row.training:
                 self._pass_on(node, inputs[0])
-            elif not (row.affine(node.attrs) and self._fold(node, inputs[0], inference)):
+            elif not (
+                row.affine(node.attrs)
+                and node.id not in shared
+                and self._fold(node, inputs[0], inference)
+            ):
                 if row.norm is not None:
                     self.kept.append(node.id)
                 self.nodes[node.id] = self._with(node, inputs, inference)
@@ -95,6 +102,7 @@ class _Folder:
             stages=(),
             stem_output=self.to[graph.stem_output],
             carries={id: self.to[source] for id, source in graph.carries.items()},
+            shares=shares_among(graph.shares, self.nodes),
         )
         scalings = {layer: tuple(items) for layer, items in self.scalings.items()}
         return Folding(new, scalings, tuple(self.folded), tuple(self.moved), tuple(self.kept))
@@ -114,7 +122,7 @@ class _Folder:
     def _fold(self, norm: Node, source: int, inference: Inference) -> bool:
         """Take a norm into the layers before it, if there are any; whether that was done."""
         terms = self._terms(source, norm.value.shape[0])
-        if terms is None or not terms.layers:
+        if terms is None or not terms.layers or not self.apart.isdisjoint(terms.layers):
             return False
         for index, layer in enumerate(terms.layers):
             shifts = index == 0 and terms.other is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from danetc.compiler.ir.graph import Graph, Node
@@ -25,6 +25,20 @@ class HoistStatic:
     order_kept = False
 
     def apply(self, graph: Graph) -> Graph:
+        """Layers of the same weights are moved over all or none: they are one module."""
+        kept: set[int] = set()
+        while True:
+            result, static = self._apply(graph, kept)
+            pairs = [(id, owner) for id, owner in graph.shares.items() if not {id, owner} <= kept]
+            apart = {
+                id for pair in pairs if (pair[0] in static) != (pair[1] in static) for id in pair
+            }
+            if not apart:
+                return result
+            kept |= apart
+
+    def _apply(self, graph: Graph, kept: Container[int]) -> tuple[Graph, set[int]]:
+        """The graph, and what holds one copy in it; what is ``kept`` stays at each step."""
         rewriter = Rewriter(graph)
         static: set[int] = set()  # old nodes whose new node holds one copy where the old held T
         repeated: dict[int, int] = {}
@@ -43,8 +57,10 @@ class HoistStatic:
                 rewriter.mapping[node.id] = rewriter.mapping[node.inputs[0]]
                 static.add(node.id)
             else:
-                self._move(node, rewriter, static, at_each_step)
-        return rewriter.finish({name: at_each_step(id) for name, id in graph.outputs.items()})
+                self._move(node, rewriter, static, at_each_step, node.id in kept)
+        return rewriter.finish(
+            {name: at_each_step(id) for name, id in graph.outputs.items()}
+        ), static
 
     @staticmethod
     def _move(
@@ -52,6 +68,7 @@ class HoistStatic:
         rewriter: Rewriter,
         static: set[int],
         at_each_step: Callable[[int], int],
+        kept: bool,
     ) -> None:
         row = OPS[node.op]
         reads = [rewriter.nodes[rewriter.mapping[i]].value for i in node.inputs]
@@ -59,14 +76,14 @@ class HoistStatic:
         timeless = row.time == "pointwise" and not row.per_step(node.attrs) and not row.random
         if row.time == "neuron":
             timeless = not rewriter.inference.program(node.attrs).is_stateful
-        if constant and timeless and node.value.varies:
+        if constant and timeless and node.value.varies and not kept:
             inputs = tuple(rewriter.mapping[i] for i in node.inputs)
             rewriter.keep(node, inputs)
             static.add(node.id)
             return
         joins = len(node.inputs) > 1
         reads_static = joins or row.time in ("neuron", "reduces", "creates", "constant")
-        reads_static = reads_static and not row.takes_steps
+        reads_static = reads_static and not row.takes_steps and not kept
         inputs = tuple(
             rewriter.mapping[i] if reads_static or i not in static else at_each_step(i)
             for i in node.inputs

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import prod
 
-from danetc.compiler.ir.at_node import buffer_bytes_of, operands, same_for_all, weights, weights_of
+from danetc.compiler.ir.at_node import buffer_bytes_of, packs, same_for_all, weights
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import Cycle, loop_of
 from danetc.compiler.ir.ops import OPS
@@ -130,7 +130,7 @@ class Saving:
         """Whether weights train in a node, its fusion group's norms included."""
         group = self.groups.get(node.id)
         norms = [id for id in group.norms if id is not None] if group else []
-        return any(weights_of(self.whole, self.whole[id]) for id in (node.id, *norms))
+        return any(weights(self.whole, self.whole[id]) for id in (node.id, *norms))
 
     def _widths(self) -> dict[int, int]:
         """Bytes a number of each value: under autocast, float32 up to the first convolution or
@@ -171,7 +171,7 @@ class Saving:
 
     def _packs(self, node: Node) -> bool:
         """Whether the fused backend keeps an operation's spikes and counts in bits."""
-        return self.fused and OPS[node.op].packs(operands(self.whole, node))
+        return self.fused and packs(self.whole, node)
 
     def _sizes(self, node: Node) -> Sizes:
         first = self.whole[node.inputs[0]].value.shape if node.inputs else (1,)

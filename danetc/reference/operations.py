@@ -83,7 +83,7 @@ def spec_functions() -> Iterator[Entry]:
         if name in FIRST_WEIGHTS:
             continue
         arguments = tuple(EntryParameter(key, "", None, says) for key, says in row.says.items())
-        example = examples.flow(row.example, starts=True, image=row.input)
+        example = examples.flow(row.example, starts=row.starts, image=row.input)
         yield Entry(name, "function", row.usage, sentence(row.meaning), arguments, "", example)
 
 

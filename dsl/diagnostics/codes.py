@@ -76,6 +76,7 @@ _ROWS = (
     Code("E0408", "a declaration without the form of its kind"),
     Code("E0409", "the backbone has no such stage"),
     Code("E0410", "learnt numbers whose size nothing tells"),
+    Code("E0411", "a shared layer that does not fit where it stands"),
     # errors: values and shapes
     Code("E0501", "an operation does not fit the shape of its input"),
     Code("E0502", "the input is not an input"),

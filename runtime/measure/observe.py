@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -82,15 +83,17 @@ def observed(
     """
     handles = []
     wanted = any(observer.instants for observer in observers)
+    hooks: dict[nn.Module, list[Hook]] = {}  # of a module that is several layers, in their order
+    for neuron_layer in layout.neurons:
+        neuron = neuron_of(model, neuron_layer)
+        used = instrument(neuron.program) if wanted else None
+        hooks.setdefault(neuron, []).append(_neuron_hook(neuron_layer, used, observers))
+    for weight_layer in layout.weights:
+        module = module_of(model, weight_layer.name)
+        hooks.setdefault(module, []).append(_weight_hook(weight_layer, observers))
     try:
-        for neuron_layer in layout.neurons:
-            module = neuron_of(model, neuron_layer)
-            used = instrument(module.program) if wanted else None
-            hook = _neuron_hook(neuron_layer, used, observers)
-            handles.append(module.register_forward_hook(hook))
-        for weight_layer in layout.weights:
-            done = _weight_hook(weight_layer, observers)
-            handles.append(module_of(model, weight_layer.name).register_forward_hook(done))
+        for module, own in hooks.items():
+            handles.append(module.register_forward_hook(_in_turn(own)))
         for product_layer in layout.products:
             done = _product_hook(product_layer, observers)
             handles.append(module_of(model, product_layer.name).register_forward_hook(done))
@@ -105,6 +108,18 @@ def observed(
 
 
 Hook = Callable[..., None]
+
+
+def _in_turn(hooks: Sequence[Hook]) -> Hook:
+    """One hook for each call, and then again from the first."""
+    if len(hooks) == 1:
+        return hooks[0]
+    turns = itertools.cycle(hooks)
+
+    def hook(*args: Any) -> None:
+        next(turns)(*args)
+
+    return hook
 
 
 def _neuron_hook(

@@ -201,7 +201,14 @@ def _carries_what_came_before(graph: Graph) -> tuple[Graph, str]:
     return replace(graph, carries={ids[0]: ids[1]}), "h.delay"
 
 
+def _shares_another(graph: Graph) -> tuple[Graph, str]:
+    convs = [node.id for node in graph.nodes.values() if node.op == "conv"]
+    norm = next(node for node in graph.nodes.values() if node.op == "batchnorm")
+    return replace(graph, shares={norm.id: convs[0]}), norm.path
+
+
 BROKEN: dict[Break, str] = {
+    _shares_another: "weights at several places fit all of them",
     _carried_kind: "what loops carry comes out as it goes in",
     _carried_shape: "what loops carry comes out as it goes in",
     _carries_nothing: "what loops carry comes out as it goes in",

@@ -126,6 +126,16 @@ MIXED = (
     "-> tiny[1] via origin by densely_additive with (neuron = IF, norm = batchnorm(init = 0.5))"
 )
 
+SHARED = small(
+    "stage(twice(4), 2)",
+    more="""block twice(w) {
+      f = shared(conv(w) -> norm -> spike)
+      g = shared(conv(w, kernel = 1, bias = true))
+      big = in -> f
+      small = big -> avgpool(2) -> f -> g
+      out = (big + (small -> upsample(2)) + (in -> g)) -> spike
+    }""",
+)
 TWO_INPUTS = """
 network net {
   input = inputs(left = image(2, 8, 8), right = image(1, 8, 8))
@@ -301,6 +311,7 @@ VARIETY = {
     ),
     "events": small(input="events(3, 8, 8)"),
     "two_inputs": TWO_INPUTS,
+    "shared": SHARED,
     "learnt_values": LEARNT_VALUES,
     "learnt_in_blocks": small(
         "stage(mixed(4), 2) via joined",

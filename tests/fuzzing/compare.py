@@ -202,7 +202,10 @@ class Subject:
         drawn: dict[str, Array] = {}
         layers: dict[str, Array] = {}
         hooks = []
+        calls = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
         for name, module in model.named_modules():
+            if calls[id(module)] > 1:
+                continue  # it is called at several places, and what it gives has several names
             if not [*module.children()]:
                 hooks.append(module.register_forward_hook(_keep(layers, name)))
             if isinstance(module, Neuron):
@@ -299,12 +302,18 @@ def check_kinds(graph: Graph, seen: Seen, what: str) -> None:
 
 def modules(
     model: nn.Module,
-) -> tuple[list[str], list[str], dict[str, tuple[int, ...]]]:
-    """The paths of layers, of the scopes that hold them, and the shapes of what loops carry."""
+) -> tuple[list[str], list[str], dict[str, tuple[int, ...]], dict[str, str]]:
+    """The paths of layers, of the scopes that hold them, the shapes of what loops carry, and of
+    layers at several places the paths that their weights have."""
     shapes: dict[str, tuple[int, ...]] = {}
     layers: list[str] = []
     scopes: list[str] = []
-    for name, module in model.named_modules():
+    stored = {name.rpartition(".")[0] for name in model.state_dict()}
+    homes = {id(module): name for name, module in model.named_modules() if name in stored}
+    ties: dict[str, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if homes.get(id(module), name) != name:
+            ties[name] = homes[id(module)]
         if isinstance(module, Loop):
             scope = name[: name.rfind(".") + 1]
             shapes |= {scope + item.name: item.shape for item in module.carried}
@@ -314,7 +323,7 @@ def modules(
         layers.append(name)
         parts = name.split(".")
         scopes += [".".join(parts[:depth]) for depth in range(1, len(parts))]
-    return layers, scopes, shapes
+    return layers, scopes, shapes, ties
 
 
 @torch.no_grad()

@@ -236,7 +236,14 @@ class Maker(Declarations):
             lines.append(f"{names[3]}s = heard -> conv({shape.channels}{stride}{dilated}) -> tanh")
             known.append(f"{names[3]}s")
         if dice.maybe(0.4):
-            lines.append(f"{names[4]} = {self.flow(shape, 1, 2, keep=True)[0]}")
+            layer = self.flow(shape, 1, 2, keep=True)[0]
+            if dice.maybe(
+                0.5
+            ):  # without a norm, whose statistics would say in which order it stands
+                layer = (
+                    f"shared({self.conv(shape, shape.channels, keep=True)[0]} -> {self.neuron()})"
+                )
+            lines.append(f"{names[4]} = {layer}")
             used.append(names[4])
         for name in names[1 : dice.randint(2, 4)]:
             flow = self.flow(shape, 1, 3, keep=True)[0]

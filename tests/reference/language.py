@@ -21,6 +21,7 @@ from tests.reference.values import (
     Identity,
     Learnt,
     Named,
+    Once,
     Op,
     Sequence,
     StageOf,
@@ -379,6 +380,8 @@ class Evaluator:
                 given = assigned(args, ["channels", "height", "width", "bound"])
                 sizes = (given[name] for name in ("channels", "height", "width"))
                 return self.input(id, tuple(int(self.evaluate(size, env)) for size in sizes))
+            case "shared":
+                return Once(self.evaluate(args[0].value, env, "layer"))
             case "inputs":
                 return {arg.name: self.evaluate(arg.value, env) for arg in args}
             case "outputs":

@@ -24,6 +24,7 @@ from tests.reference.values import (
     Identity,
     Learnt,
     Named,
+    Once,
     Op,
     Sequence,
     Wire,
@@ -63,7 +64,8 @@ class Weights:
     """Parameters and buffers by name: those of the layer ``stem.conv`` start with its path.
 
     ``layers`` are the paths of all layers, with weights or without, ``scopes`` those of what holds
-    layers: a definition, a block, a stage. ``shapes`` are those of what loops carry, of a sample at
+    layers: a definition, a block, a stage. ``ties`` lead from the path of a layer of which the state
+    has nothing to that of the same layer of which it has. ``shapes`` are those of what loops carry, of a sample at
     one step, by their paths.
     """
 
@@ -73,7 +75,9 @@ class Weights:
         layers: Iterable[str],
         scopes: Iterable[str],
         shapes: Mapping[str, tuple[int, ...]],
+        ties: Mapping[str, str],
     ) -> None:
+        self.ties = {plain(name): plain(first) for name, first in ties.items()}
         self.shapes = shapes
         # Python's reserved words have a `_` behind them as attributes, and no name of a spec else.
         self.names = {plain(name): name for name in state}
@@ -87,8 +91,43 @@ class Weights:
         self.starts: dict[str, float] = {}  # of norms and neurons: what is there before training
         self.started: list[str] = []  # their names, each time that one is read
         self.numbers: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self.same: dict[
+            tuple[str, ...], tuple[str, ...]
+        ] = {}  # of layers, those with their weights
+        self.again: Counter[tuple[str, ...]] = Counter()
+        self._places: list[tuple[list[tuple[str, ...]], list[tuple[str, ...]]]] = []
+
+    @contextmanager
+    def at_places_of(self, first: list[tuple[str, ...]]) -> Iterator[None]:
+        """The layers met inside have the weights of those at these paths, one after the other; where
+        there is none yet they are noted there."""
+        met: list[tuple[str, ...]] = []
+        self._places.append((first, met))
+        yield
+        self._places.pop()
+        if not first:
+            first += met
+
+    def weights_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """The path at which the weights of a layer are."""
+        while path in self.same:
+            path = self.same[path]
+        return self.ties.get(path, path)
+
+    def name(self, path: tuple[str, ...], leaf: str) -> str:
+        """What a weight of a layer is called in the state dict."""
+        return self.names[(*self.weights_at(path), leaf)]
 
     def path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
+        """The path of the next layer of a scope."""
+        path = self._next_path(scope, role)
+        for first, met in self._places:
+            met.append(path)
+            if len(met) <= len(first) and first[len(met) - 1] != path:
+                self.same.setdefault(path, first[len(met) - 1])
+        return path
+
+    def _next_path(self, scope: tuple[str, ...], role: str) -> tuple[str, ...]:
         """The path of the next layer of a scope: ``conv`` where it has one, else ``conv1``,
         ``conv2``, ..., those left out that a scope is called by."""
         self.numbers[scope, role] += 1
@@ -101,7 +140,7 @@ class Weights:
     def take(
         self, path: tuple[str, ...], leaf: str, *shape: int, start: float | None = None
     ) -> Var:
-        name = self.names[(*path, leaf.rstrip("_"))]
+        name = self.name(path, leaf.rstrip("_"))
         value = self.state[name]
         assert value.shape == shape, f"{name} is {value.shape}, not {shape}"
         if start is not None:
@@ -112,8 +151,14 @@ class Weights:
 
     def next_of(self, path: tuple[str, ...], start: float, *shape: int) -> Var:
         """The next parameter of a layer that was not asked for, in the order in which it has them."""
+        if path in self.same:
+            names = [name for name in self.state if plain(name)[:-1] == self.weights_at(path)]
+            self.again[path] += 1
+            return self.take(
+                path, plain(names[(self.again[path] - 1) % len(names)])[-1], *shape, start=start
+            )
         for name in self.state:
-            if plain(name)[:-1] == path and name not in self.used:
+            if plain(name)[:-1] == self.weights_at(path) and name not in self.used:
                 return self.take(path, plain(name)[-1], *shape, start=start)
         raise AssertionError(f"nothing more is learnt by {'.'.join(path)}")
 
@@ -159,6 +204,7 @@ class Layers(Evaluator):
         self.x = x
         self.training = training
         self.steps = 1
+        self.places: dict[Once, list[tuple[str, ...]]] = {}  # of layers with the weights of one
         self.given = 0  # channels of the input that are taken
         self.drawn = drawn or {}
         self.noise = noise
@@ -262,6 +308,9 @@ class Layers(Evaluator):
             case Named(name, inner):
                 with self.within(self.fresh(name)):
                     return self.apply(inner, wire)
+            case Once(inner):
+                with self.weights.at_places_of(self.places.setdefault(layer, [])):
+                    return self.apply(inner, wire)
             case BlockLayer(changes):
                 block_layer = self.block_layers[-1]
                 attrs = {**block_layer.attrs, **changes}
@@ -332,7 +381,7 @@ class Layers(Evaluator):
                 flat = x.reshape(*x.shape[:2], -1)
                 path = self.weights.path(self.scope, op.role)
                 weight = self.weights.take(path, "weight", attrs["width"], flat.shape[2])
-                self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+                self.weights.multiplied.add(self.weights.name(path, "weight"))
                 bias = self.weights.take(path, "bias", attrs["width"]) if attrs["bias"] else None
                 return Wire(f.linear(flat, weight, bias), varies)
             case "tdbn":
@@ -460,7 +509,7 @@ class Layers(Evaluator):
         sizes = {None: (kernel, kernel), "rows": (kernel, 1), "columns": (1, kernel)}
         shape = sizes.get(over, (kernel,))
         weight = self.weights.take(path, "weight", width, x.shape[2] // groups, *shape)
-        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        self.weights.multiplied.add(self.weights.name(path, "weight"))
         bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
         if over is None:
             x = f.padded(x, (3, 4), before, after)
@@ -479,7 +528,7 @@ class Layers(Evaluator):
         width, kernel, groups = attrs["width"], attrs["kernel"], attrs["groups"]
         path, part = self.weights.path(self.scope, op.role), width // groups
         weight = self.weights.take(path, "weight", x.shape[2], part, kernel, kernel)
-        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        self.weights.multiplied.add(self.weights.name(path, "weight"))
         bias = self.weights.take(path, "bias", width) if attrs["bias"] else None
         for axis in (3, 4):
             wide = f.to_front(x, axis)
@@ -504,7 +553,7 @@ class Layers(Evaluator):
         path = self.weights.path(self.scope, op.role)
         ones = () if axis == 0 else (1, 1)
         weight = self.weights.take(path, "weight", width, x.shape[axis], *ones)
-        self.weights.multiplied.add(self.weights.names[(*path, "weight")])
+        self.weights.multiplied.add(self.weights.name(path, "weight"))
         turned = f.to_front(x, axis)
         made = f.mixed_first(turned, weight.reshape(width, -1))
         if attrs["bias"]:
@@ -551,24 +600,29 @@ class Layers(Evaluator):
         )
         if self.training and by_step:
             count = x.data[0].size // channels
-            moved = [buffer.data for buffer in buffers]
+            known_as = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
+            moved = [
+                self.result.buffers.get(name, buffer.data)
+                for name, buffer in zip(known_as, buffers, strict=True)
+            ]
             for now in zip(mean, variance * count / max(1, count - 1), strict=True):
                 moved = [
                     (1 - f.MOMENTUM) * old + f.MOMENTUM * new.reshape(shape)
                     for old, new in zip(moved, now, strict=True)
                 ]
             for name, buffer in zip(("mean", "var"), moved, strict=True):
-                self.result.buffers[self.weights.names[(*path, f"running_{name}")]] = buffer
+                self.result.buffers[self.weights.name(path, f"running_{name}")] = buffer
         elif self.training:
-            names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
+            names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
             steps = x.shape[0] if wire.varies else self.steps
             count = x.data[0].size // channels * (1 if per_step else steps)
             unbiased = variance * count / max(1, count - 1)
             for name, old, new in zip(names, buffers, (mean, unbiased), strict=True):
-                moved = (1 - f.MOMENTUM) * old.data + f.MOMENTUM * new.reshape(shape)
+                before = self.result.buffers.get(name, old.data)  # a place before has moved it
+                moved = (1 - f.MOMENTUM) * before + f.MOMENTUM * new.reshape(shape)
                 self.result.buffers[name] = moved
         if pad := attrs.get("pad", 0):
-            names = [self.weights.names[(*path, f"running_{name}")] for name in ("mean", "var")]
+            names = [self.weights.name(path, f"running_{name}") for name in ("mean", "var")]
             mean, variance = (self.result.buffers.get(n, self.weights.state[n]) for n in names)
             border = bias.data - mean * weight.data / np.sqrt(variance + attrs["eps"])
             inside = f.padded(Var(np.ones(y.shape)), (3, 4), pad, pad)
@@ -607,7 +661,7 @@ class Layers(Evaluator):
             batch = x.data.reshape(*x.shape[:2], groups, -1).mean((0, 1, 3))
             share = op.attrs["momentum"] if batches else 1.0
             mean = (1 - share) * mean + share * batch
-            self.result.buffers[self.weights.names[(*path, "mean")]] = mean
+            self.result.buffers[self.weights.name(path, "mean")] = mean
         wide = mean.reshape(groups, *[1] * (len(x.shape) - 3))
         return Wire(Var(np.broadcast_to(wide, (*x.shape[:2], *wide.shape))), False)
 

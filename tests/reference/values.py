@@ -82,6 +82,13 @@ class Bound:
         return self.declaration.kind
 
 
+@dataclass(frozen=True, eq=False)
+class Once:
+    """A layer whose weights are those of the place where it stands first."""
+
+    layer: Any
+
+
 @dataclass(frozen=True)
 class StageOf:
     """``stage(block, count, stride = ...)``, and what ``via``, ``by`` and ``with`` say of it."""
@@ -218,7 +225,7 @@ def assigned(args: tuple[s.Arg, ...], names: list[str]) -> dict[str, s.Expr]:
 def is_layer(value: object) -> bool:
     if isinstance(value, Bound):
         return value.kind in ("block", "neuron")
-    return isinstance(value, Op | Identity | BlockLayer | Sequence | Named | Backbone)
+    return isinstance(value, Op | Identity | BlockLayer | Sequence | Named | Once | Backbone)
 
 
 def unnamed(value: Any) -> Any:

@@ -1,11 +1,11 @@
 """Equivalence of networks: canonical forms of graphs and what corresponds in two of them."""
 
 from danetc.compiler.analysis.equivalence.compare import (
-    LOOPS,
+    UNCOMPARED,
     Different,
     Same,
     compare_graphs,
     weights_by_name_or_order,
 )
 
-__all__ = ["LOOPS", "Different", "Same", "compare_graphs", "weights_by_name_or_order"]
+__all__ = ["UNCOMPARED", "Different", "Same", "compare_graphs", "weights_by_name_or_order"]

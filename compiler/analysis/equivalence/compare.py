@@ -15,6 +15,9 @@ from danetc.compiler.passes.order import in_the_order_of_the_spec
 
 MAX_TERMS_SHOWN = 4
 LOOPS = "graphs with loops over time are compared in numbers alone"
+SHARED = "graphs with weights at several places are compared in numbers alone"
+UNCOMPARED = (LOOPS, SHARED)
+"""Reasons that say nothing of the networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
         return Different(outside, left.input, right.input, comparable=False)
     if left.carries or right.carries:
         return Different(LOOPS)
+    if left.shares or right.shares:
+        return Different(SHARED)
     written = left, right
     left, right = (in_the_order_of_the_spec(RemoveDead().apply(graph)) for graph in written)
     if len(left.outputs) == len(right.outputs) == 1:  # then its name does not matter

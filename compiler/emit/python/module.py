@@ -139,6 +139,15 @@ class _Emitter:
         """The inputs by the names of the arguments that they are."""
         return [*zip(self.classes[-1].drafts[0].parameters, self.graph.inputs, strict=True)]
 
+    def _shared(self) -> list[tuple[Node, Node]]:
+        """The layers that are other layers, with those."""
+        graph = self.graph
+        return [
+            (graph[id], graph[owner])
+            for id, owner in graph.shares.items()
+            if isinstance(self.calls[id], TorchModule)
+        ]
+
     def _takes(self, node: Node) -> str:
         size = ", ".join(map(str, node.value.shape))
         if node.value.varies:
@@ -294,6 +303,14 @@ class _Emitter:
                 steps = constant(self.graph.steps)
                 checks.append(ast.Expr(call(name("check_alike"), steps, *leads)))
             body = [*checks, *body]
+            if self.graph.shares:
+                self.layers.used.add("share")
+                paths = [
+                    [constant(".".join(map(attribute, (*n.scope, n.name)))) for n in pair]
+                    for pair in self._shared()
+                ]
+                pairs = ast.Dict([later for later, _ in paths], [first for _, first in paths])
+                init.append(ast.Expr(call(name("share"), name("self"), pairs)))
             if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
                 init += ast.parse(_HE_NORMAL_REST if "drawn" in self.used else _HE_NORMAL).body
         parameters = [("self", "", None)]

@@ -678,6 +678,28 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
     return when.eq(step.view(length, *[1] * (rank + 1))).to(x.dtype)
 
 
+def share(model: nn.Module, layers: dict[str, str]) -> None:
+    """Let layers be others: one module, whose weights the state dict has once."""
+    same: dict[str, str] = {}
+    for later, first in layers.items():
+        holder, _, name = later.rpartition(".")
+        model.get_submodule(holder).add_module(name, layer := model.get_submodule(first))
+        entries = [*layer.named_parameters(), *layer.named_buffers()]
+        same |= {f"{later}.{key}": f"{first}.{key}" for key, _ in entries}
+
+    def leave_out(_: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for key in same:
+            state.pop(prefix + key, None)
+
+    def put_in(_: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for key, first in same.items():
+            if prefix + first in state:
+                state.setdefault(prefix + key, state[prefix + first])
+
+    model.register_state_dict_post_hook(leave_out)
+    model.register_load_state_dict_pre_hook(put_in)
+
+
 class Model(nn.Module):
     """Stands for the model in this file; it is not copied."""
 

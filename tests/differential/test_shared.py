@@ -1,0 +1,191 @@
+"""Layers of the same weights at several places: `shared(...)`, against plain PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import danetc
+from danetc.compiler import check_text
+from danetc.compiler.analysis.summary import summarise
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.python import emit_python
+from danetc.compiler.ir.graph import Graph
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.runtime.layers.packed import PackedConv2d
+from danetc.tasks.equivalence import equivalence
+from tests.differential.helpers import built, randn, shake, text
+from tests.differential.networks import SHARED
+from tests.differential.test_forms import executed
+from tests.differential.test_inputs import fired, flat
+from tests.fuzzing.compare import Case
+from tests.fuzzing.forms import check_network
+
+T, N = 3, 4
+SIAMESE = """
+network siamese {
+  input = inputs(a = image(2, 6, 6), b = image(2, 6, 6))
+  steps = 3; neuron = IF; surrogate = sigmoid(alpha = 4)
+  f = shared(conv(4) -> norm -> spike)
+  g = shared(conv(4, kernel = 1) -> norm -> spike)
+  x = a -> f -> g -> g
+  y = b -> f -> g
+  out = concat(x -> avgpool, y -> avgpool) -> linear(5)
+}
+"""
+LEARNT = SIAMESE.replace("-> norm -> spike)", "-> norm -> PLIF)")
+
+
+def learnt(dtype: torch.dtype = torch.float64) -> tuple[Graph, Tensor]:
+    return text(LEARNT), randn(N, 4, 6, 6).to(dtype)
+
+
+def test_it_is_the_same_module_called_again() -> None:
+    graph = text(SIAMESE)
+    model = built(graph)
+    twin = copy.deepcopy(model)
+    a, b = randn(N, 2, 6, 6), randn(N, 2, 6, 6, seed=2)
+
+    def f(x: Tensor) -> Tensor:
+        return fired(flat(twin.x.f.norm, flat(twin.x.f.conv, x)))
+
+    def g(x: Tensor) -> Tensor:
+        return fired(flat(twin.x.g.norm, flat(twin.x.g.conv, x)))
+
+    x = g(g(f(a.expand(T, *a.shape))))
+    y = g(f(b.expand(T, *b.shape)))
+    mine = model(a, b)
+    wanted = flat(twin.linear, torch.cat([x.mean((-2, -1)), y.mean((-2, -1))], -1))
+    assert mine.std() > 0.01
+    assert torch.allclose(mine, wanted, rtol=1e-9, atol=1e-9)
+    for out in (mine, wanted):
+        out.square().sum().backward()
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None, name
+        assert torch.allclose(p.grad, q.grad, rtol=1e-9, atol=1e-9), name
+    moved = torch.cat([model.x.f.norm.running_mean, model.x.g.norm.running_var])
+    assert torch.allclose(
+        moved, torch.cat([twin.x.f.norm.running_mean, twin.x.g.norm.running_var]), atol=0.05
+    )
+    assert model.x.f.norm is model.y.f.norm
+
+
+def test_its_weights_are_counted_and_stored_once() -> None:
+    graph = text(SIAMESE)
+    model = built(graph)
+    conv = 4 * 2 * 9 + 4 * 4
+    parameters = conv + 2 * 4 + 2 * 4 + (8 * 5 + 5)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    facts = summarise(graph)
+    assert facts.parameters == parameters
+    single = summarise(text(SIAMESE.replace("shared(", "(")))
+    assert facts.macs + facts.additions == single.macs + single.additions
+    names = list(model.state_dict())
+    assert not [name for name in names if name.startswith("y.")]
+    assert "x.f.conv.weight" in names
+    other = built(graph, seed=3)
+    other.load_state_dict(model.state_dict())
+    x = randn(N, 4, 6, 6)
+    model.eval()
+    other.eval()
+    assert torch.equal(other(x), model(x))
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.float().double()):
+        assert again.x.g.conv is again.y.g.conv
+        assert list(again.state_dict()) == names
+        assert torch.allclose(again(x), other(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["none", "recompute"])
+def test_backends_and_model_py_do_the_same(memory: str) -> None:
+    graph, x = learnt()
+    model = emit(graph).double()
+    shake(model)
+    fused = emit(graph, backend="fused", memory=memory).double()
+    fused.load_state_dict(model.state_dict())
+    written: nn.Module = executed(emit_python(graph))
+    assert list(written.state_dict()) == list(model.state_dict()) == list(fused.state_dict())
+    written.load_state_dict(model.state_dict())
+    found = [model(x), fused(x), written(*x.split(2, 1))]
+    for y in found:
+        y.square().sum().backward()
+    assert found[0].std() > 0.01
+    for other, y in ((fused, found[1]), (written, found[2])):
+        assert torch.allclose(found[0], y, atol=1e-12)
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            assert p.grad is not None
+            assert torch.allclose(p.grad, q.grad, rtol=1e-9, atol=1e-9)
+        for p, q in zip(model.buffers(), other.buffers(), strict=True):
+            assert torch.allclose(p, q, rtol=1e-12)
+    folded = danetc.fold(fused.eval())
+    assert torch.allclose(folded(x), fused(x), atol=1e-9)
+
+
+def test_neurons_have_states_of_their_own_at_each_place() -> None:
+    graph, x = learnt()
+    model = built(graph).eval()
+    states, steps = None, []
+    for _ in range(T):
+        found, states = model.stream(x, states)
+        steps.append(found)
+    assert torch.allclose(torch.stack(steps), model(x), atol=1e-12)
+
+
+def test_a_layer_takes_bits_where_all_its_places_have_them() -> None:
+    fused = emit(text(SIAMESE), backend="fused")
+    assert isinstance(fused.x.g.conv, PackedConv2d)
+    mixed = emit(
+        text(SIAMESE.replace("y = b -> f -> g", "y = (0.3 * (b -> f)) -> g")), backend="fused"
+    )
+    assert not isinstance(mixed.x.g.conv, PackedConv2d)
+
+
+def test_the_interpreter_and_numbers_agree() -> None:
+    case = Case()
+    for seed, source in ((3, SHARED), (5, LEARNT)):
+        checked = check_text(f"use std\n{source}")
+        check_network(checked, checked.networks[0], seed, case)
+    assert case.compared["eager, training"] + case.unstable + case.near == 2
+    assert case.compared["fused, evaluation"] >= 1
+    graph = text(SIAMESE, ())
+    verdict = equivalence(graph, text(SIAMESE, ()))
+    assert verdict.numbers is not None
+    assert verdict.numbers.agreement.same
+
+
+def test_it_is_measured_place_by_place() -> None:
+    graph = text(SIAMESE)
+    x, labels = randn(N, 4, 6, 6).float(), torch.zeros(N, dtype=torch.int64)
+    found = danetc.measure(emit(graph), [(x, labels)], only=["operations"])
+    single = danetc.measure(
+        emit(text(SIAMESE.replace("shared(", "("))), [(x, labels)], only=["operations"]
+    )
+    assert found.operations is not None
+    assert single.operations is not None
+    mine = {item.layer: item for item in found.operations.layers}
+    other = {item.layer: item for item in single.operations.layers}
+    assert mine.keys() == other.keys()
+    assert {"x.f.conv", "y.f.conv", "x.g.conv", "x.g2.conv", "y.g.conv"} <= mine.keys()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("b = (concat(a, a) -> f)", r"`weight` of 4 x 8 x 3 x 3 for `conv` here"),
+        ("b = (in -> avgpool -> shared(3))", "takes a layer, not the number 3"),
+    ],
+)
+def test_what_does_not_fit_is_said(body: str, words: str) -> None:
+    source = f"""use std
+network n {{
+  input = image(4, 8, 8); steps = 2; neuron = IF; surrogate = atan
+  f = shared(conv(4) -> norm -> spike)
+  a = in -> f; {body}
+  out = (a + b) -> avgpool -> linear(2)
+}}
+"""
+    with pytest.raises(SpecError, match=words):
+        check_text(source)
