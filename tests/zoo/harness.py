@@ -22,6 +22,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.reading import ZOO, shipped_specs
 from danetc.runtime.layers.neuron import Neuron
+from danetc.tasks.inputs import taken
 from tests.differential.helpers import assert_close, observe, randn
 
 NAMES = tuple(name.removeprefix(ZOO) for name in shipped_specs() if name.startswith(ZOO))
@@ -90,7 +91,7 @@ def compare(name: str, settings: Mapping[str, Any]) -> None:
         if hasattr(module, "momentum"):
             module.momentum = 1.0  # what evaluation takes is of the batch that was trained with
     x = frames(ours)
-    static = next(node for node in ours.nodes.values() if node.op == "input").value.varies is False
+    static = not taken(ours).varies
     for training in (True, False):
         where = f"{name}, {dict(settings)}, {'training' if training else 'evaluation'}"
         model.train(training)
@@ -140,11 +141,11 @@ def assert_alive(
 
 def frames(ours: Graph) -> Tensor:
     """An input of the network: an image [N, C, H, W], or counts of events [T, N, C, H, W]."""
-    node = next(node for node in ours.nodes.values() if node.op == "input")
-    if not node.value.varies:
-        return randn(BATCH, *node.value.shape)
-    counts = torch.poisson(randn(ours.steps, BATCH, *node.value.shape).abs())
-    return counts.clamp(max=node.value.kind.most) if node.value.kind.is_integer else counts
+    value = taken(ours)
+    if not value.varies:
+        return randn(BATCH, *value.shape)
+    counts = torch.poisson(randn(ours.steps, BATCH, *value.shape).abs())
+    return counts.clamp(max=value.kind.most) if value.kind.is_integer else counts
 
 
 @torch.no_grad()
