@@ -161,6 +161,7 @@ class Layers:
                 ["dropout(0.3, per = sample)", "batchnorm(pad = 1) -> avgpool(3, stride = 1)"]
             ),
             self.other_size(shape.channels, size),
+            self.other_size(shape.channels, size),
             dice.choice(["dropout(0.3)", "droppath(0.4)", "dropout(0)", "droppath", "dropout"]),
             dice.choice(["identity", "none", "maxpool(1)", "upsample(1)", "avgpool(1)"]),
             dice.choice(["delay", "delay(1)", "delay(2)"]),
@@ -206,14 +207,14 @@ class Layers:
             "pad(1) -> maxpool(3, stride = 1, padding = 0)",
             f"pad(1, 2) -> upsample({given})",
             "pad(1, 0, over = rows) -> conv(" + f"{channels}, kernel = 2, over = rows)",
-            f"upsample(2, over = channels) -> sum(over = channels, groups = {channels})",
+            *[f"upsample(2, over = channels) -> sum(over = channels, groups = {channels})"] * 2,
             f"conv({channels}, stride = 2) -> upsample({given}{dice.choice(['', ', mode = bilinear'])})",
         ]
         if size % 2 == 0:
             forms += [f"avgpool(2) -> conv_transposed({channels})"] * 2
             forms += ["avgpool(2) -> upsample(2, mode = bilinear)"] * 2
         if channels == self.steps:
-            forms += ["swap(time, channels)"] * 2
+            forms += ["swap(time, channels)"] * 6
         return dice.choice(forms)
 
     def flow(self, shape: Shape, least: int, most: int, keep: bool = False) -> tuple[str, Shape]:
