@@ -153,6 +153,9 @@ def test_what_stands_in_a_spec_would_be_proposed_there(name: str) -> None:
     for one in meanings.occurrences:
         if one.defines or one.meaning.kind == "library" or one.span.text in ("init", "norm"):
             continue
+        line = text[text.rfind("\n", 0, one.span.start) : one.span.start]
+        if one.meaning.kind == "argument" and "puts(" in line:
+            continue  # the name of an input or output, which is whatever one likes
         end = text.find("\n", one.span.start)
         cut = text[: one.span.start] + text[end:]
         found = {item.name for item in complete(analyse(cut, str(location)), one.span.start)}
