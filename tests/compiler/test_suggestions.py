@@ -27,7 +27,7 @@ from danetc.dsl.diagnostics.suggestions import MAX_CANDIDATES, edits, nearest
 from danetc.dsl.loading import load_module, std_names
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.reading import shipped_specs
-from danetc.dsl.recipe.schema import ITEMS, ChoiceType, FloatType, IntType
+from danetc.dsl.recipe.schema import ITEMS, ChangeType, ChoiceType, FloatType, IntType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.dsl.syntax.source import SourceFile
 from danetc.dsl.syntax.tree import DECLARATION_KINDS, Declaration
@@ -148,10 +148,15 @@ def places() -> Iterator[Place]:
     setting = {row.type.family: key for key, row in SETTINGS.items() if hasattr(row.type, "family")}
     for family, items in ITEMS.items():
         key = setting[family]
-        yield _called(f"{family} of a recipe", items, lambda name, key=key: recipe(**{key: name}))  # type: ignore[misc]  # fmt: skip
+        inside = "surrogate(alpha = {})" if isinstance(SETTINGS[key].type, ChangeType) else "{}"
+
+        def use(text: str, key: str = key, inside: str = inside) -> str:
+            return recipe(**{key: inside.format(text)})
+
+        yield _called(f"{family} of a recipe", items, use)
         for item, row in items.items():
             names = tuple(argument.name for argument in row.arguments)
-            yield _called("argument of an item", names, lambda name, key=key, item=item: recipe(**{key: f"{item}({name} = 1)"}))  # type: ignore[misc]  # fmt: skip
+            yield _called("argument of an item", names, lambda name, use=use, item=item: use(f"{item}({name} = 1)"))  # type: ignore[misc]  # fmt: skip
     for key, found in SETTINGS.items():
         if isinstance(found.type, ChoiceType):
             yield _called("choice of a recipe", found.type.words, lambda name, key=key: recipe(**{key: name}))  # type: ignore[misc]  # fmt: skip
