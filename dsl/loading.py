@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
+from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
@@ -270,7 +271,9 @@ class _Loader:
         hint = did_you_mean(use.module, ["std"])
         parent = folder_of(location)
         if parent is not None and (parent / f"{use.module}.danet").is_file():
-            hint = f'a file is named by its path: `use "{use.module}.danet"`'
+            path = f'use "{use.module}.danet"'
+            fixes = () if use.names is not None else (replacing(use.span, path),)
+            hint = Hint(f"a file is named by its path: `{path}`", *fixes)
         self.reporter.error(
             "E0207",
             f"there is no library `{use.module}`",
@@ -349,7 +352,9 @@ class _Loader:
             use.span,
             label="this closes the circle" if through else "this is the file itself",
             labels=[Label(asked.span, "which is used here") for asked in reversed(through)],
-            hint="move what both need into a third file" if through else "leave this line out",
+            hint="move what both need into a third file"
+            if through
+            else Hint("leave this line out", line_removed(use.span)),
         )
 
 

@@ -28,6 +28,7 @@ from danetc.compiler.lowering.values import (
     is_layer,
 )
 from danetc.dsl.diagnostics.diagnostic import Label, did_you_mean
+from danetc.dsl.diagnostics.fixes import Hint, replacing
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
 from danetc.dsl.modules import Module
@@ -150,7 +151,12 @@ def flows_in(arg: s.Arg, args: tuple[s.Arg, ...], span: Span, *, is_value: bool)
     if not isinstance(arg.value, s.Name | s.Call | s.Flow):
         text = f"({text})"
     call = f"{name}({others})" if others else name
-    return f"a value flows into a layer by `->`: write `{text} -> {shorten(call)}`"
+    hint = f"a value flows into a layer by `->`: write `{text} -> {shorten(call)}`"
+    if others == "...":
+        return hint
+    value = arg.value.span.text
+    value = value if text[:1] != "(" else f"({value})"
+    return Hint(hint, replacing(span, f"({value} -> {call})"))
 
 
 def _called(args: tuple[s.Arg, ...], span: Span) -> str | None:

@@ -14,7 +14,7 @@ from danetc.compiler.ir.graph import Form, unique
 from danetc.compiler.lowering.learnt import as_learnt
 from danetc.compiler.lowering.values import Failed, LearntValue, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of
+from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of, replacing, write
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
@@ -88,7 +88,8 @@ class RuleReader:
                 "after it"
             )
         elif name in FEEDS:
-            message, hint = f"`{name}` needs its index", f"write `{name}[i] = ...`"
+            message = f"`{name}` needs its index"
+            hint = Hint(f"write `{name}[i] = ...`", replacing(item.name_span, f"{name}[i]"))
         elif item.name == "result":
             message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
         else:
@@ -222,7 +223,8 @@ class RuleReader:
                 message = "a rule holds no layers"
                 hint = "layers belong in a connection or a block; a rule says what feeds a block"
             case s.Name("in" | "out" as port):
-                message, hint = f"`{port}` needs an index", f"write `{port}[i - 1]`"
+                message = f"`{port}` needs an index"
+                hint = write(f"{port}[i - 1]", expr.span)
             case s.Name(name):
                 message = f"`{name}` is no value of a rule"
                 hint = "values of a rule are `in[j]` and `out[j]`"

@@ -15,10 +15,11 @@ from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want
 from danetc.compiler.lowering.unknown import candidates
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
-from danetc.dsl.loading import std_names
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.functions import CONSTANTS, functions, is_smooth
-from danetc.dsl.reading import SUFFIX
+from danetc.dsl.reading import SUFFIX, Unreadable, read_text
 from danetc.dsl.recipe.schema import (
     ITEMS,
     BoolType,
@@ -34,7 +35,7 @@ from danetc.dsl.recipe.schema import (
 )
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
-from danetc.dsl.syntax.source import Span
+from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.dsl.syntax.tokens import (
     NAME_LIKE,
     Token,
@@ -53,7 +54,7 @@ from danetc.editor.meanings import (
     Names,
     argument_of,
 )
-from danetc.reference import section
+from danetc.reference import Entry, entry_of, section
 
 _ENDS = frozenset(("NAME", "NUMBER", "STRING", "RPAR", "RSQB", "KIND", "IN", "STATE"))
 """Tokens that a value may end with."""
@@ -228,8 +229,8 @@ def _in_parentheses(cursor: _Cursor, opening: int) -> Iterator[Proposal]:
             yield from _values(cursor, changed, WANTED["network"].get(changed, "number"))
         return
     if opening >= 2 and tokens[opening - 2].type == "USE":
-        for declared in sorted(std_names()):
-            yield from _declaration(cursor, declared)
+        assert callee is not None
+        yield from _of_library(cursor) if callee.text == "std" else _of_file(cursor, callee.text)
         return
     if opening == (cursor.head or 0) + 2 and cursor.head is not None:
         if last.type not in ("LPAR", "COMMA", *_ENDS):  # a default
@@ -602,11 +603,31 @@ def _argument(cursor: _Cursor, name: str, owner: str) -> Proposal:
     return Proposal(name, "argument", f"{name} = ", cursor.span, detail, text)
 
 
-def _declaration(cursor: _Cursor, name: str) -> Iterator[Proposal]:
-    """A declaration of the library by its name."""
-    for entry in section("std"):
-        if entry.name == name:
-            yield Proposal(name, entry.kind, name, cursor.span, entry.signature, markdown(entry))
+def _of_library(cursor: _Cursor) -> Iterator[Proposal]:
+    """The declarations of the standard library."""
+    for entry in sorted(section("std"), key=lambda entry: entry.name):
+        yield _declaration(cursor, entry)
+
+
+def _of_file(cursor: _Cursor, quoted: str) -> Iterator[Proposal]:
+    """The declarations of another file, as it is open or on disk."""
+    texts = cursor.analysis.texts
+    name = os.path.join(os.path.dirname(cursor.analysis.source.name), quoted.strip('"'))
+    name = os.path.normpath(name)
+    try:
+        text = texts.get(os.path.realpath(name))
+        source = SourceFile(name, read_text(Path(name), name) if text is None else text)
+    except (Unreadable, OSError, ValueError):
+        return
+    module = load_module(source, Reporter(), texts)
+    for declaration in module.own.values():
+        yield _declaration(cursor, entry_of(module, declaration))
+
+
+def _declaration(cursor: _Cursor, entry: Entry) -> Proposal:
+    return Proposal(
+        entry.name, entry.kind, entry.name, cursor.span, entry.signature, markdown(entry)
+    )
 
 
 def _named(cursor: _Cursor, meaning: Meaning, *, suffix: str = "", detail: str = "") -> Proposal:

@@ -83,7 +83,7 @@ def replacing(span: Span, text: str) -> Fix:
 
 def removing(span: Span) -> Fix:
     """Nothing in place of a text."""
-    return Fix(f"remove `{span.text}`", (Edit(span, ""),))
+    return Fix(f"remove `{span.text.strip()}`", (Edit(span, ""),))
 
 
 def inserting(source: SourceFile, offset: int, text: str) -> Fix:

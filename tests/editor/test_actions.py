@@ -90,6 +90,13 @@ def test_every_fix_of_every_page_leaves_less_to_fix(code: str) -> None:
         ("stem = conv(8) // first", "stem = conv(8) # first"),
         ("stem = conv(classes / 3)", "stem = conv(floor(classes / 3))"),
         ("steam = conv(8)", "stem = conv(8)"),
+        ("stem = conv(8) -> -> norm", "stem = conv(8) -> norm"),
+        ("stem stem = conv(8)", "stem = conv(8)"),
+        ("out = spike(in)", "out = (in -> spike)"),
+        (
+            "norm = batchnorm if 1 < 2 < 3 else tebn",
+            "norm = batchnorm if 1 < 2 and 2 < 3 else tebn",
+        ),
     ],
 )
 def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:

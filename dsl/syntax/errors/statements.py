@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, did_you_mean
-from danetc.dsl.diagnostics.fixes import Fix, Hint, inserting, remove
+from danetc.dsl.diagnostics.fixes import Fix, Hint, inserting, remove, removing
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.brackets import Brackets
@@ -128,7 +128,10 @@ def head(case: Situation) -> Found | None:
                 "E0111",
                 "a body follows its head without `=`",
                 case.span(i - 1),
-                hint=f"write `{case.text(case.begin, i - 2)} {{`",
+                hint=Hint(
+                    f"write `{case.text(case.begin, i - 2)} {{`",
+                    removing(Span(case.source, case.tokens[i - 2].end, case.before.end)),
+                ),
             ),
             insert=("NAME", "unnamed"),
         )
@@ -200,7 +203,8 @@ def statement(case: Situation) -> Found | None:
         return Found(Diagnostic("E0101", message, both), insert=("LBRACE", "{"))
     if token.type == "EQUAL":
         if first.text == second.text:
-            hint = f"`{first.text}` is written twice"
+            twice = removing(Span(case.source, first.end, second.end))
+            hint = Hint(f"`{first.text}` is written twice", twice)
         else:
             hint = did_you_mean(first.text, ["state"]) or answer("word", first.text) or STATEMENT
         message = f"there are two names before `=`: `{first.text}` and `{second.text}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label
-from danetc.dsl.diagnostics.fixes import remove
+from danetc.dsl.diagnostics.fixes import Hint, inserting, remove, removing
 from danetc.dsl.syntax.errors.case import (
     CLOSING,
     ENDS_VALUE,
@@ -16,6 +16,7 @@ from danetc.dsl.syntax.errors.case import (
     name_of,
     no_operator,
 )
+from danetc.dsl.syntax.source import Span
 from danetc.dsl.syntax.tokens import NAME_LIKE, starts_statement
 
 # Brackets
@@ -168,7 +169,10 @@ def missing_value(case: Situation) -> Found | None:
         if token.type in RESERVED:
             hint = f"`{token.text}` is a reserved word: it cannot be a name"
         elif token.type == before.type and token.text == before.text:
-            hint = f"`{token.text}` is written twice"
+            hint = Hint(
+                f"`{token.text}` is written twice",
+                removing(Span(case.source, before.end, token.end)),
+            )
         elif token.type == "LBRACE":
             hint = "braces hold the body of a declaration or a group, not values"
         elif token.type == "LSQB":
@@ -235,7 +239,14 @@ def comparison(case: Situation) -> Found | None:
                     "comparisons do not chain",
                     case.span(case.i),
                     labels=(Label(case.span(j), "the first comparison"),),
-                    hint="write `a < b and b < c`",
+                    hint=Hint(
+                        "write `a < b and b < c`",
+                        inserting(
+                            case.source,
+                            case.before.end,
+                            f" and {case.span(j + 1, case.i - 1).text}",
+                        ),
+                    ),
                 )
             )
         if case.tokens[j].type in ("AND", "OR", "NOT", "IF", "ELSE", "COMMA", "EQUAL"):
