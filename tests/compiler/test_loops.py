@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from danetc.compiler import Checked, check_text, graph_of
-from danetc.compiler.analysis.equivalence import LOOPS, Different, compare_graphs
+from danetc.compiler.analysis.equivalence import Different, compare_graphs
+from danetc.compiler.analysis.equivalence.compare import LOOPS
 from danetc.compiler.analysis.summary import summarise
 from danetc.compiler.analysis.validate import validate
 from danetc.compiler.ir.graph import Graph, Node
