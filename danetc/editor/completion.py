@@ -444,8 +444,6 @@ def _fits(meaning: Meaning, want: Want) -> bool:
             return meaning.name in _READ.get(want, ())
         case "operation" if want == "layer":
             return not OPS[meaning.name].arguments
-        case "function" if want == "layer":
-            return meaning.name in ("stage", "concat")
     return True
 
 

@@ -44,7 +44,16 @@ def inlay_hints(
         reached = values.at(place)
         if reached and _tells(reached[0], place):
             found[offset] = _hint(offset, reached)
-    return tuple(found[offset] for offset in sorted(found))
+    return tuple(_once(analysis.text, [found[offset] for offset in sorted(found)]))
+
+
+def _once(text: str, hints: Sequence[InlayHint]) -> Iterator[InlayHint]:
+    """The hints without those that say the same again behind a parenthesis."""
+    for number, hint in enumerate(hints):
+        after = hints[number + 1] if number + 1 < len(hints) else None
+        between = "" if after is None else text[hint.offset : after.offset]
+        if after is None or hint.text != after.text or between.strip(" )"):
+            yield hint
 
 
 def _tells(reached: Reached, place: Span) -> bool:

@@ -52,6 +52,12 @@ def test_a_block_has_the_values_of_its_first_use_and_says_so() -> None:
     assert inlay_hints(analyse(alike))[0].text == "3 x 32 x 32 spike"
 
 
+def test_a_value_is_told_of_once_behind_parentheses() -> None:
+    lines = ("f = shared(conv(8) -> norm -> spike)", "out = in -> f -> avgpool -> linear(classes)")
+    found = [word for word, text in hinted(analyse(network(*lines))) if text == "8 x 32 x 32 spike"]
+    assert found == ["spike)", "f"]
+
+
 def test_what_stands_before_an_error_keeps_its_hints() -> None:
     text = network("stem = conv(8) -> norm -> spike", "head = avgpool -> nothing -> linear(10)")
     found = hinted(analyse(text))
