@@ -7,7 +7,9 @@ these; elsewhere they run where the page is there and no older than its sources.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -19,6 +21,7 @@ import pytest
 
 import danetc
 from danetc.compiler.draw import LEVELS
+from danetc.compiler.draw.graphviz import program
 from tests.playground.test_sources import script
 
 if TYPE_CHECKING:
@@ -196,20 +199,35 @@ def test_the_picture_follows_each_edit(page: Page) -> None:
     assert "via origin" in picture(page).text_content()
 
 
-def test_pictures_are_those_of_the_command_to_the_byte(
-    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Graphviz in the browser is of the version that graphviz-pure is a port of."""
+@pytest.fixture
+def pure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command draws by graphviz-pure, of the Graphviz that the page has."""
     which = shutil.which
     monkeypatch.setattr(
-        shutil, "which", lambda name, **k: None if name == "dot" else which(name, **k)
+        shutil, "which", lambda name, **where: None if name == "dot" else which(name, **where)
     )
-    spec = tmp_path / "a.svg"
+    installed = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True)
+    metadata = script("make").HERE / "node_modules" / "@viz-js" / "viz" / "lib" / "metadata.js"
+    version = re.search(r'graphvizVersion = "([\d.]+)"', metadata.read_text("utf-8"))
+    assert version is not None
+    told = installed.stdout + installed.stderr
+    if f"Graphviz {version[1]}" not in told:
+        pytest.skip(f"@viz-js/viz is Graphviz {version[1]}, and here is {told.strip()}")
+
+
+@pytest.mark.usefixtures("pure")
+def test_pictures_are_those_of_the_command_to_the_byte(page: Page, tmp_path: Path) -> None:
+    saved = tmp_path / "a.svg"
     for level in LEVELS:
         drawn = danetc.draw(text=first(), network="my_network", level=level)
         # Tooltips name the file, which has another name in each place.
         expected = drawn.replace(b"&lt;text&gt;:", b"first.danet:")
-        assert taken_picture(page, level, spec) == expected, level
+        assert taken_picture(page, level, saved) == expected, level
+    for example in ("danet_c_r152", "zoo/spikformer", "zoo/srnn"):
+        after(page, lambda example=example: page.locator("#example").select_option(example))
+        for level in ("network", "stage", "neuron"):
+            expected = danetc.draw(example, level=level)
+            assert taken_picture(page, level, saved) == expected, (example, level)
 
 
 def test_hints_hover_and_completion(page: Page) -> None:

@@ -79,6 +79,7 @@ const language = danet(data.words);
 const asked = () => ({ text: state.text, name: state.file, network: state.network });
 let cursor = 0;
 
+byId("editor").replaceChildren();
 const editor = specEditor(byId("editor"), "Spec, in the danet language", language, {
   services: services(python, asked, (place) => tell(`Defined in ${place}`)),
   onChange() {
