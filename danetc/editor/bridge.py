@@ -20,6 +20,7 @@ from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, SpecError
 from danetc.dsl.syntax.parser import parse
 from danetc.dsl.syntax.printer import format_source
 from danetc.dsl.syntax.source import SourceFile, Span
+from danetc.editor.actions import CodeFix, code_fixes
 from danetc.editor.analysis import Analysis, analyse
 from danetc.editor.boxes import BoxPlaces, box_places
 from danetc.editor.completion import complete
@@ -106,11 +107,19 @@ def _written(request: Request) -> Graph:
 
 
 def _check(request: Request) -> object:
-    """Errors or warnings, the networks of a spec without errors, and hints of shapes and kinds."""
+    """Errors or warnings with what mends them, the networks of a spec without errors, and hints of
+    shapes and kinds."""
     asked = _asked(request)
     checked, source = asked.survey.checked, asked.source
+    fixes = code_fixes(asked, 0, len(asked.text))
     return {
-        "diagnostics": [_diagnostic(item, source) for item in problems(asked)],
+        "diagnostics": [
+            {
+                **_diagnostic(item, source),
+                "fixes": [_fix(fix, source) for fix in fixes if fix.problem == item],
+            }
+            for item in problems(asked)
+        ],
         "networks": [] if checked is None else list(checked.networks),
         "hints": [
             {"at": _offset(source, hint.offset), "text": hint.text, "more": hint.tooltip}
@@ -226,6 +235,15 @@ def _diagnostic(item: Diagnostic, source: SourceFile) -> dict[str, object]:
         "line": item.span.line,
         "range": _range(item.span),
         "labels": [{"text": label.text, **_place(label.span, source)} for label in item.labels],
+    }
+
+
+def _fix(fix: CodeFix, source: SourceFile) -> dict[str, object]:
+    """A title and edits of the text; those of other files are left out."""
+    own = (edit for edit in fix.edits if edit.span.source is source)
+    return {
+        "title": fix.title,
+        "edits": [{"range": _range(edit.span), "text": edit.text} for edit in own],
     }
 
 

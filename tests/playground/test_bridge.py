@@ -106,6 +106,8 @@ def test_an_error_has_its_place_and_a_mend_clears_it() -> None:
     (error,) = [item for item in found["diagnostics"] if item["severity"] == "error"]
     assert (error["code"], taken(wrong, error["range"])) == ("E0210", "orijin")
     assert "`origin`" in error["hint"]
+    (edit,) = error["fixes"][0]["edits"]
+    assert (taken(wrong, edit["range"]), edit["text"]) == ("orijin", "origin")
     assert found["networks"] == []
     mended = ask("check")
     assert mended["diagnostics"] == []

@@ -189,6 +189,13 @@ def test_an_error_at_its_place_and_a_mend_that_clears_it(page: Page) -> None:
     assert page.locator(".cm-lintRange-error, #picture .note").count() == 0
 
 
+def test_a_fix_is_offered_and_made(page: Page) -> None:
+    write(page, first().replace("by densely_additive\n", "by densely_addictive\n"))
+    after(page, lambda: page.locator("#problems .fix").first.click())
+    assert page.locator("#status").inner_text().startswith("no errors")
+    assert "via origin by densely_additive" in lines(page)
+
+
 def test_the_picture_follows_each_edit(page: Page) -> None:
     assert "densely_additive" in picture(page).text_content()
     write(page, first().replace("origin by densely_additive", "sew"))

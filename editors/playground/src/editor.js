@@ -92,8 +92,18 @@ export function showDiagnostics(view, found) {
     to = Math.min(Math.max(to, from + 1), last);
     from = Math.min(from, to);
     const message = [item.label || item.message, item.hint && `hint: ${item.hint}`].filter(Boolean).join("\n");
-    return { from, to, severity: item.severity, source: item.code, message: item.label ? `${item.message}\n${message}` : message };
+    return {
+      from, to, severity: item.severity, source: item.code,
+      message: item.label ? `${item.message}\n${message}` : message,
+      actions: item.fixes.map((fix) => ({ name: fix.title, apply: (target) => applyFix(target, fix) })),
+    };
   })));
+}
+
+/** Makes the edits that mend a problem. */
+export function applyFix(view, { edits }) {
+  view.dispatch({ changes: edits.map(({ range: [from, to], text }) => ({ from, to, insert: text })) });
+  view.focus();
 }
 
 export const markPart = (view, range) => view.dispatch({ effects: setPart.of(range) });

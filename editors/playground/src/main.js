@@ -1,6 +1,6 @@
 // The page: a spec, and what follows from it beside it.
 
-import { specEditor, goTo, markPart, pythonViewer, setText, showDiagnostics, textOf } from "./editor.js";
+import { applyFix, specEditor, goTo, markPart, pythonViewer, setText, showDiagnostics, textOf } from "./editor.js";
 import { danet } from "./language.js";
 import { element, showProof, showSummary, verdictWords } from "./panels.js";
 import { Picture } from "./picture.js";
@@ -130,13 +130,18 @@ async function check() {
 function showProblems(diagnostics) {
   problems.hidden = diagnostics.length === 0;
   problems.replaceChildren(...diagnostics.map((item) => {
-    const button = element("button", { class: "problem", "data-severity": item.severity },
+    const go = element("button", {},
       element("b", {}, `${item.severity} ${item.code}`), ` line ${item.line}: ${item.message}`,
       item.label ? element("small", {}, item.label) : null,
       item.hint ? element("small", {}, `Hint: ${item.hint}`) : null,
       ...item.labels.map((label) => element("small", {}, `${label.place}: ${label.text}`)));
-    button.addEventListener("click", () => goTo(editor, item.range));
-    return button;
+    go.addEventListener("click", () => goTo(editor, item.range));
+    const fixes = item.fixes.filter((fix) => fix.edits.length > 0).map((fix) => {
+      const button = element("button", { class: "fix" }, fix.title);
+      button.addEventListener("click", () => applyFix(editor, fix));
+      return button;
+    });
+    return element("div", { class: "problem", "data-severity": item.severity }, go, ...fixes);
   }));
 }
 
