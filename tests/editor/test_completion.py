@@ -11,7 +11,8 @@ from danetc.dsl.reading import shipped_specs
 from danetc.dsl.recipe.schema import ITEMS, ChangeType
 from danetc.dsl.recipe.settings import SETTINGS
 from danetc.editor import analyse
-from danetc.editor.completion import Proposal, complete
+from danetc.editor.completion import complete
+from danetc.editor.proposals import Proposal
 from tests.editor.marked import HEAD, at_cursor
 
 
