@@ -113,7 +113,7 @@ def index() -> str:
         "# Reference\n\n"
         "Generated from the tables that the compiler reads: what stands here is what it does. "
         "`danetc explain NAME` prints the same in a terminal.\n\n"
-        "| page | names | |\n|---|--:|---|\n"
+        "| page | names | what it has |\n|---|--:|---|\n"
         f"| [Grammar](grammar.md) | {len(diagrams.RULES)} | Every statement as a railroad diagram. |\n"
         + "\n".join(rows)
         + "\n| [What a spec means](../semantics.md) | | The semantics, to the last rounding. |\n"
@@ -182,7 +182,7 @@ def _small(text: str) -> str:
 
 def parameters(rows: tuple[EntryParameter, ...]) -> str:
     """A table of parameters."""
-    heads = ("parameter", "", "takes", "default")
+    heads = ("parameter", "what it is", "takes", "default")
     cells = [(f"`{row.name}`", row.meaning, row.takes, _default(row)) for row in rows]
     used = [n for n in range(len(heads)) if n == 1 or any(cell[n] for cell in cells)]
     lines = [[heads[n] for n in used], ["---"] * len(used)]

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from rich.text import Text
 
 from danetc.commands.completion import SHELLS, VARIABLE
+from danetc.output.table import Cell, Table, print_rich
 from danetc.reference import TOPICS, topic
 
 from .conftest import SMALL, Run
@@ -343,3 +345,20 @@ def test_a_table_is_cut_into_parts_that_fit(danetc: Run, monkeypatch: pytest.Mon
     assert max(map(len, table.splitlines())) <= 60
     assert table.count("stage  ") > 1
     assert set(whole.split()) == set(parts.split())
+
+
+def test_tables_of_results_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    heads = ("layer", *(f"measure {number}" for number in range(8)))
+    row = tuple(Cell(text) for text in ("stages.0.spike", *("0.123456789",) * 8))
+    terminal = Terminal()
+    print_rich(Table(heads, (row,), frozenset(range(1, 9))), terminal)
+    lines = [Text.from_ansi(line).plain for line in terminal.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert all(f"measure {number}" in terminal.getvalue() for number in range(8))
+    assert sum("stages.0.spike" in line for line in lines) > 1
