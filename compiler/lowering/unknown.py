@@ -87,7 +87,7 @@ def candidates(env: Env, want: Want) -> tuple[list[str], list[str]]:
     may = _declared(env, want)
     match want:
         case "number":
-            may += [*CONSTANTS, *MATH, "channels", "learn", "steps"]
+            may += [*CONSTANTS, *MATH, "channels", "rows", "columns", "learn", "steps"]
         case "norm":
             may += [*norm_names(), "none"]
         case "backbone":

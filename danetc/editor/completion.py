@@ -287,12 +287,16 @@ def _known(cursor: Cursor, want: Want) -> Iterator[Proposal]:
     for name, meaning in local_names(cursor):
         if name != line or meaning.kind == "parameter":  # `steps = steps` reads a parameter
             local.setdefault(name, meaning)
+    reader = MeaningReader(module)
+    own = module.own.get(cursor.tokens[(cursor.head or 0) + 1].text)
+    if own is not None and own.kind == cursor.kind == "network":
+        lines = {**reader.base_lines(own), **dict(reader.lines(own))}  # those of its base, inputs
+        local |= {name: lines[name] for name in lines if name not in local and name != line}
     ports = ("in",) if cursor.kind == "network" else PORTS.get(cursor.kind, ())
     if not cursor.in_body or want not in ("any", "number"):
         ports = ()
     here = {port: Meaning("word", port, owner=cursor.kind) for port in ports} | local
     names = Names(cursor.kind if cursor.in_body else "", here)
-    reader = MeaningReader(module)
     likely, _ = candidates(Env(module, cursor.kind, dict.fromkeys(here, 0)), want)
     known = (reader.name(name, names, want) for name in dict.fromkeys([*here, *likely]))
     fitting = [meaning for meaning in known if meaning is not None and _fits(meaning, want)]

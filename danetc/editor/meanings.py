@@ -188,7 +188,20 @@ class MeaningReader:
             first[line.name] = Meaning(
                 self.kind_of_line(item.kind, line.name, state), line.name, line.name_span, item.name
             )
+        for name, place in self.inputs(item):
+            first.setdefault(name, Meaning("line", name, place, item.name))
         yield from first.items()
+
+    def inputs(self, item: s.Declaration) -> Iterator[tuple[str, Span]]:
+        """The names of a network's inputs, where it has several: values as its lines are."""
+        for line in item.body or ():
+            value = line.value if isinstance(line, s.Define) and line.name == "input" else None
+            match value:
+                case s.Call(s.Name("inputs"), args) if item.kind == "network":
+                    for arg in args:
+                        if arg.name is not None:
+                            start = arg.span.start
+                            yield arg.name, Span(arg.span.source, start, start + len(arg.name))
 
     def kind_of_line(self, kind: str, name: str, state: bool = False) -> str:
         """What a line of a body is: one that the language reads by its name, or the user's own."""
@@ -259,7 +272,7 @@ class MeaningReader:
                 if known is not None:
                     yield Occurrence(node.span, known)
             elif isinstance(node.function, s.Name):
-                yield from self.arguments(node, self.called(node, here, wanted))
+                yield from self.arguments(node, self.called(node, here, wanted), here)
         for item in s.walk(root):
             if isinstance(item, s.Word):
                 yield Occurrence(item.span, Meaning("choice", item.id))
@@ -303,13 +316,16 @@ class MeaningReader:
             return Meaning("function", id)
         return self.name(id, names, want)
 
-    def arguments(self, call: s.Call, target: Meaning | None) -> Iterator[Occurrence]:
+    def arguments(self, call: s.Call, target: Meaning | None, names: Names) -> Iterator[Occurrence]:
         """The names of a call's arguments: parameters of what is called."""
         for arg in call.args:
             if arg.name is None or target is None:
                 continue
             span = Span(self.source, arg.span.start, arg.span.start + len(arg.name))
             meaning: Meaning | None = Meaning("argument", arg.name, owner=target.name)
+            if target.name == "inputs" and arg.name in names.lines:
+                yield Occurrence(span, names.lines[arg.name], True)
+                continue
             if target.resolved is not None:
                 params = target.resolved.declaration.params
                 found = next((p for p in params if p.name == arg.name), None)

@@ -51,6 +51,7 @@ def test_every_name_of_a_shipped_spec_means_something(name: str) -> None:
         (network("stem = spi|ke"), "neuron = LIF", "neuron"),
         (network("stem = |LIF(tau = 3.0)"), "neuron LIF(tau = 2.0, ", "LIF"),
         (network("stem = LIF(ta|u = 3.0)"), "neuron LIF(tau = 2.0, ", "tau"),
+        ("network n { input = inputs(rgb = image(3, 8, 8)); out = |rgb -> relu }", "network n { input = inputs(rgb = ", "rgb"),
         ("block b = conv(8)\nblock c = |b\n", "block b = conv(8)", "b"),
         ("neuron n { state u = 0; v = |u + x; s = v; u = v }", "neuron n { state u = 0; ", "u"),
         ("rule r { in[i] = sum(out[|j] for j in 0 .. i-1); result = out[n-1] }", "rule r { in[i] = sum(out[j] for ", "j"),
