@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +44,22 @@ def test_the_services_answer_in_python(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "4 x 8 x 8 analog" in out
     assert "untitled.danet:2:71 unknown name `nrom`" in out
+
+
+def test_the_services_need_neither_torch_nor_a_server() -> None:
+    modules = [
+        "bridge",
+        "completion",
+        "highlighting",
+        "hover",
+        "navigation",
+        "open_files",
+        "preview",
+    ]
+    code = (
+        "import sys\n"
+        + "".join(f"import danetc.editor.{name}\n" for name in modules)
+        + "print({'torch', 'numpy', 'click', 'subprocess', 'pygls'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
