@@ -1,0 +1,58 @@
+"""The cases that the tests run, chosen so that few use the whole language several times.
+
+``python -m tests.fuzzing.chosen`` chooses them anew, after changes of the generator. Until then they
+are cases as good as any.
+"""
+
+from __future__ import annotations
+
+from danetc.compiler import check_text, graph_of
+from danetc.dsl.diagnostics.diagnostic import SpecError
+from tests.fuzzing import run
+from tests.fuzzing.coverage import rows, used
+from tests.fuzzing.dice import Dice
+from tests.fuzzing.forms import FORMS
+
+CASES = (
+    1, 3, 4, 13, 21, 34, 37, 38, 40, 41, 52, 55, 56, 58, 64, 67, 76, 82, 85, 86, 89, 95, 98, 105,
+    114, 116, 121, 123, 124, 125, 126, 136, 137, 138, 155, 159, 162, 167, 169, 181, 184, 189, 192,
+    195, 200, 202, 208, 212, 220, 221, 225, 226, 236, 245, 250, 251, 256, 258, 268, 273, 276, 279,
+    280, 281, 282, 295, 297, 304, 311, 313,
+)  # fmt: skip
+
+POOL, USES, OF_A_FORM = 320, 4, 6
+"""Of the first ``POOL`` cases: each row of the language in ``USES`` of them, or in all that use it,
+and so many networks in each form."""
+FIXED = 300
+"""What a case costs besides its operations at each step, in such operations."""
+
+
+def chosen() -> list[int]:
+    """The cheapest cover, by greedy choice: the most of what is missing for what it costs."""
+    known = rows()
+    uses: dict[int, set[str]] = {}
+    costs: dict[int, int] = {}
+    for number in range(POOL):
+        try:
+            checked = check_text(run.text_of(number))
+        except SpecError:
+            continue
+        graphs = [graph_of(checked, name) for name in checked.networks]
+        form = f"form {Dice(number).choice(FORMS)}"
+        uses[number] = {row for row in used(checked, graphs) if row in known} | {form}
+        costs[number] = FIXED + sum(len(graph.nodes) * graph.steps for graph in graphs)
+    missing = dict.fromkeys(known, USES) | {f"form {form}": OF_A_FORM for form in FORMS}
+    found: list[int] = []
+
+    def worth(number: int) -> float:
+        return sum(missing[row] > 0 for row in uses[number]) / costs[number]
+
+    while uses and worth(best := max(uses, key=worth)) > 0:
+        found.append(best)
+        for row in uses.pop(best):
+            missing[row] -= 1
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    print(*chosen(), sep=", ")
