@@ -160,16 +160,20 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
         if len(builder.reporter.diagnostics) > errors or not carries:
             return value
         readings += 1
-        known = {
-            key: _next(evaluator, carry, found[key], readings) for key, carry in carries.items()
-        }
         taken = {key: builder.nodes[carry.id].value for key, carry in carries.items()}
-        if all(_same(known[key], taken[key]) for key in carries):
-            for key, carry in carries.items():
-                if not is_known(known[key].shape):
-                    raise _untold(evaluator, carry)
-                builder.carries[carry.id] = found[key].id
-            return value
+        try:
+            known = {
+                key: _next(evaluator, carry, found[key], readings) for key, carry in carries.items()
+            }
+            if all(_same(known[key], taken[key]) for key in carries):
+                for key, carry in carries.items():
+                    if not is_known(known[key].shape):
+                        raise _untold(evaluator, carry)
+                    builder.carries[carry.id] = found[key].id
+                return value
+        except Failed as failed:  # what was read stands on what does not hold
+            env.cache.update(dict.fromkeys(list(env.cache)[before:], failed))
+            raise
         loops.known = known
         evaluator.take_back(mark)
         while len(env.cache) > before:

@@ -221,6 +221,27 @@ def test_a_loop_that_nothing_feeds() -> None:
     assert (found.code, "reads nothing but itself" in found.message) == ("E0506", True)
 
 
+def test_a_loop_that_is_wrong_in_two_networks_is_reported_once() -> None:
+    text = """use std
+network one(classes = 3) {
+  input     = events(2, 4, 4)
+  steps     = 3
+  neuron    = IF
+  surrogate = atan
+  a         = in -> conv(1) -> spike
+  h         = (a + (b -> delay(1, like = a))) -> tanh
+  b         = h -> conv(2)
+  out       = h -> linear(classes)
+}
+network two = one {
+  steps = 4
+}
+"""
+    with pytest.raises(SpecError) as raised:
+        check_text(text)
+    assert [each.code for each in raised.value.diagnostics] == ["E0507"]
+
+
 # -- equivalence -----------------------------------------------------------------------------------
 
 
