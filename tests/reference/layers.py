@@ -349,13 +349,15 @@ class Layers(Evaluator):
 
     def numbers(self) -> Any:
         counters = self.weights.numbers, self.taken, self.stages
-        return [Counter(each) for each in counters], self._taken_so_far(), self.result.near
+        moved = dict(self.result.buffers)  # of a shared norm one pass moves them several times
+        return [Counter(each) for each in counters], self._taken_so_far(), self.result.near, moved
 
     def _taken_so_far(self) -> Any:
         return dict(self.weights.used), dict(self.learnt)
 
     def put_back(self, numbers: Any) -> None:
-        counters, (used, learnt), self.result.near = numbers
+        counters, (used, learnt), self.result.near, moved = numbers
+        self.result.buffers = dict(moved)
         self.weights.used, self.learnt = dict(used), dict(learnt)
         self.weights.numbers, self.taken, self.stages = map(Counter, counters)
 
