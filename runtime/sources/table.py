@@ -51,19 +51,19 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
         ),
         "fashion-mnist": Row(
             "fashion-mnist:DIR",
-            "the published idx files",
+            "70,000 images of clothes, 28x28: the published idx files in DIR",
             lambda request: fashion_mnist_files(request.argument),
             "fashion_mnist",
         ),
         "cifar10": Row(
             "cifar10:DIR",
-            "the published files",
+            "60,000 images of 10 classes, 32x32 in colour: the published files in DIR",
             lambda request: cifar_place(request.name, request.argument),
             "cifar",
         ),
         "cifar100": Row(
             "cifar100:DIR",
-            "the published files",
+            "60,000 images of 100 classes, 32x32 in colour: the published files in DIR",
             lambda request: cifar_place(request.name, request.argument),
             "cifar",
         ),
