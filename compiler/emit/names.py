@@ -18,7 +18,7 @@ _TAKEN = """
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ self set_extra_state
-    set_submodule shape_env share_memory signature spec state_dict stream to to_empty to_folder
+    set_submodule shape_env share_memory show signature spec state_dict stream to to_empty to_folder
     topology train training type xpu zero_grad
 """
 RESERVED = frozenset(_TAKEN.split())
