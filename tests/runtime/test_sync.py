@@ -36,6 +36,7 @@ NETWORKS = {
         )
         for word in ("step", "cumulative")
     },
+    "layernorm": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = layernorm"),
     "running_mean": small(
         "stage(scaled(4), 2)",
         more="""block scaled(w) {
