@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 from danetc.compiler.ir.at_node import buffer_bytes_of, weights_of
 from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops.saved import WIDE
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import NO_SEGMENTS, plan_segments
-from danetc.compiler.plans.saved_bytes import BYTES, WIDE, Saving
+from danetc.compiler.plans.saved_bytes import BYTES, Saving
 from danetc.dsl.recipe.schema import COPIES
 
 POLICIES = ("none", "recompute")

@@ -13,13 +13,11 @@ from danetc.compiler.ir.at_node import buffer_bytes_of, packs, same_for_all, wei
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import Cycle, loop_of
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.ops.saved import Saved, Sizes
+from danetc.compiler.ir.ops.saved import WIDE, Saved, Sizes
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
 from danetc.compiler.passes.recompute import Segments
 from danetc.compiler.plans.loop_bytes import LoopSaving
 
-WIDE = 4
-"""Bytes of a number of float32: of weights, of statistics, of what the loss computes with."""
 BYTES: Mapping[str, int] = {"float32": WIDE, "bfloat16": 2, "float16": 2}
 """Bytes of a number that activations are computed in."""
 RANDOM_STATE = 5056
@@ -183,6 +181,7 @@ class Saving:
             self.whole.steps,
             first[-1],
             self.width,
+            not node.inputs or node.inputs[0] in self.trained,
         )
 
     # -- what is kept -----------------------------------------------------------------------------
@@ -218,7 +217,8 @@ class Saving:
             values += self._wanted(node, row) if row.inputs and not row.copies(node) else ()
             values += (node.id,) if row.output else ()
         if row.half and self.width < WIDE:
-            extra += self.width * self._multiplied(node)
+            if sizes.trained or not row.product:
+                extra += self.width * self._multiplied(node)
             for source in node.inputs:
                 if source in values and self.widths[source] > self.width:  # a copy of its own
                     values.remove(source)

@@ -137,7 +137,45 @@ class TimeLinear(Leaf, nn.Linear):
         super().__init__(steps, steps, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1)
-        if self.bias is None:
-            return (self.weight @ flat).view(x.shape)
-        return torch.addmm(self.bias.unsqueeze(1), self.weight, flat).view(x.shape)
+        return self._mixed(x, self.weight, self.bias)
+
+    def _mixed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Of some steps [K, N, ...], by weights [T, K] and biases [T]."""
+        flat, shape = x.flatten(1), (len(weight), *x.shape[1:])
+        if bias is None:
+            return (weight @ flat).view(shape)
+        return torch.addmm(bias.unsqueeze(1), weight, flat).view(shape)
+
+
+class MaskedTimeLinear(TimeLinear):
+    """The same of the ``window`` latest steps alone: weights of others count as 0 and get no
+    gradient (masked PSN: Fang et al., NeurIPS 2023, with lambda = 1).
+
+    ``rank`` is the number of dimensions of one sample.
+    """
+
+    def __init__(self, steps: int, window: int, bias: bool = True, rank: int = 3) -> None:
+        super().__init__(steps, bias)
+        self.window = window
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mixed(x, self.weight.tril().triu(1 - self.window), self.bias)
+
+    def advance(
+        self, inputs: Sequence[Tensor], before: tuple[int, list[Tensor]] | None
+    ) -> tuple[Tensor, tuple[int, list[Tensor]]]:
+        """One step [N, ...]: the output; and how many steps there were by now, with the latest of
+        them, which the next one reads."""
+        (x,) = inputs
+        now, past = before or (0, [])
+        if now >= len(self.weight):
+            raise ValueError(f"the network has weights for {len(self.weight)} steps, not for more")
+        seen = [*past, x]
+        row = self.weight[now : now + 1, now + 1 - len(seen) : now + 1]
+        bias = None if self.bias is None else self.bias[now : now + 1]
+        y = self._mixed(torch.stack(seen), row, bias)
+        return y.squeeze(0), (now + 1, seen[max(0, len(seen) + 1 - self.window) :])
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, window={self.window}"

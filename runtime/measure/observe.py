@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.layers.attention import Attention
 from danetc.runtime.layers.neuron import Neuron
+from danetc.runtime.layers.time import MaskedTimeLinear
 from danetc.runtime.measure.layout import Layout, NeuronLayer, ProductLayer, WeightLayer
 from danetc.runtime.measure.membrane import Instant, Instrument, instrument
 
@@ -173,6 +174,8 @@ def macs_of(module: nn.Module, x: Tensor, out: Tensor) -> int:
             return module.weight[0].numel() * out.numel()
         case nn.ConvTranspose2d():
             return module.weight[0].numel() * x.numel()
+        case MaskedTimeLinear():
+            return module.window * out.numel()
         case nn.Linear():
             return module.in_features * out.numel()
     raise MeasureError(f"operations of a {type(module).__name__} are not known")

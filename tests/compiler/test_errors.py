@@ -290,6 +290,21 @@ NUMBERS = {
     "width over time": flow(
         "out = b -> «linear(8, over = time)»", "E0501", "not 8", "linear(over = time)"
     ),
+    "a window larger than T": flow(
+        "out = b -> «linear(over = time, window = 9)»",
+        "E0501",
+        "window of 9 steps, of T = ",
+        "smaller",
+    ),
+    "a window of no time": flow(
+        "out = b -> «linear(8, window = 2)»", "E0501", "is of time steps", "over = time, window = 2"
+    ),
+    "a window over rows": flow(
+        "out = b -> «linear(8, over = rows, window = 2)»", "E0501", "linear over rows has none"
+    ),
+    "a window of nothing": flow(
+        "out = b -> linear(over = time, window = «0»)", "E0305", "between 1 and"
+    ),
     "no width over rows": flow("out = b -> «linear(over = rows)»", "E0501", "needs `width`"),
     "swap of time": flow(
         "out = b -> «swap(time, channels)»",

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from danetc.compiler.emit.fx import emit
-from danetc.compiler.frontend.program import check_file, graph_of
+from danetc.compiler.frontend.program import check_file, check_text, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes.fusion_groups import plan_fusion
 from danetc.compiler.passes.recompute import block_of, plan_segments
@@ -28,6 +28,16 @@ def network(spec: str, image: int = 32, steps: int = 4, width: int = 64) -> Grap
 # -- counted and measured -------------------------------------------------------------------------
 
 LABEL = 8  # bytes
+FIRST = """
+use std
+network first {
+  input = events(2, 4, 4)
+  steps = 3
+  neuron = IF
+  surrogate = atan
+  out = in -> LAYER -> spike -> linear(5) -> mean_over_time
+}
+"""
 
 
 def check_exact(graph: Graph, *cases: tuple[str, str, str], batch: int = 2) -> None:
@@ -87,6 +97,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "along",
         "ordinary",
         "causal",
+        "windows",  # weights with 0 where they are masked
         "learnt_in_blocks",  # what is made of them is made again in a segment
         "learnt_values",  # weights themselves are there anyway, what is made of them is not
         "unet",  # segments that several scopes run; several outputs
@@ -101,6 +112,15 @@ def test_what_is_rare_is_exact(name: str) -> None:
         ("eager", "recompute", "bfloat16"),
         ("fused", "recompute", "float32"),
     )
+
+
+@pytest.mark.parametrize(
+    "layer", ["linear(12)", "linear(over = time)", "linear(over = time, window = 2)"]
+)
+def test_a_layer_of_the_images_is_exact(layer: str) -> None:
+    """No gradient of them is wanted, so that its weights are not kept for it."""
+    graph = graph_of(check_text(FIRST.replace("LAYER", layer)))
+    check_exact(graph, ("eager", "none", "float32"), ("fused", "none", "bfloat16"))
 
 
 def test_half_precision_keeps_copies_of_weights() -> None:

@@ -37,13 +37,15 @@ STEPWISE = [
     text("avgpool -> mean_over_time -> linear(3)", norm="batchnorm(per_step = true)"),
     text("conv(5, kernel = 3, over = time) -> avgpool -> mean_over_time -> linear(3)"),
     text("avgpool -> flatten -> conv(kernel = 2, over = time, dilation = 2) -> linear(3)"),
+    text("linear(over = time, window = 2) -> avgpool -> mean_over_time -> linear(3)"),
+    text("avgpool -> linear(over = time, window = 5) -> linear(3)"),
 ]
 
 
 @pytest.mark.parametrize("spec", STEPWISE)
 def test_the_mean_of_the_first_steps_is_the_output_of_a_shorter_run(spec: str) -> None:
     assert why_not_stepwise(graph_of(check_text(spec))) is None
-    per_step = "per_step" in spec
+    per_step = "per_step" in spec or "window" in spec
     model = danetc.build(text=spec, seed=1).double().eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -106,3 +108,32 @@ def test_what_has_weights_for_each_step_takes_no_other_T() -> None:
         model(torch.zeros(4, 1, 2, 6, 6))
     with pytest.raises(ValueError, match="cannot run step by step"):
         model.stream(torch.zeros(1, 2, 6, 6))
+
+
+@pytest.mark.parametrize("bias", ["true", "false"])
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_a_window_over_time_is_a_loop_over_it(window: int, bias: str) -> None:
+    layer = f"linear(over = time, window = {window}, bias = {bias})"
+    model = danetc.build(text=text(f"avgpool -> {layer} -> linear(3)"), backend="eager").double()
+    masked = model.get_submodule("head.linear1")
+    x = torch.randn(5, 2, 4, 1, 1, dtype=torch.float64, requires_grad=True)
+    y, given = masked(x), dict(masked.named_parameters())
+    weight, first = given["weight"], given.get("bias")
+    for t in range(5):
+        reads = range(max(0, t - window + 1), t + 1)
+        expected = sum((weight[t, k] * x[k] for k in reads), torch.zeros_like(x[0]))
+        expected = expected if first is None else expected + first[t]
+        torch.testing.assert_close(y[t], expected, rtol=1e-12, atol=1e-12)
+    y.square().sum().backward()
+    assert weight.grad is not None
+    read = torch.tensor([[t - window < k <= t for k in range(5)] for t in range(5)])
+    assert torch.equal(weight.grad != 0, read), "weights outside get no gradient"
+
+
+def test_a_window_over_time_streams_up_to_T() -> None:
+    model = danetc.build(text=text("avgpool -> linear(over = time, window = 2) -> linear(3)"))
+    states = None
+    for _ in range(5):
+        _, states = model.stream(torch.zeros(1, 2, 6, 6), states)
+    with pytest.raises(ValueError, match="weights for 5 steps, not for more"):
+        model.stream(torch.zeros(1, 2, 6, 6), states)

@@ -255,6 +255,13 @@ VARIETY = {
         "stage(pair(4), 2) via sew",
         more="block pair(w) = conv(kernel = 2, over = time) -> conv(w, kernel = 2, over = time)",
     ),
+    "windows": small(
+        "stage(seen(4), 2)",
+        more="""block seen(w) {
+          a = in -> conv(w) -> norm -> linear(over = time, window = 2) -> spike
+          out = (a -> linear(over = time, window = 1, bias = false)) + (a -> flatten -> linear(over = time, window = 2) -> mean(over = channels))
+        }""",
+    ),
     "ordinary": small(
         "stage(parts(4), 2)",
         head="avgpool -> layernorm -> mean_over_time -> linear(5)",

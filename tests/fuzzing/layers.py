@@ -150,7 +150,7 @@ class Layers:
                 [
                     "conv(kernel = 2, over = time)",
                     f"conv({shape.channels}, kernel = 2, over = time, padding = same, bias = true)",
-                    "linear(over = time)",
+                    f"linear(over = time{dice.choice(['', self.window()])})",
                     f"conv({shape.channels}, over = {dice.choice(['rows', 'columns'])})",
                     f"conv({shape.channels}, kernel = {dice.choice([2, 4])}, padding = same)",
                     f"linear({size}, over = rows, bias = false)",
@@ -262,6 +262,10 @@ class Layers:
         inner = f"({join.format(back.format(a), f'({b} -> delay(2))')})"
         lines = [f"{a} = ({source} + {inner}){end}", f"{b} = ({a} + ({b} -> delay(1))) -> tanh"]
         return lines, dice.choice([a, b])
+
+    def window(self) -> str:
+        """Of time steps, of which a variant may have fewer."""
+        return f", window = {self.dice.choice(['1', '(2 if steps > 1 else 1)', 'steps'])}"
 
     def value(self, names: list[str], depth: int = 2) -> str:
         """Values of one shape, joined."""

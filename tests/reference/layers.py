@@ -557,6 +557,10 @@ class Layers(Evaluator):
         weight = self.weights.take(path, "weight", width, x.shape[axis], *ones)
         self.weights.multiplied.add(self.weights.name(path, "weight"))
         turned = f.to_front(x, axis)
+        if attrs["window"] is not None:
+            later, earlier = np.indices(weight.data.shape)
+            seen = (earlier <= later) & (earlier > later - attrs["window"])
+            weight = f.where(seen, weight, 0.0)
         made = f.mixed_first(turned, weight.reshape(width, -1))
         if attrs["bias"]:
             bias = self.weights.take(path, "bias", width)

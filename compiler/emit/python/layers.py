@@ -44,6 +44,7 @@ _LABELS: Mapping[str, tuple[str, ...]] = {
     "ChannelLayerNorm": ("channels",),
     "TimeConv": ("in_channels", "channels", "kernel"),
     "TimeLinear": ("steps",),
+    "MaskedTimeLinear": ("steps", "window"),
     "Learnt": ("", "channels"),
     "Delay": ("steps", "rank"),
 }

@@ -542,6 +542,21 @@ class TimeLinear(nn.Linear):
         return torch.addmm(self.bias.unsqueeze(1), self.weight, flat).view(x.shape)
 
 
+class MaskedTimeLinear(nn.Linear):
+    """y[t] = sum over k of weight[t, k] * x[k], plus bias[t], of the ``window`` latest steps k alone."""
+
+    def __init__(self, steps: int, window: int, bias: bool = True, rank: int = 3) -> None:
+        super().__init__(steps, steps, bias=bias)
+        self.window = window
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat, weight = x.flatten(1), self.weight.tril().triu(1 - self.window)
+        if self.bias is None:
+            return (weight @ flat).view(x.shape)
+        return torch.addmm(self.bias.unsqueeze(1), weight, flat).view(x.shape)
+
+
 def band(x: Tensor, before: int | None, after: int | None, outside: float) -> Tensor:
     """``outside`` where a column is more than so many before or after the row's own."""
     rows, columns = x.shape[-2:]

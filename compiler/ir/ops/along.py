@@ -21,9 +21,11 @@ from danetc.compiler.ir.ops.row import (
     whole,
     word,
 )
-from danetc.compiler.ir.ops.saved import Saved, Sizes
+from danetc.compiler.ir.ops.saved import WIDE, Saved, Sizes
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import constant
+
+_TIME = "danetc.runtime.layers.time"
 
 # -- what `conv` and `linear` are -------------------------------------------------------------------
 
@@ -80,7 +82,13 @@ def _in_time(given: dict[str, Any]) -> Attrs:
 def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     """``linear``, over time of T to T steps."""
     given: dict[str, Any] = {**attrs}
-    over = given.pop("over", None)
+    over, reach = given.pop("over", None), given.pop("window", None)
+    if reach is not None and over != "time":
+        raise OpError(
+            f"a window of {reach} is of time steps, and linear over "
+            f"{over or 'all that it takes'} has none",
+            f"leave it out, or write `linear(over = time, window = {reach})`",
+        )
     if over is None:
         if given["width"] is None:
             raise OpError("linear needs `width`, the numbers in its output", "write `linear(8)`")
@@ -91,8 +99,13 @@ def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
                 f"linear over time gives the {steps} steps that it takes, not {given['width']}",
                 "leave the width out: `linear(over = time)`",
             )
+        if reach is not None and reach > steps:
+            raise OpError(
+                f"linear over time: a window of {reach} steps, of T = {steps}",
+                f"there are no more to see than {steps}: make the window smaller, or `steps` larger",
+            )
         kept = {name: given[name] for name in ("bias", "init")}
-        return (("linear_over_time", {**kept, "steps": steps}),)
+        return (("linear_over_time", {**kept, "steps": steps, "window": reach}),)
     if given["width"] is None:
         raise OpError(f"linear over {over} needs `width`", f"write `linear(8, over = {over})`")
     conv = {"kernel": 1, "stride": 1, "padding": 0, "groups": 1, "dilation": 1, **given}
@@ -162,17 +175,41 @@ def _time_conv(attrs: Attrs, values: Values, value: Value, context: Context) -> 
     }  # fmt: skip
     args = (values[0].shape[0], attrs["width"], attrs["kernel"])
     kwargs["rank"] = len(value.shape)
-    return TorchModule("danetc.runtime.layers.time.TimeConv", args, kwargs, "seq")
+    return TorchModule(f"{_TIME}.TimeConv", args, kwargs, "seq")
 
 
 def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
     kwargs: dict[str, Attribute] = {} if attrs["bias"] else {"bias": False}
-    return TorchModule("danetc.runtime.layers.time.TimeLinear", (attrs["steps"],), kwargs, "seq")
+    if attrs["window"] is None:
+        return TorchModule(f"{_TIME}.TimeLinear", (attrs["steps"],), kwargs, "seq")
+    kwargs["rank"] = len(value.shape)
+    args = (attrs["steps"], attrs["window"])
+    return TorchModule(f"{_TIME}.MaskedTimeLinear", args, kwargs, "seq")
 
 
 def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     steps = whole(attrs, "steps")
     return {"weight": (steps, steps), **({"bias": (steps,)} if attrs["bias"] else {})}
+
+
+def _seen(attrs: Attrs) -> int:
+    """How many steps each reads, those of 0 before the first included."""
+    return whole(attrs, "steps" if attrs["window"] is None else "window")
+
+
+def _masked(sizes: Sizes) -> int:
+    """The weights with 0 outside the window, for the gradient of what they multiply.
+
+    In half precision that is the copy of the weights that any layer has.
+    """
+    attrs = sizes.node.attrs
+    if attrs["window"] is None or sizes.computed < WIDE or not sizes.trained:
+        return 0
+    return WIDE * whole(attrs, "steps") ** 2
+
+
+def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
+    return "linear over T", "" if attrs["window"] is None else f"window {attrs['window']}"
 
 
 def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
@@ -304,11 +341,16 @@ ROWS = (
     ),
     Op(
         "linear_over_time", "of T steps T others", shapes.same, kinds.analog, _time_linear,
-        (Parameter("bias", bool, "whether each step adds a number", True), integer("steps", "T"), START),
-        public=False, time="mixes", ahead=lambda attrs: True, fixes_steps="weights",
-        weights=_time_weights, macs=lambda attrs, values, shape: whole(attrs, "steps") * prod(shape),
-        linear=True, start=_zero_without_bias, label=lambda attrs: ("linear over T", ""),
-        saved=Saved(inputs=True, half=True),
+        (
+            Parameter("bias", bool, "whether each step adds a number", True),
+            integer("steps", "T"),
+            START,
+            integer("window", "how many steps each reads, itself and those before; all by default", None),
+        ),
+        public=False, time="mixes", ahead=lambda attrs: attrs["window"] is None, fixes_steps="weights",
+        weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
+        linear=True, start=_zero_without_bias, label=_time_linear_label,
+        saved=Saved(inputs=True, extra=_masked, half=True, product=True),
     ),
     Op(
         "pad", "a border of 0", _padded, _with_zero, _pad,

@@ -13,6 +13,8 @@ PLACE = 8
 """Bytes of the place of a maximum (int64)."""
 STATISTIC = 4
 """Bytes of a mean or a variance (float32)."""
+WIDE = 4
+"""Bytes of a number of float32: of weights, of statistics, of what the loss computes with."""
 FACTOR = 8
 """Bytes of a constant that values are multiplied by (float64)."""
 
@@ -28,7 +30,8 @@ class Sizes:
     width: int
     steps: int
     columns: int = 1  # of the first operand
-    computed: int = 4  # bytes of a number that convolutions compute with
+    computed: int = WIDE  # bytes of a number that convolutions compute with
+    trained: bool = True  # the first operand has a gradient
 
 
 Count: TypeAlias = Callable[[Sizes], int]
@@ -68,7 +71,8 @@ class Saved:
     bytes: where a segment is to run again it makes what is ``extra`` anew, and keeps what is
     ``small`` (vectors, bytes). ``copies`` says of which nodes ``extra`` has a copy of the input,
     which is then not kept itself. ``half`` says that autocast computes it in half precision, with
-    copies of what it multiplies; ``wide`` that it gives float32 all the same.
+    copies of what it multiplies (of a ``product``, that of its weights for the gradient of its input
+    alone); ``wide`` that it gives float32 all the same.
     """
 
     inputs: bool = False
@@ -80,6 +84,7 @@ class Saved:
     view: bool = False  # the result is a view of the operand
     is_weight: Callable[[Node], bool] = never  # the result is a weight, which is there anyway
     half: bool = False
+    product: bool = False
     wide: bool = False
 
     def keeps_little(self, sizes: Sizes) -> bool:

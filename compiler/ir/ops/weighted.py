@@ -129,12 +129,17 @@ ROWS = (
             Parameter("bias", bool, "whether each of them adds a number", True),
             START,
             Parameter("over", str, "the axis that it mixes, in place of all", None, words=AXES, sugar=True),
+            replace(
+                integer("window", "over time: how many steps each reads, itself and those right before; "
+                        "all by default, later ones too", None),
+                sugar=True,
+            ),
         ),
         chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
-        saved=Saved(inputs=True, half=True),
+        saved=Saved(inputs=True, half=True, product=True),
         example="flatten -> linear(10)",
     ),
     Op(
