@@ -225,6 +225,8 @@ def made(
         builder.add("affine", (x,), {"factor": 1.0 - 0.4 * place, "offset": 0.3 * place}, NOWHERE)
         for place in range(max(1, row.operands[0] + (row.operands[1] is None)))
     ]
+    if row.stands_for is not None:
+        attrs = {**row.stands_for(attrs, lambda: 1.0)[1]}  # of the same name, as is_sugar says
     if row.name == "neuron":
         attrs = {"neuron": builder.neuron_key(NeuronProgram.parse(SMOOTH))}
     return builder, builder.add(row.name, tuple(operands), attrs, NOWHERE)
