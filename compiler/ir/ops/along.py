@@ -209,7 +209,9 @@ def _masked(sizes: Sizes) -> int:
 
 
 def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
-    return "linear over T", "" if attrs["window"] is None else f"window {attrs['window']}"
+    if attrs["window"] is None:
+        return "linear over T", ""
+    return "linear over T,", f"window {attrs['window']}"
 
 
 def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
