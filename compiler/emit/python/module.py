@@ -304,13 +304,13 @@ class _Emitter:
                 checks.append(ast.Expr(call(name("check_alike"), steps, *leads)))
             body = [*checks, *body]
             if self.graph.shares:
-                self.layers.used.add("share")
+                self.layers.used.add("share_layers")
                 paths = [
                     [constant(".".join(map(attribute, (*n.scope, n.name)))) for n in pair]
                     for pair in self._shared()
                 ]
                 pairs = ast.Dict([later for later, _ in paths], [first for _, first in paths])
-                init.append(ast.Expr(call(name("share"), name("self"), pairs)))
+                init.append(ast.Expr(call(name("share_layers"), name("self"), pairs)))
             if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
                 init += ast.parse(_HE_NORMAL_REST if "drawn" in self.used else _HE_NORMAL).body
         parameters = [("self", "", None)]

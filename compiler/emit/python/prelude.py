@@ -693,7 +693,7 @@ def latency(x: Tensor, steps: int, rank: int, tau: float) -> Tensor:
     return when.eq(step.view(length, *[1] * (rank + 1))).to(x.dtype)
 
 
-def share(model: nn.Module, layers: dict[str, str]) -> None:
+def share_layers(model: nn.Module, layers: dict[str, str]) -> None:
     """Let layers be others: one module, whose weights the state dict has once."""
     same: dict[str, str] = {}
     for later, first in layers.items():
