@@ -143,7 +143,7 @@ MODULE_ATTRIBUTES = frozenset(
     register_forward_hook register_forward_pre_hook register_full_backward_hook
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook replace_norms requires_grad_
+    register_state_dict_post_hook register_state_dict_pre_hook replace_norms requires_grad_ scheduled
     set_extra_state set_submodule share_memory state_dict step steps to to_empty train training type xpu
     zero_grad""".split()  # noqa: SIM905
 )

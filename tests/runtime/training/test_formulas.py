@@ -124,7 +124,10 @@ def test_a_row_of_the_schema_has_a_function_that_takes_its_arguments(
         places = (NameType, PathType)
         names = [item.name for item in row.arguments if not isinstance(item.type, places)]
         names += [row.many.name] if row.many is not None else []
-        assert list(inspect.signature(functions[name]).parameters)[given:] == names
+        taken = inspect.signature(functions[name]).parameters
+        others = [key for key, item in taken.items() if item.kind is inspect.Parameter.VAR_KEYWORD]
+        assert bool(others) == row.others
+        assert [key for key in taken if key not in others][given:] == names
 
 
 def test_only_weights_decay_where_the_recipe_says_so() -> None:
