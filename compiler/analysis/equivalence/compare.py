@@ -81,13 +81,14 @@ def compare_graphs(left: Graph, right: Graph) -> Same | Different:
 
 def _outside(left: Graph, right: Graph) -> str | None:
     """A difference that can be seen without looking inside."""
-    named = [[(node.name, node.value.shape) for node in graph.inputs] for graph in (left, right)]
-    if named[0] != named[1]:
-        mine, other = (
-            ", ".join(f"{f'{name} ' * (len(taken) > 1)}{_size(shape)}" for name, shape in taken)
-            for taken in named
+    takes = [
+        ", ".join(
+            f"{f'{node.name} ' * (len(inputs) > 1)}{_size(node.value.shape)}" for node in inputs
         )
-        return f"they take other inputs: {mine} and {other}"
+        for inputs in (left.inputs, right.inputs)
+    ]
+    if takes[0] != takes[1]:
+        return f"they take other inputs: {takes[0]} and {takes[1]}"
     for a, b in zip(left.inputs, right.inputs, strict=True):
         if a.value.varies != b.value.varies or a.attrs != b.attrs:
             return "one takes an image and the other a sequence of frames"
