@@ -100,7 +100,7 @@ ROWS = (
         saved=Saved(),
     ),
     Op(
-        "conv", "2-D convolution, no bias", shapes.convolved, kinds.analog, _conv_module,
+        "conv", "2-D convolution", shapes.convolved, kinds.analog, _conv_module,
         (
             replace(integer("width", "channels of the output; over an axis, without it depthwise"), unless="over"),
             integer("kernel", "height and width of the kernel", 3, high=4096),
