@@ -1,7 +1,7 @@
 // Bundles the extension and the page of the preview; with --tests the tests too, against a stub of
 // the editor's module in place of the editor, and the page as a file that a browser can open; with
 // --watch again after each change.
-import { copyFile, readdir, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import * as esbuild from "esbuild";
 
@@ -12,6 +12,7 @@ const bundles = [
   { ...common, entryPoints: ["webview/preview.ts"], outfile: "dist/preview.js", platform: "browser", target: "es2022", format: "iife", minify: true },
   { ...common, entryPoints: ["webview/preview.css"], outfile: "dist/preview.css", minify: true },
 ];
+await mkdir("build", { recursive: true }); // also where the package goes
 if (process.argv.includes("--tests")) {
   await rm("build/test", { recursive: true, force: true });
   const tests = (await readdir("test")).filter((name) => name.endsWith(".test.ts"));
