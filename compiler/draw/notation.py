@@ -21,37 +21,10 @@ from danetc.compiler.draw.formula import (
 from danetc.compiler.draw.words import clean
 from danetc.dsl.neuron.opcodes import ATOM, OPCODES, OpInfo
 
-_GREEK = dict(
-    zip(
-        [
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-            "nu",
-            "xi",
-            "pi",
-            "rho",
-            "sigma",
-            "tau",
-            "upsilon",
-            "phi",
-            "chi",
-            "psi",
-            "omega",
-        ],
-        "αβγδεζηθικλμνξπρστυφχψω",
-        strict=True,
-    )
-)
+_NAMES = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau
+upsilon phi chi psi omega"""
+GREEK = dict(zip(_NAMES.split(), "αβγδεζηθικλμνξπρστυφχψω", strict=True))
+"""Letters by the names that parameters have."""
 _SHORT = {"threshold": "th", "adaptation": "a"}
 _VOLTAGES = ("threshold", "rest", "reset")  # v_threshold is no membrane potential, but V
 _LONGEST = 24
@@ -70,9 +43,9 @@ def symbol(name: str, size: float = SIZE, *, constant: bool = True) -> Formula:
         base, below = base[: -len(digits)], [digits, *below]
     if constant and base == "v" and below[:1] and below[0] in _VOLTAGES:
         base = "V"
-    base = _GREEK.get(base, base)
+    base = GREEK.get(base, base)
     whole = word(base or "_", size, italic=len(base) == 1)
-    index = ", ".join(_GREEK.get(part, _SHORT.get(part, part)) for part in below if part)
+    index = ", ".join(GREEK.get(part, _SHORT.get(part, part)) for part in below if part)
     if not index:
         return whole
     small = smaller(size)

@@ -28,6 +28,7 @@ from danetc.compiler.lowering.values import (
     Wire,
     describe,
 )
+from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
@@ -74,9 +75,10 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
                 continue
             hint = "add `via CONNECTION` to the backbone"
             if any(other.connection is not None for other in backbone.stages):
-                hint = (
+                hint = Hint(
                     "`via` applies to what is right before it: put the whole flow in "
-                    "parentheses, `(stage(...) -> stage(...)) via CONNECTION`"
+                    "parentheses, `(stage(...) -> stage(...)) via CONNECTION`",
+                    *_in_parentheses(backbone),
                 )
             raise lowering.builder.fail(
                 "E0605",
@@ -85,6 +87,20 @@ def _check_wired(lowering: Lowering, backbone: Backbone) -> None:
                 label="these blocks do not wire themselves",
                 hint=hint,
             )
+
+
+def _in_parentheses(backbone: Backbone) -> tuple[Fix, ...]:
+    """Parentheses around a flow whose last stage alone has a connection, where `via` is seen."""
+    first, last = backbone.stages[0].span, backbone.stages[-1]
+    if last.connection is None or any(each.connection for each in backbone.stages[:-1]):
+        return ()
+    start, end, source = first.start, last.span.end, first.source
+    via = last.connection.span
+    written = via.source is source is last.span.source
+    if not written or source.text[end : via.start].strip() != "via":
+        return ()
+    edits = Edit(Span(source, start, start), "("), Edit(Span(source, end, end), ")")
+    return (Fix("put the whole flow in parentheses", edits),)
 
 
 @contextmanager

@@ -7,32 +7,9 @@ from typing import assert_never
 
 from latex2mathml.converter import convert
 
+from danetc.compiler.draw.notation import GREEK
 from danetc.dsl.syntax import tree as s
 
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-    ]
-)
 FUNCTIONS = {"exp": r"\exp", "log": r"\log", "tanh": r"\tanh", "sin": r"\sin", "cos": r"\cos", "min": r"\min", "max": r"\max", "sigmoid": r"\sigma", "heaviside": r"\Theta", "erf": r"\operatorname{erf}"}  # fmt: skip
 SIGNS = {"==": "=", "!=": r"\neq", "<=": r"\leq", ">=": r"\geq", "<": "<", ">": ">", "and": r"\land", "or": r"\lor"}  # fmt: skip
 TIGHT = {"or": 0, "and": 1, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "+": 4, "-": 4, "*": 5, "/": 9}  # fmt: skip

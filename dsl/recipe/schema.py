@@ -214,6 +214,15 @@ NORMALIZE = ItemSpec(
 )
 
 
+def _ramp(number: FloatType) -> tuple[Argument, ...]:
+    """From one number to another."""
+    return (
+        Argument("start", number, None, "at the first step"),
+        Argument("end", number, None, "at the last step"),
+        UNTIL,
+    )
+
+
 def _family(*items: ItemSpec) -> Mapping[str, ItemSpec]:
     return MappingProxyType({item.name: item for item in items})
 
@@ -385,31 +394,19 @@ ITEMS: Mapping[str, Mapping[str, ItemSpec]] = MappingProxyType(
             ItemSpec(
                 "linear",
                 "in equal steps",
-                (
-                    Argument("start", ANY, None, "at the first step"),
-                    Argument("end", ANY, None, "at the last step"),
-                    UNTIL,
-                ),
+                _ramp(ANY),
                 example="surrogate(alpha = linear(1.0, 5.0))",
             ),
             ItemSpec(
                 "cosine",
                 "half a cosine from one to the other",
-                (
-                    Argument("start", ANY, None, "at the first step"),
-                    Argument("end", ANY, None, "at the last step"),
-                    UNTIL,
-                ),
+                _ramp(ANY),
                 example="surrogate(alpha = cosine(1.0, 5.0))",
             ),
             ItemSpec(
                 "exponential",
                 "by an equal factor in equal times",
-                (
-                    Argument("start", POSITIVE, None, "at the first step"),
-                    Argument("end", POSITIVE, None, "at the last step"),
-                    UNTIL,
-                ),
+                _ramp(POSITIVE),
                 example="surrogate(alpha = exponential(1.0, 5.0))",
             ),
         ),

@@ -11,7 +11,15 @@ from functools import cache
 from typing import NamedTuple
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic
-from danetc.dsl.diagnostics.fixes import Hint, Suggestion, inserting, replacing, write
+from danetc.dsl.diagnostics.fixes import (
+    Fix,
+    Hint,
+    Suggestion,
+    in_braces,
+    inserting,
+    replacing,
+    write,
+)
 from danetc.dsl.diagnostics.visible import HIDDEN
 from danetc.dsl.syntax import foreign
 from danetc.dsl.syntax.grammar import table
@@ -166,8 +174,11 @@ class _Forms:
         indent = foreign.colon_body(self.source.text, start)
         if indent is None:
             return False
-        hint = "a body is written between `{` and `}`; line ends and indentation have no meaning"
         span = Span(self.source, start, start + 1)
+        hint = Hint(
+            "a body is written between `{` and `}`; line ends and indentation have no meaning",
+            in_braces(span, indent),
+        )
         self.out.errors.append(Diagnostic("E0118", "a `:` does not begin a body", span, hint=hint))
         self.out.tokens.append(Token("LBRACE", "{", start, start + 1))
         self.bodies.append(indent)
@@ -180,6 +191,16 @@ class _Forms:
             while self.bodies and self.bodies[-1] >= start - line:
                 self.bodies.pop()
                 self.out.tokens.append(Token("RBRACE", "}", start, start))
+
+
+def _multiplied(out: Scan, power: Span) -> Fix | None:
+    """`x * x` in place of a power of a name by 2 or 3; None where it is of something else."""
+    base = out.tokens[-1] if out.tokens else None
+    exponent = re.compile(r"\s*([23])(?![\w.])").match(power.source.text, power.end)
+    if base is None or base.type != "NAME" or exponent is None:
+        return None
+    text = " * ".join([base.text] * int(exponent[1]))
+    return replacing(Span(power.source, base.start, exponent.end()), text)
 
 
 def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
@@ -199,6 +220,8 @@ def _read_wrong_form(out: Scan, kind: str, word: str, span: Span) -> None:
             code, message, hint = foreign.sign(word, before)
             if hint == f"write `{meant[1]}`":
                 hint = write(meant[1], span)
+            elif code == "E0110" and (fix := _multiplied(out, span)) is not None:
+                hint = Hint(hint, fix)
         case "DOTTED":
             meant = ("NAME", word.rpartition(".")[2])
             code, (message, hint) = "E0118", foreign.dotted(word)

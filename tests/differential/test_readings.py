@@ -51,11 +51,12 @@ def conv_norm(part: Any, x: Tensor, number: str = "") -> Tensor:
     )
 
 
-def origin(block: Any, x: Tensor) -> Tensor:
-    """Fig. 1a."""
+def origin(block: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
+    """Fig. 1a; the shortcut starts from the block's input, or from another value."""
     y = conv_norm(block.branch, x, "1")
     y = conv_norm(block.branch, block.branch.spike(y), "2")
-    shortcut = conv_norm(block.shortcut, x) if hasattr(block, "shortcut") else x
+    start = x if start is None else start
+    shortcut = conv_norm(block.shortcut, start) if hasattr(block, "shortcut") else start
     return block.spike(y + shortcut)  # type: ignore[no-any-return]
 
 
@@ -94,6 +95,23 @@ def after_the_opening_block(blocks: Any, x: Tensor, block: Run) -> Tensor:
     for i in range(2, len(blocks)):
         total = total + block(blocks[i], total)
     return total
+
+
+APART = """
+rule apart {
+  in[i]       = out[i-1]
+  shortcut[i] = sum(out[0 .. i-1])
+  result      = max(out[n-1], out[0])
+}
+"""
+
+
+def fed_apart(blocks: Any, x: Tensor, block: Callable[..., Tensor]) -> Tensor:
+    """Branches read the block before, shortcuts the sum of all; a spike of the first stays."""
+    outs = [block(blocks[0], x)]
+    for i in range(1, len(blocks)):
+        outs.append(block(blocks[i], outs[-1], torch.stack(outs).sum(0)))
+    return torch.maximum(outs[-1], outs[0])
 
 
 class Plain(nn.Module):
@@ -137,6 +155,18 @@ def test_a_reading_is_its_plain_loop(
     assert all(torch.equal(a, b) for a, b in zip(seen.spikes, expected.spikes, strict=True))
     assert not all_zero(seen.gradients.values())
     assert_same(seen, expected, gradients=1e-12)
+
+
+@pytest.mark.parametrize("passes", PASSES)
+def test_branch_and_shortcut_are_fed_apart(passes: str) -> None:
+    frames = randn(3, 2, 3, 8, 8)
+    seen = observe(network("origin", "apart", PASSES[passes], APART), frames)
+    expected = observe(Plain(network("origin", "apart", (), APART), fed_apart, origin), frames)
+    assert all(torch.equal(a, b) for a, b in zip(seen.spikes, expected.spikes, strict=True))
+    assert not all_zero(seen.gradients.values())
+    assert_same(seen, expected, gradients=1e-12)
+    chain = observe(network("origin", "chain", PASSES[passes]), frames)
+    assert not torch.allclose(seen.outputs[0], chain.outputs[0])
 
 
 def test_the_loops_tell_the_readings_apart() -> None:

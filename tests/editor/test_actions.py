@@ -107,6 +107,51 @@ def test_a_wrong_line_becomes_the_right_one(wrong: str, right: str) -> None:
     assert wanted in [edited(text, fix.edits) for fix in all_fixes(text)]
 
 
+def test_a_flow_of_which_the_last_stage_alone_is_wired_gets_parentheses() -> None:
+    lines = ("stem = conv(8) -> norm -> spike", "head = linear(3)")
+    flow = "stage(basic(8), 2) -> stage(basic(16), 2)"
+    text = network(*lines, f"stages = {flow} via sew")
+    fixes = [fix for fix in all_fixes(text) if fix.problem.code == "E0605"]
+    assert [edited(text, fix.edits) for fix in fixes] == [
+        network(*lines, f"stages = ({flow}) via sew")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("v = x ** 2 + 1", "v = x * x + 1"),
+        ("v = u + x^3", "v = u + x * x * x"),
+        ("v = (x + u) ** 2", None),
+        ("v = x ** 2.5", None),
+    ],
+)
+def test_a_power_is_multiplied_out(wrong: str, right: str | None) -> None:
+    body = "neuron N {{\n  state u = 0\n  {}\n  s = heaviside(v + u)\n  u = v\n}}\n"
+    found = [
+        edited(body.format(wrong), fix.edits)
+        for fix in all_fixes(body.format(wrong))
+        if fix.problem.code == "E0110"
+    ]
+    assert found == ([] if right is None else [body.format(right)])
+
+
+def test_a_body_behind_a_colon_gets_braces() -> None:
+    text = "connection c:\n  each = conv -> norm\n\n  out = branch\n\nblock b = conv(8)\n"
+    wanted = "connection c {\n  each = conv -> norm\n\n  out = branch\n}\n\nblock b = conv(8)\n"
+    (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0118"]
+    assert edited(text, fix.edits) == wanted
+    last = "connection c:\n  out = branch"
+    (fix,) = [fix for fix in all_fixes(last) if fix.problem.code == "E0118"]
+    assert edited(last, fix.edits) == "connection c {\n  out = branch\n}\n"
+
+
+def test_a_reserved_word_gets_an_underscore() -> None:
+    text = "block for(width) = conv(width)\n"
+    (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0113"]
+    assert edited(text, fix.edits) == "block for_(width) = conv(width)\n"
+
+
 def test_a_missing_brace_is_put_where_it_is_missing() -> None:
     text = network("stem = spike").removesuffix("}\n") + "\nblock b = conv(8)\n"
     (fix,) = [fix for fix in all_fixes(text) if fix.problem.code == "E0102"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, did_you_mean
-from danetc.dsl.diagnostics.fixes import Fix, Hint, inserting, remove, removing
+from danetc.dsl.diagnostics.fixes import Fix, Hint, inserting, remove, removing, replacing
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.diagnostics.suggestions import nearest
 from danetc.dsl.syntax.brackets import Brackets
@@ -261,7 +261,10 @@ def _reserved(case: Situation) -> Diagnostic:
         "E0113",
         f"`{word}` is a reserved word and cannot be a name",
         case.span(case.i),
-        hint=near or f"choose another name, such as `{word}_`",
+        hint=near
+        or Hint(
+            f"choose another name, such as `{word}_`", replacing(case.span(case.i), f"{word}_")
+        ),
     )
 
 
