@@ -49,3 +49,10 @@ def print_columns(rows: Sequence[tuple[str, str]]) -> None:
         lines = textwrap.wrap(text, max(NARROWEST, limit - widest - 2)) or [""]
         for place, line in enumerate(lines):
             echo(f"{name if place == 0 else '':<{widest}}  {line}".rstrip())
+
+
+def print_text(text: str) -> None:
+    """A text, broken where a terminal is too narrow."""
+    limit = terminal_width()
+    for line in [text] if limit is None else textwrap.wrap(text, max(NARROWEST, limit)):
+        echo(line)

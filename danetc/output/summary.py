@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from danetc.compiler.analysis.facts import NOTES, lines, stage_table
 from danetc.compiler.analysis.summary import Summary
 from danetc.dsl.diagnostics.visible import visible
-from danetc.output.columns import in_parts, terminal_width
+from danetc.output.columns import in_parts, print_columns, print_text, terminal_width
 from danetc.output.echo import echo
 
 
@@ -19,10 +19,9 @@ def print_summary(summary: Summary) -> None:
     if table.rows:
         print_table(*table)
         for note in NOTES:
-            echo(note)
+            print_text(note)
         echo()
-    for what, value in lines(summary):
-        echo(f"{what:<11} {visible(value)}".rstrip())
+    print_columns([(what, visible(value)) for what, value in lines(summary)])
 
 
 def print_table(

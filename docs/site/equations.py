@@ -1,4 +1,5 @@
-"""Equations of neurons, surrogates and rules as MathML, which browsers set without a script."""
+"""Equations of neurons, surrogates, rules, connections and blocks as MathML, which browsers set without
+a script."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from danetc.dsl.syntax import tree as s
 
 FUNCTIONS = {"exp": r"\exp", "log": r"\log", "tanh": r"\tanh", "sin": r"\sin", "cos": r"\cos", "min": r"\min", "max": r"\max", "sigmoid": r"\sigma", "heaviside": r"\Theta", "erf": r"\operatorname{erf}"}  # fmt: skip
 SIGNS = {"==": "=", "!=": r"\neq", "<=": r"\leq", ">=": r"\geq", "<": "<", ">": ">", "and": r"\land", "or": r"\lor"}  # fmt: skip
-TIGHT = {"or": 0, "and": 1, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "+": 4, "-": 4, "*": 5, "/": 9}  # fmt: skip
+TIGHT = {"or": 0, "and": 1, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "+": 4, "-": 4, "*": 5, "/": 9, "->": 2}  # fmt: skip
 
 
 def mathml(declaration: s.Declaration) -> str:
-    """The equations of a declaration, one below the other; empty where it has no body."""
+    """The equations of a declaration, one below the other."""
     lines = [convert(line, display="block") for line in latex(declaration)]
     return "".join(f"<div>{line}</div>" for line in lines)
 
@@ -25,6 +26,8 @@ def latex(declaration: s.Declaration) -> Iterator[str]:
     """Each equation as LaTeX. In a neuron, values that change have their time step: a state that is
     read before its line is that of the step before."""
     body = declaration.body or ()
+    if declaration.value is not None:
+        yield f"{name_of(declaration.name)} = {_Writer().expr(declaration.value)}"
     if declaration.kind != "neuron":
         for item in body:
             if isinstance(item, s.Define):
@@ -101,8 +104,11 @@ class _Writer:
                 return f"{self.expr(base)}_{{{', '.join(self.expr(item) for item in indices)}}}"
             case s.Range(low, high):
                 return f"{self.expr(low)} \\ldots {self.expr(high)}"
-            case s.Arg(_, value):
-                return self.expr(value)
+            case s.Arg(name, value):
+                return (f"{name_of(name)} = " if name else "") + self.expr(value)
+            case s.Flow(steps):
+                text = r" \to ".join(self.expr(step, TIGHT["*"] + 1) for step in steps)
+                return f"\\left({text}\\right)" if TIGHT["->"] < tight else text
             case _:
                 raise ValueError(f"no equation has {type(expr).__name__}")
 

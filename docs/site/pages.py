@@ -134,6 +134,10 @@ def anchor(entry: Entry) -> str:
     return f"{entry.kind}-{entry.name}".replace(" ", "-").replace("/", "-").lower()
 
 
+EQUATIONS = ("neuron", "surrogate", "rule", "connection", "block")
+"""Kinds whose declarations are equations."""
+
+
 def entry_parts(entry: Entry) -> Iterator[str]:
     """The section of an entry."""
     if entry.kind in ("error", "warning"):
@@ -148,7 +152,7 @@ def entry_parts(entry: Entry) -> Iterator[str]:
         yield parameters(entry.parameters)
     if entry.text:
         yield entry.text
-    if entry.declaration and entry.kind in ("neuron", "surrogate", "rule"):
+    if entry.declaration and entry.kind in EQUATIONS:
         yield f'<div class="equations">{_equations(entry)}</div>'
     if pictures.has_picture(entry):
         source = pictures.name_of(entry).removeprefix("reference/")

@@ -59,13 +59,21 @@ def test_every_rule_of_the_grammar_has_a_sentence_and_a_diagram() -> None:
     assert ">stmts<" not in stmts
 
 
-@pytest.mark.parametrize("kind", ["neurons", "surrogates", "rules"])
+@pytest.mark.parametrize("kind", ["neurons", "surrogates", "rules", "connections", "blocks"])
 def test_equations_are_mathml(kind: str) -> None:
     for entry in topic(kind):
         (declaration,) = parse(SourceFile(entry.name, entry.declaration), Reporter()).declarations
         shown = ElementTree.fromstring(f"<div>{equations.mathml(declaration)}</div>")
-        assert len(shown) == len(declaration.body or ())
+        assert len(shown) == (len(declaration.body or ()) or 1)
         assert "\\" not in "".join(shown.itertext()), entry.name
+
+
+def test_a_connection_is_written_as_it_stands() -> None:
+    entry = next(entry for entry in find("tdbn") if entry.kind == "connection")
+    (declaration,) = parse(SourceFile("", entry.declaration), Reporter()).declarations
+    *_, last = equations.latex(declaration)
+    joined = r"\left(\mathrm{branch} + \mathrm{shortcut}\right)"
+    assert last == rf"\mathrm{{out}} = {joined} \to \mathrm{{spike}}"
 
 
 def test_states_have_their_time_steps() -> None:

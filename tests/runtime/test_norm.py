@@ -115,12 +115,37 @@ def test_a_sequence_is_torchs_batch_norm() -> None:
     assert all(map(torch.equal, ours.buffers(), theirs.buffers()))
 
 
-def test_per_step_is_one_norm_for_each_step() -> None:
-    ours = shaken(StepBatchNorm2d(3, STEPS))
+def one_for_each_step(ours: nn.Module) -> nn.ModuleList:
+    """T of torch's norms with the weights that ours has for each step."""
     norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
     for t, norm in enumerate(norms):
         norm.weight.data.copy_(ours.weight[t])
         norm.bias.data.copy_(ours.bias[t])
+    return norms
+
+
+def assert_are(
+    ours: nn.Module, theirs: nn.Module, norms: nn.ModuleList, rtol: float, atol: float
+) -> None:
+    """Outputs and running statistics to 1e-12, gradients to these tolerances."""
+    x = values(STEPS, 5, 3, 4, 2)
+    loose, tight = {"rtol": rtol, "atol": atol}, {"rtol": 1e-12, "atol": 1e-12}
+    out, grad, (weight, bias) = step(ours, x)
+    expected, expected_grad, params = step(theirs, x)
+    torch.testing.assert_close(out, expected, **tight)
+    torch.testing.assert_close(grad, expected_grad, **loose)
+    torch.testing.assert_close(weight, torch.stack(params[0::2]), **loose)
+    torch.testing.assert_close(bias, torch.stack(params[1::2]), **loose)
+    for name in ("running_mean", "running_var"):
+        stacked = torch.stack([getattr(norm, name) for norm in norms])
+        torch.testing.assert_close(getattr(ours, name), stacked, **tight)
+    ours.eval(), norms.eval()
+    torch.testing.assert_close(ours(x), theirs(x), **tight)
+
+
+def test_per_step_is_one_norm_for_each_step() -> None:
+    ours = shaken(StepBatchNorm2d(3, STEPS))
+    norms = one_for_each_step(ours)
 
     class Separate(nn.Module):
         def __init__(self) -> None:
@@ -130,18 +155,7 @@ def test_per_step_is_one_norm_for_each_step() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([norm(x_t) for norm, x_t in zip(norms, x, strict=True)])
 
-    x = values(STEPS, 5, 3, 4, 2)
-    out, grad, (weight, bias) = step(ours, x)
-    expected, expected_grad, params = step(Separate(), x)
-    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(weight, torch.stack(params[0::2]), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(bias, torch.stack(params[1::2]), rtol=1e-12, atol=1e-12)
-    for name in ("running_mean", "running_var"):
-        stacked = torch.stack([getattr(norm, name) for norm in norms])
-        torch.testing.assert_close(getattr(ours, name), stacked, rtol=1e-12, atol=1e-12)
-    ours.eval(), norms.eval()
-    torch.testing.assert_close(ours(x), Separate()(x), rtol=1e-12, atol=1e-12)
+    assert_are(ours, Separate(), norms, 1e-12, 1e-12)
 
 
 def test_tebn_is_spikingjellys() -> None:
@@ -172,10 +186,7 @@ def test_one_value_a_channel_is_an_error(kind: type[nn.Module]) -> None:
 def test_statistics_so_far_are_those_of_a_norm_of_all_steps_so_far() -> None:
     """Forward, gradients and running statistics of T batch norms, of steps 0 to t each."""
     ours = shaken(CumulativeBatchNorm2d(3, STEPS))
-    norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(STEPS)]).double()
-    for t, norm in enumerate(norms):
-        norm.weight.data.copy_(ours.weight[t])
-        norm.bias.data.copy_(ours.bias[t])
+    norms = one_for_each_step(ours)
 
     class SoFar(nn.Module):
         def __init__(self) -> None:
@@ -187,18 +198,7 @@ def test_statistics_so_far_are_those_of_a_norm_of_all_steps_so_far() -> None:
             found = [norm(part) for norm, part in zip(norms, parts, strict=True)]
             return torch.stack([y[-x.shape[1] :] for y in found])
 
-    x = values(STEPS, 5, 3, 4, 2)
-    out, grad, (weight, bias) = step(ours, x)
-    expected, expected_grad, params = step(SoFar(), x)
-    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-11)
-    torch.testing.assert_close(weight, torch.stack(params[0::2]), rtol=1e-10, atol=1e-11)
-    torch.testing.assert_close(bias, torch.stack(params[1::2]), rtol=1e-10, atol=1e-11)
-    for name in ("running_mean", "running_var"):
-        stacked = torch.stack([getattr(norm, name) for norm in norms])
-        torch.testing.assert_close(getattr(ours, name), stacked, rtol=1e-12, atol=1e-12)
-    ours.eval(), norms.eval()
-    torch.testing.assert_close(ours(x), SoFar()(x), rtol=1e-12, atol=1e-12)
+    assert_are(ours, SoFar(), norms, 1e-10, 1e-11)
 
 
 def test_statistics_so_far_step_by_step() -> None:

@@ -7,7 +7,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from tests.zoo.harness import Case
-from tests.zoo.parts import Flatten, MeanOverTime, avgpool, conv, linear, norm
+from tests.zoo.references.psn import loud, of_neurons
 
 
 class Masked(neuron.MaskedPSN):  # type: ignore[misc]
@@ -26,32 +26,10 @@ class Masked(neuron.MaskedPSN):  # type: ignore[misc]
         return self.surrogate_function(h_seq).view(x_seq.shape)  # type: ignore[no-any-return]
 
 
-def layer(channels: int, width: int, k: int, steps: int) -> tuple[nn.Module, ...]:
-    return conv(channels, width), norm(width), Masked(k, steps)
-
-
 def network(
     classes: int = 10, image: int = 32, steps: int = 4, width: int = 256, k: int = 2
 ) -> nn.Module:
-    entries = width * image * image // 16
-    return nn.Sequential(
-        *layer(3, width, k, steps),
-        *(part for _ in range(2) for part in layer(width, width, k, steps)),
-        avgpool(),
-        *(part for _ in range(3) for part in layer(width, width, k, steps)),
-        *(avgpool(), Flatten(), linear(entries, entries // 4), Masked(k, steps)),
-        *(linear(entries // 4, classes), MeanOverTime()),
-    )
-
-
-@torch.no_grad()
-def loud(network: nn.Module) -> None:
-    """Sums over time, and of a fully connected layer, that reach the thresholds behind them."""
-    first = next(module for module in network.modules() if isinstance(module, nn.Linear))
-    first.weight.mul_(4)
-    for module in network.modules():
-        if isinstance(module, Masked):
-            module.weight.mul_(3)
+    return of_neurons(lambda: Masked(k, steps), classes, image, width)
 
 
 CASE = Case(

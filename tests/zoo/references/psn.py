@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
@@ -18,24 +20,25 @@ class Parallel(neuron.PSN):  # type: ignore[misc]
         return self.surrogate_function(h_seq).view(x_seq.shape)  # type: ignore[no-any-return]
 
 
-def neurons(steps: int) -> nn.Module:
-    return Parallel(steps, surrogate.ATan(2.0))
+def of_neurons(neurons: Callable[[], nn.Module], classes: int, image: int, width: int) -> nn.Module:
+    """The authors' topology with neurons of a kind."""
 
+    def layer(channels: int) -> tuple[nn.Module, ...]:
+        return conv(channels, width), norm(width), neurons()
 
-def layer(channels: int, width: int, steps: int) -> tuple[nn.Module, ...]:
-    return conv(channels, width), norm(width), neurons(steps)
+    entries = width * image * image // 16
+    return nn.Sequential(
+        *layer(3),
+        *(part for _ in range(2) for part in layer(width)),
+        avgpool(),
+        *(part for _ in range(3) for part in layer(width)),
+        *(avgpool(), Flatten(), linear(entries, entries // 4), neurons()),
+        *(linear(entries // 4, classes), MeanOverTime()),
+    )
 
 
 def network(classes: int = 10, image: int = 32, steps: int = 4, width: int = 256) -> nn.Module:
-    entries = width * image * image // 16
-    return nn.Sequential(
-        *layer(3, width, steps),
-        *(part for _ in range(2) for part in layer(width, width, steps)),
-        avgpool(),
-        *(part for _ in range(3) for part in layer(width, width, steps)),
-        *(avgpool(), Flatten(), linear(entries, entries // 4), neurons(steps)),
-        *(linear(entries // 4, classes), MeanOverTime()),
-    )
+    return of_neurons(lambda: Parallel(steps, surrogate.ATan(2.0)), classes, image, width)
 
 
 @torch.no_grad()
@@ -44,7 +47,7 @@ def loud(network: nn.Module) -> None:
     first = next(module for module in network.modules() if isinstance(module, nn.Linear))
     first.weight.mul_(4)
     for module in network.modules():
-        if isinstance(module, Parallel):
+        if isinstance(module, neuron.PSN | neuron.MaskedPSN):
             module.weight.mul_(3)
 
 
