@@ -7,7 +7,7 @@ from dataclasses import replace
 from danetc.compiler.ir.ops import OPS, norm_names
 from danetc.compiler.lowering.arguments import MAX_DEPTH, complete, drawn, operation, too_deep
 from danetc.compiler.lowering.axes import slice_of
-from danetc.compiler.lowering.environment import Env, is_op
+from danetc.compiler.lowering.environment import LAYER_SETTINGS, Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.loops import carried, cut_of
 from danetc.compiler.lowering.values import (
@@ -171,7 +171,7 @@ def change_settings(
     backbone = _backbone_of(evaluator, subject, env, "with")
     changes: dict[str, Value] = {}
     for arg in settings:
-        if arg.name not in ("neuron", "surrogate", "norm", "init", "zero_init"):
+        if arg.name not in LAYER_SETTINGS:
             name = arg.name or "a bare value"
             raise evaluator.builder.fail(
                 "E0301",

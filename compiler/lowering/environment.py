@@ -96,6 +96,9 @@ class Env:
         return [*self.values, *self.definitions]
 
 
+LAYER_SETTINGS = ("surrogate", "neuron", "norm", "init", "zero_init")
+"""Settings of a network that `with` can change for some of its stages."""
+
 PORTS: Mapping[str, tuple[str, ...]] = {
     "block": ("in", "i", "n"),
     "connection": ("in", "branch", "shortcut", "channels", "stride", "i", "n"),

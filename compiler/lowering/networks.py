@@ -14,7 +14,7 @@ from danetc.compiler.lowering.backbones import check_setting
 from danetc.compiler.lowering.blocks import report_unused
 from danetc.compiler.lowering.builder import MAX_STEPS, Builder
 from danetc.compiler.lowering.dispatch import NetworkLowering
-from danetc.compiler.lowering.environment import CONSTANTS, Env
+from danetc.compiler.lowering.environment import CONSTANTS, LAYER_SETTINGS, Env
 from danetc.compiler.lowering.evaluator import Shared
 from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
@@ -50,7 +50,7 @@ def build_network(
     env = chain[0].env
     builder = lowering.builder
     name, span = declaration.name, declaration.name_span
-    for setting in ("surrogate", "neuron", "norm", "init", "zero_init"):
+    for setting in LAYER_SETTINGS:
         if setting in env.definitions:
             try:
                 value = defined(lowering, setting, env, env.definitions[setting].span)
@@ -61,7 +61,7 @@ def build_network(
                 lowering.settings[setting] = POISON
         elif setting == "norm":
             lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
-    env.used.update(("in", "input", "steps", "neuron", "surrogate", "norm", "init", "zero_init"))
+    env.used.update(("in", "input", "steps", *LAYER_SETTINGS))
     lowering.settings["steps"] = builder.steps
     report_unused(lowering, env, declaration, SETTINGS)
     if "input" not in env.definitions:

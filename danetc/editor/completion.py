@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.lowering.environment import PORTS, SPECIAL, WANTED, Env, Want
+from danetc.compiler.lowering.connections import CONNECTION_PARTS
+from danetc.compiler.lowering.environment import LAYER_SETTINGS, PORTS, SPECIAL, WANTED, Env, Want
+from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.unknown import candidates
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.modules import Module
@@ -50,7 +52,6 @@ from danetc.editor.cursor import (
 from danetc.editor.documentation import entry_for, parameter_text
 from danetc.editor.meanings import (
     EQUATION_PORTS,
-    PARTS,
     Meaning,
     MeaningReader,
     Names,
@@ -64,9 +65,6 @@ from danetc.editor.proposals import (
     names_of_file,
     names_of_library,
 )
-
-_WITH = ("neuron", "surrogate", "norm", "init", "zero_init")
-JOINS = ("sum", "mean", "concat", "max", "min", "learn")
 
 
 def complete(analysis: Analysis, offset: int, *, unasked: bool = False) -> tuple[Proposal, ...]:
@@ -132,7 +130,7 @@ def _in_parentheses(cursor: Cursor, opening: int) -> Iterator[Proposal]:
     callee = tokens[opening - 1] if opening else None
     if callee is not None and callee.type == "WITH":
         if last.type in ("LPAR", "COMMA"):
-            for setting in _WITH:
+            for setting in LAYER_SETTINGS:
                 yield named(cursor, Meaning("network setting", setting), suffix=" = ")
         else:
             changed = argument_name(cursor, opening) or ""
@@ -220,7 +218,7 @@ def _statements(cursor: Cursor) -> Iterator[Proposal]:
                 Meaning("network setting", name) for name in NETWORK_SETTINGS if name not in taken
             )
         case "connection":
-            names = (Meaning("word", name) for name in PARTS if name not in taken)
+            names = (Meaning("word", name) for name in CONNECTION_PARTS if name not in taken)
         case "block":
             names = (Meaning("word", name) for name in ("out",) if name not in taken)
         case "rule":
@@ -268,7 +266,7 @@ def _values(cursor: Cursor, line: str, want: Want) -> Iterator[Proposal]:
                     yield named(cursor, meaning)
             for port in ("out", "in", "i", "n"):
                 yield named(cursor, Meaning("word", port), suffix="[" if len(port) > 1 else "")
-            for name in JOINS:
+            for name in (*JOINS, "learn"):
                 kind = "operation" if name in OPS else "function"
                 yield named(cursor, Meaning(kind, name))
         case _:

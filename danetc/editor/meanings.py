@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.lowering import rules
+from danetc.compiler.lowering.connections import CONNECTION_PARTS
 from danetc.compiler.lowering.environment import (
     CONSTANTS,
     MATH,
     PORTS,
     SPECIAL,
+    STANDING,
     WANTED,
     Want,
     is_op,
@@ -45,13 +48,11 @@ from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
-WORDS = ("spike", "norm", "identity", "none")
-RULE_PORTS = ("in", "out", "result", "shortcut", "i", "n")
+RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *rules.FEEDS)), "result", "i", "n")
 EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
     "neuron": ("x", "s"),
     "surrogate": ("x", "y", "dy"),
 }
-PARTS = ("each", "last", "projection", "identity", "out")
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class MeaningReader:
             return "state"
         if kind == "network" and name in NETWORK_SETTINGS:
             return "network setting"
-        fixed = {"connection": PARTS, "block": ("out",), "rule": RULE_PORTS}.get(
+        fixed = {"connection": CONNECTION_PARTS, "block": ("out",), "rule": RULE_PORTS}.get(
             kind, EQUATION_PORTS.get(kind, ())
         )
         return "word" if name in fixed else "line"
@@ -296,7 +297,7 @@ class MeaningReader:
             return Meaning("word", id)
         if id in names.lines:
             return names.lines[id]
-        if id in CONSTANTS or id in WORDS:
+        if id in CONSTANTS or id in STANDING:
             return Meaning("word", id)
         if id == "steps":
             return Meaning("network setting", id)
