@@ -14,14 +14,14 @@ from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import given as as_given
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Bound,
     Choice,
     Drawn,
     Failed,
+    Invalid,
     Number,
     OpLayer,
-    Poison,
     Value,
     Wire,
     describe,
@@ -212,7 +212,7 @@ def _check_number(
     equations = bound.kind in ("neuron", "surrogate", "rule")
     if not equations or bound.declaration.body is None:
         return
-    if not isinstance(value, (bool, int, float, Learn, Poison)):
+    if not isinstance(value, (bool, int, float, Learn, Invalid)):
         what = f"`{name}` of {bound.kind} `{bound.name}`"
         raise evaluator.builder.fail(
             "E0304",
@@ -246,7 +246,7 @@ def complete(evaluator: Evaluator, bound: Bound) -> Env:
                 labels=(Label(param.name_span, "this parameter has no default"),),
                 hint=f"write `{bound.name}({name} = ...)`",
             )
-    if any(isinstance(value, Poison) for value in env.values.values()):
+    if any(isinstance(value, Invalid) for value in env.values.values()):
         raise Failed
     return env
 
@@ -385,11 +385,11 @@ def _attributes(
     return attrs
 
 
-def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Poison:
+def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Invalid:
     """An operation that is written as a function of values: its operands, then its parameters."""
     row, span = OPS[id], call.span
     given = assign(evaluator, call.args, [*row.names], f"`{id}`", span, id)
-    wires: list[Wire | Poison] = []
+    wires: list[Wire | Invalid] = []
     for place, name in enumerate(row.arguments):
         if name not in given:
             if place < row.operands[0]:
@@ -399,7 +399,7 @@ def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | 
                 )
             continue
         value = evaluator.evaluate(given[name].value, env)
-        if not isinstance(value, (Wire, Poison)):
+        if not isinstance(value, (Wire, Invalid)):
             raise evaluator.builder.fail(
                 "E0402",
                 f"`{name}` of `{id}` is a value, not {describe(value)}",
@@ -410,8 +410,8 @@ def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | 
         wires.append(value)
     attrs: Mapping[str, Attribute]
     attrs = _attributes(evaluator, id, given, call.args, env, span, False)
-    if any(isinstance(wire, Poison) for wire in wires):
-        return POISON
+    if any(isinstance(wire, Invalid) for wire in wires):
+        return INVALID
     way = row.regrouped
     if way is not None and way.asked(attrs):
         first, *others = wires
@@ -433,7 +433,7 @@ def product_of(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | 
 def _shape_of(evaluator: Evaluator, parameter: Parameter, expr: s.Expr, env: Env, what: str) -> str:
     """The shape of the value that an argument must be, as text."""
     value = evaluator.evaluate(expr, env)
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if not isinstance(value, Wire):
         raise evaluator.builder.fail(
@@ -455,7 +455,7 @@ def _checked(
     hint: str | None,
 ) -> Attribute:
     """An argument checked against the type, the bounds and the words of its parameter."""
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if isinstance(value, Choice) and value.id in parameter.words:
         if value.id in FIRST_WEIGHTS:

@@ -9,11 +9,11 @@ from danetc.compiler.lowering.environment import Env, Want
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import calculated, met
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Identity,
+    Invalid,
     LearntValue,
     Number,
-    Poison,
     Value,
     Wire,
     describe,
@@ -37,8 +37,8 @@ def operate(evaluator: Evaluator, expr: s.Binary | s.Unary, env: Env, want: Want
     """The value of an operator: numbers are computed, values of the network joined."""
     if isinstance(expr, s.Unary):
         value = evaluator.evaluate(expr.operand, env, want)
-        if isinstance(value, Poison):
-            return POISON
+        if isinstance(value, Invalid):
+            return INVALID
         if expr.op == "not":
             return not evaluator.truth(value, expr.operand, env)
         if isinstance(value, Wire):
@@ -87,14 +87,14 @@ def _combine(
     operand: s.Expr,
     env: Env,
 ) -> Value:
-    if isinstance(left, Poison) or isinstance(right, Poison):
-        return POISON
+    if isinstance(left, Invalid) or isinstance(right, Invalid):
+        return INVALID
     if isinstance(left, Wire):
         right = met(evaluator, right, left, expr.span)
     elif isinstance(right, Wire):
         left = met(evaluator, left, right, expr.span)
-    if isinstance(left, Poison) or isinstance(right, Poison):
-        return POISON
+    if isinstance(left, Invalid) or isinstance(right, Invalid):
+        return INVALID
     if isinstance(left, Wire) or isinstance(right, Wire):
         return _join(evaluator, op, left, right, expr.span)
     if any(isinstance(value, (Learn, LearntValue)) for value in (left, right)):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from danetc.compiler.ir.ops.unknown import AnyShape
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Poison, Wire
+from danetc.compiler.lowering.values import Invalid, Wire
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 
-def slice_of(evaluator: Evaluator, wire: Wire, expr: s.At, env: Env) -> Wire | Poison:
+def slice_of(evaluator: Evaluator, wire: Wire, expr: s.At, env: Env) -> Wire | Invalid:
     """``a[i]`` and ``a[i .. j]``: channels of a value, both ends included (E0409)."""
     fail = evaluator.builder.fail
     if len(expr.indices) != 1:
@@ -39,8 +39,8 @@ def slice_of(evaluator: Evaluator, wire: Wire, expr: s.At, env: Env) -> Wire | P
 
 
 def join(
-    evaluator: Evaluator, op: str, operands: tuple[Wire | Poison, ...], span: Span
-) -> Wire | Poison:
+    evaluator: Evaluator, op: str, operands: tuple[Wire | Invalid, ...], span: Span
+) -> Wire | Invalid:
     """A join of values. A vector of C entries joins a map as C x 1 x 1."""
     wires = [wire for wire in operands if isinstance(wire, Wire)]
     shapes = [evaluator.builder.value(wire).shape for wire in wires]

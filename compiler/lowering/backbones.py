@@ -17,10 +17,10 @@ from danetc.compiler.lowering.values import (
     Drawn,
     Failed,
     Identity,
+    Invalid,
     Layer,
     Named,
     OpLayer,
-    Poison,
     Sequence,
     StageOf,
     Value,
@@ -53,7 +53,7 @@ def unfold(evaluator: Evaluator, bound: Bound, span: Span) -> Backbone:
         with evaluator.builder.site(span):
             env = complete(evaluator, replace(bound, span=span))
             value = evaluator.evaluate(bound.declaration.value, env, "backbone")
-        if isinstance(value, Poison):
+        if isinstance(value, Invalid):
             raise Failed
         if not isinstance(value, Backbone):
             raise evaluator.builder.fail(
@@ -78,8 +78,8 @@ def flow_value(evaluator: Evaluator, flow: s.Flow, env: Env) -> Value:
         first: Value = carried(evaluator, flow, cut, env)
     else:
         first = evaluator.evaluate(flow.steps[0], env, "layer")
-    if isinstance(first, (Wire, Poison)):
-        wire: Wire | Poison = first
+    if isinstance(first, (Wire, Invalid)):
+        wire: Wire | Invalid = first
         for step in flow.steps[1 if cut is None else cut + 1 :]:
             wire = evaluator.apply(layer_of(evaluator, step, env), wire, step.span)
         return wire
@@ -103,7 +103,7 @@ def layer_of(evaluator: Evaluator, step: s.Expr, env: Env) -> Layer:
 
 
 def _as_layer(evaluator: Evaluator, value: Value, span: Span) -> Layer:
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if isinstance(value, Bound) and is_op(value.name, value.kind, "layer") and not value.args:
         return operation(evaluator, value.name, (), Env(value.module, "flow"), span)
@@ -126,7 +126,7 @@ def _backbone_of(evaluator: Evaluator, subject: s.Expr, env: Env, word: str) -> 
 
 
 def _as_backbone(evaluator: Evaluator, value: Value, subject: s.Expr, word: str) -> Backbone:
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if isinstance(value, Named):
         value = value.layer
@@ -150,7 +150,7 @@ def wire_stages(
     """`BACKBONE via CONNECTION` and `BACKBONE by RULE`; ``kind`` is what ``by`` must be."""
     backbone = _backbone_of(evaluator, subject, env, word)
     value = evaluator.evaluate(by, env, kind)
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if not isinstance(value, Bound) or value.kind != kind:
         raise evaluator.builder.fail(
@@ -194,7 +194,7 @@ def change_settings(
 
 def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> Value:
     """A value of ``neuron``, ``surrogate``, ``norm``, ``init`` or ``zero_init``, checked."""
-    if isinstance(value, (Poison,)):
+    if isinstance(value, (Invalid,)):
         raise Failed
     if isinstance(value, Named):
         value = value.layer
@@ -249,7 +249,7 @@ def check_setting(evaluator: Evaluator, name: str, value: Value, span: Span) -> 
     return value
 
 
-def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone | Wire | Poison:
+def part_of(evaluator: Evaluator, expr: s.At, env: Env) -> Backbone | Wire | Invalid:
     """`BACKBONE[i]` and `BACKBONE[i .. j]`, both ends included (E0409); of a value, its channels."""
     value = evaluator.evaluate(expr.base, env, "backbone")
     if isinstance(value, Wire):

@@ -11,7 +11,7 @@ from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.lowering.values import (
     Bound,
-    Poison,
+    Invalid,
     Value,
     Wire,
     describe,
@@ -24,7 +24,7 @@ from danetc.dsl.syntax import tree as s
 MAX_REPEATS = 7  # of a block in itself, which may end by a condition
 
 
-def apply_block(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
+def apply_block(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Invalid:
     """A block as a layer: one that wires itself."""
     block = follow_alias(lowering, bound)
     if block.declaration.body is None:
@@ -43,7 +43,7 @@ def apply_block(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
 
 def self_wired(
     lowering: Lowering, block: Bound, wire: Wire, extra: Mapping[str, Value]
-) -> Wire | Poison:
+) -> Wire | Invalid:
     """A block with a body of its own: the value of its ``out``."""
     lowering.inside.append(block.declaration)
     try:
@@ -65,7 +65,7 @@ def self_wired(
             )
         result = defined(lowering, "out", env, env.definitions["out"].span)
         report_unused(lowering, env, block.declaration)
-        if not isinstance(result, (Wire, Poison)):
+        if not isinstance(result, (Wire, Invalid)):
             raise lowering.builder.fail(
                 "E0402",
                 f"`out` of block `{block.name}` is {describe(result)}, not a value",

@@ -12,7 +12,7 @@ from danetc.compiler.ir.graph import Attribute, Graph, Node, Stage, Value
 from danetc.compiler.ir.inference import Inference
 from danetc.compiler.ir.loops import without_detours
 from danetc.compiler.ir.ops import OPS, Context, OpError
-from danetc.compiler.lowering.values import POISON, Failed, Poison, Wire
+from danetc.compiler.lowering.values import INVALID, Failed, Invalid, Wire
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Label, Reporter
 from danetc.dsl.diagnostics.fixes import Fix
 from danetc.dsl.loading import is_library
@@ -179,17 +179,17 @@ class Builder:
     def add(
         self,
         op: str,
-        operands: tuple[Wire | Poison, ...],
+        operands: tuple[Wire | Invalid, ...],
         attrs: Mapping[str, Attribute],
         span: Span,
         role: str | None = None,
         value: Value | None = None,
-    ) -> Wire | Poison:
-        """A new node; poison where an operand is, or where the operation reports that it can't be."""
+    ) -> Wire | Invalid:
+        """A new node; invalid where an operand is, or where the operation reports that it can't be."""
         self.work.spend(NODE + len(operands), span)
         wires = tuple(wire for wire in operands if isinstance(wire, Wire))
         if len(wires) != len(operands):
-            return POISON
+            return INVALID
         values = tuple(self.value(wire) for wire in wires)
         attrs = _complete(op, attrs)
         if value is None:
@@ -197,7 +197,7 @@ class Builder:
                 value = self.inference.value(op, attrs, tuple(wire.id for wire in wires))
             except OpError as error:
                 self.error("E0501", error.message, span, hint=error.hint)
-                return POISON
+                return INVALID
         self._bound(op, attrs, values, value, span)
         inputs = tuple(wire.id for wire in wires)
         node = Node(len(self.nodes), op, inputs, attrs, value, self.scope, role or op, span)

@@ -18,7 +18,7 @@ from danetc.compiler.lowering.learnt import met
 from danetc.compiler.lowering.names import defined, of_values, refer, setting_of, standing
 from danetc.compiler.lowering.unknown import unknown
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Backbone,
     BlockConv,
     Bound,
@@ -26,11 +26,11 @@ from danetc.compiler.lowering.values import (
     Failed,
     Identity,
     Inputs,
+    Invalid,
     Layer,
     OnceMade,
     OpLayer,
     Outputs,
-    Poison,
     StageOf,
     Value,
     Wire,
@@ -59,7 +59,7 @@ def call_value(evaluator: Evaluator, call: s.Call, env: Env, want: Want) -> Valu
         )
         if isinstance(target, (bool, int, float, str)) and (id in SPECIAL or id in OPS):
             target = None
-        elif isinstance(target, Poison):
+        elif isinstance(target, Invalid):
             raise Failed
         elif not isinstance(target, Bound):
             hint = "is a `*` missing?" if isinstance(target, (int, float)) else None
@@ -130,8 +130,8 @@ def _math(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Value:
         raise evaluator.builder.fail(
             "E0303", f"`{id}` takes {needs}, not {len(values) or 'none'}", call.span
         )
-    if any(isinstance(value, Poison) for value in values):
-        return POISON
+    if any(isinstance(value, Invalid) for value in values):
+        return INVALID
     wire = next((value for value in values if isinstance(value, Wire)), None)
     if several and wire is not None:
         values = [met(evaluator, value, wire, call.span) for value in values]
@@ -164,10 +164,10 @@ def _values(evaluator: Evaluator, name: str, call: s.Call, env: Env) -> list[Val
 
 def _joinable(
     evaluator: Evaluator, name: str, call: s.Call, values: list[Value]
-) -> tuple[Wire | Poison, ...]:
-    wires: list[Wire | Poison] = []
+) -> tuple[Wire | Invalid, ...]:
+    wires: list[Wire | Invalid] = []
     for arg, value in zip(call.args, values, strict=True):
-        if not isinstance(value, (Wire, Poison)):
+        if not isinstance(value, (Wire, Invalid)):
             raise evaluator.builder.fail(
                 "E0402",
                 f"`{name}` takes values, not {describe(value)}",
@@ -178,21 +178,21 @@ def _joinable(
     return tuple(wires)
 
 
-def _concat(evaluator: Evaluator, call: s.Call, env: Env) -> Wire | Poison:
+def _concat(evaluator: Evaluator, call: s.Call, env: Env) -> Wire | Invalid:
     wires = _joinable(evaluator, "concat", call, _values(evaluator, "concat", call, env))
     if len(wires) < 2:
         raise evaluator.builder.fail("E0303", "`concat` takes two values or more", call.span)
     return evaluator.builder.add("concat", wires, {}, call.span)
 
 
-def _size(evaluator: Evaluator, name: str, call: s.Call, env: Env, axis: int) -> int | Poison:
+def _size(evaluator: Evaluator, name: str, call: s.Call, env: Env, axis: int) -> int | Invalid:
     """How many channels, rows or columns a value has."""
     wires = _joinable(evaluator, name, call, _values(evaluator, name, call, env))
     if len(wires) != 1:
         raise evaluator.builder.fail("E0303", f"`{name}` takes one value", call.span)
     (wire,) = wires
-    if isinstance(wire, Poison):
-        return POISON
+    if isinstance(wire, Invalid):
+        return INVALID
     shape = evaluator.builder.value(wire).shape
     if axis >= len(shape):
         raise evaluator.builder.fail(
@@ -212,7 +212,7 @@ def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
                 hint="write `stage(BLOCK, N, stride = S)`",
             )
     block = evaluator.evaluate(given["block"].value, env, "block")
-    if isinstance(block, Poison):
+    if isinstance(block, Invalid):
         raise Failed
     if not isinstance(block, Bound) or block.kind != "block":
         raise evaluator.builder.fail(
@@ -229,7 +229,7 @@ def _stage(evaluator: Evaluator, call: s.Call, env: Env) -> Backbone:
     return Backbone((StageOf(block, number, stride, call.span),), call.span)
 
 
-def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Poison:
+def _input(evaluator: Evaluator, id: str, call: s.Call, env: Env) -> Wire | Invalid:
     given = assign_special(evaluator, id, call.args, call.span)
     sizes = ("channels", "height", "width")
     missing = [name for name in sizes if name not in given]
@@ -258,7 +258,7 @@ def _shared(evaluator: Evaluator, call: s.Call, env: Env) -> OnceMade:
         )
     arg = given["layer"]
     value = evaluator.evaluate(arg.value, env, "layer")
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     if not is_layer(value):
         raise evaluator.builder.fail(
@@ -271,7 +271,7 @@ def _shared(evaluator: Evaluator, call: s.Call, env: Env) -> OnceMade:
 
 
 def _inputs(evaluator: Evaluator, call: s.Call, env: Env) -> Inputs:
-    wires: dict[str, Wire | Poison] = {}
+    wires: dict[str, Wire | Invalid] = {}
     for arg in call.args:
         if arg.name is None:
             raise evaluator.builder.fail(
@@ -287,7 +287,7 @@ def _inputs(evaluator: Evaluator, call: s.Call, env: Env) -> Inputs:
             value = evaluator.evaluate(arg.value, env)
         finally:
             evaluator.input_name = ""
-        if not isinstance(value, (Wire, Poison)):
+        if not isinstance(value, (Wire, Invalid)):
             raise evaluator.builder.fail(
                 "E0502",
                 f"`{arg.name}` is {describe(value)}, not an image or events",
@@ -306,10 +306,10 @@ def _inputs(evaluator: Evaluator, call: s.Call, env: Env) -> Inputs:
 
 
 def _outputs(evaluator: Evaluator, call: s.Call, env: Env) -> Outputs:
-    wires: dict[str, Wire | Poison] = {}
+    wires: dict[str, Wire | Invalid] = {}
     for index, arg in enumerate(call.args):
         value = evaluator.evaluate(arg.value, env)
-        if not isinstance(value, (Wire, Poison)):
+        if not isinstance(value, (Wire, Invalid)):
             raise evaluator.builder.fail(
                 "E0402",
                 f"an output is a value, not {describe(value)}",

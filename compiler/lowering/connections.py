@@ -17,14 +17,14 @@ from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.unknown import is_known
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     BlockConv,
     Bound,
     Failed,
+    Invalid,
     Joined,
     Layer,
     OpLayer,
-    Poison,
     StageOf,
     Value,
     Wire,
@@ -82,7 +82,7 @@ def connected(
     if wires_itself:
         with lowering.builder.within("branch"), lowering.builder.site(*within):
             branch = self_wired(lowering, block, wire, {"i": i, "n": stage.blocks})
-        if not isinstance(branch, Poison):
+        if not isinstance(branch, Invalid):
             env.values["channels"] = lowering.builder.value(branch).shape[0]
     else:
         with lowering.builder.site(*within):
@@ -92,11 +92,11 @@ def connected(
         if isinstance(width := last.attrs["width"], int):
             env.values["channels"] = width
         branch = _build_branch(lowering, layers, connection, parts, env, wire, within)
-        if not isinstance(branch, Poison):
+        if not isinstance(branch, Invalid):
             env.values["channels"] = lowering.builder.value(branch).shape[0]
     env.values["branch"] = branch
-    if isinstance(branch, Poison):
-        return Joined(POISON, POISON, ())
+    if isinstance(branch, Invalid):
+        return Joined(INVALID, INVALID, ())
     chosen = _chosen(lowering, parts["out"].value, env)
     if start is not None and "shortcut" not in _read(lowering, parts["out"].value, parts):
         raise no_shortcut(lowering, stage, f"connection `{connection.name}`")
@@ -174,7 +174,7 @@ def _weights(lowering: Lowering, block: Bound) -> list[Layer]:
     env = complete(lowering, block)
     assert block.declaration.value is not None
     value = lowering.evaluate(block.declaration.value, env, "layer")
-    if isinstance(value, Poison):
+    if isinstance(value, Invalid):
         raise Failed
     layers = flat_layers(lowering, value, block.declaration.value.span) if is_layer(value) else []
     weighted = [layer for layer in layers if isinstance(layer, OpLayer) and OPS[layer.op].weighted]
@@ -203,7 +203,7 @@ def _build_branch(
     env: Env,
     wire: Wire,
     within: tuple[Span, ...],
-) -> Wire | Poison:
+) -> Wire | Invalid:
     """Each weighted layer of the block inside of ``each``, the last inside of ``last``.
 
     ``within`` are the uses of the block, which its errors are led back to.
@@ -215,7 +215,7 @@ def _build_branch(
             connection.declaration.name_span,
             hint=add(connection.declaration, "each = conv -> norm -> spike"),
         )
-    result: Wire | Poison = wire
+    result: Wire | Invalid = wire
     with lowering.builder.within("branch"):
         first = len(lowering.builder.nodes)
         for layer in layers:
@@ -231,7 +231,7 @@ def _build_branch(
                     result = lowering.apply(around, result, parts[name].span)
             finally:
                 lowering.block_layers.pop()
-        if lowering.settings.get("zero_init") and not isinstance(result, Poison):
+        if lowering.settings.get("zero_init") and not isinstance(result, Invalid):
             _zero_last_norm(lowering, first, connection, parts)
     return result
 
@@ -239,7 +239,7 @@ def _build_branch(
 def _around(lowering: Lowering, name: str, parts: dict[str, s.Define], env: Env) -> Layer:
     """The layer around the block's: ``each`` or ``last``, with one place for it."""
     around = defined(lowering, name, env, parts[name].span)
-    if isinstance(around, Poison):
+    if isinstance(around, Invalid):
         raise Failed
     if not is_layer(around):
         raise lowering.builder.fail(
@@ -287,7 +287,7 @@ def _build_shortcut(
     branch: Wire,
     stride: int,
     within: tuple[Span, ...],
-) -> Wire | Poison:
+) -> Wire | Invalid:
     """What the shortcut starts from, through ``projection`` where the shape changes, else ``identity``."""
     shape, wanted = lowering.builder.value(wire).shape, lowering.builder.value(branch).shape
     name = "identity" if shape == wanted else "projection"
@@ -307,7 +307,7 @@ def _build_shortcut(
             ),
         )
     layer = defined(lowering, name, env, parts[name].span)
-    if isinstance(layer, Poison):
+    if isinstance(layer, Invalid):
         raise Failed
     if not is_layer(layer):
         raise lowering.builder.fail(
@@ -335,7 +335,7 @@ def _build_shortcut(
             labels=_used(lowering, within),
             hint="the shortcut must end with the branch's shape",
         )
-        return POISON
+        return INVALID
     return result
 
 
@@ -369,8 +369,8 @@ def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
     plain = replace(env, block_conv=False)
     if isinstance(expr, s.Flow):
         join = lowering.evaluate(expr.steps[0], plain, "layer")
-        if isinstance(join, (Wire, Poison)):
-            result: Wire | Poison = join
+        if isinstance(join, (Wire, Invalid)):
+            result: Wire | Invalid = join
             after: list[str] = []
             for step in expr.steps[1:]:
                 layer = layer_of(lowering, step, plain)
@@ -380,7 +380,7 @@ def _joined(lowering: Lowering, expr: s.Expr, env: Env) -> Joined:
                 lowering.trace.note(expr.span, result.id)
             return Joined(result, join, tuple(after))
     value = lowering.evaluate(expr, plain)
-    if not isinstance(value, (Wire, Poison)):
+    if not isinstance(value, (Wire, Invalid)):
         raise lowering.builder.fail(
             "E0402",
             f"`out` is {describe(value)}, not a value",

@@ -13,17 +13,17 @@ from danetc.compiler.lowering.sharing import apply_shared
 from danetc.compiler.lowering.stages import apply_backbone
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Backbone,
     BlockConv,
     Bound,
     Choice,
     Identity,
+    Invalid,
     Layer,
     Named,
     OnceMade,
     OpLayer,
-    Poison,
     Sequence,
     Value,
     Wire,
@@ -75,12 +75,12 @@ class NetworkLowering(Lowering):
             self.trace.note(expr.span, value.id)
         return value
 
-    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+    def apply(self, layer: Layer, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
         """What a layer makes of a value; new nodes stand in the builder's scope."""
-        if isinstance(wire, Poison):
-            return POISON
+        if isinstance(wire, Invalid):
+            return INVALID
         self.builder.count_layer(span)
-        made: Wire | Poison = wire
+        made: Wire | Invalid = wire
         match layer:
             case Identity():
                 pass

@@ -18,8 +18,8 @@ from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Failed,
     Given,
+    Invalid,
     Layer,
-    Poison,
     Value,
     Wire,
     describe,
@@ -78,7 +78,7 @@ class Evaluator(ABC):
         self.misspelt: set[str] = set()  # settings that a reported definition was meant to be
 
     @abstractmethod
-    def apply(self, layer: Layer, wire: Wire | Poison, span: Span) -> Wire | Poison:
+    def apply(self, layer: Layer, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
         """What a layer makes of a value; new nodes stand in the builder's scope."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class Evaluator(ABC):
     @abstractmethod
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
-    ) -> Wire | Poison:
+    ) -> Wire | Invalid:
         """An input of the network: ``image`` or ``events`` of a shape, with counts up to a bound."""
 
     @abstractmethod
@@ -112,7 +112,7 @@ class Evaluator(ABC):
     def number(self, expr: s.Expr, env: Env, what: str = "") -> int | float:
         """An expression that must be a number (E0304)."""
         value = self.evaluate(expr, env, "number")
-        if isinstance(value, Poison):
+        if isinstance(value, Invalid):
             raise Failed
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             needed = f"{what} must be a number" if what else "a number is needed here"
@@ -127,7 +127,7 @@ class Evaluator(ABC):
 
     def truth(self, value: Value, expr: s.Expr, env: Env) -> bool:
         """Whether the value of an expression counts as true (E0304)."""
-        if isinstance(value, Poison):
+        if isinstance(value, Invalid):
             raise Failed
         if not isinstance(value, (bool, int, float)):
             raise self.builder.fail(

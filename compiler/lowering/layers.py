@@ -16,16 +16,16 @@ from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.names import setting_of
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Bound,
     Drawn,
     Failed,
     Given,
+    Invalid,
     Layer,
     Named,
     Number,
     OpLayer,
-    Poison,
     Sequence,
     Value,
     Wire,
@@ -42,10 +42,10 @@ MAX_LAYERS = 10_000
 COMPILATION = 600  # steps of work that a neuron takes, beside those of its operations
 
 
-def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> Wire | Poison:
+def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Invalid) -> Wire | Invalid:
     """An operation as a layer, or the one that it stands for."""
-    if isinstance(wire, Poison):
-        return POISON
+    if isinstance(wire, Invalid):
+        return INVALID
     row = OPS[layer.op]
     if row.random and row.same(layer.attrs):
         return wire
@@ -63,8 +63,8 @@ def apply_operation(lowering: Lowering, layer: OpLayer, wire: Wire | Poison) -> 
         first = _chosen(lowering, layer, wire)
         for step in first[:-1]:
             made = lowering.builder.add(step.op, (wire,), step.attrs, step.span, step.role)
-            if isinstance(made, Poison):
-                return POISON
+            if isinstance(made, Invalid):
+                return INVALID
             wire = made
         layer = first[-1]
     if OPS[layer.op].flattens and len(lowering.builder.value(wire).shape) == 3:
@@ -139,7 +139,7 @@ def _threshold(lowering: Lowering, span: Span) -> float:
     return float(value)
 
 
-def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
+def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Invalid:
     """A neuron as a layer: its equations are compiled once for each set of arguments."""
     span, at = bound.span, bound.at
     bound = follow_alias(lowering, bound)
@@ -150,7 +150,7 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
     if setting is None and "heaviside" in lowering.names_in(bound.declaration):
         setting_of(lowering, "surrogate", span)
     stand_in = Env(own.module, "surrogate")
-    if isinstance(setting, Poison):
+    if isinstance(setting, Invalid):
         raise Failed
     surrogate: Bound | None = None
     if setting is not None:
@@ -170,7 +170,7 @@ def apply_neuron(lowering: Lowering, bound: Bound, wire: Wire) -> Wire | Poison:
             programs[key] = _compiled(lowering, bound, own, args, surrogate, stand_in, span)
         lowering.programs[key] = lowering.builder.neuron_key(programs[key])
     attrs: dict[str, Attribute] = {"neuron": lowering.programs[key]}
-    taken: Wire | Poison = wire
+    taken: Wire | Invalid = wire
     if others:
         taken = join(lowering, "beside", (wire, *others), span)
         attrs["inputs"] = 1 + len(others)

@@ -13,7 +13,7 @@ from danetc.compiler.ir.graph import Attribute, Node, Shape
 from danetc.compiler.ir.ops import text
 from danetc.compiler.lowering.environment import Env
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import LearntValue, Poison, Value, Wire
+from danetc.compiler.lowering.values import Invalid, LearntValue, Value, Wire
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax.source import Span
 
@@ -76,13 +76,15 @@ def met(evaluator: Evaluator, value: Value, wire: Wire, span: Span) -> Value:
         return value
     found = as_learnt(value)
     made = _parameter(evaluator, found, evaluator.builder.value(wire).shape, span)
-    if found.is_plain or isinstance(made, Poison):
+    if found.is_plain or isinstance(made, Invalid):
         return made
     attrs: dict[str, Attribute] = {"factor": found.factor, "offset": found.offset}
     return evaluator.builder.add("affine", (made,), attrs, span)
 
 
-def _parameter(evaluator: Evaluator, found: LearntValue, meets: Shape, span: Span) -> Wire | Poison:
+def _parameter(
+    evaluator: Evaluator, found: LearntValue, meets: Shape, span: Span
+) -> Wire | Invalid:
     """The node of the numbers, made where a name is met first."""
     builder = evaluator.builder
     if not found.learn.trained:

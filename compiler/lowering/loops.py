@@ -17,7 +17,7 @@ from danetc.compiler.ir.ops.kinds import ZERO, or_zero
 from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
 from danetc.compiler.lowering.environment import Carry, Env, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
-from danetc.compiler.lowering.values import Failed, OpLayer, Poison, Value, Wire, describe
+from danetc.compiler.lowering.values import Failed, Invalid, OpLayer, Value, Wire, describe
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.syntax import tree as s
@@ -90,7 +90,7 @@ def circles_of(evaluator: Evaluator, env: Env) -> dict[str, int]:
     return env.loops.circles
 
 
-def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | Poison:
+def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | Invalid:
     """The delayed value at a place of a flow, of what may not be known yet."""
     builder, carries = evaluator.builder, env.loops.carries
     assert carries is not None
@@ -116,7 +116,7 @@ def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | Po
         env.pending.append(reader)
         try:
             found: Value = evaluator.evaluate(before[0], env, "layer")
-            if isinstance(found, Poison):
+            if isinstance(found, Invalid):
                 return found
             if not isinstance(found, Wire):
                 raise builder.fail(

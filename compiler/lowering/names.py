@@ -25,9 +25,9 @@ from danetc.compiler.lowering.values import (
     Bound,
     Failed,
     Identity,
+    Invalid,
     Named,
     OpLayer,
-    Poison,
     Value,
     is_layer,
 )
@@ -189,7 +189,7 @@ def setting_of(evaluator: Evaluator, id: str, span: Span) -> Value:
     """The network's (or stage's) neuron, surrogate or norm."""
     evaluator.asked.add(id)
     value = evaluator.settings.get(id)
-    if isinstance(value, Poison) or id in evaluator.misspelt:
+    if isinstance(value, Invalid) or id in evaluator.misspelt:
         raise Failed
     if value is None:
         examples = {"neuron": "neuron = IF", "surrogate": "surrogate = sigmoid(alpha = 4)"}

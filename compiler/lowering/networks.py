@@ -20,14 +20,14 @@ from danetc.compiler.lowering.names import defined
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Failed,
     Given,
     Inputs,
+    Invalid,
     Named,
     OpLayer,
     Outputs,
-    Poison,
     Wire,
     describe,
     is_layer,
@@ -58,7 +58,7 @@ def build_network(
                     lowering, setting, value, env.definitions[setting].value.span
                 )
             except Failed:
-                lowering.settings[setting] = POISON
+                lowering.settings[setting] = INVALID
         elif setting == "norm":
             lowering.settings[setting] = OpLayer("batchnorm", {}, span, "norm")
     env.used.update(("in", "input", "steps", *LAYER_SETTINGS))
@@ -81,29 +81,29 @@ def build_network(
         for level in chain:
             level.env.values["in"] = source
     outputs = _outputs_of(lowering, env, name, span, source)
-    if any(isinstance(wire, Poison) for wire in outputs.values()):
+    if any(isinstance(wire, Invalid) for wire in outputs.values()):
         return None
     ids = {key: wire.id for key, wire in outputs.items() if isinstance(wire, Wire)}
     stem = lowering.stages[0].entry if lowering.stages else next(iter(builder.nodes))
     return builder.finish(name, ids, tuple(lowering.stages), stem)
 
 
-def _input_of(lowering: Lowering, env: Env) -> Wire | Inputs | Poison:
+def _input_of(lowering: Lowering, env: Env) -> Wire | Inputs | Invalid:
     """The value of ``input``."""
     definition = env.definitions["input"]
     try:
         lowering.builder.scope = ()
         value = lowering.evaluate(definition.value, definition.env)
     except Failed:
-        return POISON
-    if not isinstance(value, (Wire, Inputs, Poison)):
+        return INVALID
+    if not isinstance(value, (Wire, Inputs, Invalid)):
         lowering.builder.error(
             "E0502",
             f"`input` is {describe(value)}, not an image or events",
             definition.value.span,
             hint="write `image(C, H, W)` or `events(C, H, W)`, and encoders after `->`",
         )
-        return POISON
+        return INVALID
     return value
 
 
@@ -135,36 +135,36 @@ def _name_inputs(lowering: Lowering, chain: list[Level], source: Inputs) -> None
 
 
 def _outputs_of(
-    lowering: Lowering, env: Env, name: str, span: Span, source: Wire | Inputs | Poison
-) -> dict[str, Wire | Poison]:
+    lowering: Lowering, env: Env, name: str, span: Span, source: Wire | Inputs | Invalid
+) -> dict[str, Wire | Invalid]:
     """The outputs by name: ``out``, or what stem, stages and head make of the input."""
     builder = lowering.builder
     if "out" in env.definitions:
         try:
             value = defined(lowering, "out", env, env.definitions["out"].span)
         except Failed:
-            return {"out": POISON}
+            return {"out": INVALID}
         if isinstance(value, Outputs):
             return dict(value.wires)
-        if not isinstance(value, (Wire, Poison)):
+        if not isinstance(value, (Wire, Invalid)):
             builder.error(
                 "E0402",
                 f"`out` is {describe(value)}, not a value",
                 env.definitions["out"].value.span,
                 hint="a value starts at `in`: `out = in -> stem -> stages -> head`",
             )
-            return {"out": POISON}
+            return {"out": INVALID}
         return {"out": value}
     if not env.definitions.keys() & {"stem", "stages", "head"}:
         if lowering.misspelt & {"stem", "stages", "head", "out"}:
-            return {"out": POISON}
+            return {"out": INVALID}
         builder.error(
             "E0404",
             f"network `{name}` does not define what it computes",
             span,
             hint="add `stem`, `stages` and `head`, or `out = in -> ...`",
         )
-        return {"out": POISON}
+        return {"out": INVALID}
     if isinstance(source, Inputs):
         raise builder.fail(
             "E0404",
@@ -175,13 +175,13 @@ def _outputs_of(
     wire = source
     for part in ("stem", "stages", "head"):
         if part in lowering.misspelt:
-            wire = POISON
+            wire = INVALID
         if part not in env.definitions:
             continue
         definition = env.definitions[part]
         try:
             layer = defined(lowering, part, env, definition.span)
-            if isinstance(layer, Poison):
+            if isinstance(layer, Invalid):
                 raise Failed
             if not is_layer(layer):
                 raise builder.fail(
@@ -193,7 +193,7 @@ def _outputs_of(
                 Named(part, layer, definition.value.span), wire, definition.value.span
             )
         except Failed:
-            wire = POISON
+            wire = INVALID
     return {"out": wire}
 
 

@@ -6,18 +6,18 @@ from danetc.compiler.ir.graph import Node
 from danetc.compiler.ir.ops import OPS, Context, text
 from danetc.compiler.ir.ops.unknown import is_known
 from danetc.compiler.lowering.state import Lowering
-from danetc.compiler.lowering.values import Failed, OnceMade, Poison, Wire
+from danetc.compiler.lowering.values import Failed, Invalid, OnceMade, Wire
 from danetc.dsl.diagnostics.diagnostic import Label
 from danetc.dsl.syntax.source import Span
 
 
-def apply_shared(lowering: Lowering, part: OnceMade, wire: Wire, span: Span) -> Wire | Poison:
+def apply_shared(lowering: Lowering, part: OnceMade, wire: Wire, span: Span) -> Wire | Invalid:
     """What a shared layer makes of a value. Where it stands first its weights are made; elsewhere its
     nodes compute with those of the first place."""
     builder = lowering.builder
     first = len(builder.nodes)
     made = lowering.apply(part.layer, wire, span)
-    if isinstance(made, Poison):
+    if isinstance(made, Invalid):
         return made
     own = tuple(id for id in range(first, len(builder.nodes)) if _has_weights(lowering, id))
     owners = lowering.made_once.setdefault(part, own)

@@ -18,11 +18,11 @@ from danetc.compiler.lowering.repeats import Repeats
 from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.state import Lowering
 from danetc.compiler.lowering.values import (
-    POISON,
+    INVALID,
     Backbone,
     Bound,
+    Invalid,
     Joined,
-    Poison,
     StageOf,
     Value,
     Wire,
@@ -33,7 +33,7 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 
 
-def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Poison) -> Wire | Poison:
+def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
     """A backbone as a layer: its stages and the layers between them, in order."""
     if not lowering.builder.scope:
         with lowering.builder.within(lowering.builder.fresh("stages")):
@@ -113,10 +113,10 @@ def _with_settings(lowering: Lowering, settings: Mapping[str, Value]) -> Iterato
         lowering.settings = outer
 
 
-def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wire | Poison:
+def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Invalid) -> Wire | Invalid:
     """A stage: what its rule feeds each block, the blocks, and what the rule makes of them."""
-    if isinstance(wire, Poison):
-        return POISON
+    if isinstance(wire, Invalid):
+        return INVALID
     builder = lowering.builder
     place = stage.rule.span if stage.rule is not None else stage.span
     rule = follow_alias(lowering, stage.rule) if stage.rule is not None else None
@@ -135,13 +135,13 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
         with builder.site(place):
             form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
             second = reader.shortcut_of(i) if reader else None
-            shortcut: Wire | Poison | None = None
+            shortcut: Wire | Invalid | None = None
             with builder.within("blocks"):
                 feed = _build_form(lowering, form, wire, inputs, outputs, place, reader)
                 if second is not None:
                     shortcut = _build_form(lowering, second, wire, inputs, outputs, place, reader)
-        if isinstance(feed, Poison) or isinstance(shortcut, Poison):
-            return POISON
+        if isinstance(feed, Invalid) or isinstance(shortcut, Invalid):
+            return INVALID
         if i == 2:  # the first two tell how large the stage will be
             builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
         inputs.append(feed)
@@ -149,8 +149,8 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
             block_scope = builder.scope
             make = partial(_build_block, lowering, stage, feed, i, shortcut)
             joined = repeats.block(feed, i, make) if shortcut is None else make()
-        if isinstance(joined.output, Poison) or isinstance(joined.join, Poison):
-            return POISON
+        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
+            return INVALID
         outputs.append(joined.output)
         blocks.append(
             Block(
@@ -168,8 +168,8 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Poison) -> Wir
         result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
         with builder.within("blocks"):
             result = _build_form(lowering, result_form, wire, inputs, outputs, place, reader)
-    if isinstance(result, Poison):
-        return POISON
+    if isinstance(result, Invalid):
+        return INVALID
     lowering.stages.append(
         Stage(
             scope,
@@ -204,10 +204,10 @@ def _build_form(
     outputs: list[Wire],
     span: Span,
     reader: RuleReader | None,
-) -> Wire | Poison:
+) -> Wire | Invalid:
     """The nodes of a rule's form, which ``reader`` has read."""
 
-    def build(part: object) -> Wire | Poison:
+    def build(part: object) -> Wire | Invalid:
         return _build_form(lowering, part, entry, inputs, outputs, span, reader)  # type: ignore[arg-type]
 
     match form:
@@ -218,14 +218,14 @@ def _build_form(
             return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
         case ("learn", str(name), inner):
             wire = build(inner)
-            if isinstance(wire, Poison) or reader is None:
-                return POISON
+            if isinstance(wire, Invalid) or reader is None:
+                return INVALID
             *place, leaf = name.split(".")
             scope = (*lowering.builder.scope[:-1], *place)
             numbers = met(
                 lowering, replace(reader.learnt[name], name=leaf, scope=scope), wire, span
             )
-            assert isinstance(numbers, (Wire, Poison))
+            assert isinstance(numbers, (Wire, Invalid))
             return lowering.builder.add("mul", (numbers, wire), {}, span)
         case (join, *parts):
             ops: dict[object, str] = {

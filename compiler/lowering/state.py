@@ -11,10 +11,10 @@ from danetc.compiler.lowering.evaluator import Evaluator, Mark, Shared
 from danetc.compiler.lowering.trace import Trace
 from danetc.compiler.lowering.values import (
     Given,
+    Invalid,
     Joined,
     OnceMade,
     OpLayer,
-    Poison,
     Wire,
 )
 from danetc.dsl.kinds import ANALOG, Kind, count
@@ -80,7 +80,7 @@ class Lowering(Evaluator):
         ]:
             del self.known_blocks[key]
 
-    def note_place(self, made: Wire | Poison, at: Span | None) -> None:
+    def note_place(self, made: Wire | Invalid, at: Span | None) -> None:
         """Keep where `spike` or `norm` stands that made a node, in text of the user's own."""
         if at is not None and isinstance(made, Wire):
             site = self.builder.own_site() if is_library(at.source) else None
@@ -88,7 +88,7 @@ class Lowering(Evaluator):
 
     def encode(
         self, name: str, shape: tuple[int, ...], bound: int | None, span: Span
-    ) -> Wire | Poison:
+    ) -> Wire | Invalid:
         """An input of the network; a static image is repeated at each step (passes undo it)."""
         kind = count(bound) if bound is not None else ANALOG
         events, own = name == "events", self.input_name
@@ -108,8 +108,8 @@ class Lowering(Evaluator):
         )
         return self.at_each_step(wire, span)
 
-    def at_each_step(self, wire: Wire | Poison, span: Span) -> Wire | Poison:
+    def at_each_step(self, wire: Wire | Invalid, span: Span) -> Wire | Invalid:
         """A value that varies: a static one is repeated."""
-        if isinstance(wire, Poison) or self.builder.value(wire).varies:
+        if isinstance(wire, Invalid) or self.builder.value(wire).varies:
             return wire
         return self.builder.add("repeat", (wire,), {}, span)

@@ -15,15 +15,15 @@ from danetc.dsl.syntax.tree import Declaration
 
 
 class Failed(Exception):
-    """An error was reported; whoever catches this continues with ``POISON``."""
+    """An error was reported; whoever catches this continues with ``INVALID``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Poison:
-    """Stands for a value whose error was reported, so that nothing follows from it."""
+class Invalid:
+    """The value of an expression whose error was reported: nothing more is said about it."""
 
 
-POISON = Poison()
+INVALID = Invalid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +241,8 @@ class Backbone:
 class Joined:
     """A block's output, the join in it, and the ops its connection puts after the join."""
 
-    output: Wire | Poison
-    join: Wire | Poison
+    output: Wire | Invalid
+    join: Wire | Invalid
     after: tuple[str, ...]
 
 
@@ -253,7 +253,7 @@ class Inputs:
     ``places`` are where they are written.
     """
 
-    wires: Mapping[str, Wire | Poison]
+    wires: Mapping[str, Wire | Invalid]
     places: Mapping[str, Span]
 
 
@@ -261,14 +261,14 @@ class Inputs:
 class Outputs:
     """``outputs(a, b)``: what a network with several outputs returns."""
 
-    wires: Mapping[str, Wire | Poison]
+    wires: Mapping[str, Wire | Invalid]
 
 
 Layer = Union[OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone, Bound]
 """What can stand after ``->``: of what is bound, blocks and neurons."""
 Number = Union[bool, int, float]
 Constant = Union[bool, int, float, str]
-Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Poison]
+Value = Union[Constant, Choice, Drawn, Learn, LearntValue, Wire, Layer, Inputs, Outputs, Invalid]
 """What an expression can be."""
 LAYERS = (OpLayer, Identity, BlockConv, Sequence, Named, OnceMade, Backbone)
 

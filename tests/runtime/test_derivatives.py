@@ -19,7 +19,7 @@ from danetc.compiler.ir.graph import Attribute, Value
 from danetc.compiler.ir.ops import OPS, REQUIRED, Op
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.lowering.builder import Builder
-from danetc.compiler.lowering.values import Poison, Wire
+from danetc.compiler.lowering.values import Invalid, Wire
 from danetc.dsl.diagnostics.diagnostic import Reporter
 from danetc.dsl.kinds import ANALOG
 from danetc.dsl.neuron.opcodes import NO_GRADIENT, OPCODES, OpInfo
@@ -216,7 +216,7 @@ def is_sugar(row: Op, attrs: dict[str, Attribute]) -> bool:
 
 def made(
     row: Op, attrs: dict[str, Attribute], shape: tuple[int, ...]
-) -> tuple[Builder, Wire | Poison]:
+) -> tuple[Builder, Wire | Invalid]:
     """A network of one operation, on values that differ from each other."""
     builder = Builder(Reporter(), STEPS)
     moves = row.time != "creates"

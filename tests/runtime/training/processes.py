@@ -46,7 +46,7 @@ class Job:
     seed: int = 3
     double: bool = False
     images: int = 200
-    poisoned: int | None = None  # an image that is not finite
+    infinite: int | None = None  # an image that is not finite
     hole: int | None = None  # an image that cannot be read
     compiled: bool = False  # as people run it; a process takes a second to load kernels
     at: tuple[int, int, int] | None = None  # rank, step, signal
@@ -146,11 +146,11 @@ def _data(job: Job) -> DataSet:
     data = digits(job.images)
     if job.hole is not None:
         return replace(data, train=Holed(data.train, job.hole))
-    if job.poisoned is None:
+    if job.infinite is None:
         return data
     assert isinstance(data.train, Memory)
     images = data.train.images.float()
-    images[job.poisoned] = torch.inf
+    images[job.infinite] = torch.inf
     return replace(data, train=Memory(images, data.train.labels))
 
 

@@ -65,7 +65,7 @@ def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) ->
 def test_all_end_where_the_loss_of_one_is_not_finite(tmp_path: Path) -> None:
     """They look for the layer together, since norms over all need all."""
     text = STILL.replace("neuron = LIF", "neuron = ReLU")
-    job = Job(tmp_path, BODY, text=text, poisoned=7, settings={"sync_norm": True})
+    job = Job(tmp_path, BODY, text=text, infinite=7, settings={"sync_norm": True})
     assert together(job, 2) == [1, 1]
     for rank in (0, 1):
         assert "epoch 1, step" in job.said(rank)

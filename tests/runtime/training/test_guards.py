@@ -30,7 +30,7 @@ from tests.runtime.training.common import ADAM, NETWORK, Watcher, phase, run, sm
 RELU = (NETWORK % "mean_over_time ->").replace("neuron = LIF", "neuron = ReLU")
 
 
-def poison(model: nn.Module, name: str) -> None:
+def set_nan(model: nn.Module, name: str) -> None:
     with torch.no_grad():
         dict(model.named_parameters())[name].view(-1)[0] = math.nan
 
@@ -45,7 +45,7 @@ def poison(model: nn.Module, name: str) -> None:
 )
 def test_the_layer_where_it_begins_is_named(few: DataSet, name: str, layer: str) -> None:
     model = danetc.build(text=RELU, seed=1)
-    poison(model, name)
+    set_nan(model, name)
     with pytest.raises(TrainingError) as caught:
         run(model, few, phase(ADAM))
     message = str(caught.value)
@@ -63,8 +63,8 @@ def test_an_image_that_is_not_finite_is_told_apart(few: DataSet) -> None:
         run(danetc.build(text=RELU, seed=1), data, phase(ADAM))
 
 
-class Poison(Watcher):
-    """Puts a value that is not finite into a parameter after a step."""
+class SetNaN(Watcher):
+    """Puts a NaN into a parameter after a step."""
 
     def __init__(self, model: nn.Module, name: str, step: int) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class Poison(Watcher):
 
     def step(self, report: StepReport) -> None:
         if report.global_step == self.step_:
-            poison(self.model, self.name)
+            set_nan(self.model, self.name)
 
 
-def poisoned(few: DataSet, name: str, checkpoints: Checkpoints, **settings: Any) -> str:
-    """What a training says that is poisoned after its 6th step, the 2nd of its second epoch."""
+def error_after_nan(few: DataSet, name: str, checkpoints: Checkpoints, **settings: Any) -> str:
+    """The error of a training with a NaN after its 6th step, the 2nd of its second epoch."""
     model = small()
     with pytest.raises(TrainingError) as caught:
         fit(
@@ -84,7 +84,7 @@ def poisoned(few: DataSet, name: str, checkpoints: Checkpoints, **settings: Any)
             few,
             phase(ADAM),
             RunSettings(**settings),
-            observer=Poison(model, name, 6),
+            observer=SetNaN(model, name, 6),
             world=alone(torch.device("cpu")),
             checkpoints=checkpoints,
         )
@@ -102,7 +102,7 @@ def test_the_last_good_checkpoint_is_named(
     """Also where the disk is so slow that it is still being written when the loss breaks."""
     flush = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (time.sleep(0.2), flush(handle))[1])
-    message = poisoned(few, "head.linear.bias", checkpoints)
+    message = error_after_nan(few, "head.linear.bias", checkpoints)
     assert "epoch 2, step 3" in message
     assert "layer `head.linear`" in message
     found = checkpoints.latest()
@@ -116,7 +116,7 @@ def test_what_a_spike_hides_is_found_before_it_is_saved(
     few: DataSet, checkpoints: Checkpoints
 ) -> None:
     """The loss stays finite: a potential that is not a number never reaches the threshold."""
-    message = poisoned(few, "stem.conv.weight", checkpoints)
+    message = error_after_nan(few, "stem.conv.weight", checkpoints)
     assert "`stem.conv.weight` is no longer finite after phase 1, epoch 3, step 0" in message
     found = checkpoints.latest()
     assert found is not None
