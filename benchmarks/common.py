@@ -23,7 +23,7 @@ import torch
 
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
-from danetc.runtime.bench.steps import Sample, middle
+from danetc.runtime.bench.timing import Sample, medians
 from danetc.tasks.benchmark import Conditions, Contestant, contestants
 
 RESULTS = Path(__file__).parent / "results"
@@ -186,8 +186,8 @@ def seconds(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
     """Samples as JSON has them: medians, and each round's seconds."""
     return {
         name: {
-            "median_cpu": round(middle(each).cpu, 5),
-            "median_wall": round(middle(each).wall, 5),
+            "median_cpu": round(medians(each).cpu, 5),
+            "median_wall": round(medians(each).wall, 5),
             "cpu": [round(sample.cpu, 5) for sample in each],
             "wall": [round(sample.wall, 5) for sample in each],
             "gpu": [round(sample.gpu, 5) for sample in each if sample.gpu is not None],

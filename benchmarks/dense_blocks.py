@@ -24,7 +24,7 @@ from danetc.compiler.ir.graph import Graph
 from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.runtime.bench.memory import saved_bytes
-from danetc.runtime.bench.steps import middle, race
+from danetc.runtime.bench.timing import medians, time_interleaved
 from danetc.tasks.benchmark import Conditions, Contestant, contestants
 
 SPEC = """use std
@@ -80,10 +80,12 @@ def main() -> int:
             held = each_step(found, lambda step: saved_bytes(step.loss), label)
             steps = {name: entry.make() for name, entry in found.items()}
             device = next(iter(steps.values())).device
-            samples = race(steps, device, at.rounds, on_progress=lambda name: progress(name))
+            samples = time_interleaved(
+                steps, device, at.rounds, on_progress=lambda name: progress(name)
+            )
             figures: dict[str, list[float]] = {
                 "operands": [joined(each) for each in graphs.values()],
-                "seconds": [middle(samples[name]).seconds for name in found],
+                "seconds": [medians(samples[name]).seconds for name in found],
                 "saved_bytes": [held[name] for name in found],
             }
             for key, values in figures.items():

@@ -17,7 +17,8 @@ from danetc.compiler.emit.fx import emit
 from danetc.compiler.ir.graph import Graph
 from danetc.compiler.plans.memory import POLICIES, step_memory
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.bench.steps import TrainingStep, race, ratio
+from danetc.runtime.bench.steps import TrainingStep
+from danetc.runtime.bench.timing import ratio, time_interleaved
 from danetc.tasks.benchmark import Conditions
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")
@@ -47,7 +48,7 @@ def main() -> int:
             conditions = Conditions.of(graph, at.batch)
             steps = {policy: step_of(graph, policy, conditions) for policy in POLICIES}
             progress(f"time: {spec}")
-            samples = race(steps, steps["none"].device, at.rounds)
+            samples = time_interleaved(steps, steps["none"].device, at.rounds)
             saved = {policy: saved_bytes(step.loss) for policy, step in steps.items()}
             peaks = {policy: peak_bytes(step) for policy, step in steps.items()}
             count = counted(graph, at.batch)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import ANN, Row, entries, named, network, options, progress, report
 
-from danetc.runtime.bench.steps import Alone
+from danetc.runtime.bench.alone import Alone
 from danetc.tasks.benchmark import in_own_process, this_program
 
 CONNECTIONS = ("sew", "danet_a", "danet_b", "danet_c")

@@ -31,7 +31,8 @@ from common import (
 
 from danetc.output.plots import plot_lines
 from danetc.runtime.bench.memory import peak_bytes, saved_bytes
-from danetc.runtime.bench.steps import TrainingStep, middle, race
+from danetc.runtime.bench.steps import TrainingStep
+from danetc.runtime.bench.timing import medians, time_interleaved
 from danetc.runtime.measure.plots import WITHOUT, can_plot
 from danetc.tasks.benchmark import Contestant
 
@@ -47,9 +48,11 @@ def measure(found: dict[str, Contestant], at: Options) -> dict[str, Any]:
     peak = each_step(found, peak_of, "peak bytes")
     steps = {name: entry.make() for name, entry in found.items()}
     device = next(iter(steps.values())).device
-    samples = race(steps, device, at.rounds, on_progress=lambda name: progress(f"scaling: {name}"))
+    samples = time_interleaved(
+        steps, device, at.rounds, on_progress=lambda name: progress(f"scaling: {name}")
+    )
     return {
-        "time": {name: middle(samples[name]).seconds for name in found},
+        "time": {name: medians(samples[name]).seconds for name in found},
         "saved": saved,
         "peak": peak,
         "samples": seconds(samples),

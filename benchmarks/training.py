@@ -24,7 +24,7 @@ from common import (
     seconds,
 )
 
-from danetc.runtime.bench.steps import race, ratio
+from danetc.runtime.bench.timing import ratio, time_interleaved
 from danetc.tasks.benchmark import Contestant
 
 MOST = 1.05
@@ -48,7 +48,7 @@ def main() -> int:
             found = {name: item for name, item in found.items() if SPIKINGJELLY not in name}
         steps = {name: entry.make() for name, entry in found.items()}
         device = next(iter(steps.values())).device
-        samples = race(
+        samples = time_interleaved(
             steps, device, at.rounds, on_progress=lambda name: progress(f"training: {name}")
         )
         ann = named(found, ANN)

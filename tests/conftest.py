@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from danetc.runtime.bench.steps import Alone
+    from danetc.runtime.bench.alone import Alone
 
 GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
@@ -83,13 +83,13 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a time is one step."""
-    monkeypatch.setattr("danetc.runtime.bench.steps.SAMPLE", 0.0)
+    monkeypatch.setattr("danetc.runtime.bench.timing.SAMPLE", 0.0)
 
 
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch, short_samples: None) -> list[Sequence[str]]:
     """`bench` starts no process of its own: the command lines of those, and a fixed result."""
-    from danetc.runtime.bench.steps import Alone
+    from danetc.runtime.bench.alone import Alone
 
     commands: list[Sequence[str]] = []
 

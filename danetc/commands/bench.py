@@ -192,7 +192,7 @@ def _measure_alone(
 ) -> None:
     from dataclasses import asdict
 
-    from danetc.runtime.bench.steps import alone
+    from danetc.runtime.bench.alone import alone
     from danetc.tasks.benchmark import contestants
 
     found, _ = contestants(compiled.graph, conditions, backends, memory)
@@ -204,7 +204,7 @@ def _measure_alone(
 def print_report(report: Report) -> None:
     """Print the table of a comparison."""
     from danetc.output.summary import print_table
-    from danetc.runtime.bench.steps import middle
+    from danetc.runtime.bench.timing import medians
 
     conditions = report.conditions
     size = " x ".join(map(str, conditions.size))
@@ -218,7 +218,7 @@ def print_report(report: Report) -> None:
     heads = ("", "images", clock, "wall s", "time", "saved MB", "", "peak MB", "", "compile s")
     rows = []
     for name, result in report.results.items():
-        median = middle(result.samples)
+        median = medians(result.samples)
         rows.append(
             (
                 name,

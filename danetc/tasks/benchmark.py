@@ -20,16 +20,10 @@ from torch import Tensor
 from danetc.compiler.emit import fx
 from danetc.compiler.plans.memory import Memory
 from danetc.errors import UserError
+from danetc.runtime.bench.alone import Alone
 from danetc.runtime.bench.memory import saved_bytes
-from danetc.runtime.bench.steps import (
-    Alone,
-    Sample,
-    TrainingStep,
-    mean_over_steps,
-    middle,
-    race,
-    ratio,
-)
+from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
+from danetc.runtime.bench.timing import Sample, medians, ratio, time_interleaved
 from danetc.runtime.kernels.cache import VARIABLE
 from danetc.runtime.kernels.torch_internals import MissingInternal
 from danetc.tasks.counterparts import (
@@ -220,7 +214,7 @@ class Result:
     @property
     def compile_seconds(self) -> float:
         """What the first step of a process, with an empty cache of kernels, takes longer."""
-        return max(0.0, self.alone.first - middle(self.samples).wall)
+        return max(0.0, self.alone.first - medians(self.samples).wall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +256,7 @@ class Report:
         return {
             "name": result.name,
             "images": result.images,
-            "median": asdict(middle(result.samples)),
+            "median": asdict(medians(result.samples)),
             "samples": [asdict(sample) for sample in result.samples],
             "saved_bytes": result.saved,
             "peak_bytes": result.alone.peak,
@@ -310,7 +304,9 @@ def compare(
             saved[name] = None
             notes += [] if str(error) in notes else [str(error)]
         step.optimizer.zero_grad()
-    samples = race(steps, torch.device(conditions.device), rounds, on_progress=on_progress)
+    samples = time_interleaved(
+        steps, torch.device(conditions.device), rounds, on_progress=on_progress
+    )
     results = {
         name: Result(name, entry.images, tuple(samples[name]), saved[name], apart[name])
         for name, entry in entries.items()

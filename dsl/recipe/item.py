@@ -36,6 +36,12 @@ class Item:
         assert isinstance(value, int), f"{name} of {self.name} is no whole number"
         return value
 
+    def choice(self, name: str) -> str:
+        """An argument that is one of a few words."""
+        value = self[name]
+        assert isinstance(value, str), f"{name} of {self.name} is no word"
+        return value
+
     def numbers(self, name: str) -> tuple[float, ...]:
         """An argument that is a sequence of numbers."""
         value = self[name]

@@ -1,11 +1,11 @@
 """Data: sets by name (``open_data``), batches of them, and whether they fit a network."""
 
-from danetc.runtime.data.batches import Batch, Batches, loader_death
+from danetc.runtime.data.batches import Batch, Batches, worker_death
 from danetc.runtime.data.channels import with_channels
 from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.prepared import Prepared, prepared
 from danetc.runtime.data.registry import draw_classes, open_data
-from danetc.runtime.data.source import DataSet, Memory, Source, Split, Subset
+from danetc.runtime.data.source import DataSet, Memory, Source, Split
 from danetc.runtime.sources.request import Policy
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import derive, mix_seed
@@ -20,14 +20,13 @@ __all__ = [
     "Prepared",
     "Source",
     "Split",
-    "Subset",
     "UnreadableError",
     "check_fit",
     "derive",
     "draw_classes",
-    "loader_death",
     "mix_seed",
     "open_data",
     "prepared",
     "with_channels",
+    "worker_death",
 ]

@@ -177,7 +177,7 @@ class Batches:
         try:
             return next(loaded)
         except (RuntimeError, OSError, EOFError) as error:
-            reason = loader_death(error)
+            reason = worker_death(error)
             broken = isinstance(error, OSError | EOFError) and self._loader is not None
             if reason is None and broken and not str(error).startswith("Caught "):
                 # Its worker died while a batch was on its way: then it is a connection that breaks.
@@ -192,7 +192,7 @@ class Batches:
         try:
             end_workers(self._loader)
         except RuntimeError as error:  # the news of a death; the workers have ended all the same
-            if loader_death(error) is None:
+            if worker_death(error) is None:
                 raise
 
 
@@ -209,7 +209,7 @@ def _stretches(
         yield stretch
 
 
-def loader_death(error: BaseException) -> str | None:
+def worker_death(error: BaseException) -> str | None:
     """What to tell where ``error`` says that a loader process has died, else None.
 
     The news comes by a signal, so it is raised from whatever the main process does just then.
@@ -256,7 +256,7 @@ class _Fetcher(Dataset[Batch | str]):
     @property
     def at_once(self) -> bool:
         """Whether a batch is made of rows of a tensor: the same bits as one after the other."""
-        return isinstance(self.source, Memory) and self.transform.rows is not None
+        return isinstance(self.source, Memory) and self.transform.vectorized is not None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -277,7 +277,7 @@ class _Fetcher(Dataset[Batch | str]):
         assert isinstance(self.source, Memory)
         chosen = torch.tensor(indices, dtype=torch.int64)
         seeds = [sample_seed(self.seed, epoch, index) for index in indices]
-        images = self.transform.change_rows(self.source.images[chosen], seeds)
+        images = self.transform.change_batch(self.source.images[chosen], seeds)
         return Batch(self.transform.finish(images), self.source.labels[chosen], chosen)
 
     def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:

@@ -1,120 +1,79 @@
-"""``events:DIR``: frames of events [T, C, H, W] in npy or npz files, a folder for each class."""
+"""``events:DIR`` (frames in files) and ``events:NAME:DIR`` (a data set of SpikingJelly's)."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from danetc.dsl.files import open_regular
-from danetc.runtime.data.folders import (
-    class_files,
-    files_fingerprint,
-)
-from danetc.runtime.data.source import DataSet, Files, Strings
-from danetc.runtime.sources.folders import RECORDINGS as WHAT
-from danetc.runtime.sources.folders import ClassFolders, class_folders
-from danetc.runtime.sources.request import DataRequest, Policy
-from danetc.runtime.system.errors import DataError, UnreadableError
-
-KEY = "frames"  # of an npz file; SpikingJelly's name, too
+from danetc.runtime.data.frames import frame_folders, open_frames
+from danetc.runtime.data.source import DataSet
+from danetc.runtime.sources.folders import RECORDINGS, ClassFolders, class_table
+from danetc.runtime.sources.recordings import SETS, Set, named_set, set_folder
+from danetc.runtime.sources.request import DataRequest
+from danetc.runtime.system.errors import DataError
+from danetc.runtime.system.locks import alone
 
 
-@dataclass(frozen=True, eq=False)
-class FrameFiles(Files):
-    """Frames [T, C, H, W], uint8 or float32, all of ``shape``, read from below ``root``."""
+def open_source(request: DataRequest) -> DataSet:
+    """``NAME:DIR``, a data set of ``SETS`` in DIR, or else ``DIR`` with frames in files.
 
-    root: Path
-    shape: tuple[int, ...]
-
-    def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
-
-    def read(self, index: int) -> Tensor:
-        where = self.where(index)
-        frames = read_frames(where)
-        if tuple(frames.shape) != self.shape:
-            raise DataError(
-                f"{where} has frames [T, C, H, W] of {list(frames.shape)}, but those of the first "
-                f"recording are {list(self.shape)}; all must have the same T and size"
-            )
-        return frames
-
-
-def _only_frames(arrays: Any, where: str) -> Any:
-    """The array of an npz file that holds frames."""
-    keys = list(arrays.files)
-    if KEY not in keys and len(keys) != 1:
-        raise UnreadableError(
-            f"{where} holds no array `{KEY}` (but {', '.join(keys) or 'nothing'}), and "
-            "not just one array"
-        )
-    return arrays[KEY if KEY in keys else keys[0]]
-
-
-def read_frames(where: str) -> Tensor:
-    """The frames of a file. Raises UnreadableError; nothing is unpickled."""
-    try:
-        with open_regular(where) as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            frames = loaded if isinstance(loaded, np.ndarray) else _only_frames(loaded, where)
-    except UnreadableError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        if "pickled" in reason or "allow_pickle" in reason:
-            reason = "it is no array of numbers (what is pickled is not read)"
-        raise UnreadableError(f"{where} cannot be read: {reason}") from error
-    if frames.ndim != 4 or not frames.size:
-        raise UnreadableError(
-            f"{where} has an array of {list(frames.shape)}, where frames [T, C, H, W] are needed"
-        )
-    if frames.dtype.kind not in "buif":
-        raise UnreadableError(f"{where} has values of type {frames.dtype}, which are no numbers")
-    kept = frames if frames.dtype == np.uint8 else frames.astype(np.float32)
-    if kept.dtype == np.float32 and not np.isfinite(kept).all():
-        raise UnreadableError(f"{where} has values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(kept))
-
-
-def open_events(request: DataRequest) -> DataSet:
-    """DIR/train/CLASS/*.npz and DIR/val/CLASS/*.npz (or test; or .npy), frames of one shape.
-
-    An npz file has them under ``frames``, or as its only array. Raises DataError where the
-    folders are not so.
+    A recording's events are counted in ``request.frames`` frames of equally many events
+    [T, 2, H, W]; they are kept in DIR, in SpikingJelly's layout, and taken from there the next time.
+    Raises DataError.
     """
-    return frame_folders(request, class_folders(request.argument, request.name, WHAT))
+    named = named_set(request.argument)
+    return open_frames(request) if named is None else _open_set(request, *named)
 
 
-def frame_folders(request: DataRequest, found: ClassFolders) -> DataSet:
-    """A data set of two folders of class folders with files of frames. Raises DataError."""
-    train = class_files(found.train, found.classes, WHAT)
-    test = class_files(found.test, found.classes, WHAT)
-    shape = _first_shape(found.train, train[0], request.policy)
-    return DataSet(
-        name=request.name,
-        text=request.text,
-        class_names=found.classes,
-        train=FrameFiles(*train, request.policy, found.train, shape),
-        test=FrameFiles(*test, request.policy, found.test, shape),
-        shape=shape,
-        fingerprint=files_fingerprint(found.classes, (found.train, *train), (found.test, *test)),
-        events=True,
-    )
+def _open_set(request: DataRequest, name: str, directory: str) -> DataSet:
+    row, frames = SETS[name], request.frames
+    root = set_folder(name, directory)
+    if frames is None:
+        raise DataError(
+            f"{row.title} holds recordings, and how many frames to make of one is not known; set "
+            "steps in the recipe or the network"
+        )
+    kind = _class(row.kind)
+    folders = []
+    with alone(root / ".frames.lock"):  # while one process makes frames, others wait
+        _check_present(kind, row, root)
+        for split in (row.train, row.test):
+            given: dict[str, Any] = {row.split: split}
+            try:
+                found = kind(
+                    str(root), data_type="frame", frames_number=frames, split_by="number", **given
+                )
+            except (RuntimeError, NotImplementedError, ValueError, OSError) as error:
+                raise DataError(f"{row.title} in {root} cannot be opened: {error}") from error
+            folders.append(Path(found.root))
+    train, test = folders
+    return frame_folders(request, ClassFolders(train, test, class_table(train, test, RECORDINGS)))
 
 
-def _first_shape(root: Path, names: Strings, policy: Policy) -> tuple[int, ...]:
-    """Of the first recording that can be read (the first of all, where the policy is to stop)."""
-    for name in names:
-        try:
-            return tuple(read_frames(str(root / name)).shape)
-        except UnreadableError:
-            if policy == "stop":
-                raise
-    raise DataError(f"none of the {len(names)} recordings in {root} can be read")
+def _class(name: str) -> Any:
+    try:
+        import spikingjelly.datasets as library
+    except (ImportError, OSError) as error:  # OSError: of a torchaudio for another torch
+        raise DataError(
+            f"event data sets by name need SpikingJelly, which cannot be imported ({error}); "
+            "pip install 'danetc[spikingjelly]', with a torchaudio that fits torch"
+        ) from error
+    return getattr(library, name)
+
+
+def _check_present(kind: Any, row: Set, root: Path) -> None:
+    """Raise DataError unless everything is there. (SpikingJelly would fetch what is missing, and
+    remove first what is damaged.)
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    if (root / "events_np").is_dir():
+        return
+    for file, url, md5 in kind.resource_url_md5():
+        path = root / "download" / file
+        if not path.is_file():
+            raise DataError(
+                f"{row.title} lacks {path}; nothing is downloaded here: fetch it from {url}"
+            )
+        if not check_integrity(str(path), md5):
+            raise DataError(f"{path} is damaged (its MD5 is not {md5}); fetch it again from {url}")

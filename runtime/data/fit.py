@@ -107,38 +107,57 @@ def _check_shape(
     *,
     trains: bool,
 ) -> None:
+    """``shape`` is that of the sample at ``where``, after the steps of the recipe's ``setting``."""
     image = shape[1:] if data.events else shape
     if image != signature.input:
-        after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
-        if "converted_to_channels" in data.details:  # what to set is said of the data as they are
-            image = (COLOUR + GREY - image[0], *image[1:])
-        if signature.inputs and image[1:] == signature.input[1:]:
-            parts = ", ".join(f"{item.shape[0]} of `{n}`" for n, item in signature.inputs.items())
-            raise DataError(
-                f"the samples of {data.name} have {image[0]} channels, but the network's inputs "
-                f"together {signature.input[0]}: {parts}, in this order"
-            )
-        what = f"the images of {data.name} are" if data.shape else f"{where} is"
-        kind = "events" if data.events else "image"
-        hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
-        if data.shape is None:
-            wanted = signature.input[-1]
-            steps_hint = (
-                f"random_resized_crop({wanted})"
-                if setting == "augment"
-                else f"resize({wanted}) -> center_crop({wanted})"
-            )
-            hint = f"let the recipe's {setting} end at that size, as {steps_hint}"
-            if not trains:
-                hint = f"bring them to that size, as with --evaluate '{steps_hint}'"
-        raise DataError(
-            f"{what} {size(image)}{after}, but the network takes {size(signature.input)}; {hint}"
-        )
+        raise _wrong_size(data, setting, image, where, signature, trains=trains)
     if data.events:
-        wanted_steps = steps if steps is not None else signature.steps
-        if shape[0] != wanted_steps:
+        wanted = steps if steps is not None else signature.steps
+        if shape[0] != wanted:
             raise DataError(
                 f"the recordings of {data.name} have T = {shape[0]} frames ({where}), but "
                 f"{'the recipe' if steps is not None else 'the network'} sets steps to "
-                f"{wanted_steps}; set steps to {shape[0]}"
+                f"{wanted}; set steps to {shape[0]}"
             )
+
+
+def _wrong_size(
+    data: DataSet,
+    setting: str,
+    image: tuple[int, ...],
+    where: str,
+    signature: Signature,
+    *,
+    trains: bool,
+) -> DataError:
+    """The error of images that are not of the network's size, with what to set."""
+    after = "" if data.shape and image == data.shape[-3:] else f" after `{setting}`"
+    if "converted_to_channels" in data.details:  # what to set is said of the data as they are
+        image = (COLOUR + GREY - image[0], *image[1:])
+    if signature.inputs and image[1:] == signature.input[1:]:
+        parts = ", ".join(f"{item.shape[0]} of `{n}`" for n, item in signature.inputs.items())
+        return DataError(
+            f"the samples of {data.name} have {image[0]} channels, but the network's inputs "
+            f"together {signature.input[0]}: {parts}, in this order"
+        )
+    if data.shape is not None:
+        what = f"the images of {data.name} are"
+        kind = "events" if data.events else "image"
+        hint = f"set the network's input to {kind}({', '.join(map(str, image))})"
+    else:
+        what = f"{where} is"
+        hint = _resizing(setting, signature.input[-1], trains=trains)
+    return DataError(
+        f"{what} {size(image)}{after}, but the network takes {size(signature.input)}; {hint}"
+    )
+
+
+def _resizing(setting: str, wanted: int, *, trains: bool) -> str:
+    """What to set so that images of many sizes come out as ``wanted`` x ``wanted``."""
+    if setting == "augment":
+        steps = f"random_resized_crop({wanted})"
+    else:
+        steps = f"resize({wanted}) -> center_crop({wanted})"
+    if trains:
+        return f"let the recipe's {setting} end at that size, as {steps}"
+    return f"bring them to that size, as with --evaluate '{steps}'"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.folders import class_files, files_fingerprint
+from danetc.runtime.data.class_files import class_files, files_fingerprint
+from danetc.runtime.data.files import FilesBelow
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet, Files
+from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.folders import IMAGES as WHAT
 from danetc.runtime.sources.folders import class_folders
 from danetc.runtime.sources.request import DataRequest
@@ -18,13 +18,8 @@ from danetc.runtime.system.errors import UnreadableError
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles(Files):
+class ImageFiles(FilesBelow):
     """Images [3, H, W] of any size, uint8, read from below ``root``."""
-
-    root: Path
-
-    def where(self, index: int) -> str:
-        return str(self.root / self.names[index])
 
     def read(self, index: int) -> Tensor:
         where = self.where(index)

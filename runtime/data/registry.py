@@ -8,12 +8,7 @@ from importlib import import_module
 import torch
 
 from danetc.runtime.data.channels import with_channels
-from danetc.runtime.data.source import (
-    DataSet,
-    Source,
-    Subset,
-    facts_fingerprint,
-)
+from danetc.runtime.data.source import DataSet, DrawnClasses, Source, facts_fingerprint
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.table import find
 from danetc.runtime.system.errors import DataError
@@ -71,7 +66,7 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
         class_names=names,
         train=_only(data.train, renumbered),
         test=_only(data.test, renumbered),
-        drawn=Subset(seed, data.classes, drawn, names),
+        drawn=DrawnClasses(seed, data.classes, drawn, names),
         fingerprint=facts_fingerprint((data.fingerprint, drawn)),
     )
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from danetc.runtime.sources.request import Policy
@@ -44,9 +42,6 @@ class Source(Protocol):
         """Of these samples [M] only, with these labels [M]."""
 
 
-SourceType = TypeVar("SourceType", bound=Source)
-
-
 @dataclass(frozen=True, eq=False)
 class Memory:
     """Samples in memory: ``images`` [N, C, H, W] (or [N, T, C, H, W]), ``labels`` [N]."""
@@ -68,61 +63,6 @@ class Memory:
 
     def select(self, indices: Tensor, labels: Tensor) -> Memory:
         return replace(self, images=self.images[indices], labels=labels)
-
-
-class Strings(Sequence[str]):
-    """Many short texts in two buffers.
-
-    A list of a million paths is a million objects, and every loader process that touches their
-    reference counts gets a copy of its own; buffers stay shared.
-    """
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
-        ends = torch.tensor([0, *map(len, parts)], dtype=torch.int64).cumsum(0)
-        self._ends = ends
-        self._bytes = torch.frombuffer(bytearray(b"".join(parts) or b"\0"), dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's overloads
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        start, end = int(self._ends[place]), int(self._ends[place + 1])
-        return self._bytes[start:end].numpy().tobytes().decode("utf-8", "surrogateescape")
-
-    def digest(self) -> str:
-        """A checksum of all the texts."""
-        parts = (self._ends.numpy().data, self._bytes.numpy().data)
-        return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Files(ABC):
-    """Samples that are read when they are asked for."""
-
-    names: Strings
-    labels: Tensor
-    on_unreadable: Policy
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.read(index), int(self.labels[index])
-
-    @abstractmethod
-    def read(self, index: int) -> Tensor:
-        """A sample. Raises UnreadableError."""
-
-    @abstractmethod
-    def where(self, index: int) -> str:
-        """The sample's file."""
-
-    def select(self, indices: Tensor, labels: Tensor) -> Selected:
-        return Selected(self, indices, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +91,7 @@ class Selected:
 
 
 @dataclass(frozen=True)
-class Subset:
+class DrawnClasses:
     """Classes drawn at random: which ones, by their numbers and names in the whole set."""
 
     seed: int
@@ -177,7 +117,7 @@ class DataSet:
     shape: tuple[int, ...] | None
     fingerprint: str
     events: bool = False
-    drawn: Subset | None = None
+    drawn: DrawnClasses | None = None
     details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[str, ...] = ()
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from danetc.runtime.data.files import Files, Strings
 from danetc.runtime.data.images import decode_image
-from danetc.runtime.data.source import DataSet, Files, Strings, facts_fingerprint
+from danetc.runtime.data.source import DataSet, facts_fingerprint
 from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
 from danetc.runtime.sources.request import DataRequest, Policy
 from danetc.runtime.sources.shards import shards
@@ -127,7 +128,7 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
             for member in shard:
                 if not member.isfile():
                     continue
-                own, _, extension = _split(member.name)
+                own, extension = _split(member.name)
                 if own != key:
                     if key is not None:
                         yield done()
@@ -150,11 +151,11 @@ def _samples(path: Path) -> Iterator[tuple[str, int, int, int]]:
         raise DataError(f"the shard {path} cannot be read: {error.strerror or error}") from error
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """A member's name as its sample's key, a dot and the extension: all after the first dot."""
+def _split(name: str) -> tuple[str, str]:
+    """A member's name as its sample's key and its extension: all after the first dot."""
     folder, slash, file = name.rpartition("/")
-    stem, dot, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", dot, extension
+    stem, _, extension = file.partition(".")
+    return f"{folder}{slash}{stem}", extension
 
 
 def _label(shard: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:

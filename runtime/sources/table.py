@@ -84,7 +84,7 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
             "SpikingJelly's",
             _events,
-            "event_sets",
+            "events",
         ),
         "synthetic": Row(
             "synthetic[:classes=10,size=32,count=512,...]",

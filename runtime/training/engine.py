@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.data import DataSet, loader_death
+from danetc.runtime.data import DataSet, worker_death
 from danetc.runtime.model.built import Model
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.training.checkpoints import LAST, Checkpoints, Position, Snapshot
@@ -109,7 +109,7 @@ def fit(
             if is_out_of_memory(error):
                 advice = out_of_memory(phase, place.size, place.device)
                 raise place.own(TrainingError(advice)) from error
-            died = loader_death(error)
+            died = worker_death(error)
             if died is not None:
                 raise place.own(DataError(died)) from error
             raise

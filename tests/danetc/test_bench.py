@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from danetc.errors import UserError
-from danetc.runtime.bench.steps import Alone
+from danetc.runtime.bench.alone import Alone
 from danetc.tasks import benchmark
 
 from .conftest import Run

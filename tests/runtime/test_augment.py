@@ -108,7 +108,7 @@ def test_a_batch_at_once_is_its_images_one_by_one(
     images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8).to(dtype)
     seeds = list(range(100, 140))
     before = torch.get_rng_state()
-    together = transform.change_rows(images, seeds)
+    together = transform.change_batch(images, seeds)
     assert torch.equal(torch.get_rng_state(), before)
     one_by_one = []
     for image, seed in zip(images, seeds, strict=True):
@@ -119,14 +119,14 @@ def test_a_batch_at_once_is_its_images_one_by_one(
 
 def test_steps_without_a_form_for_batches_are_known() -> None:
     for name in ONE_IMAGE:
-        assert (image_transform([item(name)]).rows is not None) == (name in ROWS)
-    assert image_transform([item("random_crop"), item("resize")]).rows is None
+        assert (image_transform([item(name)]).vectorized is not None) == (name in ROWS)
+    assert image_transform([item("random_crop"), item("resize")]).vectorized is None
 
 
 def test_frames_of_events_at_once() -> None:
     transform = image_transform([item("random_crop"), item("horizontal_flip")], events=True)
     frames = torch.randint(0, 9, (10, 4, 2, 8, 8), dtype=torch.uint8)
-    together = transform.change_rows(frames, list(range(10)))
+    together = transform.change_batch(frames, list(range(10)))
     for index in range(10):
         torch.manual_seed(index)
         assert torch.equal(together[index], transform.change(frames[index]))
@@ -134,7 +134,7 @@ def test_frames_of_events_at_once() -> None:
 
 def test_a_step_that_cannot_be_applied_is_named() -> None:
     transform = image_transform([Item("random_crop", (("size", 28), ("padding", 2)))])
-    for call in (transform, lambda image: transform.change_rows(image.unsqueeze(0), [0])):
+    for call in (transform, lambda image: transform.change_batch(image.unsqueeze(0), [0])):
         with pytest.raises(DataError, match=r"`random_crop` cannot be applied to .* 1 x 8 x 8: "):
             call(torch.rand(1, 8, 8))
     jitter = image_transform([item("color_jitter")])
@@ -147,7 +147,7 @@ def test_no_steps_only_scale_the_values() -> None:
     image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
     assert torch.equal(transform(image), v2.functional.to_dtype(image, torch.float32, scale=True))
     assert torch.equal(transform(image / 255), image / 255)
-    assert (transform.random, transform.rows) == (False, ())
+    assert (transform.random, transform.vectorized) == (False, ())
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

@@ -9,18 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from danetc.runtime.bench.steps import (
-    WARM_UP,
-    Sample,
-    TrainingStep,
-    alone,
-    mean_over_steps,
-    middle,
-    race,
-    ratio,
-    resident_peak,
-    timed,
-)
+from danetc.runtime.bench.alone import alone, resident_peak
+from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
+from danetc.runtime.bench.timing import WARM_UP, Sample, medians, ratio, time_interleaved, timed
 
 CPU = torch.device("cpu")
 MB = 1_000_000
@@ -89,7 +80,7 @@ def test_a_race_is_interleaved_and_turned_round() -> None:
         time.sleep(0.002)
 
     steps = {name: lambda name=name: step(name) for name in "abc"}
-    samples = race(steps, CPU, 4, sample=0.002, on_progress=ticks.append)
+    samples = time_interleaved(steps, CPU, 4, sample=0.002, on_progress=ticks.append)
     warm_up = [name for name in "abc" for _ in range(WARM_UP + 1)]
     assert calls[: len(warm_up)] == warm_up
     assert calls[len(warm_up) :] == [*"abc", *"cba", *"abc", *"cba"]
@@ -102,8 +93,8 @@ def test_a_sample_of_short_steps_is_long_enough(monkeypatch: pytest.MonkeyPatch)
     clock = SimpleNamespace(
         process_time=lambda: 0.001 * len(calls), perf_counter=lambda: 0.001 * len(calls)
     )
-    monkeypatch.setattr("danetc.runtime.bench.steps.time", clock)
-    race({"short": lambda: calls.append(None)}, CPU, 1, sample=0.0495)
+    monkeypatch.setattr("danetc.runtime.bench.timing.time", clock)
+    time_interleaved({"short": lambda: calls.append(None)}, CPU, 1, sample=0.0495)
     assert len(calls) == WARM_UP + 1 + 50
 
 
@@ -113,13 +104,13 @@ def test_ratios_are_those_of_the_same_round() -> None:
     other = [Sample(cpu, 1.0) for cpu in (1.5, 6.0, 6.0)]
     assert ratio({"base": base, "other": other}, "other", "base") == 1.5
     assert ratio({"base": base, "other": other}, "base", "base") == 1.0
-    assert middle(other) == Sample(6.0, 1.0)
+    assert medians(other) == Sample(6.0, 1.0)
 
 
 def test_on_a_gpu_its_own_time_counts() -> None:
     samples = {"a": [Sample(5.0, 5.0, 1.0)], "b": [Sample(1.0, 5.0, 2.0)]}
     assert ratio(samples, "b", "a") == 2.0
-    assert middle(samples["a"]) == Sample(5.0, 5.0, 1.0)
+    assert medians(samples["a"]) == Sample(5.0, 5.0, 1.0)
 
 
 def test_resident_memory_of_a_step() -> None:

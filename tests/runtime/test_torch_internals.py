@@ -17,8 +17,8 @@ from torch import Tensor
 
 import danetc
 from danetc.compiler.emit.fx import emit
+from danetc.runtime.bench.alone import Alone
 from danetc.runtime.bench.memory import saved_bytes
-from danetc.runtime.bench.steps import Alone
 from danetc.runtime.kernels import compiled as compiler
 from danetc.runtime.kernels import torch_internals as internals
 from danetc.runtime.kernels.compiled import CompiledFunction, missing_compiler

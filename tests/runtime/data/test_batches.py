@@ -22,9 +22,9 @@ from danetc.runtime.data import (
     DataError,
     Memory,
     Source,
-    loader_death,
     open_data,
     with_channels,
+    worker_death,
 )
 from danetc.runtime.data.augment import image_transform
 from danetc.runtime.system.machine import usable_cores
@@ -296,7 +296,7 @@ def test_a_worker_that_is_killed_is_reported(make_folder: MakeFolder) -> None:
         # The news may come while this process waits for a batch, or anywhere else in it.
         told = str(caught.value)
         if not isinstance(caught.value, DataError):
-            told = loader_death(caught.value) or ""
+            told = worker_death(caught.value) or ""
         assert "a loader process has died" in told
         assert "lower workers" in told
     finally:
@@ -327,12 +327,12 @@ def test_what_a_worker_is_given_can_be_sent_to_it(make_folder: MakeFolder, sourc
 
 
 def test_other_errors_are_no_worker_that_died() -> None:
-    assert loader_death(RuntimeError("out of memory")) is None
-    assert loader_death(ValueError("DataLoader worker")) is None
+    assert worker_death(RuntimeError("out of memory")) is None
+    assert worker_death(ValueError("DataLoader worker")) is None
 
 
 def test_a_path_of_any_bytes_is_kept(tmp_path: Path) -> None:
-    from danetc.runtime.data.source import Strings
+    from danetc.runtime.data.files import Strings
 
     names = ["a", "", "ä/ö.png", os.fsdecode(b"\xff.png")]
     kept = Strings(names)

@@ -19,7 +19,7 @@ import torch
 
 from danetc.runtime.data import Batches, DataError, UnreadableError, open_data
 from danetc.runtime.data.augment import image_transform
-from danetc.runtime.data.event_sets import SETS
+from danetc.runtime.sources.recordings import SETS
 
 from .conftest import MakeEvents, pixels
 

@@ -1,4 +1,4 @@
-"""Steps of an augmentation for a batch of equal images at once, with the draws of each image.
+"""Vectorized steps of an augmentation: for a batch of equal images at once, with the draws of each.
 
 A sample's draws are made one by one from its own seed, in the order in which torchvision's transforms
 make them; what they say is then done to all images in one operation. The bits are those of the
@@ -20,7 +20,7 @@ from danetc.runtime.system.seeds import kept_random_state
 Size = tuple[int, int]
 
 
-class Rows(Protocol):
+class VectorizedStep(Protocol):
     """A step. ``draw`` is for one image of a size; ``apply`` takes images [N, ..., H, W] and what
     was drawn for each, [N, ...], int64.
     """
@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class FixedStep:
+class DeterministicStep:
     """A step that draws nothing and does the same to every image: moves values (to an image of
     ``size``, if that is another), or changes each by itself.
     """
@@ -54,7 +54,7 @@ class FixedStep:
 
 
 @dataclass(frozen=True)
-class CropRows:
+class VectorizedCrop:
     """``v2.RandomCrop``: a window at a random place of the image and ``padding`` zeros around it."""
 
     size: int
@@ -80,7 +80,7 @@ class CropRows:
 
 
 @dataclass(frozen=True)
-class FlipRows:
+class VectorizedFlip:
     """``v2.RandomHorizontalFlip``."""
 
     p: float
@@ -96,7 +96,9 @@ class FlipRows:
         return torch.where(chosen, images.flip(-1), images)
 
 
-def apply_rows(steps: Sequence[Rows], images: Tensor, seeds: Sequence[int]) -> Tensor:
+def apply_vectorized(
+    steps: Sequence[VectorizedStep], images: Tensor, seeds: Sequence[int]
+) -> Tensor:
     """Images [N, ..., H, W] through all steps, each with the draws of its seed.
 
     Without seeds nothing is drawn: the steps must be such.

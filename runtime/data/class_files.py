@@ -1,4 +1,4 @@
-"""What sources that read a folder share: the files of its classes, and a fingerprint of them."""
+"""The files of a folder of class folders, and a fingerprint of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.source import Strings, facts_fingerprint
+from danetc.runtime.data.files import Strings
+from danetc.runtime.data.source import facts_fingerprint
 from danetc.runtime.sources.folders import EXTENSIONS, without_files
 from danetc.runtime.system.errors import DataError
 

@@ -1,0 +1,83 @@
+"""A training step in a process that has run none before: its first step, and its peak memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from danetc.runtime.bench.memory import peak_bytes
+from danetc.runtime.bench.steps import TrainingStep
+from danetc.runtime.bench.timing import WARM_UP, timed
+from danetc.runtime.kernels.torch_internals import MissingInternal
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A step in a process of its own.
+
+    ``first`` are the seconds of the first step, ``peak`` the most bytes of tensors at a time in a
+    later one beyond what is there between steps (weights, the optimizer's state; not the gradients,
+    which each step makes anew), where torch says so, and ``resident`` the same of the process's
+    memory as the system sees it, where it says so.
+    """
+
+    first: float
+    peak: int | None
+    resident: int | None
+
+
+def alone(step: TrainingStep) -> Alone:
+    """Measure a step that this process has not run before."""
+    first = timed(step, step.device).wall
+    for _ in range(WARM_UP - 1):
+        step()
+    step.optimizer.zero_grad()
+    resident = resident_peak(step) if step.device.type == "cpu" else None
+    step.optimizer.zero_grad()
+    peak: int | None
+    try:
+        peak = peak_bytes(step)
+    except MissingInternal:
+        peak = None
+    return Alone(first, peak, resident)
+
+
+def resident_peak(step: Callable[[], object]) -> int | None:
+    """How far the process's resident memory rises in a step, in bytes.
+
+    None where the system cannot start its high-water mark anew (Linux with glibc can).
+    """
+    gc.collect()
+    if not _give_back_freed_memory():
+        return None
+    before = _status("VmRSS")
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the mark is now here
+    except OSError:
+        return None
+    step()
+    after = _status("VmHWM")
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _status(key: str) -> int | None:
+    """A size from the process's status, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    found = re.search(rf"^{key}:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _give_back_freed_memory() -> bool:
+    """Let glibc return what is free: else a step would reuse it and seem to need less."""
+    if sys.platform != "linux":
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return False  # another C library
+    trim(0)
+    return True
