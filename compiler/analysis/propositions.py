@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Scaled
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
 
@@ -53,7 +55,7 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
     derivatives of the k interblock neurons (Eq. 3), and 1 where there are none.
     """
     for i, block in enumerate(stage.blocks[1:], 1):
-        if stage.terms(block.feed) != {("out", i - 1): 1.0}:
+        if stage.terms(block.feed) != {Output(i - 1): 1.0}:
             hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
             raise NotApplicable(
                 f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the block "
@@ -86,23 +88,26 @@ def _is_dense(stage: Stage) -> bool:
 
 
 def _is_sum_of_all(stage: Stage, i: int) -> bool:
-    return stage.terms(stage.blocks[i].feed) == {("out", j): 1.0 for j in range(i)}
+    return stage.terms(stage.blocks[i].feed) == {Output(j): 1.0 for j in range(i)}
 
 
-def _form(form: object) -> str:
+def _form(form: Form) -> str:
     """A form as people read it, cut where it is long."""
     match form:
-        case ("in" | "out" as port, int(j)):
-            return f"{port}[{j}]"
-        case ("scale", float(factor), inner):
-            return f"{factor:g} * {_form(inner)}"
-        case ("learn", str(), inner):
-            return f"learn(...) * {_form(inner)}"
-        case (str(join), *parts):
+        case Entry():
+            return "in"
+        case Input(block):
+            return f"in[{block}]"
+        case Output(block):
+            return f"out[{block}]"
+        case Scaled(factor, value):
+            return f"{factor:g} * {_form(value)}"
+        case Learnt(_, value):
+            return f"learn(...) * {_form(value)}"
+        case Join(name, parts):
             shown = ", ".join(map(_form, parts[:3]))
-            return f"{join}({shown}{', ...' if len(parts) > 3 else ''})"
-        case _:
-            raise AssertionError(form)
+            return f"{name}({shown}{', ...' if len(parts) > 3 else ''})"
+    assert_never(form)
 
 
 def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:

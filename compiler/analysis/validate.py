@@ -8,13 +8,14 @@ check that does not build is spared the import of networkx.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import networkx as nx
 
 from danetc.compiler.analysis.verify import Broken, InvariantError
 from danetc.compiler.ir.at_node import same_for_all
-from danetc.compiler.ir.graph import Form, Graph, Stage
+from danetc.compiler.ir.graph import Graph, Stage
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Output, ports
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
@@ -101,15 +102,14 @@ def _either(reads: Mapping[int, int], ids: Iterator[int]) -> int:
 def _named(stage: Stage, form: Form, bit: Mapping[int, int], inputs: list[int]) -> int:
     """What a form names, the inputs of earlier blocks replaced by what these read."""
     found = 0
-    waiting: list[object] = [form]
-    while waiting:
-        match waiting.pop():
-            case ("in", 0):
+    for port in ports(form):
+        match port:
+            case Entry():
                 found |= bit[stage.entry]
-            case ("in", int(index)):
-                found |= inputs[index]
-            case ("out", int(index)):
-                found |= bit[stage.blocks[index].output]
-            case tuple(parts):
-                waiting += parts
+            case Input(block):
+                found |= inputs[block]
+            case Output(block):
+                found |= bit[stage.blocks[block].output]
+            case _:
+                assert_never(port)
     return found

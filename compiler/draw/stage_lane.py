@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from danetc.compiler.draw.flow import point
 from danetc.compiler.draw.lanes import LaneWire, Stop, box_stop, junction, lane, stop_of
 from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import SMALL, Box, Rows, TextCell, caption, fitted
-from danetc.compiler.draw.units import Parts, signature, values_of
+from danetc.compiler.draw.units import Parts, signature
 from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
-from danetc.compiler.ir.graph import Form, Value
+from danetc.compiler.ir.graph import Value
+from danetc.compiler.ir.rule_forms import (
+    PORTS,
+    Entry,
+    Form,
+    Input,
+    Join,
+    Learnt,
+    Made,
+    Output,
+    Port,
+    Scaled,
+    ports,
+)
 
 _MOST_NESTED = 4
-_SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min", "learn": "×learn"}
+_SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
 
 
 class StageLane:
@@ -55,7 +69,7 @@ class StageLane:
             self.input_of[group[0]] = entering[0].source
             self._add(stop_of(replace(shown[group[0]], key=key), entering))
         value = self.graph[stage.result].value
-        if stage.result_form != ("out", len(stage.blocks) - 1):
+        if stage.result_form != Output(len(stage.blocks) - 1):
             entering = self._entering(stage.result_form, value)
             message = f"the stage's output: {value_words(value)}"
             self._add(box_stop(point(f"{self.name}result", message), entering))
@@ -78,21 +92,21 @@ class StageLane:
         """Blocks drawn as one: they take all that any of them takes, and what they give."""
         blocks = [self.stage.blocks[index] for index in group]
         forms = [form for block in blocks for _, form in block.feeds]
-        heads = {str(form[0]) for form in forms} - {"in", "out"}
+        made = [form for form in forms if not isinstance(form, PORTS)]
         join = f"{key}join"
         for index, block in zip(group, blocks, strict=True):
-            self.input_of[index] = join if heads else self._source(values_of(block.feed)[0])[0]
+            self.input_of[index] = join if made else self._source(next(ports(block.feed)))[0]
         read: dict[str, Value] = {}
         for form in forms:
-            for source, value in map(self._source, values_of(form)):
+            for source, value in map(self._source, ports(form)):
                 read[source] = _wider(read.get(source, value), value)
         last = len(self.stops)
         entering = [
             self._wire(source, read[source], "the block before" if source == key else "")
             for source in sorted(read, key=lambda each: self.place.get(each, last + (each == key)))
         ]
-        if heads:
-            signs = {_SIGNS.get(head, "f") for head in heads}
+        if made:
+            signs = {"f" if isinstance(form, Scaled) else _sign(form) for form in made}
             value = self.graph[blocks[-1].input].value
             message = f"what feeds {span_words(group)}: {clean(str(self.stage.rule))}"
             text = signs.pop() if len(signs) == 1 else "f"
@@ -118,14 +132,16 @@ class StageLane:
             return f"{len(group)} more like {before}"
         return f"{len(group)} more, not all alike"
 
-    def _source(self, read: tuple[str, int]) -> tuple[str, Value]:
+    def _source(self, port: Port) -> tuple[str, Value]:
         """The stop that gives what a rule calls ``in[i]`` or ``out[i]``, and the value."""
-        name, index = read
-        if name == "out":
-            return self.key[index], self.graph[self.stage.blocks[index].output].value
-        if index == 0:
-            return f"{self.name}in", self.graph[self.stage.entry].value
-        return self.input_of[index], self.graph[self.stage.blocks[index].input].value
+        match port:
+            case Output(block):
+                return self.key[block], self.graph[self.stage.blocks[block].output].value
+            case Entry() | Input(0):
+                return f"{self.name}in", self.graph[self.stage.entry].value
+            case Input(block):
+                return self.input_of[block], self.graph[self.stage.blocks[block].input].value
+        assert_never(port)
 
     def _wire(self, source: str, value: Value, what: str = "") -> LaneWire:
         if not what and source == f"{self.name}in":
@@ -136,36 +152,30 @@ class StageLane:
 
     def _entering(self, form: Form, value: Value, depth: int = 0) -> list[LaneWire]:
         """What comes into a stop by a form; its junctions are added to the lane on the way."""
-        head = str(form[0])
-        if head in ("in", "out"):
-            return [self._wire(*self._source(values_of(form)[0]))]
+        if isinstance(form, PORTS):
+            return [self._wire(*self._source(form))]
         key = f"{self.name}j{self.junctions}"
         self.junctions += 1
         read: dict[str, Value] = {}
         indices: dict[str, list[int]] = {}
         entering: list[LaneWire] = []
-        todo = [part for part in reversed(form[1:]) if isinstance(part, tuple)]
-        while todo:
-            part = todo.pop()
-            if part[0] in ("in", "out") or depth >= _MOST_NESTED:
-                for name, index in values_of(part):
-                    source, given = self._source((name, index))
-                    read[source] = _wider(read.get(source, given), given)
-                    if name == "out":
-                        indices.setdefault(source, []).append(index)
-            elif part[0] == head and head not in ("scale", "learn"):  # a sum of sums is a sum
-                todo += reversed(part[1:])
-            else:
+        for part in _addends(form):
+            if not isinstance(part, PORTS) and depth < _MOST_NESTED:
                 entering += self._entering(part, value, depth + 1)
+                continue
+            for port in ports(part):
+                source, given = self._source(port)
+                read[source] = _wider(read.get(source, given), given)
+                if isinstance(port, Output):
+                    indices.setdefault(source, []).append(port.block)
         for source, given in read.items():
             of = sorted(set(indices.get(source, ())))
             entering.append(self._wire(source, given, span_words(of) if of else ""))
         entering.sort(key=lambda wire: self.place[wire.source])
-        scaled = head == "scale" and isinstance(form[1], (int, float))
-        text = f"×{form[1]:g}" if scaled else _SIGNS.get(head, head)
-        message = f"{head}: {value_words(value)}"
-        self._add(junction(key, clean(text, 10), entering, message, self._note(indices)))
-        return [LaneWire(key, look(value), wire_tooltip(head, value))]
+        name = _name(form)
+        message = f"{name}: {value_words(value)}"
+        self._add(junction(key, clean(_sign(form), 10), entering, message, self._note(indices)))
+        return [LaneWire(key, look(value), wire_tooltip(name, value))]
 
     def _note(self, read: Mapping[str, list[int]]) -> str:
         """Which blocks are read, where that is not each of those that are drawn as one, once."""
@@ -180,3 +190,36 @@ class StageLane:
 def _wider(one: Value, other: Value) -> Value:
     """What is known of two values that share a wire."""
     return replace(one, kind=one.kind | other.kind, varies=one.varies or other.varies)
+
+
+def _addends(form: Made) -> Iterator[Form]:
+    """What a junction joins: a sum of sums is a sum."""
+    for part in form.parts:
+        if isinstance(form, Join) and isinstance(part, Join) and part.name == form.name:
+            yield from _addends(part)
+        else:
+            yield part
+
+
+def _name(form: Made) -> str:
+    """What a junction does, in words."""
+    match form:
+        case Join(name):
+            return name
+        case Scaled():
+            return "scale"
+        case Learnt():
+            return "learn"
+    assert_never(form)
+
+
+def _sign(form: Made) -> str:
+    """What a junction does, as it stands in its box."""
+    match form:
+        case Join(name):
+            return _SIGNS[name]
+        case Scaled(factor):
+            return f"×{factor:g}"
+        case Learnt():
+            return "×learn"
+    assert_never(form)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from danetc.compiler.draw.rows import Link
 from danetc.compiler.draw.words import clean, look, size, wire_tooltip
-from danetc.compiler.ir.graph import Block, Form, Graph, Node, Stage
+from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 
 # A longer chain continues in another unit, from a weighted layer on if it can.
@@ -102,20 +102,6 @@ def _chain(
     long = len(chains.get(unit, ())) >= (_FULL if OPS[node.op].weighted else _LONGEST)
     same = before.op != "input" and before.scope == node.scope and alone and not long
     return unit if same and unit in chains else None
-
-
-def values_of(form: Form) -> list[tuple[str, int]]:
-    """All values that a form reads, in its order."""
-    found: list[tuple[str, int]] = []
-    todo: list[object] = [form]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, tuple):
-            if item[0] in ("in", "out"):
-                found.append((str(item[0]), int(item[1])))
-            else:
-                todo.extend(reversed(item[1:]))
-    return found
 
 
 def signature(block: Block, nodes: list[Node]) -> tuple[object, ...]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Union, assert_never
 
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Port, Scaled
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
@@ -56,20 +57,12 @@ class Node:
         return ".".join((*self.scope, self.name))
 
 
-Form = tuple[object, ...]
-"""What a rule's equation says of one value, as nested tuples:
-
-``("in", 0)``, ``("out", j)``, ``("sum", form, ...)``, ``("concat", form, ...)``,
-``("max", form, ...)``, ``("min", form, ...)``, ``("scale", factor, form)``, ``("learn", name, form)``:
-times learnt numbers, by the path of their node below the stage.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block of a stage by its node ids. ``after`` are the ops its connection puts after the join.
 
-    ``shortcut`` is what its shortcut starts from where the rule says another value than its input.
+    ``feed`` is what the rule says of its input. ``shortcut`` is what its shortcut starts from, and
+    what the rule says of it, where it says so.
     """
 
     scope: tuple[str, ...]
@@ -78,15 +71,13 @@ class Block:
     join: int
     after: tuple[str, ...]
     feed: Form
-    shortcut: int | None = None
-    shortcut_feed: Form = ()
+    shortcut: tuple[int, Form] | None = None
 
     @property
     def feeds(self) -> tuple[tuple[int, Form], ...]:
         """The values that it reads, and what the rule says of each."""
-        if self.shortcut is None:
-            return ((self.input, self.feed),)
-        return (self.input, self.feed), (self.shortcut, self.shortcut_feed)
+        own = (self.input, self.feed)
+        return (own,) if self.shortcut is None else (own, self.shortcut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +103,33 @@ class Stage:
         ends |= {id for block in self.blocks for id, _ in block.feeds}
         return ends | {self.entry, self.result}
 
-    def terms(self, form: Form) -> Mapping[Form, float] | None:
+    def terms(self, form: Form) -> Mapping[Port, float] | None:
         """A form as a sum of the stage's input and of outputs, each with its factor.
 
         Inputs of blocks are led back to these. None where it is not such a sum. Roundings are left
         out of it: what a proposition is about does not depend on the order of a sum.
         """
-        total: dict[Form, float] = {}
+        total: dict[Port, float] = {}
         inputs: dict[int, float] = {}  # those of blocks, the last of which is led back first: once
-        waiting: list[tuple[object, float]] = [(form, 1.0)]
+        waiting: list[tuple[Form, float]] = [(form, 1.0)]
         while waiting or inputs:
             if not waiting:
                 last = max(inputs)
                 waiting.append((self.blocks[last].feed, inputs.pop(last)))
             part, weight = waiting.pop()
             match part:
-                case ("in", 0) | ("out", int()):
-                    leaf: Form = (*part,)
-                    total[leaf] = total.get(leaf, 0.0) + weight
-                case ("in", int(j)):
-                    inputs[j] = inputs.get(j, 0.0) + weight
-                case ("scale", float(factor), inner):
-                    waiting.append((inner, factor * weight))
-                case ("sum", *parts):
+                case Entry() | Output():
+                    total[part] = total.get(part, 0.0) + weight
+                case Input(block):
+                    inputs[block] = inputs.get(block, 0.0) + weight
+                case Scaled(factor, value):
+                    waiting.append((value, factor * weight))
+                case Join("sum", parts):
                     waiting += [(item, weight) for item in parts]
-                case _:
+                case Join() | Learnt():
                     return None
+                case _:
+                    assert_never(part)
         return total
 
 

@@ -74,7 +74,7 @@ class Rewriter:
                         input=to[b.input],
                         output=to[b.output],
                         join=to[b.join],
-                        shortcut=None if b.shortcut is None else to[b.shortcut],
+                        shortcut=b.shortcut and (to[b.shortcut[0]], b.shortcut[1]),
                     )
                     for b in stage.blocks
                 ),

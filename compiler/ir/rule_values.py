@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import frexp
+from typing import assert_never
 
-from danetc.compiler.ir.graph import Form, Graph, Node, Stage
+from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rule_forms import (
+    Entry,
+    Form,
+    Input,
+    Join,
+    Learnt,
+    Made,
+    Output,
+    Port,
+    Scaled,
+    folded,
+)
 
 
 class StageValues:
@@ -52,29 +65,27 @@ class StageValues:
 
     def form(self, form: Form) -> int:
         """The value that a rule's equation says."""
-        match form[0]:
-            case "out" | "in":
-                return self._port(form)
-            case "learn":
-                _, name, inner = form
-                return self._number("learn", name, self.form(inner))  # type: ignore[arg-type]
-            case "scale":
-                _, factor, inner = form
-                return self._scaled(factor, self.form(inner))  # type: ignore[arg-type]
-            case join:
-                values = [
-                    self._port(part) if part[0] in ("out", "in") else self.form(part)  # type: ignore[index, arg-type]
-                    for part in form[1:]
-                ]
-                return self._folded(str(join), values)
+        return folded(form, self._port, self._made)
 
-    def _port(self, form: Form) -> int:
-        """The value of ``in[j]`` or ``out[j]``. Most of a large stage's forms are these."""
-        port, j = form
-        assert isinstance(j, int)
-        if port == "out":
-            return self._outputs[j]
-        return self.node(self.stage.blocks[j].input) if j else self._nodes[self.stage.entry]
+    def _port(self, port: Port) -> int:
+        match port:
+            case Output(block):
+                return self._outputs[block]
+            case Input(block):
+                return self.node(self.stage.blocks[block].input)
+            case Entry():
+                return self._nodes[self.stage.entry]
+        assert_never(port)
+
+    def _made(self, form: Made, values: list[int]) -> int:
+        match form:
+            case Join(name):
+                return self._folded(name, values)
+            case Scaled(factor):
+                return self._scaled(factor, values[0])
+            case Learnt(name):
+                return self._number("learn", name, values[0])
+        assert_never(form)
 
     def _number(self, *key: object) -> int:
         if key not in self._numbers:

@@ -9,7 +9,7 @@
     %0  input      : 3x224x224 analog static    = input()  @0 40..52 2:15
     %1  stem.conv  : 64x112x112 analog static   = conv(%0, width=64, kernel=7)  @0 80..90 4:15
     stage stages.0, %4 -> %20, of basic, via origin, by chain, gives out[1]
-      block stages.0.blocks.0, %4 -> %12, join %10, after spike, fed by in[0]
+      block stages.0.blocks.0, %4 -> %12, join %10, after spike, fed by in
     output out = %60
     stem %4
 
@@ -22,9 +22,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, groupby
+from typing import assert_never
 
-from danetc.compiler.ir.graph import Attribute, Block, Form, Graph, Node, Stage, Value
+from danetc.compiler.ir.graph import Attribute, Block, Graph, Node, Stage, Value
+from danetc.compiler.ir.rule_forms import (
+    Entry,
+    Form,
+    Input,
+    Join,
+    Learnt,
+    Made,
+    Output,
+    Port,
+    Scaled,
+    folded,
+)
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE
 
@@ -126,53 +139,48 @@ def _origin(item: Node | Stage, sources: Mapping[int, int]) -> str:
 def _shortcut(block: Block) -> str:
     if block.shortcut is None:
         return ""
-    feed = _form(block.shortcut_feed) if block.shortcut_feed else "nothing"
-    return f", shortcut %{block.shortcut} by {feed}"
+    id, form = block.shortcut
+    return f", shortcut %{id} by {_form(form)}"
 
 
 def _form(form: Form) -> str:
-    """A form as an equation's text. Iterative: a form may be as deep as a stage is long."""
-    pieces: list[str] = []
-    todo: list[Form | str] = [form]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, str):
-            pieces.append(item)
-            continue
-        head, *operands = item
-        if head in ("in", "out"):
-            pieces.append(f"{head}[{operands[0]}]")
-            continue
-        pieces.append(f"{head}(")
-        todo.append(")")
-        parts: list[Form | str] = []
-        if head == "scale":
-            parts += [repr(operands.pop(0)), ", "]
-        if head == "learn":
-            parts += [_path((*str(operands.pop(0)).split("."),)), ", "]
-        parts += chain.from_iterable((part, ", ") for part in _ranges(operands))
-        todo.extend(reversed(parts[:-1]))
-    return "".join(pieces)
+    """A form as an equation's text."""
+    return folded(form, _port, _made)
 
 
-def _ranges(operands: Iterable[object]) -> Iterator[Form | str]:
-    """The operands, with runs of three and more consecutive outputs as ``out[a .. b]``."""
-    run: list[int] = []
+def _port(port: Port) -> str:
+    match port:
+        case Entry():
+            return "in"
+        case Input(block):
+            return f"in[{block}]"
+        case Output(block):
+            return f"out[{block}]"
+    assert_never(port)
 
-    def flush() -> Iterator[Form | str]:
-        if len(run) > 2:
-            yield f"out[{run[0]} .. {run[-1]}]"
+
+def _made(form: Made, parts: list[str]) -> str:
+    match form:
+        case Join(name):
+            return f"{name}({', '.join(_ranges(form.parts, parts))})"
+        case Scaled(factor):
+            return f"scale({factor!r}, {parts[0]})"
+        case Learnt(name):
+            return f"learn({_path((*name.split('.'),))}, {parts[0]})"
+    assert_never(form)
+
+
+def _ranges(parts: Iterable[Form], texts: Iterable[str]) -> Iterator[str]:
+    """The texts of parts, with runs of three and more consecutive outputs as ``out[a .. b]``."""
+
+    def run_of(place: int, part: Form) -> tuple[object, ...]:
+        return (part.block - place,) if isinstance(part, Output) else (place, "alone")
+
+    numbered = enumerate(zip(parts, texts, strict=True))
+    for _, run in groupby(numbered, lambda each: run_of(each[0], each[1][0])):
+        items = [item for _, item in run]
+        first, last = items[0][0], items[-1][0]
+        if len(items) > 2 and isinstance(first, Output) and isinstance(last, Output):
+            yield f"out[{first.block} .. {last.block}]"
         else:
-            yield from (("out", index) for index in run)
-        run.clear()
-
-    for operand in operands:
-        assert isinstance(operand, tuple)
-        if operand[0] == "out":
-            if run and operand[1] != run[-1] + 1:
-                yield from flush()
-            run.append(operand[1])
-        else:
-            yield from flush()
-            yield operand
-    yield from flush()
+            yield from (text for _, text in items)

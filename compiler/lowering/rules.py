@@ -1,16 +1,17 @@
 """Rules: the indexed equations between the blocks of a stage, as forms and as nodes.
 
-A form is what an equation says of one value (``graph.Form``). Lowering builds nodes from forms;
-``verify`` holds the lowered graph against them.
+Lowering builds nodes from forms (``ir.rule_forms``); ``verify`` holds the lowered graph against them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import log2
+from typing import assert_never
 
-from danetc.compiler.ir.graph import Form, unique
+from danetc.compiler.ir.graph import unique
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Scaled
 from danetc.compiler.lowering.learnt import as_learnt
 from danetc.compiler.lowering.values import Failed, LearntValue, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
@@ -50,6 +51,10 @@ class RuleReader:
         self.constant = constant
         self.fail = fail
         self.work = current()
+        self._ports: Mapping[str, Sequence[Form]] = {
+            "in": [*map(Input, range(blocks))],
+            "out": [*map(Output, range(blocks))],
+        }
         self.terms = self.terms_before = 0
         self.block: int | None = None  # whose equation is read; None for the result's
         self.place = ""  # of the equation's learnt numbers
@@ -100,7 +105,7 @@ class RuleReader:
     def feed_of(self, i: int) -> Form:
         """What feeds block i; block 0 is fed by the stage's input."""
         if i == 0:
-            return ("in", 0)
+            return Entry()
         assert self.feed is not None
         form = self._equation(self.feed, i, f"feeds.{i}")
         if i >= 64 and i & (i - 1) == 0:
@@ -169,10 +174,10 @@ class RuleReader:
                 if len(forms) == 1:
                     return forms[0]
                 if name == "mean":
-                    return ("scale", 1 / len(forms), ("sum", *forms))
-                return (name, *forms)
+                    return Scaled(1 / len(forms), Join("sum", tuple(forms)))
+                return Join(name, tuple(forms))
             case s.Binary("+", left, right):
-                return ("sum", self._form(left, env), self._form(right, env))
+                return Join("sum", (self._form(left, env), self._form(right, env)))
             case s.Binary("*", left, right) if _reads(left) != _reads(right):
                 factor, form = (right, left) if _reads(left) else (left, right)
                 return self._multiple(factor, form, env)
@@ -180,14 +185,14 @@ class RuleReader:
                 divisor = self._factor(right, env)
                 if divisor == 0:
                     raise self.fail("E0306", f"division by zero{self._where()}", right.span)
-                return ("scale", 1 / divisor, self._form(left, env))
+                return Scaled(1 / divisor, self._form(left, env))
         raise self._unsayable(expr)
 
     def _multiple(self, factor: s.Expr, expr: s.Expr, env: dict[str, int]) -> Form:
         """A value times a number, or times learnt numbers."""
         value, form = self.constant(factor, env), self._form(expr, env)
         if not isinstance(value, (Learn, LearntValue)):
-            return ("scale", self._number(value, factor), form)
+            return Scaled(self._number(value, factor), form)
         found = as_learnt(value)
         if found.offset:
             raise self.fail(
@@ -196,11 +201,10 @@ class RuleReader:
                 factor.span,
                 hint="write `learn(...) * out[j]`, or a multiple of it",
             )
-        leaf = f"{form[0]}{form[1]}" if form[0] in PORTS else str(form[0])
-        name = unique(f"{self.place}.{leaf}", self.learnt.__contains__)
+        name = unique(f"{self.place}.{_word(form)}", self.learnt.__contains__)
         self.learnt[name] = replace(found, factor=1.0)
-        product: Form = ("learn", name, form)
-        return product if found.is_plain else ("scale", found.factor, product)
+        product = Learnt(name, form)
+        return product if found.is_plain else Scaled(found.factor, product)
 
     def _unsayable(self, expr: s.Expr) -> Failed:
         message = "a rule cannot say this"
@@ -276,7 +280,7 @@ class RuleReader:
                 self._check(port, low, index.span)
             self._count(high - low + 1, index.span)
             self.work.spend(TERM * (high - low + 1), index.span)
-            forms.extend((port, j) for j in range(low, high + 1))
+            forms += self._ports[port][low : high + 1]
         return forms
 
     def _check(self, port: str, j: int, span: Span) -> None:
@@ -347,3 +351,21 @@ def _reads(expr: s.Expr) -> bool:
         isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in PORTS
         for n in s.walk(expr)
     )
+
+
+def _word(form: Form) -> str:
+    """What a learnt factor of a value is called."""
+    match form:
+        case Output(block):
+            return f"out{block}"
+        case Input(block):
+            return f"in{block}"
+        case Entry():
+            return "in"
+        case Join(name):
+            return name
+        case Scaled():
+            return "scale"
+        case Learnt():
+            return "learn"
+    assert_never(form)

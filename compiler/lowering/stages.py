@@ -6,9 +6,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import assert_never
 
-from danetc.compiler.ir.graph import Block, Form, Stage
+from danetc.compiler.ir.graph import Block, Stage
 from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.rule_forms import (
+    Entry,
+    Form,
+    Input,
+    Join,
+    Learnt,
+    Made,
+    Output,
+    Port,
+    Scaled,
+    folded,
+)
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import connected, no_shortcut
@@ -23,6 +36,7 @@ from danetc.compiler.lowering.values import (
     Bound,
     Invalid,
     Joined,
+    LearntValue,
     StageOf,
     Value,
     Wire,
@@ -31,6 +45,8 @@ from danetc.compiler.lowering.values import (
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
+
+_JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 
 
 def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
@@ -128,30 +144,30 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Invalid) -> Wi
     repeats = Repeats(lowering, stage)
     scope = builder.scope
     first = len(builder.nodes)
-    inputs: list[Wire] = []
-    outputs: list[Wire] = []
+    feeds = _Feeds(lowering, wire, place, reader)
     blocks: list[Block] = []
     for i in range(stage.blocks):
         with builder.site(place):
-            form: Form = reader.feed_of(i) if reader else (("out", i - 1) if i else ("in", 0))
+            chained = Output(i - 1) if i else Entry()
+            form = reader.feed_of(i) if reader else chained
             second = reader.shortcut_of(i) if reader else None
             shortcut: Wire | Invalid | None = None
             with builder.within("blocks"):
-                feed = _build_form(lowering, form, wire, inputs, outputs, place, reader)
+                feed = feeds.built(form)
                 if second is not None:
-                    shortcut = _build_form(lowering, second, wire, inputs, outputs, place, reader)
+                    shortcut = feeds.built(second)
         if isinstance(feed, Invalid) or isinstance(shortcut, Invalid):
             return INVALID
         if i == 2:  # the first two tell how large the stage will be
             builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
-        inputs.append(feed)
+        feeds.inputs.append(feed)
         with builder.within("blocks", str(i)), builder.site(stage.span):
             block_scope = builder.scope
             make = partial(_build_block, lowering, stage, feed, i, shortcut)
             joined = repeats.block(feed, i, make) if shortcut is None else make()
         if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
             return INVALID
-        outputs.append(joined.output)
+        feeds.outputs.append(joined.output)
         blocks.append(
             Block(
                 block_scope,
@@ -160,14 +176,13 @@ def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Invalid) -> Wi
                 joined.join.id,
                 joined.after,
                 form,
-                None if shortcut is None else shortcut.id,
-                second or (),
+                None if shortcut is None or second is None else (shortcut.id, second),
             )
         )
     with builder.site(place):
-        result_form = reader.result_form() if reader else ("out", stage.blocks - 1)
+        result_form = reader.result_form() if reader else Output(stage.blocks - 1)
         with builder.within("blocks"):
-            result = _build_form(lowering, result_form, wire, inputs, outputs, place, reader)
+            result = feeds.built(result_form)
     if isinstance(result, Invalid):
         return INVALID
     lowering.stages.append(
@@ -196,60 +211,54 @@ def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleR
     return RuleReader(rule.declaration, blocks, constant, lowering.builder.fail)
 
 
-def _build_form(
-    lowering: Lowering,
-    form: Form,
-    entry: Wire,
-    inputs: list[Wire],
-    outputs: list[Wire],
-    span: Span,
-    reader: RuleReader | None,
-) -> Wire | Invalid:
-    """The nodes of a rule's form, which ``reader`` has read."""
+class _Feeds:
+    """The values of a rule's forms, as the blocks of its stage are built."""
 
-    def build(part: object) -> Wire | Invalid:
-        return _build_form(lowering, part, entry, inputs, outputs, span, reader)  # type: ignore[arg-type]
+    def __init__(
+        self, lowering: Lowering, entry: Wire, span: Span, reader: RuleReader | None
+    ) -> None:
+        self.lowering = lowering
+        self.builder = lowering.builder
+        self.entry = entry
+        self.span = span
+        self.learnt = reader.learnt if reader is not None else {}
+        self.inputs: list[Wire] = []
+        self.outputs: list[Wire] = []
 
-    match form:
-        case ("in" | "out", int()):
-            return _port(form, entry, inputs, outputs)
-        case ("scale", factor, inner):
-            wire = build(inner)
-            return lowering.builder.add("affine", (wire,), {"factor": factor, "offset": 0.0}, span)  # type: ignore[dict-item]
-        case ("learn", str(name), inner):
-            wire = build(inner)
-            if isinstance(wire, Invalid) or reader is None:
-                return INVALID
-            *place, leaf = name.split(".")
-            scope = (*lowering.builder.scope[:-1], *place)
-            numbers = met(
-                lowering, replace(reader.learnt[name], name=leaf, scope=scope), wire, span
-            )
-            assert isinstance(numbers, (Wire, Invalid))
-            return lowering.builder.add("mul", (numbers, wire), {}, span)
-        case (join, *parts):
-            ops: dict[object, str] = {
-                row.rule: row.name for row in OPS.values() if row.rule is not None
-            }
-            wires = tuple(
-                [
-                    _port(part, entry, inputs, outputs)  # type: ignore[arg-type]
-                    if part[0] in ("in", "out")  # type: ignore[index]
-                    else build(part)
-                    for part in parts
-                ]
-            )
-            return lowering.builder.add(ops[str(join)], wires, {}, span)
-    raise AssertionError(form)
+    def built(self, form: Form) -> Wire | Invalid:
+        """The nodes of a form, in the builder's scope."""
+        return folded(form, self._port, self._made)
 
+    def _port(self, port: Port) -> Wire | Invalid:
+        match port:
+            case Output(block):
+                return self.outputs[block]
+            case Input(block):
+                return self.inputs[block]
+            case Entry():
+                return self.entry
+        assert_never(port)
 
-def _port(form: Form, entry: Wire, inputs: list[Wire], outputs: list[Wire]) -> Wire:
-    """What stands at ``in[j]`` or ``out[j]``. Most of a large stage's forms are these."""
-    port, j = form
-    assert isinstance(j, int)
-    if port == "out":
-        return outputs[j]
-    return inputs[j] if j else entry
+    def _made(self, form: Made, parts: list[Wire | Invalid]) -> Wire | Invalid:
+        match form:
+            case Join(name):
+                return self.builder.add(_JOINS[name], tuple(parts), {}, self.span)
+            case Scaled(factor):
+                attrs = {"factor": factor, "offset": 0.0}
+                return self.builder.add("affine", tuple(parts), attrs, self.span)
+            case Learnt(name):
+                return self._product(self.learnt[name], name, parts[0])
+        assert_never(form)
+
+    def _product(self, learnt: LearntValue, name: str, wire: Wire | Invalid) -> Wire | Invalid:
+        """Learnt numbers, by their path below the stage, times a value."""
+        if isinstance(wire, Invalid):
+            return INVALID
+        *place, leaf = name.split(".")
+        scope = (*self.builder.scope[:-1], *place)
+        numbers = met(self.lowering, replace(learnt, name=leaf, scope=scope), wire, self.span)
+        assert isinstance(numbers, (Wire, Invalid))
+        return self.builder.add("mul", (numbers, wire), {}, self.span)
 
 
 def _build_block(

@@ -12,9 +12,10 @@ import pytest
 from danetc.compiler import check_text
 from danetc.compiler.analysis.propositions import NotApplicable, plan_chain, plan_dense
 from danetc.compiler.analysis.verify import InvariantError, verify
-from danetc.compiler.ir.graph import Form, Graph, Node
+from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rewriter import Rewriter
+from danetc.compiler.ir.rule_forms import Form, Join, Output, Scaled
 from danetc.compiler.ir.rule_values import StageValues
 from danetc.compiler.passes import PIPELINE
 
@@ -187,42 +188,48 @@ def test_a_pass_that_changes_a_value_is_caught(name: str) -> None:
 
 # -- values themselves -----------------------------------------------------------------------------
 
-A, B, C = ("out", 0), ("out", 1), ("out", 2)
+A, B, C = Output(0), Output(1), Output(2)
+
+
+def joined(name: str, *parts: Form) -> Form:
+    return Join(name, parts)
+
+
 SAME: list[tuple[Form, Form]] = [
-    (("scale", 1.0, A), A),
-    (("sum", A, B), ("sum", B, A)),
-    (("sum", A, B, C), ("sum", ("sum", B, A), C)),
-    (("sum", A, A), ("scale", 2.0, A)),
-    (("scale", 2.0, ("scale", 0.3, A)), ("scale", 0.3, ("scale", 2.0, A))),
-    (("scale", 0.5, ("scale", 2.0, A)), A),
-    (("max", A, A), A),
-    (("max", A, B), ("max", B, A)),
-    (("concat", ("concat", A, B), C), ("concat", A, ("concat", B, C))),
+    (Scaled(1.0, A), A),
+    (joined("sum", A, B), joined("sum", B, A)),
+    (joined("sum", A, B, C), joined("sum", joined("sum", B, A), C)),
+    (joined("sum", A, A), Scaled(2.0, A)),
+    (Scaled(2.0, Scaled(0.3, A)), Scaled(0.3, Scaled(2.0, A))),
+    (Scaled(0.5, Scaled(2.0, A)), A),
+    (joined("max", A, A), A),
+    (joined("max", A, B), joined("max", B, A)),
+    (joined("concat", joined("concat", A, B), C), joined("concat", A, joined("concat", B, C))),
 ]
 DIFFERENT: list[tuple[Form, Form]] = [
     (A, B),
-    (("scale", 0.5, A), A),
-    (("sum", A, B, C), ("sum", A, ("sum", B, C))),
-    (("sum", A, B), ("max", A, B)),
-    (("max", A, B), ("min", A, B)),
-    (("scale", 0.3, ("scale", 0.7, A)), ("scale", 0.3 * 0.7, A)),
-    (("concat", A, B), ("concat", B, A)),
-    (("concat", A, A), A),
+    (Scaled(0.5, A), A),
+    (joined("sum", A, B, C), joined("sum", A, joined("sum", B, C))),
+    (joined("sum", A, B), joined("max", A, B)),
+    (joined("max", A, B), joined("min", A, B)),
+    (Scaled(0.3, Scaled(0.7, A)), Scaled(0.3 * 0.7, A)),
+    (joined("concat", A, B), joined("concat", B, A)),
+    (joined("concat", A, A), A),
 ]
 
 
 def computed(form: Form, outputs: list[list[float]]) -> list[float]:
     """A form of outputs, in floating-point numbers."""
     match form:
-        case ("out", int(j)):
-            return outputs[j]
-        case ("scale", float(factor), tuple(inner)):
+        case Output(block):
+            return outputs[block]
+        case Scaled(factor, inner):
             return [factor * x for x in computed(inner, outputs)]
-        case (str(join), *parts):
-            lists = [computed(part, outputs) for part in parts]  # type: ignore[arg-type]
-            if join == "concat":
+        case Join(name, parts):
+            lists = [computed(part, outputs) for part in parts]
+            if name == "concat":
                 return [x for part in lists for x in part]
-            fold = {"sum": lambda a, b: a + b, "max": max, "min": min}[join]
+            fold = {"sum": lambda a, b: a + b, "max": max, "min": min}[name]
             return [reduce(fold, column) for column in zip(*lists, strict=True)]
     raise AssertionError(form)
 

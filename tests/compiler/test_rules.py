@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from danetc.compiler import check_text
-from danetc.compiler.ir.graph import Form, Graph, Stage
+from danetc.compiler.ir.graph import Graph, Stage
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Output, Scaled
 from danetc.compiler.lowering.rules import MAX_TERMS
 from danetc.dsl.diagnostics.diagnostic import SpecError
 
@@ -38,83 +39,83 @@ def stage(text: str, use: str = "mine", blocks: int = BLOCKS, connection: str = 
 
 
 def outs(low: int, high: int) -> tuple[Form, ...]:
-    return tuple(("out", j) for j in range(low, high + 1))
+    return tuple(Output(j) for j in range(low, high + 1))
 
 
 def joined(join: str, parts: tuple[Form, ...]) -> Form:
-    return parts[0] if len(parts) == 1 else (join, *parts)
+    return parts[0] if len(parts) == 1 else Join(join, parts)
 
 
 # A rule's equations, what feeds block i > 0, and what the stage of 5 blocks gives.
 Equations = tuple[str, Callable[[int], Form], Form]
 RULES: dict[str, Equations] = {
-    "chain": (CHAIN, lambda i: ("out", i - 1), ("out", 4)),
+    "chain": (CHAIN, lambda i: Output(i - 1), Output(4)),
     "Eq. 11": (
         "in[i] = sum(out[0 .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(0, i - 1)),
-        ("out", 4),
+        Output(4),
     ),
     "Listing 1": (
         "in[i] = sum(out[0 .. i - 1]); result = sum(out[0 .. n - 1])",
         lambda i: joined("sum", outs(0, i - 1)),
-        ("sum", *outs(0, 4)),
+        Join("sum", outs(0, 4)),
     ),
     "Listing 1 after the opening block": (
         "in[i] = out[0] if i == 1 else sum(out[1 .. i - 1]); "
         "result = out[0] if n == 1 else sum(out[1 .. n - 1])",
-        lambda i: ("out", 0) if i == 1 else joined("sum", outs(1, i - 1)),
-        ("sum", *outs(1, 4)),
+        lambda i: Output(0) if i == 1 else joined("sum", outs(1, i - 1)),
+        Join("sum", outs(1, 4)),
     ),
     "concatenation": (
         "in[i] = concat(in[0], out[0 .. i - 1]); result = out[n - 1]",
-        lambda i: ("concat", ("in", 0), *outs(0, i - 1)),
-        ("out", 4),
+        lambda i: Join("concat", (Input(0), *outs(0, i - 1))),
+        Output(4),
     ),
     "a window": (
         "in[i] = sum(out[max(0, i - 2) .. i - 1]); result = out[n - 1]",
         lambda i: joined("sum", outs(max(0, i - 2), i - 1)),
-        ("out", 4),
+        Output(4),
     ),
     "a condition in a join": (
         "in[i] = sum(out[j] for j in 0 .. i - 1 if (i - j) == 1 or (i - j) == 2 or (i - j) == 4); "
         "result = out[n - 1]",
-        lambda i: joined("sum", tuple(("out", j) for j in range(i) if i - j in (1, 2, 4))),
-        ("out", 4),
+        lambda i: joined("sum", tuple(Output(j) for j in range(i) if i - j in (1, 2, 4))),
+        Output(4),
     ),
     "a condition between equations": (
         "in[i] = out[i - 1] if i == 1 else out[i - 1] + out[i - 2]; result = out[n - 1]",
-        lambda i: ("out", 0) if i == 1 else ("sum", ("out", i - 1), ("out", i - 2)),
-        ("out", 4),
+        lambda i: Output(0) if i == 1 else Join("sum", (Output(i - 1), Output(i - 2))),
+        Output(4),
     ),
     "several indices": (
         "in[i] = sum(out[i - 1, 0 .. i - 1]); result = out[n - 1]",
-        lambda i: ("sum", ("out", i - 1), *outs(0, i - 1)),
-        ("out", 4),
+        lambda i: Join("sum", (Output(i - 1), *outs(0, i - 1))),
+        Output(4),
     ),
     "factors": (
         "in[i] = 0.5 * out[i - 1] + in[0] / 4; result = out[n - 1] * 2",
-        lambda i: ("sum", ("scale", 0.5, ("out", i - 1)), ("scale", 0.25, ("in", 0))),
-        ("scale", 2.0, ("out", 4)),
+        lambda i: Join("sum", (Scaled(0.5, Output(i - 1)), Scaled(0.25, Input(0)))),
+        Scaled(2.0, Output(4)),
     ),
     "the mean": (
         "in[i] = sum(out[0 .. i - 1]) / i; result = out[n - 1]",
-        lambda i: ("scale", 1 / i, joined("sum", outs(0, i - 1))),
-        ("out", 4),
+        lambda i: Scaled(1 / i, joined("sum", outs(0, i - 1))),
+        Output(4),
     ),
     "the largest and the smallest": (
         "in[i] = max(out[0 .. i - 1]); result = min(out[0], out[n - 1])",
         lambda i: joined("max", outs(0, i - 1)),
-        ("min", ("out", 0), ("out", 4)),
+        Join("min", (Output(0), Output(4))),
     ),
     "inputs of blocks": (
         "in[i] = in[i - 1] + out[i - 1]; result = in[n - 1] + out[n - 1]",
-        lambda i: ("sum", ("in", i - 1), ("out", i - 1)),
-        ("sum", ("in", 4), ("out", 4)),
+        lambda i: Join("sum", (Input(i - 1), Output(i - 1))),
+        Join("sum", (Input(4), Output(4))),
     ),
     "another name of the index": (
         "in[k] = out[k - 1]; result = out[n - 1]",
-        lambda i: ("out", i - 1),
-        ("out", 4),
+        lambda i: Output(i - 1),
+        Output(4),
     ),
 }  # fmt: skip
 
@@ -123,7 +124,7 @@ RULES: dict[str, Equations] = {
 def test_forms(name: str) -> None:
     text, feed, result = RULES[name]
     found = stage(f"rule mine {{ {text} }}")
-    assert [block.feed for block in found.blocks] == [("in", 0), *(feed(i) for i in range(1, 5))]
+    assert [block.feed for block in found.blocks] == [Entry(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
 
@@ -139,27 +140,27 @@ def test_forms(name: str) -> None:
 def test_rules_of_std_say_the_equations_of_the_paper(use: str, name: str) -> None:
     _, feed, result = RULES[name]
     found = stage("", use)
-    assert [block.feed for block in found.blocks] == [("in", 0), *(feed(i) for i in range(1, 5))]
+    assert [block.feed for block in found.blocks] == [Entry(), *(feed(i) for i in range(1, 5))]
     assert found.result_form == result
 
 
 def test_a_stage_of_one_block_gives_its_output() -> None:
     found = stage("", "densely_additive_after_opening", blocks=1)
-    assert found.result_form == ("out", 0)
+    assert found.result_form == Output(0)
 
 
 def test_densely_concatenated_of_std() -> None:
     found = stage("", "densely_concatenated", connection="dense_layer")
-    assert found.blocks[2].feed == ("concat", ("in", 0), ("out", 0), ("out", 1))
-    assert found.result_form == ("concat", ("in", 0), *outs(0, 4))
+    assert found.blocks[2].feed == Join("concat", (Input(0), Output(0), Output(1)))
+    assert found.result_form == Join("concat", (Input(0), *outs(0, 4)))
 
 
 def test_no_rule_is_the_chain() -> None:
     spec = SPEC.format(use="chain", text="", blocks=3, connection="sew").replace(" by chain", "")
     (found,) = check_text(spec).graphs["n"].stages
     assert found.rule == "chain"
-    assert [block.feed for block in found.blocks] == [("in", 0), ("out", 0), ("out", 1)]
-    assert found.result_form == ("out", 2)
+    assert [block.feed for block in found.blocks] == [Entry(), Output(0), Output(1)]
+    assert found.result_form == Output(2)
 
 
 def test_the_nodes_of_a_sum_have_its_operands_in_order() -> None:
@@ -179,8 +180,8 @@ def test_an_operand_may_stand_twice() -> None:
 
 def test_parameters_given_and_by_default() -> None:
     text = "rule mine(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }"
-    assert stage(text).blocks[4].feed == ("sum", *outs(1, 3))
-    assert stage(text, "mine(k = 1)").blocks[4].feed == ("out", 3)
+    assert stage(text).blocks[4].feed == Join("sum", outs(1, 3))
+    assert stage(text, "mine(k = 1)").blocks[4].feed == Output(3)
 
 
 def test_a_rule_names_another_one() -> None:
@@ -188,13 +189,13 @@ def test_a_rule_names_another_one() -> None:
         "rule window(k = 3) { in[i] = sum(out[max(0, i - k) .. i - 1]); result = out[n - 1] }\n"
         "rule mine = window(k = 2)\n"
     )
-    assert stage(text).blocks[4].feed == ("sum", *outs(2, 3))
+    assert stage(text).blocks[4].feed == Join("sum", outs(2, 3))
     assert stage(text).rule == "window"
 
 
 def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
     text = "rule mine { in[i] = out[i - 1]; result = out[n - 1] + out[n - 3] }"
-    assert stage(text).result_form == ("sum", ("out", 4), ("out", 2))
+    assert stage(text).result_form == Join("sum", (Output(4), Output(2)))
     with pytest.raises(SpecError) as caught:
         stage(text, blocks=2)
     assert caught.value.diagnostics[0].code == "E0609"
