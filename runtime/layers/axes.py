@@ -80,6 +80,11 @@ def pad(x: Tensor, before: int, after: int, over: str) -> Tensor:
     return nn.functional.pad(x, (*columns, *rows))
 
 
+def reshape(x: Tensor, channels: int, rows: int, columns: int, rank: int) -> Tensor:
+    """The numbers of a sample in their order, as channels x rows x columns."""
+    return x.reshape(*x.shape[:-rank], channels, rows, columns)
+
+
 def as_map(x: Tensor) -> Tensor:
     """[..., C] as [..., C, 1, 1]."""
     return x.unsqueeze(-1).unsqueeze(-1)

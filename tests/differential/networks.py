@@ -220,10 +220,11 @@ VARIETY = {
           rows = (a -> mean(over = rows)) + (a -> max(over = columns)) + (b -> mean(over = pixels))
           most = (a -> max(over = channels)) + (a -> sum(over = pixels)) + (a -> max(over = pixels))
           part = concat(a[2 .. 3], b[1], b[0]) -> shuffle(2)
+          tokens = a -> reshape(w, columns(a) * columns(a)) -> swap(channels, rows) -> reshape(w, columns(a), columns(a))
           still = (a -> mean(over = time)) + (a -> max(over = time)) - (b -> sum(over = time))
           gate = a -> avgpool -> flatten -> linear(w) -> sigmoid
           turned = a -> swap(rows, columns) -> mean(over = channels, groups = 2) -> upsample(2, over = channels)
-          out = (wide * 0.3 + (heads -> conv(w, kernel = 1)) + rows + 0.1 * most * part + 0.2 * still + a * gate + turned) -> spike
+          out = (wide * 0.3 + (heads -> conv(w, kernel = 1)) + rows + 0.1 * most * part + 0.2 * still + a * gate + turned + 0.2 * tokens) -> spike
         }""",
     ),
     "swapped": small(

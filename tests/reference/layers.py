@@ -41,6 +41,7 @@ EXACT = (
     "flatten",
     "swap",
     "shuffle",
+    "reshape",
     "dropout",
     "droppath",
     "poisson",
@@ -440,6 +441,10 @@ class Layers(Evaluator):
             case "shuffle":
                 order = np.arange(x.shape[2]).reshape(attrs["groups"], -1).T.reshape(-1)
                 return Wire(f.taken(x, 2, order), varies)
+            case "reshape":
+                return Wire(
+                    x.reshape(*x.shape[:2], *(int(size) for size in attrs.values())), varies
+                )
             case "flatten":
                 return Wire(x.reshape(*x.shape[:2], -1), varies)
             case "band":

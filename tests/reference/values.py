@@ -176,6 +176,7 @@ OPERATIONS: Mapping[str, Mapping[str, Any]] = {
     "max": {"over": None, "groups": 1},
     "swap": {"a": None, "b": None},
     "shuffle": {"groups": None},
+    "reshape": {"channels": None, "rows": 1, "columns": 1},
     "relu": {},
     "detach": {},
     "sigmoid": {},

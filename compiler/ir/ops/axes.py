@@ -6,6 +6,7 @@ its own, where the axis is time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
@@ -180,6 +181,19 @@ def _shuffled(attrs: Attrs, values: Values) -> Shape:
     return shapes.in_groups(attrs, values, "shuffle")
 
 
+def _reshaped(attrs: Attrs, values: Values) -> Shape:
+    """The given sizes, which hold as many numbers."""
+    sizes = tuple(whole(attrs, name) for name in shapes.AXES)
+    before = values[0].shape
+    if math.prod(sizes) != math.prod(before):
+        raise OpError(
+            f"reshape: {shapes.text(before)} are {math.prod(before):,} numbers, "
+            f"{shapes.text(sizes)} are {math.prod(sizes):,}",
+            "say sizes whose product is the same: `reshape(channels, rows, columns)`",
+        )
+    return sizes
+
+
 def _as_map(attrs: Attrs, values: Values) -> Shape:
     return (*values[0].shape, 1, 1)
 
@@ -277,6 +291,18 @@ ROWS = (
         same=lambda attrs: attrs["groups"] == 1,
         label=lambda attrs: (f"shuffle {attrs['groups']}", ""), saved=Saved(),
         example="shuffle(2)", source="Zhang et al., CVPR 2018",
+    ),
+    Op(
+        "reshape", "the same numbers, in their order, as a map of other sizes", _reshaped, kinds.kept,
+        axis_function("reshape", *shapes.AXES),
+        (
+            integer("channels", "channels of the result"),
+            integer("rows", "rows of the result", 1),
+            integer("columns", "columns of the result", 1),
+        ),
+        linear=True, start=starts.unchanged,
+        label=lambda attrs: ("reshape", shapes.text(tuple(whole(attrs, name) for name in shapes.AXES))),
+        saved=Saved(view=True), example="reshape(8, 256)",
     ),
     Op(
         "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,

@@ -129,7 +129,7 @@ ROWS = (
             "torch.nn.UpsamplingNearest2d", kwargs={"scale_factor": attrs["scale"]}
         ),
         (
-            integer("scale", "how many times as high and wide", 2, high=64),
+            integer("scale", "how many times as high and wide", 2, high=2**12),
             Parameter("over", str, "the axis: pixels, or `channels`, each of which is repeated", "pixels",
                       words=("channels", "pixels"), sugar=True),
             Parameter("mode", str, "how pixels are found: the nearest one, or of four (corners not aligned)",
@@ -157,7 +157,7 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule(
             "torch.nn.Upsample", kwargs={"scale_factor": attrs["scale"], "mode": "bilinear"}
         ),
-        (integer("scale", "how many times as high and wide", 2, high=64),),
+        (integer("scale", "how many times as high and wide", 2, high=2**12),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), saved=Saved(),
     ),

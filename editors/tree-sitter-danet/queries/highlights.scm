@@ -48,8 +48,8 @@
     "floor" "gelu" "groupnorm" "he_normal" "he_uniform" "heaviside" "identity" "image" "inputs"
     "latency" "layernorm" "learn" "lecun_normal" "linear" "log" "max" "maxpool" "mean"
     "mean_over_time" "min" "mix" "none" "norm" "normal" "orthogonal" "outputs" "pad" "poisson" "relu"
-    "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle" "sigmoid" "sin" "softmax"
-    "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh" "tdbn" "tebn" "torch_uniform"
+    "reshape" "round" "rows" "running_mean" "scheduled" "scores" "shared" "shuffle" "sigmoid" "sin"
+    "softmax" "softplus" "spike" "sqrt" "stage" "sum" "swap" "tanh" "tdbn" "tebn" "torch_uniform"
     "truncated_normal" "uniform" "upsample" "xavier_normal" "xavier_uniform" "zeros"))
 
 ((identifier) @function.builtin

@@ -258,6 +258,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "pad": {"before": 1, "after": 2, "over": "pixels"},
     "slice": {"first": 1, "last": 2},
     "shuffle": {"groups": 2},
+    "reshape": {"channels": 2, "rows": 72, "columns": 1},
     "scores": {"heads": 2},
     "keys_first": {"heads": 2, "order": "keys_first"},
     "mix": {"order": "exact"},
