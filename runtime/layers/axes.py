@@ -10,27 +10,27 @@ from torch import Tensor, nn
 DIMS = {"rows": (-2,), "columns": (-1,), "pixels": (-2, -1)}
 
 
-def in_groups(x: Tensor, groups: int, rank: int) -> Tensor:
+def in_groups(x: Tensor, groups: int, rank: int = 3) -> Tensor:
     """The channels as groups x channels."""
     split: Tensor = x.unflatten(-rank, (groups, -1))
     return split
 
 
-def sum_over(x: Tensor, over: str, groups: int, rank: int) -> Tensor:
+def sum_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The sum over an axis, which keeps one entry; of channels one for each group."""
     if over == "channels":
         return in_groups(x, groups, rank).sum(-rank)
     return x.sum(DIMS[over], keepdim=True)
 
 
-def mean_over(x: Tensor, over: str, groups: int, rank: int) -> Tensor:
+def mean_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The mean over an axis, which keeps one entry; of channels one for each group."""
     if over == "channels":
         return in_groups(x, groups, rank).mean(-rank)
     return x.mean(DIMS[over], keepdim=True)
 
 
-def max_over(x: Tensor, over: str, groups: int, rank: int) -> Tensor:
+def max_over(x: Tensor, over: str, groups: int, rank: int = 3) -> Tensor:
     """The greatest over an axis; of several that are equal each gets its share of the gradient."""
     if over == "channels":
         return in_groups(x, groups, rank).amax(-rank)
@@ -42,32 +42,32 @@ def swap(x: Tensor, a: int, b: int) -> Tensor:
     return x.transpose(a, b).contiguous()
 
 
-def steps_as_axis(x: Tensor, axis: int, rank: int) -> Tensor:
+def steps_as_axis(x: Tensor, axis: int, rank: int = 3) -> Tensor:
     """[T, N, ...] with one entry along an axis as [N, ...] with T entries there."""
     return x.squeeze(axis).movedim(0, axis).contiguous()
 
 
-def axis_as_steps(x: Tensor, axis: int, rank: int) -> Tensor:
+def axis_as_steps(x: Tensor, axis: int, rank: int = 3) -> Tensor:
     """[N, ...] with T entries along an axis as [T, N, ...] with one there."""
     return x.movedim(axis, 0).unsqueeze(axis).contiguous()
 
 
-def swap_with_time(x: Tensor, axis: int, rank: int) -> Tensor:
+def swap_with_time(x: Tensor, axis: int, rank: int = 3) -> Tensor:
     """[T, N, ...] with T entries along an axis: that and time change places."""
     return x.transpose(0, axis).contiguous()
 
 
-def repeat_channels(x: Tensor, scale: int, rank: int) -> Tensor:
+def repeat_channels(x: Tensor, scale: int, rank: int = 3) -> Tensor:
     """Each channel ``scale`` times, one behind the other."""
     return x.repeat_interleave(scale, -rank)
 
 
-def slice_channels(x: Tensor, first: int, last: int, rank: int) -> Tensor:
+def slice_channels(x: Tensor, first: int, last: int, rank: int = 3) -> Tensor:
     """The channels from ``first`` to ``last``, both included."""
     return x.narrow(-rank, first, last + 1 - first).clone()
 
 
-def shuffle(x: Tensor, groups: int, rank: int) -> Tensor:
+def shuffle(x: Tensor, groups: int, rank: int = 3) -> Tensor:
     """The first channel of each group, then the second of each, and so on."""
     split = in_groups(x, groups, rank)
     return split.transpose(-rank - 1, -rank).flatten(-rank - 1, -rank)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Learnt(nn.Module):
@@ -36,9 +35,9 @@ class Learnt(nn.Module):
         if self.above is not None and self.below is not None:
             value = self.above + (self.below - self.above) * torch.sigmoid(value)
         elif self.above is not None:
-            value = self.above + F.softplus(value)
+            value = self.above + nn.functional.softplus(value)
         elif self.below is not None:
-            value = self.below - F.softplus(value)
+            value = self.below - nn.functional.softplus(value)
         return value.unsqueeze(1) if self.steps else value
 
     def at(self, step: int) -> Tensor:

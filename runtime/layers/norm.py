@@ -191,18 +191,18 @@ class RunningMean(ReadsWhatItMoves, Leaf):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        samples = x.shape[-self.rank - 1]
         if self.training:
-            batch = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
-            batch = self._over_processes(batch.flatten(1).mean(1, dtype=self.mean.dtype), samples)
+            batch = self.batch_mean(x)
             first = self.num_batches_tracked.eq(0).to(batch.dtype)
             self.num_batches_tracked.add_(1)
             self.mean.lerp_(batch, first + (1 - first) * self.momentum)
         mean = self.mean.to(x.dtype).view(-1, *[1] * (self.rank - 1))
-        return mean.expand(samples, *mean.shape).clone()  # the buffer will be moved
+        return mean.expand(x.shape[-self.rank - 1], *mean.shape).clone()  # the buffer will be moved
 
-    def _over_processes(self, mean: Tensor, samples: int) -> Tensor:
-        """The mean of all processes, of that of so many samples of this one."""
+    def batch_mean(self, x: Tensor) -> Tensor:
+        """The mean of each group of channels of a batch, [groups]."""
+        groups = x.detach().unflatten(-self.rank, (self.groups, -1)).transpose(0, -self.rank - 1)
+        mean: Tensor = groups.flatten(1).mean(1, dtype=self.mean.dtype)
         return mean
 
     def extra_repr(self) -> str:

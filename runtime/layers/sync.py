@@ -217,7 +217,8 @@ class SyncCumulativeBatchNorm2d(_Synchronised, CumulativeBatchNorm2d):
 class SyncRunningMean(_Synchronised, RunningMean):
     """RunningMean over all processes."""
 
-    def _over_processes(self, mean: Tensor, samples: int) -> Tensor:
+    def batch_mean(self, x: Tensor) -> Tensor:
+        mean, samples = super().batch_mean(x), x.shape[-self.rank - 1]
         if not is_synchronised(self):
             return mean
         sums = reduce_sum(torch.cat([mean * samples, mean.new_full((1,), samples)]))

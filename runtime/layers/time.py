@@ -19,7 +19,7 @@ def affine(x: Tensor, factor: float, offset: float) -> Tensor:
 class Delay(Leaf):
     """[T, N, ...] ``steps`` time steps later: 0 at the first of them, and the last ones are gone."""
 
-    def __init__(self, steps: int, rank: int) -> None:
+    def __init__(self, steps: int, rank: int = 3) -> None:
         super().__init__()
         self.steps = steps
         self.rank = rank
@@ -28,18 +28,18 @@ class Delay(Leaf):
         late = min(self.steps, x.shape[0])
         return torch.cat([torch.zeros_like(x[:late]), x[: x.shape[0] - late]])
 
-    def advance(
-        self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """One time step of its input [N, ...]: the output, and the values to hand to the next.
-
-        ``before`` are those of the last steps, the latest last; None stands for none.
-        """
-        (x,) = inputs
+    def step(self, x: Tensor, before: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+        """One time step of [N, ...]: the output, and the inputs that later steps give."""
         kept = [*(before or []), x]
         if len(kept) <= self.steps:
             return torch.zeros_like(x), kept
         return kept[0], kept[1:]
+
+    def advance(
+        self, inputs: Sequence[Tensor], before: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        (x,) = inputs
+        return self.step(x, before)
 
     def extra_repr(self) -> str:
         return f"{self.steps}"
@@ -76,15 +76,18 @@ class SampleDropout(DropPath):
         draw = torch.rand(x.shape[-self.rank - 1 :], dtype=x.dtype, device=x.device)
         return x * (draw.ge(self.p).to(x.dtype) / (1 - self.p))
 
+    def step(self, x: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One time step of [N, ...], with what was drawn at the first."""
+        if not self.training or self.p == 0.0:
+            return x, drawn
+        drawn = self.forward(torch.ones_like(x)) if drawn is None else drawn
+        return x * drawn, drawn
+
     def advance(
         self, inputs: Sequence[Tensor], before: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """One step [N, ...], with what was drawn at the first."""
         (x,) = inputs
-        if not self.training or self.p == 0.0:
-            return x, before
-        drawn: Tensor = self(torch.ones_like(x)) if before is None else before
-        return x * drawn, drawn
+        return self.step(x, before)
 
 
 class TimeConv(Leaf, nn.Conv1d):

@@ -1,7 +1,7 @@
 """A network as a standalone ``model.py``: readable, needing torch alone.
 
 It computes what the fx model computes, bit for bit, and names its weights alike. Each scope is a
-class; scopes that differ in sizes alone share one. Layers are copied from ``prelude.py``, neurons
+class; scopes that differ in sizes alone share one. Layers are copied (see ``prelude_parts``), neurons
 are written from their equations. All else is made as a syntax tree, of checked names and constants.
 """
 

@@ -1,0 +1,98 @@
+"""What the network is written with: layers of each frame, containers, functions of neurons."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Frames(nn.Module):
+    """A layer of torch for each frame: all dimensions before a sample's become one."""
+
+    rank = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -self.rank - 1)).unflatten(0, x.shape[: -self.rank])
+
+
+class Chain(nn.Sequential):
+    """Modules under their names, one after the other."""
+
+    def __init__(self, **modules: nn.Module) -> None:
+        super().__init__(OrderedDict(modules))
+
+
+class Numbered(nn.Module):
+    """A module that has children "0", "1", ...: ``self[0]``, ``self[1]``, ..."""
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.get_submodule(str(index))
+
+
+class Group(Numbered):
+    """Modules under their names, called by the module around them."""
+
+    def __init__(self, **modules: nn.Module) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+class Conv2d(Frames, nn.Conv2d): ...
+
+
+class BatchNorm2d(Frames, nn.BatchNorm2d): ...
+
+
+class BatchNorm1d(Frames, nn.BatchNorm1d):
+    """Batch norm of vectors with statistics over T and N together."""
+
+    rank = 1
+
+
+class GroupNorm(Frames, nn.GroupNorm):
+    """Group norm of each frame."""
+
+    def __init__(self, groups: int, channels: int, rank: int = 3) -> None:
+        super().__init__(groups, channels)
+        self.rank = rank
+
+
+class MaxPool2d(Frames, nn.MaxPool2d): ...
+
+
+class AvgPool2d(Frames, nn.AvgPool2d): ...
+
+
+class AdaptiveAvgPool2d(Frames, nn.AdaptiveAvgPool2d): ...
+
+
+class UpsamplingNearest2d(Frames, nn.UpsamplingNearest2d): ...
+
+
+class Heaviside(torch.autograd.Function):
+    """1 where x >= 0, else 0; backward a surrogate stands for its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: nn.Module) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.surrogate = surrogate
+        return (x >= 0.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * ctx.surrogate(x), None
+
+
+class Round(torch.autograd.Function):
+    """The nearest whole number (halves to even), with slope 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad

@@ -1,0 +1,194 @@
+"""Norms that know time, and first weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danetc.compiler.emit.python.prelude.layers import per_step
+
+
+def starting_at(weight: float, norm: nn.Module) -> nn.Module:
+    """A norm whose weights start at another value than 1."""
+    nn.init.constant_(norm.weight, weight)
+    return norm
+
+
+def drawn(layer: nn.Module, how: str, **given: Any) -> nn.Module:
+    """A layer whose weights start from a function of nn.init, and whose bias starts at 0."""
+    getattr(nn.init, how)(layer.weight, **given)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    vars(layer)["drawn"] = True
+    return layer
+
+
+class StaticBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of a value that is the same at all ``steps``: computed once, counted T times."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.steps if x.dim() == self.rank + 1 else 1
+        flat = x.flatten(0, -self.rank - 1)
+        count = flat.numel() // flat.shape[1]
+        if self.training and count * steps == 1:
+            raise ValueError("training needs more than one value a channel")
+        counted = self.training and steps > 1 and count > 0
+        variance = torch.zeros_like(self.running_var) if counted else self.running_var
+        stats = (self.running_mean, variance, self.training, 0.1, self.eps)
+        y = torch.batch_norm(flat, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        if counted:
+            self.running_var.mul_(1 - 0.1)
+        if counted and count > 1:
+            share = (count - 1) / count * (count * steps) / (count * steps - 1)
+            self.running_var.add_(variance, alpha=share)
+        return y.reshape(x.shape)
+
+
+class StepwiseBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with the statistics of each time step by itself, and one set of weights."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__(channels)
+        self.steps = steps
+        self.rank = rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == self.rank + 1:
+            return self.normalised(x, self.steps)
+        if self.training:
+            return torch.stack([self.normalised(each, 1) for each in x])
+        return self.normalised(x.flatten(0, 1), 1).view(x.shape)
+
+    def step(self, x: Tensor, before: None) -> tuple[Tensor, None]:
+        """One time step of [N, ...]."""
+        return self.normalised(x, 1), None
+
+    def normalised(self, x: Tensor, steps: int) -> Tensor:
+        """Of so many equal steps, each of which moves the running statistics."""
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(steps)
+        share = 0.1 if steps == 1 else 1 - (1 - 0.1) ** steps
+        stats = (self.running_mean, self.running_var, self.training, share, self.eps)
+        return torch.batch_norm(x, self.weight, self.bias, *stats, torch.backends.cudnn.enabled)
+
+
+class TemporalEffectiveBatchNorm2d(StaticBatchNorm2d):
+    """Batch norm, then a learnt factor for each time step (TEBN)."""
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__(channels, steps, rank)
+        self.scale = nn.Parameter(torch.ones(steps))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == self.rank + 2 and len(x) != self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
+        return super().forward(x) * self.scale.view(-1, *[1] * (self.rank + 1))
+
+
+class StepBatchNorm2d(nn.Module):
+    """Batch norm with weights and statistics of its own at each time step."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, steps: int, rank: int = 3) -> None:
+        super().__init__()
+        self.steps = steps
+        self.rank = rank
+        self.weight = nn.Parameter(torch.ones(steps, channels))
+        self.bias = nn.Parameter(torch.zeros(steps, channels))
+        self.register_buffer("running_mean", torch.zeros(steps, channels))
+        self.register_buffer("running_var", torch.ones(steps, channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not {len(x)}")
+        flat = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, ...]
+        if self.training:
+            if flat.numel() == flat.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(1)
+        y: Tensor = torch.batch_norm(
+            flat,
+            self.weight.view(-1),
+            self.bias.view(-1),
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            self.training,
+            0.1,
+            1e-5,
+            torch.backends.cudnn.enabled,
+        )
+        y = y.unflatten(1, (self.steps, -1))
+        return y.transpose(0, 1)
+
+    def step(self, x: Tensor, now: int | None) -> tuple[Tensor, int]:
+        """One time step of [N, ...], which is the next after ``now``."""
+        t = now or 0
+        if t >= self.steps:
+            raise ValueError(f"the norm knows {self.steps} time steps, not more")
+        if self.training:
+            if x.numel() == x.shape[1]:
+                raise ValueError("training needs more than one value a channel")
+            self.num_batches_tracked.add_(1)
+        stats = (self.running_mean[t], self.running_var[t], self.training, 0.1, 1e-5)
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, self.weight[t], self.bias[t], *stats, cudnn), t + 1
+
+
+class CumulativeBatchNorm2d(StepBatchNorm2d):
+    """Batch norm of each time step t with the statistics of steps 0 to t (TAB)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        x = per_step(x, self.steps, self.rank)
+        if len(x) != self.steps or x.numel() == x.shape[2]:
+            return super().forward(x)  # which says what is wrong
+        wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        variance, mean = torch.var_mean(wide, [1, *range(3, x.dim())], correction=0)
+        return self.normalised(x, mean, variance, slice(0, self.steps))
+
+    def step(self, x: Tensor, before: Any) -> tuple[Tensor, Any]:
+        """One time step of [N, ...]; in training the state are mean and variance of those before."""
+        if not self.training:
+            return super().step(x, before)
+        wide, axes = x.to(self.weight.dtype), [0, *range(2, x.dim())]
+        variance, mean = (each[None] for each in torch.var_mean(wide, axes, correction=0))
+        if before is not None:
+            mean, variance = torch.cat([before[0], mean]), torch.cat([before[1], variance])
+        t = len(mean) - 1
+        y = self.normalised(x[None], mean, variance, slice(t, t + 1))
+        return y[0], [mean, variance]
+
+    def normalised(self, x: Tensor, mean: Tensor, variance: Tensor, part: slice) -> Tensor:
+        """Some steps [T, N, ...], from mean and variance of each step up to the last of them."""
+        counts = torch.arange(1, len(mean) + 1, dtype=mean.dtype, device=mean.device).unsqueeze(1)
+        means = mean.cumsum(0) / counts
+        past = torch.ones_like(mean[:, :1]).expand(-1, len(mean)).tril()
+        around = (mean.unsqueeze(0) - means.unsqueeze(1)).square() + variance.unsqueeze(0)
+        variances = (around * past.unsqueeze(2)).sum(1) / counts
+        means, variances, counts = means[part], variances[part], counts[part]
+        self.num_batches_tracked.add_(1)
+        values = counts * (x[0].numel() // x.shape[2])
+        with torch.no_grad():
+            self.running_mean[part].lerp_(means, 0.1)
+            unbiased = variances * (values / (values - 1).clamp(min=1))
+            self.running_var[part].lerp_(unbiased, 0.1)
+        inverse = torch.rsqrt(variances + 1e-5)
+        scale = inverse * self.weight[part]
+        along = (len(means), 1, -1, *[1] * (x.dim() - 3))
+        shift = self.bias[part] - means * scale
+        return (x * scale.view(along) + shift.view(along)).to(x.dtype)
