@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: options, contestants of several networks, results.
+"""What the benchmarks of training share: options, candidates of several networks, results.
 
 Import it before torch. A full run writes benchmarks/results/NAME.json with all raw figures; one
 with ``--quick`` writes nothing unless told where.
@@ -24,7 +24,7 @@ import torch
 from danetc.compiler import check_file, graph_of
 from danetc.compiler.ir.graph import Graph
 from danetc.runtime.bench.timing import Sample, medians
-from danetc.tasks.benchmark import Conditions, Contestant, contestants
+from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
 RESULTS = Path(__file__).parent / "results"
 ANN = "torchvision"
@@ -86,12 +86,12 @@ def network(spec: str, at: Options, steps: int | None = None) -> Graph:
 
 def entries(
     graph: Graph, at: Options, backends: Sequence[str] = ("fused",)
-) -> dict[str, Contestant]:
+) -> dict[str, Candidate]:
     """A network by its backends and its counterparts.
 
     Ours carry the network's name, others theirs, so that networks with one counterpart share it.
     """
-    found, _ = contestants(graph, Conditions.of(graph, at.batch), backends)
+    found, _ = candidates(graph, Conditions.of(graph, at.batch), backends)
     return {name.replace("danetc", f"danetc {graph.name}"): entry for name, entry in found.items()}
 
 
@@ -206,9 +206,9 @@ def marginal(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def each_step(
-    found: Mapping[str, Contestant], measure: Callable[[Any], int], what: str
+    found: Mapping[str, Candidate], measure: Callable[[Any], int], what: str
 ) -> dict[str, int]:
-    """Measure the step of each contestant, one at a time."""
+    """Measure the step of each candidate, one at a time."""
     result = {}
     for name, entry in found.items():
         progress(f"{what}: {name}")

@@ -25,7 +25,7 @@ from danetc.compiler.passes import PIPELINE
 from danetc.compiler.passes.running_sums import RunningSums
 from danetc.runtime.bench.memory import saved_bytes
 from danetc.runtime.bench.timing import medians, time_interleaved
-from danetc.tasks.benchmark import Conditions, Contestant, contestants
+from danetc.tasks.benchmark import Candidate, Conditions, candidates
 
 SPEC = """use std
 network probe(steps = 4) {{
@@ -56,8 +56,8 @@ def graph(rule: str, blocks: int, at: Options, plain: bool) -> Graph:
     return graph_of(checked, settings={"steps": at.steps}, passes=PLAIN if plain else PIPELINE)
 
 
-def contestant(network: Graph, at: Options, backend: str) -> Contestant:
-    found, _ = contestants(network, Conditions.of(network, at.batch), [backend])
+def candidate(network: Graph, at: Options, backend: str) -> Candidate:
+    found, _ = candidates(network, Conditions.of(network, at.batch), [backend])
     return found[f"danetc {backend}"]
 
 
@@ -75,7 +75,7 @@ def main() -> int:
         for plain in (False, True):
             graphs = {f"{size} blocks": graph(rule, size, at, plain) for size in sizes}
             backend = "eager" if plain and rule == "densely_concatenated" else "fused"
-            found = {name: contestant(each, at, backend) for name, each in graphs.items()}
+            found = {name: candidate(each, at, backend) for name, each in graphs.items()}
             label = f"{rule}, {'plain' if plain else 'compiled'}"
             held = each_step(found, lambda step: saved_bytes(step.loss), label)
             steps = {name: entry.make() for name, entry in found.items()}

@@ -13,7 +13,7 @@ import sys
 from common import ANN, SPIKINGJELLY, Row, each_step, entries, named, network, options, ours, report
 
 from danetc.runtime.bench.memory import saved_bytes
-from danetc.tasks.benchmark import Contestant
+from danetc.tasks.benchmark import Candidate
 
 MOST = {"sew": 0.60, "danet_c": 0.60, "danet_a": 0.80, "danet_b": 0.80, "origin": None}
 """The bound for each connection: an analog stream (PA-A, PA-B) keeps more."""
@@ -24,7 +24,7 @@ def main() -> int:
     rows: list[Row] = []
     raw = {}
     for depth in (18,) if at.quick else (18, 50):
-        found: dict[str, Contestant] = {}
+        found: dict[str, Candidate] = {}
         graphs = {name: network(f"{name}_r{depth}", at) for name in MOST}
         for graph in graphs.values():
             found |= entries(graph, at, ("eager", "fused") if depth == 18 else ("fused",))

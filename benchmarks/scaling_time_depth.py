@@ -34,7 +34,7 @@ from danetc.runtime.bench.memory import peak_bytes, saved_bytes
 from danetc.runtime.bench.steps import TrainingStep
 from danetc.runtime.bench.timing import medians, time_interleaved
 from danetc.runtime.measure.plots import WITHOUT, can_plot
-from danetc.tasks.benchmark import Contestant
+from danetc.tasks.benchmark import Candidate
 
 TIMES = (1, 2, 4, 8)
 DEPTHS = (18, 34, 50, 101, 152)
@@ -42,8 +42,8 @@ CONNECTIONS = ("sew", "danet_c")
 MOST = 1.2
 
 
-def measure(found: dict[str, Contestant], at: Options) -> dict[str, Any]:
-    """Seconds, saved bytes and peak bytes of each contestant, raced against each other."""
+def measure(found: dict[str, Candidate], at: Options) -> dict[str, Any]:
+    """Seconds, saved bytes and peak bytes of each candidate, timed against each other."""
     saved = each_step(found, lambda step: saved_bytes(step.loss), "saved bytes")
     peak = each_step(found, peak_of, "peak bytes")
     steps = {name: entry.make() for name, entry in found.items()}
@@ -86,7 +86,7 @@ def in_depth(at: Options, rows: list[Row], lines: dict[str, Any]) -> dict[str, A
     curves: dict[tuple[str, str], list[float]] = {}
     for depth in depths:
         graphs = [network(f"{name}_r{depth}", at) for name in CONNECTIONS]
-        found: dict[str, Contestant] = {}
+        found: dict[str, Candidate] = {}
         for graph in graphs:
             found |= {
                 name: entry

@@ -25,7 +25,7 @@ from common import (
 )
 
 from danetc.runtime.bench.timing import ratio, time_interleaved
-from danetc.tasks.benchmark import Contestant
+from danetc.tasks.benchmark import Candidate
 
 MOST = 1.05
 CONNECTIONS = ("sew", "danet_a", "danet_c")  # danet_a is PA-A
@@ -39,7 +39,7 @@ def main() -> int:
     for depth in DEPTHS:
         extra = ("origin",) if depth == 18 else ()
         graphs = [network(f"{name}_r{depth}", at) for name in (*CONNECTIONS, *extra)]
-        found: dict[str, Contestant] = {}
+        found: dict[str, Candidate] = {}
         own = {}
         for graph in graphs:
             own[graph.name] = entries(graph, at)

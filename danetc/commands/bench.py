@@ -62,7 +62,7 @@ def _names(context: click.Context, parameter: click.Parameter, text: str) -> tup
     help="Draw the ratios too (needs danetc[plot]).",
 )
 @json_option
-@click.option("--alone", metavar="NAME", hidden=True, help="Measure one contestant's first steps.")
+@click.option("--alone", metavar="NAME", hidden=True, help="Measure one candidate's first steps.")
 def command(
     spec: str,
     network: str | None,
@@ -103,7 +103,7 @@ def command(
         return
 
     def own_process(name: str, policy: str) -> list[str]:
-        """The same command for one contestant."""
+        """The same command for one candidate."""
         options = ["--batch", str(batch), "--backends", ",".join(backends), "--alone", name]
         options += ["--memory", policy]
         options += ["--network", network] if network is not None else []
@@ -193,9 +193,9 @@ def _measure_alone(
     from dataclasses import asdict
 
     from danetc.runtime.bench.alone import alone
-    from danetc.tasks.benchmark import contestants
+    from danetc.tasks.benchmark import candidates
 
-    found, _ = contestants(compiled.graph, conditions, backends, memory)
+    found, _ = candidates(compiled.graph, conditions, backends, memory)
     if name not in found:
         raise UserError(f"{name} takes no part; there are {', '.join(found)}")
     echo(json_text(asdict(alone(found[name].make())), indent=None))

@@ -56,13 +56,13 @@ def command(
     image. With --batch, also the bytes of tensors that a training step holds when its forward pass
     ends (its peak is more: `danetc train --dry-run` measures that).
     """
-    from danetc.tasks.memory import DTYPES, held
+    from danetc.tasks.memory_budget import DTYPES, step_memories
     from danetc.tasks.networks import compile_spec
 
     compiled = compile_spec(spec, network=network, settings=settings)
     plans: list[StepMemory] = []
     if batch is not None:
-        plans = held(compiled.graph, batch, DTYPES[precision], optimizer)
+        plans = step_memories(compiled.graph, batch, DTYPES[precision], optimizer)
     if as_json:
         record = compiled.summary.as_dict()
         if batch is not None:

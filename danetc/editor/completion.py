@@ -16,19 +16,7 @@ from danetc.compiler.lowering.unknown import candidates
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.modules import Module
 from danetc.dsl.neuron.functions import CONSTANTS, functions, is_smooth
-from danetc.dsl.recipe.schema import (
-    ITEMS,
-    BoolType,
-    ChangeType,
-    ChoiceType,
-    FloatType,
-    FlowType,
-    IntType,
-    ItemType,
-    PhaseType,
-    SumType,
-    Type,
-)
+from danetc.dsl.recipe.schema import ITEMS
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.tokens import (
@@ -45,18 +33,12 @@ from danetc.editor.cursor import (
     closing_of,
     line_of,
     local_names,
-    phases_before,
     read_cursor,
     want_of,
 )
 from danetc.editor.documentation import entry_for, parameter_text
-from danetc.editor.meanings import (
-    EQUATION_PORTS,
-    Meaning,
-    MeaningReader,
-    Names,
-    argument_of,
-)
+from danetc.editor.meaning import Meaning, Names
+from danetc.editor.meanings import EQUATION_PORTS, MeaningReader
 from danetc.editor.proposals import (
     Proposal,
     argument,
@@ -65,6 +47,7 @@ from danetc.editor.proposals import (
     names_of_file,
     names_of_library,
 )
+from danetc.editor.recipe_completion import item_arguments, setting_values, takes_items
 
 
 def complete(analysis: Analysis, offset: int, *, unasked: bool = False) -> tuple[Proposal, ...]:
@@ -153,7 +136,10 @@ def _in_parentheses(cursor: Cursor, opening: int) -> Iterator[Proposal]:
     if callee is not None and callee.type in NAME_LIKE:
         target = _called(cursor, callee, opening)
     if cursor.kind == "recipe":
-        yield from _in_item(cursor, opening, target)
+        if takes_items(cursor, target):
+            yield from item_arguments(cursor, opening, target)
+        else:
+            yield from _values(cursor, line_of(cursor)[0], "number")
         return
     name = argument_name(cursor, opening)
     if last.type in ("LPAR", "COMMA") and target is not None:
@@ -251,7 +237,7 @@ def _values(cursor: Cursor, line: str, want: Want) -> Iterator[Proposal]:
     """The names that may stand in a value."""
     match cursor.kind:
         case "recipe" if cursor.in_body:
-            yield from _settings(cursor, line)
+            yield from setting_values(cursor, line)
         case "neuron" | "surrogate" if cursor.in_body:
             for own, meaning in local_names(cursor):
                 if own != line or meaning.kind == "state":
@@ -326,65 +312,6 @@ _READ: Mapping[Want, tuple[str, ...]] = {
     "number": ("steps",),
 }
 """The settings of a network that a line may read, by what is wanted in it."""
-
-
-def _settings(cursor: Cursor, line: str) -> Iterator[Proposal]:
-    row = RECIPE_SETTINGS.get(line)
-    if row is None:
-        return
-    yield from _of_type(cursor, row.type)
-    if (row.default is None and not row.required) or isinstance(row.type, FlowType):
-        yield named(cursor, Meaning("word", "none"))
-
-
-def _of_type(cursor: Cursor, kind: Type) -> Iterator[Proposal]:
-    """The names that a value of a type may be."""
-    match kind:
-        case BoolType():
-            for name in ("true", "false"):
-                yield named(cursor, Meaning("word", name))
-        case ChoiceType(words):
-            for name in words:
-                yield named(cursor, Meaning("choice", name))
-        case ItemType(family) | FlowType(family) | SumType(family):
-            yield from _items(cursor, family)
-        case ChangeType(_, parts):
-            for name in parts:
-                yield named(cursor, Meaning("network setting", name))
-        case PhaseType():
-            for name in phases_before(cursor):
-                yield named(cursor, Meaning("phase", name))
-        case IntType() | FloatType():
-            for key, row in RECIPE_SETTINGS.items():
-                if isinstance(row.type, IntType | FloatType):
-                    yield named(cursor, Meaning("setting", key))
-        case _:
-            return
-
-
-def _items(cursor: Cursor, family: str) -> Iterator[Proposal]:
-    for name in ITEMS[family]:
-        yield named(cursor, Meaning("item", name, owner=family))
-
-
-def _in_item(cursor: Cursor, opening: int, target: Meaning | None) -> Iterator[Proposal]:
-    """The arguments of an optimizer, a loss and their like."""
-    setting = RECIPE_SETTINGS.get(line_of(cursor)[0])
-    if target is None and setting is not None and isinstance(setting.type, ChangeType):
-        if argument_name(cursor, opening) is not None:
-            yield from _items(cursor, setting.type.family)
-        return
-    if target is None or target.owner not in ITEMS:
-        yield from _values(cursor, line_of(cursor)[0], "number")
-        return
-    item = ITEMS[target.owner][target.name]
-    name = argument_name(cursor, opening)
-    if name is None and cursor.last is not None and cursor.last.type in ("LPAR", "COMMA"):
-        for row in item.arguments:
-            yield argument(cursor, row.name, target.name)
-    wanted = argument_of(item, name)
-    if wanted is not None:
-        yield from _of_type(cursor, wanted.type)
 
 
 def _called(cursor: Cursor, callee: Token, opening: int) -> Meaning | None:

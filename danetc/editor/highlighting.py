@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from danetc.dsl.loading import is_library
 from danetc.dsl.syntax.source import Span
 from danetc.editor.analysis import Analysis
-from danetc.editor.meanings import Occurrence
+from danetc.editor.meaning import Occurrence
 
 TYPES = (
     "class", "interface", "struct", "namespace", "function", "parameter", "variable", "property",

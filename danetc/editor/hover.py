@@ -16,7 +16,7 @@ from danetc.editor.documentation import (
     parameter_text,
 )
 from danetc.editor.hints import shown
-from danetc.editor.meanings import Meaning
+from danetc.editor.meaning import Meaning
 from danetc.editor.navigation import at
 from danetc.editor.values import MOST, PlaceValues, Reached
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering import rules
@@ -47,45 +47,13 @@ from danetc.dsl.recipe.schema import (
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
+from danetc.editor.meaning import Meaning, Names, Occurrence, declared
 
 RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *rules.FEEDS)), "result", "i", "n")
 EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
     "neuron": ("x", "s"),
     "surrogate": ("x", "y", "dy"),
 }
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What a name means.
-
-    ``kind`` is that of a declaration; or ``parameter``, ``line``, ``state``, ``variable``, ``phase``,
-    which a file defines at ``place``; or what the language has: ``word`` (also what a place knows,
-    as `in`), ``network setting``, ``setting`` and ``item`` of recipes, ``operation``, ``function``,
-    ``neuron function``, ``first weights``, ``choice`` (a word as an argument), ``argument`` of the
-    call ``owner``, ``library``. ``owner`` of what stands in a declaration is that declaration's name.
-    """
-
-    kind: str
-    name: str
-    place: Span | None = None
-    owner: str = ""
-    resolved: Resolved | None = field(default=None, compare=False)
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """The same for the same thing, in whatever file and reading of it a name stands."""
-        at = None if self.place is None else (self.place.source.name, self.place.start)
-        return (self.name, at) if at else (self.kind, self.name, self.owner)
-
-
-@dataclass(frozen=True)
-class Occurrence:
-    """A name in the text of a file. ``defines`` where it gets its meaning there."""
-
-    span: Span
-    meaning: Meaning
-    defines: bool = False
 
 
 class Meanings:
@@ -114,16 +82,9 @@ class Meanings:
         return tuple(one for one in self.occurrences if one.meaning.key == meaning.key)
 
 
-@dataclass(frozen=True)
-class Names:
-    """What names mean where an expression stands, nearest first."""
-
-    what: str
-    local: Mapping[str, Meaning]
-    lines: Mapping[str, Meaning] = field(default_factory=dict)
-
-
 class MeaningReader:
+    """Reads a file's names, with what each of them means where it stands."""
+
     def __init__(self, module: Module) -> None:
         self.module = module
         self.source = module.source
@@ -417,9 +378,3 @@ def argument_of(item: ItemSpec, name: str | None) -> Argument | None:
     if name is None:
         return item.many or (item.arguments[0] if item.arguments else None)
     return next((row for row in item.arguments if row.name == name), None)
-
-
-def declared(resolved: Resolved) -> Meaning:
-    """What the name of a declaration means."""
-    item = resolved.declaration
-    return Meaning(item.kind, item.name, item.name_span, resolved=resolved)

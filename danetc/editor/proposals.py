@@ -15,7 +15,7 @@ from danetc.dsl.syntax.tokens import Token
 from danetc.editor.analysis import Analysis
 from danetc.editor.cursor import Cursor
 from danetc.editor.documentation import entry_for, markdown, parameter_of, parameter_text
-from danetc.editor.meanings import Meaning
+from danetc.editor.meaning import Meaning
 from danetc.reference import Entry, entry_of, section
 
 

@@ -1,26 +1,18 @@
 """``danetc lsp``: the language services over the Language Server Protocol, by pygls.
 
-Thin: it converts positions and paths. A text is read again at the first request after a change, and
-its problems are sent once nothing has changed for a moment, so that typing never waits.
+Thin: each feature asks a service, and a session converts positions and paths.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from typing import Any
 
 from lsprotocol import types as lsp
 from pygls import uris
 from pygls.exceptions import JsonRpcInvalidParams
-from pygls.lsp.server import LanguageServer
 
-from danetc.dsl.diagnostics.diagnostic import Diagnostic
-from danetc.dsl.diagnostics.fixes import Edit
-from danetc.dsl.loading import library_file
-from danetc.dsl.syntax.source import SourceFile, Span
 from danetc.editor.actions import code_fixes
 from danetc.editor.analysis import Analysis
 from danetc.editor.completion import complete
@@ -37,27 +29,9 @@ from danetc.editor.navigation import (
     rename,
     renameable,
 )
-from danetc.editor.open_files import OpenFiles
-from danetc.editor.outline import OutlineSymbol, folds, symbols
-from danetc.editor.positions import TextLines
-from danetc.editor.problems import problems
+from danetc.editor.outline import folds, symbols
+from danetc.editor.session import DanetServer, symbol_kind
 
-PAUSE = 0.1
-"""Seconds without a change after which problems are sent."""
-
-_SYMBOLS = {
-    "network": lsp.SymbolKind.Class,
-    "backbone": lsp.SymbolKind.Class,
-    "block": lsp.SymbolKind.Class,
-    "connection": lsp.SymbolKind.Interface,
-    "rule": lsp.SymbolKind.Interface,
-    "neuron": lsp.SymbolKind.Struct,
-    "surrogate": lsp.SymbolKind.Function,
-    "recipe": lsp.SymbolKind.Namespace,
-    "phase": lsp.SymbolKind.Namespace,
-    "parameter": lsp.SymbolKind.Constant,
-    "state": lsp.SymbolKind.Field,
-}
 _COMPLETIONS = {
     "network": lsp.CompletionItemKind.Class,
     "backbone": lsp.CompletionItemKind.Class,
@@ -84,152 +58,12 @@ _COMPLETIONS = {
 }
 
 
-class DanetServer(LanguageServer):
-    """A language server with the files that its client has open."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "danetc",
-            version("danetc"),
-            text_document_sync_kind=lsp.TextDocumentSyncKind.Incremental,
-        )
-        self.open = OpenFiles()
-        self.uris: dict[str, str] = {}  # of open files, as the client has them, by their names
-        self.waiting: set[str] = set()
-        self.timer: asyncio.TimerHandle | None = None
-        self._lines: dict[SourceFile, TextLines] = {}
-
-    # -- paths and positions ------------------------------------------------------------------------
-
-    def path(self, uri: str) -> str:
-        """The path of a file, by which the services know it; of a text without one its URI."""
-        path = uris.to_fs_path(uri)
-        name = os.path.normpath(path) if path else uri
-        if self.open.is_open(name):
-            self.uris[name] = uri
-        return name
-
-    def uri(self, source: SourceFile) -> str:
-        """Where the client finds a source; of the library its file in the package."""
-        if source.name in self.uris:
-            return self.uris[source.name]
-        file = library_file(source)
-        return str(uris.from_fs_path(os.path.abspath(source.name if file is None else str(file))))
-
-    def lines(self, source: SourceFile) -> TextLines:
-        """The lines of a source; those of the last few are kept."""
-        found = self._lines.get(source)
-        if found is None:
-            if len(self._lines) > 50:
-                self._lines.clear()
-            encoding = str(getattr(self.workspace.position_encoding, "value", "utf-16"))
-            found = self._lines[source] = TextLines(source.text, encoding)
-        return found
-
-    def range(self, span: Span) -> lsp.Range:
-        start, end = self.lines(span.source).range(span)
-        return lsp.Range(lsp.Position(*start), lsp.Position(*end))
-
-    def location(self, span: Span) -> lsp.Location:
-        return lsp.Location(self.uri(span.source), self.range(span))
-
-    def place(self, params: Any) -> tuple[Analysis, int]:
-        """The file and the offset that a request is about."""
-        analysis = self.analysis(params)
-        position = params.position
-        return analysis, self.lines(analysis.source).offset(position.line, position.character)
-
-    def analysis(self, params: Any) -> Analysis:
-        return self.open.analysis(self.path(params.text_document.uri))
-
-    def span(self, analysis: Analysis, range: lsp.Range) -> Span:
-        lines = self.lines(analysis.source)
-        start, end = range.start, range.end
-        return Span(
-            analysis.source,
-            lines.offset(start.line, start.character),
-            lines.offset(end.line, end.character),
-        )
-
-    def edits(self, edits: Sequence[Edit]) -> list[lsp.TextEdit]:
-        return [lsp.TextEdit(self.range(edit.span), edit.text) for edit in edits]
-
-    def workspace_edit(self, edits: Sequence[Edit]) -> lsp.WorkspaceEdit:
-        """Edits of one file or several."""
-        changes: dict[str, list[lsp.TextEdit]] = {}
-        for edit in edits:
-            changes.setdefault(self.uri(edit.span.source), []).extend(self.edits([edit]))
-        return lsp.WorkspaceEdit(changes=changes)
-
-    # -- problems -----------------------------------------------------------------------------------
-
-    def changed(self, uri: str) -> None:
-        """A text is another one: send its problems, and those of files that may use it, soon."""
-        document = self.workspace.get_text_document(uri)
-        name = self.path(uri)
-        self.open.change(name, document.source)
-        self.uris[name] = uri
-        self.soon(name)
-
-    def soon(self, *names: str) -> None:
-        self.waiting.update(names)
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer = asyncio.get_running_loop().call_later(PAUSE, self.send_problems)
-
-    def send_problems(self) -> None:
-        names, self.waiting = self.waiting, set()
-        for name in list(names):
-            names.update(self.open.dependents(name))
-        for name in sorted(names):
-            if self.open.is_open(name):
-                self.send(name)
-
-    def send(self, name: str) -> None:
-        uri = self.uris[name]
-        found = [self.diagnostic(item) for item in problems(self.open.analysis(name))]
-        document = self.workspace.get_text_document(uri)
-        self.text_document_publish_diagnostics(
-            lsp.PublishDiagnosticsParams(uri, found, document.version)
-        )
-
-    def diagnostic(self, item: Diagnostic) -> lsp.Diagnostic:
-        message = item.message if not item.label else f"{item.message}\n{item.label}"
-        if item.hint:
-            message += f"\nhint: {item.hint}"
-        error = item.severity == "error"
-        return lsp.Diagnostic(
-            self.range(item.span),
-            message,
-            lsp.DiagnosticSeverity.Error if error else lsp.DiagnosticSeverity.Warning,
-            code=item.code,
-            source="danetc",
-            related_information=[
-                lsp.DiagnosticRelatedInformation(self.location(label.span), label.text)
-                for label in item.labels
-            ],
-        )
-
-    def symbol(self, item: OutlineSymbol) -> lsp.DocumentSymbol:
-        return lsp.DocumentSymbol(
-            item.name or item.kind,
-            _SYMBOLS.get(item.kind, lsp.SymbolKind.Variable),
-            self.range(item.span),
-            self.range(item.name_span),
-            detail=item.detail,
-            children=[self.symbol(child) for child in item.children],
-        )
-
-
 def make_server() -> DanetServer:
     """A server with all features, which is not started yet."""
     server = DanetServer()
     for register in (_synchronisation, _reading, _navigating, _writing, _drawing):
         register(server)
     return server
-
-
-Register = Callable[[DanetServer], None]
 
 
 def _synchronisation(server: DanetServer) -> None:
@@ -377,7 +211,7 @@ def _navigating(server: DanetServer) -> None:
             lsp.WorkspaceSymbol(
                 server.location(item.name_span),
                 item.name,
-                _SYMBOLS.get(item.kind, lsp.SymbolKind.Variable),
+                symbol_kind(item.kind),
                 container_name=os.path.basename(item.span.source.name),
             )
             for item in server.open.workspace_symbols(params.query)
@@ -418,7 +252,7 @@ def _writing(server: DanetServer) -> None:
         lsp.TEXT_DOCUMENT_CODE_ACTION,
         lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix]),
     )
-    def mended(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
+    def fixed(params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
         analysis = server.analysis(params)
         span = server.span(analysis, params.range)
         return [

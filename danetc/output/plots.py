@@ -27,7 +27,7 @@ def check_plot(path: Path) -> None:
 
 
 def plot_report(report: Report, path: Path) -> None:
-    """Bars for each contestant: time, saved bytes and peak memory as ratios to the base. What was
+    """Bars for each candidate: time, saved bytes and peak memory as ratios to the base. What was
     not measured has no panel."""
     names = list(report.results)
     panels: dict[str, list[float]] = {}

@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 Command = Callable[[str, str], Sequence[str]]
-"""The command line that measures the contestant of this name alone, under this memory policy, and
+"""The command line that measures the candidate of this name alone, under this memory policy, and
 prints it as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What all contestants are measured under: N images of one size [C, H, W], or N sequences."""
+    """What all candidates are measured under: N images of one size [C, H, W], or N sequences."""
 
     images: int
     size: tuple[int, ...]
@@ -60,7 +60,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """One that takes part: ``make()`` builds its training step, on ``images`` images, under the
     memory policy ``memory``."""
 
@@ -70,15 +70,15 @@ class Contestant:
     memory: str = "none"
 
 
-def contestants(
+def candidates(
     graph: Graph, conditions: Conditions, backends: Sequence[str], memory: Memory = "none"
-) -> tuple[dict[str, Contestant], list[str]]:
+) -> tuple[dict[str, Candidate], list[str]]:
     """Who takes part, the counterparts first; and who does not, and why.
 
     torchvision's network has no time, so it gets T x N images where ours gets N. A budget of
     ``memory`` chooses the policy of each of our backends; one that nothing of it fits is left out.
     """
-    found: dict[str, Contestant] = {}
+    found: dict[str, Candidate] = {}
     notes: list[str] = []
     images, steps = conditions.images, graph.steps
     for counterpart, many, make in (
@@ -87,7 +87,7 @@ def contestants(
     ):
         if isinstance(counterpart, Counterpart):
             name = str(counterpart)
-            found[name] = Contestant(name, many, partial(make, counterpart, graph, conditions))
+            found[name] = Candidate(name, many, partial(make, counterpart, graph, conditions))
         else:
             notes.append(str(counterpart))
     for backend in backends:
@@ -104,7 +104,7 @@ def contestants(
         if memory != "none":
             notes.append(f"memory of {name}: {chosen}")
         make_ours = partial(_our_step, graph, backend, conditions, chosen.policy)
-        found[name] = Contestant(name, images, make_ours, chosen.policy)
+        found[name] = Candidate(name, images, make_ours, chosen.policy)
     if not any(name.startswith("danetc ") for name in found):
         raise UserError("there is nothing to measure: " + "; ".join(notes))
     return found, notes
@@ -197,7 +197,7 @@ def _labels(count: int, classes: int, conditions: Conditions) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of a contestant. ``saved`` are bytes held for the backward pass, None where
+    """What was measured of a candidate. ``saved`` are bytes held for the backward pass, None where
     this torch does not tell."""
 
     name: str
@@ -248,7 +248,7 @@ class Report:
             "threads": self.threads,
             "torch": torch.__version__,
             "base": self.base,
-            "contestants": [self._row(result) for result in self.results.values()],
+            "candidates": [self._row(result) for result in self.results.values()],
             "notes": list(self.notes),
         }
 
@@ -284,11 +284,11 @@ def compare(
     begin: Callable[[int], None] = lambda count: None,
     on_progress: Progress = lambda what: None,
 ) -> Report:
-    """Measure all contestants: each alone in a process, then in this one against each other.
+    """Measure all candidates: each alone in a process, then in this one against each other.
 
     ``begin`` gets how many times ``on_progress`` will be called. Raises UserError.
     """
-    entries, notes = contestants(graph, conditions, backends, memory)
+    entries, notes = candidates(graph, conditions, backends, memory)
     begin(len(entries) * (rounds + 3))  # alone, its saved bytes, a warm-up, and the rounds
     apart: dict[str, Alone] = {}
     for name, entry in entries.items():

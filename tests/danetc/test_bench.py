@@ -25,7 +25,7 @@ def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
     record = json.loads(result.out)
     assert (record["network"], record["steps"], record["images"]) == ("small", 2, 2)
     assert record["size"] == [1, 8, 8]
-    (row,) = record["contestants"]
+    (row,) = record["candidates"]
     assert row["name"] == record["base"] == "danetc eager"
     assert len(row["samples"]) == 2
     assert row["time_ratio"] == row["saved_ratio"] == row["peak_ratio"] == 1.0
@@ -45,7 +45,7 @@ def test_counterparts_get_as_many_images(danetc: Run, together: list[Sequence[st
     )  # fmt: skip
     assert result.status == 0, result.err
     record = json.loads(result.out)
-    rows = {row["name"]: row for row in record["contestants"]}
+    rows = {row["name"]: row for row in record["candidates"]}
     assert {name: row["images"] for name, row in rows.items()} == {
         "torchvision resnet18": 4,
         "SpikingJelly sew_resnet18": 2,

@@ -22,8 +22,9 @@ from danetc.runtime.training.checkpoints import Checkpoints
 from danetc.runtime.training.distributed import alone
 from danetc.runtime.training.engine import fit
 from danetc.runtime.training.settings import RunSettings
-from danetc.tasks.memory import PhaseStep, choose
+from danetc.tasks.memory import choose
 from danetc.tasks.networks import compile_spec, emit_model
+from danetc.tasks.training.phase_step import PhaseStep
 from danetc.tasks.training.plan import find_recipe
 from tests.differential.networks import variety
 
@@ -291,7 +292,7 @@ def test_a_comparison_under_a_policy(
         result = danetc("bench", small, "--backends", "fused", "--memory", memory, *BENCH)
         assert result.status == 0, result.err
         record = json.loads(result.out)
-        saved[memory] = record["contestants"][0]["saved_bytes"]
+        saved[memory] = record["candidates"][0]["saved_bytes"]
         said = [note for note in record["notes"] if note.startswith("memory of danetc fused: ")]
         assert len(said) == (memory != "none")
         policy = {"none": "none", str(none): "none"}.get(memory, "recompute")
@@ -311,7 +312,7 @@ def test_a_comparison_leaves_out_what_does_not_fit(
     result = danetc(*options, "--memory", str(none))
     assert result.status == 0, result.err
     record = json.loads(result.out)
-    assert [row["name"] for row in record["contestants"]] == ["danetc fused"]
+    assert [row["name"] for row in record["candidates"]] == ["danetc fused"]
     assert "left out: backend eager: small does not fit" in "\n".join(record["notes"])
     result = danetc(*options, "--memory", "1kB")
     assert result.status == 1

@@ -188,7 +188,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     report = benchmark.compare(
         graph, conditions, ["eager"], rounds=1, command=lambda name, memory: []
     )
-    for row in report.as_dict()["contestants"]:
+    for row in report.as_dict()["candidates"]:
         assert row["saved_bytes"] is row["saved_ratio"] is row["peak_ratio"] is None
         assert row["time_ratio"] > 0
     notes = [note for note in report.notes if "cannot be measured" in note]

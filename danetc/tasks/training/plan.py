@@ -22,9 +22,9 @@ from danetc.runtime.data import DataSet, open_data
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
 from danetc.tasks.inputs import taken
-from danetc.tasks.memory import PhaseStep
 from danetc.tasks.networks import CompiledNetwork, compile_spec
 from danetc.tasks.training.changes import changing
+from danetc.tasks.training.phase_step import PhaseStep
 from danetc.tasks.training.repeat import check_repetition
 from danetc.tasks.training.request import TrainingPlan, TrainingRequest
 from danetc.tasks.training.teachers import teachers_of

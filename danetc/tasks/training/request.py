@@ -15,7 +15,7 @@ from danetc.model_directory import WEIGHTS
 from danetc.runtime.data import DataSet, Policy
 from danetc.runtime.training.own_losses import file_of
 from danetc.setting import Setting
-from danetc.tasks.memory import Chosen
+from danetc.tasks.memory_budget import Chosen
 from danetc.tasks.networks import CompiledNetwork
 from danetc.tasks.training.teachers import directories_of
 
