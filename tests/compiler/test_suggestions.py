@@ -201,7 +201,8 @@ class Case:
 def cases(choose: random.Random) -> Iterator[Case]:
     """Every name misspelt at every place, once for each letter and kind of slip.
 
-    A slip that makes another name that may stand there, or that of another language, is none.
+    A slip that makes another name that may stand there, or that of another language, is none, and a
+    single letter says nothing.
     """
     others = {row.name for row in habits()}
     for place in places():
@@ -209,7 +210,7 @@ def cases(choose: random.Random) -> Iterator[Case]:
         for name in place.names:
             for kind in KINDS:
                 for wrong in misspellings(name, kind, choose):
-                    if wrong.casefold() not in known and len(name) > 1:
+                    if wrong.casefold() not in known and min(len(name), len(wrong)) > 1:
                         yield Case(place, kind, name, wrong)
 
 

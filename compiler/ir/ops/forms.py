@@ -22,9 +22,14 @@ def nothing(attrs: Attrs, values: Values, value: Value, context: Context) -> Non
     """Of an operation that no model has."""
 
 
-def function(target: str, **options: Any) -> Emit:
-    """A function of the operands alone. ``options`` are those of ``TorchFunction``."""
-    return lambda attrs, values, value, context: TorchFunction(target, **options)
+def function(target: str, *names: str, **options: Any) -> Emit:
+    """A function of the operands, and then of the attributes of these ``names``.
+
+    ``options`` are those of ``TorchFunction``.
+    """
+    return lambda attrs, values, value, context: TorchFunction(
+        target, tuple(attrs[name] for name in names), **options
+    )
 
 
 def ours(name: str, *names: str, steps: bool) -> Emit:
