@@ -80,7 +80,7 @@ def pad(x: Tensor, before: int, after: int, over: str) -> Tensor:
     return nn.functional.pad(x, (*columns, *rows))
 
 
-def reshape(x: Tensor, channels: int, rows: int, columns: int, rank: int) -> Tensor:
+def reshape(x: Tensor, channels: int, rows: int, columns: int, rank: int = 3) -> Tensor:
     """The numbers of a sample in their order, as channels x rows x columns."""
     return x.reshape(*x.shape[:-rank], channels, rows, columns)
 
