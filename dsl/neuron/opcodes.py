@@ -56,7 +56,9 @@ class OpInfo:
     ``binds`` says how tight ``text`` binds, and how tight each operand must that is not enclosed: a
     right operand binds tighter than its operator, since a + (b + c) is not (a + b) + c in floats.
     Equations are written with ``infix`` where an operation has one. It ``commutes`` where its
-    operands may change places to the bit. One that equations call says its ``meaning``.
+    operands may change places to the bit. One that equations call says its ``meaning``. ``onnx`` are
+    the operators of ONNX that it is, one behind the other: the first takes the operands, and a number
+    that stands behind its name; ``Cast`` makes a number of a condition.
     """
 
     arity: int
@@ -76,6 +78,7 @@ class OpInfo:
     notation: str = ""
     commutes: bool = False
     meaning: str = ""
+    onnx: tuple[str, ...] | None = None
 
 
 class ConstantError(ArithmeticError):
@@ -175,55 +178,55 @@ _ONE = (1, 1)
 _SEVERAL = (2, None)
 
 OPCODES: MutableMapping[str, OpInfo] = {
-    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b, binds=(2, 2, 3), infix="+", commutes=True, notation="{0} + {1}"),
-    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b, binds=(2, 2, 3), infix="-", notation="{0} − {1}"),
-    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True, notation="{0} · {1}"),
-    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/", notation="{0}/{1}"),
-    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4), notation="−{0}"),
-    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, meaning="e to the power of x", notation="e^{0}"),
+    "add": OpInfo(2, "{0} + {1}", lambda to, g, y, x: (g, g), ranges.add, lambda a, b: a + b, binds=(2, 2, 3), infix="+", commutes=True, notation="{0} + {1}", onnx=("Add",)),
+    "sub": OpInfo(2, "{0} - {1}", lambda to, g, y, x: (g, to.emit("neg", g)), ranges.subtract, lambda a, b: a - b, binds=(2, 2, 3), infix="-", notation="{0} − {1}", onnx=("Sub",)),
+    "mul": OpInfo(2, "{0} * {1}", _mul, ranges.multiply, lambda a, b: a * b, binds=(3, 3, 4), infix="*", commutes=True, notation="{0} · {1}", onnx=("Mul",)),
+    "div": OpInfo(2, "{0} / {1}", _div, ranges.divide, _divide, rounds=True, binds=(3, 3, 4), infix="/", notation="{0}/{1}", onnx=("Div",)),
+    "neg": OpInfo(1, "-{0}", lambda to, g, y, x: (to.emit("neg", g),), ranges.negative, lambda a: -a, binds=(4, 4), notation="−{0}", onnx=("Neg",)),
+    "exp": OpInfo(1, "torch.exp({0})", _by(lambda to, a, y: y), rising(math.exp, 0.0, math.inf), math.exp, takes=_ONE, rounds=True, meaning="e to the power of x", notation="e^{0}", onnx=("Exp",)),
     "log": OpInfo(1, "torch.log({0})", lambda to, g, y, x: (to.emit("div", g, x[0]),),
-                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, meaning="the natural logarithm of x", notation="ln({0})"),
+                  rising(math.log, -math.inf, math.inf), _log, takes=_ONE, rounds=True, meaning="the natural logarithm of x", notation="ln({0})", onnx=("Log",)),
     "sqrt": OpInfo(1, "torch.sqrt({0})", lambda to, g, y, x: (to.emit("div", to.emit("mul", g, 0.5), y),),
-                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, meaning="the square root of x", notation="√({0})"),
-    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="x without its sign", notation="|{0}|"),
-    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0))),
+                   rising(math.sqrt, 0.0, math.inf), _sqrt, takes=_ONE, rounds=True, meaning="the square root of x", notation="√({0})", onnx=("Sqrt",)),
+    "abs": OpInfo(1, "torch.abs({0})", _by(lambda to, a, y: to.emit("sign", a)), ranges.absolute, abs, takes=_ONE, meaning="x without its sign", notation="|{0}|", onnx=("Abs",)),
+    "sign": OpInfo(1, "torch.sign({0})", NO_GRADIENT, lambda a: NumberRange(-1.0, 1.0, 1.0), lambda a: float((a > 0) - (a < 0)), onnx=("Sign",)),
     "sigmoid": OpInfo(1, "torch.sigmoid({0})", _by(lambda to, a, y: to.emit("mul", y, to.emit("sub", 1.0, y))),
-                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, meaning="1 / (1 + exp(-x))", notation="σ({0})"),
+                      rising(sigmoid, 0.0, 1.0), sigmoid, takes=_ONE, rounds=True, meaning="1 / (1 + exp(-x))", notation="σ({0})", onnx=("Sigmoid",)),
     "tanh": OpInfo(1, "torch.tanh({0})", _by(lambda to, a, y: to.emit("sub", 1.0, to.emit("mul", y, y))),
-                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, meaning="the hyperbolic tangent"),
+                   rising(math.tanh, -1.0, 1.0), math.tanh, takes=_ONE, rounds=True, meaning="the hyperbolic tangent", onnx=("Tanh",)),
     "sin": OpInfo(1, "torch.sin({0})", _by(lambda to, a, y: to.emit("cos", a)),
-                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, meaning="the sine"),
+                  lambda a: NumberRange(-1.0, 1.0), math.sin, takes=_ONE, rounds=True, meaning="the sine", onnx=("Sin",)),
     "cos": OpInfo(1, "torch.cos({0})", _by(lambda to, a, y: to.emit("neg", to.emit("sin", a))),
-                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, meaning="the cosine"),
+                  lambda a: NumberRange(-1.0, 1.0), math.cos, takes=_ONE, rounds=True, meaning="the cosine", onnx=("Cos",)),
     "erf": OpInfo(1, "torch.erf({0})", _by(lambda to, a, y: to.emit("mul", 2 / math.sqrt(math.pi), to.emit("exp", to.emit("neg", to.emit("mul", a, a))))),
-                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, meaning="the error function"),
+                  rising(math.erf, -1.0, 1.0), math.erf, takes=_ONE, rounds=True, meaning="the error function", onnx=("Erf",)),
     "softplus": OpInfo(1, "torch.nn.functional.softplus({0})", _by(lambda to, a, y: to.emit("sigmoid", a)),
-                       rising(softplus, 0.0, math.inf), softplus, rounds=True),
+                       rising(softplus, 0.0, math.inf), softplus, rounds=True, onnx=("Softplus",)),
     "relu": OpInfo(1, "torch.relu({0})", lambda to, g, y, x: (to.select(to.compare("gt", x[0], 0.0), g, 0.0),),
-                   lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0)),
-    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, meaning="the greatest; of two equal values each gets half of the gradient"),
-    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, meaning="the least; of two equal values each gets half of the gradient"),
+                   lambda a: ranges.larger(a, ranges.constant(0.0)), lambda a: max(a, 0.0), onnx=("Relu",)),
+    "max": OpInfo(2, "torch.maximum({0}, {1})", _wins("gt"), ranges.larger, max, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, min={1})"), commutes=True, meaning="the greatest; of two equal values each gets half of the gradient", onnx=("Max",)),
+    "min": OpInfo(2, "torch.minimum({0}, {1})", _wins("lt"), ranges.smaller, min, takes=_SEVERAL, with_constants=((1,), "torch.clamp({0}, max={1})"), commutes=True, meaning="the least; of two equal values each gets half of the gradient", onnx=("Min",)),
     "heaviside": OpInfo(1, "({0} >= 0.0).to({like}.dtype)", _by(lambda to, a, y: to.emit("surrogate", a)),
-                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate", notation="H({0})"),
+                        ranges.at_least_zero, lambda a: float(a >= 0), takes=_ONE, smooth=False, step=True, binds=(ATOM, 2), meaning="1 where x is 0 or above, else 0: a spike; its derivative is the network's surrogate", notation="H({0})", onnx=("GreaterOrEqual 0", "Cast")),
     # halves go to even; gradients pass as they are (a straight-through estimator)
     "round": OpInfo(1, "torch.round({0})", lambda to, g, y, x: (g,), ranges.nearest, _round,
-                    takes=_ONE, smooth=False, step=True, meaning="the nearest whole number, halves to the even one; gradients pass as they are"),
-    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM), meaning="x, through which no gradient flows"),
-    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition", binds=(1, 2, 2), infix="<", notation="{0} < {1}"),
-    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition", binds=(1, 2, 2), infix="<=", notation="{0} ≤ {1}"),
-    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition", binds=(1, 2, 2), infix=">", notation="{0} > {1}"),
-    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(a, b)), lambda a, b: a >= b, "condition", binds=(1, 2, 2), infix=">=", notation="{0} ≥ {1}"),
-    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, ranges.equal, lambda a, b: a == b, "condition", binds=(1, 2, 2), infix="==", commutes=True, notation="{0} = {1}"),
-    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.equal(a, b)), lambda a, b: a != b, "condition", binds=(1, 2, 2), infix="!=", commutes=True, notation="{0} ≠ {1}"),
-    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, ranges.smaller, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="and", commutes=True, notation="{0} ∧ {1}"),
-    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="or", commutes=True, notation="{0} ∨ {1}"),
-    "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,), binds=(4, ATOM), notation="¬{0}"),
+                    takes=_ONE, smooth=False, step=True, meaning="the nearest whole number, halves to the even one; gradients pass as they are", onnx=("Round",)),
+    "detach": OpInfo(1, "{0}.detach()", NO_GRADIENT, lambda a: a, lambda a: a, takes=_ONE, smooth=False, binds=(ATOM, ATOM), meaning="x, through which no gradient flows", onnx=("Identity",)),
+    "lt": OpInfo(2, "{0} < {1}", NO_GRADIENT, ranges.less, lambda a, b: a < b, "condition", binds=(1, 2, 2), infix="<", notation="{0} < {1}", onnx=("Less",)),
+    "le": OpInfo(2, "{0} <= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(b, a)), lambda a, b: a <= b, "condition", binds=(1, 2, 2), infix="<=", notation="{0} ≤ {1}", onnx=("LessOrEqual",)),
+    "gt": OpInfo(2, "{0} > {1}", NO_GRADIENT, lambda a, b: ranges.less(b, a), lambda a, b: a > b, "condition", binds=(1, 2, 2), infix=">", notation="{0} > {1}", onnx=("Greater",)),
+    "ge": OpInfo(2, "{0} >= {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.less(a, b)), lambda a, b: a >= b, "condition", binds=(1, 2, 2), infix=">=", notation="{0} ≥ {1}", onnx=("GreaterOrEqual",)),
+    "eq": OpInfo(2, "{0} == {1}", NO_GRADIENT, ranges.equal, lambda a, b: a == b, "condition", binds=(1, 2, 2), infix="==", commutes=True, notation="{0} = {1}", onnx=("Equal",)),
+    "ne": OpInfo(2, "{0} != {1}", NO_GRADIENT, lambda a, b: ranges.opposite(ranges.equal(a, b)), lambda a, b: a != b, "condition", binds=(1, 2, 2), infix="!=", commutes=True, notation="{0} ≠ {1}", onnx=("Equal", "Not")),
+    "and": OpInfo(2, "{0} & {1}", NO_GRADIENT, ranges.smaller, lambda a, b: bool(a) and bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="and", commutes=True, notation="{0} ∧ {1}", onnx=("And",)),
+    "or": OpInfo(2, "{0} | {1}", NO_GRADIENT, ranges.larger, lambda a, b: bool(a) or bool(b), "condition", conditions=(0, 1), binds=(1, ATOM, ATOM), infix="or", commutes=True, notation="{0} ∨ {1}", onnx=("Or",)),
+    "not": OpInfo(1, "~{0}", NO_GRADIENT, ranges.opposite, lambda a: not a, "condition", conditions=(0,), binds=(4, ATOM), notation="¬{0}", onnx=("Not",)),
     # a condition as 0 or 1
-    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM), notation="1 if {0}, else 0"),
+    "number": OpInfo(1, "{0}.to({like}.dtype)", NO_GRADIENT, lambda a: a, float, conditions=(0,), binds=(ATOM, ATOM), notation="1 if {0}, else 0", onnx=("Cast",)),
     # a scalar in the type of the layer's input
-    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM), notation="{0}"),
+    "cast": OpInfo(1, "{0}.to({like}.dtype)", lambda to, g, y, x: (g,), lambda a: a, float, binds=(ATOM, ATOM), notation="{0}", onnx=("Cast",)),
     "where": OpInfo(3, "torch.where({0}, {1}, {2})", _where, ranges.either,
-                    lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})"), notation="{1} if {0}, else {2}"),
+                    lambda condition, a, b: a if condition else b, conditions=(0,), with_constants=((1, 2), "torch.where({0}, {like}.new_full((), {1}), {2})"), notation="{1} if {0}, else {2}", onnx=("Where",)),
 }  # fmt: skip
 """The operations of a neuron program."""
 

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
 from danetc.compiler.ir.ops.forms import START
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import (
@@ -313,6 +313,7 @@ ROWS = (
         ),
         weights=_transposed_weights, macs=_transposed_macs, linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"conv T {attrs['kernel']}×{attrs['kernel']}", f"{attrs['width']} ×{attrs['stride']}"),
+        onnx=onnx.conv_transposed,
         saved=Saved(inputs=True, half=True),
         example="conv_transposed(4)",
     ),
@@ -327,6 +328,7 @@ ROWS = (
         public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
         start=_zero_without_bias,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
+        onnx=onnx.conv,
         saved=Saved(inputs=True, half=True), packs=lambda values: bool(values[0].kind.bits),
     ),
     Op(
@@ -339,6 +341,7 @@ ROWS = (
         public=False, time="mixes", ahead=lambda attrs: bool(attrs["after"]),
         weights=_weights(("kernel",)), weighted=True, macs=_macs, linear=True,
         start=_zero_without_bias, label=_time_label,
+        onnx=onnx.conv_over_time,
         saved=Saved(extra=_padded_steps, half=True),
     ),
     Op(
@@ -352,6 +355,7 @@ ROWS = (
         public=False, time="mixes", ahead=lambda attrs: attrs["window"] is None, fixes_steps="weights",
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
         linear=True, start=_zero_without_bias, label=_time_linear_label,
+        onnx=onnx.linear_over_time,
         saved=Saved(inputs=True, extra=_masked, half=True, product=True),
     ),
     Op(
@@ -363,7 +367,7 @@ ROWS = (
         ),
         complete=_both_ends, same=lambda attrs: not attrs["before"] and not attrs["after"],
         idle="puts nothing around the map", linear=True, start=starts.zero,
-        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), saved=Saved(),
+        label=lambda attrs: (f"pad {attrs['before']}, {attrs['after']}", ""), onnx=onnx.pad, saved=Saved(),
         example="pad(1)",
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from functools import reduce
 from math import prod
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import shapes
+from danetc.compiler.ir.ops import onnx, shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import (
     Context,
@@ -253,7 +253,7 @@ ROWS = (
         fused=_module("Scores", kept=True), arguments=("q", "k"), operands=(2, 2),
         absorbing=0.0, products=_products_of_scores, pixels=False,
         label=lambda attrs: ("q kᵀ,", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
-        saved=_SAVED, packs=_packs,
+        onnx=onnx.scores, saved=_SAVED, packs=_packs,
         example="scores(a, b, heads = 2)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
@@ -261,7 +261,7 @@ ROWS = (
         _mixed, _mixed_kind, _module("Mix", kept=False), (_ORDER,),
         fused=_module("Mix", kept=True), arguments=("a", "v", "like"), operands=(2, 3), size_of=2,
         absorbing=0.0, products=_products_of_mix, regrouped=_KEYS_FIRST, rounds=frozenset({"order"}), label=lambda attrs: ("a v", ""),
-        saved=_SAVED, packs=_packs,
+        onnx=onnx.mix, saved=_SAVED, packs=_packs,
         example="mix(scores(a, b, heads = 2), b)", source="Vaswani et al., NeurIPS 2017",
     ),
     Op(
@@ -271,7 +271,7 @@ ROWS = (
         fused=_module("KeysFirst", kept=True), arguments=("q", "k", "v", "like"), operands=(3, 4),
         size_of=3, public=False, absorbing=0.0, products=_products_at_once,
         label=lambda attrs: ("q (kᵀ v),", f"{attrs['heads']} head{'s' * (attrs['heads'] != 1)}"),
-        saved=_SAVED, packs=_packs,
+        onnx=onnx.keys_first, saved=_SAVED, packs=_packs,
     ),
     Op(
         "band", "keeps what is near the diagonal of rows and columns: a mask of scores",
@@ -283,6 +283,7 @@ ROWS = (
         ),
         linear=True, start=lambda attrs, x: x if x == attrs["outside"] else None,
         label=lambda attrs: ("band", " .. ".join(_end(attrs[name]) for name in ("before", "after"))),
+        onnx=onnx.band,
         saved=Saved(extra=lambda sizes: prod(sizes.node.value.shape[1:])),
         example="scores(a, b) -> band(before = 8, after = 0)",
     ),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.forms import function
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, TorchFunction, word
@@ -46,24 +46,26 @@ def _above_zero(attrs: Attrs, values: Values) -> Kind:
 ROWS = (
     Op(
         "relu", "max(x, 0)", shapes.same, _above_zero, function("torch.relu", layout="any"),
-        start=lambda attrs, x: max(x, 0.0), saved=Saved(output=True),
+        start=lambda attrs, x: max(x, 0.0), onnx=onnx.operator("Relu"), saved=Saved(output=True),
         example="conv(16) -> relu",
     ),
     Op(
         "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
-        linear=True, saved=Saved(),
+        linear=True, onnx=onnx.same, saved=Saved(),
         example="a * (a -> detach)",
     ),
     Op(
         "sigmoid", "logistic function", shapes.same, kinds.analog,
         function("torch.sigmoid", layout="any"), start=lambda attrs, x: sigmoid(x),
+        onnx=onnx.operator("Sigmoid"),
         saved=Saved(output=True),
         example="conv(16) -> sigmoid",
     ),
     Op(
         "tanh", "hyperbolic tangent", shapes.same, kinds.analog,
         function("torch.tanh", layout="any"), start=lambda attrs, x: math.tanh(x),
+        onnx=onnx.operator("Tanh"),
         saved=Saved(output=True),
         example="conv(16) -> tanh",
     ),
@@ -71,6 +73,7 @@ ROWS = (
         "softplus", "smooth rectifier", shapes.same, kinds.analog,
         function("torch.nn.functional.softplus", layout="any"),
         start=lambda attrs, x: softplus(x),
+        onnx=onnx.operator("Softplus"),
         saved=Saved(inputs=True),
         example="conv(16) -> softplus",
     ),
@@ -78,18 +81,21 @@ ROWS = (
         "gelu", "x times the normal distribution's share below x", shapes.same, kinds.analog,
         function("torch.nn.functional.gelu", layout="any"),
         start=lambda attrs, x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+        onnx=onnx.operator("Gelu"),
         saved=Saved(inputs=True),
         example="conv(16) -> gelu", source="Hendrycks and Gimpel, 2016",
     ),
     Op(
         "sqrt", "square root", shapes.same, kinds.analog,
         function("torch.sqrt", layout="any"), public=False, start=lambda attrs, x: math.sqrt(x),
+        onnx=onnx.operator("Sqrt"),
         saved=Saved(output=True),
     ),
     Op(
         "softmax", "shares along an axis: positive, of sum 1", _softmax_shape, kinds.analog, _softmax,
         (word("over", "the axis along which the sum is 1", "channels", (*shapes.AXES, "time")),),
         stands_for=_softmax_over,
+        onnx=onnx.softmax,
         saved=Saved(output=True),
         example="scores(a, b) -> softmax(over = columns)",
     ),
@@ -97,6 +103,7 @@ ROWS = (
         "softmax_over_time", "shares of the time steps: positive, of sum 1", shapes.same, kinds.analog,
         _softmax_over_time, public=False, time="mixes", ahead=lambda attrs: True,
         label=lambda attrs: ("softmax over T", ""),
+        onnx=onnx.softmax_over_time,
         saved=Saved(output=True),
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.graph import Attribute, Node, Shape, Value
-from danetc.compiler.ir.ops import kinds
+from danetc.compiler.ir.ops import kinds, onnx
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown, whole
 from danetc.compiler.ir.ops.saved import Saved, share_of_way, way
@@ -62,6 +62,7 @@ ROWS = (
         ),
         public=False, operands=(0, 0), for_samples=False, weights=_weights,
         constant=lambda attrs: number(attrs, "init"), label=_label,
+        onnx=onnx.parameter,
         saved=Saved(small=way, extra=share_of_way, is_weight=_is_weight),
     ),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import (
@@ -211,6 +211,7 @@ ROWS = (
         stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
+        onnx=onnx.batchnorm,
         saved=Saved(
             inputs=True, small=batch_statistics, copies=copied,
             extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
@@ -223,6 +224,7 @@ ROWS = (
         public=False, weights=_weights_with, norm="channel",
         affine=_is_plain, all_steps=lambda attrs: True, reads_moved=lambda attrs: not _is_plain(attrs),
         buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
+        onnx=onnx.batchnorm_with,
         saved=Saved(inputs=True, small=batch_statistics),
     ),
     Op(
@@ -230,6 +232,7 @@ ROWS = (
         time="per_step", all_steps=lambda attrs: True, weights=_tebn_weights, norm="channel",
         buffers=_statistics, constant=_silent, start=starts.zero,
         label=_label("TEBN"),
+        onnx=onnx.tebn,
         saved=Saved(  # what is normed but not yet scaled, by factors of float32
             inputs=True, small=statistics, extra=lambda sizes: sizes.inputs[0] * sizes.width, wide=True
         ),
@@ -240,6 +243,7 @@ ROWS = (
         (integer("groups", "groups of channels that are normed together", 32), _INIT),
         weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("GN", str(attrs["groups"])),
+        onnx=onnx.groupnorm,
         saved=Saved(inputs=True, extra=group_statistics),
         example="conv(16) -> groupnorm(4)", source="Wu and He, ECCV 2018",
     ),
@@ -247,6 +251,7 @@ ROWS = (
         "layernorm", "norm of the channels of each pixel", shapes.same, kinds.analog, _layer_norm,
         (_INIT, _EPS), weights=_affine, norm="group", constant=_silent, start=starts.zero,
         label=lambda attrs: ("LN", ""),
+        onnx=onnx.layernorm,
         saved=Saved(inputs=True, extra=pixel_statistics),
         example="conv(16) -> layernorm", source="Ba et al., 2016",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
 from danetc.compiler.ir.ops.forms import pooling
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import (
@@ -99,6 +99,7 @@ ROWS = (
         complete=_complete_max, idle="pools windows of one pixel",
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, start=starts.zero,
         label=lambda attrs: (f"maxpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+        onnx=onnx.pooling("MaxPool"),
         saved=Saved(inputs=True, extra=lambda sizes: PLACE * sizes.output),
         saved_fused=Saved(
             small=lambda sizes: sizes.output if distance(sizes) == 1 else 0,
@@ -113,6 +114,7 @@ ROWS = (
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
+        onnx=onnx.pooling("AveragePool", count_include_pad=1),
         saved=Saved(inputs=True), saved_fused=Saved(),
         example="avgpool(2)",
     ),
@@ -121,6 +123,7 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
+        onnx=onnx.operator("GlobalAveragePool"),
         saved=Saved(),
     ),
     Op(
@@ -139,7 +142,7 @@ ROWS = (
             Parameter("columns", int, "how many columns", None, 1, 2**16, sugar=True),
         ),
         stands_for=_upsample_over, idle="keeps the size", same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, saved=Saved(),
+        start=starts.unchanged, onnx=onnx.upsample, saved=Saved(),
         example="upsample(2)",
     ),
     Op(
@@ -150,6 +153,7 @@ ROWS = (
         ),
         public=False, same_shape=True, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"resize {attrs['height']}×{attrs['width']}", "bilinear" * bool(attrs["bilinear"])),
+        onnx=onnx.resize,
         saved=Saved(),
     ),
     Op(
@@ -159,11 +163,12 @@ ROWS = (
         ),
         (integer("scale", "how many times as high and wide", 2, high=2**12),),
         public=False, same=lambda attrs: attrs["scale"] == 1, linear=True,
-        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), saved=Saved(),
+        start=starts.unchanged, label=lambda attrs: (f"bilinear ×{attrs['scale']}", ""), onnx=onnx.resize, saved=Saved(),
     ),
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=starts.unchanged,
+        onnx=onnx.operator("Flatten", axis=1),
         saved=Saved(view=True),
         example="flatten",
     ),

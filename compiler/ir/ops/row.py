@@ -112,6 +112,9 @@ class Product:
 Emit: TypeAlias = Callable[[Attrs, Values, Value, Context], TorchModule | TorchFunction | None]
 Steps: TypeAlias = tuple[tuple[str, Attrs], ...]
 Stands: TypeAlias = Callable[[Attrs, Callable[[], float]], tuple[str, Attrs]]
+OnnxForm: TypeAlias = Callable[[Any, Any, Sequence[str]], str]
+"""Operators of ONNX: of who writes them, what they know of the node, and the operands by name
+(``compiler.ir.ops.onnx``)."""
 Weights: TypeAlias = Callable[[Attrs, Values, Context], dict[str, Shape]]
 
 
@@ -228,6 +231,8 @@ class Op:
     """The same under the fused backend, where that is another (of neurons the plan says it)."""
     fused: Emit | None = None
     """What it becomes under the fused backend, where that is another and the row says it."""
+    onnx: OnnxForm | None = None
+    """What it becomes in a file of ONNX; None of one that has no form there."""
     packs: Callable[[Values], bool] = lambda values: False
     """Whether the fused backend keeps spikes and counts that it takes in bits."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0

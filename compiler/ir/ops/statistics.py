@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danetc.compiler.ir.graph import Shape, Value
-from danetc.compiler.ir.ops import kinds
+from danetc.compiler.ir.ops import kinds, onnx
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, OpError, Parameter, TorchModule, integer, whole
 from danetc.compiler.ir.ops.saved import Saved
@@ -41,6 +41,7 @@ ROWS = (
         buffers=lambda attrs, values, context: _NUMBER * whole(attrs, "groups") + _COUNTER,
         reads_moved=lambda attrs: True,
         label=lambda attrs: ("running mean", f"{attrs['groups']} groups" if attrs["groups"] != 1 else ""),
+        onnx=onnx.running_mean,
         saved=Saved(),
         example="a - (a -> running_mean)",
     ),

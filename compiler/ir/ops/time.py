@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from danetc.compiler.ir.graph import Value
-from danetc.compiler.ir.ops import kinds, shapes, starts
+from danetc.compiler.ir.ops import kinds, onnx, shapes, starts
 from danetc.compiler.ir.ops.forms import ours
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, shown
@@ -61,6 +61,7 @@ ROWS = (
         "repeat", "a static value at each of T steps", shapes.same, kinds.kept,
         ours("per_step", steps=True), public=False, time="creates", linear=True,
         numbers=lambda x: x[0], start=starts.unchanged,
+        onnx=onnx.repeat,
         saved=Saved(),  # a view, which who reads it copies
     ),
     # regularisation: analog in training, so analog here
@@ -74,6 +75,7 @@ ROWS = (
         stands_for=_dropout_per,
         idle="drops nothing", random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", ""),
+        onnx=onnx.same,
         saved=Saved(extra=lambda sizes: sizes.output * sizes.width),
         example="dropout(0.5, per = sample)", source="Srivastava et al., JMLR 2014",
     ),
@@ -82,6 +84,7 @@ ROWS = (
         _sample_dropout, (_DROPPED,),
         public=False, random=True, training=True, same=_never, linear=True, start=starts.unchanged,
         label=lambda attrs: (f"dropout {shown(attrs['p'])}", "per sample"),
+        onnx=onnx.same,
         saved=Saved(extra=_one_step),
     ),
     Op(
@@ -89,6 +92,7 @@ ROWS = (
         (Parameter("p", float, "the probability that a sample's branch is dropped", 0.1, 0.0, 0.999),),
         idle="drops nothing", random=True, drops_samples=True, training=True, same=_never, linear=True,
         start=starts.unchanged, label=lambda attrs: (f"droppath {shown(attrs['p'])}", ""),
+        onnx=onnx.same,
         saved=Saved(extra=mask),
         example="a + (b -> conv(8) -> droppath(0.1))", source="Huang et al., ECCV 2016",
     ),
@@ -97,6 +101,7 @@ ROWS = (
         _delay,
         (_STEPS, Parameter("like", str, "a value that has its shape", None, sugar=True, shape_of=True)),
         time="mixes", cuts=True, start=lambda attrs, x: 0.0 if x == 0 else None, label=_delay_label,
+        onnx=onnx.delay,
         saved=Saved(),
         example="delay(1)",
     ),
@@ -109,12 +114,14 @@ ROWS = (
         "mean_over_time", "mean over the time steps", shapes.same, kinds.analog,
         ours("mean_over_time", steps=False), time="reduces", linear=True, start=starts.unchanged,
         label=lambda attrs: ("mean over T", ""),
+        onnx=onnx.over_time("ReduceMean"),
         saved=Saved(),
         example="mean_over_time",
     ),
     Op(
         "poisson", "rate code: spikes with probability x", shapes.same, kinds.spike,
         ours("poisson", steps=True), time="creates", random=True, gradient=False,
+        onnx=onnx.poisson,
         saved=Saved(),
         example="in -> poisson -> conv(8) -> norm -> spike",
     ),
@@ -123,6 +130,7 @@ ROWS = (
         ours("latency", "tau", steps=True),
         (Parameter("tau", float, "the time constant of the delay, in steps", 6.0, 1e-3, 1e6),),
         time="creates", whole_run=True, gradient=False,
+        onnx=onnx.latency,
         saved=Saved(),
         example="in -> latency(tau = 6) -> conv(8) -> norm -> spike",
     ),

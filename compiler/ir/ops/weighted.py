@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
-from danetc.compiler.ir.ops import kinds, shapes
+from danetc.compiler.ir.ops import kinds, onnx, shapes
 from danetc.compiler.ir.ops.along import conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
@@ -119,6 +119,7 @@ ROWS = (
         chosen=conv_chosen, complete=_conv_complete, weights=_conv_weights, weighted=True, macs=_conv_macs,
         window=lambda attrs: whole(attrs, "dilation") * (whole(attrs, "kernel") - 1) + 1,
         linear=True, start=_zero_without_bias, label=_conv_label,
+        onnx=onnx.conv,
         saved=Saved(inputs=True, half=True), packs=_packs,
         example="conv(16, kernel = 5, stride = 2)",
     ),
@@ -139,6 +140,7 @@ ROWS = (
         macs=lambda attrs, values, shape: values[0].shape[0] * shape[0],
         linear=True, start=_zero_without_bias,
         label=lambda attrs: (f"linear {attrs['width']}", ""),
+        onnx=onnx.linear,
         saved=Saved(inputs=True, half=True, product=True),
         example="flatten -> linear(10)",
     ),
