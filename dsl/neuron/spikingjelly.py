@@ -81,13 +81,8 @@ def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
     """What a program is in SpikingJelly, or None."""
     surrogate = None if program.surrogate is None else match_surrogate(program.surrogate)
     given = dict(program.parameters)
-    bare = replace(program, surrogate=None)
     for name, neuron in NEURONS.items():
-        declaration = _standard("neurons.danet")[name]
-        if surrogate is None or not _takes(declaration, given):
-            continue
-        made = compile_neuron(declaration, given, None, {}, Reporter())
-        if made is not None and replace(made, name=program.name) == bare:
+        if surrogate is not None and is_standard(program, name):
             v_reset = given.get("v_rest")
             return NeuronMatch(
                 neuron,
@@ -99,6 +94,17 @@ def match_neuron(program: NeuronProgram) -> NeuronMatch | None:
                 tau=given["tau"] if neuron == "LIF" else 2.0,
             )
     return None
+
+
+def is_standard(program: NeuronProgram, name: str) -> bool:
+    """Whether a program is a neuron of the standard library, with whatever surrogate."""
+    declaration = _standard("neurons.danet")[name]
+    given = dict(program.parameters)
+    if not _takes(declaration, given):
+        return False
+    made = compile_neuron(declaration, given, None, {}, Reporter())
+    bare = replace(program, surrogate=None)
+    return made is not None and replace(made, name=program.name, surrogate=None) == bare
 
 
 def match_surrogate(

@@ -328,7 +328,7 @@ ROWS = (
         public=False, weights=_weights(("kernel", "1")), weighted=True, macs=_macs, linear=True,
         start=_zero_without_bias,
         label=lambda attrs: (f"conv {attrs['kernel']} over {attrs['axis']},", str(attrs["width"])),
-        onnx=onnx.conv,
+        nir="conv", onnx=onnx.conv,
         saved=Saved(inputs=True, half=True), packs=lambda values: bool(values[0].kind.bits),
     ),
     Op(

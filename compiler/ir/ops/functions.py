@@ -52,7 +52,7 @@ ROWS = (
     Op(
         "detach", "x, through which no gradient flows", shapes.same, kinds.kept,
         function("torch.detach", layout="any"), gradient=False, start=lambda attrs, x: x,
-        linear=True, onnx=onnx.same, saved=Saved(),
+        linear=True, nir="same", onnx=onnx.same, saved=Saved(),
         example="a * (a -> detach)",
     ),
     Op(

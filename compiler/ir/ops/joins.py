@@ -68,14 +68,14 @@ ROWS = (
         "add", "sum, folded from the left", shapes.joined, kinds.folded(ranges.add),
         function("operator.add", fold=True), public=False, operands=(2, None),
         linear=True, numbers=sum, neutral=0.0, commutes=True, rule="sum", sign="+",
-        onnx=onnx.folded("Add"),
+        nir="sum", onnx=onnx.folded("Add"),
         saved=Saved(),
     ),
     Op(
         "sub", "difference", shapes.joined, kinds.folded(ranges.subtract),
         function("operator.sub", fold=True), public=False, operands=(2, 2),
         linear=True, numbers=lambda x: x[0] - x[1], neutral=0.0, sign="−",
-        onnx=onnx.folded("Sub"),
+        nir="sum", onnx=onnx.folded("Sub"),
         saved=Saved(),
     ),
     Op(
@@ -114,7 +114,7 @@ ROWS = (
         public=False, linear=True, same=lambda attrs: (attrs["factor"], attrs["offset"]) == (1, 0),
         numbers=lambda x: x[0] * x[2] + x[1], constant=_affine_constant, label=_affine_label,
         equation=_affine_equation,
-        onnx=onnx.affine,
+        nir="scale", onnx=onnx.affine,
         saved=Saved(small=factor_of),
     ),
     Op(

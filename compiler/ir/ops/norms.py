@@ -211,7 +211,7 @@ ROWS = (
         stands_for=_with_more, weights=_batch_weights, norm="channel", affine=lambda attrs: not attrs["per_step"],
         all_steps=_all_steps,
         buffers=_statistics, linear=True, constant=_silent, start=starts.zero, label=_label("BN"),
-        onnx=onnx.batchnorm,
+        nir="norm", onnx=onnx.batchnorm,
         saved=Saved(
             inputs=True, small=batch_statistics, copies=copied,
             extra=lambda sizes: sizes.output * sizes.width if copied(sizes.node) else 0,
@@ -224,7 +224,7 @@ ROWS = (
         public=False, weights=_weights_with, norm="channel",
         affine=_is_plain, all_steps=lambda attrs: True, reads_moved=lambda attrs: not _is_plain(attrs),
         buffers=_statistics, linear=True, constant=_silent, start=_zero_inside, label=_label("BN"),
-        onnx=onnx.batchnorm_with,
+        nir="norm", onnx=onnx.batchnorm_with,
         saved=Saved(inputs=True, small=batch_statistics),
     ),
     Op(

@@ -114,7 +114,7 @@ ROWS = (
         window=lambda attrs: whole(attrs, "kernel"), same=_one_pixel, linear=True, start=starts.zero,
         alias=_is_global,
         label=lambda attrs: (f"avgpool {attrs['kernel']}×{attrs['kernel']}", windows(attrs)),
-        onnx=onnx.pooling("AveragePool", count_include_pad=1),
+        nir="avgpool", onnx=onnx.pooling("AveragePool", count_include_pad=1),
         saved=Saved(inputs=True), saved_fused=Saved(),
         example="avgpool(2)",
     ),
@@ -123,7 +123,7 @@ ROWS = (
         lambda attrs, values, value, context: TorchModule("torch.nn.AdaptiveAvgPool2d", (1,)),
         public=False, same_shape=True, linear=True, start=starts.zero,
         label=lambda attrs: ("avgpool", ""),
-        onnx=onnx.operator("GlobalAveragePool"),
+        nir="avgpool", onnx=onnx.operator("GlobalAveragePool"),
         saved=Saved(),
     ),
     Op(
@@ -168,7 +168,7 @@ ROWS = (
     Op(
         "flatten", "a map as a vector", shapes.vector, kinds.kept, _flatten,
         same=lambda attrs: True, linear=True, start=starts.unchanged,
-        onnx=onnx.operator("Flatten", axis=1),
+        nir="flatten", onnx=onnx.operator("Flatten", axis=1),
         saved=Saved(view=True),
         example="flatten",
     ),

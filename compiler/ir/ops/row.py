@@ -233,6 +233,8 @@ class Op:
     """What it becomes under the fused backend, where that is another and the row says it."""
     onnx: OnnxForm | None = None
     """What it becomes in a file of ONNX; None of one that has no form there."""
+    nir: str = ""
+    """What it becomes in a graph of NIR (``compiler.emit.nir``); empty of one that NIR has not."""
     packs: Callable[[Values], bool] = lambda values: False
     """Whether the fused backend keeps spikes and counts that it takes in bits."""
     macs: Callable[[Attrs, Values, Shape], int] = lambda attrs, values, shape: 0
