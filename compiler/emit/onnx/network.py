@@ -25,8 +25,9 @@ from danetc.compiler.ir.ops.onnx import Site
 
 OnnxTime = Literal["unrolled", "loop", "step"]
 TIMES: tuple[OnnxTime, ...] = get_args(OnnxTime)
-OPSET = 22
-"""Known to onnx 1.18 and onnxruntime 1.22, and to all that are newer."""
+OPSET = 21
+"""The latest for which onnxruntime 1.32 has all that is written here: it has no RandomUniformLike of
+opset 22."""
 IR_VERSION = 10
 
 
@@ -61,7 +62,8 @@ def emit_onnx(
             and loops remember, under the names of their nodes.
         fixed: T must be ``graph.steps``.
         half: numbers are float16, membrane potentials float32.
-        about: what is noted in the file, as metadata.
+        about: what is noted in the file, as metadata; ``time`` is, and where each thing that is
+            remembered starts (``start of NAME``).
 
     Raises NotInOnnx, and ValueError for one step of a network that must see later ones.
     """
@@ -108,7 +110,7 @@ class _Emitter:
             waiting = later
         self._carry_on([*graph.carries] if self.time == "step" else [])
         self._give_outputs()
-        notes = dict(about)
+        notes = {**about, "time": self.time}
         if self.time == "step":
             self._give_memory(carried, notes)
         inner = helper.make_graph(
@@ -147,7 +149,6 @@ class _Emitter:
     def _give_outputs(self) -> None:
         to, graph = self.to, self.graph
         kind = proto_type(to.type)
-        first = next(iter(graph.inputs), None)
         for label, id in graph.outputs.items():
             node = graph[id]
             value, lead = self.values[id], ["N"]
@@ -155,8 +156,9 @@ class _Emitter:
             if node.value.varies and self.time != "step":
                 value = to.as_steps(value, node.value.shape)
                 lead = [graph.steps if isinstance(to.steps, int) else "T", "N"]  # type: ignore[list-item]
-            elif id in self.shared and first is not None:
-                value = to.like(value, self.values[first.id])
+            elif id in self.shared:
+                ones = to.ints(*[1] * len(node.value.shape))
+                value = to.node("Expand", value, to.node("Concat", self._batch(), ones, axis=0))
             name = to.claim(label)
             to.nodes.append(helper.make_node("Identity", [value], [name], name=name))
             self.outputs.append(

@@ -16,7 +16,7 @@ from danetc.compiler.analysis.verify import InvariantError
 from danetc.compiler.emit.fx import emit, resolve
 from danetc.compiler.emit.names import RESERVED, attribute
 from danetc.compiler.emit.scopes import schedule, scope_tree
-from danetc.compiler.ir.graph import Attribute, Graph
+from danetc.compiler.ir.graph import Attribute, Graph, Value
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.ops.forms import nothing
 from danetc.runtime.model.built import Model
@@ -281,9 +281,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
 CALLED = [name for name, row in OPS.items() if row.emit is not nothing and name != "carry"]
 
 
-@pytest.mark.parametrize("name", CALLED)
-@pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
-def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
+def of_one_operation(name: str, varies: bool) -> tuple[Graph, Value]:
+    """A network of one operation, on values that vary or do not, and the value that it gives."""
     row = OPS[name]
     moves = row.takes_steps or (varies and not (row.time == "creates" and row.fixes_steps))
     net = Net(shape=SHAPES.get(name, (4, 6, 6)), varies=moves)
@@ -297,10 +296,16 @@ def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool)
     alike = net.nodes[x].value.shape == net.nodes[0].value.shape
     if lowest == 2 and OPS[name].operands[1] is None and alike:
         x = net(name, x, 0)
-    model = emit(net.finish(x))
-    lead = (3, 2) if varies else (2,)
-    y = model(torch.rand(*lead, *net.nodes[0].value.shape) + 0.1)
-    value = net.nodes[x].value
+    return net.finish(x), net.nodes[x].value
+
+
+@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
+def test_every_operation_gives_the_shape_the_table_says(name: str, varies: bool) -> None:
+    graph, value = of_one_operation(name, varies)
+    model = emit(graph)
+    lead = (3, 2) if graph.input.value.varies else (2,)
+    y = model(torch.rand(*lead, *graph.input.value.shape) + 0.1)
     assert y.shape == ((3, 2) if value.varies else (2,)) + value.shape
     if value.kind.is_integer:
         assert set(y.unique().tolist()) <= set(value.kind.range.numbers())

@@ -1,0 +1,157 @@
+"""Files of ONNX give in onnxruntime what the model gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from danetc.compiler.emit.fx import emit
+from danetc.compiler.emit.onnx import TIMES, NotInOnnx, OnnxTime, emit_onnx
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
+from danetc.dsl.neuron.opcodes import OPCODES
+from danetc.runtime.model.built import Model
+from tests.compiler.emit.onnx_files import ran, written
+from tests.compiler.emit.test_fx import CALLED, of_one_operation
+from tests.differential.helpers import shake, text
+from tests.differential.networks import VARIETY, small
+
+
+def inputs_of(graph: Graph, samples: int, seed: int = 1) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        torch.randn(
+            *[graph.steps] * node.value.varies, samples, *node.value.shape, generator=generator
+        )
+        for node in graph.inputs
+    )
+
+
+@torch.no_grad()
+def warmed(graph: Graph) -> Model:
+    """The model in evaluation mode, its norms off their start and warmed."""
+    model = emit(graph)
+    shake(model)
+    for seed in range(3):
+        model.train()(*inputs_of(graph, 8, seed))
+    return model.eval()
+
+
+@torch.no_grad()
+def expected(model: Model, inputs: tuple[Tensor, ...], time: OnnxTime) -> list[Tensor]:
+    """What the model gives; one step after the other what it streams."""
+    if time != "step":
+        y = model(*inputs)
+        return [*y] if isinstance(y, tuple) else [y]
+    graph, states, found = model.topology, None, []
+    assert isinstance(graph, Graph)
+    for t in range(graph.steps):
+        frames = [x[t] if n.value.varies else x for x, n in zip(inputs, graph.inputs, strict=True)]
+        y, states = model.stream(tuple(frames) if len(frames) > 1 else frames[0], states)
+        found.append(y if isinstance(y, tuple) else (y,))
+    return [torch.stack(values) for values in zip(*found, strict=True)]
+
+
+def assert_same(model: Model, inputs: tuple[Tensor, ...], time: OnnxTime) -> list[Tensor]:
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    theirs = ran(written(model, time), graph, inputs)
+    mine = expected(model, inputs, time)
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    return mine
+
+
+@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("varies", [False, True], ids=["static", "varying"])
+def test_every_operation_has_a_form(name: str, varies: bool) -> None:
+    """A new row is tested by being there: it has a form, or says that it has none."""
+    graph, _ = of_one_operation(name, varies)
+    model = emit(graph).eval()
+    shake(model)
+    if OPS[name].onnx is None and name != "neuron":  # whose equations are written out
+        with pytest.raises(NotInOnnx, match=f"{name} has no form in ONNX"):
+            written(model)
+        return
+    inputs = tuple(x.abs() + 0.1 for x in inputs_of(graph, 2))
+    for time in TIMES:
+        if time == "step" and model.signature.whole:
+            continue
+        if OPS[name].random and not OPS[name].training:
+            (drawn,) = ran(written(model, time), graph, inputs)
+            assert set(drawn.unique().tolist()) == {0.0, 1.0}
+        else:
+            assert_same(model, inputs, time)
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_every_kind_of_network(name: str) -> None:
+    model = warmed(text(VARIETY[name]))
+    assert isinstance(model.topology, Graph)
+    inputs = inputs_of(model.topology, 5)
+    for time in TIMES:
+        if time == "step" and model.signature.whole:
+            continue
+        assert max(output.std() for output in assert_same(model, inputs, time)) > 0.01
+
+
+@pytest.mark.parametrize("opcode", OPCODES)
+def test_every_function_of_neurons_has_a_form(opcode: str) -> None:
+    assert OPCODES[opcode].onnx is not None
+
+
+def test_any_batch_and_any_number_of_steps() -> None:
+    model = warmed(text(VARIETY["own_neurons"]))
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    made = written(model, "loop")
+    for samples, steps in ((1, 1), (3, 7)):
+        x = inputs_of(graph, samples)[0]
+        with torch.no_grad():
+            wanted = model(x.expand(steps, *x.shape))
+        (found,) = ran(made, replace(graph, steps=steps), (x,))
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    events = warmed(text(VARIETY["events"]))
+    x = torch.randn(5, 2, 3, 8, 8)
+    assert isinstance(events.topology, Graph)
+    with torch.no_grad():
+        (found,) = ran(written(events, "loop"), events.topology, (x,))
+        torch.testing.assert_close(found, events(x), rtol=1e-5, atol=1e-5)
+
+
+def test_names_are_those_of_the_spec_and_of_the_weights() -> None:
+    model = warmed(text(VARIETY["origin_chain"]))
+    made = written(model)
+    names = {node.name for node in made.graph.node}
+    nodes = model.topology.nodes.values()  # type: ignore[attr-defined]
+    assert names.issuperset(node.path for node in nodes if node.op != "input")
+    stored = {item.name for item in made.graph.initializer}
+    wanted = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
+    assert wanted <= stored
+    loop = next(node for node in written(model, "loop").graph.node if node.op_type == "Loop")
+    assert loop.attribute[0].g.name == "LIF"
+
+
+def test_half_precision() -> None:
+    model = warmed(text(VARIETY["sew_chain"]))
+    assert isinstance(model.topology, Graph)
+    inputs = inputs_of(model.topology, 4)
+    made = written(model, half=True)
+    assert {item.type.tensor_type.elem_type for item in made.graph.input} == {10}
+    (found,) = ran(made, model.topology, [x.half() for x in inputs])
+    with torch.no_grad():
+        wanted = model(*inputs)
+    assert wanted.std() > 0.01
+    assert (found.float() - wanted).abs().mean() < 0.05 * wanted.std()
+
+
+def test_what_has_no_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = text(small(head="gelu -> avgpool -> mean_over_time -> linear(5)"))
+    monkeypatch.setitem(OPS, "gelu", replace(OPS["gelu"], onnx=None))  # type: ignore[arg-type]
+    weights: dict[str, Any] = {k: v.numpy() for k, v in emit(graph).state_dict().items()}
+    with pytest.raises(NotInOnnx, match=r"^head.gelu: gelu has no form in ONNX"):
+        emit_onnx(graph, weights)
