@@ -3,10 +3,12 @@
 NIR's nodes are differential equations and linear maps; several edges into a node are a sum. Time
 steps are ``DT`` seconds long, and neurons are written so that a forward Euler step of that length is
 danetc's: tau = ``tau * DT`` and r = 1 of a LIF, r = 1 / ``DT`` of an IF, as SpikingJelly writes and
-reads them. A node has its name in the spec, with ``/`` behind it and a word where there are more.
+reads them. A node has its name in the spec, with ``.times_`` and a number behind it for a multiple.
 
-A norm is folded into the convolution before it, or becomes a convolution of one pixel. What the
-network gives is its output at each step: the mean over the steps is what the model gives.
+A norm is folded into the convolution before it, or becomes a convolution of one pixel. A convolution
+in groups is written as a full one with weights of 0 between groups, since neither nir 1.0.8 nor
+SpikingJelly reads groups. What the network gives is its output at each step: the mean over the steps
+is what the model gives.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ class _Emitter:
                 _OTHERS,
             )
         (end,) = graph.outputs.values()
-        self._check_mean(end)
+        self._check_mean()
         source = graph.input
         self.nodes["input"] = nir.Input(input_type={"input": np.array(source.value.shape)})
         self.values[source.id] = (("input", 1.0),)
@@ -103,7 +105,7 @@ class _Emitter:
         about |= {"dt": DT, "steps": graph.steps, "network": graph.name}
         return nir.NIRGraph(self.nodes, [*self.edges], metadata=about, type_check=False)
 
-    def _check_mean(self, end: int) -> None:
+    def _check_mean(self) -> None:
         """A mean over time is left to who reads the output: only linear nodes may follow it."""
         graph = self.graph
         behind: set[int] = set()
@@ -117,7 +119,6 @@ class _Emitter:
                         "let the mean over time stand in the head, before linear layers alone",
                     )
                 behind.add(node.id)
-        del end
 
     def _value(self, node: Node) -> Sum:
         if node.id in self.graph.carries:
@@ -148,7 +149,7 @@ class _Emitter:
     def _times(self, source: str, factor: float, shape: Shape) -> str:
         """A node that gives another one's output times a number."""
         if (source, factor) not in self.scaled:
-            name = f"{source}/times_{factor:g}"
+            name = f"{source}.times_{factor:g}"  # a / would part groups of the file
             self.nodes[name] = diagonal(np.full(shape[0], factor), np.zeros(shape[0]), shape)
             self.edges[source, name] = None
             self.scaled[source, factor] = name
@@ -219,6 +220,7 @@ def _scale(to: _Emitter, node: Node) -> Sum:
 
 def _conv(to: _Emitter, node: Node) -> Sum:
     weight, bias = to.layer(node)
+    weight = _ungrouped(weight, whole(node.attrs, "groups"))
     _, *size = to.graph[node.inputs[0]].value.shape
 
     def pair(name: str, other: int) -> tuple[int, int]:
@@ -228,9 +230,19 @@ def _conv(to: _Emitter, node: Node) -> Sum:
 
     made = nir.Conv2d(
         tuple(size), weight, pair("stride", 1), pair("padding", 0), pair("dilation", 1),
-        whole(node.attrs, "groups"), bias,
+        1, bias,
     )  # fmt: skip
     return to.add(node, made)
+
+
+def _ungrouped(weight: Array, groups: int) -> Array:
+    """The weight of a convolution in groups as that of one of all channels."""
+    width, each, *kernel = weight.shape
+    whole_weight = np.zeros((width, each * groups, *kernel), weight.dtype)
+    for group in range(groups):
+        rows = slice(group * width // groups, (group + 1) * width // groups)
+        whole_weight[rows, group * each : (group + 1) * each] = weight[rows]
+    return whole_weight
 
 
 def _linear(to: _Emitter, node: Node) -> Sum:

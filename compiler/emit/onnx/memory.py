@@ -15,9 +15,7 @@ from danetc.compiler.emit.onnx.writer import Writer, proto_type
 from danetc.compiler.ir.graph import Shape
 
 
-def zeros(
-    to: Writer, batch: str, shape: Shape, steps: int, start: float, single: bool
-) -> str:
+def zeros(to: Writer, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
     """What is remembered before the first step, of as many samples as ``batch`` says."""
     sizes = [*([to.ints(steps)] if steps > 1 else []), batch, to.ints(*shape)]
     size = to.node("Concat", *sizes, axis=0)

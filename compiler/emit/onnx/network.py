@@ -151,11 +151,11 @@ class _Emitter:
         kind = proto_type(to.type)
         for label, id in graph.outputs.items():
             node = graph[id]
-            value, lead = self.values[id], ["N"]
+            value, lead = self.values[id], list[int | str](["N"])
             to.path = node.path
             if node.value.varies and self.time != "step":
                 value = to.as_steps(value, node.value.shape)
-                lead = [graph.steps if isinstance(to.steps, int) else "T", "N"]  # type: ignore[list-item]
+                lead = [graph.steps if isinstance(to.steps, int) else "T", "N"]
             elif id in self.shared:
                 ones = to.ints(*[1] * len(node.value.shape))
                 value = to.node("Expand", value, to.node("Concat", self._batch(), ones, axis=0))
@@ -253,14 +253,12 @@ class _Emitter:
             for node in graph.nodes.values()
             if node.op == "neuron" and node.id not in within and graph.program(node).is_stateful
         ]
-        found = {}
+        found: dict[int, _Region] = {}
         results = set(graph.outputs.values())
         for members in groups:
             inside = set(members)
             taken = dict.fromkeys(i for id in members for i in graph[id].inputs if i not in inside)
-            made = [
-                id for id in members if id in results or not inside.issuperset(self.users[id])
-            ]
+            made = [id for id in members if id in results or not inside.issuperset(self.users[id])]
             region = _Region(members, tuple(taken), tuple(made))
             found |= dict.fromkeys(members, region)
         return found
@@ -324,7 +322,7 @@ class _Emitter:
             for id, value in zip(region.made, given, strict=True):
                 name = to.claim(f"{value}/given")
                 nodes.append(helper.make_node("Identity", [value], [name], name=name))
-                size = ["N", *self.graph[id].value.shape]
+                size: list[int | str] = ["N", *self.graph[id].value.shape]
                 outputs.append(helper.make_tensor_value_info(name, kind, size))
             body = helper.make_graph(
                 nodes,

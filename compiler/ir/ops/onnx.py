@@ -252,9 +252,7 @@ def _batch_norm(to: OnnxWriter, at: Site, x: str) -> str:
     bias = to.weight("bias") if at.attrs.get("bias", True) else _zeros(to, at)
     statistics = (to.weight(name) for name in ("running_mean", "running_var"))
     epsilon = number(at.attrs, "eps") if "eps" in at.attrs else 1e-5
-    return to.node(
-        "BatchNormalization", x, to.weight("weight"), bias, *statistics, epsilon=epsilon
-    )
+    return to.node("BatchNormalization", x, to.weight("weight"), bias, *statistics, epsilon=epsilon)
 
 
 def _zeros(to: OnnxWriter, at: Site) -> str:

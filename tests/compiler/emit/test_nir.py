@@ -1,0 +1,158 @@
+"""Graphs of NIR give what the model gives, read by SpikingJelly and, from NIR's equations, by nirtorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nir
+import nirtorch
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based.nir_exchange import import_from_nir
+from torch import Tensor, nn
+
+from danetc.compiler.emit.nir import DT, FORMS, NotInNir, emit_nir
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.ops import OPS
+from danetc.runtime.model.built import Model
+from tests.compiler.emit.test_onnx import inputs_of, warmed
+from tests.differential.helpers import text
+from tests.differential.networks import VARIETY, small
+
+TAKEN = {
+    *(f"{name}_{rule}" for name in ("origin", "baa", "sew")
+      for rule in ("chain", "densely_additive", "densely_additive_all")),
+    "after_opening", "tdbn", "bottleneck", "groups", "window", "dropped", "dropout", "no_norm",
+    "every_step", "events", "readout", "plif", "pre_activation", "mixed",
+}  # fmt: skip
+"""The networks that NIR has nodes for."""
+MORE = {
+    "plif": small(settings="neuron = PLIF(tau = 3.0)"),
+    "pre_activation": small(
+        "tiny via pa_b_spike by densely_additive",
+        stem="conv(4) -> norm",
+        head="spike -> avgpool(2) -> mean_over_time -> linear(5)",
+    ),
+}
+NETWORKS = {**VARIETY, **MORE}
+UNREAD = {"readout"}
+"""SpikingJelly reads no leaky integrator of NIR."""
+
+
+class Euler(nn.Module):
+    """A neuron of NIR by forward Euler steps: tau dv/dt = v_leak - v + r x, or dv/dt = r x."""
+
+    def __init__(self, node: Any) -> None:
+        super().__init__()
+        self.node = node
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        n = {key: torch.from_numpy(value).to(x) for key, value in vars(self.node).items()
+             if isinstance(value, np.ndarray)}  # fmt: skip
+        v = torch.zeros_like(x) if state is None else state
+        leak = (n["v_leak"] - v + n["r"] * x) / n["tau"] if "tau" in n else n["r"] * x
+        v = v + DT * leak
+        if "v_threshold" not in n:
+            return v, v
+        s = (v >= n["v_threshold"]).to(x)
+        return s, torch.where(s > 0, n["v_reset"].expand_as(v), v)
+
+
+def _conv(node: nir.Conv2d) -> nn.Module:
+    layer = nn.Conv2d(
+        node.weight.shape[1] * node.groups, node.weight.shape[0], node.weight.shape[2:],
+        tuple(node.stride), tuple(node.padding), tuple(node.dilation), node.groups,
+    )  # fmt: skip
+    return _filled(layer, node)
+
+
+def _linear(node: nir.Affine) -> nn.Module:
+    return _filled(nn.Linear(*reversed(node.weight.shape)), node)
+
+
+def _filled(layer: Any, node: Any) -> nn.Module:
+    layer.weight.data = torch.from_numpy(node.weight)
+    layer.bias.data = torch.from_numpy(node.bias)
+    made: nn.Module = layer
+    return made
+
+
+def _pooled(node: nir.AvgPool2d) -> nn.Module:
+    return nn.AvgPool2d(*(tuple(pair.tolist()) for pair in (node.kernel_size, node.stride, node.padding)))  # fmt: skip
+
+
+PLAIN = {
+    nir.IF: Euler, nir.LIF: Euler, nir.LI: Euler, nir.Conv2d: _conv, nir.Affine: _linear,
+    nir.AvgPool2d: _pooled, nir.Flatten: lambda node: nn.Flatten(),
+}  # fmt: skip
+
+
+def played(network: Any, graph: Graph, x: Tensor) -> Tensor:
+    """T steps of what a reader has made; their mean where the model gives that."""
+    state, found = None, []
+    for t in range(graph.steps):
+        y, state = network(x[t] if graph.input.value.varies else x, state)
+        found.append(y)
+    (end,) = graph.outputs.values()
+    steps = torch.stack(found)
+    return steps if graph[end].value.varies else steps.mean(0)
+
+
+def written(model: Model) -> nir.NIRGraph:
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    return emit_nir(graph, {name: value.numpy() for name, value in model.state_dict().items()})
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_kind_of_network_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    model = warmed(text(NETWORKS[name]))
+    graph = model.topology
+    assert isinstance(graph, Graph)
+    if name not in TAKEN:
+        with pytest.raises(NotInNir) as refused:
+            written(model)
+        assert refused.value.hint
+        named = any(str(refused.value).startswith(f"{node.path}:") for node in graph.nodes.values())
+        assert named or len(graph.inputs) + len(graph.outputs) > 2
+        return
+    nir.write(tmp_path / "net.nir", written(model))
+    made = nir.read(tmp_path / "net.nir")
+    assert {node.path for node in graph.nodes.values() if node.op in ("conv", "neuron")} <= {*made.nodes}  # fmt: skip
+    (x,) = inputs_of(graph, 6)
+    with torch.no_grad():
+        mine = model(x)
+        assert mine.std() > 0.01
+        plain = nirtorch.nir_to_torch(made, PLAIN)
+        torch.testing.assert_close(played(plain, graph, x), mine, rtol=1e-5, atol=1e-5)
+        if name not in UNREAD:
+            theirs = import_from_nir(made).eval()
+            torch.testing.assert_close(played(theirs, graph, x), mine, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_name_forms() -> None:
+    named = {row.nir for row in OPS.values()} - {""}
+    assert named == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("neuron = IF_soft", "stem.spike: NIR has no node with the equations of `IF_soft`"),
+        ("neuron = LIF; norm = batchnorm(per_step = true)", "stem.norm: NIR has no node for a norm for each time step"),
+    ],
+)  # fmt: skip
+def test_what_nir_has_not_is_named(settings: str, message: str) -> None:
+    with pytest.raises(NotInNir) as refused:
+        written(warmed(text(small(settings=settings))))
+    assert str(refused.value) == message
+    assert refused.value.hint
+
+
+def test_a_mean_over_time_stands_in_the_head_alone() -> None:
+    graph = text(small(head="avgpool -> mean_over_time -> linear(5) -> relu"))
+    with pytest.raises(NotInNir, match="NIR has no mean over time"):
+        written(warmed(replace(graph)))
