@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import ValueInfoProto, helper
 
-from danetc.compiler.emit.onnx.writer import Writer, proto_type
+from danetc.compiler.emit.onnx.writer import NodeWriter, proto_type
 from danetc.compiler.ir.graph import Shape
 
 
-def zeros(to: Writer, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
+def zeros(to: NodeWriter, batch: str, shape: Shape, steps: int, start: float, single: bool) -> str:
     """What is remembered before the first step, of as many samples as ``batch`` says."""
     sizes = [*([to.ints(steps)] if steps > 1 else []), batch, to.ints(*shape)]
     size = to.node("Concat", *sizes, axis=0)
     return to.node("Expand", to.array(start, single), size)
 
 
-class Unrolled:
+class UnrolledMemory:
     """Steps one behind the other. ``batch`` is the number of samples, [1]."""
 
-    def __init__(self, to: Writer, batch: str) -> None:
+    def __init__(self, to: NodeWriter, batch: str) -> None:
         self.to = to
         self.batch = batch
         self.known: dict[str, str] = {}
@@ -54,10 +54,10 @@ class Remembered:
 
 
 @dataclass
-class Carried:
+class CarriedMemory:
     """Steps in a loop, or one step alone: each takes what the one before has remembered."""
 
-    to: Writer
+    to: NodeWriter
     items: dict[str, Remembered] = field(default_factory=dict)
     next: dict[str, str] = field(default_factory=dict)
 

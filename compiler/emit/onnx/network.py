@@ -14,9 +14,9 @@ import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
 from danetc.compiler.emit.names import attribute
-from danetc.compiler.emit.onnx.memory import Carried, Unrolled, zeros
+from danetc.compiler.emit.onnx.memory import CarriedMemory, UnrolledMemory, zeros
 from danetc.compiler.emit.onnx.neuron import neuron_step
-from danetc.compiler.emit.onnx.writer import Arrays, Writer, proto_type
+from danetc.compiler.emit.onnx.writer import Arrays, NodeWriter, proto_type
 from danetc.compiler.ir.at_node import operands, same_for_all
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.loops import loops
@@ -76,7 +76,7 @@ class _Emitter:
     ) -> None:
         self.graph = graph
         self.time = time
-        self.to = Writer(graph, weights, half)
+        self.to = NodeWriter(graph, weights, half)
         self.shared = _same_for_all(graph)
         self.to.may_differ = bool(self.shared)
         self.context = Context.of(graph)
@@ -89,7 +89,7 @@ class _Emitter:
 
     def model(self, about: Mapping[str, str]) -> onnx.ModelProto:
         graph, to = self.graph, self.to
-        carried = Carried(to)
+        carried = CarriedMemory(to)
         self._take_inputs()
         if self.time == "step":
             to.memory, to.step = carried, to.claim("step")
@@ -165,7 +165,7 @@ class _Emitter:
                 helper.make_tensor_value_info(name, kind, [*lead, *node.value.shape])
             )
 
-    def _give_memory(self, carried: Carried, notes: dict[str, str]) -> None:
+    def _give_memory(self, carried: CarriedMemory, notes: dict[str, str]) -> None:
         """What one step takes of the step before and gives the next, as inputs and outputs."""
         to = self.to
         if any(to.step in node.input for node in to.nodes):
@@ -276,7 +276,7 @@ class _Emitter:
         for id in region.taken:
             if self.graph[id].value.varies and steps > 1:
                 frames[id] = to.nodes_of("Split", [self.values[id]], steps, axis=0, num_outputs=steps)  # fmt: skip
-        to.memory = Unrolled(to, self._batch() if len(region.members) > 1 else "")
+        to.memory = UnrolledMemory(to, self._batch() if len(region.members) > 1 else "")
         given: dict[int, list[str]] = {id: [] for id in region.made}
         for t in range(steps):
             to.step, to.suffix = to.ints(t), f"/t{t}"
@@ -304,7 +304,7 @@ class _Emitter:
             if self.graph[id].value.varies
         }
         batch = self._batch()
-        carried = Carried(to)
+        carried = CarriedMemory(to)
         index, going = to.claim(f"{to.path}/step"), to.claim(f"{to.path}/going")
         label = to.path
         with to.inside() as nodes:
@@ -390,7 +390,7 @@ def _steps(node: Node) -> int:
 
 def _renamed(memory: Any, value: str, name: str) -> None:
     """What is remembered under a name that has changed."""
-    known: dict[str, str] = memory.next if isinstance(memory, Carried) else memory.known
+    known: dict[str, str] = memory.next if isinstance(memory, CarriedMemory) else memory.known
     for key, remembered in known.items():
         if remembered == value:
             known[key] = name

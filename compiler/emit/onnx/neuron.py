@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from danetc.compiler.emit.onnx.writer import Writer, proto_type
+from danetc.compiler.emit.onnx.writer import NodeWriter, proto_type
 from danetc.dsl.neuron.opcodes import OPCODES, Operand
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.neuron.strength_reduction import cheaper
 
 
 def neuron_step(
-    to: Writer, program: NeuronProgram, x: str, states: Sequence[str]
+    to: NodeWriter, program: NeuronProgram, x: str, states: Sequence[str]
 ) -> tuple[str, list[str]]:
     """The output, and the states for the next step. Computed in float32, as danetc's kernels do.
 
@@ -48,11 +48,11 @@ def neuron_step(
     return (to.node("Cast", s, to=proto_type(to.type)) if to.half else s), after
 
 
-def _operand(to: Writer, value: Operand, values: Mapping[Operand, str]) -> str:
+def _operand(to: NodeWriter, value: Operand, values: Mapping[Operand, str]) -> str:
     return to.array(value, single=True) if isinstance(value, float) else values[value]
 
 
-def _operation(to: Writer, opcode: str, operands: list[str]) -> str:
+def _operation(to: NodeWriter, opcode: str, operands: list[str]) -> str:
     """The operators of the row, one behind the other; the first takes the operands."""
     row = OPCODES[opcode]
     if row.onnx is None:

@@ -15,7 +15,7 @@ from danetc.compiler.ir.graph import Graph, Node, Shape, unique
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-class Memory(Protocol):
+class StepMemory(Protocol):
     """What steps remember, by the names of what they remember."""
 
     def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
@@ -25,7 +25,7 @@ class Memory(Protocol):
         """The value for the next step."""
 
 
-class Writer:
+class NodeWriter:
     """Writes operators (``compiler.ir.ops.onnx.OnnxWriter``).
 
     ``length`` of a network is T: a number, or the name of one that the file's user or its input says.
@@ -38,7 +38,7 @@ class Writer:
         self.type = np.float16 if half else np.float32
         self.steps: int | str = graph.steps
         self.step = ""
-        self.memory: Memory | None = None
+        self.memory: StepMemory | None = None
         self.constants: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
         self.names: set[str] = set()
