@@ -15,7 +15,7 @@ from danetc.compiler.ir.graph import Graph, Node, Shape, unique
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-class StepMemory(Protocol):
+class StateMemory(Protocol):
     """What steps remember, by the names of what they remember."""
 
     def before(self, name: str, shape: Shape, steps: int, start: float, single: bool) -> str:
@@ -38,7 +38,7 @@ class NodeWriter:
         self.type = np.float16 if half else np.float32
         self.steps: int | str = graph.steps
         self.step = ""
-        self.memory: StepMemory | None = None
+        self.memory: StateMemory | None = None
         self.constants: dict[str, TensorProto] = {}
         self.nodes: list[NodeProto] = []
         self.names: set[str] = set()

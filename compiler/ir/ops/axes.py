@@ -304,7 +304,7 @@ ROWS = (
         ),
         linear=True, start=starts.unchanged,
         label=lambda attrs: ("reshape", shapes.text(tuple(whole(attrs, name) for name in shapes.AXES))),
-        saved=Saved(view=True), example="reshape(8, 256)",
+        onnx=onnx.reshape, saved=Saved(view=True), example="reshape(8, 256)",
     ),
     Op(
         "as_map", "a vector as a map of one pixel", _as_map, kinds.kept,

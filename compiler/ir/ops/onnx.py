@@ -486,6 +486,10 @@ def swap_with_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.as_batch(y, at.value.shape)
 
 
+def reshape(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
+    return _reshaped(to, x[0], *at.value.shape)
+
+
 def repeat_channels(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     channels, *rest = at.shape
     y = to.node("Unsqueeze", x[0], to.ints(2))
