@@ -4,6 +4,11 @@ A function is traced and compiled once for each combination of dtypes, device an
 symbols for all sizes but T: batch and size of an image may change, and be 1, without another
 compilation. There are no guards: a call costs some microseconds.
 
+On a GPU the sizes of a sample are numbers, too: what divides by them costs less, and each step of a
+sequence is known to begin at a multiple of 16 bytes, which is read and written whole. There is a kernel
+for each shape of map then. The steps of an output are written where they belong (Inductor's own way
+makes a second kernel that puts them together, and states go through memory to it).
+
 Compiled kernels are kept on disk (``kernels.cache``), by the text of what they compute: where that is
 known, a kernel is loaded without being traced and lowered again. Where one has to be compiled, those
 that the same call of a model needs are compiled with it (``look_ahead``), and it is said
@@ -30,7 +35,7 @@ from danetc.runtime.kernels import upcoming
 from danetc.runtime.kernels.announcing import announcer
 from danetc.runtime.kernels.cache import VARIABLE, kernel_folder, making_kernels
 from danetc.runtime.kernels.look_ahead import look_ahead
-from danetc.runtime.kernels.torch_internals import InternalUse
+from danetc.runtime.kernels.torch_internals import CONCATENATION, InternalUse
 from danetc.runtime.kernels.upcoming import Job
 from danetc.runtime.system.files import explain_os_error, is_full
 
@@ -92,7 +97,25 @@ class CompiledFunction:
 
     def key(self, args: Sequence[Tensor]) -> tuple[object, ...]:
         """What tells kernels of this function apart."""
-        return (args[0].device, *[(x.dtype, x.dim()) for x in args])
+        given = args[0].device, *[(x.dtype, x.dim()) for x in args]
+        return (*given, self.fixed(args)) if args[0].device.type == "cuda" else given
+
+    def fixed(self, args: Sequence[Tensor]) -> tuple[int, ...]:
+        """The last sizes of [T, N, C, L] that are numbers in the kernel; the others are symbols."""
+        if args[0].device.type != "cuda" or not self.varying:
+            return ()
+        first, second = args[0].shape[-2:]
+        if first == 1:  # a plain row of numbers, as many as there are
+            return ()
+        return (second,) if self.channels_last(args) and self._affine(args) else (first, second)
+
+    def channels_last(self, args: Sequence[Tensor]) -> bool:
+        """Whether channels come last, as far as that is to be seen."""
+        return all(x.dim() < 2 for x in self._affine(args)) if self.last is None else self.last
+
+    def _affine(self, args: Sequence[Tensor]) -> list[Tensor]:
+        """The arguments of each channel."""
+        return [x for x in args[len(self.varying) :] if x.dim()]
 
     def _made(self, args: Sequence[Tensor]) -> Run:
         """The kernel for arguments like these, made now."""
@@ -109,7 +132,7 @@ class CompiledFunction:
         """Take the kernel from the disk; whether it is there now."""
         if self.key(args) not in self._runs:
             try:
-                run = _load(self.text, args, settings)
+                run = _load(self.text, args, self.fixed(args), settings)
             except Exception:  # damaged, or of what is no longer there: then it is written anew
                 run = None
             if run is not None:
@@ -120,8 +143,7 @@ class CompiledFunction:
         """Compile it."""
         run = self.function
         try:
-            typical = [*_typical(args, self.varying, self.last)]
-            run = _direct(_compile(self.function, args, typical, self.text, settings))
+            run = _direct(_compile(self, args, settings))
         except Exception as error:  # whatever the compiler fails of: the function is there
             _notice_failed(self.name, _reason(error))
         self._runs[self.key(args)] = run
@@ -174,14 +196,10 @@ def _make(first: Job, settings: dict[str, Any]) -> None:
         display.end()
 
 
-_Typical = Sequence[tuple[tuple[int, ...], int]]
-
-
-def _compile(
-    function: Run, args: Sequence[Tensor], typical: _Typical, text: str, settings: dict[str, Any]
-) -> Run:
-    """Trace and compile, and write the result to the disk if ``text`` says what it is."""
-    place = _place(text, args) if text and internals.has(InternalUse.KEEP) else None
+def _compile(kernel: CompiledFunction, args: Sequence[Tensor], settings: dict[str, Any]) -> Run:
+    """Trace and compile, and write the result to the disk if its text says what it is."""
+    keep = kernel.text and internals.has(InternalUse.KEEP)
+    place = _place(kernel.text, args, kernel.fixed(args)) if keep else None
     believed = _believed()
     # A compilation is the same in every mode that its first caller may be in.
     with ExitStack() as plain:
@@ -189,18 +207,24 @@ def _compile(
         plain.enter_context(torch.no_grad())
         plain.enter_context(torch.autocast(args[0].device.type, enabled=False))
         try:
-            return _compiled(function, args, typical, place, {**believed, **settings})
+            return _compiled(kernel, args, place, {**believed, **settings})
         except Exception:
             if not believed:
                 raise
             # With what the compiler can do.
-            return _compiled(function, args, typical, place, settings)
+            return _compiled(kernel, args, place, settings)
 
 
 def _believed() -> dict[str, Any]:
     """A processor with vector instructions of a kind is believed to run them: else the compiler is
     started for each kind, and Python for each result, which takes longer than many a kernel."""
     return {"cpp.vec_isa_ok": True} if internals.find("cpp.vec_isa_ok") is None else {}
+
+
+def _in_place(device: torch.device) -> dict[str, Any]:
+    """Have what is stacked on a GPU written to where it belongs, whatever it is made of."""
+    kept = device.type == "cuda" and internals.has(InternalUse.STACK)
+    return dict.fromkeys(CONCATENATION, 0) if kept else {}
 
 
 def _direct(run: Run) -> Run:
@@ -210,41 +234,46 @@ def _direct(run: Run) -> Run:
 
 
 def _compiled(
-    function: Run,
-    args: Sequence[Tensor],
-    typical: _Typical,
-    place: Path | None,
-    patches: dict[str, Any],
+    kernel: CompiledFunction, args: Sequence[Tensor], place: Path | None, patches: dict[str, Any]
 ) -> Run:
+    """Trace and compile by these settings of Inductor, and write the result to ``place``."""
     shape_env, symbol = internals.find("ShapeEnv"), internals.find("DimDynamic")
     context_of = internals.find("StatelessSymbolicContext")
     mode = internals.find("FakeTensorMode")(
         shape_env=shape_env(specialize_zero_one=False, duck_shape=True)
     )
 
-    def symbolic(x: Tensor, fixed: int) -> Tensor:
-        """``x`` with symbols for its sizes behind the first ``fixed``."""
+    def symbolic(x: Tensor, typical: _Typical) -> Tensor:
+        """A tensor like ``x`` with symbols for its sizes where they are not fixed."""
+        shape, fixed = typical
         sizes = [
-            symbol.STATIC if place < fixed or extent == 1 else symbol.DUCK
-            for place, extent in enumerate(x.shape)
+            symbol.STATIC if known or extent == 1 else symbol.DUCK
+            for extent, known in zip(shape, fixed, strict=True)
         ]
-        none = [None] * x.dim()
+        none = [None] * len(shape)
         context = context_of(
-            sizes, [symbol.INFER_STRIDE] * x.dim(), constraint_sizes=none, constraint_strides=none
+            sizes,
+            [symbol.INFER_STRIDE] * len(shape),
+            constraint_sizes=none,
+            constraint_strides=none,
         )
-        result: Tensor = mode.from_tensor(x, symbolic_context=context)
-        return result
+        sized = mode.from_tensor(torch.empty(shape, device="meta"), symbolic_context=context)
+        with mode:  # the first of its storage, so that it is known to be aligned
+            return torch.empty(sized.shape, dtype=x.dtype, device=x.device)
 
-    device = args[0].device
     examples = [
-        symbolic(torch.empty(shape, dtype=x.dtype, device=device), fixed)
-        for x, (shape, fixed) in zip(args, typical, strict=True)
+        symbolic(x, typical) for x, typical in zip(args, _typical(kernel, args), strict=True)
     ]
     with mode:  # without the function's annotations, which would stand in the way of keeping it
-        graph = internals.find("make_fx")(lambda *values: function(*values))(*examples)
+        graph = internals.find("make_fx")(lambda *values: kernel.function(*values))(*examples)
     # Cached code must not hold the number of threads of whoever compiled it. The patterns that the
     # compiler looks for are of matrix products and attention; to set them up takes a second.
-    patches = {"cpp.dynamic_threads": True, "pattern_matcher": False, **patches}
+    patches = {
+        "cpp.dynamic_threads": True,
+        "pattern_matcher": False,
+        **_in_place(args[0].device),
+        **patches,
+    }
     tracing = internals.find("TracingContext")(mode)
     with internals.find("tracing")(tracing):  # all releases find the examples' mode there
         run: Any = internals.find("standalone_compile")(
@@ -265,7 +294,7 @@ def _compiled(
     return run  # type: ignore[no-any-return]
 
 
-def _place(text: str, args: Sequence[Tensor]) -> Path:
+def _place(text: str, args: Sequence[Tensor], fixed: tuple[int, ...]) -> Path:
     """The file of a kernel: its name tells apart all that may make compiled code differ."""
     device = args[0].device
     if device.type == "cuda":
@@ -279,6 +308,7 @@ def _place(text: str, args: Sequence[Tensor]) -> Path:
     key = (
         text,
         tuple((x.dtype, x.dim()) for x in args),
+        fixed,
         machine,
         (torch.__version__, torch.version.git_version, sys.version),
         internals.find("get_hash")().hex(),
@@ -303,11 +333,13 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _load(text: str, args: Sequence[Tensor], settings: dict[str, Any]) -> Run | None:
+def _load(
+    text: str, args: Sequence[Tensor], fixed: tuple[int, ...], settings: dict[str, Any]
+) -> Run | None:
     """The kernel of a text from the disk; None where there is none."""
     if not text or not internals.has(InternalUse.KEEP):
         return None
-    place = _place(text, args)
+    place = _place(text, args, fixed)
     if not place.is_file():
         return None
     patches = {"cpp.dynamic_threads": True, **_believed(), **settings}
@@ -320,17 +352,20 @@ def _load(text: str, args: Sequence[Tensor], settings: dict[str, Any]) -> Run | 
         return run
 
 
-def _typical(
-    args: Sequence[Tensor], varying: Sequence[bool], last: bool | None
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """For each argument its shape in typical sizes, and how many of the first are T."""
-    affine = args[len(varying) :]
-    channels_last = all(x.dim() < 2 for x in affine) if last is None else last
-    sizes = (_BATCH, _LENGTH, _CHANNELS) if channels_last else (_BATCH, _CHANNELS, _LENGTH)
-    for x, varies in zip(args, varying, strict=False):
-        yield ((x.shape[0], *sizes), 1) if varies else (sizes, 0)
-    for x in affine:
-        yield (_CHANNELS, 1)[: x.dim()], 0
+_Typical = tuple[tuple[int, ...], tuple[bool, ...]]
+
+
+def _typical(kernel: CompiledFunction, args: Sequence[Tensor]) -> Iterator[_Typical]:
+    """For each argument its shape in typical sizes, and which of them are numbers in the kernel."""
+    last, fixed = kernel.channels_last(args), kernel.fixed(args)
+    free = (_BATCH, _LENGTH, _CHANNELS) if last else (_BATCH, _CHANNELS, _LENGTH)
+    sizes = (*free[: 3 - len(fixed)], *fixed)
+    known = tuple(place + len(fixed) >= 3 for place in range(3))
+    for x, varies in zip(args, kernel.varying, strict=False):
+        yield ((x.shape[0], *sizes), (True, *known)) if varies else (sizes, known)
+    channels = 2 if last else 1
+    for x in args[len(kernel.varying) :]:
+        yield (sizes[channels], 1)[: x.dim()], (known[channels], True)[: x.dim()]
 
 
 def compiles(device: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from danetc.runtime.kernels.compiled import CompiledFunction
-from danetc.runtime.kernels.neuron import NeuronKernel, kernel, wide
+from danetc.runtime.kernels.neuron import NeuronKernel, kernel, total, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,11 @@ class FusionKernel:
         grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
         grads: list[Tensor] = []
         sums: list[Tensor] = []
+        outputs = grad.unbind(0)
         for t in range(self.steps - 1, -1, -1):
-            result = neuron.step_vjp(inputs[t], *history[t], *params, wide(grad[t]), *grad_states)
+            result = neuron.step_vjp_apart(
+                inputs[t], *history[t], *params, wide(outputs[t]), *grad_states
+            )
             grads.append(result[0])
             grad_states, parts = result[1 : 1 + count], result[1 + count :]
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
@@ -101,7 +104,8 @@ class FusionKernel:
             results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
         if any(term.static for term in self.terms):
             results.append(_sum(grads).to(grad.dtype))
-        return (*results, *sums)
+        # Summed over the steps first, so that all of a parameter's gradient is one reduction.
+        return (*results, *map(total, sums, params))
 
     def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
         """The neuron's input at each step, summed from the left as the spec has it; its params.

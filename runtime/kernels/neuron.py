@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ Step = Callable[..., tuple[Tensor, ...]]
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
     """A number of the layer, or of each channel, as a tensor of the shape and dtype of ``like``."""
-    return value if value.dim() == like.dim() else value.to(like.dtype).expand_as(like)
+    return value if value.dim() >= like.dim() else value.to(like.dtype).expand_as(like)
 
 
 def total(grad: Tensor, scalar: Tensor) -> Tensor:
@@ -50,6 +51,8 @@ class NeuronKernel:
     source: str
     step: Step
     step_vjp: Step
+    step_vjp_apart: Step
+    """``step_vjp`` with the gradients of parameters element by element, not yet summed (``total``)."""
 
     def first(self, x: Tensor) -> Tensor:
         """The input ``x`` of the equations, of all that the layer takes."""
@@ -107,6 +110,9 @@ def kernel(program: str) -> NeuronKernel:
     """The kernel of a program's text. The source that runs is made of our own templates alone."""
     parsed = NeuronProgram.parse(program)
     source = kernel_source(parsed)
-    scope: dict[str, object] = {"torch": torch, "spread": spread, "total": total}
-    exec(compile(source, f"<kernel of {parsed.name}>", "exec"), scope)
-    return NeuronKernel(parsed, source, scope["step"], scope["step_vjp"])  # type: ignore[arg-type]
+    code = compile(source, f"<kernel of {parsed.name}>", "exec")
+    summed: dict[str, Any] = {"torch": torch, "spread": spread, "total": total}
+    apart: dict[str, Any] = {**summed, "total": lambda grad, parameter: grad}
+    exec(code, summed)
+    exec(code, apart)
+    return NeuronKernel(parsed, source, summed["step"], summed["step_vjp"], apart["step_vjp"])

@@ -31,6 +31,7 @@ class InternalUse(Enum):
 
     COMPILE = "kernels run uncompiled, operation by operation"
     KEEP = "kernels are not kept on disk, and each process compiles its own"
+    STACK = "on a GPU a fusion group of a few steps runs as two kernels"
     HEADERS = "the C++ compiler reads torch's headers again for each kernel, which takes longer"
     DIRECT = "kernels are called through what torch puts around them, some microseconds later"
     ALLOCATIONS = "bytes saved for the backward pass, and at a step's peak, cannot be measured"
@@ -57,6 +58,9 @@ def _table(*rows: tuple[InternalUse, str, tuple[str, ...]]) -> Mapping[str, Inte
     )
 
 
+CONCATENATION = ("max_pointwise_cat_inputs", "max_complex_pointwise_cat_inputs")
+"""Up to how many tensors Inductor, on a GPU, puts together in a kernel of its own."""
+
 TABLE = _table(
     (InternalUse.COMPILE, "torch._inductor", ("standalone_compile",)),
     (InternalUse.COMPILE, "torch._inductor.config", ("patch", "cpp.vec_isa_ok")),
@@ -72,6 +76,7 @@ TABLE = _table(
         ("DimDynamic", "ShapeEnv", "StatelessSymbolicContext"),
     ),
     (InternalUse.KEEP, "torch._inductor.config", ("get_hash",)),
+    (InternalUse.STACK, "torch._inductor.config", CONCATENATION),
     (
         InternalUse.KEEP,
         "torch._inductor.standalone_compile",

@@ -66,7 +66,7 @@ def news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[News]:
         cache.cache_clear()
     statistics._gradients._runs.clear()
     monkeypatch.setattr(compiler, "COMPILE", True)
-    monkeypatch.setattr(compiler, "_compiled", lambda function, *rest: function)
+    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     monkeypatch.setenv("DANETC_CACHE_DIR", str(tmp_path))
     found = News()
     with announced_by(found):

@@ -133,7 +133,7 @@ def double(x: Tensor) -> tuple[Tensor]:
 def train_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network in which several layers keep the same tensor gives the eager numbers."""
     graph = text(small("stage(basic(4), 2) via origin by densely_additive"))
-    monkeypatch.setattr(compiler, "_compiled", lambda function, *rest: function)
+    monkeypatch.setattr(compiler, "_compiled", lambda kernel, *rest: kernel.function)
     results = []
     for backend in ("eager", "fused"):
         model = emit(graph, 0, backend)
@@ -156,14 +156,19 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(function: Any, args: Any, typical: Any, place: Path | None, settings: Any) -> Any:
+    def made(kernel: CompiledFunction, args: Any, place: Path | None, settings: Any) -> Any:
         assert place is None
-        return function
+        return kernel.function
 
     monkeypatch.setattr(compiler, "_compiled", made)
     for _ in range(2):
         (y,) = CompiledFunction(double, "double", (True,), "2 x")(torch.ones(1, 2, 3, 4))
         assert torch.equal(y, torch.full((1, 2, 3, 4), 2.0))
+
+
+def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        assert compiler._in_place(torch.device("cuda")) == {}
 
 
 def headers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +215,7 @@ def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
 EXERCISES: dict[InternalUse, Callable[[pytest.MonkeyPatch], None]] = {
     InternalUse.COMPILE: without_compiler,
     InternalUse.KEEP: two_kernels,
+    InternalUse.STACK: stacked,
     InternalUse.HEADERS: headers,
     InternalUse.DIRECT: direct_calls,
     InternalUse.ALLOCATIONS: measured,

@@ -1,0 +1,126 @@
+"""The Triton code that Inductor writes for a fusion group on a GPU, without a GPU and without Triton.
+
+Torch is told of a GPU that is not there, and is stopped where it would compile what it wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from danetc.runtime.kernels import compiled as compiler
+from danetc.runtime.kernels.compiled import CompiledFunction
+
+H100 = SimpleNamespace(
+    multi_processor_count=132, major=9, minor=0, warp_size=32, regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048, max_threads_per_block=1024, total_memory=80 * 2**30, gcnArchName="",
+)  # fmt: skip
+
+PRETENDED: dict[str, Any] = {
+    "torch.cuda.get_device_properties": lambda device=None: H100,
+    "torch.cuda.get_device_capability": lambda device=None: (9, 0),
+    "torch.cuda.current_device": lambda: 0,
+    "torch._dynamo.device_interface.CudaInterface.get_device_properties": lambda device=None: H100,
+    "torch._dynamo.device_interface.CudaInterface.get_compute_capability": lambda device=None: 90,
+    "torch._dynamo.device_interface.CudaInterface.is_available": lambda: True,
+    "torch._dynamo.device_interface.CudaInterface.raise_if_triton_unavailable": lambda device=None: None,
+    "torch._dynamo.device_interface.CudaInterface.Worker.get_device_properties": lambda device=None: H100,
+    "torch._inductor.scheduler.has_triton": lambda: True,
+    "torch._inductor.compile_fx._check_triton_bf16_support": lambda graph: None,
+    "torch.utils._triton.has_triton": lambda: True,
+    "torch.utils._triton.triton_hash_with_backend": lambda: "none",
+    # Patterns are made of operations that are run on the device.
+    "torch._inductor.fx_passes.joint_graph.lazy_init": lambda *rest: None,
+    "torch._inductor.fx_passes.post_grad.lazy_init": lambda *rest: None,
+}  # fmt: skip
+SETTINGS = {"joint_graph_constant_folding": False, "triton.autotune_at_compile_time": False}
+"""Without what runs on the device to decide."""
+
+
+class _Written(Exception):
+    """The code, whole."""
+
+
+@contextmanager
+def _pretended() -> Iterator[None]:
+    def stop(graph: Any) -> None:
+        raise _Written(graph.codegen()[0].value)
+
+    with ExitStack() as patches:
+        for name, function in PRETENDED.items():
+            static = staticmethod(function) if "Interface" in name else function
+            patches.enter_context(mock.patch(name, static, create=True))
+        name = "torch._inductor.graph.GraphLowering.compile_to_module"
+        patches.enter_context(mock.patch(name, stop))
+        yield
+
+
+@dataclass(frozen=True)
+class TritonKernel:
+    """What one kernel reads and writes: the pointers' types, and where they are used."""
+
+    text: str
+
+    def _types(self) -> dict[str, str]:
+        signature = re.search(r"'signature': (\{[^}]*\})", self.text)
+        assert signature is not None
+        return dict(re.findall(r"'(\w+)': '([*\w]+)'", signature[1]))
+
+    def traffic(self) -> int:
+        """Bytes of each element's values that are read or written; what is the same for many elements
+        (read by another index than the element's) counts for nothing."""
+        sizes = {"*bf16": 2, "*fp16": 2, "*fp32": 4}
+        types = self._types()
+        element = re.search(r"(\w+) = xindex$", self.text, re.MULTILINE)
+        assert element is not None
+        uses = re.findall(rf"tl\.(?:load|store)\((\w+) \+ \({element[1]}\b", self.text)
+        return sum(sizes[types[name]] for name in uses)
+
+    def aligned(self) -> bool:
+        """Whether all pointers to values are known to be multiples of 16 bytes."""
+        known = re.search(r"divisible_by_16=\(([\d, ]*)\)", self.text)
+        assert known is not None
+        places = {int(place) for place in known[1].split(",") if place.strip()}
+        pointers = {place for place, kind in enumerate(self._types().values()) if kind[0] == "*"}
+        return pointers <= places
+
+    def index_arithmetic(self) -> set[str]:
+        """What the elements' indices are divided by."""
+        return set(re.findall(r"(?://|%) ?(\(?\w+)", "\n".join(self._index_lines())))
+
+    def _index_lines(self) -> list[str]:
+        return [line for line in self.text.splitlines() if "xindex" in line or "tl.load" in line]
+
+
+def triton_kernels(kernel: CompiledFunction, args: Sequence[Tensor]) -> list[TritonKernel]:
+    """The kernels that would be compiled for arguments of a GPU."""
+    try:
+        with _pretended():
+            compiler._compiled(kernel, args, None, SETTINGS)
+    except Exception as error:
+        written: BaseException | None = error
+        while written is not None and not isinstance(written, _Written):
+            written = (
+                getattr(written, "inner_exception", None)
+                or written.__cause__
+                or written.__context__
+            )
+        if written is None:
+            raise
+        return [TritonKernel(text) for text in str(written).split("async_compile.triton(")[1:]]
+    raise AssertionError("Inductor wrote nothing")
+
+
+def on_gpu(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """A tensor of a GPU that has no values."""
+    with FakeTensorMode():
+        return torch.empty(shape, dtype=dtype, device="cuda")
