@@ -33,7 +33,7 @@ def drive(network: nn.Module) -> None:
 
 
 def neurons() -> nn.Module:
-    return plif(detach_reset=False, surrogate_function=surrogate.Sigmoid(alpha=4.0))
+    return plif(detach_reset=False, surrogate_function=surrogate.Sigmoid(alpha=1.0))
 
 
 def stem(channels: int, width: int) -> list[nn.Module]:
