@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from danetc.dsl.recipe.item import Item
 from danetc.runtime.data.augment_steps import MIXING_STEPS, STEPS
+from danetc.runtime.data.source import IGNORED
 from danetc.runtime.data.vectorized import DeterministicStep, VectorizedStep, apply_vectorized
 from danetc.runtime.system.errors import DataError
 from danetc.runtime.system.seeds import kept_random_state
@@ -51,6 +54,23 @@ class ImageTransform:
             except (ValueError, TypeError, RuntimeError) as error:
                 raise _unfit(name, image, error) from error
         return image
+
+    def change_pair(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """An image through all steps, and its label: classes of pixels [H, W] go where the pixels
+        go, the nearest of them where an image is resized; another label stays.
+        """
+        if label.dim() != 2 or not self.steps:
+            return self.change(image), label
+        # Counted from 1, so that the zeros of a padding are pixels of no class.
+        shifted = torch.where(label == IGNORED, 0, label + 1)
+        pair: Any = tv_tensors.Image(image), tv_tensors.Mask(shifted[None])
+        for name, step in self.steps:
+            try:
+                pair = step(*pair)
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise _unfit(name, image, error) from error
+        mask = pair[1].as_subclass(Tensor)[0]
+        return pair[0].as_subclass(Tensor), torch.where(mask == 0, IGNORED, mask - 1)
 
     def change_batch(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         """Images [N, ...] of one size as ``change`` gives them one by one, each after torch's CPU

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,10 @@ def _center_crop(item: Item) -> nn.Module:
 
 
 def _normalize(item: Item) -> nn.Module:
-    return nn.Sequential(
-        v2.ToDtype(torch.float32, scale=True), _Normalize(item.choice("statistics"))
+    step: nn.Module = v2.Compose(
+        [v2.ToDtype(torch.float32, scale=True), _Normalize(item.choice("statistics"))]
     )
+    return step
 
 
 STEPS: Mapping[str, StepRow] = {
@@ -119,11 +121,11 @@ class _Normalize(nn.Module):
         self.statistics, self.channels = statistics, len(mean)
         self.step = v2.Normalize(mean, deviation)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Any:
         if image.shape[-3] != self.channels:
             raise DataError(
                 f"normalize({self.statistics}) has the statistics of {self.channels} channels, but "
                 f"the images have {image.shape[-3]}"
             )
         normalized: Tensor = self.step(image)
-        return normalized
+        return normalized if mask is None else (normalized, mask)

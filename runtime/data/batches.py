@@ -10,8 +10,8 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.source import Memory, Source
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
-from danetc.runtime.system.seeds import epoch_order, kept_random_state, sample_seed
+from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
 
 PREFETCH = 4  # batches that each worker has ready: enough for a slow file or two
 
@@ -32,8 +32,8 @@ PREFETCH = 4  # batches that each worker has ready: enough for a slow file or tw
 class Batch:
     """One process's part of a batch.
 
-    ``images`` [N, C, H, W] (or [N, T, C, H, W]), float32; ``labels`` and ``indices`` [N], int64,
-    the latter of the source. ``skipped`` samples are missing because they cannot be read, for the
+    ``images`` [N, C, H, W] (or [N, T, C, H, W]), float32; ``labels`` [N], int64 (of pixels
+    [N, H, W]; numbers [N, D], float32), and ``indices`` [N] of the source. ``skipped`` samples are missing because they cannot be read, for the
     reasons in ``unreadable``. ``wait`` is how long the batch was waited for, in seconds.
     ``step`` counts the epoch's batches from 0; ``total`` is how many samples the batch of all
     processes has, the skipped ones included.
@@ -150,7 +150,9 @@ class Batches:
         parts = [part for part in map(self._part, stretches) if part is not None]
         length = len(self._fetcher.source)
         order = epoch_order(length, self._seed, epoch) if self._train else torch.arange(length)
-        self._jobs.order, self._jobs.parts, self._jobs.epoch = order, parts, epoch
+        # (Evaluations see the same: what a source draws for a test image is of no epoch.)
+        seeding = epoch if self._train else 0
+        self._jobs.order, self._jobs.parts, self._jobs.epoch = order, parts, seeding
         loaded: Iterator[Batch | str] = (
             iter(self._loader)
             if self._loader is not None
@@ -256,7 +258,9 @@ class _Fetcher(Dataset[Batch | str]):
     @property
     def at_once(self) -> bool:
         """Whether a batch is made of rows of a tensor: the same bits as one after the other."""
-        return isinstance(self.source, Memory) and self.transform.vectorized is not None
+        if not isinstance(self.source, Memory) or self.transform.vectorized is None:
+            return False
+        return self.source.labels.dim() < 3 or not self.transform.steps  # masks change with images
 
     def __len__(self) -> int:
         return len(self.source)
@@ -282,11 +286,12 @@ class _Fetcher(Dataset[Batch | str]):
 
     def _one_by_one(self, epoch: int, indices: list[int]) -> Batch:
         images: list[Tensor] = []
-        labels: list[int] = []
+        labels: list[Tensor] = []
         kept: list[int] = []
         unreadable: list[str] = []
-        with kept_random_state() as generator, _one_thread():
+        with kept_random_state() as generator, _seeding(self.source) as before, _one_thread():
             for index in indices:
+                before(self.seed, epoch, index)
                 try:
                     sample, label = self.source[index]
                 except UnreadableError as error:
@@ -296,15 +301,15 @@ class _Fetcher(Dataset[Batch | str]):
                     continue
                 if self.transform.random:
                     generator.manual_seed(sample_seed(self.seed, epoch, index))
-                image = self.transform.change(sample)
+                image, target = self.transform.change_pair(sample, torch.as_tensor(label))
                 self._check_shape(image, index)
                 images.append(image)
-                labels.append(label)
+                labels.append(target)
                 kept.append(index)
             stacked = self.transform.finish(torch.stack(images)) if images else torch.empty(0)
         return Batch(
             stacked,
-            torch.tensor(labels, dtype=torch.int64),
+            torch.stack(labels) if labels else torch.empty(0, dtype=torch.int64),
             torch.tensor(kept, dtype=torch.int64),
             tuple(unreadable),
         )
@@ -319,6 +324,17 @@ class _Fetcher(Dataset[Batch | str]):
                 f"{self._first} is {size(self._shape)}; let a step give all one size, as "
                 "random_resized_crop in augment, and resize -> center_crop in evaluate"
             )
+
+
+def _nothing(seed: int, epoch: int, index: int) -> None:
+    """What is done before a sample is read that draws nothing."""
+
+
+@contextmanager
+def _seeding(source: Source) -> Iterator[Callable[[int, int, int], None]]:
+    """What seeds the reading of a sample, where a source draws at random."""
+    with drawn_anew() if source.draws else nullcontext(_nothing) as seed:
+        yield seed
 
 
 def size(shape: tuple[int, ...]) -> str:

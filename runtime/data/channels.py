@@ -64,10 +64,14 @@ class _Converted:
     def on_unreadable(self) -> Policy:
         return self.source.on_unreadable
 
+    @property
+    def draws(self) -> bool:
+        return self.source.draws
+
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         image, label = self.source[index]
         return convert(image, self.channels), label
 

@@ -39,7 +39,8 @@ def files_fingerprint(classes: Sequence[str], *parts: tuple[Path, Strings, Tenso
     """Of all names and labels, and of the sizes of files evenly spread over them."""
     facts: list[object] = [tuple(classes)]
     for root, names, labels in parts:
-        facts += [names.digest(), labels.bincount().tolist()]
+        counts: object = labels.tolist() if labels.dim() > 1 else labels.bincount().tolist()
+        facts += [names.digest(), counts]
         try:
             facts += [
                 (root / names[index]).stat().st_size

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.source import Selected
+from danetc.runtime.data.source import Selected, label_of
 from danetc.runtime.sources.request import Policy
 
 
@@ -52,11 +52,15 @@ class Files(ABC):
     labels: Tensor
     on_unreadable: Policy
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.read(index), int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        return self.read(index), label_of(self.labels, index)
 
     @abstractmethod
     def read(self, index: int) -> Tensor:

@@ -13,18 +13,29 @@ from torch import Tensor
 from danetc.runtime.sources.request import Policy
 
 Split = Literal["test", "train"]
+Target = Literal["classes", "pixels", "numbers"]
+"""What is learned of a sample: its class, the class of each of its pixels, or numbers."""
+IGNORED = -100
+"""The class of pixels that count for nothing: torch's, in place of 255 as files have it."""
 
 
 class Source(Protocol):
     """The samples of one split.
 
-    A sample is an image [C, H, W], uint8 from 0 to 255 or float32 from 0 to 1, or, of events,
-    frames [T, C, H, W] of any real dtype; with it comes its class from 0.
+    A sample is an image [C, H, W], uint8 from 0 to 255 or float32, or, of events, frames
+    [T, C, H, W] of any real dtype; with it comes its class from 0, the classes of its pixels
+    [H, W], or numbers [D], float32.
     """
 
     @property
     def labels(self) -> Tensor:
-        """Of all samples, [N], int64."""
+        """Of all samples: classes [N], int64, or numbers [N, D], float32. Those of pixels [N, H, W],
+        or zeros [N] where they are in files that are read with the samples.
+        """
+
+    @property
+    def draws(self) -> bool:
+        """Whether a sample is drawn at random when it is read: then it is seeded before."""
 
     @property
     def on_unreadable(self) -> Policy:
@@ -32,7 +43,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """A sample and its label. Raises UnreadableError."""
 
     def where(self, index: int) -> str:
@@ -44,19 +55,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """Samples in memory: ``images`` [N, C, H, W] (or [N, T, C, H, W]), ``labels`` [N]."""
+    """Samples in memory: ``images`` [N, C, H, W] (or [N, T, C, H, W]), ``labels`` [N], of pixels
+    [N, H, W], of numbers [N, D].
+    """
 
     images: Tensor
     labels: Tensor
     name: str = "the data"
 
     on_unreadable: Policy = field(default="stop", init=False)
+    draws: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        return self.images[index], label_of(self.labels, index)
 
     def where(self, index: int) -> str:
         return f"image {index} of {self.name}"
@@ -65,9 +79,14 @@ class Memory:
         return replace(self, images=self.images[indices], labels=labels)
 
 
+def label_of(labels: Tensor, index: int) -> int | Tensor:
+    """That of a sample: a class, the classes of pixels, or numbers."""
+    return int(labels[index]) if labels.dim() == 1 else labels[index]
+
+
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """Some samples of another source under other labels."""
+    """Some samples of another source; under ``labels`` of their own, where they have a class each."""
 
     source: Source
     indices: Tensor
@@ -77,11 +96,16 @@ class Selected:
     def on_unreadable(self) -> Policy:
         return self.source.on_unreadable
 
+    @property
+    def draws(self) -> bool:
+        return self.source.draws
+
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.source[int(self.indices[index])][0], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
+        sample, label = self.source[int(self.indices[index])]
+        return sample, label if isinstance(label, Tensor) else int(self.labels[index])
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.indices[index]))
@@ -105,7 +129,8 @@ class DataSet:
     """A data set, opened.
 
     ``shape`` is that of a raw sample, (C, H, W) or (T, C, H, W), where all have the same, else
-    None. ``details`` are facts of this kind of set for the record, ``notices`` what a person
+    None. ``class_names`` are those of the classes, or of the numbers where ``target`` says that
+    numbers are learned. ``details`` are facts of this kind of set for the record, ``notices`` what a person
     should read once.
     """
 
@@ -117,12 +142,14 @@ class DataSet:
     shape: tuple[int, ...] | None
     fingerprint: str
     events: bool = False
+    target: Target = "classes"
     drawn: DrawnClasses | None = None
     details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
+        """How many outputs a network of it has: one for each class, or for each number."""
         return len(self.class_names)
 
     def split(self, name: Split) -> Source:
@@ -151,6 +178,8 @@ class DataSet:
             "on_unreadable": self.on_unreadable,
             **self.details,
         }
+        if self.target != "classes":
+            facts["target"] = self.target
         if self.drawn is not None:
             facts["subset"] = {
                 "seed": self.drawn.seed,

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
+from danetc.runtime.sources.arrays import npz_place
+from danetc.runtime.sources.callables import names_code, python_place
+from danetc.runtime.sources.csv_files import csv_place
 from danetc.runtime.sources.folders import IMAGES, RECORDINGS, class_folders, near
 from danetc.runtime.sources.published import cifar_place, fashion_mnist_files
 from danetc.runtime.sources.recordings import SETS, named_set, set_folder
@@ -29,6 +32,8 @@ class Row:
     meaning: str
     look: Callable[[DataRequest], object]
     module: str
+    ending: str = ""
+    """Of files that are taken by their name alone, as in ``--data FILE.npz``."""
 
 
 def _no_argument(request: DataRequest) -> None:
@@ -79,6 +84,28 @@ SOURCES: Mapping[str, Row] = MappingProxyType(
             lambda request: shards(request.argument),
             "webdataset",
         ),
+        "npz": Row(
+            "npz:FILE",
+            "arrays by name, x_train, y_train, x_test, y_test; FILE.npz alone means it too",
+            lambda request: npz_place(request.argument),
+            "npz",
+            ".npz",
+        ),
+        "csv": Row(
+            "csv:FILE",
+            "a table with a column of labels, and of image files or numbers; FILE.csv alone means it "
+            "too",
+            lambda request: csv_place(request.argument),
+            "csv_table",
+            ".csv",
+        ),
+        "python": Row(
+            "python:MODULE:NAME",
+            "your own code: a function that returns train and test, Datasets or arrays; MODULE:NAME "
+            "or FILE.py:NAME alone mean it too",
+            lambda request: python_place(request.argument),
+            "callables",
+        ),
         "events": Row(
             "events:DIR",
             "as folder, with frames [T, C, H, W] in npz or npy; events:NAME:DIR is a data set of "
@@ -110,8 +137,21 @@ def find(text: str) -> tuple[Row, str, str]:
     name, _, argument = text.partition(":")
     if name in SOURCES:
         return SOURCES[name], name, argument
+    alone = _alone(text)
+    if alone is not None:
+        return SOURCES[alone], alone, text
     message = _missing(text, name) if name else "no data set is named"
     raise DataError(f"{message}{'' if message.endswith('?') else '.'} {KNOWN}")
+
+
+def _alone(text: str) -> str | None:
+    """The data set that a file, or code, stands for without a name before it; None for none."""
+    place = text.partition(",")[0]
+    for name, row in SOURCES.items():
+        if row.ending and place.lower().endswith(row.ending):
+            stem = Path(place).name.partition(".")[0]
+            return None if stem in SOURCES and not Path(place).exists() else name
+    return "python" if names_code(text) else None
 
 
 def look_at(text: str) -> None:

@@ -7,9 +7,11 @@ one would have drawn there, and any process can do any part of the work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,3 +54,24 @@ def kept_random_state() -> Iterator[torch.Generator]:
         yield generator
     finally:
         generator.set_state(before)
+
+
+@contextmanager
+def drawn_anew() -> Iterator[Callable[[int, int, int], None]]:
+    """What seeds torch's CPU generator, numpy's and that of ``random`` for a sample (its seed, epoch
+    and index), for code of others that draws from any of them. Afterwards all are as they were.
+    """
+    others = random.getstate(), np.random.get_state()
+    with kept_random_state() as generator:
+
+        def seed(number: int, epoch: int, index: int) -> None:
+            found = sample_seed(number, epoch, index)
+            generator.manual_seed(found)
+            random.seed(found)
+            np.random.seed(found % 2**32)
+
+        try:
+            yield seed
+        finally:
+            random.setstate(others[0])
+            np.random.set_state(others[1])

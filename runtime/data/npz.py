@@ -1,0 +1,65 @@
+"""``npz:FILE``: arrays by name, as numpy.savez writes them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from danetc.dsl.files import open_regular
+from danetc.runtime.data.arrays import Part, Reading, array_set
+from danetc.runtime.data.source import DataSet
+from danetc.runtime.sources.arrays import npz_place
+from danetc.runtime.sources.options import class_list
+from danetc.runtime.sources.request import DataRequest
+from danetc.runtime.system.errors import DataError
+
+
+def open_source(request: DataRequest) -> DataSet:
+    """Images and labels by the names of their arrays: x_train and y_train, train_images and
+    train_labels, or as the options ``train`` and ``test`` say. Raises DataError.
+    """
+    asked, roles = npz_place(request.argument)
+    path = Path(asked.place).expanduser()
+    wanted = [*roles.train, *(roles.test or ())] + ([roles.classes] if roles.classes else [])
+    arrays = _load(path, wanted)
+
+    def part(names: tuple[str, str]) -> Part:
+        shown = (f"`{names[0]}` of {path}", f"`{names[1]}` of {path}")
+        return Part(arrays[names[0]], arrays[names[1]], shown)
+
+    classes = class_list(asked.get("classes"))
+    if not classes and roles.classes is not None:
+        found = arrays[roles.classes]
+        classes = tuple(map(str, found)) if found.ndim == 1 and found.dtype.kind in "US" else ()
+    notices = ()
+    if roles.unused:
+        notices = (f"{path.name}: the arrays {', '.join(roles.unused)} are not used",)
+    share = asked.share
+    return array_set(
+        request,
+        part(roles.train),
+        share if roles.test is None and share is not None else part(roles.test or roles.train),
+        Reading(asked.get("layout"), asked.get("targets"), classes),
+        name=path.name,
+        notices=notices,
+    )
+
+
+def _load(path: Path, names: list[str]) -> dict[str, Any]:
+    """These arrays of a file. Raises DataError; nothing is unpickled."""
+    found = {}
+    name = ""
+    try:
+        with open_regular(str(path)) as stream, np.load(stream, allow_pickle=False) as arrays:
+            for name in names:
+                found[name] = arrays[name]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        if "pickled" in reason or "allow_pickle" in reason:
+            reason = "it holds Python objects, not numbers (what is pickled is not read)"
+        raise DataError(f"`{name}` of {path} cannot be read: {reason}") from error
+    return found

@@ -1,0 +1,114 @@
+"""Python code of a user: found by its place, and its errors told where they arise."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_OWN = Path(__file__).absolute().parents[2]
+"""Where danetc's own files are."""
+
+
+class UserCodeError(Exception):
+    """A user's code is not there, or ends with an error; the message says where."""
+
+
+@lru_cache(maxsize=64)
+def loaded(path: Path, changed: int) -> Any:
+    """The module of a file as it is now (changed at that time); it runs once."""
+    spec = importlib.util.spec_from_file_location(f"danetc_user_{path.stem}_{changed}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def found_at(place: str) -> Any:
+    """What ``MODULE:NAME`` or ``FILE.py:NAME`` names, from the working directory on.
+
+    Raises UserCodeError where there is none, and where its module ends with an error.
+    """
+    home, _, name = place.rpartition(":")
+    if home.endswith(".py"):
+        file = Path(home).expanduser().absolute()
+        if not file.is_file():
+            raise UserCodeError(f"there is no file {file}")
+        module = _running(home, lambda: loaded(file, file.stat().st_mtime_ns))
+    else:
+        module = _running(home, lambda: _imported(home))
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        there = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
+        listed = f"it has {', '.join(there)}" if there else "it has none"
+        raise UserCodeError(f"{home} has no `{name}`; {listed}")
+    return found
+
+
+def _imported(name: str) -> Any:
+    """A module by its name, first from the working directory."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def _running(home: str, run: Any) -> Any:
+    try:
+        return run()
+    except ModuleNotFoundError as error:
+        if error.name and (home == error.name or home.startswith(f"{error.name}.")):
+            raise UserCodeError(
+                f"there is no module `{home}` in {os.getcwd()} or among the installed ones"
+            ) from error
+        raise UserCodeError(where_it_failed(error)) from error
+    except Exception as error:
+        raise UserCodeError(where_it_failed(error)) from error
+
+
+def where_it_failed(error: BaseException) -> str:
+    """``FILE, line 3, in make: ValueError: ...``: the innermost line of it that is not danetc's own,
+    nor a library's where the user's code has called one.
+    """
+    what = f"{type(error).__name__}: {str(error) or 'without a message'}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", str(_OWN)))
+    ]
+    own = [frame for frame in frames if not _of_library(frame.filename)]
+    for frame in reversed(own or frames):
+        line = f" (`{frame.line}`)" if frame.line else ""
+        return f"{frame.filename}, line {frame.lineno}, in {frame.name}: {what}{line}"
+    return what
+
+
+def _of_library(filename: str) -> bool:
+    parts = Path(filename).parts
+    return "site-packages" in parts or "dist-packages" in parts or filename.startswith(_STANDARD)
+
+
+_STANDARD = str(Path(os.__file__).parent) + os.sep
+
+
+def file_of(found: Any) -> Path | None:
+    """The file that a function or class is written in; None for what is in none."""
+    module = sys.modules.get(getattr(found, "__module__", None) or type(found).__module__)
+    name = getattr(module, "__file__", None)
+    return None if name is None else Path(name)
