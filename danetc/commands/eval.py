@@ -24,6 +24,7 @@ from danetc.options import (
     subset_seed_option,
 )
 from danetc.output.echo import echo, json_text
+from danetc.output.figures import NAMES, percent, score
 from danetc.output.text import note
 from danetc.runtime.system.torchrun import under_torchrun
 
@@ -180,7 +181,9 @@ def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[s
             echo()
             if message:
                 echo(f"{message}:")
-            print_table(("directory", "T", "top-1", "top-5", "loss"), rows, right={1, 2, 3, 4})
+            more = tuple(NAMES[name] for name in first[key][0]["scores"])
+            heads = ("directory", "T", "top-1", "top-5", "loss", *more)
+            print_table(heads, rows, right=set(range(1, len(heads))))
     for result in results:
         for item in (result["results"] + result["over_time"])[:1]:
             if item["skipped"]:
@@ -189,31 +192,39 @@ def _print(results: Sequence[dict[str, Any]], split: str, conditions: Sequence[s
 
 def _cells(item: dict[str, Any]) -> tuple[str, ...]:
     return (
-        str(item["steps"]), f"{item['top1']:.2%}", f"{item['top5']:.2%}", f"{item['loss']:.4f}",
+        str(item["steps"]), percent(item["top1"]), percent(item["top5"]), f"{item['loss']:.4f}",
+        *(score(name, value) for name, value in item["scores"].items()),
     )  # fmt: skip
 
 
 def _summary(results: Sequence[dict[str, Any]], key: str) -> Iterator[tuple[str, ...]]:
     """Mean and sample standard deviation over trials, at each T."""
     for place, item in enumerate(results[0][key]):
-        columns = [
-            [result[key][place][name] for result in results] for name in ("top1", "top5", "loss")
-        ]
+        items = [result[key][place] for result in results]
         for label, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
-            top1, top5, loss = map(of, columns)
-            yield label, str(item["steps"]), f"{top1:.2%}", f"{top5:.2%}", f"{loss:.4f}"
+            whole: dict[str, Any] = {"steps": item["steps"], "scores": {}}
+            for name in ("top1", "top5", "loss"):
+                known = item[name] is not None
+                whole[name] = of([each[name] for each in items]) if known else None
+            for name in item["scores"]:
+                whole["scores"][name] = of([each["scores"][name] for each in items])
+            yield label, *_cells(whole)
 
 
 def _plot(output: Path, results: Sequence[dict[str, Any]]) -> None:
     from danetc.output.plots import plot_lines
 
     lines = {}
+    right = results[0]["results"] + results[0]["over_time"]
+    accuracy = right[0]["top1"] is not None
     for result in results:
         for key, what in (("over_time", "mean of the first T steps"), ("results", "a run at T")):
             items = sorted(result[key], key=lambda item: int(item["steps"]))
             if items:
                 name = f"{Path(result['directory']).name}, {what}"
                 steps = [item["steps"] for item in items]
-                lines[name] = steps, [100 * item["top1"] for item in items]
-    plot_lines(output, [(results[0]["network"], "time steps T", "top-1 accuracy [%]", lines)])
+                values = [100 * item["top1"] if accuracy else item["loss"] for item in items]
+                lines[name] = steps, values
+    what = "top-1 accuracy [%]" if accuracy else "loss"
+    plot_lines(output, [(results[0]["network"], "time steps T", what, lines)])
     echo(f"wrote {output}", err=True)

@@ -122,7 +122,13 @@ def command(
         if not quiet:
             print_training(record)
         echo(f"{result(record)}; written to {directory}")
-    if min_accuracy is not None and record["test_accuracy"] < min_accuracy:
+    if min_accuracy is None:
+        return
+    if record["test_accuracy"] is None:
+        raise UserError(
+            "--min-accuracy is of classes, and the network learns numbers; leave it out"
+        )
+    if record["test_accuracy"] < min_accuracy:
         raise UserError(
             f"the test accuracy of {record['test_accuracy']:.2%} is below {min_accuracy:.2%}"
         )

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from danetc.dsl.diagnostics.visible import visible
+from danetc.output.figures import percent
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.observer import Observer
 
@@ -108,7 +109,7 @@ class NotebookProgress(Observer):
         assert self._plan is not None
         text = (
             f"{report.phase}, epoch {report.epoch} of {self._plan.epochs}: loss {report.loss:.4f}, "
-            f"top-1 {report.top1:.1%}, {report.images_per_second:,.0f} images/s"
+            f"top-1 {percent(report.top1, 1)}, {report.images_per_second:,.0f} images/s"
         )
         self._bar = bar(report.global_step, self._plan.epochs * self._plan.steps, text)
         self._show(now=False)
@@ -124,9 +125,9 @@ class NotebookProgress(Observer):
                 str(epoch.epoch),
                 f"{epoch.learning_rate:.2e}",
                 f"{epoch.train_loss:.4f}",
-                f"{epoch.train_accuracy:.2%}",
+                percent(epoch.train_accuracy),
                 f"{epoch.test_loss:.4f}",
-                f"{epoch.test_accuracy:.2%}",
+                percent(epoch.test_accuracy),
                 f"{epoch.images_per_second:,.0f}",
                 f"{epoch.seconds:.1f}",
             )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
 from danetc.model_directory import load
 from danetc.output.text import Note
-from danetc.runtime.data import DataError, Prepared, Split
+from danetc.runtime.data import DataError, Prepared, Split, Target
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.system.machine import usable_cores
 from danetc.runtime.training.distributed import device_name
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.evaluation import Evaluation, unlike
-from danetc.runtime.training.losses import Objective, over_time
+from danetc.runtime.training.losses import Objective, main_output, over_time
 from danetc.runtime.training.settings import autocast, determinism
 from danetc.runtime.training.state import own_random_state, seed_everything
 from danetc.runtime.training.totals import Totals, added_up
@@ -39,15 +39,17 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of a split of a data set at T = ``steps``. Accuracies are from 0 to 1."""
+    """Of a split of a data set at T = ``steps``. Accuracies are from 0 to 1, and None where numbers are
+    learned; ``scores`` has what there is of pixels and numbers: ``miou``, ``rmse``."""
 
     steps: int
     images: int
     loss: float
-    top1: float
-    top5: float
+    top1: float | None
+    top5: float | None
     skipped: int
     seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -143,20 +145,21 @@ class DirectoryEvaluator:
     def at(self, steps: int, on_progress: Progress = lambda images: None) -> Figures:
         """The figures of the network at T = ``steps``, whatever T it was trained with."""
         model = self._at(steps)
-        loss, _ = self._loss(model)
+        images = self._data(model)
+        loss = self._loss(model, images.data.target)
 
-        def run(images: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
-            outputs = model(images)
+        def run(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
+            outputs = model(x)
             sums[0].add(over_time(loss.output(outputs)), labels, loss(outputs, labels))
 
-        (totals,), seconds = self._each(model, self._data(model), run, 1, on_progress)
+        (totals,), seconds = self._each(model, images, run, 1, on_progress)
         return _figures(steps, totals, seconds)
 
     def up_to(self, steps: int, on_progress: Progress = lambda images: None) -> list[Figures]:
         """The figures at each T = 1 .. ``steps``, from one run: those of the mean output of the
         first T steps. Raises UserError where that is another value than the output at T.
         """
-        reason = why_not_stepwise(self.graph, self._loss(self.model)[1])
+        reason = why_not_stepwise(self.graph, self._output(self.model))
         if reason is not None:
             raise UserError(
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
@@ -165,7 +168,7 @@ class DirectoryEvaluator:
         own = any(_why_fixed(node) for node in self.graph.nodes.values())
         model = self.model.to(self.device) if own and steps <= self.steps else self._at(steps)
         images = self._data(model)
-        loss, _ = self._loss(model)
+        loss = self._loss(model, images.data.target)
 
         def run(x: Tensor, labels: Tensor, sums: Sequence[Totals]) -> None:
             states: Any = None
@@ -215,7 +218,7 @@ class DirectoryEvaluator:
             classes=asked.classes,
             subset_seed=asked.subset_seed,
             evaluate=asked.evaluate,
-            output=self._loss(model)[1],
+            output=self._output(model),
             split=asked.split,
         )
         if self._opened is None:
@@ -226,13 +229,20 @@ class DirectoryEvaluator:
         self._opened = steps, found
         return found
 
-    def _loss(self, model: Model) -> tuple[Objective, str]:
-        """The loss of a model, and the name of the output that accuracy is of."""
+    def _output(self, model: Model) -> str:
+        """The name of the output that accuracy is of."""
         try:
-            loss = Objective(self.conditions.loss, model.signature, self.conditions.output)
+            return main_output(self.conditions.loss, model.signature, self.conditions.output)
         except TrainingError as error:
             raise UserError(f"{self.trained.path}: {error}") from error
-        return loss, list(model.signature.outputs)[loss.main]
+
+    def _loss(self, model: Model, target: Target) -> Objective:
+        """The loss of a model."""
+        now = self.conditions
+        try:
+            return Objective(now.loss, model.signature, now.output, target=target)
+        except TrainingError as error:
+            raise UserError(f"{self.trained.path}: {error}") from error
 
     def _each(
         self,
@@ -260,7 +270,8 @@ class DirectoryEvaluator:
                 for part, totals in zip(parts, sums, strict=True):
                     part.append(totals.as_list())
         seconds = time.perf_counter() - began
-        return [added_up(part, self.device) for part in parts], seconds
+        target = images.data.target
+        return [added_up(part, self.device, target) for part in parts], seconds
 
     def _part(
         self,
@@ -273,7 +284,8 @@ class DirectoryEvaluator:
     ) -> list[Totals]:
         """The totals of one process's images."""
         asked, now = self._asked, self.conditions
-        sums = [Totals(self.device) for _ in range(count)]
+        data = images.data
+        sums = [Totals(self.device, data.target, data.classes) for _ in range(count)]
         try:
             batches = images.batches(
                 split=asked.split, batch=now.batch, rank=rank, world=now.processes,
@@ -327,5 +339,6 @@ def _figures(steps: int, totals: Totals, seconds: float) -> Figures:
     if not totals.images:
         raise UserError("none of the images can be read")
     return Figures(
-        steps, totals.images, totals.loss, totals.top1, totals.top5, totals.skipped, seconds
-    )
+        steps, totals.images, totals.loss, totals.top1, totals.top5, totals.skipped, seconds,
+        totals.scores,
+    )  # fmt: skip

@@ -155,15 +155,21 @@ class OptimizerSpec(ItemSpec):
     momentum_copies: int | None = None
 
 
+TARGETS = ("classes", "pixels", "numbers")
+"""What is learned of a sample: its class, the class of each of its pixels, or numbers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSpec(ItemSpec):
     """A term of a loss. ``reads`` is what it is a function of: an output and the labels, what layers of
-    neurons give, their membrane potentials, or an output and that of a teacher. Terms of ``training`` are left out of the loss of
-    test images, which says how well the network answers.
+    neurons give, their membrane potentials, or an output and that of a teacher. Terms of ``training``
+    are left out of the loss of test images, which says how well the network answers.
     """
 
     reads: Literal["output", "neurons", "potentials", "teacher"] = "output"
     training: bool = False
+    targets: tuple[str, ...] = TARGETS
+    """What the labels may be that it is a function of."""
 
 
 PROBABILITY = FloatType(0.0, 1.0)
@@ -268,12 +274,19 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
     {
         row.name: row
         for row in (
-            LossSpec("cross_entropy", "of the mean over time of the output", (SMOOTHING, OUTPUT)),
+            LossSpec(
+                "cross_entropy",
+                "of the mean over time of the output, for the class of an image or of each of its "
+                "pixels",
+                (SMOOTHING, OUTPUT),
+                targets=("classes", "pixels"),
+            ),
             LossSpec(
                 "mse",
-                "mean squared distance of the mean over time of the output to 1 for the image's "
-                "class and 0 for the others",
+                "mean squared distance of the mean over time of the output to the numbers that are "
+                "wanted; of classes to 1 for the image's class and 0 for the others",
                 (OUTPUT,),
+                targets=("classes", "numbers"),
             ),
             LossSpec(
                 "tet",
@@ -285,6 +298,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                     SMOOTHING,
                     OUTPUT,
                 ),
+                targets=("classes", "pixels"),
             ),
             LossSpec(
                 "distill",
@@ -299,6 +313,7 @@ LOSSES: Mapping[str, LossSpec] = MappingProxyType(
                 ),
                 reads="teacher",
                 training=True,
+                targets=("classes",),
                 example='cross_entropy + 0.5 * distill(teacher = "runs/teacher")',
             ),
             LossSpec(

@@ -87,7 +87,8 @@ def _numbers(x: np.ndarray, where: str, *, events: bool) -> Tensor:
                 "255, or floats; divide them by their largest value before you save them"
             )
         x = x.astype(np.uint8)
-    kept = x if x.dtype == np.uint8 else x.astype(np.float32)
+    with np.errstate(over="ignore"):  # said below
+        kept = x if x.dtype == np.uint8 else x.astype(np.float32)
     if kept.dtype == np.float32 and not np.isfinite(kept).all():
         raise DataError(f"{where} has values that are not finite, or too large for float32")
     return torch.from_numpy(np.ascontiguousarray(kept))
@@ -138,7 +139,9 @@ def classes_of_pixels(mask: Tensor, where: str) -> Tensor:
 def _named(y: np.ndarray, where: str, asked: Reading) -> Learned:
     texts = [str(each) for each in (y.astype(str) if y.dtype.kind == "S" else y)]
     if y.ndim != 1:
-        raise DataError(f"{where} is an array of {list(y.shape)} names; labels are one for each sample")
+        raise DataError(
+            f"{where} is an array of {list(y.shape)} names; labels are one for each sample"
+        )
     names = asked.classes or tuple(sorted(set(texts)))
     table = {name: number for number, name in enumerate(names)}
     strange = next((text for text in texts if text not in table), None)
@@ -161,7 +164,7 @@ def _as_numbers(y: np.ndarray, where: str) -> Learned:
 
 def _one_hot(y: np.ndarray, where: str) -> np.ndarray:
     if ((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all():
-        return y.argmax(1)
+        return np.asarray(y.argmax(1))
     raise DataError(
         f"{where} is an array of {list(y.shape)}; several classes of one sample are not learned: "
         "give one class for each, or floats (or targets=numbers) for a regression"
@@ -241,7 +244,10 @@ def array_set(
             "on; both must be alike"
         )
     names = class_names(asked, seen, other, name)
-    sources = (Memory(x, seen.labels, f"{name} (train)"), Memory(other_x, other.labels, f"{name} (test)"))
+    sources = (
+        Memory(x, seen.labels, f"{name} (train)"),
+        Memory(other_x, other.labels, f"{name} (test)"),
+    )
     return DataSet(
         name=name,
         text=request.text,
@@ -296,9 +302,7 @@ def class_names(asked: Reading, train: Learned, test: Learned, name: str) -> tup
     if not asked.classes:
         word = "number " if train.target == "numbers" else ""
         return tuple(f"{word}{number}" for number in range(count))
-    few = len(asked.classes) < count or (
-        train.target == "numbers" and len(asked.classes) > count
-    )
+    few = len(asked.classes) < count or (train.target == "numbers" and len(asked.classes) > count)
     if few:
         raise DataError(
             f"{name} has labels up to {count - 1}, and `classes` names {len(asked.classes)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -67,10 +68,9 @@ def _given(found: Any, place: str, asked: Placed) -> Any:
     """What the code gives: of a function or class what it returns, of anything else itself."""
     if not callable(found) or (hasattr(found, "__getitem__") and not isinstance(found, type)):
         return found
-    try:
+    parameters: Mapping[str, inspect.Parameter] = {}
+    with suppress(ValueError):  # a function without a signature
         parameters = inspect.signature(found).parameters
-    except ValueError:  # a function without a signature
-        parameters = {}
     calls: list[dict[str, Any]] = [{}]
     if "train" in parameters:
         calls = [{"train": True}, {"train": False}]
@@ -114,7 +114,9 @@ def _sides(given: Any, place: str, asked: Placed) -> tuple[Any, Any | None]:
                 f"`{place}` gives data to train on and none to test on; {GIVES}, or hold out a "
                 "share: ,test=0.2"
             )
-    what = f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+    what = (
+        f"{len(given)} values" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
+    )
     raise DataError(f"`{place}` gives {what}; it must {GIVES}")
 
 
@@ -124,8 +126,10 @@ def _of_mapping(given: Mapping[Any, Any], place: str, asked: Placed) -> tuple[An
     train = asked.get("train") or next((name for name in TRAINING if name in given), None)
     if train is None or train not in given:
         found = roles(names, asked, f"what `{place}` gives")
-        pairs = [None if each is None else (given[each[0]], given[each[1]])
-                 for each in (found.train, found.test)]  # fmt: skip
+        pairs = [
+            None if each is None else tuple(_as_array(given[name]) for name in each)
+            for each in (found.train, found.test)
+        ]
         return pairs[0], pairs[1]
     if asked.share is not None:
         return given[train], None
@@ -142,9 +146,14 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, Tensor | np.ndarray)
 
 
+def _as_array(value: Any) -> Any:
+    """A list of numbers or names as an array; anything else as it is."""
+    return np.asarray(value) if isinstance(value, list) else value
+
+
 def _is_data(value: Any) -> bool:
     pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value))
-    return pair or hasattr(value, "__getitem__")
+    return pair or (hasattr(value, "__getitem__") and not isinstance(value, tuple))
 
 
 def _pair(side: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -152,9 +161,7 @@ def _pair(side: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if isinstance(side, torch.utils.data.TensorDataset) and len(side.tensors) == 2:
         side = side.tensors
     if isinstance(side, tuple | list) and len(side) == 2 and all(map(_is_array, side)):
-        x, y = (
-            each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in side
-        )
+        x, y = (each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in side)
         return x, y
     return None
 
@@ -173,7 +180,9 @@ def _of_sides(
     pairs = [None if side is None else _pair(side) for side in (train, test)]
     if pairs[0] is not None and (test is None or pairs[1] is not None):
         parts = [
-            Part(*pair, (f"the images of `{place}` ({split})", f"the labels of `{place}` ({split})"))
+            Part(
+                *pair, (f"the images of `{place}` ({split})", f"the labels of `{place}` ({split})")
+            )
             for pair, split in zip(pairs, ("train", "test"), strict=True)
             if pair is not None
         ]

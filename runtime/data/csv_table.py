@@ -18,9 +18,9 @@ from danetc.runtime.data.arrays import (
     hold_out,
     learned_of,
 )
-from danetc.runtime.data.folder import ImageFiles
 from danetc.runtime.data.class_files import files_fingerprint
 from danetc.runtime.data.files import Strings
+from danetc.runtime.data.folder import ImageFiles
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.csv_files import Columns, csv_place, reason, sides
 from danetc.runtime.sources.options import Placed, class_list
@@ -45,12 +45,8 @@ def open_source(request: DataRequest) -> DataSet:
         return _images(request, path, rows, columns, labels, parts, reading)
     features = _numbers(rows, columns.features, columns, path)
     names = (f"the numbers of {path}", f"the labels of {path}")
-    return array_set(
-        request,
-        *(Part(features[part], labels[part], names) for part in parts),
-        reading,
-        name=path.name,
-    )
+    train, test = (Part(features[part], labels[part], names) for part in parts)
+    return array_set(request, train, test, reading, name=path.name)
 
 
 def _rows(path: Path, columns: Columns) -> list[list[str]]:
@@ -146,9 +142,7 @@ def _images(
         train=train,
         test=test,
         shape=None,
-        fingerprint=files_fingerprint(
-            names, *((root, each.names, each.labels) for each in found)
-        ),
+        fingerprint=files_fingerprint(names, *((root, each.names, each.labels) for each in found)),
         target=whole.target,
         details={"channels": 3},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from danetc.runtime.data.augment import ImageTransform
 from danetc.runtime.data.batches import size
 from danetc.runtime.data.channels import COLOUR, GREY
@@ -20,13 +22,13 @@ def check_fit(
     augment: ImageTransform | None = None,
     evaluate: ImageTransform,
     split: Split = "test",
-    classes: int,
+    output: tuple[int, ...],
     steps: int | None = None,
 ) -> None:
     """Raise DataError unless a network can learn ``data`` through these transforms.
 
     ``augment`` is for training images, and None where nothing is trained; ``evaluate`` for those of
-    ``split``. ``classes`` are the network's outputs. ``steps`` is the T that the recipe's phase sets
+    ``split``. ``output`` is the shape of what the network gives of one sample. ``steps`` is the T that the recipe's phase sets
     (the network's, if None), which the frames of events must have. A few samples of each split are
     read and transformed; torch's random state is left as it is.
     """
@@ -38,10 +40,30 @@ def check_fit(
     for name, source, transform in checks:
         for shape, where in _shapes(source, transform):
             _check_shape(data, name, shape, where, signature, steps, trains=augment is not None)
-    if classes != data.classes:
+    if data.target == "pixels":
+        for name, source, transform in checks:
+            _check_maps(data, name, source, transform, output)
+    if output[0] != data.classes:
+        what = "numbers for each sample" if data.target == "numbers" else "classes"
         raise DataError(
-            f"{data.name} has {data.classes} classes, but the network has {classes} outputs; "
+            f"{data.name} has {data.classes} {what}, but the network has {output[0]} outputs; "
             f"set the network's classes to {data.classes}"
+        )
+
+
+def _check_maps(
+    data: DataSet, setting: str, source: Source, transform: ImageTransform, output: tuple[int, ...]
+) -> None:
+    """Raise DataError unless the maps of classes are of the output's size."""
+    with kept_random_state() as generator:
+        generator.manual_seed(0)
+        sample, label = source[0]
+        _, mask = transform.change_pair(sample, torch.as_tensor(label))
+    if mask.shape != output[1:]:
+        raise DataError(
+            f"the classes of pixels of {source.where(0)} are a map of {size(tuple(mask.shape))} after "
+            f"`{setting}`, but the network's output is {size(output[1:])}; let the network end with "
+            "a map of its input's size, as by upsample"
         )
 
 

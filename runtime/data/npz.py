@@ -35,7 +35,7 @@ def open_source(request: DataRequest) -> DataSet:
     if not classes and roles.classes is not None:
         found = arrays[roles.classes]
         classes = tuple(map(str, found)) if found.ndim == 1 and found.dtype.kind in "US" else ()
-    notices = ()
+    notices: tuple[str, ...] = ()
     if roles.unused:
         notices = (f"{path.name}: the arrays {', '.join(roles.unused)} are not used",)
     share = asked.share

@@ -131,7 +131,9 @@ def read(dataset: Any, index: int, where: str) -> tuple[Any, Any]:
     except Exception as error:
         raise DataError(f"{where} cannot be read: {where_it_failed(error)}") from error
     if not isinstance(sample, tuple | list) or len(sample) != 2:
-        what = f"{len(sample)} values" if isinstance(sample, tuple | list) else type(sample).__name__
+        what = (
+            f"{len(sample)} values" if isinstance(sample, tuple | list) else type(sample).__name__
+        )
         raise DataError(f"{where} is {what}, not a pair of an image and its label")
     return sample[0], sample[1]
 
@@ -269,7 +271,9 @@ def _learned(labels: Sequence[Any], where: str, asked: Reading) -> tuple[Learned
     arrays = [_array(each) for each in labels]
     if any(each is None for each in arrays):
         strange = next(each for each, array in zip(labels, arrays, strict=True) if array is None)
-        raise DataError(f"{where} are of type {type(strange).__name__}; give whole numbers or floats")
+        raise DataError(
+            f"{where} are of type {type(strange).__name__}; give whole numbers or floats"
+        )
     if len({each.shape for each in arrays if each is not None}) > 1:
         raise DataError(f"{where} are of several shapes; all must have as many numbers")
     learned = learned_of(np.stack([each for each in arrays if each is not None]), where, asked)

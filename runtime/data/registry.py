@@ -49,6 +49,11 @@ def draw_classes(data: DataSet, count: int, seed: int) -> DataSet:
     A class is drawn by its place in an order that depends on ``seed`` and the number of classes
     alone, so the 5 of one seed are among its 20. Raises DataError for less than 2 or too many.
     """
+    if data.target != "classes":
+        raise DataError(
+            f"classes cannot be drawn from {data.name}, whose labels are {data.target}; leave out "
+            "--classes"
+        )
     if not 2 <= count <= data.classes:
         raise DataError(
             f"{count} classes cannot be drawn from the {data.classes} of {data.name}; "

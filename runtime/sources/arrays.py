@@ -109,9 +109,7 @@ def _of_split(
     raise DataError(f"{where} has no images and labels called so: {splits[0]}; {hint}")
 
 
-def _pair(
-    asked: Placed, option: str, names: Collection[str], where: str
-) -> tuple[str, str] | None:
+def _pair(asked: Placed, option: str, names: Collection[str], where: str) -> tuple[str, str] | None:
     """The arrays of ``train=A;B``, None where the option names none."""
     given = asked.several(option)
     if len(given) < 2:

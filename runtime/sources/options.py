@@ -25,7 +25,10 @@ OPTIONS: Mapping[str, str] = {
     "size": "height and width of recordings, HxW, as in 128x128",
 }
 """THE options of sources, each with its meaning. A source takes some of them."""
-CHOICES: Mapping[str, tuple[str, ...]] = {"targets": ("classes", "numbers"), "layout": ("chw", "hwc")}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "targets": ("classes", "numbers"),
+    "layout": ("chw", "hwc"),
+}
 _MOST_CLASSES = 100_000
 
 

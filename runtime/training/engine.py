@@ -176,7 +176,7 @@ def _evaluate(run: PhaseRun, epoch: int) -> tuple[Totals, Firing]:
     """
     world, kept = run.world, run.kept
     evaluation = replace(run.evaluation, epoch=epoch + 1)
-    totals, probe = Totals(world.device), FiringProbe(kept)
+    totals, probe = run.totals(), FiringProbe(kept)
     world.buffers_from_first(kept)
     kept.eval()
     batches = run.batches.testing(epoch)

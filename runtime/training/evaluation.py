@@ -15,6 +15,8 @@ from danetc.dsl.recipe.item import Item, Summand, plain
 from danetc.dsl.recipe.text import read_setting, write_setting
 
 DEFAULT_LOSS: tuple[Summand, ...] = read_setting("loss", "cross_entropy", "the default")
+NUMBERS_LOSS: tuple[Summand, ...] = read_setting("loss", "mse", "the default")
+"""Of test images where a network learns numbers."""
 _RECIPE = ("evaluate", "loss", "precision")
 """Fields that are settings of a recipe, and stand in a record as a recipe writes them."""
 _RANGES = {

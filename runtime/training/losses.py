@@ -15,6 +15,7 @@ from danetc.dsl.neuron.inference import output_kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.schema import LOSSES as ROWS
+from danetc.runtime.data.source import IGNORED, Target
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
@@ -22,20 +23,21 @@ from danetc.runtime.measure.membrane import NoMembrane, instrument
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.signature import Signature
 from danetc.runtime.training.errors import TrainingError
-from danetc.runtime.training.evaluation import DEFAULT_LOSS
+from danetc.runtime.training.evaluation import DEFAULT_LOSS, NUMBERS_LOSS
 from danetc.runtime.training.own_losses import checked, function_of
 
 
 def over_time(output: Tensor) -> Tensor:
-    """[N, classes] as it is; the mean over T of [T, N, classes]."""
-    return output.mean(0) if output.dim() == 3 else output
+    """[N, classes] or maps [N, classes, H, W] as they are; the mean over T of [T, N, ...]."""
+    return output.mean(0) if output.dim() in (3, 5) else output
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a term is computed of: the ``output`` that it names, [N, classes] or [T, N, classes], the
-    ``labels`` [N] or shares of classes [N, classes], that output of a ``teacher``, and the
-    ``layers`` of neurons that it reads, each with what it took and what it gave.
+    """What a term is computed of: the ``output`` that it names, [N, classes] or [T, N, classes] (maps
+    [..., H, W] of the classes of pixels), the ``labels`` [N] or shares of classes [N, classes]
+    (classes of pixels [N, H, W], numbers [N, D]), that output of a ``teacher``, and the ``layers``
+    of neurons that it reads, each with what it took and what it gave.
     """
 
     output: Tensor
@@ -49,7 +51,16 @@ class Seen:
 
 
 def _cross_entropy(seen: Seen, label_smoothing: float) -> Tensor:
-    return F.cross_entropy(over_time(seen.output), seen.labels, label_smoothing=label_smoothing)
+    return _entropy(over_time(seen.output), seen.labels, label_smoothing)
+
+
+def _entropy(output: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The mean over images; each has the mean over its pixels that are of a class."""
+    if output.dim() == 2:
+        return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+    each = F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction="none")
+    counted = (labels != IGNORED).flatten(1).sum(1).clamp(min=1)
+    return (each.flatten(1).sum(1) / counted).mean()
 
 
 def _mse(seen: Seen) -> Tensor:
@@ -62,12 +73,12 @@ def _mse(seen: Seen) -> Tensor:
 def _tet(seen: Seen, weight: float, target: float, label_smoothing: float) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, Eq. 9 and 12)."""
     output = seen.output
-    if output.dim() != 3:
+    if output.dim() not in (3, 5):
         raise TrainingError(
             "the loss `tet` needs the output of every time step, but the network's head averages "
             "over time; leave `mean_over_time` out of the head, or use `cross_entropy`"
         )
-    entropy = partial(F.cross_entropy, target=seen.labels, label_smoothing=label_smoothing)
+    entropy = partial(_entropy, labels=seen.labels, label_smoothing=label_smoothing)
     distance = F.mse_loss(output, torch.full_like(output, target))
     return (1 - weight) * torch.stack([entropy(step) for step in output]).mean() + weight * distance
 
@@ -153,12 +164,14 @@ def numbers_of(item: Item) -> dict[str, float]:
 class Objective:
     """The loss of a phase, and the output that accuracy is of.
 
-    That output is the one called ``main``, or that of the first term which names one. Given a
+    That output is the one called ``main``, or that of the first term which names one; ``target`` is
+    what is learned, and ``shape`` is the output's, of one sample at one step. Given a
     ``model``, the terms of training count, which watch its neurons from now on, and run the
     ``teachers`` (by their directories); else the loss is that of test images.
 
     Raises TrainingError for names that the network does not have, outputs that are no vector of
-    classes, and neurons that cannot be watched.
+    classes or numbers (no map, where pixels have classes), terms that are not of the target, and
+    neurons that cannot be watched.
     """
 
     def __init__(
@@ -168,14 +181,16 @@ class Objective:
         main: str | None = None,
         model: nn.Module | None = None,
         teachers: Mapping[str, Model] | None = None,
+        target: Target = "classes",
     ) -> None:
-        named = (str(term.item["output"]) for term in terms if "output" in term.item)
+        _check_target(terms, target)
+        self.target: Target = target
         if not any(ROWS[term.item.name].reads == "output" for term in terms):
             raise TrainingError(
                 f"the loss {' + '.join(map(str, terms))} says nothing of the labels; add a term of "
                 "an output: `cross_entropy + ...`"
             )
-        self.main, self.classes = _chosen(signature, main or next(filter(None, named), None))
+        self.main, self.shape = _chosen(signature, main_output(terms, signature, main), target)
         self._outputs = list(signature.outputs)
         self._terms: list[tuple[float, Item, Callable[[Seen], Tensor], int]] = []
         self._layers: dict[str, tuple[Neuron, Tensor, Tensor]] = {}
@@ -184,7 +199,8 @@ class Objective:
         self._images: Tensor | None = None  # what teachers saw last, and what they gave
         self._taught: dict[str, Any] = {}
         if model is None and all(ROWS[term.item.name].training for term in terms):
-            terms = DEFAULT_LOSS  # of test images, where only functions of a file train
+            # of test images, where only functions of a file train
+            terms = NUMBERS_LOSS if target == "numbers" else DEFAULT_LOSS
         for factor, item in ((term.factor, term.item) for term in terms):
             row = ROWS[item.name]
             if row.training and model is None:
@@ -197,10 +213,15 @@ class Objective:
                 assert model is not None
                 self._watch(model, item)
             elif item["output"]:
-                place, _ = _chosen(signature, str(item["output"]))
+                place, _ = _chosen(signature, str(item["output"]), target)
             if row.reads == "teacher":
                 self._meet(str(item["teacher"]), signature, place)
             self._terms.append((factor, item, of_term(item), place))
+
+    @property
+    def classes(self) -> int:
+        """How many classes, or numbers, the output has."""
+        return self.shape[0]
 
     @property
     def reads_neurons(self) -> bool:
@@ -310,8 +331,37 @@ def _watched(model: nn.Module, item: Item) -> list[str]:
     return found
 
 
-def _chosen(signature: Signature, name: str | None) -> tuple[int, int]:
-    """The place of an output among those of the network, and its number of classes."""
+_WANTED: Mapping[Target, str] = {
+    "classes": "a vector of classes; end the head with `linear(classes)`",
+    "numbers": "a vector of numbers; end the head with `linear(COUNT)`",
+    "pixels": "a map of the classes of pixels; let the network end with one, as in "
+    "`conv(classes, kernel = 1)`",
+}
+_LABELS: Mapping[Target, str] = {
+    "classes": "classes",
+    "pixels": "classes of pixels",
+    "numbers": "numbers",
+}
+
+
+def _check_target(terms: Sequence[Summand], target: Target) -> None:
+    """Raise TrainingError for a term that is not of what is learned."""
+    for item in (term.item for term in terms):
+        if target not in ROWS[item.name].targets:
+            fitting = [name for name, row in ROWS.items() if target in row.targets]
+            ways = [name for name in fitting if ROWS[name].reads == "output"]
+            raise TrainingError(
+                f"the loss `{item.name}` is not of {_LABELS[target]}, which the labels are; take "
+                f"{' or '.join(f'`{name}`' for name in ways)}"
+            )
+
+
+def main_output(terms: Sequence[Summand], signature: Signature, main: str | None = None) -> str:
+    """The output that accuracy is of: ``main``, else that of the first term which names one, else the
+    only one. Raises TrainingError where there is none, or a choice.
+    """
+    named = (str(term.item["output"]) for term in terms if "output" in term.item)
+    name = main or next(filter(None, named), None)
     outputs = signature.outputs
     listed = ", ".join(outputs)
     if name is None and len(outputs) > 1:
@@ -322,11 +372,20 @@ def _chosen(signature: Signature, name: str | None) -> tuple[int, int]:
         )
     if name is not None and name not in outputs:
         raise TrainingError(f"the network has no output `{name}`; it has {listed}")
-    chosen = name if name is not None else next(iter(outputs))
+    return name if name is not None else next(iter(outputs))
+
+
+def _chosen(signature: Signature, name: str, target: Target) -> tuple[int, tuple[int, ...]]:
+    """The place of an output among those of the network, and its shape."""
+    if name not in signature.outputs:
+        listed = ", ".join(signature.outputs)
+        raise TrainingError(f"the network has no output `{name}`; it has {listed}")
+    outputs, chosen = signature.outputs, name
     shape = outputs[chosen]
-    if len(shape) != 1:
+    if len(shape) != (3 if target == "pixels" else 1):
+        kind = "map" if len(shape) > 1 else "vector"
         raise TrainingError(
-            f"the output `{chosen}` is a map of {' x '.join(map(str, shape))}, not a vector of "
-            "classes; end the head with `linear(classes)`"
+            f"the output `{chosen}` is a {kind} of {' x '.join(map(str, shape))}, not "
+            f"{_WANTED[target]}"
         )
-    return list(outputs).index(chosen), shape[0]
+    return list(outputs).index(chosen), shape

@@ -41,7 +41,8 @@ class PhasePlan:
 class StepReport:
     """A step is done. ``step`` counts from 1 in its epoch (from 1), ``global_step`` in its phase.
 
-    Loss and accuracies are means of the epoch so far, on this process's images. ``shares`` are
+    Loss and accuracies (None where numbers are learned) are means of the epoch so far, on this
+    process's images. ``shares`` are
     those of ``timing.PARTS`` in this epoch, since the process began. ``grad_norm`` is before
     clipping, and None without.
     """
@@ -52,8 +53,8 @@ class StepReport:
     steps: int
     global_step: int
     loss: float
-    top1: float
-    top5: float
+    top1: float | None
+    top5: float | None
     images_per_second: float
     learning_rate: float
     shares: Mapping[str, float]
@@ -65,6 +66,9 @@ class Epoch:
     """The figures of an epoch (counted from 1), over all processes. Accuracies are from 0 to 1.
 
     Those of training are means over the epoch, while the weights changed and of augmented images.
+    Accuracies are of images; where pixels have classes of pixels, and ``scores`` has ``miou``, the
+    mean intersection over union of the test images; where numbers are learned they are None, and it
+    has ``rmse``, the root of their mean squared distance.
     ``images_per_second`` and ``shares`` are of its training, ``firing`` of some test images by
     layer. ``skipped`` images could not be read. Times and what follows from them are the only
     figures that are not the same in a run that was interrupted.
@@ -74,17 +78,23 @@ class Epoch:
     epoch: int
     learning_rate: float  # of the last batch
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     test_loss: float
-    test_accuracy: float
+    test_accuracy: float | None
     seconds: float
-    train_top5: float = 0.0
-    test_top5: float = 0.0
+    train_top5: float | None = 0.0
+    test_top5: float | None = 0.0
     images_per_second: float = 0.0
     shares: Mapping[str, float] = field(default_factory=dict)
     firing: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     skipped: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> float:
+        """By which one epoch is better than another: accuracy, without it the loss, both of tests."""
+        return -self.test_loss if self.test_accuracy is None else self.test_accuracy
 
     def as_dict(self) -> dict[str, object]:
         record = asdict(self)

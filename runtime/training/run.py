@@ -59,13 +59,14 @@ class PhaseRun:
         self.phase, self.settings, self.world = phase, settings, world
         self.observer, self.checkpoints, self.stop = observer, checkpoints, stop
         output = settings.train_output
-        self.loss = Objective(phase.loss, model.signature, output, model, teachers)
-        self.test_loss = Objective(phase.loss, model.signature, output)
+        target = data.target
+        self.loss = Objective(phase.loss, model.signature, output, model, teachers, target)
+        self.test_loss = Objective(phase.loss, model.signature, output, target=target)
         check_backward(phase.gradient, model, self.loss)
         self.backward = make_backward(phase.gradient)
         dtype = next(model.parameters()).dtype
         self.batches = TrainingBatches(
-            data, phase, settings, world, model.signature, self.loss.classes, dtype
+            data, phase, settings, world, model.signature, self.loss.shape, dtype
         )
         self.evaluation = Evaluation(
             phase=phase.name,
@@ -112,7 +113,7 @@ class PhaseRun:
             make_scheduler(optimizer, phase, self.batches.steps),
             scaler,
             average,
-            Totals(world.device),
+            self.totals(),
             world,
             self.evaluation.as_dict(),
             history=list(earlier),
@@ -249,9 +250,13 @@ class PhaseRun:
 
     def _loss_of_nothing(self) -> Tensor:
         images = self.batches.zeros()
-        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        labels = self.batches.labels_like(images)
         with self.autocast():
             return self.loss(self.shared(self.as_taken(images)), labels, self.as_taken(images))
+
+    def totals(self) -> Totals:
+        """Sums over images, of nothing yet."""
+        return Totals(self.world.device, self.loss.target, self.loss.classes)
 
     def autocast(self) -> AbstractContextManager[object]:
         return autocast(self.phase.precision, self.world.device)
@@ -315,6 +320,7 @@ class PhaseRun:
             firing.rates,
             firing.warnings(),
             train.skipped + test.skipped,
+            test.scores,
         )
 
     def _count_seconds(self) -> None:
@@ -343,8 +349,8 @@ class PhaseRun:
         """Save the state between two epochs, also as the best, for good, and as the phase's end."""
         phase, settings = self.phase, self.settings
         names = [LAST]
-        if figures.test_accuracy > self.state.best:
-            self.state.best = figures.test_accuracy
+        if self.state.best is None or figures.quality > self.state.best:
+            self.state.best = figures.quality
             names.append(BEST)
         if settings.keep_every and (epoch + 1) % settings.keep_every == 0:
             names.append(f"epoch-{len(self.state.history):04}")

@@ -36,7 +36,7 @@ class TrainingState:
     world: World
     tested: dict[str, Any]
     done: int = 0
-    best: float = -1.0
+    best: float | None = None
     seconds: float = 0.0  # of the epoch begun, over all processes that worked on it
     history: list[dict[str, Any]] = field(default_factory=list)
 

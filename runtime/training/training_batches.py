@@ -21,7 +21,7 @@ from danetc.runtime.training.settings import RunSettings
 class TrainingBatches:
     """This process's batches of a data set, for training and for testing.
 
-    ``classes`` are those of the output that is trained, ``dtype`` is that of the network's
+    ``output`` is the shape of the output that is trained, ``dtype`` is that of the network's
     parameters. ``part`` images of a batch are this process's. An epoch has ``steps`` steps, and an
     evaluation ``rounds`` batches in the process that has most.
 
@@ -36,11 +36,11 @@ class TrainingBatches:
         settings: RunSettings,
         world: World,
         signature: Signature,
-        classes: int,
+        output: tuple[int, ...],
         dtype: torch.dtype,
     ) -> None:
         self.phase, self.world, self.signature, self.dtype = phase, world, signature, dtype
-        self.events = data.events
+        self.events, self._target, self._output = data.events, data.target, output
         augment = image_transform(phase.augment, events=data.events)
         tests = prepared(data, phase.evaluate)
         check_fit(
@@ -48,10 +48,15 @@ class TrainingBatches:
             signature,
             augment=augment,
             evaluate=tests.transform,
-            classes=classes,
+            output=output,
             steps=phase.steps,
         )
-        self._mix: BatchTransform | None = batch_transform(phase.augment, classes)
+        self._mix: BatchTransform | None = batch_transform(phase.augment, output[0])
+        if self._mix is not None and data.target != "classes":
+            raise DataError(
+                "mixup and cutmix share the classes of images, and the labels of "
+                f"{data.name} are {data.target}; leave them out of `augment`"
+            )
         part = split_evenly(phase.batch, world, "a batch")
         if part % phase.accumulate:
             raise TrainingError(
@@ -137,3 +142,11 @@ class TrainingBatches:
         return torch.zeros(
             count, *time_steps, *signature.input, device=self.world.device, dtype=self.dtype
         )
+
+    def labels_like(self, images: Tensor) -> Tensor:
+        """Labels of such images [N, ...], zeros of the shape that labels have."""
+        shape: tuple[int, ...] = {
+            "classes": (), "pixels": self._output[1:], "numbers": self._output,
+        }[self._target]  # fmt: skip
+        dtype = torch.float32 if self._target == "numbers" else torch.int64
+        return torch.zeros(len(images), *shape, dtype=dtype, device=images.device)

@@ -118,6 +118,64 @@ def _events(root: Path) -> str:
     return f"events:{root}"
 
 
+def _npz(root: Path) -> str:
+    arrays = {}
+    for split, count, seed in (("train", 24, 0), ("test", 13, 50)):
+        labels = np.arange(count) % 3
+        arrays[f"x_{split}"] = np.stack(
+            [_image(seed + n, int(label), 8, 8) for n, label in enumerate(labels)]
+        )
+        arrays[f"y_{split}"] = labels
+    np.savez(root.with_suffix(".npz"), **arrays)
+    return f"npz:{root.with_suffix('.npz')}"
+
+
+def _csv(root: Path) -> str:
+    root.mkdir()
+    lines = ["file,label,split"]
+    for number in range(36):
+        label, split = number % 3, "test" if number > 23 else "train"
+        Image.fromarray(_image(number, label, 12, 12)).save(root / f"{number}.png")
+        lines.append(f"{number}.png,{('cat', 'dog', 'owl')[label]},{split}")
+    (root / "table.csv").write_text("\n".join(lines))
+    return f"csv:{root / 'table.csv'}"
+
+
+CODE = """
+import random
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class Dots(Dataset):
+    classes = ["dark", "light"]
+
+    def __init__(self, count, first):
+        self.targets = [n % 2 for n in range(count)]
+        self.first = first
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        noise = torch.rand(1, 8, 8) * random.random() * np.random.rand()
+        generator = torch.Generator().manual_seed(self.first + index)
+        image = torch.rand(1, 8, 8, generator=generator)
+        return (image + self.targets[index] + noise) / 3, self.targets[index]
+
+
+def make():
+    return Dots(30, 0), Dots(17, 100)
+"""
+
+
+def _python(root: Path) -> str:
+    root.with_suffix(".py").write_text(CODE)
+    return f"python:{root.with_suffix('.py')}:make"
+
+
 CROP = "random_resized_crop(12, smallest = 0.5)"
 SMALL_DATA: Mapping[str, Small] = {
     "digits": Small(
@@ -135,6 +193,9 @@ SMALL_DATA: Mapping[str, Small] = {
         evaluate="resize(14) -> center_crop(12) -> normalize(imagenet)",
     ),
     "events": Small(_events, 2, 8, 2, frames=3, evaluate="resize(10) -> center_crop(8)"),
+    "npz": Small(_npz, 3, 8, 3, augment="horizontal_flip", evaluate="resize(9) -> center_crop(8)"),
+    "csv": Small(_csv, 3, 12, 3, evaluate="resize(14) -> center_crop(12)"),
+    "python": Small(_python, 1, 8, 2, evaluate="resize(9) -> center_crop(8)"),
     "synthetic": Small(
         lambda root: "synthetic:size=8,channels=1,classes=3,count=40,test=21", 1, 8, 3,
         evaluate="resize(9) -> center_crop(8)",

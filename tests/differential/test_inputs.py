@@ -180,7 +180,7 @@ def test_data_give_the_channels_of_all() -> None:
     data = open_data("synthetic:classes=5,size=8,count=20")
     way = image_transform((), events=False)
     signature = built(text(TWO_INPUTS)).signature
-    check_fit(data, signature, evaluate=way, classes=5)
+    check_fit(data, signature, evaluate=way, output=(5,))
     with pytest.raises(
         DataError, match=r"1 channels, but .* together 3: 2 of `left`, 1 of `right`"
     ):
@@ -188,10 +188,10 @@ def test_data_give_the_channels_of_all() -> None:
             replace(data, train=_grey(data.train), test=_grey(data.test), shape=(1, 8, 8)),
             signature,
             evaluate=way,
-            classes=5,
+            output=(5,),
         )
     with pytest.raises(DataError, match="still 3 x 6 x 6, moving 2 x 8 x 8 at each step"):
-        check_fit(data, built(text(SIZES)).signature, evaluate=way, classes=5)
+        check_fit(data, built(text(SIZES)).signature, evaluate=way, output=(5,))
     with pytest.raises(UserError, match="no one image holds"):
         taken(text(SIZES))
 

@@ -175,6 +175,11 @@ def _check_model(plan: TrainingPlan) -> None:
     """That the backend takes the network, and the network the data. Raises as training does."""
     from danetc.tasks.networks import initialise
 
+    if plan.data.target == "numbers":
+        raise DataError(
+            f"a comparison is of accuracies, and the labels of {plan.data.name} are numbers; train "
+            "each network by itself"
+        )
     model: Model
     model, _ = initialise(
         with_steps(plan.compiled, plan.recipe.phases[0]).graph,
@@ -183,13 +188,15 @@ def _check_model(plan: TrainingPlan) -> None:
         plan.backend,
     )
     for phase in plan.recipe.phases:
-        objective = Objective(phase.loss, model.signature, plan.request.train_output)
+        objective = Objective(
+            phase.loss, model.signature, plan.request.train_output, target=plan.data.target
+        )
         check_fit(
             plan.data,
             model.signature,
             augment=image_transform(phase.augment, events=plan.data.events),
             evaluate=prepared(plan.data, phase.evaluate).transform,
-            classes=objective.classes,
+            output=objective.shape,
             steps=phase.steps,
         )
 

@@ -154,7 +154,7 @@ def open_set(
             signature,
             evaluate=found.transform,
             split=split,
-            classes=signature.outputs[output or next(iter(signature.outputs))][-1],
+            output=signature.outputs[output or next(iter(signature.outputs))],
         )
     except DataError as error:
         raise UserError(

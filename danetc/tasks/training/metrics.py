@@ -14,7 +14,10 @@ FIGURES = (
     "phase", "epoch", "learning_rate", "train_loss", "train_accuracy", "train_top5",
     "test_loss", "test_accuracy", "test_top5", "seconds", "images_per_second", "skipped",
 )  # fmt: skip
-COLUMNS = ("row", *FIGURES, *(f"share_{part}" for part in PARTS))
+SCORES = ("miou", "rmse")
+COLUMNS = (
+    "row", *FIGURES, *(f"share_{part}" for part in PARTS), *(f"test_{name}" for name in SCORES),
+)  # fmt: skip
 
 
 def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
@@ -29,5 +32,6 @@ def metrics_csv(epochs: Sequence[Mapping[str, Any]]) -> str:
     for number, epoch in enumerate(epochs, 1):
         shares = epoch.get("shares", {})
         parts = (shares.get(part, "") for part in PARTS)
-        writer.writerow([number, *(epoch.get(key, "") for key in FIGURES), *parts])
+        more = (epoch.get("scores", {}).get(name, "") for name in SCORES)
+        writer.writerow([number, *(epoch.get(key, "") for key in FIGURES), *parts, *more])
     return stream.getvalue()

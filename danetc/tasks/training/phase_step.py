@@ -12,10 +12,11 @@ from danetc.compiler.plans.memory import COUNTED, Memory, StepMemory, step_memor
 from danetc.dsl.recipe.schema import COPIES, MOMENTUM
 from danetc.dsl.recipe.settings import Phase
 from danetc.errors import UserError
+from danetc.runtime.data import Target
 from danetc.runtime.model.built import Model, to_channels_last
 from danetc.runtime.training.backward import steps_at_once
 from danetc.runtime.training.distributed import World
-from danetc.runtime.training.losses import Objective
+from danetc.runtime.training.losses import Objective, main_output
 from danetc.runtime.training.optim import make_optimizer
 from danetc.runtime.training.peak import Step
 from danetc.runtime.training.settings import determinism
@@ -86,10 +87,12 @@ class PhaseStep:
         teachers = self.teachers()
         for teacher in teachers.values():
             teacher.to(world.device).eval()
+        shape = model.signature.outputs[main_output(phase.loss, model.signature, self.output)]
+        target: Target = "pixels" if len(shape) > 1 else "classes"  # (or numbers: as much memory)
         return Step(
             random_images(self.graph, self.batch, world.device),
-            torch.zeros(self.batch, dtype=torch.int64, device=world.device),
-            Objective(phase.loss, model.signature, self.output, model, teachers),
+            torch.zeros(self.batch, *shape[1:], dtype=torch.int64, device=world.device),
+            Objective(phase.loss, model.signature, self.output, model, teachers, target),
             lambda model: make_optimizer(model, phase.optimizer),
             frames=taken(self.graph).varies,
             precision=phase.precision,

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from danetc.output.echo import echo
+from danetc.output.figures import NAMES, percent, score, scores
 from danetc.output.summary import print_table
 from danetc.runtime.training.timing import PARTS
 from danetc.tasks.training.progress import show_time
@@ -25,7 +26,14 @@ def print_training(record: Mapping[str, Any]) -> None:
 
 def result(record: Mapping[str, Any]) -> str:
     """In a line: the accuracy, of trials their mean and sample standard deviation."""
-    accuracy = f"test accuracy {record['test_accuracy']:.2%}"
+    if record["test_accuracy"] is None:
+        if "trials" in record:
+            return f"{len(record['trials'])} trials"
+        last = record["epochs"][-1]
+        return f"test loss {last['test_loss']:.4f}, {scores(last['scores'])}"
+    accuracy = f"test accuracy {percent(record['test_accuracy'])}"
+    if record.get("epochs") and record["epochs"][-1].get("scores"):
+        accuracy += f", {scores(record['epochs'][-1]['scores'])}"
     if "trials" not in record:
         return accuracy
     spread = "" if record["deviation"] is None else f" ± {record['deviation']:.2%}"
@@ -33,16 +41,17 @@ def result(record: Mapping[str, Any]) -> str:
 
 
 def _print_phases(epochs: Sequence[Row]) -> None:
+    more = epochs[-1].get("scores", {})
     heads = (
         "phase", "epochs", "time", "images/s", *(HEADS.get(part, part) for part in PARTS),
-        "test loss", "top-1", "top-5", "best top-1",
+        "test loss", "top-1", "top-5", "best top-1", *(NAMES[name] for name in more),
     )  # fmt: skip
     rows = []
     for name, found in groupby(epochs, key=lambda epoch: epoch["phase"]):
         each = list(found)
         last = each[-1]
-        best = max(each, key=lambda epoch: epoch["test_accuracy"])
-        shares = mean_shares(each)
+        best = max(each, key=quality)
+        shares, more = mean_shares(each), last.get("scores", {})
         rows.append(
             (
                 name,
@@ -51,14 +60,21 @@ def _print_phases(epochs: Sequence[Row]) -> None:
                 f"{mean_speed(each):,.0f}",
                 *(f"{shares[part]:.1%}" for part in PARTS),
                 f"{last['test_loss']:.4f}",
-                f"{last['test_accuracy']:.2%}",
-                f"{last['test_top5']:.2%}",
-                f"{best['test_accuracy']:.2%} in {best['epoch']}",
+                percent(last["test_accuracy"]),
+                percent(last["test_top5"]),
+                f"{percent(best['test_accuracy'])} in {best['epoch']}",
+                *(score(name, value) for name, value in more.items()),
             )
         )
     echo()
     print_table(heads, rows, right=set(range(1, len(heads))))
     echo("data (the wait for it), ..., optim.: shares of the training time")
+
+
+def quality(epoch: Row) -> float:
+    """By which one epoch is better than another: accuracy, without it the loss, both of tests."""
+    accuracy = epoch["test_accuracy"]
+    return float(-epoch["test_loss"] if accuracy is None else accuracy)
 
 
 def mean_shares(epochs: Sequence[Row]) -> dict[str, float]:
@@ -78,10 +94,10 @@ def mean_speed(epochs: Sequence[Row]) -> float:
 
 def _print_trials(record: Mapping[str, Any]) -> None:
     rows = [
-        (str(trial["seed"]), f"{trial['test_accuracy']:.2%}", trial["directory"])
+        (str(trial["seed"]), percent(trial["test_accuracy"]), trial["directory"])
         for trial in record["trials"]
     ]
-    rows.append(("mean", f"{record['test_accuracy']:.2%}", ""))
+    rows.append(("mean", percent(record["test_accuracy"]), ""))
     if record["deviation"] is not None:
         rows.append(("deviation", f"{record['deviation']:.2%}", ""))
     echo()

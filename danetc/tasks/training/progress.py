@@ -13,6 +13,7 @@ from rich.table import Column
 
 from danetc.output.console import VisibleConsole
 from danetc.output.echo import echo
+from danetc.output.figures import percent, scores
 from danetc.output.text import note
 from danetc.runtime.kernels.announcing import announced_on
 from danetc.runtime.training.observer import Observer
@@ -87,7 +88,7 @@ class TrainingProgress(Observer):
 
     def step(self, report: StepReport) -> None:
         figures = (
-            f"loss {report.loss:.4f} top-1 {report.top1:.1%} top-5 {report.top5:.1%} "
+            f"loss {report.loss:.4f} top-1 {percent(report.top1, 1)} top-5 {percent(report.top5, 1)} "
             f"{report.images_per_second:,.0f} images/s"
         )
         if not self._bar.disable:
@@ -111,9 +112,9 @@ class TrainingProgress(Observer):
         width = len(str(self._epochs))
         self._say(
             f"{epoch.phase} {epoch.epoch:{width}}/{self._epochs}  lr {epoch.learning_rate:.2e}  "
-            f"train loss {epoch.train_loss:.4f} top-1 {epoch.train_accuracy:6.2%}  "
-            f"test loss {epoch.test_loss:.4f} top-1 {epoch.test_accuracy:6.2%} "
-            f"top-5 {epoch.test_top5:6.2%}  "
+            f"train loss {epoch.train_loss:.4f} top-1 {percent(epoch.train_accuracy, width=6)}  "
+            f"test loss {epoch.test_loss:.4f} top-1 {percent(epoch.test_accuracy, width=6)} "
+            f"top-5 {percent(epoch.test_top5, width=6)}  {_more(epoch)}"
             f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s"
         )
         if epoch.warnings != self._warned:  # what stays as it is has been said
@@ -151,6 +152,10 @@ class TrainingProgress(Observer):
             self._stream.flush()
         else:
             self._bar.console.print(line, soft_wrap=True)
+
+
+def _more(epoch: Epoch) -> str:
+    return f"{scores(epoch.scores)}  " if epoch.scores else ""
 
 
 def show_time(seconds: float) -> str:

@@ -7,7 +7,7 @@ over each other under the same names. The axis counts the phase's steps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class TensorBoard(Observer):
         every = -(-report.steps // POINTS)
         if report.step % every and report.step != report.steps:
             return
-        values = {
+        values: dict[str, float | None] = {
             "loss": report.loss,
             "top1": report.top1,
             "top5": report.top5,
@@ -72,7 +72,7 @@ class TensorBoard(Observer):
         self._write(report.global_step, {f"step/{key}": value for key, value in values.items()})
 
     def epoch(self, epoch: Epoch) -> None:
-        values = {
+        values: dict[str, float | None] = {
             "epoch/train_loss": epoch.train_loss,
             "epoch/train_top1": epoch.train_accuracy,
             "epoch/train_top5": epoch.train_top5,
@@ -82,6 +82,7 @@ class TensorBoard(Observer):
             "epoch/seconds": epoch.seconds,
         }
         values |= {f"shares/{part}": share for part, share in epoch.shares.items()}
+        values |= {f"epoch/test_{name}": value for name, value in epoch.scores.items()}
         values |= {f"firing_rate/{layer}": rate for layer, rate in epoch.firing.items()}
         self._write(epoch.epoch * self._steps, values)
 
@@ -95,11 +96,13 @@ class TensorBoard(Observer):
         if self._hook is not None:
             threading.excepthook, self._hook = self._hook, None
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
+    def _write(self, step: int, values: Mapping[str, float | None]) -> None:
         if self._writer is None:
             return
         try:
             for name, value in values.items():
+                if value is None:  # accuracies of numbers
+                    continue
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
         except OSError as error:

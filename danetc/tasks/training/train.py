@@ -39,9 +39,11 @@ class Training:
     """What the command would have said beside the result, such as which backend was taken and why."""
 
     @property
-    def test_accuracy(self) -> float:
-        """After the last epoch, from 0 to 1; of several trials, their mean."""
-        return float(self.record["test_accuracy"])
+    def test_accuracy(self) -> float | None:
+        """After the last epoch, from 0 to 1, of images or pixels; of several trials, their mean. None
+        where numbers are learned."""
+        found: float | None = self.record["test_accuracy"]
+        return found
 
     def frame(self) -> pandas.DataFrame:
         """A row for each epoch; of several trials, one for each. Raises UserError without pandas."""

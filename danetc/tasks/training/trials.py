@@ -100,11 +100,13 @@ def _trials(
         results.append(
             {"seed": seed, "directory": folder.name, "test_accuracy": trained["test_accuracy"]}
         )
-        accuracies = [result["test_accuracy"] for result in results]
+        accuracies = [
+            each["test_accuracy"] for each in results if each["test_accuracy"] is not None
+        ]
         record = {
             "seeds": list(plan.seeds),
             "trials": results,
-            "test_accuracy": statistics.fmean(accuracies),
+            "test_accuracy": statistics.fmean(accuracies) if accuracies else None,
             "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         }
         if world.first:

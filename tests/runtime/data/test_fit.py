@@ -42,7 +42,7 @@ def check(
         Signature(own_steps, shape, {"out": (classes,)}, sequence),
         augment=image_transform(augment, events=data.events),
         evaluate=image_transform(evaluate, events=data.events),
-        classes=classes,
+        output=(classes,),
         steps=steps,
     )
 

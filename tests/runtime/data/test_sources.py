@@ -14,6 +14,27 @@ from danetc.runtime.sources.folders import EXTENSIONS, IMAGES
 from danetc.runtime.sources.table import SOURCES, look_at
 from tests.danetc.datasets import SMALL_DATA, make_folder
 
+FILES = ("npz", "csv", "python")
+"""Sources that are one file."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_look_sees_whether_a_file_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SMALL_DATA[name].make(tmp_path / "data")
+    _, _, place = text.partition(":")
+    look_at(text)
+    look_at(place)  # its ending, or its form, says what it is
+    assert open_data(place).text == text
+    with pytest.raises(DataError, match="did you mean"):
+        look_at(text.replace("data", "daat") if name != "csv" else text.replace("table", "tabel"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="there is no file nowhere"):
+        look_at(f"{name}:nowhere.py:make" if name == "python" else f"{name}:nowhere")
+    with pytest.raises(DataError, match="has no option `tset`; did you mean `test`"):
+        look_at(f"{text},tset=0.2")
+
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) -> None:
@@ -22,6 +43,8 @@ def test_a_look_sees_what_is_there_and_what_is_not(name: str, tmp_path: Path) ->
     if str(tmp_path) not in text:
         return
     assert open_data(text, frames=3).text == text
+    if (tmp_path / "data").with_suffix(f".{name}").is_file() or name in FILES:
+        return  # below
     for place in (tmp_path / "daat", tmp_path / "data" / "missing"):
         with pytest.raises(DataError) as caught:
             look_at(f"{name}:{place}")

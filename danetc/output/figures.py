@@ -1,0 +1,24 @@
+"""Figures of a training as text: accuracies, where there are any, and other scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NAMES: Mapping[str, str] = {"miou": "mIoU", "rmse": "RMSE"}
+"""Scores by what they are called."""
+NONE = "-"
+
+
+def percent(value: float | None, digits: int = 2, width: int = 0) -> str:
+    """An accuracy from 0 to 1 in per cent; a dash where there is none."""
+    return (NONE if value is None else f"{value:.{digits}%}").rjust(width)
+
+
+def score(name: str, value: float) -> str:
+    """A score by itself: shares in per cent, distances as they are."""
+    return f"{value:.4g}" if name == "rmse" else percent(value)
+
+
+def scores(found: Mapping[str, float]) -> str:
+    """All scores in a line, each with its name: ``mIoU 41.20%``."""
+    return ", ".join(f"{NAMES[name]} {score(name, value)}" for name, value in found.items())

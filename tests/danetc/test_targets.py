@@ -1,0 +1,236 @@
+"""Networks that learn classes of pixels, and numbers: their losses, figures, resumes and refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import danetc
+from danetc.dsl.recipe.schema import LOSSES as ROWS
+from danetc.dsl.recipe.schema import TARGETS
+from danetc.dsl.recipe.text import read_setting
+from danetc.runtime.data import open_data
+from danetc.runtime.data.augment import image_transform
+from danetc.runtime.data.source import IGNORED
+from danetc.runtime.training.losses import LOSSES, Seen
+from danetc.runtime.training.totals import Totals
+
+from .conftest import Run
+
+PIXELS = """
+use std
+network tiny(classes = 3) {
+  input = image(1, 8, 8); steps = 2
+  neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
+  out = in -> conv(4) -> norm -> spike -> mean_over_time -> conv(classes, kernel = 1)
+}
+recipe few { epochs = 2; batch = 8; optimizer = adamw(lr = 0.02)
+             augment = random_crop(8, padding = 2) -> horizontal_flip }
+"""
+NUMBERS = """
+use std
+network tiny(classes = 2) {
+  input = image(1, 8, 8); steps = 2
+  neuron = LIF(v_threshold = 0.2); surrogate = sigmoid
+  out = in -> conv(4) -> norm -> spike -> avgpool -> linear(classes)
+}
+recipe few { epochs = 2; batch = 8; optimizer = adamw(lr = 0.02); loss = mse }
+"""
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    x = dice.random((36, 8, 8)).astype(np.float32)
+    masks = (x * 3).astype(np.uint8)
+    masks[:, 0] = 255  # of no class
+    numbers = np.stack([x.mean((1, 2)), x[:, 0, 0]], 1)
+    for name, y in (("pixels", masks), ("numbers", numbers)):
+        np.savez(
+            tmp_path / f"{name}.npz", x_train=x[:24], y_train=y[:24], x_test=x[24:], y_test=y[24:]
+        )
+    (tmp_path / "pixels.danet").write_text(PIXELS)
+    (tmp_path / "numbers.danet").write_text(NUMBERS)
+
+
+def train(danetc: Run, name: str, *options: object) -> dict[str, Any]:
+    asked = ("--data", f"{name}.npz", "--backend", "eager", "-q", "--json", "-o", "run", *options)
+    done = danetc("train", f"{name}.danet", *asked)
+    assert done.status == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def outputs(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the trained network gives of the test images, and what was wanted."""
+    test = open_data(f"{name}.npz").test
+    model = danetc.load("run", backend="eager").eval()
+    with torch.inference_mode():
+        return model(test.images), test.labels  # type: ignore[attr-defined]
+
+
+def test_pixels_have_their_accuracy_and_miou(danetc: Run) -> None:
+    """Against plain torch on the whole test set."""
+    last = train(danetc, "pixels")["epochs"][-1]
+    found, wanted = outputs("pixels")
+    counted = wanted != IGNORED
+    answers = found.argmax(1)[counted]
+    assert last["test_accuracy"] == pytest.approx(
+        (answers == wanted[counted]).float().mean().item()
+    )
+    assert last["test_loss"] == pytest.approx(
+        F.cross_entropy(found, wanted, ignore_index=IGNORED).item(), abs=1e-6
+    )
+    shares = []
+    for number in range(3):
+        own, right = answers == number, wanted[counted] == number
+        shares.append(((own & right).sum() / (own | right).sum()).item())
+    assert last["scores"]["miou"] == pytest.approx(sum(shares) / 3)
+    assert found.std() > 0.01
+
+
+def test_numbers_have_their_rmse_and_no_accuracy(danetc: Run) -> None:
+    record = train(danetc, "numbers")
+    last = record["epochs"][-1]
+    found, wanted = outputs("numbers")
+    distance = F.mse_loss(found.mean(0), wanted)
+    assert last["test_loss"] == pytest.approx(distance.item())
+    assert last["scores"]["rmse"] == pytest.approx(distance.sqrt().item())
+    assert record["test_accuracy"] is last["test_accuracy"] is last["test_top5"] is None
+    with Path("run/metrics.csv").open() as stream:
+        row = list(csv.DictReader(stream))[-1]
+    assert (row["test_accuracy"], row["test_miou"]) == ("", "")
+    assert float(row["test_rmse"]) == last["scores"]["rmse"]
+    best = json.loads(danetc("eval", "run", "--checkpoint", "best", "--json").out)["evaluated"][0]
+    losses = [epoch["test_loss"] for epoch in record["epochs"]]
+    assert best["results"][0]["loss"] == min(losses)
+
+
+@pytest.mark.parametrize("name", ["pixels", "numbers"])
+def test_eval_gives_the_figures_again_and_they_are_shown(danetc: Run, name: str) -> None:
+    last = train(danetc, name)["epochs"][-1]
+    done = danetc("eval", "run", "--json")
+    (result,) = json.loads(done.out)["evaluated"][0]["results"]
+    assert (result["loss"], result["top1"]) == (last["test_loss"], last["test_accuracy"])
+    assert result["scores"] == last["scores"]
+    shown = danetc("eval", "run", "--over-time").out + danetc(
+        "train", f"{name}.danet", "--data", f"{name}.npz", "--backend", "eager", "-o", "run"
+    ).out  # fmt: skip
+    assert {"pixels": "mIoU", "numbers": "RMSE"}[name] in shown
+    trials = danetc("train", f"{name}.danet", "--data", f"{name}.npz", "--backend", "eager",
+                    "-o", "both", "--seeds", "2", "--set", "recipe.epochs=1")  # fmt: skip
+    assert trials.status == 0, trials.err
+    both = danetc("eval", "both")
+    assert both.out.count("deviation") == 1
+
+
+@pytest.mark.parametrize("name", ["pixels", "numbers"])
+def test_a_run_that_goes_on_is_the_run_in_one(danetc: Run, name: str) -> None:
+    whole = train(danetc, name, "--checkpoint-every", "2")["epochs"]
+    for state in ("last", "best", "epoch-0002"):
+        folder = Path("run/checkpoints", state)
+        if folder.is_dir():
+            folder.rename(f"{state}.old")
+    Path("run/training.json").unlink()
+    again = train(danetc, name, "--checkpoint-every", "2")["epochs"]
+    keys = ("train_loss", "test_loss", "test_accuracy", "scores")
+    assert [[e[k] for k in keys] for e in again] == [[e[k] for k in keys] for e in whole]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("pixels", ("loss=mse",), "`mse` is not of classes of pixels, which the labels are; take `cross_entropy`"),
+        ("numbers", ("loss=cross_entropy",), "`cross_entropy` is not of numbers, which the labels are; take `mse`"),
+        ("pixels", ("augment=mixup",), "share the classes of images, and the labels of pixels.npz are pixels"),
+        ("pixels", ("augment=auto_augment",), "`auto_augment` cannot be applied"),
+        ("pixels", ("evaluate=center_crop(4)",), "but the network takes 1 x 8 x 8"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(
+    danetc: Run, name: str, changes: tuple[str, ...], told: str
+) -> None:
+    sets = [part for change in changes for part in ("--set", f"recipe.{change}")]
+    done = danetc("train", f"{name}.danet", "--data", f"{name}.npz", "--backend", "eager", *sets)
+    assert done.status == 1
+    assert told in done.err
+
+
+def test_networks_of_another_form_are_told_what_to_end_with(danetc: Run) -> None:
+    done = danetc("train", "numbers.danet", "--data", "pixels.npz", "--set",
+                  "recipe.loss=cross_entropy", "--backend", "eager")  # fmt: skip
+    assert "is a vector of 2, not a map of the classes of pixels" in done.err
+    done = danetc("train", "pixels.danet", "--data", "numbers.npz", "--set", "recipe.loss=mse",
+                  "--backend", "eager")  # fmt: skip
+    assert "is a map of 3 x 8 x 8, not a vector of numbers; end the head with `linear" in done.err
+    for command in (("train", "numbers.danet", "--classes", "2"), ("compare", "numbers.danet")):
+        done = danetc(*command, "--data", "numbers.npz", "--backend", "eager", "-o", "other")
+        assert done.status == 1
+        assert "numbers" in done.err
+    train(danetc, "numbers", "--set", "recipe.epochs=1")
+    done = danetc("train", "numbers.danet", "--data", "numbers.npz", "--backend", "eager", "-o",
+                  "run", "--min-accuracy", "0.5", "--set", "recipe.epochs=1")  # fmt: skip
+    assert "--min-accuracy is of classes" in done.err
+
+
+def test_masks_go_where_their_images_go() -> None:
+    """A mask that is the image itself stays so under every step that moves pixels."""
+    steps = read_setting("augment", "random_crop(10, padding = 2) -> horizontal_flip", "")
+    mask = torch.arange(64).reshape(8, 8)
+    way = image_transform(steps)
+    torch.manual_seed(0)
+    for _ in range(5):
+        image, moved = way.change_pair((mask + 1).float()[None], mask)
+        inside = moved != IGNORED
+        assert torch.equal(image[0][inside], moved[inside] + 1.0)
+        assert (image[0][~inside] == 0).all()  # the padding is of no class
+        assert not inside.all()
+    (resize,) = read_setting("evaluate", "resize(16)", "")
+    _, larger = image_transform((resize,)).change_pair(torch.zeros(1, 8, 8), mask)
+    assert torch.equal(larger, mask.repeat_interleave(2, 0).repeat_interleave(2, 1))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "tet"])
+def test_losses_of_pixels_count_each_image_by_its_pixels_with_a_class(name: str) -> None:
+    torch.manual_seed(0)
+    output, labels = torch.randn(2, 4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))
+    labels[0, :3] = IGNORED
+    labels[3] = IGNORED
+    arguments = {each.name: each.default for each in ROWS[name].arguments if each.name != "output"}
+    value = LOSSES[name](Seen(output, labels), **arguments)
+    of = [output.mean(0)] if name == "cross_entropy" else list(output)
+    each = [
+        [F.cross_entropy(step[n, None], labels[n, None], ignore_index=IGNORED) for n in range(3)]
+        for step in of
+    ]
+    expected = torch.stack([torch.stack(step).sum() / 4 for step in each]).mean()
+    if name == "tet":
+        expected = 0.95 * expected + 0.05 * (output - 1).square().mean()
+    torch.testing.assert_close(value, expected)
+
+
+def test_totals_of_parts_are_those_of_the_whole() -> None:
+    torch.manual_seed(0)
+    output, labels = torch.randn(6, 3, 4, 4), torch.randint(0, 3, (6, 4, 4))
+    labels[1] = IGNORED
+    whole = Totals(torch.device("cpu"), "pixels", 3)
+    whole.add(output, labels, torch.tensor(1.0))
+    parts = Totals(torch.device("cpu"), "pixels", 3)
+    for part in (slice(0, 1), slice(1, 6)):
+        parts.add(output[part], labels[part], torch.tensor(1.0))
+    assert parts.as_list() == whole.as_list()
+    assert whole.scores.keys() == {"miou"}
+    assert 0 < (whole.top1 or 0) < 1
+
+
+def test_every_loss_says_what_it_is_of() -> None:
+    for row in ROWS.values():
+        assert {*row.targets} <= {*TARGETS}
+        assert row.targets

@@ -1,0 +1,216 @@
+"""Arrays of one's own: which are images and which labels, their layouts, types and targets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from danetc.runtime.data import DataError, Memory, open_data
+from danetc.runtime.data.arrays import Reading, hold_out, images_of, learned_of
+from danetc.runtime.data.source import IGNORED
+
+DICE = np.random.default_rng(0)
+
+
+def save(path: Path, **arrays: Any) -> str:
+    np.savez(path / "a.npz", **arrays)
+    return str(path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        ("X_train", "Y_train", "X_val", "Y_val"),
+        ("trainX", "trainY", "testX", "testY"),
+        ("training-data", "training-targets", "valid-data", "valid-targets"),
+    ],
+)
+def test_arrays_are_known_by_usual_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    x = DICE.integers(0, 256, (10, 3, 4, 5), dtype=np.uint8)
+    y = np.arange(10) % 3
+    text = save(tmp_path, **dict(zip(names, (x[:6], y[:6], x[6:], y[6:]), strict=True)))
+    data = open_data(text)
+    assert isinstance(data.train, Memory)
+    assert isinstance(data.test, Memory)
+    assert np.array_equal(data.train.images, x[:6])
+    assert np.array_equal(data.test.labels, y[6:])
+    assert (data.shape, data.class_names, data.target) == ((3, 4, 5), ("0", "1", "2"), "classes")
+
+
+def test_arrays_of_other_names_and_splits_are_chosen(tmp_path: Path) -> None:
+    x, y = DICE.random((20, 4, 4)), np.arange(20) % 2
+    text = save(
+        tmp_path, pictures=x[:12], kinds=y[:12], x_train=x, y_train=y, x_val=x[:4], y_val=y[:4],
+        x_test=x[4:9], y_test=y[4:9], class_names=np.array(["even", "odd"]),
+    )  # fmt: skip
+    usual = open_data(text)
+    assert (len(usual.train), len(usual.test), usual.class_names) == (20, 4, ("even", "odd"))
+    assert "x_test, y_test" in usual.notices[0]
+    assert len(open_data(f"{text},test=test").test) == 5
+    own = open_data(f"{text},train=pictures;kinds,test=val,classes=no;yes;maybe")
+    assert (len(own.train), own.class_names) == (12, ("no", "yes", "maybe"))
+    held = open_data(f"{text},test=0.25")
+    assert (len(held.train), len(held.test)) == (16, 4)  # of each class: 7.5 and so 8 of 10
+
+
+def test_layouts_and_types_become_those_of_images() -> None:
+    last = DICE.random((5, 8, 9, 3))
+    found, events = images_of(last, "x")
+    assert np.array_equal(found, np.moveaxis(last, -1, 1).astype(np.float32))
+    assert not events
+    assert images_of(np.zeros((5, 8, 9)), "x")[0].shape == (5, 1, 8, 9)
+    assert images_of(np.zeros((5, 7)), "x")[0].shape == (5, 7, 1, 1)
+    assert images_of(np.zeros((5, 3, 8, 3)), "x")[0].shape == (5, 3, 8, 3)  # first, where both can
+    assert images_of(np.zeros((5, 3, 8, 3)), "x", "hwc")[0].shape == (5, 3, 3, 8)
+    frames, events = images_of(np.full((2, 4, 2, 8, 8), 700), "x")
+    assert events
+    assert frames.dtype == torch.float32
+    assert frames.max() == 700
+    assert images_of(np.arange(256).reshape(1, 16, 16), "x")[0].dtype == torch.uint8
+    for wrong, told in (
+        (np.full((1, 8, 8), 300), "whole numbers from 300 to 300"),
+        (np.full((1, 8, 8), np.nan), "not finite"),
+        (np.full((1, 8, 8), 1e300), "not finite, or too large for float32"),
+        (np.array(["a"] * 64).reshape(1, 8, 8), "no numbers"),
+        (np.zeros(4), r"an array of [4]"),
+        (np.zeros((0, 8, 8)), r"an array of [0, 8, 8]"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            images_of(wrong, "x")
+
+
+def test_labels_say_what_is_learned() -> None:
+    def target(y: Any, **asked: Any) -> tuple[str, list[int]]:
+        found = learned_of(np.asarray(y), "y", Reading(**asked))
+        return found.target, list(found.labels.shape)
+
+    assert target([0, 2, 1]) == ("classes", [3])
+    assert target([[0], [2], [1]]) == ("classes", [3])
+    assert target([[0, 1], [1, 0]]) == ("classes", [2])
+    assert target([0.5, 1.0]) == ("numbers", [2, 1])
+    assert target([[0.5, 1.0]]) == ("numbers", [1, 2])
+    assert target([0, 2, 1], targets="numbers") == ("numbers", [3, 1])
+    assert target([0.0, 2.0], targets="classes") == ("classes", [2])
+    assert target(np.zeros((2, 4, 4), int)) == ("pixels", [2, 4, 4])
+    named = learned_of(np.array(["owl", "cat", "owl"]), "y", Reading())
+    assert (named.labels.tolist(), named.names) == ([1, 0, 1], ("cat", "owl"))
+    mask = learned_of(np.array([[[0, 255], [1, 2]]]), "y", Reading()).labels
+    assert mask.tolist() == [[[0, IGNORED], [1, 2]]]
+    for wrong, asked, told in (
+        ([-1, 2], {}, "labels from -1 to 2"),
+        ([10**6], {}, "targets=numbers"),
+        ([[1, 1], [0, 1]], {}, "several classes of one sample are not learned"),
+        (np.zeros((2, 4, 4)), {}, "whole numbers [N, H, W] are classes of pixels"),
+        ([0.5], {"targets": "classes"}, "which are no classes"),
+        (["fox"], {"classes": ("cat", "owl")}, "`fox`, which is none of cat, owl"),
+        ([np.inf], {}, "not finite"),
+    ):
+        with pytest.raises(DataError, match=re.escape(told)):
+            target(wrong, **asked)
+
+
+def test_a_share_is_held_out_of_each_class() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 10)
+    learned = learned_of(labels.numpy(), "y", Reading())
+    train, test = hold_out(learned, 0.2)
+    assert labels[test].bincount().tolist() == [10, 2]
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(60))
+    torch.manual_seed(7)
+    assert torch.equal(hold_out(learned, 0.2)[1], test)  # it depends on nothing else
+    with pytest.raises(DataError, match="leaves none to test on"):
+        hold_out(learned, 0.001)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "told"),
+    [
+        ({"x": 1, "y": 1}, "", "no arrays to test on; every epoch is tested on some"),
+        ({"x": 1, "y": 1}, ",test=1.5", "a share is between 0 and 1"),
+        (
+            {"pictures": 1, "kinds": 1},
+            ",test=0.5",
+            "train=IMAGES;LABELS (it holds pictures, kinds)",
+        ),
+        ({"x_train": 1, "y_train": 1}, ",test=x_train;y_tarin", "did you mean `y_train`?"),
+        ({"x": 1, "y": 1}, ",layout=nchw,test=0.5", "the option `layout` of `npz` is `nchw`"),
+        ({"x": 1, "y": 1}, ",test=0.5,classes=nowhere", "there is no file nowhere"),
+    ],
+)
+def test_what_is_not_said_is_asked_for(
+    arrays: dict[str, int], options: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = save(tmp_path, **{name: np.zeros((4, 2)) for name in arrays})
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_data(text + options)
+
+
+def test_files_that_are_damaged_or_would_run_code(tmp_path: Path) -> None:
+    (tmp_path / "no.npz").write_text("no archive")
+    with pytest.raises(DataError, match=r"no.npz cannot be read: it is no file of numpy.savez"):
+        open_data(str(tmp_path / "no.npz"))
+    objects = np.array([{}], dtype=object)
+    text = save(tmp_path, x_train=objects, y_train=[0], x_test=objects, y_test=[0])
+    with pytest.raises(DataError, match="Python objects, not numbers"):
+        open_data(text)
+    uneven = save(tmp_path, x_train=np.zeros((3, 4, 4)), y_train=[0, 1], x_test=1, y_test=1)
+    with pytest.raises(DataError, match=r"has 3 samples and .* 2 labels"):
+        open_data(f"{uneven},test=0.5")
+
+
+def test_a_changed_value_is_another_fingerprint(tmp_path: Path) -> None:
+    x, y = np.zeros((4, 2, 2), np.uint8), np.array([0, 1, 0, 1])
+    first = open_data(save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)).fingerprint
+    assert open_data(save(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)).fingerprint == first
+    other = x.copy()
+    other[3, 1, 1] = 1
+    assert (
+        open_data(save(tmp_path, x_train=x, y_train=y, x_test=other, y_test=y)).fingerprint != first
+    )
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def table(path: Path, text: str) -> str:
+    (path / "t.csv").write_text(text)
+    return str(path / "t.csv")
+
+
+def test_columns_of_numbers_are_features(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n / 4},{'ab'[n % 2]},{'train' if n < 6 else 'val'}\n" for n in range(8))
+    data = open_data(table(tmp_path, f"width,height,kind,split\n{rows}") + ",label=kind")
+    assert isinstance(data.train, Memory)
+    assert data.train.images.flatten(1).tolist() == [[n, n / 4] for n in range(6)]
+    assert (data.shape, data.class_names, len(data.test)) == ((2, 1, 1), ("a", "b"), 2)
+    numbers = "x,u,v\n" + "".join(f"{n},{n / 2},{-n}\n" for n in range(10))
+    learned = open_data(table(tmp_path, numbers) + ",label=u;v,test=0.3")
+    assert (learned.target, learned.classes, len(learned.test)) == ("numbers", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [
+        ("a,b\n1,2\n", "", "has no column of labels"),
+        ("a,label\n1,2\n", "", "does not say which rows are to test on"),
+        ("a,label\n1,2\n", ",label=lable", "no column `lable`; did you mean `label`?"),
+        ("a,label\nx,2\ny,2\n", ",test=0.5", "row 2: `x` in the column `a` is no number"),
+        ("a,label\n1,2,3\n", ",test=0.5", "row 2: 3 values, but the first line names 2"),
+        ("a,label\n", ",test=0.5", "has no rows"),
+        ("a,a\n1,2\n", "", "twice the same name"),
+        ("", "", "0 columns"),
+        ("file,label\nnone.png,1\n", ",test=0.5", "leaves none"),
+        ("file,label,split\nnone.png,1,train\nn.png,0,test\n", "", "row 2: there is no image"),
+        ("a,label,split\n1,1,train\n1,1,train\n", "", "no row of"),
+    ],
+)
+def test_tables_that_are_wrong(text: str, options: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(told)):
+        open_data(table(tmp_path, text) + options)
