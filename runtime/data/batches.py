@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from danetc.runtime.data.augment import ImageTransform
-from danetc.runtime.data.source import Memory, Source
+from danetc.runtime.data.source import Memory, Source, number_of
 from danetc.runtime.kernels.torch_internals import end_workers
 from danetc.runtime.system.errors import DataError, UnreadableError
 from danetc.runtime.system.seeds import drawn_anew, epoch_order, kept_random_state, sample_seed
@@ -289,9 +289,9 @@ class _Fetcher(Dataset[Batch | str]):
         labels: list[Tensor] = []
         kept: list[int] = []
         unreadable: list[str] = []
-        with kept_random_state() as generator, _seeding(self.source) as before, _one_thread():
+        with kept_random_state() as generator, self._seeding() as before, _one_thread():
             for index in indices:
-                before(self.seed, epoch, index)
+                before(epoch, index)
                 try:
                     sample, label = self.source[index]
                 except UnreadableError as error:
@@ -314,6 +314,15 @@ class _Fetcher(Dataset[Batch | str]):
             tuple(unreadable),
         )
 
+    @contextmanager
+    def _seeding(self) -> Iterator[Callable[[int, int], None]]:
+        """What seeds the reading of a sample in an epoch, where a source draws at random."""
+        if not self.source.draws:
+            yield lambda epoch, index: None
+            return
+        with drawn_anew() as seed:
+            yield lambda epoch, index: seed(self.seed, epoch, number_of(self.source, index))
+
     def _check_shape(self, image: Tensor, index: int) -> None:
         shape = tuple(image.shape)
         if self._shape is None:
@@ -324,17 +333,6 @@ class _Fetcher(Dataset[Batch | str]):
                 f"{self._first} is {size(self._shape)}; let a step give all one size, as "
                 "random_resized_crop in augment, and resize -> center_crop in evaluate"
             )
-
-
-def _nothing(seed: int, epoch: int, index: int) -> None:
-    """What is done before a sample is read that draws nothing."""
-
-
-@contextmanager
-def _seeding(source: Source) -> Iterator[Callable[[int, int, int], None]]:
-    """What seeds the reading of a sample, where a source draws at random."""
-    with drawn_anew() if source.draws else nullcontext(_nothing) as seed:
-        yield seed
 
 
 def size(shape: tuple[int, ...]) -> str:

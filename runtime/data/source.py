@@ -114,6 +114,14 @@ class Selected:
         return Selected(self.source, self.indices[indices], labels)
 
 
+def number_of(source: Source, index: int) -> int:
+    """The number that a sample has in the whole set, of which ``source`` may be a selection."""
+    if isinstance(source, Selected):
+        return number_of(source.source, int(source.indices[index]))
+    inner: Source | None = getattr(source, "source", None)  # one that changes each sample
+    return index if inner is None else number_of(inner, index)
+
+
 @dataclass(frozen=True)
 class DrawnClasses:
     """Classes drawn at random: which ones, by their numbers and names in the whole set."""

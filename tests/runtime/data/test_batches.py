@@ -204,6 +204,7 @@ def test_rows_taken_at_once_are_the_samples_one_by_one(source: Source) -> None:
 
     class Hidden:
         on_unreadable = "stop"
+        draws = False
         labels = source.labels
 
         def __len__(self) -> int:

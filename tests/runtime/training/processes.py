@@ -122,6 +122,7 @@ class Holed:
     source: Source
     hole: int
     on_unreadable: Policy = "stop"
+    draws: bool = False
 
     @property
     def labels(self) -> torch.Tensor:
