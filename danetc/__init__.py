@@ -5,6 +5,7 @@
     danetc.check("my_network.danet")                      # warnings; raises danetc.SpecError
     danetc.draw("danet_c_r50", output="topology.svg")      # and returns the picture
     model = danetc.build("danet_c_r50", set={"steps": 2})  # a trainable torch.fx model
+    danetc.data("digits").picture()                        # what a data set is, and samples
     run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
     danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from danetc.errors import UserError
     from danetc.model_directory import load
     from danetc.output.spec_messages import SpecWarning
+    from danetc.tasks.data_report import data
     from danetc.tasks.drawing import draw
     from danetc.tasks.evaluate import evaluate
     from danetc.tasks.exporting import export
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "build",
     "check",
+    "data",
     "draw",
     "evaluate",
     "export",
@@ -57,6 +60,7 @@ _HOMES = {
     "UserError": "danetc.errors",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
+    "data": "danetc.tasks.data_report",
     "draw": "danetc.tasks.drawing",
     "evaluate": "danetc.tasks.evaluate",
     "export": "danetc.tasks.exporting",

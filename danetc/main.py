@@ -36,6 +36,7 @@ COMMANDS = {
     "draw": "Draw a network's topology as SVG.",
     "prove": "Check the paper's propositions on a network.",
     "equiv": "Say whether two specs describe one network.",
+    "data": "Say what a data set is, and show samples of it.",
     "train": "Train a network on a data set.",
     "eval": "Evaluate a trained network, also at other T.",
     "export": "Write a trained network for use elsewhere.",

@@ -1,0 +1,120 @@
+"""`danetc data` and `danetc.data`: what a data set is, and samples as a network sees them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import danetc
+from danetc.output.samples import in_terminal
+from danetc.runtime.data import open_data
+from danetc.runtime.sources.table import SOURCES
+
+from .conftest import Run
+from .datasets import SMALL_DATA
+from .test_as_trained import spec
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_is_described(danetc: Run, tmp_path: Path, name: str) -> None:
+    small = SMALL_DATA[name]
+    text = small.make(tmp_path / "data")
+    done = danetc("data", text, "--steps", "3", "--json")
+    assert done.status == 0, done.err
+    record = json.loads(done.out)
+    data = open_data(text, frames=3)
+    assert record["fingerprint"] == data.fingerprint
+    assert record["splits"]["train"]["samples"] == len(data.train)
+    counts = data.test.labels.bincount(minlength=data.classes).tolist()
+    assert [row["test"] for row in record["labels"]] == counts
+    assert [row["name"] for row in record["labels"]] == list(data.class_names)
+    shape = record["splits"]["train"]["shapes"][0]["shape"]
+    assert len(shape) == (4 if small.frames else 3)
+    assert shape[-3] == small.channels
+
+
+def test_what_is_printed(danetc: Run, tmp_path: Path) -> None:
+    done = danetc("data", "digits", "-o", "digits.png")
+    assert done.status == 0
+    assert "1,437 samples, C x H x W = 1 x 8 x 8, float32" in done.out
+    assert re.search(r"^0  0 +142 +36$", done.out, re.MULTILINE)
+    assert "\x1b" not in done.out  # colours and pictures are for terminals
+    assert done.err == "wrote digits.png\n"
+    with Image.open(tmp_path / "digits.png") as picture:
+        assert picture.size == danetc_picture("digits").size
+    assert danetc("data", "digits", "-o", "digits.jpg").status == 1
+    assert danetc("data", "digist").err.count("did you mean `digits`?") == 1
+
+
+def danetc_picture(text: str, **options: Any) -> Image.Image:
+    return danetc.data(text, **options).picture()
+
+
+def test_the_picture_has_the_pixels_of_the_samples() -> None:
+    """Each at a whole scale, of each class a row."""
+    report = danetc.data("digits")
+    pixels = np.asarray(report.picture())
+    train = open_data("digits").train
+    first = [int((train.labels == number).nonzero()[0]) for number in range(10)]
+    for number, index in enumerate(first):
+        image, _ = train[index]
+        x, y = 6, 6 + number * (96 + 14 + 6)
+        found = pixels[y + 6 : y + 96 : 12, x + 6 : x + 96 : 12]
+        expected = (image[0].double() * 255).round()
+        assert np.array_equal(found[..., 0], expected)
+
+
+def test_samples_are_seen_after_the_augmentation(danetc: Run) -> None:
+    """As the batches of a training hold them, drawn by their seeds; and whether they fit is said."""
+    import danetc as package
+
+    small = SMALL_DATA["synthetic"]
+    text = small.make(Path())
+    way = "random_crop(8, padding = 4) -> horizontal_flip"
+    Path("tiny.danet").write_text(spec(small, f"augment = {way}"))
+    plain, seen = package.data(text), package.data(text, recipe="tiny.danet")
+    assert seen.record["misfit"] is None
+    assert seen.record["augment"].startswith("random_crop(size = 8, padding = 4)")
+    assert [each.label for each in plain.samples] == [each.label for each in seen.samples]
+    pairs = list(zip(plain.samples, seen.samples, strict=True))
+    assert sum(not torch.equal(a.image, b.image) for a, b in pairs) > len(pairs) // 2
+    again = package.data(text, recipe="tiny.danet:test_recipe")
+    assert all(
+        torch.equal(a.image, b.image) for a, b in zip(seen.samples, again.samples, strict=True)
+    )
+    other = package.data(text, recipe="tiny.danet", seed=1)
+    assert not all(
+        torch.equal(a.image, b.image) for a, b in zip(seen.samples, other.samples, strict=True)
+    )
+    mixed = spec(small, "augment = mixup(1.0)")
+    Path("tiny.danet").write_text(mixed)
+    assert "%" in package.data(text, recipe="tiny.danet").samples[0].label
+    wrong = danetc("data", "digits", "--recipe", "tiny.danet")
+    assert wrong.status == 0
+    assert "cannot learn them: digits has 10 classes, but the network has 3 outputs" in wrong.out
+    assert danetc("data", "digits", "--recipe", "tiny.danet:no").err.count("no recipe `no`") == 1
+
+
+def test_classes_of_pixels_numbers_and_features_have_pictures(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    x = dice.random((9, 6, 6)) * 5 - 2
+    for name, images, y in (
+        ("pixels", x, (x > 0).astype(int)), ("numbers", x, x.mean((1, 2))),
+        ("features", x.reshape(9, 36)[:, :7], np.arange(9) % 3),
+    ):  # fmt: skip
+        np.savez(tmp_path / name, x=images, y=y)
+        report = danetc.data(f"{tmp_path / name}.npz,test=0.4")
+        pixels = np.asarray(report.picture())
+        assert pixels.std() > 20
+        lines = list(in_terminal(report.picture(), 40))
+        assert all(len(line) <= 40 for line in lines)
+        assert re.fullmatch(r"#[0-9a-f]{6} on #[0-9a-f]{6}", lines[0][0][1])
+        assert len(report.frame()) == {"pixels": 2, "numbers": 1, "features": 3}[name]
+        assert "<table>" in report._repr_html_()
