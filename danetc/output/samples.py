@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from danetc.tasks.data_report import Shown
 
 CELL = 96
 """Pixels of a sample's larger side, at least."""
@@ -24,6 +23,17 @@ _FRAMES = 6
 """Frames of a recording that are shown."""
 _CHARACTERS = 16
 """Of a label below a sample."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A sample as a network sees it: an image [C, H, W] or frames [T, C, H, W], what it is called,
+    and the classes of its pixels, where it has them.
+    """
+
+    image: Tensor
+    label: str
+    mask: Tensor | None = None
 
 
 def picture(samples: Sequence[Shown]) -> Image.Image:

@@ -13,6 +13,7 @@ from torch import Tensor
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
+from danetc.output.samples import Shown, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
 from danetc.runtime.data.fit import check_fit
@@ -36,17 +37,6 @@ CLASSES = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A sample as a network sees it: an image [C, H, W] or frames [T, C, H, W], what it is called,
-    and the classes of its pixels, where it has them.
-    """
-
-    image: Tensor
-    label: str
-    mask: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class DataReport:
     """A data set as ``danetc data`` shows it."""
 
@@ -63,8 +53,6 @@ class DataReport:
 
     def picture(self) -> Image:
         """The samples side by side, one row for each class: of Pillow, which notebooks show."""
-        from danetc.output.samples import picture
-
         return picture(self.samples)
 
     def _repr_html_(self) -> str:
