@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ def make_optimizer(model: nn.Module, item: Item) -> torch.optim.Optimizer:
     if "beta1" in given:
         given["betas"] = given.pop("beta1"), given.pop("beta2")
     make: type[torch.optim.Optimizer] = getattr(torch.optim, OPTIMIZERS[item.name].torch)
+    if "fused" in inspect.signature(make).parameters:
+        given["fused"] = True  # one kernel for all weights, where torch has it
     return make(groups, **given)
 
 
