@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.system.files import (
+    Content,
     DamagedError,
     digest,
     naming,
@@ -152,12 +153,12 @@ def write_model_directory(
     target = Path(os.path.realpath(directory))
     target.parent.mkdir(parents=True, exist_ok=True)
     files = model_files(compiled, seed=seed, init=init, memory=memory, note=note)
-    files[WEIGHTS] = tensor_file(model.state_dict())
+    contents: dict[str, Content] = {**files, WEIGHTS: tensor_file(model.state_dict())}
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         with naming(directory):
             temporary.mkdir()
-        for name, data in files.items():
+        for name, data in contents.items():
             with naming(directory / name):
                 write_flushed(temporary / name, data)
         with naming(directory):

@@ -47,7 +47,8 @@ def _safetensors(content: Content) -> bytes:
     from danetc.runtime.model.weight_files import tensor_file
     from danetc.version import version
 
-    return tensor_file(content.weights, {"danetc": version(), "network": content.graph.name})
+    about = {"danetc": version(), "network": content.graph.name}
+    return b"".join(tensor_file(content.weights, about))
 
 
 def _state_dict(content: Content) -> bytes:

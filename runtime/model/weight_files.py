@@ -16,6 +16,13 @@ from danetc.runtime.system.files import (
     seal_tensors,
 )
 
+NUMBERS: Mapping[torch.dtype, str] = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""What safetensors calls each type of number."""
+
 
 class WeightsError(ValueError):
     """A file of weights cannot be read, is damaged, or is not of this model."""
@@ -26,12 +33,29 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     replace_file(path, tensor_file(tensors))
 
 
-def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A file of safetensors with its digest: the same tensors give the same bytes."""
-    from safetensors.torch import save
+def tensor_file(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> list[bytes | memoryview]:
+    """A file of safetensors with its digest, in pieces: the same tensors give the same bytes.
 
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return seal_tensors(save(plain), metadata)
+    Where tensors lie on the CPU the pieces are their own memory, so that no copy of a network's weights is
+    needed to write them.
+    """
+    entries: dict[str, object] = {}
+    values: list[memoryview] = []
+    start = 0
+    # The largest numbers first, so that each begins at a multiple of its size.
+    for name, value in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        end = start + data.nbytes
+        entries[name] = {
+            "dtype": NUMBERS[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [start, end],
+        }
+        values.append(data)
+        start = end
+    return seal_tensors(entries, values, metadata)
 
 
 def load_weights(model: nn.Module, path: Path, *, changed: bool = False) -> None:

@@ -16,7 +16,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,7 +58,15 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def replace_file(path: Path, data: bytes) -> None:
+Content = bytes | Sequence[bytes | memoryview]
+"""What a file holds: its bytes, or pieces of them in their order, which lie anywhere in memory."""
+
+
+def pieces(content: Content) -> Sequence[bytes | memoryview]:
+    return [content] if isinstance(content, bytes) else content
+
+
+def replace_file(path: Path, data: Content) -> None:
     """Write a file so that a reader, and who looks after a crash, finds the old one or the new.
 
     A symbolic link stays one, and the file keeps its permissions. Raises OSError with its name.
@@ -87,10 +95,11 @@ def _replace(new: Path, target: Path) -> None:
     os.replace(new, target)
 
 
-def write_flushed(path: Path, data: bytes) -> None:
+def write_flushed(path: Path, data: Content) -> None:
     """Write a new file and see it to the disk. Raises OSError with its name."""
     with naming(path), path.open("xb") as stream:
-        stream.write(data)
+        for piece in pieces(data):
+            stream.write(piece)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -125,9 +134,12 @@ def explain_os_error(error: OSError, then: str = "free some space and try again"
 # -- digests ---------------------------------------------------------------------------------------
 
 
-def digest(data: bytes) -> str:
+def digest(data: Content) -> str:
     """The SHA-256 of a file that another one speaks of."""
-    return hashlib.sha256(data).hexdigest()
+    taken = hashlib.sha256()
+    for piece in pieces(data):
+        taken.update(piece)
+    return taken.hexdigest()
 
 
 def seal_record(record: Mapping[str, Any]) -> bytes:
@@ -135,23 +147,22 @@ def seal_record(record: Mapping[str, Any]) -> bytes:
     assert "sha256" not in record
     text = json.dumps({"sha256": BLANK, **record}, indent=2, allow_nan=False) + "\n"
     text = text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
-    return _sealed(text.encode(), len(RECORD_HEAD))
+    data = text.encode()
+    return _sealed(data, len(RECORD_HEAD), digest(data))
 
 
-def seal_tensors(data: bytes, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A safetensors file without metadata as one with its digest and these.
-
-    They are written here, since the library writes them in another order every time.
-    """
-    length = int.from_bytes(data[:8], "little")
-    entries = {"sha256": BLANK, "written_by": "danetc", "format": "pt", **(metadata or {})}
-    text = json.dumps({"__metadata__": entries}, separators=(",", ":"))
-    header = data[8 : 8 + length].rstrip(b" ")
-    comma = b"," if header != b"{}" else b""
-    header = text[:-1].encode() + comma + header[1:]
-    header += b" " * (-len(header) % 8)
-    whole = b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[8 + length :]))
-    return _sealed(whole, 8 + len(TENSORS_HEAD))
+def seal_tensors(
+    entries: Mapping[str, object],
+    values: Sequence[memoryview],
+    metadata: Mapping[str, str] | None = None,
+) -> list[bytes | memoryview]:
+    """A safetensors file with its digest: ``entries`` of its header say of each tensor what it is and
+    where it lies in ``values``, in their order."""
+    about = {"sha256": BLANK, "written_by": "danetc", "format": "pt", **(metadata or {})}
+    text = json.dumps({"__metadata__": about, **entries}, separators=(",", ":"))
+    header = text.encode() + b" " * (-len(text) % 8)
+    start = len(header).to_bytes(8, "little") + header
+    return [_sealed(start, 8 + len(TENSORS_HEAD), digest([start, *values])), *values]
 
 
 def check_tensors(path: Path, *, foreign: bool = False) -> None:
@@ -166,8 +177,8 @@ def check_tensors(path: Path, *, foreign: bool = False) -> None:
             _check(path, start, stream, 8, TENSORS_HEAD)
 
 
-def _sealed(data: bytes, at: int) -> bytes:
-    return b"".join((data[:at], digest(data).encode(), memoryview(data)[at + len(BLANK) :]))
+def _sealed(data: bytes, at: int, seal: str) -> bytes:
+    return b"".join((data[:at], seal.encode(), memoryview(data)[at + len(BLANK) :]))
 
 
 def _check(path: Path, start: bytes, rest: BinaryIO, at: int, head: bytes) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 
 from torch import Tensor
 
+from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system.files import (
     DamagedError,
     digest,
@@ -237,15 +238,13 @@ class Checkpoints:
 
 def _write(snapshot: Snapshot, folder: Path, place: Path) -> None:
     """Write a checkpoint to a new folder. Errors name its files as they will be in ``place``."""
-    from safetensors.torch import save
-
     with naming(place):
         folder.mkdir()
     files = {}
     for stem, tensors in snapshot.tensors.items():
-        data = save(dict(tensors))
+        data = tensor_file(tensors)
         files[f"{stem}.safetensors"] = {
-            "bytes": len(data),
+            "bytes": sum(len(piece) for piece in data),
             "sha256": digest(data),
         }
         with naming(place / f"{stem}.safetensors"):

@@ -20,7 +20,7 @@ from danetc.main import main
 from danetc.model_directory import open_directory
 from danetc.output.report_page.runs import MEASURES, open_runs
 from danetc.runtime.model.built import Model
-from danetc.runtime.model.weight_files import load_weights, tensor_file
+from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights
 from danetc.runtime.system.files import DamagedError, read_record, save_record
 from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read_checkpoint
@@ -379,14 +379,27 @@ def test_weights_of_others_with_a_changed_bit_are_read_or_a_clear_error(tmp_path
             read_weights(path)
 
 
-@pytest.mark.parametrize("tensors", [{}, {"a": torch.zeros(0)}, {'"\\': torch.ones(1)}])
+OF_EACH_TYPE = {str(dtype): torch.tensor([[3, 0, 1]]).to(dtype) for dtype in NUMBERS}
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{}, {"a": torch.zeros(0)}, {'"\\': torch.ones(1), "b": torch.tensor(2)}, OF_EACH_TYPE],
+)
 def test_a_file_with_its_digest_is_one_that_others_read(
     tmp_path: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(tensor_file(tensors, {"network": 'a"\u00e9'}))
-    assert path.read_bytes() == tensor_file(tensors, {"network": 'a"\u00e9'})
-    assert load_file(path).keys() == tensors.keys()
+    written = b"".join(tensor_file(tensors, {"network": 'a"\u00e9'}))
+    path.write_bytes(written)
+    assert written == b"".join(
+        tensor_file(dict(reversed(tensors.items())), {"network": 'a"\u00e9'})
+    )
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert found[name].dtype is value.dtype
+        assert torch.equal(found[name], value)
     if tensors:
         assert read_weights(path).keys() == tensors.keys()
 
