@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from danetc.compiler.ir.at_node import per_step
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import OPS
 
@@ -38,7 +39,7 @@ def why_not_stepwise(graph: Graph, output: str | None = None) -> str | None:
 
 def _makes_time(graph: Graph, node: Node) -> bool:
     """Whether a node gives other values at other steps where what it takes does not."""
-    if OPS[node.op].per_step(node.attrs):
+    if per_step(graph, node):
         return True
     varying = any(graph[id].value.varies for id in node.inputs)
     return node.value.varies and not varying and node.op != "repeat"

@@ -72,7 +72,7 @@ def equations(program: NeuronProgram) -> list[Equation]:
     found = [
         reader.equation(reader.shown(op.name), op.name)
         for op in program.ops
-        if not _is_unnamed(op.name) and op.name not in reader.always
+        if not _is_unnamed(op.name) and op.name not in {*reader.always, *reader.numbers}
     ]
     defined = {equation.name for equation in found}
     for state, after in zip(program.states, program.next_states, strict=True):
@@ -130,10 +130,12 @@ class _Reader:
         always: Iterable[str],
         ranges: Mapping[Operand, NumberRange],
         next_names: Mapping[str, str],
+        numbers: Iterable[str] = (),
     ) -> None:
         self.ops: dict[Operand, Instruction] = {op.name: op for op in ops}
         self.states = set(states)
         self.always = set(always)
+        self.numbers = set(numbers)  # that are learnt for each step
         self.ranges = ranges
         self.next_names = next_names
 
@@ -146,7 +148,14 @@ class _Reader:
             if after == f"{state.name}{NEXT}"
         }
         states = [state.name for state in program.states]
-        return _Reader(program.ops, states, program.scalars(), ranges_of(program), names)
+        numbers = {
+            name
+            for item in program.learnables
+            if item.per_step
+            for name in (item.name, item.parameter)
+        }
+        ranges = ranges_of(program)
+        return _Reader(program.ops, states, program.constants(), ranges, names, numbers)
 
     def shown(self, name: str) -> str:
         return self.next_names.get(name, name)
@@ -186,7 +195,7 @@ class _Reader:
         while waiting:
             at = waiting.pop()
             value, detached = at
-            if at in seen or isinstance(value, float) or value in self.always:
+            if at in seen or isinstance(value, float) or value in self.always | self.numbers:
                 continue
             seen.add(at)
             if value in self.ops and (top or _is_unnamed(value)):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from danetc.compiler.draw.equations import Term, scalars, short_name, slope
 from danetc.compiler.draw.formula import Formula, row, word
-from danetc.compiler.draw.notation import equation, symbol
+from danetc.compiler.draw.notation import equation, symbol, value_at
 from danetc.compiler.draw.sheet import SMALL, Box, Sheet, caption, fitted
 from danetc.compiler.draw.words import clean
 from danetc.dsl.neuron.program import (
@@ -79,7 +79,9 @@ def _valued(name: str, value: str) -> Formula:
 
 
 def _number(item: Learnable) -> tuple[Formula, str]:
-    return _valued(short_name(item), f"{item.start:.4g}"), _learnt(item)
+    name, value = short_name(item), f"{item.start:.4g}".replace("-", "−")
+    left = value_at(name, "t") if item.per_step else symbol(name)
+    return row([left, word(" = "), word(value)]), _learnt(item)
 
 
 def _learnt(item: Learnable) -> str:
@@ -95,6 +97,8 @@ def _learnt(item: Learnable) -> str:
         words.append(f"below {item.below:g}")
     if not item.is_scalar:
         words.append(f"one a {item.per}")
+    if item.per_step:
+        words.append("others at each step")
     return ", ".join(words)
 
 

@@ -29,7 +29,7 @@ from danetc.compiler.emit.scopes import (
     schedule,
     scope_tree,
 )
-from danetc.compiler.ir.at_node import call_of, same_for_all
+from danetc.compiler.ir.at_node import call_of, same_for_all, why_fixed
 from danetc.compiler.ir.graph import Graph, Node, unique
 from danetc.compiler.ir.ops import OPS, TorchFunction, TorchModule
 from danetc.compiler.passes.fusion_groups import FusionGroup, FusionPlan
@@ -309,7 +309,7 @@ def _why_fixed(graph: Graph) -> str:
     """Why a model runs for T = ``graph.steps`` alone; empty where it takes sequences of any length."""
     timeless: set[int] = set()  # made of means over time alone
     for node in graph.nodes.values():
-        if what := OPS[node.op].why_fixed(node.attrs):
+        if what := why_fixed(graph, node):
             return f"{node.path} has {what} for each of them"
         if OPS[node.op].time in ("reduces", "constant"):
             timeless.add(node.id)

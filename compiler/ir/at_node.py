@@ -67,6 +67,17 @@ def same_for_all(graph: Graph) -> frozenset[int]:
     return frozenset(found)
 
 
+def per_step(graph: Graph, node: Node) -> bool:
+    """Whether a node has parameters for each time step."""
+    row = OPS[node.op]
+    return row.per_step(node.attrs) or (row.time == "neuron" and graph.program(node).per_step)
+
+
+def why_fixed(graph: Graph, node: Node) -> str:
+    """What a node has of each time step, so that it runs for one T alone; else empty."""
+    return "parameters" if per_step(graph, node) else OPS[node.op].fixes_steps
+
+
 def macs_of(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one sample at one step."""
     return sum(product.macs for product in products_of(graph, node))

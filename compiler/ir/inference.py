@@ -98,7 +98,7 @@ class Inference:
             case "reduces" | "constant":
                 varies = False
             case "neuron":
-                varies = varies or program.is_stateful
+                varies = varies or program.varies
             case "pointwise":
                 varies = varies or row.per_step(attrs)
         whole = row.numbers is not None and all(value.kind.is_integer for value in values)

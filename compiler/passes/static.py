@@ -75,7 +75,7 @@ class HoistStatic:
         constant = bool(reads) and not any(value.varies for value in reads)
         timeless = row.time == "pointwise" and not row.per_step(node.attrs) and not row.random
         if row.time == "neuron":
-            timeless = not rewriter.inference.program(node.attrs).is_stateful
+            timeless = not rewriter.inference.program(node.attrs).varies
         if constant and timeless and node.value.varies and not kept:
             inputs = tuple(rewriter.mapping[i] for i in node.inputs)
             rewriter.keep(node, inputs)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from danetc.compiler.analysis.stepwise import why_not_stepwise
-from danetc.compiler.ir.graph import Graph, Node
-from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.at_node import why_fixed
+from danetc.compiler.ir.graph import Graph
 from danetc.dsl.recipe.item import Item
 from danetc.errors import UserError
 from danetc.model_directory import load
@@ -165,7 +165,7 @@ class DirectoryEvaluator:
                 f"the accuracy of {self.graph.name} at each T does not follow from one run: "
                 f"{reason}; --steps 1,2,4 runs it at each"
             )
-        own = any(_why_fixed(node) for node in self.graph.nodes.values())
+        own = any(why_fixed(self.graph, node) for node in self.graph.nodes.values())
         model = self.model.to(self.device) if own and steps <= self.steps else self._at(steps)
         images = self._data(model)
         loss = self._loss(model, images.data.target)
@@ -191,11 +191,11 @@ class DirectoryEvaluator:
             return self.model.to(self.device)
         if self._other is not None and self._other.signature.steps == steps:
             return self._other
-        timed = next((n for n in self.graph.nodes.values() if _why_fixed(n)), None)
+        timed = next((n for n in self.graph.nodes.values() if why_fixed(self.graph, n)), None)
         if timed is not None:
             raise UserError(
                 f"{self.graph.name} runs at T = {self.steps} alone, not {steps}: `{timed.path}` "
-                f"has {_why_fixed(timed)} for each step"
+                f"has {why_fixed(self.graph, timed)} for each step"
             )
         model = with_steps(self.model, self.trained.path, steps, self.conditions.backend)
         model.load_state_dict(self.model.state_dict())
@@ -328,11 +328,6 @@ def _threaded(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _why_fixed(node: Node) -> str:
-    """What an operation has of each time step, if it has."""
-    return OPS[node.op].why_fixed(node.attrs)
 
 
 def _figures(steps: int, totals: Totals, seconds: float) -> Figures:

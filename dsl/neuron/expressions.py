@@ -20,7 +20,7 @@ from danetc.dsl.neuron.functions import (
     functions,
     is_smooth,
 )
-from danetc.dsl.neuron.learn import Learn, check_learn, stored
+from danetc.dsl.neuron.learn import LEARN_TAKES, Learn, check_learn, stored
 from danetc.dsl.neuron.opcodes import ConstantError, Operand
 from danetc.dsl.neuron.program import Learnable, unique
 from danetc.dsl.neuron.ssa import MAX_OPS, OPERATION, ProgramBuilder
@@ -282,9 +282,10 @@ class ExpressionLowering:
         named = [arg for arg in call.args if arg.name is not None]
         count = len(call.args) - len(named)
         if name == "learn":
-            named = [arg for arg in named if arg.name not in ("above", "below", "per")]
+            named = [arg for arg in named if arg.name not in LEARN_TAKES]
         if named:
-            hint = "`learn` takes `above`, `below` and `per`" if name == "learn" else None
+            takes = ", ".join(f"`{each}`" for each in LEARN_TAKES)
+            hint = f"`learn` takes {takes}" if name == "learn" else None
             message = f"`{name}` has no parameter `{named[0].name}`"
             raise self.error("E0708", message, named[0].span, hint=hint)
         if (count < fewest and not loops) or (most is not None and count > most):
@@ -388,17 +389,20 @@ class ExpressionLowering:
         (start,) = (arg for arg in call.args if arg.name is None)
         init = self.constant(start.value, "E0711", "`learn` starts at a value that is not constant")
         bounds: dict[str, float] = {}
-        per = "layer"
+        per, by_step = "layer", False
         for arg in call.args:
             if arg.name == "per":
                 if not isinstance(arg.value, Word):
                     message = "`per` of `learn` takes a word"
-                    raise self.error("E0711", message, arg.span, hint="write `per = channel`")
+                    raise self.error("E0711", message, arg.span, hint="`per = channel` or `step`")
                 per = arg.value.id
+            elif arg.name == "per_step":
+                by_step = bool(self.constant(arg.value, "E0711", "`per_step` is not constant"))
             elif arg.name is not None:
                 message = f"the bound `{arg.name}` is not constant"
                 bounds[arg.name] = self.constant(arg.value, "E0711", message)
-        value = Learn(init, bounds.get("above"), bounds.get("below"), per)
+        by_step, per = by_step or per == "step", "layer" if per == "step" else per
+        value = Learn(init, bounds.get("above"), bounds.get("below"), per, by_step)
         if not check_learn(value, call.span, self.reporter):
             self.wrong = True
             raise Reported

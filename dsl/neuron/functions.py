@@ -47,7 +47,8 @@ FORMS: Mapping[str, EquationForm] = {
             "init": "the number that it starts at",
             "above": "what it stays above; no bound by default",
             "below": "what it stays below; no bound by default",
-            "per": "`layer` or `channel`: what has a number of its own",
+            "per": "`layer`, `channel` or `step`: what has a number of its own",
+            "per_step": "whether each time step has others; false by default",
         },
     ),
 }

@@ -12,6 +12,8 @@ from danetc.dsl.neuron.program import Learnable
 from danetc.dsl.neuron.ssa import ProgramBuilder
 from danetc.dsl.syntax.source import Span
 
+LEARN_TAKES = ("above", "below", "per", "per_step")
+"""What `learn` takes behind the number to start from."""
 IN_NEURONS = ("layer", "channel")
 """What a neuron has a learnt number of its own for."""
 
@@ -44,14 +46,13 @@ class Learn:
 
 def check_learn(value: Learn, span: Span, reporter: Reporter) -> bool:
     """Report bounds that hold nothing, a start outside of them, and more numbers than neurons take."""
-    if value.per not in IN_NEURONS or value.per_step:
-        per = "step" if value.per_step else value.per
+    if value.per not in IN_NEURONS:
         reporter.error(
             "E0711",
-            f"a neuron learns nothing per {per}",
+            f"a neuron learns nothing per {value.per}",
             span,
-            hint="`per = channel` is there, or numbers that join values: `learn(1.0, per = "
-            f"{per}) * x` before the layer",
+            hint="it learns per `layer`, `channel` or `step`; or numbers that join values: "
+            f"`learn(1.0, per = {value.per}) * x` before the layer",
         )
         return False
     above, below = value.above, value.below
@@ -86,7 +87,8 @@ def stored(builder: ProgramBuilder, name: str, value: Learn) -> tuple[Learnable,
     else:
         builder.fix(value.init, above, below)
     scheduled = "" if value.trained else f"neuron.{name}"
-    item = Learnable(name, float(raw) if scheduled else raw, above, below, value.per, scheduled)
+    start = float(raw) if scheduled else raw
+    item = Learnable(name, start, above, below, value.per, value.per_step, scheduled)
     parameter = item.parameter
     builder.add_input(parameter, scalar=item.is_scalar)
     if above is not None and below is not None:

@@ -47,7 +47,7 @@ class NeuronState:
 @dataclass(frozen=True, slots=True)
 class Learnable:
     """A parameter of a layer: a scalar, or ``per`` channel. ``raw`` is what is stored and trained,
-    at its start.
+    at its start. With ``per_step`` each time step has its own.
 
     Without bounds the value is ``raw``. With them it is ``above + softplus(raw)``,
     ``below - softplus(raw)`` or ``above + (below - above) * sigmoid(raw)``; the operations of the
@@ -62,16 +62,18 @@ class Learnable:
     above: float | None = None
     below: float | None = None
     per: str = "layer"
+    per_step: bool = False
     scheduled: str = ""
 
     @property
     def is_scalar(self) -> bool:
-        """Whether it is one number for the whole layer."""
+        """Whether it is one number for the whole layer, at a time step."""
         return self.per == "layer"
 
-    def shape(self, sample: tuple[int, ...]) -> tuple[int, ...]:
+    def shape(self, sample: tuple[int, ...], steps: int) -> tuple[int, ...]:
         """Its shape, of a layer that takes samples of a shape: it meets them along the channels."""
-        return () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
+        size = () if self.is_scalar else (sample[0], *(1 for _ in sample[1:]))
+        return (steps, *size) if self.per_step else size
 
     @property
     def start(self) -> float:
@@ -139,6 +141,25 @@ class NeuronProgram:
         return bool(self.states)
 
     @property
+    def per_step(self) -> bool:
+        """Whether it learns numbers for each time step, so that it runs for one T alone."""
+        return any(item.per_step for item in self.learnables)
+
+    @property
+    def varies(self) -> bool:
+        """Whether it gives other values at other steps where its input is the same at all."""
+        return self.is_stateful or self.per_step
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether a state is what the neuron took, and not made of it: ``delay(x, 1)``."""
+        same = {op.name: op.args[0] for op in self.ops if op.opcode == "detach"}
+        kept = {*self.next_states}
+        while made := kept & same.keys():
+            kept = (kept - made) | {same[str(name)] for name in made}
+        return INPUT in kept
+
+    @property
     def membrane(self) -> Operand | None:
         """The argument of the first heaviside: the membrane potential minus the threshold."""
         return next((op.args[0] for op in self.ops if op.opcode == "heaviside"), None)
@@ -155,7 +176,14 @@ class NeuronProgram:
 
     def scalars(self) -> frozenset[str]:
         """The values that are numbers of the layer, one or one a channel: made of learnables alone."""
-        found = {item.parameter for item in self.learnables}
+        return self._made_of(item.parameter for item in self.learnables)
+
+    def constants(self) -> frozenset[str]:
+        """Those of them that are the same at all time steps."""
+        return self._made_of(item.parameter for item in self.learnables if not item.per_step)
+
+    def _made_of(self, names: Iterable[str]) -> frozenset[str]:
+        found = {*names}
         for op in self.ops:
             if all(isinstance(arg, float) or arg in found for arg in op.args):
                 found.add(op.name)
@@ -191,6 +219,7 @@ class NeuronProgram:
             above = "" if item.above is None else f" above {item.above!r}"
             below = "" if item.below is None else f" below {item.below!r}"
             per = "" if item.is_scalar else f" per {item.per}"
+            per += " per step" * item.per_step
             if item.scheduled:
                 parts.append(f"hold {item.name} = {item.raw!r} by {item.scheduled}")
                 continue
@@ -278,7 +307,7 @@ _PARAM = re.compile(rf"param {_NAME} = (true|false|{_FLOAT[1:-1]})")
 _INPUT = re.compile(rf"input {_NAME}")
 _STATE = re.compile(rf"state {_NAME} = {_FLOAT}")
 _LEARN = re.compile(
-    rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?( per channel)?"
+    rf"learn {_NAME} = {_FLOAT}(?: above {_FLOAT})?(?: below {_FLOAT})?( per channel)?( per step)?"
 )
 _HOLD = re.compile(rf"hold {_NAME} = {_FLOAT} by ((?:neuron|surrogate)\.[^\W\d]\w*)")
 _OP = re.compile(rf"{_NAME} = (\w+) (.+)")
@@ -398,7 +427,7 @@ def _parse(text: str) -> NeuronProgram:
             continue
         above, below = (None if bound is None else _number(bound) for bound in groups[2:4])
         per = "channel" if groups[4] else "layer"
-        item = Learnable(groups[0], reader.number(groups[1]), above, below, per)
+        item = Learnable(groups[0], reader.number(groups[1]), above, below, per, bool(groups[5]))
         reader.define(item.parameter)
         learnables.append(item)
     ops = reader.ops()

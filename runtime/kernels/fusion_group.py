@@ -38,7 +38,8 @@ class CompiledGroup:
     ``forward(*inputs, *scales, *shifts, *params)`` gives ``(s [T, N, C, L],)``.
     ``backward(grad_s, *inputs, *scales, *shifts, *params)`` gives the gradient of the sum at each
     step [T, N, C, L] (if a term varies), its sum over time [N, C, L] (if a term is static), and
-    those of the parameters. Half precision is computed in float32.
+    those of the parameters. A parameter that each step has comes as T, one behind the other. Half
+    precision is computed in float32.
     """
 
     forward: Callable[..., Sequence[Tensor]]
@@ -76,8 +77,8 @@ class FusionKernel:
         dtype = _output_dtype(values[: len(self.terms)])
         states = self.neuron.initial_states(inputs[0])
         spikes = []
-        for x in inputs:
-            s, *states = self.neuron.step(x, *states, *params)
+        for x, now in zip(inputs, params, strict=True):
+            s, *states = self.neuron.step(x, *states, *now)
             spikes.append(s.to(dtype))
         return (torch.stack(spikes),)
 
@@ -85,30 +86,36 @@ class FusionKernel:
         inputs, params = self.currents(values)
         neuron = self.neuron
         history = [neuron.initial_states(inputs[0])]
-        for x in inputs[:-1]:
-            history.append(list(neuron.step(x, *history[-1], *params)[1:]))
+        for x, now in zip(inputs[:-1], params, strict=False):
+            history.append(list(neuron.step(x, *history[-1], *now)[1:]))
         count = len(history[0])
         grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
         grads: list[Tensor] = []
-        sums: list[Tensor] = []
+        sums: list[list[Tensor]] = [[] for _ in neuron.program.learnables]  # the last step first
         outputs = grad.unbind(0)
         for t in range(self.steps - 1, -1, -1):
             result = neuron.step_vjp_apart(
-                inputs[t], *history[t], *params, wide(outputs[t]), *grad_states
+                inputs[t], *history[t], *params[t], wide(outputs[t]), *grad_states
             )
             grads.append(result[0])
             grad_states, parts = result[1 : 1 + count], result[1 + count :]
-            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+            for item, part, known in zip(neuron.program.learnables, parts, sums, strict=True):
+                if item.per_step or not known:
+                    known.append(part)
+                else:
+                    known[0] = known[0] + part
         results = []
         if any(not term.static for term in self.terms):
             results.append(torch.stack([g.to(grad.dtype) for g in reversed(grads)]))
         if any(term.static for term in self.terms):
             results.append(_sum(grads).to(grad.dtype))
-        # Summed over the steps first, so that all of a parameter's gradient is one reduction.
-        return (*results, *map(total, sums, params))
+        for place, known in enumerate(sums):
+            # Summed over the steps first, so that all of a parameter's gradient is one reduction.
+            results += [total(part, params[t][place]) for t, part in enumerate(reversed(known))]
+        return tuple(results)
 
-    def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
-        """The neuron's input at each step, summed from the left as the spec has it; its params.
+    def currents(self, values: Sequence[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The neuron's input at each step, summed from the left as the spec has it; its params there.
 
         A varying value may come as a tuple of its steps.
         """
@@ -123,7 +130,17 @@ class FusionKernel:
                 scale, shift = next(factors)
                 parts = [part * scale + shift for part in parts]
             columns.append(parts * self.steps if term.static else parts)
-        return [_sum(parts) for parts in zip(*columns, strict=True)], values[count + 2 * norms :]
+        inputs_at = [_sum(parts) for parts in zip(*columns, strict=True)]
+        return inputs_at, self._params(values[count + 2 * norms :])
+
+    def _params(self, values: Sequence[Tensor]) -> list[list[Tensor]]:
+        """The learnables of each step, of all: those that each step has come one by one."""
+        rest = iter(values)
+        columns = [
+            [next(rest) for _ in range(self.steps)] if item.per_step else [next(rest)] * self.steps
+            for item in self.neuron.program.learnables
+        ]
+        return [list(now) for now in zip(*columns, strict=True)] or [[]] * self.steps
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:

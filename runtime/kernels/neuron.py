@@ -63,6 +63,27 @@ class NeuronKernel:
         like = self.first(x)
         return [torch.full_like(like, state.init) for state in self.program.states]
 
+    def at(self, params: Sequence[Tensor], step: int) -> list[Tensor]:
+        """The learnables of one time step: [T, ...] of those that each step has, the others as
+        they are. Raises ValueError behind the last step that they have."""
+        found = []
+        for item, value in zip(self.program.learnables, params, strict=True):
+            if item.per_step and step >= len(value):
+                raise ValueError(
+                    f"`{item.name}` of neuron {self.program.name} has numbers for {len(value)} "
+                    "time steps, not for more"
+                )
+            found.append(value[step] if item.per_step else value)
+        return found
+
+    def _checked(self, params: Sequence[Tensor], steps: int) -> None:
+        for item, value in zip(self.program.learnables, params, strict=True):
+            if item.per_step and len(value) != steps:
+                raise ValueError(
+                    f"`{item.name}` of neuron {self.program.name} has numbers for {len(value)} "
+                    f"time steps and got {steps}: its network takes sequences of that length alone"
+                )
+
     def forward(self, x: Tensor, params: Sequence[Tensor], steps: int | None) -> Tensor:
         """All time steps. ``x`` is [T, N, ...], or [N, ...] if ``steps`` is given; [T, N, ...].
 
@@ -70,10 +91,11 @@ class NeuronKernel:
         Half precision is computed in float32, here and in ``backward``.
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
+        self._checked(params, len(inputs))
         states = self.initial_states(wide(inputs[0]))
         output = x.new_empty((len(inputs), *self.first(inputs[0]).shape))
-        for out_t, x_t in zip(output, inputs, strict=True):
-            s, *states = self.step(wide(x_t), *states, *params)
+        for t, (out_t, x_t) in enumerate(zip(output, inputs, strict=True)):
+            s, *states = self.step(wide(x_t), *states, *self.at(params, t))
             out_t.copy_(s)
         return output
 
@@ -86,21 +108,24 @@ class NeuronKernel:
         """
         inputs = x.unbind(0) if steps is None else [x] * steps
         history = [self.initial_states(wide(inputs[0]))]
-        for x_t in inputs[:-1]:
-            history.append(list(self.step(wide(x_t), *history[-1], *params)[1:]))
+        for t, x_t in enumerate(inputs[:-1]):
+            step = self.step(wide(x_t), *history[-1], *self.at(params, t))
+            history.append(list(step[1:]))
         grad_states: Sequence[Tensor] = [torch.zeros_like(state) for state in history[0]]
         grad_params = [torch.zeros_like(param) for param in params]
         grad_x = torch.empty_like(x) if steps is None else torch.zeros_like(wide(x))
         for t in range(len(inputs) - 1, -1, -1):
+            now = self.at(params, t)
             grads = self.step_vjp(
-                wide(inputs[t]), *history.pop(), *params, wide(grad[t]), *grad_states
+                wide(inputs[t]), *history.pop(), *now, wide(grad[t]), *grad_states
             )
             if steps is None:
                 grad_x[t].copy_(grads[0])
             else:
                 grad_x.add_(grads[0])
             grad_states = grads[1 : 1 + len(grad_states)]
-            for sum_, part in zip(grad_params, grads[1 + len(grad_states) :], strict=True):
+            parts = grads[1 + len(grad_states) :]
+            for sum_, part in zip(self.at(grad_params, t), parts, strict=True):
                 sum_.add_(part)
         return [grad_x.to(x.dtype), *grad_params]
 

@@ -42,7 +42,7 @@ def _time(x: Tensor, steps: int, rank: int) -> int | None:
 
 def is_timeless(x: Tensor, rank: int, program: str) -> bool:
     """Whether a layer of neurons gives [N, ...]: the same at each step, as its input is."""
-    return is_static(x, rank) and not kernel(program).program.is_stateful
+    return is_static(x, rank) and not kernel(program).program.varies
 
 
 def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Tensor]:
@@ -56,9 +56,10 @@ def inputs_over_time(x: Tensor, steps: int, rank: int, program: str) -> list[Ten
 def neuron(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
     """All time steps of a layer of neurons: [N, ...] or [T, N, ...] to [T, N, ...].
 
-    ``program`` is the text of a NeuronProgram, ``params`` its learnables (scalars). Where it has
+    ``program`` is the text of a NeuronProgram, ``params`` its learnables (numbers, or one for each channel;
+    with T in front where each step has its own). Where it has
     several inputs ``x`` has them side by side in its last dimension, which ``rank`` counts too. States start
-    anew with every call; without any, [N, ...] gives [N, ...]. Raises ValueError for a wrong shape.
+    anew with every call; [N, ...] gives [N, ...] where nothing varies. Raises ValueError for a wrong shape.
     """
     repeats = _time(x, steps, rank)
     if is_timeless(x, rank, program):
@@ -113,7 +114,8 @@ neuron.register_autograd(_neuron_gradient, setup_context=_save_neuron)
 def neuron_step(
     x: Tensor, states: list[Tensor], params: list[Tensor], program: str
 ) -> list[Tensor]:
-    """One time step: ``x`` and each state [N, ...] to [s, *states for the next step].
+    """One time step: ``x``, each state [N, ...], and ``params`` of that step, to
+    [s, *states for the next step].
 
     An empty list of states stands for their initial values. States are float32 at least, whatever
     the dtype of ``x``.

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from danetc.dsl.kinds import ANALOG, Kind
+from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels.bit_packing import SavedTensor
 from danetc.runtime.kernels.fusion_group import CompiledGroup, Term, fusion_kernel
 from danetc.runtime.kernels.operators import is_timeless
@@ -286,8 +288,11 @@ class FusedNeuron(Neuron):
         )
 
     def flat_params(self, last: bool) -> list[Tensor]:
-        """The learnables as kernels take them: scalars, and of each channel [C, 1] or [C]."""
-        return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in self.params()]
+        """The learnables as kernels take them: scalars, and of each channel [C, 1] or [C]; those
+        that each time step has one by one."""
+        items = zip(NeuronProgram.parse(self.program).learnables, self.params(), strict=True)
+        each = chain.from_iterable(p.unbind(0) if item.per_step else (p,) for item, p in items)
+        return [p if not p.dim() else p.view(-1) if last else p.view(-1, 1) for p in each]
 
     def _affines(self, flats: Sequence[Tensor], plan: _Plan) -> list[Affine]:
         """What each norm does to its input; in training the running statistics move."""

@@ -66,10 +66,8 @@ class InferenceNeuron(FusedNeuron):
             return out.view(*shape[:-3], *shape[-2:], shape[-3]).movedim(-1, -3)
         return out.view(shape)
 
-    def advance(
-        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        y, after = super().advance(inputs, states)
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        y, after = super().advance(inputs, before)
         return inputs[0] + y if self._added else y, after
 
     def _sum(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -114,8 +112,12 @@ def in_place_kernel(
         rest.insert(place, outputs)
         currents, params = group.currents(rest[added:])
         states = group.neuron.initial_states(currents[0])
+        keeps = (
+            group.neuron.program.keeps_input
+        )  # else the next step reads what was written over it
         for t, (x, out) in enumerate(zip(currents, outputs, strict=True)):
-            s, *states = group.neuron.step(x, *states, *params)
+            x = x.clone() if keeps else x
+            s, *states = group.neuron.step(x, *states, *params[t])
             if added:
                 s = wide(rest[0] if terms[0].static else rest[0][t]) + s
             out.copy_(s)

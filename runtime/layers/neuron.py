@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.program import NeuronProgram
+from danetc.runtime.kernels.neuron import kernel
 
 
 class Neuron(nn.Module):
@@ -19,8 +21,9 @@ class Neuron(nn.Module):
     [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
     of one sample; several inputs lie side by side in one more, which the output has not
     (``input_rank``). Its learnables are scalar parameters under their names (``NAME_raw`` where they
-    have bounds), or have one number for each channel of a sample's ``size``. What is scheduled is a
-    buffer; ``scheduled`` has its name by that of the schedule. No state outlives a call.
+    have bounds), or have one number for each channel of a sample's ``size``; where each time step
+    has its own, T stands in front. What is scheduled is a buffer; ``scheduled`` has its name by that
+    of the schedule. No state outlives a call.
     """
 
     def __init__(self, program: str, steps: int, rank: int, *size: int) -> None:
@@ -31,9 +34,10 @@ class Neuron(nn.Module):
         self.rank = rank
         self.input_rank = rank + bool(parsed.inputs)
         self._names = parameter_names(parsed)
+        self._per_step = parsed.per_step
         self.scheduled: dict[str, str] = {}
         for name, item in zip(self._names, parsed.learnables, strict=True):
-            start = torch.full(item.shape(size), item.raw)
+            start = torch.full(item.shape(size, steps), item.raw)
             if item.scheduled:
                 self.register_buffer(name, start)
                 self.scheduled[item.scheduled] = name
@@ -58,19 +62,27 @@ class Neuron(nn.Module):
         (x,) = inputs
         return x
 
-    def step(self, x: Tensor, states: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+    def step(
+        self, x: Tensor, states: Sequence[Tensor] | None, now: int = 0
+    ) -> tuple[Tensor, list[Tensor]]:
         """One time step of [N, ...]: the output, and the states to hand to the next step.
 
-        ``states`` of None are those before the first step.
+        ``states`` of None are those before the first step; ``now`` is which step it is, from 0,
+        where each has learnables of its own.
         """
-        out = torch.ops.danetc.neuron_step(x, list(states or []), self.params(), self.program)
+        params = kernel(self.program).at(self.params(), now)
+        out = torch.ops.danetc.neuron_step(x, list(states or []), params, self.program)
         return out[0], out[1:]
 
-    def advance(
-        self, inputs: Sequence[Tensor], states: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """One time step of what the layer takes, each [N, ...]: its output, and the next states."""
-        return self.step(self.current(*inputs), states)
+    def advance(self, inputs: Sequence[Tensor], before: Any) -> tuple[Tensor, Any]:
+        """One time step of what the layer takes, each [N, ...]: its output, and what the next step
+        takes in: the states, with the number of steps so far where learnables depend on it.
+        """
+        if not self._per_step:
+            return self.step(self.current(*inputs), before)
+        now, states = before or (0, None)
+        y, after = self.step(self.current(*inputs), states, now)
+        return y, (now + 1, after)
 
     def extra_repr(self) -> str:
         return f"{NeuronProgram.parse(self.program).name}, steps={self.steps}"

@@ -217,20 +217,20 @@ def _split_neuron(passed: _Passed) -> None:
     grad = passed.grad.unsqueeze(0) if timeless else passed.grad
     states = run.initial_states(wide(inputs[0]))
     history = [states]
-    for x_t in inputs[:-1]:
-        _, *states = run.step(wide(x_t), *states, *params)
+    for t, x_t in enumerate(inputs[:-1]):
+        _, *states = run.step(wide(x_t), *states, *run.at(params, t))
         history.append(list(states))
     incoming = [torch.zeros_like(state) for state in history[0]]
     none = [torch.zeros_like(state) for state in history[0]]
     for t in range(len(inputs) - 1, -1, -1):
         above = wide(grad[t])
-        before = (wide(inputs[t]), *history[t], *params)
+        before = (wide(inputs[t]), *history[t], *run.at(params, t))
         spatial = run.step_vjp(*before, above, *none)
         temporal = run.step_vjp(*before, torch.zeros_like(above), *incoming)
         count = len(incoming)
         for parts, found in ((passed.spatial, spatial), (passed.temporal, temporal)):
             (parts[0] if static else parts[0][t]).add_(found[0])
-            for total, part in zip(parts[1:], found[1 + count :], strict=True):
+            for total, part in zip(run.at(parts[1:], t), found[1 + count :], strict=True):
                 total.add_(part)
         incoming = [
             a + b for a, b in zip(spatial[1 : 1 + count], temporal[1 : 1 + count], strict=True)

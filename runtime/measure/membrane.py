@@ -124,15 +124,15 @@ class Instrument:
         params = [value.detach() for value in neuron.params()]
         inputs = inputs_over_time(x, neuron.steps, neuron.input_rank, neuron.program)
         states = self.kernel.initial_states(wide(inputs[0]))
-        for x_t in inputs:
-            current = wide(x_t)
-            _, *states = self.kernel.step(current, *states, *params)
+        for t, x_t in enumerate(inputs):
+            current, now = wide(x_t), self.kernel.at(params, t)
+            _, *states = self.kernel.step(current, *states, *now)
             first = self.kernel.first(current)
             if isinstance(self.membrane, NoMembrane):
                 yield Instant(first, None, None, None, None)
                 continue
             potential, threshold, argument = states[-3:]
-            held = [params[place] for place in self.held]
+            held = [now[place] for place in self.held]
             yield Instant(first, potential, threshold, argument, self._slope(argument, held))
 
     def _slope(self, argument: Tensor, held: Sequence[Tensor]) -> Tensor:

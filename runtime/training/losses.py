@@ -16,6 +16,7 @@ from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.schema import LOSSES as ROWS
 from danetc.runtime.data.source import IGNORED, Target
+from danetc.runtime.kernels.neuron import kernel
 from danetc.runtime.kernels.operators import is_static
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import Recomputed
@@ -111,8 +112,9 @@ def _potentials(neuron: Neuron, x: Tensor) -> Tensor:
     program = instrument(neuron.program).program
     found: list[Tensor] = []
     states: list[Tensor] = []
-    for x_t in [x] * neuron.steps if is_static(x, neuron.input_rank) else x.unbind(0):
-        _, *states = torch.ops.danetc.neuron_step(x_t, states, neuron.params(), program)
+    for t, x_t in enumerate([x] * neuron.steps if is_static(x, neuron.input_rank) else x.unbind(0)):
+        params = kernel(program).at(neuron.params(), t)
+        _, *states = torch.ops.danetc.neuron_step(x_t, states, params, program)
         found.append(states[-3])
     return torch.stack(found)
 

@@ -82,6 +82,7 @@ def test_what_is_saved_is_exact(dtype: str) -> None:
         "tebn",  # keeps what it has normed, before it is scaled, and gives float32
         "per_step",  # keeps a copy, with time among the channels
         "cumulative",
+        "by_step",  # neurons with numbers of each step: they are there anyway
         "scheduled",  # its numbers are there anyway
         "groupnorm",  # statistics of each sample
         "dropped",  # keeps the state of the random numbers, and what is dropped

@@ -297,6 +297,15 @@ VARIETY = {
     "dropped": small("tiny via dropped(0.5)", more=DROPPED),
     "dropout": small(head="avgpool -> mean_over_time -> dropout(0.5) -> linear(5)"),
     "per_step": small(settings="neuron = IF; norm = batchnorm(per_step = true)"),
+    "by_step": small(
+        "tiny via origin(inter = early)",
+        more="""neuron early {
+          state u = 0.0
+          v = learn(0.6, above = 0, per = step) * u + x
+          s = heaviside(v - learn(0.8, per = channel, per_step = true))
+          u = v * (1 - s)
+        }""",
+    ),
     "scheduled": small(settings="neuron = LIF(tau = scheduled(1.5))").replace(
         "sigmoid(alpha = 4)", "sigmoid(alpha = scheduled(3.0))"
     ),

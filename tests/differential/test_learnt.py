@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from danetc.compiler import check_text, graph_of
 from danetc.compiler.analysis.initial_values import initial_values
 from danetc.compiler.emit.fx import emit
+from danetc.compiler.ir.at_node import weights_of
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from tests.differential.helpers import randn
 from tests.fuzzing.compare import Case, Subject, compiling
@@ -59,6 +63,25 @@ network net {
   stages = stage(basic(4), 2) via origin(inter = gated)
   head = avgpool -> linear(6) -> norm -> gated(a = 0.6) -> linear(5) -> scaled
 }""",
+    "neurons_by_step": """
+neuron early(a = 0.4) {
+  state u = 0.1
+  g = learn(a, above = 0, below = 1, per = channel, per_step = true)
+  k = learn(0.9, above = 0.2, per = step)
+  v = g * u + (1 - g) * x + learn(0.2) - sum(learn(0.1, per = step) * delay(x, j) for j in 1 .. 2)
+  s = heaviside(v - k)
+  u = v - g * detach(s)
+}
+neuron scaled { s = learn(0.8, per_step = true) * x }
+network net {
+  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4)
+  neuron = LIF(tau = learn(2.0, above = 1, per = step))
+  a = in -> scaled -> conv(4) -> norm -> spike
+  b = a -> conv(4) -> norm
+  c = ((0.5 * a + b) -> early) -> LIF(v_threshold = learn(0.8, per = channel, per_step = true))
+  h = (c + (h -> delay(1) -> conv(4))) -> early
+  out = h -> avgpool -> linear(6) -> norm -> early(a = 0.6) -> linear(5) -> scaled
+}""",
     "rules": """
 rule weighed(w = learn(0.9)) {
   in[i] = sum(learn(0.5) * out[j] for j in 0 .. i - 1) + 2 * w * in[0]
@@ -90,6 +113,98 @@ def test_learnt_numbers_are_as_the_interpreter_has_them(name: str) -> None:
     assert case.compared["python, training"] == 1
     assert case.compared["stream"] == (name != "static")
     assert any("weight_raw" in key for key in subject.state) == (name == "by_step")
+    assert bool(subject.model.signature.fixed) == ("by_step" in name)
+
+
+BY_STEP = """
+neuron decaying {
+  state u = 0.0
+  leak = learn(0.6, above = 0, below = 1, per = step)
+  th = learn(0.7, per = channel, per_step = true)
+  v = leak * u + x
+  s = heaviside(v - th)
+  u = v * (1 - s)
+}
+network net {
+  input = image(2, 6, 6); steps = 3; surrogate = sigmoid(alpha = 4); neuron = decaying
+  out = in -> conv(4) -> norm -> spike -> conv(3) -> norm -> spike
+}"""
+
+
+class _Spike(torch.autograd.Function):
+    """Of sigmoid(alpha = 4)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        slope = torch.sigmoid(4 * x)
+        return 4 * slope * (1 - slope) * grads[0]
+
+
+def _decaying(x: Tensor, leak_raw: Tensor, th: Tensor) -> Tensor:
+    """The neuron in plain PyTorch, [T, N, C, H, W]."""
+    u, spikes = torch.zeros_like(x[0]), []
+    for t in range(len(x)):
+        v = torch.sigmoid(leak_raw[t]) * u + x[t]
+        s = _Spike.apply(v - th[t].view(1, -1, 1, 1))
+        spikes.append(s)
+        u = v * (1 - s)
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_numbers_of_each_step_against_plain_pytorch(backend: str) -> None:
+    model = emit(graph_of(check_text(f"use std\n{BY_STEP}")), 0, backend).double()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "spike" in name:
+                value.add_(0.3 * randn(*value.shape, seed=len(name)))
+    x = randn(4, 2, 6, 6)
+    y = x
+    for place in ("1", "2"):
+        conv, norm, spike = (getattr(model, f"{each}{place}") for each in ("conv", "norm", "spike"))
+        assert (spike.leak_raw.shape, spike.th.shape[:2]) == ((3,), (3, len(conv.weight)))
+        flat = torch.nn.functional.conv2d(y.flatten(0, -4), conv.weight, padding=1)
+        mean, variance = flat.mean((0, 2, 3)), flat.var((0, 2, 3), correction=0)
+        flat = (flat - mean.view(-1, 1, 1)) / (variance + 1e-5).sqrt().view(-1, 1, 1)
+        flat = flat * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+        frames = flat.unflatten(0, (-1, 4)).expand(3, *[-1] * 4)
+        y = _decaying(frames, spike.leak_raw, spike.th)
+    factor = randn(*y.shape, seed=5)
+    wanted = torch.autograd.grad((y * factor).sum(), [*model.parameters()])
+    with compiling(False):
+        seen = model(x)
+        found = torch.autograd.grad((seen * factor).sum(), [*model.parameters()])
+    assert torch.equal(seen, y)
+    assert 0.1 < float(y.mean()) < 0.9
+    for mine, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
+    leaks = wanted[[name for name, _ in model.named_parameters()].index("spike2.leak_raw")]
+    assert float(leaks[1:].abs().min()) > 0  # of the first step there is nothing to decay
+
+
+def test_numbers_of_each_step_stream_and_fix_how_many_there_are() -> None:
+    model = emit(graph_of(check_text(f"use std\n{BY_STEP}")), 0).double().eval()
+    with torch.no_grad():
+        model.spike2.th.add_(torch.arange(3.0).view(3, 1, 1, 1) / 4)
+    x, states, steps = randn(2, 2, 6, 6), None, []
+    for _ in range(3):
+        y, states = model.stream(x, states)
+        steps.append(y)
+    assert torch.equal(torch.stack(steps), model(x))
+    with pytest.raises(ValueError, match="has numbers for 3 time steps, not for more"):
+        model.stream(x, states)
+    with pytest.raises(ValueError, match="spike1 has parameters for each of them"):
+        model(x.expand(4, *x.shape))
+    graph = graph_of(check_text(f"use std\n{BY_STEP}"), None, {"steps": 5})
+    assert sum(weights_of(graph, node) for node in graph.nodes.values()) == (
+        2 * 4 * 9 + 4 * 3 * 9 + 2 * (4 + 3) + 5 * (1 + 4) + 5 * (1 + 3)
+    )
 
 
 def test_weights_keep_their_names_when_a_stage_is_longer() -> None:
@@ -159,9 +274,9 @@ STAGE = "out = a -> (stage(basic(4), 3) via sew by r)"
         ),
         (
             "out = a -> own",
-            "neuron own { s = learn(1.0, per = step) * x }",
+            "neuron own { s = learn(1.0, per = neuron) * x }",
             "E0711",
-            "a neuron learns nothing per step",
+            "a neuron learns nothing per neuron",
         ),
         (STAGE, RULE.format("learn(1.0) + out[i - 1]"), "E0608", "are factors in a rule"),
         (STAGE, RULE.format("(1 - learn(0.5)) * out[i - 1]"), "E0608", "adds nothing to them"),

@@ -58,7 +58,8 @@ def truth(dice: Dice, names: list[str], depth: int = 1) -> str:
 def learnt(dice: Dice) -> str:
     start = dice.uniform(0.3, 0.7)
     bounds = dice.choice(["", "", ", above = 0.1", ", below = 1.5", ", above = 0.0, below = 1.0"])
-    return f"learn({start:.2f}{bounds})"
+    per = dice.choice(["", "", "", ", per = channel", ", per = step", ", per_step = true"])
+    return f"learn({start:.2f}{bounds}{per})"
 
 
 def neuron(dice: Dice, name: str) -> str:

@@ -20,6 +20,7 @@ STD_NEURONS = {
     "threshold": "threshold(0.7)",
     "ReLU": "ReLU",
     "by_channel": "LIF(tau = learn(2.0, above = 1, per = channel), v_threshold = learn(0.8, per = channel))",
+    "by_step": "LIF(tau = learn(2.0, above = 1, per = step), v_threshold = learn(0.8, per = channel, per_step = true))",
     "learnt": "LIF(tau = learn(2.0, above = 1), v_threshold = learn(0.8))",
     "scheduled": "LIF(tau = scheduled(1.6), v_threshold = learn(0.8))",
 }

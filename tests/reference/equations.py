@@ -35,6 +35,11 @@ class Learn:
     trained: bool = True
 
     @property
+    def by_step(self) -> bool:
+        """Whether each time step has its own: [T, ...]."""
+        return self.per == "step" or self.per_step
+
+    @property
     def stored(self) -> float:
         """What is stored at the start."""
         if self.above is not None and self.below is not None:
@@ -290,8 +295,8 @@ class Neuron:
 
     ``stored`` gives the parameter that stands for the next thing learnt, in the order of the text:
     parameters of the declaration first. ``near`` is the least distance of a membrane potential from
-    its threshold so far, exact hits left out; ``is_stateful`` says whether the output depends on a
-    state, and so on the time step.
+    its threshold so far, exact hits left out; ``varies`` says whether the output depends on a
+    state or on numbers of each step, and so on the time step.
     """
 
     body: tuple[s.Stmt, ...]
@@ -299,8 +304,10 @@ class Neuron:
     slope: Callable[[Array], Array] | None
     stored: Callable[[Learn], Var]
     near: float = math.inf
-    is_stateful: bool = False
+    varies: bool = False
     _learnt: dict[Place, Var] = field(default_factory=dict)
+    _now: int = 0
+    _by_step: bool = False
 
     def run(self, x: Var, others: Mapping[str, Var]) -> Var:
         """All time steps of [T, N, ...], with other inputs by their names.
@@ -311,11 +318,19 @@ class Neuron:
         x = broadcast(x, shape)
         others = {name: broadcast(other, shape) for name, other in others.items()}
         values = _floats(self.arguments)
-        parameters = {
-            name: value.value(self.stored(value)) if isinstance(value, Learn) else value
+        learnt = {
+            name: (value, self.stored(value))
             for name, value in values.items()
+            if isinstance(value, Learn)
         }
-        equations = Equations(dict(parameters), self._heaviside, self._learn)
+
+        def parameters_at(t: int) -> dict[str, Value]:
+            found = {
+                name: item.value(_at(stored, item, t)) for name, (item, stored) in learnt.items()
+            }
+            return {**values, **found}
+
+        equations = Equations(parameters_at(0), self._heaviside, self._learn)
         states = {  # values from the first step on, not numbers: `min(u, x)` is of two values
             item.name: as_var(equations.number(item.value))
             for item in self.body
@@ -325,7 +340,8 @@ class Neuron:
         reads: dict[str, set[str]] = {}
         for t in range(x.shape[0]):
             here = {name: other[t] for name, other in others.items()}
-            equations.names = {**parameters, **states, "x": x[t], **here}
+            self._now = t
+            equations.names = {**parameters_at(t), **states, "x": x[t], **here}
             for item in self.body:
                 if isinstance(item, s.Define):
                     equations.read = reads[item.name] = set()
@@ -334,7 +350,8 @@ class Neuron:
             states = {name: as_var(as_number(equations.names[name])) for name in states}
             output = as_var(as_number(equations.names["s"]))
             outputs.append(broadcast(output, x.shape[1:]))
-        self.is_stateful = bool(reached("s", reads) & {*states, EARLIER})
+        self.varies = self._by_step or any(item.by_step for item, _ in learnt.values())
+        self.varies = self.varies or bool(reached("s", reads) & {*states, EARLIER})
         return stack(outputs)
 
     def _heaviside(self, x: Var) -> Var:
@@ -346,7 +363,13 @@ class Neuron:
     def _learn(self, place: Place, learn: Learn) -> Var:
         if place not in self._learnt:
             self._learnt[place] = self.stored(learn)
-        return learn.value(self._learnt[place])
+        self._by_step = self._by_step or learn.by_step
+        return learn.value(_at(self._learnt[place], learn, self._now))
+
+
+def _at(stored: Var, learn: Learn, t: int) -> Var:
+    """What is stored for one time step."""
+    return stored[t] if learn.by_step else stored
 
 
 def reached(name: str, reads: Mapping[str, set[str]]) -> set[str]:

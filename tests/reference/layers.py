@@ -240,7 +240,7 @@ class Layers(Evaluator):
         steps, _, *shape = wire.data.shape
         ones = [1] * (len(shape) - 1)
         size = {"channel": [shape[0], *ones], "neuron": shape}.get(found.learn.per, [1, *ones])
-        by_step = found.learn.per == "step" or found.learn.per_step
+        by_step = found.learn.by_step
         key = (*found.scope, found.name) if found.name else ()
         if not key or key not in self.learnt:
             scope, role = (found.scope, found.name) if found.name else (self.scope, "learn")
@@ -711,7 +711,9 @@ class Layers(Evaluator):
             bound.declaration.body or (),
             {name: value for name, value in values.items() if name not in others},
             slope,
-            lambda learn: self.weights.next_of(path, learn.stored, *_size_of(learn, shape)),
+            lambda learn: self.weights.next_of(
+                path, learn.stored, *[shape[0]] * learn.by_step, *_size_of(learn, shape)
+            ),
         )
         x, *more = f.side_by_side([wire.data, *(other.data for other in others.values())])
         shape = np.broadcast_shapes(*(value.shape for value in (x, *more)))
@@ -719,7 +721,7 @@ class Layers(Evaluator):
         self.result.near = min(self.result.near, layer.near)
         self.result.values[self.weights.layers.get(path, "")] = y.data
         varies = any(value.varies for value in (wire, *others.values()))
-        return Wire(y, varies or layer.is_stateful)
+        return Wire(y, varies or layer.varies)
 
     def _held(
         self, path: tuple[str, ...], values: Mapping[str, Any], prefix: str = ""
@@ -737,4 +739,4 @@ class Layers(Evaluator):
 def _size_of(learn: Learn, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what a neuron learns, that takes [T, N, ...]: a number, or one for each channel."""
     channels, *pixels = shape[2:]
-    return () if learn.per == "layer" else (channels, *(1 for _ in pixels))
+    return (channels, *(1 for _ in pixels)) if learn.per == "channel" else ()

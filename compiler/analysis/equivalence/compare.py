@@ -263,6 +263,6 @@ def _fit(left: Graph, right: Graph, pairs: list[tuple[Node, Node]]) -> bool:
 def _weights(graph: Graph, node: Node) -> object:
     if node.op == "neuron":
         learnables = graph.program(node).learnables
-        return [(item.raw, item.above, item.below, item.per, item.scheduled) for item in learnables]
+        return [replace(item, name="") for item in learnables]
     kept = {name: node.attrs.get(name) for name in ("init", "per_step")}
     return node.op, weights(graph, node), kept

@@ -26,7 +26,8 @@ def program_form(program: NeuronProgram) -> str:
     starts = {state.name: _digest("state", repr(state.init)) for state in program.states}
     for item in program.learnables:
         starts[item.parameter] = _digest(
-            "learn", repr((item.raw, item.above, item.below, item.scheduled))
+            "learn",
+            repr((item.raw, item.above, item.below, item.per, item.per_step, item.scheduled)),
         )
     after = dict(zip((s.name for s in program.states), program.next_states, strict=True))
     colours = {INPUT: _digest("x"), **starts}

@@ -75,7 +75,7 @@ class Layers:
         namespace, _, target = module.target.rpartition(".")
         if module.target == _NEURON:
             program, sample = self.graph.program(node), node.value.shape
-            return self.neurons.instance(program, stepping, sample)
+            return self.neurons.instance(program, stepping, sample, self.graph.steps)
         kwargs: dict[str, Attribute | tuple[int, int]] = dict(module.kwargs)
         text = target
         if target in self.prelude.source:

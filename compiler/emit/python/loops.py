@@ -141,7 +141,7 @@ def _rolled(
         block = free(_item_of(holder), _names(body).__contains__)
         each = name(block)
         replaced = [_copy(line, _always(each)) for line in body]
-        lines.append(loop(block, _slice(holder, first, first + repeats, lengths), replaced))
+        lines.append(loop([block], _slice(holder, first, first + repeats, lengths), replaced))
         index += repeats * period
     return lines
 
@@ -212,7 +212,7 @@ def _gathered(statements: Sequence[ast.stmt], lengths: Mapping[str, int]) -> lis
             *statements[:start],
             assign([features], ast.List([name(text) for text in first[1]], ast.Load())),
             loop(
-                item,
+                [item],
                 _slice(holder, last - repeats + 1, last + 1, lengths),
                 [ast.Expr(method(name(features), "append", call(name(item), together)))],
             ),

@@ -409,10 +409,10 @@ class _Emitter:
         )
 
     def _is_repeated(self, node: Node) -> bool:
-        """Whether a node is a neuron with states whose input is the same at all time steps."""
+        """Whether a node is a neuron that varies whose input is the same at all time steps."""
         if node.op != "neuron" or self.graph[node.inputs[0]].value.varies:
             return False
-        return self.graph.program(node).is_stateful
+        return self.graph.program(node).varies
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,13 @@ _NUMBERS: Mapping[str, str] = {
     "erf": "math.erf(_0)",
 }
 """How Python computes constants, as the compiler does."""
+_FORMS: Mapping[tuple[bool, bool], str] = {
+    (True, False): "nn.Parameter(torch.tensor(raw))",
+    (True, True): "nn.Parameter(torch.full((steps,), raw))",
+    (False, False): "nn.Parameter(torch.full((channels, *[1] * (rank - 1)), raw))",
+    (False, True): "nn.Parameter(torch.full((steps, channels, *[1] * (rank - 1)), raw))",
+}
+"""How a learnt number is made, by whether it is one for the layer and one for each step."""
 Arguments: TypeAlias = tuple[tuple[str, float], ...]
 
 
@@ -76,10 +83,14 @@ class Neurons:
         self.classes: list[ast.stmt] = []
 
     def instance(
-        self, program: NeuronProgram, stepping: bool = False, sample: Sequence[int] = ()
+        self,
+        program: NeuronProgram,
+        stepping: bool = False,
+        sample: Sequence[int] = (),
+        steps: int = 1,
     ) -> New:
-        """A constructor call of the class of a neuron that takes samples of a shape; ``stepping`` of
-        one for a loop over time."""
+        """A constructor call of the class of a neuron that takes ``steps`` samples of a shape;
+        ``stepping`` of one for a loop over time."""
         surrogate = None
         if program.surrogate is not None:
             label, arguments, _ = self._class(_surrogate_class(program.surrogate))
@@ -87,8 +98,10 @@ class Neurons:
         self.used |= {_STEPS[op.opcode] for op in program.ops if op.opcode in _STEPS}
         label, arguments, defaults = self._class(_neuron_class(program, surrogate, stepping))
         size: list[tuple[str, Argument]] = []
+        if program.per_step:
+            size.append(("steps", SizeArgument("steps", steps)))
         if not all(item.is_scalar for item in program.learnables):
-            size = [("channels", SizeArgument("channels", sample[0]))]
+            size.append(("channels", SizeArgument("channels", sample[0])))
             size += [("rank", Fixed(len(sample)))] if len(sample) != 3 else []
         given = (
             (key, SizeArgument(key, value, default))
@@ -166,9 +179,9 @@ class _Parameters:
                 return constant(origin)
 
     def init(
-        self, defaults: Arguments, body: list[ast.stmt], sized: bool = False
+        self, defaults: Arguments, body: list[ast.stmt], sizes: Sequence[str] = ()
     ) -> list[ast.stmt]:
-        """The constructor, if it does anything; it takes sizes where it has numbers of channels."""
+        """The constructor, if it does anything; it takes ``sizes`` of what is learnt."""
         kept = [assign([f"self.{key}"], name(key)) for key, _ in self.arguments if key in self.read]
         if not kept and not body and not self.arguments:
             return []
@@ -177,8 +190,8 @@ class _Parameters:
             (key, "float", constant(given[key]) if key in given else None)
             for key, _ in self.arguments
         ]
-        if sized:
-            takes = [("channels", "int", None), ("rank", "int", constant(3)), *takes]
+        default = {"rank": constant(3)}
+        takes = [*((key, "int", default.get(key)) for key in sizes), *takes]
         start = ast.Expr(template("super().__init__()"))
         return [function("__init__", [("self", "", None), *takes], "None", [start, *kept, *body])]
 
@@ -196,7 +209,7 @@ class _Equations:
     ) -> None:
         self.parameters, self.held = parameters, held
         self.scope: dict[Operand, ast.expr] = {}
-        used = {"x_seq", "outputs", *_STEPS.values()}
+        used = {"x_seq", "outputs", "t", *_STEPS.values()}
         for value in [*inputs, *(op.name for op in ops)]:
             label = free("y" if value.startswith("_") else variable(value), used.__contains__)
             used.add(label)
@@ -288,11 +301,10 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
     x = equations.names[INPUT]
     init = [assign(["self.surrogate"], surrogate)] if surrogate is not None else []
     reads: list[ast.stmt] = []
+    reads_at: list[ast.stmt] = []  # of each time step
     for attribute, item in zip(attributes, program.learnables, strict=True):
         raw = parameters.constant(item.raw, holder="")
-        form = "nn.Parameter(torch.tensor(raw))"
-        if not item.is_scalar:
-            form = "nn.Parameter(torch.full((channels, *[1] * (rank - 1)), raw))"
+        form = _FORMS[item.is_scalar, item.per_step]
         if item.scheduled:
             held_at = template(
                 "self.register_buffer(label, torch.tensor(raw))", label=constant(attribute), raw=raw
@@ -300,22 +312,25 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
             init.append(ast.Expr(held_at))
         else:
             init.append(assign([f"self.{attribute}"], template(form, raw=raw)))
-        reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
+        if item.per_step:
+            value = template("stored[t]", stored=name(f"self.{attribute}"))
+            reads_at.append(assign([equations.names[item.parameter]], value))
+        else:
+            reads.append(assign([equations.names[item.parameter]], name(f"self.{attribute}")))
     output = equations.value(program.output)
     parted: list[ast.stmt] = []
     if program.inputs:
         each = [x, *(equations.names[name] for name in program.inputs)]
         parted.append(assign(each, template("x.unbind(-1)", x=name(x))))
-    sized = not all(item.is_scalar for item in program.learnables)
+    sizes = ["steps"] * program.per_step
+    if not all(item.is_scalar for item in program.learnables):
+        sizes += ["channels", "rank"]
     if stepping:
         doc = f"The neuron {variable(program.name)}, one step of [N, ...] after the other."
-        both = "tuple[Tensor, tuple[Tensor, ...]]"
-        given = [
-            ("self", "", None),
-            (x, "Tensor", None),
-            ("state", "tuple[Tensor, ...] | None", None),
-        ]
-        step = [*reads, *parted, *_one_step(program, equations, x, output)]
+        kept = "tuple" if program.per_step else "tuple[Tensor, ...]"
+        both = f"tuple[Tensor, {kept}]"
+        given = [("self", "", None), (x, "Tensor", None), ("state", f"{kept} | None", None)]
+        step = [*reads, *parted, *_one_step(program, equations, x, output, reads_at)]
         return _Made(
             f"{camel(program.name)}Step",
             parameters.arguments,
@@ -323,21 +338,22 @@ def _neuron_class(program: NeuronProgram, surrogate: ast.expr | None, stepping: 
                 label,
                 ["nn.Module"],
                 doc,
-                [*parameters.init(defaults, init, sized), function("step", given, both, step)],
+                [*parameters.init(defaults, init, sizes), function("step", given, both, step)],
             ),
         )
-    if not states:
+    if not program.varies:
         takes, body = x, [*reads, *parted, *equations.returning(program.output)]
     else:
-        takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output, parted)]
-    shapes = "[T, N, ...] to [T, N, ...]" if states else "each element by itself"
+        begin = [*reads_at, *parted]
+        takes, body = "x_seq", [*reads, *_over_time(program, equations, x, output, begin)]
+    shapes = "[T, N, ...] to [T, N, ...]" if program.varies else "each element by itself"
     doc = f"The neuron {variable(program.name)}: {shapes}."
     forward = function("forward", [("self", "", None), (takes, "Tensor", None)], "Tensor", body)
     return _Made(
         camel(program.name),
         parameters.arguments,
         lambda label, defaults: class_(
-            label, ["nn.Module"], doc, [*parameters.init(defaults, init, sized), forward]
+            label, ["nn.Module"], doc, [*parameters.init(defaults, init, sizes), forward]
         ),
     )
 
@@ -357,9 +373,9 @@ def _over_time(
     equations: _Equations,
     x: str,
     output: ast.expr,
-    parted: list[ast.stmt],
+    before: list[ast.stmt],
 ) -> list[ast.stmt]:
-    """The loop over the time steps."""
+    """The loop over the time steps; ``before`` is what each begins with."""
     like = template("x_seq[0, ..., 0]" if program.inputs else "x_seq[0]")
     first = [
         assign([equations.names[name]], start) for name, start in _starts(program, equations, like)
@@ -367,32 +383,46 @@ def _over_time(
     after = _next_states(program, equations)
     targets = [equations.names[state.name] for state in program.states]
     body = [
-        *parted,
+        *before,
         *equations.lines,
         ast.Expr(method(name("outputs"), "append", output)),
-        assign(targets, sequence(after)),
+        *([assign(targets, sequence(after))] if targets else []),
     ]
+    steps = [x], name("x_seq")
+    if program.per_step:
+        steps = ["t", x], call(name("enumerate"), name("x_seq"))
     return [
         *first,
         assign(["outputs"], ast.List([], ast.Load())),
-        loop(x, name("x_seq"), body),
+        loop(*steps, body),
         ast.Return(template("torch.stack(outputs)")),
     ]
 
 
 def _one_step(
-    program: NeuronProgram, equations: _Equations, x: str, output: ast.expr
+    program: NeuronProgram,
+    equations: _Equations,
+    x: str,
+    output: ast.expr,
+    reads_at: list[ast.stmt],
 ) -> list[ast.stmt]:
-    """One time step: the output, and the states behind it."""
+    """One time step: the output, and the states behind it; the step's number before them where
+    what ``reads_at`` reads depends on it."""
     starts = [start for _, start in _starts(program, equations, name(x))]
     targets = [equations.names[state.name] for state in program.states]
+    after = _next_states(program, equations)
+    if program.per_step:
+        starts, targets = [constant(0), *starts], ["t", *targets]
+        after = [template("t + 1"), *after]
     begin: list[ast.stmt] = []
     if targets:
         start = template("starts if state is None else state", starts=ast.Tuple(starts, ast.Load()))
         made = ast.Tuple([ast.Name(target, ast.Store()) for target in targets], ast.Store())
         begin.append(ast.Assign([made], start, lineno=0))
-    states = ast.Tuple(_next_states(program, equations), ast.Load())
-    return [*begin, *equations.lines, ast.Return(ast.Tuple([output, states], ast.Load()))]
+    states = ast.Tuple(after, ast.Load())
+    return [
+        *begin, *reads_at, *equations.lines, ast.Return(ast.Tuple([output, states], ast.Load())),
+    ]  # fmt: skip
 
 
 def _starts(

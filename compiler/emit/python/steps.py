@@ -111,7 +111,7 @@ def loop_method(
     for id, label in before.items():
         source = name(names[graph.carries[id]])
         body.append(ast.Expr(method(name(label), "append", source)))
-    lines.append(loop("t", call(name("range"), steps), body))
+    lines.append(loop(["t"], call(name("range"), steps), body))
     stacked = [call(name("torch.stack"), name(label)) for label in outputs.values()]
     lines.append(ast.Return(sequence(stacked)))
     result = "Tensor" if len(made) == 1 else f"tuple[{', '.join(['Tensor'] * len(made))}]"

@@ -39,9 +39,10 @@ def method(base: ast.expr, attr: str, *args: ast.expr) -> ast.Call:
     return call(ast.Attribute(base, attr, ast.Load()), *args)
 
 
-def loop(item: str, over: ast.expr, body: list[ast.stmt]) -> ast.For:
-    """``for item in over:``."""
-    return ast.For(ast.Name(item, ast.Store()), over, body, [], lineno=0)
+def loop(items: Sequence[str], over: ast.expr, body: list[ast.stmt]) -> ast.For:
+    """``for a, b in over:``."""
+    target = ast.Name(", ".join(items), ast.Store())  # a tuple would be written in brackets
+    return ast.For(target, over, body, [], lineno=0)
 
 
 def sequence(items: Sequence[ast.expr]) -> ast.expr:

@@ -315,17 +315,14 @@ class Op:
         return self.saved if self.saved_fused is None or not fused else self.saved_fused
 
     def per_step(self, attrs: Attrs) -> bool:
-        """Whether it has parameters for each time step."""
+        """Whether it has parameters for each time step, by its attributes (a neuron's program says
+        it of that: ``at_node.per_step``)."""
         return self.time == "per_step" or bool(attrs.get("per_step"))
 
     @property
     def takes_steps(self) -> bool:
         """Whether T equal steps are not the same to it as a static value, which is then repeated."""
         return self.time == "mixes" or (self.time == "reduces" and self.whole_run)
-
-    def why_fixed(self, attrs: Attrs) -> str:
-        """What it has of each time step, so that it runs for one T alone; else empty."""
-        return "parameters" if self.per_step(attrs) else self.fixes_steps
 
     @property
     def carries(self) -> bool:

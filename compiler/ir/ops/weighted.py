@@ -79,7 +79,8 @@ def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
 def _neuron_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, Shape]:
     sample = shapes.of_neuron(attrs, values)
     items = context.neuron(attrs).learnables
-    return {item.parameter: item.shape(sample) for item in items if not item.scheduled}
+    trained = (item for item in items if not item.scheduled)
+    return {item.parameter: item.shape(sample, context.steps) for item in trained}
 
 
 def _neuron_buffers(attrs: Attrs, values: Values, context: Context) -> int:

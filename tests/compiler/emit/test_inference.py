@@ -18,6 +18,7 @@ from danetc.runtime.layers.inference import InferenceModel, InferenceNeuron
 from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import load_weights, save_tensors
+from tests.fuzzing.compare import compiling
 
 NETWORKS = {
     "danet_a": ("resnet18(width = 8) via pa_a", "norm", "spike ->"),
@@ -131,6 +132,13 @@ def test_channels_last(key: str) -> None:
 def test_neurons_that_learn() -> None:
     model = trained(graph("danet_b", "PLIF(tau = 1.1)"))
     assert_same(fold(model), model, randn(2, 3, 16, 16, seed=9))
+
+
+def test_neurons_whose_input_is_a_state() -> None:
+    """What a layer writes over its input must not be what the next step reads of it."""
+    model = trained(graph("danet_d", "SlidingPSN(k = 3)"))
+    with compiling(False):
+        assert_same(fold(model), model, randn(3, 2, 3, 16, 16, seed=9))
 
 
 def test_neurons_without_a_state() -> None:
