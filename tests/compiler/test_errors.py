@@ -244,6 +244,12 @@ NUMBERS = {
     "nothing left": flow(
         "out = b -> «conv_transposed(4, padding = 4096)»", "E0501", "nothing is left of"
     ),
+    "more than the stride": flow(
+        "out = b -> «conv_transposed(4, output_padding = 2)»",
+        "E0501",
+        "an output_padding of 2 with a stride of 2",
+        "0 to 1",
+    ),
     "conv over channels": flow(
         "out = b -> «conv(8, over = channels)»",
         "E0501",

@@ -269,7 +269,7 @@ VARIETY = {
         more="""block parts(w) {
           a = in -> conv(w) -> layernorm(eps = 0.01) -> spike
           b = a -> conv_transposed(w, groups = 2, bias = true) -> relu
-          c = b -> maxpool(2) -> conv_transposed(w, kernel = 3, stride = 1, padding = 1) -> norm
+          c = b -> maxpool(2) -> conv_transposed(w, kernel = 3, padding = 1, output_padding = 1) -> maxpool(2) -> conv_transposed(w, kernel = 3, stride = 1, padding = 1) -> norm
           d = a -> maxpool(3, stride = 3) -> upsample(like = a) -> dropout(0.4, per = sample)
           e = c -> avgpool(3, stride = 3) -> upsample(mode = bilinear, like = a)
           f = c -> avgpool(2) -> upsample(2, mode = bilinear) -> batchnorm(bias = false)

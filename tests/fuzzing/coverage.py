@@ -11,6 +11,7 @@ from danetc.compiler.ir.ops.forms import nothing
 from danetc.compiler.lowering.environment import MATH, SPECIAL
 from danetc.compiler.lowering.rules import JOINS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
+from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.neuron.functions import functions
 from danetc.dsl.recipe.numbers import FUNCTIONS
 from danetc.dsl.recipe.schema import ITEMS
@@ -113,6 +114,8 @@ def _node(kind: str, node: s.Node) -> Iterator[str]:
                 yield f"function of numbers {name}"
         case s.Name(name) if kind == "recipe":
             yield from _item(name, ())
+        case s.Name(name) if name in FIRST_WEIGHTS:
+            yield f"function of numbers {name}"
         case s.Binary(op):
             yield f"operator {op} of {place}"
         case s.Unary(op):

@@ -86,8 +86,7 @@ class Declarations(Layers):
                     "wide -> again -> conv(channels(wide))",
                     "wide * (wide -> avgpool -> conv(channels(wide), kernel = 1) -> sigmoid) -> again",
                     "max(wide, wide -> again)",
-                    self.attention(),
-                    self.attention(),
+                    *[self.attention() for _ in range(3)],
                 ]
             )
             .replace("wide * (", "(wide * (")
@@ -116,12 +115,13 @@ class Declarations(Layers):
                 "({} -> spike)",
                 "({} -> band(before = 2, after = 0) -> spike)",
                 "({} -> band(after = 1, outside = -9) -> softmax(over = columns))",
-                "({} / sqrt(1 + columns({})))",
+                *["({} / sqrt(1 + columns({})))"] * 3,
                 *["({} / sqrt(1 + (in -> sigmoid -> running_mean)))"] * 2,
             ]
         )
-        between = between.replace("columns({})", "rows(in)").format(scores)
-        order = ", order = keys_first" if between == scores and dice.maybe(0.5) else ""
+        across = dice.choice(["rows(in)", "columns(in)"])
+        between = between.replace("columns({})", across).format(scores)
+        order = ", order = keys_first" if between == scores and dice.maybe(0.8) else ""
         mixed = f"mix({between}, {value}{dice.choice(['', ', like = wide'])}{order})"
         return f"(0.1 * {mixed}) -> {dice.choice(['again', 'norm', 'spike', 'again'])}"
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from danetc.dsl.first_weights import FIRST_WEIGHTS, MODES
+
 T = TypeVar("T")
 
 
@@ -65,13 +67,11 @@ class Dice(random.Random):
         return f"learn({self.real(0.3, 1.2)}{bounds}{per})"
 
     def start(self) -> str:
-        """What weights start from."""
-        forms = [
-            "xavier_uniform",
-            "normal(0.4)",
-            "he_normal(mode = fan_in)",
-            "uniform(bound = 0.5)",
-        ]
-        return self.choice(
-            [*forms, "truncated_normal(0.3, cut = 0.5)", "orthogonal", "lecun_normal"]
-        )
+        """What weights start from, of the rows of the table."""
+        row = self.choice([*FIRST_WEIGHTS.values()])
+        given = []
+        for name, default in row.arguments.items():
+            if default is None or self.maybe(0.4):
+                text = self.choice(MODES) if name == "mode" else self.real(0.3, 0.9)
+                given.append(f"{name} = {text}")
+        return row.name + (f"({', '.join(given)})" if given else "")

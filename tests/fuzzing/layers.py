@@ -136,7 +136,9 @@ class Layers:
             "spike",
             "spike",
             self.neuron(),
-            dice.choice(["tanh", "softplus", "sigmoid", "gelu", "softmax", "softmax(over = rows)"]),
+            dice.choice(
+                ["tanh", "softplus", "sigmoid", "gelu", "gelu", "softmax", "softmax(over = rows)"]
+            ),
             dice.choice(
                 ["softmax(over = time)", f"shuffle({shape.channels})", "swap(rows, columns)"]
             ),
@@ -168,12 +170,13 @@ class Layers:
             dice.choice(["delay", "delay(1)", "delay(2)"]),
             dice.choice(["maxpool(3, stride = 1)", "avgpool(3, stride = 1, padding = 1)"]),
         ]
-        if dice.maybe(0.12):
+        if dice.maybe(0.08):
+            by_name = dice.choice(["", "width = "])
+            same = [f"{self.declare_layer()}({by_name}{shape.channels})"]
+        elif dice.maybe(0.06):
             same = [
                 f"({self.norm(shape.channels)} if steps {dice.choice(['>', '<=', '=='])} 2 else none)",
                 f"({dice.choice(['spike', 'tanh'])} if {dice.condition()} else identity)",
-                f"{self.declare_layer()}({shape.channels})",
-                f"{self.declare_layer()}(width = {shape.channels})",
             ]
         if keep or dice.maybe(0.6):
             text = dice.choice(same)
@@ -196,7 +199,8 @@ class Layers:
             return text, Shape(shape.channels, new)
         if size <= 4 and dice.maybe(0.3):
             forms = ["upsample", "upsample(2)", "upsample(mode = bilinear)"]
-            forms.append(f"conv_transposed({shape.channels})")
+            more = dice.choice(["", ", kernel = 3, padding = 1, output_padding = 1"])
+            forms.append(f"conv_transposed({shape.channels}{more})")
             return dice.choice(forms), Shape(shape.channels, 2 * size)
         return self.conv(shape)
 

@@ -24,7 +24,7 @@ from danetc.dsl.recipe.schema import (
 )
 from danetc.dsl.recipe.settings import SETTINGS
 from tests.fuzzing.dice import Dice
-from tests.reference.training import LOSSES as OF_AN_OUTPUT
+from tests.reference.training import OF_AN_OUTPUT
 
 SMALL = {"epochs": (2, 6), "batch": (4, 16), "steps": (1, 3), "accumulate": (1, 1), "size": (4, 8)}
 
@@ -89,7 +89,10 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             return str(dice.randint(low, min(high, low + 12)))
         case FloatType(low, high):
             top = min(high, 1.0 if name != "factor" else 0.9)
-            return f"{dice.uniform(max(low, 0.001), top if high != inf else 2.0) * 0.98:.3f}"
+            top = top if high != inf else 2.0
+            if low >= 1:
+                return f"{dice.uniform(low, min(high, low + 1)):.3f}"
+            return f"{dice.uniform(max(low, 0.001), top) * 0.98:.3f}"
         case BoolType():
             return dice.choice(["true", "false"])
         case ChoiceType(words):
@@ -97,7 +100,8 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
         case ItemType(family):
             return _item(dice, dice.choice([*ITEMS[family].values()]))
         case SumType():
-            some = [LOSSES[name] for name in dice.some([*OF_AN_OUTPUT], 2) or ["cross_entropy"]]
+            names = dice.some([*OF_AN_OUTPUT], 2) or ["cross_entropy"]
+            some = [LOSSES[name] for name in names + dice.some(["firing_rate"], 1)]
             factors = [dice.choice(["", "0.5 * ", "(1 / 4) * "]) for _ in some]
             terms = [f + _item(dice, item) for f, item in zip(factors, some, strict=True)]
             return " + ".join(terms)
@@ -110,7 +114,7 @@ def _value(dice: Dice, kind: Type, name: str = "") -> str:
             steps.sort(key=lambda item: item.whole_batch)
             return " -> ".join(_item(dice, step) for step in steps) or "none"
         case NameType():
-            return "out"
+            return "IF" if name == "neuron" else "out"
         case PhaseType():
             return "none"
 
@@ -120,7 +124,8 @@ def _item(dice: Dice, item: ItemSpec) -> str:
     if item.many is not None:
         args += [str(place) for place in sorted(dice.sample([1, 1.5, 2], dice.randint(1, 2)))]
     for argument in item.arguments:
-        if argument.default is None or dice.maybe(0.6):
+        share = 0.2 if argument.name == "neuron" else 0.6
+        if argument.default is None or dice.maybe(share):
             args.append(f"{argument.name} = {_argument(dice, argument)}")
     if any("nesterov = true" in arg for arg in args):
         args = [arg for arg in args if "momentum" not in arg] + ["momentum = 0.8"]

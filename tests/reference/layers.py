@@ -173,13 +173,14 @@ class Result:
     """What a network gives: outputs by name, [T, N, ...] or [N, ...], and what it changed.
 
     ``near`` is the least distance of a membrane potential from its threshold, exact hits left out;
-    ``values`` has what neurons gave, by their paths.
+    ``values`` has what neurons gave, by their paths, and ``fired`` the same to be differentiated.
     """
 
     outputs: dict[str, Var] = field(default_factory=dict)
     buffers: dict[str, Array] = field(default_factory=dict)
     near: float = math.inf
     values: dict[str, Array] = field(default_factory=dict)
+    fired: dict[str, Var] = field(default_factory=dict)
 
 
 class Layers(Evaluator):
@@ -547,7 +548,8 @@ class Layers(Evaluator):
         for axis in (2, 3):
             inner = f.taken(inner, axis, np.arange(kernel)[::-1])
         around = kernel - 1
-        y = f.conv(f.padded(x, (3, 4), around, around), inner, bias, 1, 0, 1, groups)
+        wide = f.padded(x, (3, 4), around, around + attrs["output_padding"])
+        y = f.conv(wide, inner, bias, 1, 0, 1, groups)
         keep = attrs["padding"]
         for axis in (3, 4):
             y = f.taken(y, axis, np.arange(keep, y.shape[axis] - keep))
@@ -720,6 +722,7 @@ class Layers(Evaluator):
         y = layer.run(x, dict(zip(others, more, strict=True)))
         self.result.near = min(self.result.near, layer.near)
         self.result.values[self.weights.layers.get(path, "")] = y.data
+        self.result.fired[self.weights.layers.get(path, "")] = y
         varies = any(value.varies for value in (wire, *others.values()))
         return Wire(y, varies or layer.varies)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,23 +12,41 @@ import numpy as np
 from danetc.dsl.recipe.item import Item, Summand
 from danetc.dsl.recipe.settings import Phase
 from tests.reference import functions as f
-from tests.reference.tape import Array, Var
+from tests.reference.tape import Array, Var, stack
 
 # -- losses ---------------------------------------------------------------------------------------
 
 
-LOSSES = ("cross_entropy", "mse", "tet")
-"""Those of an output: what others read, this page does not hold."""
+OF_AN_OUTPUT = ("cross_entropy", "mse", "tet")
+LOSSES = (*OF_AN_OUTPUT, "firing_rate")
+"""Those of an output, and of what neurons give: what others read, this page does not hold."""
 
 
-def loss(terms: tuple[Summand, ...], output: Var, labels: Array) -> Var:
-    """Of an output [N, classes] or [T, N, classes], a mean over N."""
-    first, *others = (term.factor * _loss(term.item, output, labels) for term in terms)
+Rates = Callable[[str], Sequence[Var]]
+
+
+def loss(terms: tuple[Summand, ...], output: Var, labels: Array, rates: Rates | None = None) -> Var:
+    """Of an output [N, classes] or [T, N, classes], a mean over N. ``rates`` gives the firing rates
+    of layers in training, by their neuron's name or all; without it this is the loss of test images,
+    which has no such term."""
+    kept = [term for term in terms if rates is not None or term.item.name in OF_AN_OUTPUT]
+    first, *others = (term.factor * _loss(term.item, output, labels, rates) for term in kept)
     return sum(others, first)
 
 
-def _loss(item: Item, output: Var, labels: Array) -> Var:
+def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
     arguments: dict[str, Any] = dict(item.arguments)
+    if item.name == "firing_rate":
+        assert rates is not None
+        found = rates(str(arguments["neuron"] or ""))
+        far = stack([f.absolute(rate - float(arguments["target"])) for rate in found])
+        power = float(arguments["power"])
+        if power == 1:
+            return far.mean((0,))
+        safe = f.where(far.data > 0, far, Var(np.ones(far.shape)))  # 0 to a power above 1 is flat
+        return f.where(far.data > 0, f.exp(power * f.log(safe)), Var(np.zeros(far.shape))).mean(
+            (0,)
+        )
     if item.name != "tet" and len(output.shape) == 3:
         output = output.mean((0,))
     if item.name == "mse":

@@ -273,11 +273,18 @@ def _transposed_weights(attrs: Attrs, values: Values, context: Context) -> dict[
 
 
 def _transposed(attrs: Attrs, values: Values) -> Shape:
-    """``width`` channels; of each side (size - 1) stride + kernel - 2 padding pixels."""
+    """``width`` channels; of each side (size - 1) stride + kernel - 2 padding + output_padding pixels."""
     _, *sizes = shapes.map_of(values, "conv_transposed")
     shapes.check_groups(attrs, values)
     kernel, stride, padding = (whole(attrs, name) for name in ("kernel", "stride", "padding"))
-    height, width = ((size - 1) * stride + kernel - 2 * padding for size in sizes)
+    more = whole(attrs, "output_padding")
+    if more >= stride:
+        raise OpError(
+            f"conv_transposed: an output_padding of {more} with a stride of {stride}",
+            f"it says which of the sizes it is that a stride of {stride} makes one of: "
+            f"0 to {stride - 1}",
+        )
+    height, width = ((size - 1) * stride + kernel - 2 * padding + more for size in sizes)
     if min(height, width) < 1:
         raise OpError(
             f"conv_transposed: nothing is left of {shapes.text(values[0].shape)} with padding {padding}",
@@ -287,7 +294,7 @@ def _transposed(attrs: Attrs, values: Values) -> Shape:
 
 
 def _transposed_module(attrs: Attrs, values: Values, value: Value, context: Context) -> TorchModule:
-    defaults = {"stride": 1, "padding": 0, "groups": 1, "bias": True}
+    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "bias": True}
     kwargs = {"kernel_size": attrs["kernel"]}
     kwargs |= {name: attrs[name] for name, default in defaults.items() if attrs[name] != default}
     return TorchModule("torch.nn.ConvTranspose2d", (values[0].shape[0], attrs["width"]), kwargs)
@@ -307,6 +314,7 @@ ROWS = (
             integer("kernel", "height and width of the kernel", 2, high=4096),
             integer("stride", "pixels from one window to the next in the output", 2, high=4096),
             integer("padding", "pixels that are left out around the output", 0, 0, 4096),
+            integer("output_padding", "rows and columns more below and to the right of it, fewer than the stride", 0, 0, 4095),
             integer("groups", "groups of channels that are convolved apart", 1),
             Parameter("bias", bool, "whether each channel adds a number", False),
             START,

@@ -250,7 +250,7 @@ EXAMPLES: dict[str, dict[str, Attribute]] = {
     "conv_over": {"width": 6, "axis": "columns", "stride": 2},
     "conv_over_time": {"width": 6, "before": 1, "after": 1},
     "linear_over_time": {"steps": 3},
-    "conv_transposed": {"width": 6, "bias": True},
+    "conv_transposed": {"width": 6, "bias": True, "output_padding": 1},
     "batchnorm_with": {"bias": False, "pad": 2},
     "bilinear": {"scale": 2},
     "resize": {"height": 9, "width": 4},
