@@ -42,7 +42,7 @@ def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
         far = stack([f.absolute(rate - float(arguments["target"])) for rate in found])
         power = float(arguments["power"])
         if power == 1:
-            return far.mean((0,))
+            return far.mean((0,)).reshape()
         safe = f.where(far.data > 0, far, Var(np.ones(far.shape)))  # 0 to a power above 1 is flat
         return f.where(far.data > 0, f.exp(power * f.log(safe)), Var(np.zeros(far.shape))).mean(
             (0,)
