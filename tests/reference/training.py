@@ -41,12 +41,11 @@ def _loss(item: Item, output: Var, labels: Array, rates: Rates | None) -> Var:
         found = rates(str(arguments["neuron"] or ""))
         far = stack([f.absolute(rate - float(arguments["target"])) for rate in found])
         power = float(arguments["power"])
-        if power == 1:
-            return far.mean((0,)).reshape()
-        safe = f.where(far.data > 0, far, Var(np.ones(far.shape)))  # 0 to a power above 1 is flat
-        return f.where(far.data > 0, f.exp(power * f.log(safe)), Var(np.zeros(far.shape))).mean(
-            (0,)
-        )
+        if power != 1:
+            above = far.data > 0  # 0 to a power above 1 is flat
+            raised = f.exp(power * f.log(f.where(above, far, Var(np.ones(far.shape)))))
+            far = f.where(above, raised, Var(np.zeros(far.shape)))
+        return far.mean((0,)).reshape()
     if item.name != "tet" and len(output.shape) == 3:
         output = output.mean((0,))
     if item.name == "mse":
