@@ -37,9 +37,10 @@ from danetc.compiler.passes.recompute import NO_SEGMENTS, Segments
 from danetc.dsl.kinds import ANALOG
 from danetc.runtime.kernels import operators as _registered  # noqa: F401  (registers torch.ops.danetc)
 from danetc.runtime.layers.loop import Carried, Loop
+from danetc.runtime.layers.neuron import Neuron
 from danetc.runtime.layers.segments import KIND, SEGMENT, Recomputed, Segment
 from danetc.runtime.model.built import Model, ModuleGroup, ScopeModule
-from danetc.runtime.model.sharing import once, same_parameters
+from danetc.runtime.model.sharing import once
 from danetc.runtime.model.signature import ModelInput, Signature
 
 NAMESPACES = frozenset(
@@ -127,7 +128,10 @@ class Emitter:
             for group in self.plan.groups.values():
                 self.modules[group.neuron] = self.neuron(group, calls[group.neuron])
             for id in self.plan.groups.keys() & graph.shares.keys():
-                same_parameters(self.modules[id], self.modules[graph.shares[id]])
+                layer, first = self.modules[id], self.modules[graph.shares[id]]
+                assert isinstance(layer, Neuron)
+                assert isinstance(first, Neuron)
+                layer.share(first)
 
         self.calls = calls
         sources = graph.inputs

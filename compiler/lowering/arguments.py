@@ -10,6 +10,7 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute
 from danetc.compiler.ir.ops import OPS, REQUIRED, Parameter
+from danetc.compiler.ir.ops.scheduled import scheduled
 from danetc.compiler.lowering.environment import MATH, SPECIAL, Env, rounded
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.learnt import given as as_given
@@ -20,6 +21,7 @@ from danetc.compiler.lowering.values import (
     Drawn,
     Failed,
     Invalid,
+    LearntValue,
     Number,
     OpLayer,
     Value,
@@ -463,6 +465,8 @@ def _checked(
         return value.id
     if isinstance(value, Drawn) and value.id in parameter.words:
         return value.text
+    start = _scheduled(value) if parameter.schedule else None
+    value = value if start is None else start
     if parameter.type is tuple and isinstance(value, Wire):
         shape: Any = evaluator.builder.value(value).shape
         size: Attribute = shape  # no attribute of the graph: sugar, of which numbers are left
@@ -487,7 +491,7 @@ def _checked(
         low = parameter.low if parameter.low is not None else -math.inf
         high = parameter.high if parameter.high is not None else math.inf
         if low <= value <= high:
-            return value
+            return value if start is None else scheduled(start)
         code, shown = "E0305", f"{value:,}" if isinstance(value, int) else f"{value:g}"
         wanted = f"between {low:g} and {high:,.12g}"
     if parameter.words:
@@ -497,6 +501,12 @@ def _checked(
     raise evaluator.builder.fail(
         code, message, expr.span, blame=evaluator.blame(expr, env), hint=hint
     )
+
+
+def _scheduled(value: Value) -> float | None:
+    """Where a number starts that a recipe may change."""
+    learn = value.learn if isinstance(value, LearntValue) and value.is_plain else value
+    return learn.init if isinstance(learn, Learn) and not learn.trained else None
 
 
 def drawn(

@@ -90,7 +90,8 @@ def _parameter(
     if not found.learn.trained:
         raise builder.fail(
             "E0410",
-            "`scheduled` joins no value: it is given to a parameter of a neuron or surrogate",
+            "`scheduled` joins no value: it is given to a parameter of a neuron, of a surrogate or of "
+            "a layer that takes it",
             span,
             hint="write `neuron = LIF(tau = scheduled(2.0))`, and `x * 2.0` with a constant",
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from danetc.dsl.modules import Resolved
+from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.dsl.syntax.source import Span
 
 
@@ -55,3 +56,9 @@ def declared(resolved: Resolved) -> Meaning:
     """What the name of a declaration means."""
     item = resolved.declaration
     return Meaning(item.kind, item.name, item.name_span, resolved=resolved)
+
+
+def changed_part(name: str) -> Meaning:
+    """What has a parameter that a recipe changes: a setting of the network, or an operation."""
+    kind = "operation" if name in SCHEDULED_OPERATIONS else "network setting"
+    return Meaning(kind, name)

@@ -47,7 +47,7 @@ from danetc.dsl.recipe.schema import (
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-from danetc.editor.meaning import Meaning, Names, Occurrence, declared
+from danetc.editor.meaning import Meaning, Names, Occurrence, changed_part, declared
 
 RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *rules.FEEDS)), "result", "i", "n")
 EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
@@ -340,8 +340,7 @@ class MeaningReader:
                 for node in s.walk(expr):
                     match node:
                         case s.Call(s.Name(id), args) if id in parts:
-                            part = Meaning("network setting", id)
-                            yield Occurrence(node.function.span, part)
+                            yield Occurrence(node.function.span, changed_part(id))
                             for arg in args:
                                 yield from self.items(arg.value, family, phases)
             case ((ItemType(family) | FlowType(family) | SumType(family)), _):

@@ -19,7 +19,7 @@ from danetc.dsl.recipe.schema import (
 )
 from danetc.dsl.recipe.settings import SETTINGS as RECIPE_SETTINGS
 from danetc.editor.cursor import Cursor, argument_name, line_of, phases_before
-from danetc.editor.meaning import Meaning
+from danetc.editor.meaning import Meaning, changed_part
 from danetc.editor.meanings import argument_of
 from danetc.editor.proposals import Proposal, argument, named
 
@@ -47,7 +47,7 @@ def _of_type(cursor: Cursor, kind: Type) -> Iterator[Proposal]:
             yield from _items(cursor, family)
         case ChangeType(_, parts):
             for name in parts:
-                yield named(cursor, Meaning("network setting", name))
+                yield named(cursor, changed_part(name))
         case PhaseType():
             for name in phases_before(cursor):
                 yield named(cursor, Meaning("phase", name))

@@ -64,6 +64,10 @@ class SumType:
     family: str
 
 
+SCHEDULED_OPERATIONS = ("linear",)
+"""The operations with a parameter that may be ``scheduled(...)``: the table of operations says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeType:
     """Parameters of the network with an item of a family each, or ``none``:

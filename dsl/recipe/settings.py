@@ -14,6 +14,7 @@ from typing import Any, Literal
 from danetc.dsl.recipe.item import Change, Item, Summand, plain
 from danetc.dsl.recipe.schema import (
     POSITIVE,
+    SCHEDULED_OPERATIONS,
     BoolType,
     ChangeType,
     ChoiceType,
@@ -108,9 +109,10 @@ class Phase:
         example="cross_entropy + 0.1 * firing_rate(target = 0.1)",
     )
     change: tuple[Change, ...] = row(
-        ChangeType("change", ("neuron", "surrogate")),
+        ChangeType("change", ("neuron", "surrogate", *SCHEDULED_OPERATIONS)),
         "none",
-        "parameters of the network's neuron and surrogate that change with the steps",
+        "parameters of the network's neuron and surrogate, and of operations where the network says "
+        "`scheduled(...)`, that change with the steps",
         example="surrogate(alpha = linear(1.0, 5.0))",
     )
     gradient: Item = row(ItemType("gradient"), "bptt", "how gradients go back through time")

@@ -35,6 +35,7 @@ class Neuron(nn.Module):
         self.input_rank = rank + bool(parsed.inputs)
         self._names = parameter_names(parsed)
         self._per_step = parsed.per_step
+        self._first: tuple[Neuron, ...] = ()
         self.scheduled: dict[str, str] = {}
         for name, item in zip(self._names, parsed.learnables, strict=True):
             start = torch.full(item.shape(size, steps), item.raw)
@@ -44,9 +45,19 @@ class Neuron(nn.Module):
             else:
                 self.register_parameter(name, nn.Parameter(start))
 
+    def share(self, first: Neuron) -> None:
+        """Have the numbers of another layer of the same program, and none of its own."""
+        for name, parameter in first.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name in self.scheduled.values():
+            del self._buffers[name]  # two would part when they are converted
+        self.scheduled = {}
+        self._first = (first,)  # in a tuple: it is no module of this one
+
     def params(self) -> list[Tensor]:
         """The learnables in the order of the program."""
-        return [getattr(self, name) for name in self._names]
+        own = {**self._parameters, **self._buffers}
+        return [getattr(self if name in own else self._first[0], name) for name in self._names]
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.danetc.neuron(

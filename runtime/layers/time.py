@@ -151,19 +151,47 @@ class TimeLinear(Leaf, nn.Linear):
 
 
 class MaskedTimeLinear(TimeLinear):
-    """The same of the ``window`` latest steps alone: weights of others count as 0 and get no
-    gradient (masked PSN: Fang et al., NeurIPS 2023, with lambda = 1).
+    """The same of the ``window`` latest steps: weights of others are multiplied by 1 - ``masked``
+    (masked PSN: Fang et al., NeurIPS 2023, where that is lambda).
 
-    ``rank`` is the number of dimensions of one sample.
+    With ``masked`` = 1 they count as 0 and get no gradient. Where it has the name of a ``schedule``
+    it is a buffer. ``rank`` is the number of dimensions of one sample.
     """
 
-    def __init__(self, steps: int, window: int, bias: bool = True, rank: int = 3) -> None:
+    masked: float | Tensor
+
+    def __init__(
+        self,
+        steps: int,
+        window: int,
+        bias: bool = True,
+        rank: int = 3,
+        masked: float = 1.0,
+        schedule: str = "",
+    ) -> None:
         super().__init__(steps, bias)
         self.window = window
         self.rank = rank
+        self.scheduled = {schedule: "masked"} if schedule else {}
+        if schedule:
+            self.register_buffer("masked", torch.tensor(masked))
+        else:
+            self.masked = masked
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._mixed(x, self.weight.tril().triu(1 - self.window), self.bias)
+        return self._mixed(x, self.seen(), self.bias)
+
+    @property
+    def hides(self) -> bool:
+        """Whether what is outside the window counts as 0, always."""
+        return not self.scheduled and self.masked == 1
+
+    def seen(self) -> Tensor:
+        """The weights as the window leaves them, [T, T]."""
+        if self.hides:
+            return self.weight.tril().triu(1 - self.window)
+        inside = torch.ones_like(self.weight).tril().triu(1 - self.window)
+        return (self.masked * inside + (1 - self.masked)) * self.weight
 
     def advance(
         self, inputs: Sequence[Tensor], before: tuple[int, list[Tensor]] | None
@@ -181,4 +209,5 @@ class MaskedTimeLinear(TimeLinear):
         return y.squeeze(0), (now + 1, seen[max(0, len(seen) + 1 - self.window) :])
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, window={self.window}"
+        share = ", masked" if self.scheduled else f", masked={self.masked}"
+        return f"{super().extra_repr()}, window={self.window}" + share * (not self.hides)

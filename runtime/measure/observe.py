@@ -175,7 +175,7 @@ def macs_of(module: nn.Module, x: Tensor, out: Tensor) -> int:
         case nn.ConvTranspose2d():
             return module.weight[0].numel() * x.numel()
         case MaskedTimeLinear():
-            return module.window * out.numel()
+            return (module.window if module.hides else module.in_features) * out.numel()
         case nn.Linear():
             return module.in_features * out.numel()
     raise MeasureError(f"operations of a {type(module).__name__} are not known")

@@ -21,12 +21,6 @@ def once(model: nn.Module, places: Mapping[str, str]) -> None:
     model.register_load_state_dict_pre_hook(_PutIn(names))
 
 
-def same_parameters(layer: nn.Module, of: nn.Module) -> None:
-    """Let a layer train the parameters of another one of its class."""
-    for name, parameter in of.named_parameters(recurse=False):
-        layer.register_parameter(name, parameter)
-
-
 @dataclass
 class _LeaveOut:
     """``names`` has for each entry that a state dict leaves out the one that is the same."""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from danetc.dsl.recipe.item import Item
 from danetc.dsl.recipe.settings import Phase
-from danetc.runtime.layers.neuron import Neuron
 
 
 def value_at(phase: Phase, item: Item, done: int, steps: int) -> float:
@@ -57,7 +56,7 @@ class Changes:
                 layer
                 for model in models
                 for layer in model.modules()
-                if isinstance(layer, Neuron) and change.path in layer.scheduled
+                if change.path in getattr(layer, "scheduled", ())
             ]
             values = [getattr(layer, layer.scheduled[change.path]) for layer in layers]
             if not values:

@@ -302,6 +302,17 @@ NUMBERS = {
         "window of 9 steps, of T = ",
         "smaller",
     ),
+    "a mask without a window": flow(
+        "out = b -> «linear(over = time, masked = 0.5)»",
+        "E0501",
+        "says how far a window hides",
+        "window = 2, masked = 0.5",
+    ),
+    "more than the whole mask": flow(
+        "out = b -> linear(over = time, window = 2, masked = «scheduled(1.5)»)",
+        "E0305",
+        "`masked` of `linear` must be between 0 and 1, not 1.5",
+    ),
     "a window of no time": flow(
         "out = b -> «linear(8, window = 2)»", "E0501", "is of time steps", "over = time, window = 2"
     ),

@@ -260,7 +260,8 @@ VARIETY = {
         "stage(seen(4), 2)",
         more="""block seen(w) {
           a = in -> conv(w) -> norm -> linear(over = time, window = 2) -> spike
-          out = (a -> linear(over = time, window = 1, bias = false)) + (a -> flatten -> linear(over = time, window = 2) -> mean(over = channels))
+          b = a -> linear(over = time, window = 2, masked = scheduled(0.6)) -> linear(over = time, window = 1, masked = 0.3, bias = false)
+          out = b + (a -> linear(over = time, window = 1, bias = false)) + (a -> flatten -> linear(over = time, window = 2) -> mean(over = channels))
         }""",
     ),
     "ordinary": small(

@@ -17,12 +17,13 @@ from danetc.compiler.emit.python import emit_python
 from danetc.compiler.ir.graph import Graph
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.runtime.layers.packed import PackedConv2d
+from danetc.runtime.layers.spikingjelly import SpikingJellyNeuron
 from danetc.tasks.equivalence import equivalence
 from tests.differential.helpers import built, randn, shake, text
 from tests.differential.networks import SHARED
 from tests.differential.test_forms import executed
 from tests.differential.test_inputs import fired, flat
-from tests.fuzzing.compare import Case
+from tests.fuzzing.compare import Case, compiling
 from tests.fuzzing.forms import check_network
 
 T, N = 3, 4
@@ -122,6 +123,50 @@ def test_backends_and_model_py_do_the_same(memory: str) -> None:
             assert torch.allclose(p, q, rtol=1e-12)
     folded = danetc.fold(fused.eval())
     assert torch.allclose(folded(x), fused(x), atol=1e-9)
+
+
+@pytest.mark.parametrize("neuron", ["-> spike)", "-> PLIF)"])
+def test_neurons_of_another_library_stand_at_several_places(neuron: str) -> None:
+    """The backend `spikingjelly`, outputs and gradients, and the weights of both under one name."""
+    pytest.importorskip("spikingjelly")
+    graph, x = text(SIAMESE.replace("-> spike)", neuron)), randn(N, 4, 6, 6)
+    model, other = built(graph), emit(graph, backend="spikingjelly").double()
+    shake(model)
+    assert sum(isinstance(layer, SpikingJellyNeuron) for layer in other.modules()) >= 2
+    other.load_state_dict(model.state_dict())
+    assert list(other.state_dict()) == list(model.state_dict())
+    mine, theirs = model(x), other(x)
+    assert float(mine.detach().std()) > 0.01
+    torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-9)
+    for y in (mine, theirs):
+        y.square().sum().backward()
+    for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-9, msg=name)
+    states, steps = None, []
+    for _ in range(T):
+        found, states = other.eval().stream(x, states)
+        steps.append(found)
+    assert torch.allclose(torch.stack(steps), other(x), atol=1e-9)
+
+
+def test_a_scheduled_number_of_a_shared_neuron_is_there_once() -> None:
+    source = SIAMESE.replace("sigmoid(alpha = 4)", "sigmoid(alpha = scheduled(4.0))")
+    graph, x = text(source), randn(N, 4, 6, 6)
+    model, fused = built(graph), emit(graph, backend="fused").double()
+    for each in (model, fused):
+        names = [name for name, _ in each.named_buffers() if "alpha" in name]
+        assert names == ["x.f.spike.surrogate_alpha", "x.g.spike.surrogate_alpha"]
+    model.x.f.spike.surrogate_alpha.fill_(1.5)
+    fused.load_state_dict(model.state_dict())
+    found = []
+    with compiling(False):
+        for each in (model, fused, copy.deepcopy(fused)):
+            y = each(x)
+            y.square().sum().backward()
+            found.append((y, [p.grad for p in each.parameters()]))
+    for y, grads in found:
+        torch.testing.assert_close(y, found[0][0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(grads, found[0][1], rtol=1e-9, atol=1e-9)
 
 
 def test_neurons_have_states_of_their_own_at_each_place() -> None:

@@ -270,7 +270,8 @@ class Layers:
 
     def window(self) -> str:
         """Of time steps, of which a variant may have fewer."""
-        return f", window = {self.dice.choice(['1', '(2 if steps > 1 else 1)', 'steps'])}"
+        masked = self.dice.choice(["", ", masked = 0.3", ", masked = scheduled(0.6)"])
+        return f", window = {self.dice.choice(['1', '(2 if steps > 1 else 1)', 'steps'])}{masked}"
 
     def value(self, names: list[str], depth: int = 2) -> str:
         """Values of one shape, joined."""

@@ -567,7 +567,10 @@ class Layers(Evaluator):
         if attrs["window"] is not None:
             later, earlier = np.indices(weight.data.shape)
             seen = (earlier <= later) & (earlier > later - attrs["window"])
-            weight = f.where(seen, weight, 0.0)
+            share = attrs["masked"]
+            if isinstance(share, Learn | Learnt):  # scheduled
+                share = float(self.weights.take(path, "masked").data)
+            weight = weight * Var(share * seen + (1 - share))
         made = f.mixed_first(turned, weight.reshape(width, -1))
         if attrs["bias"]:
             bias = self.weights.take(path, "bias", width)

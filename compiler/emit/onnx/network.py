@@ -251,7 +251,7 @@ class _Emitter:
         groups += [
             (node.id,)
             for node in graph.nodes.values()
-            if node.op == "neuron" and node.id not in within and graph.program(node).is_stateful
+            if node.op == "neuron" and node.id not in within and graph.program(node).varies
         ]
         found: dict[int, _Region] = {}
         results = set(graph.outputs.values())

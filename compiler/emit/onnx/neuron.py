@@ -29,6 +29,8 @@ def neuron_step(
     values |= zip((state.name for state in program.states), states, strict=True)
     for item in program.learnables:
         weight = to.weight(item.parameter)
+        if item.per_step:
+            weight = to.node("Gather", weight, to.step, axis=0)
         values[item.parameter] = to.node("Cast", weight, to=single) if to.half else weight
     results = [program.output, *program.next_states]
     learnables = [item.parameter for item in program.learnables]

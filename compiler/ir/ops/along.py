@@ -22,10 +22,13 @@ from danetc.compiler.ir.ops.row import (
     word,
 )
 from danetc.compiler.ir.ops.saved import WIDE, Saved, Sizes
+from danetc.compiler.ir.ops.scheduled import at_start, is_scheduled
 from danetc.dsl.kinds import Kind
 from danetc.dsl.ranges import constant
 
 _TIME = "danetc.runtime.layers.time"
+MASKED = "linear.masked"
+"""The name in recipes of how far a window hides other steps."""
 
 # -- what `conv` and `linear` are -------------------------------------------------------------------
 
@@ -83,6 +86,12 @@ def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
     """``linear``, over time of T to T steps."""
     given: dict[str, Any] = {**attrs}
     over, reach = given.pop("over", None), given.pop("window", None)
+    masked = given.pop("masked", 1.0)
+    if reach is None and masked != 1.0:
+        raise OpError(
+            "`masked` says how far a window hides the other time steps, and there is none",
+            "leave it out, or write `linear(over = time, window = 2, masked = 0.5)`",
+        )
     if reach is not None and over != "time":
         raise OpError(
             f"a window of {reach} is of time steps, and linear over "
@@ -105,7 +114,8 @@ def linear_chosen(attrs: Attrs, values: Values, steps: int) -> Steps:
                 f"there are no more to see than {steps}: make the window smaller, or `steps` larger",
             )
         kept = {name: given[name] for name in ("bias", "init")}
-        return (("linear_over_time", {**kept, "steps": steps, "window": reach}),)
+        kept |= {"steps": steps, "window": reach, "masked": masked}
+        return (("linear_over_time", kept),)
     if given["width"] is None:
         raise OpError(f"linear over {over} needs `width`", f"write `linear(8, over = {over})`")
     conv = {"kernel": 1, "stride": 1, "padding": 0, "groups": 1, "dilation": 1, **given}
@@ -183,6 +193,10 @@ def _time_linear(attrs: Attrs, values: Values, value: Value, context: Context) -
     if attrs["window"] is None:
         return TorchModule(f"{_TIME}.TimeLinear", (attrs["steps"],), kwargs, "seq")
     kwargs["rank"] = len(value.shape)
+    if not _hides(attrs):
+        kwargs["masked"] = at_start(attrs["masked"])
+    if is_scheduled(attrs["masked"]):
+        kwargs["schedule"] = MASKED
     args = (attrs["steps"], attrs["window"])
     return TorchModule(f"{_TIME}.MaskedTimeLinear", args, kwargs, "seq")
 
@@ -194,24 +208,34 @@ def _time_weights(attrs: Attrs, values: Values, context: Context) -> dict[str, S
 
 def _seen(attrs: Attrs) -> int:
     """How many steps each reads, those of 0 before the first included."""
-    return whole(attrs, "steps" if attrs["window"] is None else "window")
+    return whole(attrs, "window" if _hides(attrs) else "steps")
+
+
+def _hides(attrs: Attrs) -> bool:
+    """Whether it has a window and what is outside of it counts as 0, always."""
+    return attrs["window"] is not None and attrs["masked"] == 1.0
 
 
 def _masked(sizes: Sizes) -> int:
-    """The weights with 0 outside the window, for the gradient of what they multiply.
+    """The weights as the window leaves them, for the gradient of what they multiply, and where it
+    hides a share the factors that make them.
 
-    In half precision that is the copy of the weights that any layer has.
+    In half precision the first are the copy of the weights that any layer has.
     """
     attrs = sizes.node.attrs
-    if attrs["window"] is None or sizes.computed < WIDE or not sizes.trained:
+    if attrs["window"] is None:
         return 0
-    return WIDE * whole(attrs, "steps") ** 2
+    factors = 0 if _hides(attrs) else 1
+    made = sizes.computed >= WIDE and sizes.trained
+    return WIDE * whole(attrs, "steps") ** 2 * (factors + made)
 
 
 def _time_linear_label(attrs: Attrs) -> tuple[str, str]:
     if attrs["window"] is None:
         return "linear over T", ""
-    return "linear over T,", f"window {attrs['window']}"
+    share = "" if _hides(attrs) else f" masked {at_start(attrs['masked']):.3g}"
+    share += " at the start" * is_scheduled(attrs["masked"])
+    return "linear over T,", f"window {attrs['window']}{share}"
 
 
 def _zero_without_bias(attrs: Attrs, x: float) -> float | None:
@@ -359,8 +383,10 @@ ROWS = (
             integer("steps", "T"),
             START,
             integer("window", "how many steps each reads, itself and those before; all by default", None),
+            Parameter("masked", float, "how far the window hides other steps, 0 to 1", 1.0, 0, 1, schedule=MASKED),
         ),
-        public=False, time="mixes", ahead=lambda attrs: attrs["window"] is None, fixes_steps="weights",
+        public=False, time="mixes", ahead=lambda attrs: not _hides(attrs), fixes_steps="weights",
+        buffers=lambda attrs, values, context: WIDE * is_scheduled(attrs["masked"]),
         weights=_time_weights, macs=lambda attrs, values, shape: _seen(attrs) * prod(shape),
         linear=True, start=_zero_without_bias, label=_time_linear_label,
         onnx=onnx.linear_over_time,

@@ -17,6 +17,7 @@ from danetc.compiler.ir.graph import Shape, Value
 from danetc.compiler.ir.ops import shapes
 from danetc.compiler.ir.ops.kinds import Attrs, Values, number
 from danetc.compiler.ir.ops.row import Context, whole
+from danetc.compiler.ir.ops.scheduled import at_start, is_scheduled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +175,8 @@ def conv_transposed(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     return to.node(
         "ConvTranspose", x[0], *_with_bias(to, at),
         kernel_shape=_pair(at, "kernel", 1), strides=_pair(at, "stride", 1),
-        pads=2 * _pair(at, "padding", 0), group=whole(at.attrs, "groups"),
+        pads=2 * _pair(at, "padding", 0), output_padding=_pair(at, "output_padding", 0),
+        group=whole(at.attrs, "groups"),
     )  # fmt: skip
 
 
@@ -220,7 +222,10 @@ def linear_over_time(to: OnnxWriter, at: Site, x: Sequence[str]) -> str:
     weight = to.stored("weight")
     if window is not None:
         assert isinstance(window, int)
-        weight = np.triu(np.tril(weight), 1 - window)
+        masked = at.attrs["masked"]
+        share = float(to.stored("masked")) if is_scheduled(masked) else at_start(masked)
+        inside = np.triu(np.tril(np.ones_like(weight)), 1 - window)
+        weight = (share * inside + (1 - share)) * weight
     if to.step:
         assert isinstance(window, int)  # else it looks ahead
         rows = np.zeros((steps, window), weight.dtype)

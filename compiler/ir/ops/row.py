@@ -35,7 +35,8 @@ class Parameter:
 
     ``words`` are what it takes beside numbers (``padding = same``), or instead of them where its
     type is ``str`` (``over = time``). It may be left out where ``unless`` is given. What is ``sugar`` tells which operation it stands for, and no
-    graph has it.
+    graph has it. Where it has a name in recipes, ``schedule`` (``linear.masked``), it takes
+    ``scheduled(...)`` too: the module then has a buffer, and says which in ``scheduled``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Parameter:
     words: tuple[str, ...] = ()
     sugar: bool = False
     unless: str = ""
+    schedule: str = ""
     shape_of: bool = False
     """It takes a value, whose shape the result must have; nothing of it is an attribute."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from danetc.compiler.ir.graph import Attribute, Shape, Value
 from danetc.compiler.ir.ops import kinds, onnx, shapes
-from danetc.compiler.ir.ops.along import conv_chosen, linear_chosen
+from danetc.compiler.ir.ops.along import MASKED, conv_chosen, linear_chosen
 from danetc.compiler.ir.ops.forms import START, nothing
 from danetc.compiler.ir.ops.kinds import Attrs, Values
 from danetc.compiler.ir.ops.row import Context, Op, Parameter, TorchModule, integer, whole
@@ -135,6 +135,10 @@ ROWS = (
                 integer("window", "over time: how many steps each reads, itself and those right before; "
                         "all by default, later ones too", None),
                 sugar=True,
+            ),
+            Parameter(
+                "masked", float, "how far the window hides other steps: weights outside of it are "
+                "multiplied by 1 - masked", 1.0, 0, 1, sugar=True, schedule=MASKED,
             ),
         ),
         chosen=linear_chosen, flattens=True, weights=_linear_weights, weighted=True,

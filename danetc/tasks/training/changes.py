@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from danetc.compiler.ir.ops import OPS
+from danetc.compiler.ir.ops.scheduled import is_scheduled
 from danetc.compiler.warnings import warnings_of_network
 from danetc.dsl.diagnostics.diagnostic import SpecError
 from danetc.dsl.neuron.program import SURROGATE
+from danetc.dsl.recipe.item import Change
+from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.dsl.recipe.settings import Recipe
 from danetc.errors import UserError
 from danetc.output.spec_messages import warn
@@ -28,6 +32,12 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
     if not changes:
         return compiled
     starts = {change.path: change.item.number("start") for change in changes}
+    of_operations = {path for path in starts if path.partition(".")[0] in SCHEDULED_OPERATIONS}
+    for change in changes:
+        if change.path in of_operations:
+            _check_operation(compiled.lowered.graph, change)
+    changes = [change for change in changes if change.path not in of_operations]
+    starts = {path: value for path, value in starts.items() if path not in of_operations}
     for path in starts:
         if path in compiled.settings:
             raise UserError(
@@ -40,8 +50,33 @@ def changing(compiled: CompiledNetwork, recipe: Recipe) -> CompiledNetwork:
         between = (0.0,) if min(ends) < 0 < max(ends) else ()
         for value in (*ends, *between):
             _try(compiled, change.path, value)
+    if not starts:
+        return compiled
     settings = {path: f"scheduled({value!r})" for path, value in starts.items()}
     return compiled.with_settings({**compiled.settings, **settings})
+
+
+def _check_operation(graph: Graph, change: Change) -> None:
+    """See that an operation of the network is scheduled by that name, and takes the values."""
+    operation, _, name = change.path.partition(".")
+    found = [
+        row
+        for node in graph.nodes.values()
+        for row in OPS[node.op].parameters
+        if row.schedule == change.path and is_scheduled(node.attrs.get(row.name))
+    ]
+    if not found:
+        raise UserError(
+            f"the recipe changes `{change.path}`, and no layer of network `{graph.name}` has it to "
+            f"change; write `{operation}(..., {name} = scheduled({change.item.number('start'):g}))`"
+        )
+    for value in (change.item.number("start"), change.item.number("end")):
+        low, high = found[0].low, found[0].high
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise UserError(
+                f"{value:g} is none for it: the recipe changes `{change.path}`, which lies between "
+                f"{low:g} and {high:g}"
+            )
 
 
 def _start(compiled: CompiledNetwork, path: str, first: float) -> float:

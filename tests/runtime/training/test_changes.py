@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import danetc
+from danetc.compiler.ir.ops import OPS
 from danetc.dsl.diagnostics.diagnostic import SpecError
+from danetc.dsl.recipe.schema import SCHEDULED_OPERATIONS
 from danetc.errors import UserError
 from danetc.runtime.data import DataSet
 from danetc.runtime.training.changes import CHANGES, Changes, value_at
@@ -102,6 +104,99 @@ def test_resumed_bit_for_bit(tmp_path: Path) -> None:
     assert one["figures"] == two["figures"]
     for name, value in one["weights"].items():
         assert torch.equal(value, two["weights"][name]), name
+
+
+MASKED = """
+use std
+network small {
+  input = events(2, 8, 8)
+  steps = 4
+  surrogate = sigmoid(alpha = 4)
+  out = in -> conv(6) -> norm -> MaskedPSN(2, masked = scheduled(0.25)) -> conv(6) -> norm
+    -> MaskedPSN(3, masked = scheduled(0.25)) -> avgpool -> mean_over_time -> linear(10)
+}
+"""
+
+
+def _masked(model: Any) -> Any:
+    """The first layer with a mask."""
+    return next(layer for layer in model.modules() if hasattr(layer, "masked"))
+
+
+def test_the_share_of_a_mask_is_that_of_spikingjelly() -> None:
+    """Forward and back at each value of a schedule, against its MaskedPSN and its lambda."""
+    jelly = pytest.importorskip("spikingjelly.activation_based.neuron")
+    slope = pytest.importorskip("spikingjelly.activation_based.surrogate").Sigmoid(4.0)
+    text = (
+        MASKED[: MASKED.index("  out =")]
+        + """
+      out = in -> MaskedPSN(2, masked = scheduled(0.25))
+    }"""
+    )
+    model = danetc.build(text=text, seed=1, backend="eager").double()
+    layer = _masked(model)
+    changes = Changes(phase(FEW_EPOCHS + "change = linear(masked = linear(0, 1))"), 4, model)
+    other = jelly.MaskedPSN(2, 4, 0.0, slope, "m").double()
+    generator = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(4, 3, 2, 8, 8, generator=generator, dtype=torch.float64)
+    for done in (0, 3, 7):
+        changes.put(done)
+        other.lambda_ = done / 7
+        other.load_state_dict(
+            {
+                **other.state_dict(),
+                "weight": layer.weight,
+                "bias": layer.bias[:, None] - 1,
+            }
+        )
+        ours, theirs = model(x), other(x)
+        assert torch.equal(ours, theirs)
+        assert 0.05 < float(ours.detach().mean()) < 0.95
+        found = torch.autograd.grad((ours * x).sum(), [layer.weight, layer.bias])
+        wanted = torch.autograd.grad((theirs * x).sum(), [other.weight, other.bias])
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found[1], wanted[1].view(-1), rtol=1e-9, atol=1e-9)
+    assert float(found[0].triu(1).abs().max()) == 0  # at the end nothing looks ahead
+    with pytest.raises(ValueError, match="linear gives at a step depends on later ones"):
+        model.stream(x[0])
+
+
+def test_a_training_moves_a_mask(tmp_path: Path) -> None:
+    text = (
+        MASKED.replace("events(2", "image(1")
+        + """
+    recipe r { epochs = 2; batch = 500; optimizer = sgd(lr = 0.05); change = linear(masked = linear(0, 0.8)) }
+    """
+    )
+    done = danetc.train(text=text, data="digits", output=tmp_path / "run", backend="eager")
+    model = danetc.load(done.directory)
+    assert float(_masked(model).masked) == pytest.approx(0.8)
+    assert not any("masked" in name for name, _ in model.named_parameters())
+    assert danetc.evaluate(done.directory).results[0].top1 == done.test_accuracy
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "says"),
+    [
+        ("masked = linear(0, 2)", MASKED, "2 is none for it.*lies between 0 and 1"),
+        ("window = linear(1, 2)", MASKED, "no layer of network `small` has it to change"),
+        ("masked = linear(0, 1)", PLAIN, r"write `linear\(..., masked = scheduled\(0\)\)`"),
+    ],
+)
+def test_what_an_operation_refuses(tmp_path: Path, change: str, text: str, says: str) -> None:
+    text += f"recipe r {{ epochs = 1; optimizer = sgd(lr = 0.1); change = linear({change}) }}"
+    with pytest.raises(UserError, match=says):
+        danetc.train(
+            text=text.replace("events(2", "image(1"), data="digits", output=tmp_path / "run"
+        )
+
+
+def test_recipes_name_the_operations_whose_parameters_may_be_scheduled() -> None:
+    paths = {item.schedule for row in OPS.values() for item in row.parameters if item.schedule}
+    assert {path.partition(".")[0] for path in paths} == {*SCHEDULED_OPERATIONS}
+    for path in paths:
+        operation, _, name = path.partition(".")
+        assert any(item.name == name and item.schedule for item in OPS[operation].parameters)
 
 
 TWO = """

@@ -44,6 +44,42 @@ def test_two_processes_are_one_with_the_whole_batch(gradient: str, tmp_path: Pat
         assert after["test_accuracy"] == before["test_accuracy"]
 
 
+SHARED = """
+use std
+network small {
+  input = image(1, 8, 8); steps = 2; neuron = PLIF; surrogate = sigmoid(alpha = scheduled(4.0))
+  f = shared(conv(6) -> norm -> spike)
+  a = in -> conv(6) -> norm -> spike
+  out = (a -> f -> f) -> avgpool -> mean_over_time -> linear(10)
+}
+"""
+
+
+@pytest.mark.parametrize("gradient", ["bptt", "truncated(1)"])
+def test_layers_at_several_places_train_as_in_one_process(gradient: str, tmp_path: Path) -> None:
+    """`shared(...)`, with a neuron that learns and a number that is scheduled."""
+    body = (
+        "epochs = 1; batch = 40; optimizer = sgd(lr = 0.3, momentum = 0.9); clip = 1.0; ema = 0.5"
+    )
+    results = []
+    for world in (1, 2):
+        job = Job(
+            tmp_path / str(world),
+            f"{body}; gradient = {gradient}; change = surrogate(alpha = linear(2, 6))",
+            text=SHARED,
+            double=True,
+            images=120,
+            settings={"sync_norm": True},
+        )
+        assert together(job, world) == [0] * world
+        results.append(job.result())
+    one, two = results
+    assert one["steps"] == 3
+    names = [name for name in one["weights"] if "conv.weight" in name or "alpha" in name]
+    assert len(names) == 4  # of two layers, though one stands at two places
+    close(one, two)
+
+
 def test_parts_and_an_end_of_other_size_weigh_by_their_images(tmp_path: Path) -> None:
     """Without norms, which see parts apart: 90 images in batches of 40, the last of 10 (and 5)."""
     text = STILL.replace("norm -> ", "").replace("via sew", "via bare")

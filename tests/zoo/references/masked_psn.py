@@ -14,8 +14,8 @@ class Masked(neuron.MaskedPSN):  # type: ignore[misc]
     """One whose biases are counted from -1, where SpikingJelly's start, and whose lambda and masks
     are constants: nothing of ours is compared with them."""
 
-    def __init__(self, k: int, steps: int) -> None:
-        super().__init__(k, steps, 1.0, surrogate.ATan(2.0), "m")
+    def __init__(self, k: int, steps: int, masked: float) -> None:
+        super().__init__(k, steps, masked, surrogate.ATan(2.0), "m")
         for name in ("_lambda_", "mask0", "mask1"):
             value = getattr(self, name)
             delattr(self, name)
@@ -27,17 +27,22 @@ class Masked(neuron.MaskedPSN):  # type: ignore[misc]
 
 
 def network(
-    classes: int = 10, image: int = 32, steps: int = 4, width: int = 256, k: int = 2
+    classes: int = 10,
+    image: int = 32,
+    steps: int = 4,
+    width: int = 256,
+    k: int = 2,
+    masked: float = 1.0,
 ) -> nn.Module:
-    return of_neurons(lambda: Masked(k, steps), classes, image, width)
+    return of_neurons(lambda: Masked(k, steps, masked), classes, image, width)
 
 
 CASE = Case(
     network,
-    "SpikingJelly's MaskedPSN with lambda = 1 in the topology of its authors' PSN",
+    "SpikingJelly's MaskedPSN, also with lambda = 0.4, in the topology of its authors' PSN",
     small=(
         {"width": 4, "image": 8, "steps": 3},
-        {"width": 5, "image": 8, "steps": 4, "k": 3},
+        {"width": 5, "image": 8, "steps": 4, "k": 3, "masked": 0.4},
     ),
     prepare=loud,
 )
