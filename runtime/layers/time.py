@@ -184,7 +184,7 @@ class MaskedTimeLinear(TimeLinear):
     @property
     def hides(self) -> bool:
         """Whether what is outside the window counts as 0, always."""
-        return not self.scheduled and self.masked == 1
+        return not self.scheduled and float(self.masked) == 1
 
     def seen(self) -> Tensor:
         """The weights as the window leaves them, [T, T]."""

@@ -52,13 +52,11 @@ class Changes:
         self.phase, self.steps = phase, steps
         self._places: list[tuple[Item, list[Tensor]]] = []
         for change in phase.change:
-            layers = [
-                layer
-                for model in models
-                for layer in model.modules()
-                if change.path in getattr(layer, "scheduled", ())
+            layers = [layer for model in models for layer in model.modules()]
+            names = [(layer, getattr(layer, "scheduled", {})) for layer in layers]
+            values = [
+                getattr(layer, has[change.path]) for layer, has in names if change.path in has
             ]
-            values = [getattr(layer, layer.scheduled[change.path]) for layer in layers]
             if not values:
                 raise ValueError(f"no layer has {change.path} for a schedule")
             self._places.append((change.item, values))

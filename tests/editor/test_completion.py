@@ -80,7 +80,7 @@ CASES: list[tuple[str, set[str], set[str]]] = [
     ("recipe r { optimizer = sgd(|", {"lr", "momentum", "batch"}, {"beta1"}),
     ("recipe r { loss = mse + 0.1 * |", {"firing_rate", "tet"}, {"sgd"}),
     ("recipe r { augment = horizontal_flip -> |", {"random_crop", "mixup"}, {"sgd"}),
-    ("recipe r { change = |", {"neuron", "surrogate"}, {"linear"}),
+    ("recipe r { change = |", {"neuron", "surrogate", "linear"}, {"cosine"}),
     ("recipe r { change = neuron(tau = |", {"linear", "cosine"}, {"neuron", "sgd"}),
     ("recipe r { change = neuron(tau = linear(|", {"start", "end"}, {"neuron"}),
     ("recipe r { precision = |", {"mixed", "bf16"}, {"sgd"}),

@@ -39,10 +39,10 @@ def network(
 
 CASE = Case(
     network,
-    "SpikingJelly's MaskedPSN, also with lambda = 0.4, in the topology of its authors' PSN",
+    "SpikingJelly's MaskedPSN, also with lambda = 0.5, in the topology of its authors' PSN",
     small=(
         {"width": 4, "image": 8, "steps": 3},
-        {"width": 5, "image": 8, "steps": 4, "k": 3, "masked": 0.4},
+        {"width": 5, "image": 8, "steps": 4, "k": 3, "masked": 0.5},
     ),
     prepare=loud,
 )
