@@ -8,6 +8,7 @@
     danetc.data("digits").picture()                        # what a data set is, and samples
     run = danetc.train("danet_c_small", data="digits")     # by a recipe; run.directory, run.record
     danetc.evaluate(run.directory, steps=[1, 2, 4])        # at other numbers of time steps
+    danetc.compare("net.danet", grid={"steps": [1, 4]})    # a grid: .frame(), .figure()
     danetc.export(run.directory, "weights.safetensors")    # for model.py, torchvision, torch.export
     model = danetc.load(run.directory)                     # also what `danetc build` wrote
     fast = danetc.fold(model)                              # for inference: norms in convolutions
@@ -30,19 +31,24 @@ if TYPE_CHECKING:
     from danetc.tasks.drawing import draw
     from danetc.tasks.evaluate import evaluate
     from danetc.tasks.exporting import export
+    from danetc.tasks.grid.call import compare
     from danetc.tasks.measuring.measure import measure
     from danetc.tasks.networks import build, check
+    from danetc.tasks.training.callbacks import Callback, StopTraining
     from danetc.tasks.training.train import train
 
     __version__: str
 
 __all__ = [
+    "Callback",
     "SpecError",
     "SpecWarning",
+    "StopTraining",
     "UserError",
     "__version__",
     "build",
     "check",
+    "compare",
     "data",
     "draw",
     "evaluate",
@@ -55,11 +61,14 @@ __all__ = [
 
 _HOMES = {
     "load_ipython_extension": "danetc.notebook",  # of `%load_ext danetc`
+    "Callback": "danetc.tasks.training.callbacks",
+    "StopTraining": "danetc.tasks.training.callbacks",
     "SpecError": "danetc.dsl.diagnostics.diagnostic",
     "SpecWarning": "danetc.output.spec_messages",
     "UserError": "danetc.errors",
     "build": "danetc.tasks.networks",
     "check": "danetc.tasks.networks",
+    "compare": "danetc.tasks.grid.call",
     "data": "danetc.tasks.data_report",
     "draw": "danetc.tasks.drawing",
     "evaluate": "danetc.tasks.evaluate",

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
-from danetc.compiler.analysis.summary import Summary
+from danetc.compiler.analysis.summary import Summary, summarise
+from danetc.compiler.ir.graph import Graph
 
 NOTES = (
     "spike: 0 or 1; 0 .. n: whole numbers (of 1/4: times 1/4); a block's: of all blocks of the stage",
     "neurons: the fewest on any path from the stem's output to the stage's end",
 )
 """What a reader of the table should know."""
+
+
+class ModelSummary(Summary):
+    """Facts of a network that print as ``danetc summary`` prints them."""
+
+    def __str__(self) -> str:
+        table = stage_table(self)
+        head = [f"{self.name}, T = {self.steps}"]
+        rows = [_in_columns([table.heads, *table.rows], table.right)] if table.rows else []
+        return "\n".join([*head, *rows, _in_columns(lines(self), frozenset())])
+
+
+def described(graph: Graph) -> ModelSummary:
+    """The facts of a graph."""
+    found = summarise(graph)
+    return ModelSummary(**{each.name: getattr(found, each.name) for each in fields(found)})
+
+
+def _in_columns(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
+    """Rows as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = (
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(text.rstrip() for text in texts)
 
 
 class StageTable(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from danetc.compiler.analysis.facts import described
 from danetc.compiler.emit.init import construct, initialise
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.emit.python.names import variable
@@ -159,7 +160,7 @@ class Emitter:
                 if several
             },
         )
-        model = self.kind(root, body.graph, signature, graph, _html)
+        model = self.kind(root, body.graph, signature, graph, _html, described)
         if graph.shares:
             path = {
                 n.id: ".".join(map(attribute, (*n.scope, n.name))) for n in graph.nodes.values()

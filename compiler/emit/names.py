@@ -10,7 +10,7 @@ import keyword
 
 _TAKEN = """
     T_destination add_module add_submodule apply bfloat16 buffers call_super_init children code
-    compile cpu cuda delete_all_unused_submodules delete_submodule double draw dump_patches eval
+    compile cpu cuda delete_all_unused_submodules delete_submodule describe double draw dump_patches eval
     extra_repr float forward get_buffer get_extra_state get_parameter get_submodule graph half ipu
     load_state_dict meta modules mtia named_buffers named_children named_modules named_parameters
     norms parameters print_readable recompile register_backward_hook register_buffer
@@ -18,7 +18,7 @@ _TAKEN = """
     register_full_backward_pre_hook register_load_state_dict_post_hook
     register_load_state_dict_pre_hook register_module register_parameter
     register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ self set_extra_state
-    set_submodule shape_env share_memory show signature spec state_dict stream to to_empty to_folder
+    set_submodule shape_env share_memory show signature spec state_dict stream summary to to_empty to_folder
     topology train training type xpu zero_grad
 """
 RESERVED = frozenset(_TAKEN.split())

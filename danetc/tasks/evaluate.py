@@ -13,6 +13,8 @@ from danetc.errors import UserError
 from danetc.model_directory import TRIALS
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
+from danetc.output.curves import html_table, panels
+from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
 from danetc.output.text import Note, note
 from danetc.runtime.data import Split
@@ -74,6 +76,28 @@ class Evaluated:
         from danetc.output.frames import frame
 
         return frame(item.as_dict() for item in self.results or self.over_time)
+
+    def figure(self) -> Any:
+        """Accuracy (where numbers are learned, the loss) over time steps T, as a figure of matplotlib.
+        Raises UserError without matplotlib."""
+        named = {"a run at T": self.results, "mean of the first T steps": self.over_time}
+        accuracy = all(each.top1 is not None for each in (*self.results, *self.over_time))
+        lines = {
+            name: (
+                [each.steps for each in found],
+                [100 * each.top1 if each.top1 is not None else each.loss for each in found],
+            )
+            for name, found in named.items()
+            if found
+        }
+        return panels([("time steps T", "top-1 accuracy [%]" if accuracy else "loss", lines)])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.steps, percent(each.top1), percent(each.top5), each.loss, scores(each.scores))
+            for each in self.results or self.over_time
+        ]
+        return html_table(("T", "top-1", "top-5", "loss", ""), rows)
 
 
 def evaluate(

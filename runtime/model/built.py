@@ -131,7 +131,8 @@ def _blank(kind: type[ScopeModule], name: str) -> ScopeModule:
 
 class Model(ScopeModule):
     """A network. Takes [N, C, H, W] (static) or [T, N, C, H, W] (a sequence of frames); of several
-    inputs each, by place or name, or one tensor with the channels of all.
+    inputs each, by place or name, or one tensor with the channels of all. Another type is converted
+    where that is exact (``Signature.check``).
 
     Gives [N, classes], or [T, N, classes] where the head does not average over time; a tuple
     where the network has several outputs.
@@ -148,13 +149,14 @@ class Model(ScopeModule):
         signature: Signature,
         topology: object = None,
         show: Callable[[Any], str] | None = None,
+        describe: Callable[[Any], Any] | None = None,
         class_name: str | None = None,
     ) -> None:
         super().__init__(root, graph, class_name or "Model")
         self.signature = signature
         self.topology = topology
         self.spec: str | None = None
-        self.show = show
+        self.show, self.describe = show, describe
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         for shared in (self.topology, self.signature):
@@ -165,9 +167,9 @@ class Model(ScopeModule):
         given = (*args, *kwargs.values())
         if self.signature.inputs:
             args, kwargs = self.signature.arguments(args, kwargs), {}
-            self.signature.check_all(args, self)
+            args = self.signature.check_all(args, self)
         elif len(given) == 1:  # a call with more or less is Python's to refuse
-            self.signature.check(given[0], self)
+            args, kwargs = _with(self.signature.check(given[0], self), args, kwargs)
         # Proxies of fx and the symbolic values of dynamo pass: only a real tensor compiles kernels.
         if args and type(args[0]) is Tensor and not torch.compiler.is_compiling():
             with call_of(self, args):
@@ -177,6 +179,15 @@ class Model(ScopeModule):
     def _repr_html_(self) -> str | None:
         """The topology and its facts, for notebooks."""
         return self.show(self.topology) if self.show is not None else None
+
+    def summary(self) -> Any:
+        """What follows from the topology: stages, parameters, neurons, operations. It prints as
+        ``danetc summary`` does, and has each fact as an attribute. Raises ValueError for a model
+        whose topology is not known.
+        """
+        if self.describe is None or self.topology is None:
+            raise ValueError("the topology of this model is not known; build it by danetc.build")
+        return self.describe(self.topology)
 
     def stream(
         self, x: Tensor | Sequence[Tensor], states: States | None = None
@@ -196,9 +207,9 @@ class Model(ScopeModule):
         if self.signature.inputs:
             given = x if isinstance(x, tuple | list) else (x,)
             frames = self.signature.arguments(given, {})
-            self.signature.check_all(frames, self, frame=True)
+            frames = self.signature.check_all(frames, self, frame=True)
         else:
-            self.signature.check(x, self, frame=True)
+            frames = (self.signature.check(x, self, frame=True),)
         before = states or {}
         after: States = {STEP: before.get(STEP, 0) + 1}
         result = _Step(self, "", before, after).run(*(frame.unsqueeze(0) for frame in frames))
@@ -206,6 +217,13 @@ class Model(ScopeModule):
         if len(ranks) == 1:
             return _frame(result, ranks[0]), after
         return tuple(map(_frame, result, ranks)), after
+
+
+def _with(
+    x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with ``x`` for the only one of them."""
+    return ((x,), kwargs) if args else (args, dict.fromkeys(kwargs, x))
 
 
 def _frame(y: Tensor, rank: int) -> Tensor:

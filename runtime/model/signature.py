@@ -122,13 +122,17 @@ class Signature:
     def _together(self) -> str:
         return f"[..., {', '.join(map(str, self.input))}] with the channels of all"
 
-    def check_all(self, given: Sequence[object], model: nn.Module, *, frame: bool = False) -> None:
+    def check_all(
+        self, given: Sequence[object], model: nn.Module, *, frame: bool = False
+    ) -> tuple[Any, ...]:
         """As ``check`` of each of several inputs; and they must have the same N, and the same T."""
         tensors = []
-        for x, (name, item) in zip(given, self.inputs.items(), strict=True):
-            self.check(x, model, frame=frame, of=item, name=name)
+        taken = []
+        for each, (name, item) in zip(given, self.inputs.items(), strict=True):
+            x = self.check(each, model, frame=frame, of=item, name=name)
+            taken.append(x)
             if not isinstance(x, Tensor) or any(type(extent) is not int for extent in x.shape):
-                return
+                return (*taken, *given[len(taken) :])
             tensors.append((name, x, len(item.shape)))
         counts = {name: x.shape[-rank - 1] for name, x, rank in tensors}
         if len(set(counts.values())) > 1:
@@ -140,6 +144,7 @@ class Signature:
                 + f" (an image is repeated T = {self.steps} times)"
                 * any(x.dim() == rank + 1 for _, x, rank in tensors)
             )
+        return tuple(taken)
 
     def check(
         self,
@@ -149,29 +154,32 @@ class Signature:
         frame: bool = False,
         of: ModelInput | None = None,
         name: str = "",
-    ) -> None:
-        """Raise TypeError or ValueError, which say what was expected, for an input that is none.
+    ) -> Any:
+        """``x`` as the model takes it. Raises TypeError or ValueError, which say what was expected, for
+        an input that is none.
 
-        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its type and device are those
-        of the model's weights. What stands for a tensor while a model is traced is let through, and
+        ``x`` is [N, ...] or [T, N, ...]; for one ``frame`` [N, ...]. Its device is that of the model's
+        weights, and so is its type, or one whose numbers that type holds exactly: bool, a narrower
+        float, and of events, which are counts, small whole numbers. What stands for a tensor while a model is traced is let through, and
         so is another device or type where hooks may change them before the model runs.
         """
         if isinstance(x, fx.Proxy) or torch.compiler.is_compiling():
-            return
+            return x
         item = of if of is not None else ModelInput(self.input, self.sequence, self.kind)
         x = item.check_shape(x, frame, name)
         if any(type(extent) is not int for extent in x.shape):
-            return
+            return x
         self._check_steps(x, len(item.shape))
         weight = next((each for each in model.parameters() if each.is_floating_point()), None)
         if not model._forward_pre_hooks:
-            _check_type(x, weight)
+            x = _of_type(x, weight, counts=item.sequence or item.kind.is_integer)
             if weight is not None and weight.device.type != "meta" and x.device != weight.device:
                 raise ValueError(
                     f"the model's weights are on {weight.device}, the input is on {x.device}: move "
                     f"one of them, as in x.to({str(weight.device)!r})"
                 )
         item.check_numbers(x)
+        return x
 
     def _check_steps(self, x: Tensor, rank: int) -> None:
         if x.dim() == rank + 1:
@@ -203,13 +211,39 @@ def random_input(
     return units.to(dtype) * kind.unit
 
 
-def _check_type(x: Tensor, weight: Tensor | None) -> None:
-    """Raise ValueError where an input is not of the type that the weights have."""
+_WHOLE: Mapping[torch.dtype, int] = {
+    torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8,
+}  # fmt: skip
+"""Types by the bits of whole numbers that they hold exactly."""
+_COUNTS: Mapping[torch.dtype, int] = {torch.uint8: 8, torch.int8: 8, torch.int16: 16}
+
+
+def _is_exact(given: torch.dtype, wanted: torch.dtype, *, counts: bool) -> bool:
+    """Whether each number of a type is one of another, and means the same in it."""
+    if wanted not in _WHOLE:
+        return False
+    if given == torch.bool:
+        return True
+    if given in _COUNTS:
+        return counts and _COUNTS[given] <= _WHOLE[wanted]
+    wider = (torch.float32, torch.float64)
+    if given in (torch.float16, torch.bfloat16):
+        return wanted in wider
+    return given == torch.float32 and wanted == torch.float64
+
+
+def _of_type(x: Tensor, weight: Tensor | None, *, counts: bool) -> Tensor:
+    """An input in the type that the weights have, where that holds its numbers exactly. Raises
+    ValueError for another. ``counts`` says that whole numbers are what they are: bytes of an image
+    would be shares of 255.
+    """
     wanted = weight.dtype if weight is not None else torch.float32
     if x.dtype == wanted or (weight is None and x.is_floating_point()):
-        return
+        return x
     if torch.is_autocast_enabled(x.device.type) and x.dtype in _AUTOCAST and wanted in _AUTOCAST:
-        return
+        return x
+    if _is_exact(x.dtype, wanted, counts=counts):
+        return x.to(wanted)
     name, found = (str(each).removeprefix("torch.") for each in (wanted, x.dtype))
     if x.dtype == torch.uint8:
         hint = "bytes of an image are from 0 to 255: x.float() / 255, normalised as in the training"

@@ -29,7 +29,7 @@ from danetc.runtime.training.observer import Observer
 from danetc.runtime.training.optim import advance
 from danetc.runtime.training.run import PhaseRun
 from danetc.runtime.training.settings import RunSettings, determinism
-from danetc.runtime.training.signals import StopRequest
+from danetc.runtime.training.signals import BY_CODE, StopRequest
 from danetc.runtime.training.state import own_random_state, seed_everything, tensors_of
 from danetc.runtime.training.totals import Totals
 
@@ -97,6 +97,8 @@ def fit(
             stack.callback(run.close)
             position = run.begin(resume)
             for epoch in range(position.epoch, phase.epochs):
+                if epoch > position.epoch and any(place.any(asked.signal == BY_CODE)):
+                    run.leave(Position(chosen.phase, epoch, 0))
                 _train_epoch(run, epoch, position.step if epoch == position.epoch else 0)
                 figures = run.figures(epoch, *_evaluate(run, epoch))
                 run.state.history.append(figures.as_dict())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from danetc.runtime.system.machine import end_by
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BY_CODE = 0
+"""In place of a signal's number: what asks for a stop is a callback."""
 
 
 class StopRequest:
@@ -68,6 +71,7 @@ class Stopped(Exception):
 
     def __init__(self, signum: int, where: str, saved: bool) -> None:
         self.signum = signum
+        self.directory: Path | None = None  # of the run, where one is known
         self.status = 128 + signum
         self.saved = saved
         kept = (
@@ -75,4 +79,5 @@ class Stopped(Exception):
             if saved
             else "its state could not be saved"
         )
-        super().__init__(f"stopped by {signal.Signals(signum).name} after {where}; {kept}")
+        by = "a callback" if signum == BY_CODE else signal.Signals(signum).name
+        super().__init__(f"stopped by {by} after {where}; {kept}")

@@ -6,11 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from danetc.errors import UserError
 from danetc.model_directory import GRID, TRAINING
 from danetc.tasks.records import epochs_in, record_if_any
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMAT = 1
 FACTS = ("network", "connection", "rule", "wiring", "depth", "classes", "recipe", "T")
@@ -100,6 +103,14 @@ class Comparison:
             if name not in names and len(set(found)) > 1 and not known:
                 names.append(name)
         return names
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each cell, with accuracies from 0 to 1. Raises UserError
+        without pandas."""
+        from danetc.output.frames import frame
+
+        names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
+        return frame({name: each.as_dict()[name] for name in names} for each in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danetc.compiler.plans.memory import parse_memory
 from danetc.errors import UserError
+from danetc.model_directory import TRAINING, TRIALS
 from danetc.options import BACKENDS
+from danetc.output.curves import epochs_html, html_table, training_curves
+from danetc.output.figures import percent
 from danetc.output.notebook import NotebookProgress, in_notebook
+from danetc.output.text import Note
 from danetc.runtime.data import Policy
 from danetc.runtime.kernels.announcing import Silent, announced_by
-from danetc.runtime.training.observer import Observer
+from danetc.runtime.training.observer import Observer, Observers
+from danetc.runtime.training.signals import BY_CODE, Stopped, StopRequest
 from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice, check_whole
+from danetc.tasks.records import record_if_any
+from danetc.tasks.training.callbacks import Callback, Calling
 from danetc.tasks.training.progress import TrainingProgress
 from danetc.tasks.training.request import TrainingRequest
 from danetc.tasks.training.trials import run
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """A training that is finished."""
+    """A training that is finished, or that a callback has stopped."""
 
     directory: Path
     """Its directory, for ``danetc.load``, ``danetc.evaluate`` and ``danetc.export``."""
@@ -37,6 +44,8 @@ class Training:
     stands in trials.json: the test accuracy of each, their mean and sample standard deviation."""
     notes: tuple[str, ...]
     """What the command would have said beside the result, such as which backend was taken and why."""
+    stopped: bool = False
+    """Whether a callback has stopped it: the same call resumes. Its record has the epochs so far."""
 
     @property
     def test_accuracy(self) -> float | None:
@@ -50,6 +59,28 @@ class Training:
         from danetc.output.frames import frame
 
         return frame(self.record["epochs" if "epochs" in self.record else "trials"])
+
+    def figure(self) -> Any:
+        """Loss and accuracy over the epochs, as a figure of matplotlib. Raises UserError without
+        matplotlib, and of several trials, each of which has its own directory."""
+        return training_curves(self._epochs())
+
+    def _epochs(self) -> list[Mapping[str, Any]]:
+        if "epochs" not in self.record:
+            raise UserError(
+                f"{self.directory} holds trials, each with curves of its own in {self.directory}/"
+                "seed-...; `danetc.compare` draws their mean"
+            )
+        epochs: list[Mapping[str, Any]] = self.record["epochs"]
+        return epochs
+
+    def _repr_html_(self) -> str:
+        if "trials" in self.record:
+            rows = [
+                (each["seed"], percent(each["test_accuracy"])) for each in self.record["trials"]
+            ]
+            return html_table(("seed", "test top-1"), rows)
+        return epochs_html(self._epochs())
 
 
 def train(
@@ -75,6 +106,7 @@ def train(
     fresh: bool = False,
     override: bool = False,
     allow_changed: Collection[str] = (),
+    callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> Training:
     """Train a network on a data set by a recipe, as ``danetc train`` does.
@@ -106,6 +138,8 @@ def train(
         fresh: begin anew; a run that is there is moved aside.
         override: resume a run although its settings have changed.
         allow_changed: files of the run that were changed on purpose.
+        callbacks: objects of ``danetc.Callback``, called after steps and epochs; one that raises
+            ``danetc.StopTraining`` stops the training, with its state saved.
         progress: show progress and notes, as the command does; by default in a notebook alone. Else
             nothing is printed.
 
@@ -149,18 +183,42 @@ def train(
         override=override,
         allow_changed=tuple(allow_changed),
     )
+    for each in callbacks:
+        if not isinstance(each, Callback):
+            raise UserError(
+                f"a callback is an object of danetc.Callback, not {type(each).__name__}"
+            )
     notes: list[str] = []
+    stop = StopRequest()
+    calling = Calling(callbacks, stop)
     if not (in_notebook() if progress is None else progress):
+        watcher = Observers([_Noting(notes), calling])
         with announced_by(Silent()):
-            directory, record = run(request, observer=_Noting(notes), note=notes.append)
-        return Training(directory, record, tuple(notes))
+            return _run(request, watcher, notes.append, stop, notes)
     with NotebookProgress() if in_notebook() else TrainingProgress(sys.stdout) as shown:
 
         def note(message: str) -> None:
             notes.append(message)
             shown.note(message)
 
-        directory, record = run(request, observer=shown, note=note)
+        return _run(request, Observers([shown, calling]), note, stop, notes)
+
+
+def _run(
+    request: TrainingRequest, observer: Observer, note: Note, stop: StopRequest, notes: list[str]
+) -> Training:
+    """The training, and what there is of one that a callback has stopped."""
+    try:
+        directory, record = run(request, observer=observer, note=note, stop=stop)
+    except Stopped as stopped:
+        if stopped.signum != BY_CODE or stopped.directory is None:
+            raise
+        directory = stopped.directory
+        found = record_if_any(directory / TRAINING, request.allow_changed)
+        if found is None:
+            found = record_if_any(directory / TRIALS, request.allow_changed)
+        record = found if found is not None else {"epochs": [], "test_accuracy": None}
+        return Training(directory, record, tuple(notes), stopped=True)
     return Training(directory, record, tuple(notes))
 
 

@@ -41,22 +41,30 @@ __all__ = ["TrainingRequest", "run"]
 Result = TypeVar("Result")
 
 
-def run(request: TrainingRequest, *, observer: Observer, note: Note) -> tuple[Path, dict[str, Any]]:
+def run(
+    request: TrainingRequest, *, observer: Observer, note: Note, stop: StopRequest | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Train a network of a spec through all phases of a recipe, once or in several trials.
 
     Under torchrun every process calls this. A run that exists is resumed. Gives the
     directory and what stands in its training.json, or its trials.json. Raises SpecError, UserError;
-    Stopped where a signal has ended it; FailedElsewhere where rank 0 tells what is wrong.
+    Stopped where a signal, or ``stop``, has ended it; FailedElsewhere where rank 0 tells what is
+    wrong.
     """
+    asked = stop if stop is not None else StopRequest()
 
     def work(plan: TrainingPlan, world: World, say: Note) -> tuple[Path, dict[str, Any]]:
         if not available():
             say(WITHOUT)
-        with StopRequest() as stop:
-            if plan.several:
-                return plan.directory, _trials(plan, world, stop, observer, say)
-            trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, stop)
-            return plan.directory, trial.run(observer, say)
+        try:
+            with asked:
+                if plan.several:
+                    return plan.directory, _trials(plan, world, asked, observer, say)
+                trial = Trial(plan, plan.seeds[0], 0, plan.directory, world, asked)
+                return plan.directory, trial.run(observer, say)
+        except Stopped as stopped:
+            stopped.directory = plan.directory
+            raise
 
     return with_plan(request, note, work)
 

@@ -1,0 +1,163 @@
+"""`danetc.compare`: what ``danetc compare`` does, called from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danetc.errors import UserError
+from danetc.options import BACKENDS
+from danetc.output.curves import html_table
+from danetc.output.notebook import in_notebook
+from danetc.runtime.data import Policy
+from danetc.runtime.measure.plots import WITHOUT, can_plot
+from danetc.setting import Setting
+from danetc.tasks.arguments import check_choice, check_whole
+from danetc.tasks.grid.cells import parse_axis, show
+from danetc.tasks.grid.comparison import checked_runs
+from danetc.tasks.grid.comparison import compare as train_grid
+from danetc.tasks.grid.plot import FIGURES, across
+from danetc.tasks.grid.results import Accuracy, Comparison, read_comparison
+from danetc.tasks.grid.table import flat
+from danetc.tasks.training.request import TrainingRequest
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A grid of trainings that is done."""
+
+    directory: Path
+    """With a folder for each cell; ``danetc compare -o DIR --only-report`` shows it again."""
+    comparison: Comparison
+    """A row for each cell: its values on the axes, its accuracies by seed, its curves."""
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each cell, with accuracies from 0 to 1. Raises UserError without pandas."""
+        return self.comparison.frame()
+
+    def figure(self, name: str = "accuracy", x: str | None = None) -> Any:
+        """A figure of matplotlib, as ``danetc compare`` draws it.
+
+        Args:
+            name: ``accuracy`` of the test images, or ``training`` for loss and accuracy over epochs.
+            x: the axis, or the fact, that lies along x; by default the depth.
+
+        Raises UserError without matplotlib.
+        """
+        check_choice("name", name, tuple(FIGURES))
+        if not can_plot():
+            raise UserError(WITHOUT)
+        across(self.comparison, x)
+        return FIGURES[name](self.comparison, x)
+
+    def _repr_html_(self) -> str:
+        table = flat(self.comparison)
+        return html_table(table.heads, [[cell.text for cell in row] for row in table.rows])
+
+
+def compare(
+    specs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: str = "digits",
+    *,
+    grid: Mapping[str, Sequence[Setting]] | None = None,
+    networks: Sequence[str] = (),
+    set: Mapping[str, Setting] | None = None,
+    recipe: str | None = None,
+    output: str | os.PathLike[str] = "runs/compare",
+    seed: int | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
+    backend: str | None = None,
+    classes: int | None = None,
+    subset_seed: int = 0,
+    on_unreadable: Policy = "stop",
+    accuracy: Accuracy = "last",
+    fresh: bool = False,
+    override: bool = False,
+    allow_changed: Collection[str] = (),
+    progress: bool | None = None,
+) -> Compared:
+    """Train a grid of networks and compare their results, as ``danetc compare`` does.
+
+    Each run is in a process of its own. Runs that are in ``output`` already are resumed, and left as
+    they are where they are finished.
+
+    Args:
+        specs: spec files, names of shipped specs or patterns of either; one or several.
+        data: the data set, as in ``"digits"`` or ``"folder:DIR"``.
+        grid: what is varied, as in ``{"rule": ["chain", "densely_additive"], "steps": [1, 4]}``.
+        networks: of files with several networks those of these names alone.
+        set: parameters and settings to change in all cells, as in ``danetc.train``.
+        recipe: one that the files see.
+        output: the directory of the grid.
+        seed: of the first trial; by default the recipe's.
+        seeds: how many trials each cell has, with consecutive seeds.
+        jobs: how many trainings run at a time.
+        backend: ``fused``, ``eager`` or ``spikingjelly``.
+        classes: how many classes of the data set to draw at random; by default all.
+        subset_seed: by which these classes are drawn.
+        on_unreadable: what a file that cannot be read does, ``stop`` or ``skip``.
+        accuracy: of the ``last`` epoch, or of the ``best``.
+        fresh: begin runs anew whose settings have changed; the old ones are moved aside.
+        override: resume runs although their settings have changed.
+        allow_changed: files of runs that were changed on purpose.
+        progress: show progress, as the command does; by default in a notebook alone.
+
+    Raises UserError for what is wrong in the specs, the axes or the data, where runs fail (the others
+    go on), and where a signal has stopped it: the same call resumes.
+    """
+    check_choice("backend", backend, BACKENDS)
+    check_choice("on_unreadable", on_unreadable, ("stop", "skip"))
+    check_choice("accuracy", accuracy, ("last", "best"))
+    check_whole("jobs", jobs, 1, 256)
+    check_whole("seed", seed, 0, 2**32 - 1)
+    check_whole("seeds", seeds, 1)
+    check_whole("classes", classes, 2)
+    check_whole("subset_seed", subset_seed, 0)
+    if fresh and override:
+        raise UserError("choose one of fresh and override")
+    several = [specs] if isinstance(specs, str | os.PathLike) else specs
+    folder = Path(output)
+    try:
+        axes = [
+            parse_axis(f"{name}={','.join(map(show, values))}")
+            for name, values in (grid or {}).items()
+        ]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    base = TrainingRequest(
+        spec="",
+        data=data,
+        recipe=recipe,
+        output=folder,
+        settings=dict(set or {}),
+        seed=seed,
+        seeds=seeds,
+        backend=backend,
+        classes=classes,
+        subset_seed=subset_seed,
+        on_unreadable=on_unreadable,
+        fresh=fresh,
+        override=override,
+        allow_changed=tuple(allow_changed),
+    )
+    quiet = not (in_notebook() if progress is None else progress)
+    runs = checked_runs(
+        [os.fspath(each) for each in several], networks, axes, base, folder, quiet=quiet
+    )
+    if train_grid(runs, axes, base, folder, jobs=jobs, quiet=quiet) is not None:
+        raise UserError(f"stopped; the same call resumes the runs in {folder}")
+    found = read_comparison(folder, accuracy, allow_changed)
+    failed = [
+        f"{row.name} seed {seed}: {text}" for row in found.rows for seed, text in row.errors.items()
+    ]
+    if failed:
+        listed = "\n".join(failed)
+        raise UserError(f"{len(failed)} of {len(runs)} runs failed; logs are in {folder}\n{listed}")
+    return Compared(folder, found)
