@@ -11,6 +11,7 @@ tensorboard.py     the curves for TensorBoard
 progress.py        the progress of a training
 printing.py        its results, as tables
 train.py           `danetc.train`, from Python
+callbacks.py       what it calls between steps and epochs
 repeat.py          a run repeated from its run.json
 dry_run.py         the plan and its time, with nothing written
 dry_run_report.py  the same, printed

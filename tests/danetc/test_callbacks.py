@@ -1,0 +1,153 @@
+"""`danetc.train(callbacks=...)`, `danetc.compare`, and the tables and figures of what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import danetc
+from danetc.runtime.training.observer import Epoch, PhasePlan, StepReport
+
+from .conftest import SMALL
+
+RECIPE = """
+recipe few { batch = 300; optimizer = adamw(lr = 0.01)
+  phase one { epochs = 2 } phase two { epochs = 1; start = one } }
+"""
+TEXT = SMALL + RECIPE
+
+
+class Noting(danetc.Callback):
+    """Writes down what it is told, and stops at one of these."""
+
+    def __init__(self, stop: str = "") -> None:
+        self.told: list[str] = []
+        self.stop = stop
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+        if text == self.stop:
+            raise danetc.StopTraining
+
+    def on_phase_start(self, plan: PhasePlan) -> None:
+        self.note(f"begin {plan.phase.name} {plan.epoch} {plan.step}")
+
+    def on_step_end(self, report: StepReport) -> None:
+        self.note(f"step {report.phase} {report.epoch} {report.step}")
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        self.note(f"epoch {epoch.phase} {epoch.epoch}")
+
+    def on_checkpoint(self, path: Path) -> None:
+        assert (path / "state.json").is_file() or path.is_dir()
+
+    def on_phase_end(self) -> None:
+        self.note("end")
+
+
+def train(output: Path, *callbacks: danetc.Callback) -> Any:
+    return danetc.train(text=TEXT, output=output, backend="eager", callbacks=callbacks)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    seen = Noting()
+    run = train(tmp_path_factory.mktemp("callbacks") / "run", seen)
+    assert not run.stopped
+    assert seen.told[:2] == ["begin one 0 0", "step one 1 1"]
+    steps = [each for each in seen.told if each.startswith("step")]
+    assert len(steps) == 3 * 5  # 1,437 digits, 300 at a time
+    assert [each for each in seen.told if not each.startswith("step")] == [
+        "begin one 0 0", "epoch one 1", "epoch one 2", "end", "begin two 0 0", "epoch two 1", "end",
+    ]  # fmt: skip
+    return run
+
+
+KEYS = ("phase", "epoch", "train_loss", "test_loss", "test_accuracy")
+
+
+def rows(run: Any) -> list[list[Any]]:
+    return [[epoch[key] for key in KEYS] for epoch in run.record["epochs"]]
+
+
+@pytest.mark.parametrize("stop", ["step one 1 3", "epoch one 1", "epoch one 2", "step two 1 1"])
+def test_a_callback_stops_and_the_same_call_resumes_bit_identically(
+    whole: Any, tmp_path: Path, stop: str
+) -> None:
+    stopping = Noting(stop)
+    first = train(tmp_path / "run", stopping)
+    assert first.stopped
+    done = {"step one 1 3": 0, "epoch one 1": 1, "epoch one 2": 2, "step two 1 1": 2}[stop]
+    assert rows(first) == rows(whole)[:done]
+    if stop == "epoch one 1":  # nothing of the next epoch is begun
+        assert "step one 2 1" not in stopping.told
+    rest = Noting()
+    second = train(tmp_path / "run", rest)
+    assert not second.stopped
+    assert rows(second) == rows(whole)
+    assert not {*rest.told} & {each for each in stopping.told if each.startswith("step")}
+
+
+def test_a_stop_at_the_very_end_is_an_end(whole: Any, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", Noting("epoch two 1"))
+    assert not run.stopped
+    assert rows(run) == rows(whole)
+
+
+def test_other_errors_of_callbacks_are_the_callers(tmp_path: Path) -> None:
+    class Wrong(danetc.Callback):
+        def on_step_end(self, report: StepReport) -> None:
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        train(tmp_path / "run", Wrong())
+    with pytest.raises(danetc.UserError, match=r"an object of danetc.Callback, not function"):
+        train(tmp_path / "run", lambda epoch: None)  # type: ignore[arg-type]
+
+
+def test_results_have_tables_and_figures(whole: Any, tmp_path: Path) -> None:
+    frame = whole.frame()
+    assert list(frame["test_loss"]) == [row[3] for row in rows(whole)]
+    loss, accuracy = whole.figure().axes
+    assert list(loss.lines[1].get_ydata()) == [row[3] for row in rows(whole)]
+    assert list(accuracy.lines[1].get_ydata()) == [100 * row[4] for row in rows(whole)]
+    assert whole._repr_html_().count("<tr>") == 4
+    found = danetc.evaluate(whole.directory, steps=[1, 2])
+    (axes,) = found.figure().axes
+    assert list(axes.lines[0].get_ydata()) == [100 * each.top1 for each in found.results]
+    assert found._repr_html_().count("<tr>") == 3
+    several = danetc.train(text=TEXT, output=tmp_path / "both", seeds=2, backend="eager",
+                           set={"recipe.one.epochs": 1})  # fmt: skip
+    assert several._repr_html_().count("<tr>") == 3
+    with pytest.raises(danetc.UserError, match="holds trials"):
+        several.figure()
+
+
+def test_compare_is_the_command(tmp_path: Path) -> None:
+    (tmp_path / "net.danet").write_text(TEXT)
+    asked: dict[str, Any] = {
+        "grid": {"steps": [1, 2]}, "output": tmp_path / "grid", "backend": "eager",
+        "set": {"recipe.one.epochs": 1},
+    }  # fmt: skip
+    done = danetc.compare(tmp_path / "net.danet", "digits", **asked)
+    assert [row.values["steps"] for row in done.comparison.rows] == [1, 2]
+    frame = done.frame()
+    assert list(frame["steps"]) == [1, 2]
+    assert list(frame["mean"]) == [row.mean for row in done.comparison.rows]
+    assert done.figure("training") is not None
+    assert done._repr_html_().count("<tr>") == 3
+    again = danetc.compare([tmp_path / "net.danet"], "digits", **asked)
+    assert again.comparison.as_dict() == done.comparison.as_dict()
+    for wrong, told in (
+        ({"grid": {"stepz": [1]}}, "stepz"),
+        ({"grid": {"seeds": [1]}}, "trained with every seed"),
+        ({"jobs": 0}, "jobs is a whole number"),
+        ({"accuracy": "worst"}, "accuracy is one of"),
+        ({"fresh": True, "override": True}, "choose one"),
+    ):
+        with pytest.raises(danetc.UserError, match=told):
+            danetc.compare(tmp_path / "net.danet", "digits", **{**asked, **wrong})
+    with pytest.raises(danetc.UserError, match="name is one of"):
+        done.figure("loss")
