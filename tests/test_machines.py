@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from danetc.runtime.system import locks
 from danetc.runtime.system.machine import end_by, free_memory, usable_cores
+from tests.forked import forked
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,9 +122,9 @@ def _enter(lock: Path, log: Path, name: str) -> None:
 
 
 def test_processes_wait_for_each_other(tmp_path: Path) -> None:
-    method = multiprocessing.get_context("spawn")
+    context = forked()
     others = [
-        method.Process(target=_enter, args=(tmp_path / "lock", tmp_path / "log", name))
+        context.Process(target=_enter, args=(tmp_path / "lock", tmp_path / "log", name))
         for name in "ab"
     ]
     with locks.alone(tmp_path / "lock"):

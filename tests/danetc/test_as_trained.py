@@ -18,7 +18,7 @@ import torch
 from danetc.main import main
 from danetc.runtime.sources.table import SOURCES
 from danetc.runtime.training.signals import Stopped
-from tests.runtime.training.processes import forked, free_port
+from tests.forked import forked, free_port
 
 from .conftest import Run
 from .datasets import SMALL_DATA, Small, make_folder

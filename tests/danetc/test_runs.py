@@ -18,6 +18,7 @@ import pytest
 
 import danetc as package
 from danetc.runtime.system.files import read_record, save_record
+from tests.forked import Popen
 
 from .conftest import FEW, SMALL, Run
 
@@ -73,15 +74,17 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     many = ("--data", "digits", *QUIET[2:])  # so that the signal comes before the end
     long = ("--set", "recipe.epochs=5", "--checkpoint-every", "2")
     command = [sys.executable, "-m", "danetc", "train", quick, *many, "-o", "stopped", *long]
-    process = subprocess.Popen(
-        [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    process = Popen(
+        [str(part) for part in command], cwd=tmp_path, stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     last = tmp_path / "stopped" / "checkpoints" / "last"
     while not last.exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    process.wait(60)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said

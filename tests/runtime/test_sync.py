@@ -17,7 +17,7 @@ from danetc.runtime.layers.fused import FusedNeuron
 from danetc.runtime.layers.sync import convert_sync, is_synchronised
 from tests.differential.helpers import randn, shake, text
 from tests.differential.networks import small
-from tests.runtime.training.processes import forked, free_port
+from tests.forked import forked, free_port
 
 WORLD = 2
 PARTS = (3, 1)  # images of each process: they need not be equally many

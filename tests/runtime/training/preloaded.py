@@ -6,6 +6,10 @@ import torch
 import torch.nn.parallel  # what is wrapped in it is imported with it
 
 import danetc
+import danetc.commands.train
+import danetc.runtime.data.augment  # torchvision
+import danetc.tasks.grid.comparison
+import danetc.tasks.training.train
 from tests.runtime.training.common import digits, phase
 from tests.runtime.training.processes import NOISY
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
-import socket
 import sys
-from contextlib import chdir
 from dataclasses import dataclass, field, replace
-from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from danetc.runtime.training.engine import fit
 from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.settings import RunSettings
 from danetc.runtime.training.signals import Stopped, StopRequest
+from tests.forked import forked, free_port
 from tests.runtime.training.common import NETWORK, TIMES, Watcher, digits, phase
 
 KILLED = -signal.SIGKILL
@@ -153,26 +151,6 @@ def _data(job: Job) -> DataSet:
     images = data.train.images.float()
     images[job.infinite] = torch.inf
     return replace(data, train=Memory(images, data.train.labels))
-
-
-def forked() -> Any:
-    """Where processes are forked from one that has imported torch, and knows no test's models.
-
-    It is started in the repository: it looks for what it shall import in the folder that it is
-    started in, which tests change, and says nothing where it finds none.
-    """
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["tests.runtime.training.preloaded"])
-    with chdir(Path(__file__).parents[3]):
-        ensure_running()
-    return context
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def start(job: Job, world: int = 1) -> list[Any]:
