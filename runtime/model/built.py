@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.fx.graph import PythonCode
 
 from danetc.runtime.kernels.upcoming import call_of
 from danetc.runtime.layers.learnt import Learnt
@@ -82,6 +83,10 @@ class ScopeModule(Indexed, torch.fx.GraphModule):
         self._take(graph)  # before the children: compiling a scope compiles those below it again
         for name, child in root.named_children():
             self.add_module(name, child)
+
+    def recompile(self) -> PythonCode:
+        """Compile the graph; not the empty one that a GraphModule begins with."""
+        return super().recompile() if len(self.graph.nodes) else PythonCode("", {}, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScopeModule:
         """A copy of the same class. (GraphModule's own way loses indexing and child order.)"""
