@@ -24,7 +24,7 @@ GARBAGE = 300 * 2**20
 """Bytes by which a process may grow until garbage is looked for."""
 
 IMPORTED = 100
-"""Modules that are imported until what they hold is left out of that search."""
+"""Modules that are imported until what they hold is left out of that search, before the next file."""
 
 SIZE = pytest.StashKey[int]()
 MODULES = pytest.StashKey[int]()
@@ -48,7 +48,7 @@ def _leave_out(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Free the models of tests before. A model of torch.fx and its graph know each other, so that
     Python finds that it is garbage when there are many more objects, of whatever size: tens of
     ResNets later, which are gigabytes.
@@ -56,7 +56,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if _size() > item.config.stash[SIZE] + GARBAGE:
         gc.collect()
         item.config.stash[SIZE] = _size()
-    if len(sys.modules) > item.config.stash[MODULES] + IMPORTED:  # torch's compiler, for one
+    more = len(sys.modules) > item.config.stash[MODULES] + IMPORTED  # torch's compiler, for one
+    if more or (nextitem is not None and nextitem.path != item.path):  # what a file's tests keep
         _leave_out(item.config)
 
 
