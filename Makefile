@@ -31,6 +31,8 @@ WHEEL_BIN  := $(WHEEL)/venv/bin
 VSCODE := editors/vscode
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Byte code is kept, also where an environment says otherwise: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test lint types unit wheel editors playground playground-test docs bench results fuzz edits soak clean
