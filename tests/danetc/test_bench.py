@@ -18,8 +18,10 @@ from .conftest import Run
 QUICK = ("--rounds", "2", "--batch", "2", "--threads", "1")
 
 
-@pytest.mark.usefixtures("short_samples")
-def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
+def test_a_network_without_counterparts(
+    danetc: Run, small: Path, together: list[Sequence[str]]
+) -> None:
+    """What would be started measures the network alone."""
     result = danetc("bench", small, "--backends", "eager", *QUICK, "--json")
     assert result.status == 0, result.err
     record = json.loads(result.out)
@@ -29,8 +31,13 @@ def test_a_network_without_counterparts(danetc: Run, small: Path) -> None:
     assert row["name"] == record["base"] == "danetc eager"
     assert len(row["samples"]) == 2
     assert row["time_ratio"] == row["saved_ratio"] == row["peak_ratio"] == 1.0
-    assert 0 < row["saved_bytes"] <= row["peak_bytes"]
-    assert row["first_step_seconds"] > 0
+    ((*python, _, command),) = [(*each[:2], each[2], each[3:]) for each in together]
+    assert python == [sys.executable, "-m"]
+    done = danetc(*command)
+    alone = Alone(**json.loads(done.out.splitlines()[-1]))
+    assert alone.peak is not None
+    assert 0 < row["saved_bytes"] <= alone.peak
+    assert alone.first > 0
     assert [note.split(":")[0] for note in record["notes"]] == [
         "no counterpart in torchvision",
         "no counterpart in SpikingJelly",

@@ -52,9 +52,17 @@ def compare(graph: Graph, x: Tensor, training: bool = True) -> None:
     eager, fused = both(graph)
     if not training:
         eager(x)  # running statistics that are not the first ones
-        fused.load_state_dict(eager.state_dict())
-        eager.eval()
-        fused.eval()
+        evaluated(eager, fused)
+    compare_models(eager, fused, x)
+
+
+def evaluated(eager: Model, fused: Model) -> None:
+    fused.load_state_dict(eager.state_dict())
+    eager.eval()
+    fused.eval()
+
+
+def compare_models(eager: Model, fused: Model, x: Tensor) -> None:
     torch.manual_seed(0)
     expected = observe(eager, x)
     torch.manual_seed(0)
@@ -76,10 +84,12 @@ def inputs(graph: Graph) -> Iterator[Tensor]:
 @pytest.mark.parametrize("name", VARIETY)
 def test_every_kind_of_network(name: str) -> None:
     graph = variety(name)
+    eager, fused = both(graph)
     first, *others = inputs(graph)
-    compare(graph, first)
+    compare_models(eager, fused, first)
     if others and name not in ENCODED:
-        compare(graph, others[0], training=False)
+        evaluated(eager, fused)
+        compare_models(eager, fused, others[0])
 
 
 @pytest.mark.parametrize("training", [True, False])

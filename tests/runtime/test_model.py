@@ -133,9 +133,15 @@ def test_compile_finds_no_graph_break(neuron: str) -> None:
 
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_inductor_compiles_it() -> None:
-    model = model_of("PLIF", blocks=1, widths=(4,), steps=2).eval()
+    """A norm, a neuron that learns and a mean over time: each kernel takes seconds to compile."""
+    text = """use std
+    network net {
+      input = image(3, 6, 6); steps = 2; neuron = PLIF; surrogate = sigmoid(alpha = 4)
+      out = in -> conv(4) -> norm -> spike -> avgpool -> mean_over_time -> linear(3)
+    }"""
+    model = emit(graph_of(check_text(text))).double().eval()
     compiled = torch.compile(model, fullgraph=True)
-    x = randn(2, 3, 8, 8)
+    x = randn(2, 3, 6, 6)
     assert_same(run(model, x), gradients(model, compiled(x)), 1e-9)
 
 

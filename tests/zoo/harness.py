@@ -78,7 +78,9 @@ def graph(name: str, settings: Mapping[str, Any]) -> Graph:
 
 
 def compare(name: str, settings: Mapping[str, Any]) -> None:
-    """Hold the network to its reference in training, and in evaluation with the norms warmed."""
+    """Hold the network to its reference in training, and its outputs in evaluation with the norms
+    warmed. (That gradients are those of training in another mode too is for test_forms and
+    test_fused.)"""
     case, ours = case_of(name), graph(name, settings)
     torch.manual_seed(0)
     reference = case.network(**settings).double()
@@ -97,15 +99,18 @@ def compare(name: str, settings: Mapping[str, Any]) -> None:
         model.train(training)
         reference.train(training)
         _restart(reference)
-        mine = observe(model, x)
-        theirs = observe(reference, x.expand(ours.steps, *x.shape) if static else x)
-        if static:
-            theirs.gradients["x"] = theirs.gradients["x"].sum(0)
+        mine = observe(model, x, backward=training)
+        theirs = observe(
+            reference, x.expand(ours.steps, *x.shape) if static else x, backward=training
+        )
         assert_alive(model, mine.outputs, mine.spikes, where)
         assert len(mine.outputs) == len(theirs.outputs), where
         for a, b in zip(mine.outputs, theirs.outputs, strict=True):
             assert_close(a, b, TOLERANCE, f"{where}: output")
-        _assert_gradients(mine.gradients, theirs.gradients, names, where)
+        if training:
+            if static:
+                theirs.gradients["x"] = theirs.gradients["x"].sum(0)
+            _assert_gradients(mine.gradients, theirs.gradients, names, where)
         for key, value in mine.buffers.items():
             if key in names:
                 other = theirs.buffers[names[key]].reshape(value.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,18 +57,23 @@ def randn(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def trained(graph: Graph, backend: str = "eager") -> Model:
-    """A model in eval mode with the statistics of a few batches and no weight at its start."""
-    model = emit(graph, backend=backend).double()
+@cache
+def _trained(key: str, neuron: str, backend: str) -> Model:
+    model = emit(graph(key, neuron), backend=backend).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.5 * noise + 0.1)
-        for seed in range(5):
+        for seed in range(3):
             model(randn(4, 3, 16, 16, seed=seed))
     return model.eval()
+
+
+def trained(key: str, neuron: str = "IF", backend: str = "eager") -> Model:
+    """A model in eval mode with the statistics of a few batches and no weight at its start."""
+    return copy.deepcopy(_trained(key, neuron, backend))
 
 
 def spikes(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -104,14 +110,14 @@ def assert_same(folded: nn.Module, model: nn.Module, x: Tensor) -> None:
 
 @pytest.mark.parametrize("key", NETWORKS)
 def test_outputs_and_spikes_are_those_of_the_eval_model(key: str) -> None:
-    model = trained(graph(key))
+    model = trained(key)
     folded = fold(model)
     assert_same(folded, model, randn(2, 3, 16, 16, seed=9))
     assert_same(folded, model, randn(3, 2, 3, 16, 16, seed=9))
 
 
 def test_compiled_kernels_give_the_same() -> None:
-    model = trained(graph("danet_d"))
+    model = trained("danet_d")
     folded = fold(model)
     assert_same(folded, model, randn(2, 3, 16, 16, seed=9))
     assert_same(folded, model, randn(1, 3, 16, 16, seed=9))
@@ -119,7 +125,7 @@ def test_compiled_kernels_give_the_same() -> None:
 
 @pytest.mark.parametrize("key", ["danet_b", "danet_d"])
 def test_channels_last(key: str) -> None:
-    model = trained(graph(key))
+    model = trained(key)
     folded = fold(model).to(memory_format=torch.channels_last)
     seen: list[Tensor] = []
     folded.stem.conv.register_forward_hook(lambda _m, _i, y: seen.append(y))
@@ -130,7 +136,7 @@ def test_channels_last(key: str) -> None:
 
 
 def test_neurons_that_learn() -> None:
-    model = trained(graph("danet_b", "PLIF(tau = 1.1)"))
+    model = trained("danet_b", "PLIF(tau = 1.1)")
     assert_same(fold(model), model, randn(2, 3, 16, 16, seed=9))
 
 
@@ -143,7 +149,7 @@ def test_neurons_whose_input_is_a_state() -> None:
 
 def test_neurons_without_a_state() -> None:
     """An ANN: nothing varies over time, and rounding is no spike."""
-    model = trained(graph("danet_d", "ReLU"))
+    model = trained("danet_d", "ReLU")
     folded = fold(model)
     for x in (randn(2, 3, 16, 16, seed=9), randn(3, 2, 3, 16, 16, seed=9)):
         (y, mine), (expected, theirs) = spikes(folded, x), spikes(model, x)
@@ -152,7 +158,7 @@ def test_neurons_without_a_state() -> None:
 
 
 def test_tracing() -> None:
-    folded = fold(trained(graph("danet_b")))
+    folded = fold(trained("danet_b"))
     x = randn(2, 3, 16, 16, seed=9)
     traced = torch.fx.symbolic_trace(copy.deepcopy(folded))
     with torch.no_grad():
@@ -161,7 +167,7 @@ def test_tracing() -> None:
 
 @pytest.mark.parametrize("backend", ["fused", "spikingjelly"])
 def test_models_of_every_backend_can_be_folded(backend: str) -> None:
-    model = trained(graph("baa_conv"), backend)
+    model = trained("baa_conv", backend=backend)
     folded = fold(model)
     eager = emit(graph("baa_conv")).double().eval()
     eager.load_state_dict(model.state_dict())
@@ -170,7 +176,7 @@ def test_models_of_every_backend_can_be_folded(backend: str) -> None:
 
 def test_single_precision_layer_by_layer() -> None:
     """A rounding may flip a spike of the whole network: each layer on the same input."""
-    model = trained(graph("sew")).float()
+    model = trained("sew").float()
     folded = fold(model)
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     for name in folded.norms.folded:
@@ -199,25 +205,25 @@ def test_single_precision_layer_by_layer() -> None:
 
 
 def test_half_precision() -> None:
-    folded = fold(trained(graph("danet_b")).bfloat16())
+    folded = fold(trained("danet_b").bfloat16())
     y = folded(randn(2, 3, 16, 16).bfloat16())
     assert y.dtype == torch.bfloat16
     assert torch.isfinite(y).all()
 
 
 def test_norms_are_named() -> None:
-    norms = fold(trained(graph("danet_b"))).norms
+    norms = fold(trained("danet_b")).norms
     assert "stem.norm" in norms.folded
     assert "head.norm" in norms.moved  # behind branch + shortcut, onto the shortcut
     assert "stages.1.blocks.1.branch.norm1" in norms.kept
     assert "stages.1.blocks.1.branch.norm2" in norms.folded
     assert str(norms) == "12 norms folded, 1 moved before an addition, 8 kept"
-    everything = fold(trained(graph("origin_r50"))).norms
+    everything = fold(trained("origin_r50")).norms
     assert (len(everything.folded), everything.moved, everything.kept) == (53, (), ())
 
 
 def test_names_of_weights() -> None:
-    model = trained(graph("danet_d"))
+    model = trained("danet_d")
     folded = fold(model)
     mine, theirs = folded.state_dict(), model.state_dict()
     gone = {f"{name}." for name in folded.norms.folded}
@@ -230,7 +236,7 @@ def test_names_of_weights() -> None:
 
 
 def test_a_sum_behind_a_neuron_is_part_of_its_region() -> None:
-    model = trained(graph("sew"))
+    model = trained("sew")
     folded = fold(model)
     assert not [
         module for module in folded.stages.modules() if "add" in getattr(module, "code", "")
@@ -267,7 +273,7 @@ def test_a_sum_of_a_region_is_read_by_another() -> None:
 
 
 def test_outputs_are_written_over_what_only_their_region_reads() -> None:
-    folded = fold(trained(graph("danet_a")))
+    folded = fold(trained("danet_a"))
     places: dict[str, bool] = {}
     for name, module in folded.named_modules():
         if isinstance(module, InferenceNeuron):
@@ -284,7 +290,7 @@ def test_outputs_are_written_over_what_only_their_region_reads() -> None:
 
 
 def test_a_region_is_one_call_and_static_parts_run_once() -> None:
-    folded = fold(trained(graph("danet_d")))
+    folded = fold(trained("danet_d"))
     code = folded.stages[0].blocks[1].code
     assert "add" not in code
     groups = [module for module in folded.modules() if isinstance(module, InferenceNeuron)]
@@ -298,7 +304,7 @@ def test_a_region_is_one_call_and_static_parts_run_once() -> None:
 
 
 def test_the_model_is_left_alone() -> None:
-    model = trained(graph("danet_d")).train()
+    model = trained("danet_d").train()
     before = copy.deepcopy(model.state_dict())
     folded = fold(model)
     with torch.no_grad():
@@ -312,7 +318,7 @@ def test_the_model_is_left_alone() -> None:
 
 
 def test_nothing_is_kept_and_nothing_is_trained() -> None:
-    folded = fold(trained(graph("danet_d")))
+    folded = fold(trained("danet_d"))
     x = randn(2, 3, 16, 16)
     kept: list[Tensor] = []
 
@@ -340,7 +346,7 @@ def test_nothing_is_kept_and_nothing_is_trained() -> None:
 
 
 def test_copies_and_files(tmp_path: Path) -> None:
-    model = trained(graph("danet_b"))
+    model = trained("danet_b")
     folded = fold(model)
     x = randn(2, 3, 16, 16, seed=9)
     clone = copy.deepcopy(folded)
@@ -359,7 +365,7 @@ def test_copies_and_files(tmp_path: Path) -> None:
 
 
 def test_frame_by_frame() -> None:
-    model = trained(graph("danet_b"))
+    model = trained("danet_b")
     folded = fold(model)
     x = randn(4, 2, 3, 16, 16, seed=9)
     states, total = None, torch.zeros(2, 5, dtype=torch.float64)
@@ -371,7 +377,7 @@ def test_frame_by_frame() -> None:
 
 
 def test_only_models_with_a_topology() -> None:
-    model = trained(graph("sew"))
+    model = trained("sew")
     model.topology = None
     with pytest.raises(TypeError, match="topology"):
         fold(model)

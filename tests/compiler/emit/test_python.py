@@ -350,12 +350,19 @@ def renamed(graph: Graph, name: str) -> Graph:
     return replace(graph, name=name, nodes=nodes, outputs={name: graph.outputs["out"]})
 
 
+@pytest.fixture(scope="module")
+def plain() -> tuple[Graph, nn.Module]:
+    """A network with ordinary names, and its model."""
+    graph = small.resnet((2, 3))
+    return graph, emit(graph, seed=3)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_are_data(name: str) -> None:
-    graph = renamed(small.resnet((2, 3)), name)
+def test_names_are_data(name: str, plain: tuple[Graph, nn.Module]) -> None:
+    graph = renamed(plain[0], name)
     text = emit_python(graph)
     assert text.isascii()
-    wanted = emit(small.resnet((2, 3)), seed=3)
+    wanted = plain[1]
     ours = module_of(text).Model()
     ours.load_state_dict(dict(zip(ours.state_dict(), wanted.state_dict().values(), strict=True)))
     x = random_input(graph, False, torch.float32)
@@ -363,8 +370,8 @@ def test_names_are_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*HOSTILE[:20], "é"])
-def test_weights_are_named_as_in_the_fx_model(name: str) -> None:
-    graph = renamed(small.resnet((2, 3)), name)
+def test_weights_are_named_as_in_the_fx_model(name: str, plain: tuple[Graph, nn.Module]) -> None:
+    graph = renamed(plain[0], name)
     assert list(standalone(graph).state_dict()) == list(emit(graph).state_dict())
 
 
