@@ -96,9 +96,9 @@ def _help(ctx: click.Context, names: list[str]) -> list[str]:
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        import danetc
+        from danetc.version import with_libraries
 
-        echo(f"danetc {danetc.__version__}")
+        echo(with_libraries())
         ctx.exit()
 
 
@@ -109,7 +109,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Print the version and exit.",
+    help="Print the version, with those of torch and Python, and exit.",
 )
 def program() -> None:
     """Describe, check, build and train deep spiking neural networks.

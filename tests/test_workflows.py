@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WORKFLOWS = ROOT / ".github" / "workflows"
 JOBS: dict[str, Any] = {
     name: job
-    for file in ("test.yml", "pages.yml")
+    for file in ("test.yml", "pages.yml", "release.yml")
     for name, job in yaml.safe_load((WORKFLOWS / file).read_text("utf-8"))["jobs"].items()
 }
 
@@ -65,3 +65,22 @@ def test_what_is_run_is_there() -> None:
             assert (ROOT / path).exists(), path
     assert "core.symlinks true" in commands("windows")
     assert JOBS["windows"]["steps"][0]["run"].startswith("git config"), "before it is checked out"
+
+
+def test_a_release_asks_for_the_version_where_it_stands() -> None:
+    """As pyproject.toml, CITATION.cff and CHANGELOG.md write it."""
+    version = PROJECT["version"]
+    checks = re.findall(r'grep -qx? "(.*)" (\S+)$', commands("test"), re.MULTILINE)
+    assert [file for _, file in checks] == ["pyproject.toml", "CITATION.cff", "CHANGELOG.md"]
+    for pattern, file in checks:
+        line = pattern.replace("${TAG#v}", version).replace('\\"', '"')
+        assert re.search(line, (ROOT / file).read_text("utf-8"), re.MULTILINE), (file, line)
+
+
+def test_an_image_is_made_of_what_a_wheel_is_made_of() -> None:
+    """The folders of the package, and the files that pyproject.toml names."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    links = {path.name for path in (ROOT / "danetc").iterdir() if path.is_symlink()}
+    files = {"pyproject.toml", PROJECT["readme"], "LICENSE"}
+    assert kept == links | files | {"danetc"}

@@ -11,10 +11,13 @@ from typing import Any
 
 import click
 import pytest
+import torch
 
+import danetc
 from danetc import main as program
 from danetc.main import COMMANDS, main
 from danetc.output.echo import json_text
+from danetc.version import with_libraries
 
 ROOT = Path(__file__).parents[2]
 closing = pytest.mark.skipif(sys.platform == "win32", reason="its shell closes no stream")
@@ -102,7 +105,8 @@ def test_python_m_danetc_is_the_same_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "danetc", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"danetc {program.importlib.import_module('danetc').__version__}\n"
+    assert done.stdout == f"{with_libraries()}\n"
+    assert with_libraries().startswith(f"danetc {danetc.__version__} (torch {torch.__version__}, ")
 
 
 @pytest.mark.parametrize(
