@@ -1,4 +1,4 @@
-"""``danetc export``: a trained network for model.py, for other libraries, or as a program."""
+"""``danetc export``: a network for other libraries, runtimes and chips."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from danetc.options import allow_changed_option, checkpoint_option, json_option
+from danetc.options import (
+    allow_changed_option,
+    checkpoint_option,
+    complete_specs,
+    init_option,
+    json_option,
+    network_option,
+    seed_option,
+    set_option,
+)
 from danetc.output.echo import echo, json_text
+from danetc.setting import Setting
 from danetc.tasks.formats import FORMATS, LISTED
 
 if TYPE_CHECKING:
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("directory", metavar="DIR")
+@click.argument("source", metavar="DIR|FILE|NAME", shell_complete=complete_specs)
 @click.option(
     "-o",
     "--output",
@@ -32,39 +42,72 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whose names the weights get, where the library has a network of the same layers.",
 )
+@click.option(
+    "--loop",
+    is_flag=True,
+    help="ONNX: time steps in a loop, for any number of them, in place of T one behind the other.",
+)
+@click.option(
+    "--streaming",
+    is_flag=True,
+    help="ONNX: one time step, with what neurons remember as inputs and outputs.",
+)
+@click.option(
+    "--half", is_flag=True, help="ONNX: numbers of float16; membrane potentials stay float32."
+)
 @checkpoint_option
+@network_option
+@set_option
+@seed_option
+@init_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @allow_changed_option
 @json_option
 def command(
-    directory: str,
+    source: str,
     output: Path,
     names: Any,
+    loop: bool,
+    streaming: bool,
+    half: bool,
     checkpoint: str | None,
+    network: str | None,
+    settings: dict[str, Setting],
+    seed: int,
+    init: str | None,
     force: bool,
     allow_changed: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write the weights in a directory for use elsewhere.
+    """Write a network for use elsewhere: its weights, or all of it.
 
-    DIR is a directory of `train` or `build`. Weights under danetc's own names are those of its
-    model.py, which needs torch alone: `model.load("FILE.safetensors")`. A .pt2 is the whole
-    network, for `torch.export.load`, and needs no danetc either.
+    DIR is a directory of `train` or `build`; a spec (FILE or NAME) is written with new weights, or
+    with those of --init. Weights under danetc's own names are those of its model.py, which needs torch alone:
+    `model.load("FILE.safetensors")`. A file of a whole network needs no danetc. It is read back and
+    compared with the model on random samples before it is kept: what the command prints of it.
     """
     from danetc.tasks.exporting import export
 
+    if loop and streaming:
+        raise click.UsageError("--loop and --streaming are two forms: give one of them")
     exported = export(
-        directory,
+        source,
         output,
         names,
         checkpoint=checkpoint,
+        network=network,
+        set=settings,
+        seed=seed,
+        init=init,
+        time="loop" if loop else "step" if streaming else "unrolled",
+        half=half,
         force=force,
         allow_changed=allow_changed,
     )
     if as_json:
         echo(json_text(exported.as_dict()))
     else:
-        echo(_told(exported, directory))
+        echo(_told(exported, source))
 
 
 def _told(exported: Exported, directory: str) -> str:
@@ -76,5 +119,22 @@ def _told(exported: Exported, directory: str) -> str:
     without = f", without {len(left)} that have no place there ({left[0]})" if left else ""
     return (
         f"{exported.network}: {exported.tensors} tensors{without}, {exported.bytes:,} bytes, in "
-        f"{exported.path}\n{use}"
+        f"{exported.path}\n{use}{_comparison(exported)}"
+    )
+
+
+def _comparison(exported: Exported) -> str:
+    found = exported.compared
+    if found is None:
+        reason = exported.uncompared
+        return f"\nnot compared with the model: {reason}" if reason else ""
+    flipped = (
+        f"; in {found.flipped} more a spike at its threshold is rounded otherwise"
+        if found.flipped
+        else ""
+    )
+    warmed = ", of its norms warmed, since its own outputs do not vary" if found.warmed else ""
+    return (
+        f"\nread back: in {found.samples - found.flipped} of {found.samples} random samples within "
+        f"{found.largest:.1e} of the model{flipped} (outputs vary by {found.deviation:.2g}{warmed})"
     )

@@ -16,23 +16,32 @@ from danetc.errors import UserError
 from danetc.model_directory import SPEC, TRIALS, load
 from danetc.runtime.system.files import replace_file
 from danetc.runtime.training.evaluation import Evaluation
+from danetc.setting import Setting
 from danetc.tasks.arguments import check_choice
-from danetc.tasks.formats import FORMATS, Content
-from danetc.tasks.networks import emit_model
+from danetc.tasks.comparing import FileComparison, compare_file
+from danetc.tasks.export_content import Content, ExportOptions
+from danetc.tasks.formats import FORMATS
+from danetc.tasks.networks import compile_spec, emit_model, initialise
 from danetc.tasks.trained import evaluation_in
 from danetc.tasks.training.directory import CHECKPOINTS, checkpoint_in, weights_of
 
 if TYPE_CHECKING:
+    from danetc.compiler.emit.onnx import OnnxTime
     from danetc.runtime.model.built import Model
     from danetc.runtime.training.checkpoints import Snapshot
 
+TIMES = ("unrolled", "loop", "step")
 Names = Literal["danetc", "torchvision", "spikingjelly"]
 NAMES: tuple[Names, ...] = ("danetc", "torchvision", "spikingjelly")
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What stands in a file. ``left_out`` are entries that the other library has no place for."""
+    """What stands in a file. ``left_out`` are entries that the other library has no place for.
+
+    ``compared`` is how it came out when the file was read back and run beside the model, None of
+    weights alone; ``uncompared`` says why a whole network was not.
+    """
 
     path: str
     network: str
@@ -41,6 +50,9 @@ class Exported:
     tensors: int
     bytes: int
     left_out: tuple[str, ...]
+    options: ExportOptions = ExportOptions()
+    compared: FileComparison | None = None
+    uncompared: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -51,51 +63,96 @@ class Exported:
             "tensors": self.tensors,
             "bytes": self.bytes,
             "left_out": list(self.left_out),
+            "time": self.options.time,
+            "half": self.options.half,
+            "compared": None if self.compared is None else self.compared.as_dict(),
+            "uncompared": self.uncompared or None,
         }
 
 
 def export(
-    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     names: Names = "danetc",
     *,
     checkpoint: str | None = None,
+    network: str | None = None,
+    set: Mapping[str, Setting] | None = None,
+    seed: int = 0,
+    init: str | os.PathLike[str] | None = None,
+    time: OnnxTime = "unrolled",
+    half: bool = False,
     force: bool = False,
     allow_changed: Collection[str] = (),
 ) -> Exported:
-    """Write the network of a directory to a file for use elsewhere, as ``danetc export`` does.
+    """Write a network to a file for use elsewhere, as ``danetc export`` does.
+
+    A file that holds a whole network is read back and compared with the model before it is kept.
 
     Args:
-        directory: one that ``danetc.train`` or ``danetc build`` has written.
+        source: a directory that ``danetc.train`` or ``danetc build`` has written, or a spec (a file,
+            or the name of a shipped one), whose weights are new or those of ``init``.
         output: the file, whose ending says what is written (``danetc.tasks.formats``).
-            ``.safetensors`` and ``.pth`` hold weights; ``.pt2`` is the whole network as a program
-            of ``torch.export``, which takes [N, C, H, W] (or [T, N, C, H, W]) for any N.
+            ``.safetensors`` and ``.pth`` hold weights. Whole networks take [N, C, H, W] (or
+            [T, N, C, H, W]) for any N: ``.onnx``, ``.nir``, and ``.pt2``, a program of
+            ``torch.export``.
         names: whose names the weights get: ``danetc``, which are those of the directory's
             model.py, or those of the ``torchvision`` or ``spikingjelly`` network of the same layers.
         checkpoint: weights of the run to take in place of the last ones, as in ``"best"``.
+        network, set, seed, init: of a spec, as for ``danetc.build``.
+        time: of ONNX: ``unrolled`` for T steps one behind the other, ``loop`` for a loop over any
+            number of steps, ``step`` for one step, whose states are inputs and outputs.
+        half: numbers of ONNX are float16, membrane potentials float32.
         force: replace a file that is there.
         allow_changed: as for ``danetc.load``.
 
-    Returns what was written: tensors, bytes, and the entries without a place in the other library.
-    Raises UserError where the directory or the file is wrong and where there is no such network in
-    the other library, SpecError for a spec.danet that was changed.
+    Returns what was written: tensors, bytes, the entries without a place in the other library, and
+    how the file compares with the model. Raises UserError where the source or the file is wrong,
+    where the network has no such form, where there is no such network in the other library, and
+    where the file does not compute what the model does; SpecError for a spec.
     """
     output = Path(output)
     check_choice("names", names, NAMES)
-    check_output(output, names, force=force)
-    if (Path(directory) / TRIALS).is_file():
-        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
-    model = load(directory, memory="none", allow_changed=allow_changed).eval()
-    if checkpoint is not None:
-        model = open_checkpoint(Path(directory), checkpoint).of(model, "eager").eval()
+    check_choice("time", time, TIMES)
+    options = ExportOptions(time, half)
+    check_output(output, names, options, force=force)
+    if Path(source).is_dir():
+        given = {"network": network, "set": set, "init": init}
+        if strange := [name for name, value in given.items() if value]:
+            raise UserError(f"{source} is a directory with weights: leave out {strange[0]}")
+        model = _of_directory(Path(source), checkpoint, allow_changed)
+    else:
+        if checkpoint is not None:
+            raise UserError(f"{source} is no directory of a run: leave out the checkpoint")
+        compiled = compile_spec(source, network=network, settings=set)
+        model, _ = initialise(compiled.graph, seed, init)
+        model.eval()
     graph = model.topology
     assert isinstance(graph, Graph)
     weights, counterpart, left_out = _named(graph, model, names)
-    data = FORMATS[output.suffix].write(Content(graph, model, weights))
+    row = FORMATS[output.suffix]
+    content = Content(graph, model, weights, options)
+    data = row.write(content)
+    compared: FileComparison | str | None = None
+    if (read := row.read()) is not None:
+        compared = compare_file(content, data, read, row.write)
     replace_file(output, data)
     return Exported(
-        str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out)
-    )
+        str(output), graph.name, names, counterpart, len(weights), len(data), tuple(left_out),
+        options,
+        None if isinstance(compared, str) else compared,
+        compared if isinstance(compared, str) else "",
+    )  # fmt: skip
+
+
+def _of_directory(directory: Path, checkpoint: str | None, allow_changed: Collection[str]) -> Model:
+    """The model of a directory, in evaluation mode."""
+    if (directory / TRIALS).is_file():
+        raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
+    model = load(directory, memory="none", allow_changed=allow_changed).eval()
+    if checkpoint is not None:
+        model = open_checkpoint(directory, checkpoint).of(model, "eager").eval()
+    return model
 
 
 @dataclass(frozen=True)
@@ -140,7 +197,7 @@ def with_steps(model: Model, directory: Path, steps: int, backend: str) -> Model
     return emit_model(graph_of(checked, graph.name, {"steps": steps}), 0, backend)
 
 
-def check_output(output: Path, names: Names, *, force: bool) -> None:
+def check_output(output: Path, names: Names, options: ExportOptions, *, force: bool) -> None:
     """Raise UserError where nothing can be written, before anything is read."""
     if output.suffix not in FORMATS:
         endings = ", ".join(FORMATS)
@@ -150,6 +207,13 @@ def check_output(output: Path, names: Names, *, force: bool) -> None:
             f"a {output.suffix} file ({FORMATS[output.suffix].meaning}) has danetc's names alone; "
             "leave out --names"
         )
+    for name, option in options.given().items():
+        if name not in FORMATS[output.suffix].options:
+            raise UserError(
+                f"a {output.suffix} file ({FORMATS[output.suffix].meaning}) has one form alone; "
+                f"leave out {option}"
+            )
+    FORMATS[output.suffix].check_installed(output.suffix)
     if output.is_dir():
         raise UserError(f"{output} is a directory")
     if not output.absolute().parent.is_dir():

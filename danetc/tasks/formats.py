@@ -1,30 +1,23 @@
-"""THE formats of ``danetc export``, by the ending of a file. A new one is a row and its function here."""
+"""THE formats of ``danetc export``, by the ending of a file. A new one is a row and its function here.
+
+A format that holds a whole network has a reader (``danetc.tasks.readers``), with which what was
+written is compared with the model before it is kept.
+"""
 
 from __future__ import annotations
 
 import io
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from danetc.errors import UserError
+from danetc.tasks.export_content import Content
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from danetc.compiler.ir.graph import Graph
-    from danetc.runtime.model.built import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What is exported: a network in evaluation mode, and its weights under the chosen names."""
-
-    graph: Graph
-    model: Model
-    weights: Mapping[str, Tensor]
+    from danetc.tasks.readers import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +27,34 @@ class Format:
     ``use`` is how weights of danetc's own names (or the network) are read again: ``{file}`` and
     ``{model}``, its model.py, are filled in. ``named`` says whether weights are written under names,
     which may then be another library's. ``write`` raises UserError where the network has no such
-    form.
+    form. ``options`` are the fields of ``ExportOptions`` that it has a choice of. ``needs`` are
+    packages without which it is not written, which the extra of the name ``extra`` brings.
+    ``reader`` is the key in ``danetc.tasks.readers.READERS`` of what runs a file of a whole network.
     """
 
     meaning: str
     write: Callable[[Content], bytes]
     use: str
     named: bool = True
+    options: frozenset[str] = frozenset()
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    reader: str = ""
+
+    def check_installed(self, ending: str) -> None:
+        """Raise UserError where a package is missing."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"a {ending} file needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} "
+                f"not installed: pip install 'danetc[{self.extra}]'"
+            )
+
+    def read(self) -> Reader | None:
+        """What runs a file of it."""
+        from danetc.tasks.readers import READERS  # late: the endings are known without torch
+
+        return READERS[self.reader] if self.reader else None
 
 
 def _safetensors(content: Content) -> bytes:
@@ -65,12 +79,10 @@ def _program(content: Content) -> bytes:
 
     from danetc.compiler.emit.python import emit_python
     from danetc.runtime.model.signature import ModelInput
+    from danetc.tasks.readers import standalone
 
-    # Our own text, written anew from the graph that was read: nothing in the directory is run.
     graph, signature = content.graph, content.model.signature
-    module = types.ModuleType("model")
-    exec(compile(emit_python(graph), f"{graph.name}/model.py", "exec"), module.__dict__)
-    plain: nn.Module = module.Model().eval()
+    plain = standalone(emit_python(graph), graph.name)
     plain.load_state_dict(content.model.state_dict())
     batch = torch.export.Dim("batch", min=1)
     inputs = signature.inputs.values() or [ModelInput(signature.input, signature.sequence)]
@@ -84,6 +96,43 @@ def _program(content: Content) -> bytes:
         raise UserError(f"torch.export cannot take {graph.name}: {reason}") from error
     stream = io.BytesIO()
     torch.export.save(program, stream)
+    return stream.getvalue()
+
+
+def _onnx(content: Content) -> bytes:
+    from danetc.compiler.emit.onnx import NotInOnnx, emit_onnx
+    from danetc.version import version
+
+    graph, model, options = content.graph, content.model, content.options
+    if options.time == "step" and model.signature.whole:
+        raise UserError(f"{graph.name} cannot run step by step: {model.signature.whole}")
+    try:
+        made = emit_onnx(
+            graph,
+            content.arrays(),
+            options.time,
+            fixed=bool(model.signature.fixed),
+            half=options.half,
+            about={"danetc": version(), "network": graph.name, "steps": str(graph.steps)},
+        )
+    except NotInOnnx as error:
+        raise UserError(str(error)) from error
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def _nir(content: Content) -> bytes:
+    import nir
+
+    from danetc.compiler.emit.nir import NotInNir, emit_nir
+    from danetc.version import version
+
+    try:
+        made = emit_nir(content.graph, content.arrays(), {"danetc": version()})
+    except NotInNir as error:
+        raise UserError(f"{error}; {error.hint}") from error
+    stream = io.BytesIO()
+    nir.write(stream, made)
     return stream.getvalue()
 
 
@@ -104,6 +153,26 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             _program,
             "torch.export.load({file!r}).module()(images)",
             named=False,
+            reader="program",
+        ),
+        ".onnx": Format(
+            "the whole network as ONNX",
+            _onnx,
+            "onnxruntime.InferenceSession({file!r})",
+            named=False,
+            options=frozenset({"time", "half"}),
+            needs=("onnx", "onnxruntime"),
+            extra="onnx",
+            reader="onnx",
+        ),
+        ".nir": Format(
+            "the whole network as a graph of NIR",
+            _nir,
+            "nir.read({file!r})",
+            named=False,
+            needs=("nir",),
+            extra="nir",
+            reader="nir",
         ),
     }
 )
