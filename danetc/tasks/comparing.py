@@ -162,15 +162,17 @@ def _decided_by(layer: nn.Module, x: Tensor, room: float) -> Tensor:
 
 
 def _inputs(graph: Graph, samples: int, seed: int) -> tuple[Tensor, ...]:
+    """Random numbers of the inputs' kinds; of real ones each sample has a scale of its own."""
     generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        random_input(
-            node.value.kind,
-            (*[graph.steps] * node.value.varies, samples, *node.value.shape),
-            generator,
-        )
-        for node in graph.inputs
-    )
+    found = []
+    for node in graph.inputs:
+        size = (*[graph.steps] * node.value.varies, samples, *node.value.shape)
+        x = random_input(node.value.kind, size, generator)
+        if not node.value.kind.is_integer:
+            scales = 0.25 + 2.75 * torch.rand(samples, generator=generator)
+            x = x * scales.view(-1, *[1] * len(node.value.shape))
+        found.append(x)
+    return tuple(found)
 
 
 def _expected(model: Model, content: Content, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -203,13 +205,15 @@ def _deviation(outputs: Sequence[Tensor]) -> float:
 
 
 def _warm(model: Model, graph: Graph) -> None:
-    """Move norms and biases until the outputs vary, as far as that is possible."""
+    """Warm norms, and then make weights of norms, biases and linear layers larger, until the outputs
+    vary, as far as that is possible."""
     generator = torch.Generator().manual_seed(0)
-    for attempt in range(4):
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 1 and attempt:
-                low = 0.8 if name.endswith("weight") else -0.1
-                parameter.add_(low * 0.5 * torch.rand(parameter.shape, generator=generator))
+    for attempt in range(5):
+        for parameter in model.parameters():
+            if attempt and parameter.dim() == 1:
+                parameter.add_(0.4 * torch.rand(parameter.shape, generator=generator))
+            elif attempt and parameter.dim() == 2:
+                parameter.mul_(2.0)
         for seed in range(3):
             model.train()(*_inputs(graph, BATCH, 1000 + seed))
         outputs = model.eval()(*_inputs(graph, BATCH, 0))

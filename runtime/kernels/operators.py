@@ -75,6 +75,19 @@ def _(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> T
     return x.new_empty(shape if single else (repeats, *shape))
 
 
+def written_out(x: Tensor, params: list[Tensor], steps: int, rank: int, program: str) -> Tensor:
+    """What ``neuron`` computes, of torch's own operators, which know no surrogate: without gradients."""
+    step = kernel(program)
+    _time(x, steps, rank)
+    inputs = inputs_over_time(x, steps, rank, program)
+    states = step.initial_states(wide(inputs[0]))
+    outputs = []
+    for t, x_t in enumerate(inputs):
+        s, *states = step.step(wide(x_t), *states, *step.at(params, t))
+        outputs.append(s.to(x.dtype))
+    return outputs[0] if is_timeless(x, rank, program) else torch.stack(outputs)
+
+
 @torch.library.custom_op("danetc::neuron_backward", mutates_args=())
 def neuron_backward(
     grad: Tensor, x: Tensor, params: list[Tensor], steps: int, rank: int, program: str

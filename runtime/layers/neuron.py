@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import danetc.runtime.kernels.operators  # noqa: F401 (registers torch.ops.danetc)
 from danetc.dsl.neuron.kernel_text import parameter_names
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.runtime.kernels.neuron import kernel
+from danetc.runtime.kernels.operators import written_out  # registers torch.ops.danetc too
+
+
+def _is_for_others() -> bool:
+    """Whether torch is exporting the model for who has no danetc and needs no gradients."""
+    if not torch.compiler.is_compiling():
+        return False
+    inference = torch.compiler.is_exporting() and not torch.is_grad_enabled()
+    return inference or torch.onnx.is_in_onnx_export()
 
 
 class Neuron(nn.Module):
@@ -20,7 +28,8 @@ class Neuron(nn.Module):
     Takes [N, ...] (the same input at each of ``steps`` time steps) or [T, N, ...] and gives
     [T, N, ...]; a neuron without states gives what it takes. ``rank`` is the number of dimensions
     of one sample; several inputs lie side by side in one more, which the output has not
-    (``input_rank``). Its learnables are scalar parameters under their names (``NAME_raw`` where they
+    (``input_rank``). Exported by torch.onnx, or by torch.export where gradients are off, it is of torch's
+    own operations. Its learnables are scalar parameters under their names (``NAME_raw`` where they
     have bounds), or have one number for each channel of a sample's ``size``; where each time step
     has its own, T stands in front. What is scheduled is a buffer; ``scheduled`` has its name by that
     of the schedule. No state outlives a call.
@@ -60,9 +69,8 @@ class Neuron(nn.Module):
         return [getattr(self if name in own else self._first[0], name) for name in self._names]
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.danetc.neuron(
-            x, self.params(), self.steps, self.input_rank, self.program
-        )
+        run = written_out if _is_for_others() else torch.ops.danetc.neuron
+        out: Tensor = run(x, self.params(), self.steps, self.input_rank, self.program)
         return out
 
     def current(self, *inputs: Tensor) -> Tensor:

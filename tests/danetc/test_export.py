@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -14,8 +16,13 @@ import torch
 from torch import Tensor, nn
 
 import danetc as package
+from danetc.compiler.emit.fx import emit
 from danetc.runtime.model.weight_files import save_tensors
+from danetc.tasks.comparing import _decided_by, _warm
+from danetc.tasks.export_content import Content
 from danetc.tasks.formats import FORMATS
+from tests.differential.helpers import text
+from tests.differential.networks import small as small_network
 
 from .conftest import SMALL, Run
 
@@ -106,6 +113,81 @@ def test_a_program_runs_without_danetc(danetc: Run, tmp_path: Path, images: Tens
         torch.testing.assert_close(one, model(images[:1]))
 
 
+@pytest.mark.parametrize("form", [(), ("--loop",), ("--streaming",), ("--half",)])
+def test_onnx_is_compared_with_the_model(danetc: Run, small: Path, form: tuple[str, ...]) -> None:
+    """Of a spec too, whose norms are warmed for that, since its own logits do not vary."""
+    result = danetc("export", small, "-o", "net.onnx", *form, "--json")
+    assert result.status == 0
+    record = json.loads(result.out)
+    assert record["compared"]["samples"] == 100
+    assert record["compared"]["warmed"]
+    assert record["compared"]["deviation"] > 0.01
+    assert record["half"] or record["compared"]["largest"] <= 1e-5
+    assert record["half"] or record["compared"]["flipped"] <= 5
+
+
+def test_a_network_whose_outputs_vary_is_compared_itself(
+    danetc: Run, small: Path, tmp_path: Path
+) -> None:
+    assert danetc("build", small, "-o", "net").status == 0
+    graph: Any = package.load("net").topology
+    model = emit(graph)
+    with torch.no_grad():
+        _warm(model, graph)
+    save_tensors(model.state_dict(), tmp_path / "net" / "weights.safetensors")
+    for ending in (".onnx", ".nir"):
+        result = danetc("export", "net", "-o", f"net{ending}")
+        assert result.status == 0
+        assert "read back: in 100 of 100 random samples within" in result.out
+        assert "warmed" not in result.out
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".nir"])
+def test_a_file_that_computes_something_else_is_not_written(
+    danetc: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    row = FORMATS[ending]
+
+    def wrong(content: Content) -> bytes:
+        state = {k: v * 1.01 if v.dim() == 2 else v for k, v in content.model.state_dict().items()}
+        model = copy.deepcopy(content.model)
+        model.load_state_dict(state)
+        return row.write(dataclasses.replace(content, model=model))
+
+    formats = {**FORMATS, ending: dataclasses.replace(row, write=wrong)}
+    monkeypatch.setattr("danetc.tasks.exporting.FORMATS", formats)
+    result = danetc("export", small, "-o", f"net{ending}")
+    assert (result.status, result.out) == (1, "")
+    assert "gives other numbers than the model" in result.err
+    assert not (tmp_path / f"net{ending}").exists()
+
+
+def test_a_spike_at_its_threshold_is_traced() -> None:
+    """Inputs that stand so near to the threshold that rounding decides on the spike."""
+    layer = emit(text(small_network(settings="neuron = IF"))).get_submodule("stem.spike")
+    x = torch.tensor([1.0 - 5e-6, 1.0 + 5e-6, 0.5, 1.5]).view(1, 1, 2, 2)
+    near = _decided_by(layer, x, 1e-5)
+    assert near[0].flatten().tolist() == [True, True, False, False]
+    assert not _decided_by(layer, x, 1e-6)[0].any()
+
+
+def test_what_random_numbers_decide_is_not_compared(danetc: Run, tmp_path: Path) -> None:
+    (tmp_path / "drawn.danet").write_text(SMALL.replace("stem = conv", "stem = poisson -> conv"))
+    result = danetc("export", "drawn.danet", "-o", "net.onnx")
+    assert result.status == 0
+    assert "not compared with the model: stem.poisson draws random numbers" in result.out
+
+
+def test_a_package_that_is_missing_is_named(
+    danetc: Run, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danetc.tasks.formats.find_spec", lambda name: None)
+    for ending, extra in ((".onnx", "onnx"), (".nir", "nir")):
+        result = danetc("export", small, "-o", f"net{ending}")
+        assert result.status == 1
+        assert f"pip install 'danetc[{extra}]'" in result.err
+
+
 def test_spikingjellys_network_computes_the_same(danetc: Run, tmp_path: Path) -> None:
     pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import functional, neuron, surrogate
@@ -164,7 +246,12 @@ def test_what_cannot_be_exported_is_a_clear_error(danetc: Run, small: Path, tmp_
         (("net", "-o", "there.pth"), "--force replaces it"),
         (("net", "-o", "folder.pth"), "is a directory"),
         (("net", "-o", "no/x.pth"), "no such folder"),
-        (("net", "-o", "x.onnx"), "ends in one of"),
+        (("net", "-o", "x.tflite"), "ends in one of"),
+        (("net", "-o", "x.nir", "--loop"), "leave out --loop"),
+        (("net", "-o", "x.pt2", "--half"), "leave out --half"),
+        (("net", "-o", "x.onnx", "--set", "steps=3"), "is a directory with weights"),
+        (("missing.danet", "-o", "x.onnx"), "missing.danet"),
+        ((small, "-o", "x.onnx", "--checkpoint", "best"), "no directory of a run"),
         (("net", "-o", "x.pth", "--names", "torchvision"), "no counterpart in torchvision"),
         (("net", "-o", "x.pt2", "--names", "torchvision"), "leave out --names"),
         (("damaged", "-o", "x.pth"), "weights.safetensors is damaged"),
