@@ -31,8 +31,6 @@ def neuron_step(
         weight = to.weight(item.parameter)
         if item.per_step:
             weight = to.node("Gather", weight, to.step, axis=0)
-        if item.per_step:
-            weight = to.node("Gather", weight, to.step, axis=0)
         values[item.parameter] = to.node("Cast", weight, to=single) if to.half else weight
     results = [program.output, *program.next_states]
     learnables = [item.parameter for item in program.learnables]
