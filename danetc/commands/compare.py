@@ -172,13 +172,15 @@ def command(
         raise missing_data()
     if asked["fresh"] and asked["override"]:
         raise click.UsageError("choose one of --fresh and --override")
-    from danetc.tasks.grid.comparison import checked_runs, compare, foretell
+    from danetc.tasks.grid.comparison import checked_runs, compare
     from danetc.tasks.training.request import TrainingRequest
 
     base = TrainingRequest(spec="", data=data, output=output, **asked)
     runs = checked_runs(specs, networks, axes, base, output, quiet=quiet)
     if dry_run:
-        foretell(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
+        from danetc.tasks.grid.dry_run import dry_run_grid
+
+        dry_run_grid(runs, seconds=dry_run_seconds, quiet=quiet, as_json=form == "json")
         return
     stopped = compare(runs, axes, base, output, jobs=jobs, quiet=quiet)
     if stopped is not None:

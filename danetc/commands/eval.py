@@ -132,7 +132,7 @@ def command(
     texts = [data or data_of(trained) for trained in opened]
     from danetc.output.console import image_bar
     from danetc.tasks.evaluate import evaluate_trained
-    from danetc.tasks.evaluation import EvaluationRequest
+    from danetc.tasks.evaluator import EvaluationRequest
 
     bar = partial(image_bar, silent=as_json)
     found = [

@@ -49,8 +49,8 @@ def command(
     Measures are those in RUN/measures.json (`danetc measure RUN --data DATA -o RUN`). With --data,
     missing ones are measured now and saved there.
     """
-    from danetc.output.report_page import grid_figures, make_page, open_runs
     from danetc.output.text import note, replace_text
+    from danetc.tasks.reporting import grid_figures, make_page, open_runs
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"the page's name ends in .html: {output}")
@@ -60,7 +60,7 @@ def command(
         raise UserError(f"{output}: there is no folder {output.parent}")
     runs = open_runs(paths, measures, allow_changed)
     if data is not None:
-        from danetc.output.report_page.measuring import measured
+        from danetc.tasks.reporting.measuring import measured
 
         runs = [run if run.measures else measured(run, data, allow_changed) for run in runs]
     page = make_page(runs, note, grid_figures(paths, allow_changed, note))

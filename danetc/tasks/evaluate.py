@@ -21,7 +21,7 @@ from danetc.runtime.data import Split
 from danetc.runtime.kernels.announcing import Silent, announced_by
 from danetc.runtime.training.evaluation import in_words
 from danetc.tasks.arguments import check_choice, check_whole
-from danetc.tasks.evaluation import DirectoryEvaluator, EvaluationRequest, Figures
+from danetc.tasks.evaluator import DirectoryEvaluator, EvaluationRequest, Figures
 from danetc.tasks.trained import Trained, data_of, open_trained
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Evaluated:
     def frame(self) -> pandas.DataFrame:
         """A row for each T that was asked for, else for each over time. Raises UserError without
         pandas."""
-        from danetc.output.frames import frame
+        from danetc.output.data_frames import frame
 
         return frame(item.as_dict() for item in self.results or self.over_time)
 

@@ -76,7 +76,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same(danetc: Run, tmp_path: Path
     assert "small,steps=2 seed 0: done in" in result.err
     assert "small,steps=2 seed 1: done in" in result.err
     log = (first.parent / "log-seed-0.txt").read_text()
-    assert len(cut) == 3 or "going on from" in log  # it was not begun anew
+    assert len(cut) == 3 or "resuming from" in log  # it was not begun anew
 
     by_hand: dict[str, list[list[float]]] = {name: [] for name in CURVES}
     for seed in (0, 1):

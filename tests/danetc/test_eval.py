@@ -17,7 +17,7 @@ import danetc as package
 from danetc.main import main
 from danetc.runtime.data import open_data
 from danetc.runtime.model.weight_files import save_tensors
-from danetc.tasks import evaluation
+from danetc.tasks import evaluator
 
 from .conftest import SMALL, Run
 from .test_train import QUICK
@@ -165,13 +165,13 @@ def test_recordings_bring_their_own_steps(
     danetc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: Counter[str] = Counter()
-    for each in (evaluation.open_set, evaluation.with_steps):
+    for each in (evaluator.open_set, evaluator.with_steps):
 
         def counted(*args: Any, of: Any = each, **how: Any) -> Any:
             calls[of.__name__] += 1
             return of(*args, **how)
 
-        monkeypatch.setattr(evaluation, each.__name__, counted)
+        monkeypatch.setattr(evaluator, each.__name__, counted)
     (tmp_path / "e.danet").write_text(EVENTS)
     assert danetc("build", "e.danet", "-o", "e").status == 0
     (found,) = evaluate(danetc, "e", "--data", f"{FLASHES}4", "--over-time")

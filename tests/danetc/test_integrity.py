@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 import danetc as package
 from danetc.main import main
 from danetc.model_directory import open_directory
-from danetc.output.report_page.runs import MEASURES, open_runs
 from danetc.runtime.model.built import Model
 from danetc.runtime.model.weight_files import NUMBERS, load_weights, tensor_file
 from danetc.runtime.model.weights import WeightsError, read_weights
@@ -27,6 +26,7 @@ from danetc.runtime.training.checkpoints import Position, Snapshot, _write, read
 from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.grid.results import read_comparison
 from danetc.tasks.records import epochs_in
+from danetc.tasks.reporting.runs import MEASURES, open_runs
 from danetc.tasks.trained import trials_in
 from danetc.tasks.training.directory import read_run
 

@@ -120,7 +120,7 @@ def test_a_run_that_was_changed_on_its_way_says_so(danetc: Run, run: Path) -> No
     save_record(record, run / "run.json")
     result = danetc("train", "--from", "run", "-o", "again", "--dry-run", "--json")
     assert "at some time it had recipe.phases.second.clip: 0.5 there, 0.3 now" in result.err
-    assert "went on under other versions" in result.err
+    assert "was resumed under other versions" in result.err
 
 
 def test_the_record_has_what_a_person_would_ask_for(run: Path) -> None:

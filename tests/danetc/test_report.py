@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from danetc.compiler import check_file, graph_of
-from danetc.output.report_page import ShownRun, make_page, open_runs
-from danetc.output.report_page.highlight import pieces
-from danetc.output.report_page.layer_values import MEASURES, Scale, of_nodes, scale_of
-from danetc.output.report_page.topology import colours
 from danetc.runtime.system.files import read_record, save_record
+from danetc.tasks.reporting import ShownRun, make_page, open_runs
+from danetc.tasks.reporting.highlight import pieces
+from danetc.tasks.reporting.layer_values import MEASURES, Scale, of_nodes, scale_of
+from danetc.tasks.reporting.topology import colours
 from tests.danetc import runs
 from tests.danetc.conftest import Run as Command
 from tests.danetc.test_compare import comparison
@@ -124,7 +124,7 @@ def test_measures_from_elsewhere(danetc: Command, built: Path, tmp_path: Path) -
 def test_torch_is_not_imported_without_data(built: Path, tmp_path: Path) -> None:
     status, modules = modules_after("report", str(built), "-o", str(tmp_path / "a.html"))
     assert status == 0
-    assert "danetc.output.report_page.page" in modules
+    assert "danetc.tasks.reporting.page" in modules
     assert "torch" not in modules
 
 
@@ -336,7 +336,7 @@ def _contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_can_be_read_and_told_apart_in_grey(dark: bool) -> None:
-    css = (Path(__file__).parents[2] / "danetc/output/report_page/page.css").read_text(
+    css = (Path(__file__).parents[2] / "danetc/tasks/reporting/page.css").read_text(
         encoding="utf-8"
     )
     blocks = re.findall(r":root[^{]*\{([^}]*)\}", css)

@@ -92,7 +92,7 @@ def test_stopped_by_a_signal_and_continued(danetc: Run, quick: Path, tmp_path: P
     short = ("--set", "recipe.epochs=5", "--checkpoint-every", "0")  # saving changes no number
     result = danetc("train", quick, *many, "-o", "stopped", *short)
     assert result.status == 0
-    assert "going on from stopped/checkpoints" in result.err
+    assert "resuming from stopped/checkpoints" in result.err
     assert danetc("train", quick, *many, "-o", "whole", *short).status == 0
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
@@ -152,7 +152,7 @@ def test_settings_are_overridden_knowingly(danetc: Run, quick: Path, tmp_path: P
     longer = ("--set", "recipe.epochs=3", "--override")
     result = danetc("train", quick, *QUIET, "-o", "run", *longer)
     assert result.status == 0
-    assert "taken knowingly: recipe.phases.train.epochs: 2 there, 3 now" in result.err
+    assert "overridden: recipe.phases.train.epochs: 2 there, 3 now" in result.err
     assert len(figures(tmp_path / "run")) == 3
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["changes"] == [["recipe.phases.train.epochs: 2 there, 3 now"]]

@@ -8,7 +8,7 @@ are written from their equations. All else is made as a syntax tree, of checked 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from danetc.compiler.emit.names import attribute
@@ -25,10 +25,10 @@ from danetc.compiler.emit.python.forms import (
 from danetc.compiler.emit.python.layers import Layers
 from danetc.compiler.emit.python.loops import Forward
 from danetc.compiler.emit.python.names import camel, is_plain, singular, words
+from danetc.compiler.emit.python.root import Root, sizes
 from danetc.compiler.emit.python.steps import loop_method
 from danetc.compiler.emit.python.trees import (
     assign,
-    call,
     child,
     class_,
     constant,
@@ -49,7 +49,7 @@ from danetc.compiler.emit.scopes import (
     scope_tree,
 )
 from danetc.compiler.ir.at_node import call_of
-from danetc.compiler.ir.graph import Graph, Node, Value
+from danetc.compiler.ir.graph import Graph, Node
 from danetc.compiler.ir.ops import TorchFunction, TorchModule
 
 _SEQUENTIAL = frozenset({"append", "extend", "insert", "pop"})  # attributes of nn.Sequential
@@ -116,43 +116,13 @@ class _Emitter:
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
         standard = [line for line in imports if "torch" not in line]
         torch = [line for line in imports if "torch" in line]
-        head = [self._docstring(), *("\n".join(part) for part in (standard, torch) if part)]
+        head = [self._root.docstring(), *("\n".join(part) for part in (standard, torch) if part)]
         return "\n\n".join(head) + "\n\n\n" + text + "\n"
 
-    def _docstring(self) -> str:
-        graph = self.graph
-        takes = ", ".join(f"{label}: {self._takes(node)}" for label, node in self._arguments())
-        called = ", ".join(label for label, _ in self._arguments())
-        gives = self._sizes(graph.outputs.values())
-        return "\n".join(
-            [
-                f'"""{words(graph.name)}: a spiking network of {graph.steps} time steps, by danetc. '
-                "Needs torch alone.",
-                "",
-                '    model = load("weights.safetensors")  # or Model(), with new weights',
-                f"    y = model({called})  # {takes}; y: {gives}",
-                '"""',
-            ]
-        )
-
-    def _arguments(self) -> list[tuple[str, Node]]:
-        """The inputs by the names of the arguments that they are."""
-        return [*zip(self.classes[-1].drafts[0].parameters, self.graph.inputs, strict=True)]
-
-    def _shared(self) -> list[tuple[Node, Node]]:
-        """The layers that are other layers, with those."""
-        graph = self.graph
-        return [
-            (graph[id], graph[owner])
-            for id, owner in graph.shares.items()
-            if isinstance(self.calls[id], TorchModule)
-        ]
-
-    def _takes(self, node: Node) -> str:
-        size = ", ".join(map(str, node.value.shape))
-        if node.value.varies:
-            return f"[T, N, {size}]"
-        return f"[N, {size}] (T = {self.graph.steps}) or [T, N, {size}]"
+    @property
+    def _root(self) -> Root:
+        parameters = self.classes[-1].drafts[0].parameters
+        return Root(self.graph, self.calls, self.used, parameters)
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -185,7 +155,7 @@ class _Emitter:
         lengths = {ast.unparse(access(path)): length for path, length in lists.items()}
         body = Body(self.graph, self.calls, self.layers.function, access, self._is_repeated)
         forward = body.write(units, flows, inputs, outputs, lengths)
-        flow_text = f"{self._sizes(inputs)} to {self._sizes(outputs)}"
+        flow_text = f"{sizes(self.graph, inputs)} to {sizes(self.graph, outputs)}"
         kind = self.stages.get(tree.path)
         methods = [
             self._loop(body, unit, flows[unit.path, unit.name], access)
@@ -285,34 +255,9 @@ class _Emitter:
             else:
                 init.append(ast.Expr(method(name("self"), "add_module", constant(label), value)))
         body = draft.body
-        root = not draft.path
-        if root:
-            checks: list[ast.stmt] = []
-            for label, source in self._arguments():
-                size = ast.Tuple([constant(n) for n in source.value.shape], ast.Load())
-                check = call(name("check_input"), name("self"), name(label), size)
-                if source.value.varies:
-                    check.keywords.append(ast.keyword("sequence", constant(True)))
-                checks.append(ast.Expr(check))
-            if len(checks) > 1:
-                self.layers.used.add("check_alike")
-                leads: list[ast.expr] = [
-                    ast.Tuple([name(label), constant(len(source.value.shape))], ast.Load())
-                    for label, source in self._arguments()
-                ]
-                steps = constant(self.graph.steps)
-                checks.append(ast.Expr(call(name("check_alike"), steps, *leads)))
-            body = [*checks, *body]
-            if self.graph.shares:
-                self.layers.used.add("share_layers")
-                paths = [
-                    [constant(".".join(map(attribute, (*n.scope, n.name)))) for n in pair]
-                    for pair in self._shared()
-                ]
-                pairs = ast.Dict([later for later, _ in paths], [first for _, first in paths])
-                init.append(ast.Expr(call(name("share_layers"), name("self"), pairs)))
-            if any(item.target == "torch.nn.Conv2d" for item in self.calls.values()):
-                init += ast.parse(_HE_NORMAL_REST if "drawn" in self.used else _HE_NORMAL).body
+        if not draft.path:
+            body = [*self._root.checks(), *body]
+            init += self._root.init(drawn="drawn" in self.used)
         parameters = [("self", "", None)]
         parameters += [(key, kind, None) for key, kind in zip(item.names, item.kinds, strict=True)]
         takes = [("self", "", None), *((key, "Tensor", None) for key in draft.parameters)]
@@ -333,9 +278,6 @@ class _Emitter:
                 *draft.methods,
             ],
         )
-
-    def _sizes(self, ids: Iterable[int]) -> str:
-        return " and ".join(_dims(self.graph[id].value) for id in ids)
 
     def _units(self, tree: ScopeTree, lists: dict[Path, int]) -> list[Unit]:
         """What a scope runs, in order. Numbered scopes below it are a list of this class."""
@@ -429,15 +371,4 @@ class _Scope:
     methods: list[ast.FunctionDef]
 
 
-def _dims(value: Value) -> str:
-    leading = ("T", "N") if value.varies else ("N",)
-    return f"[{', '.join([*leading, *map(str, value.shape)])}]"
-
-
 _IMPORTS = {"math": "import math"}  # of neurons
-_HE_NORMAL = """
-for module in self.modules():
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-"""
-_HE_NORMAL_REST = _HE_NORMAL.replace("nn.Conv2d):", "nn.Conv2d) and not hasattr(module, 'drawn'):")

@@ -35,7 +35,7 @@ class Facts:
     """What a cell is, beside its values on the axes.
 
     ``cost`` is the sum over the phases of epochs x T (Table VI). ``work`` is that of a run in
-    operations, by which times are foretold.
+    operations, by which times are estimated.
     """
 
     network: str
@@ -78,6 +78,14 @@ class GridRun:
     path: Path
     state: State
     changes: tuple[str, ...] = ()
+
+
+def by_cell(runs: Sequence[GridRun]) -> list[tuple[GridCell, list[GridRun]]]:
+    """The cells in their order, with the runs of each."""
+    cells: dict[str, list[GridRun]] = {}
+    for run in runs:
+        cells.setdefault(run.cell.name, []).append(run)
+    return [(own[0].cell, own) for own in cells.values()]
 
 
 def check_cells(

@@ -18,7 +18,7 @@ from typing import Any
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.runtime.measure.plots import STYLES, in_figure
-from danetc.tasks.grid.results import FACTS, CellRow, Comparison, telling
+from danetc.tasks.grid.results import FACTS, CellRow, Comparison, distinguishing
 
 _HATCHES = ("", "///", "---", "xxx", "|||", "+++")  # lines alone: dots make large files
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -168,7 +168,7 @@ def _arrange(comparison: Comparison, x: str | None) -> _Drawn | None:
     x = across(comparison, x)
     classes = list(dict.fromkeys(row.values["classes"] for row in rows))
     given = [name for name in (x, None if x == "classes" else "classes") if name is not None]
-    names = telling(rows, comparison.axes, given)
+    names = distinguishing(rows, comparison.axes, given)
     labels = {row.name: in_figure(_label(row, names, x)) for row in rows}
     lines = list(dict.fromkeys(labels.values()))
     values = list(dict.fromkeys(row.values[x] for row in rows)) if x is not None else []

@@ -168,7 +168,7 @@ def _row(
     )
 
 
-def telling(rows: Sequence[CellRow], axes: Sequence[str], given: Sequence[str]) -> list[str]:
+def distinguishing(rows: Sequence[CellRow], axes: Sequence[str], given: Sequence[str]) -> list[str]:
     """The fewest names that tell rows apart which agree in those of ``given``.
 
     A network's goes first, since it says what its connection, rule and depth say too.

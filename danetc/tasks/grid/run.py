@@ -39,7 +39,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-class Show(Protocol):
+class GridObserver(Protocol):
     """Is notified of the progress of the runs."""
 
     def started(self, run: GridRun, number: int) -> None: ...
@@ -52,7 +52,7 @@ def train_all(
     *,
     jobs: int,
     stop: StopRequest,
-    shown: Show,
+    shown: GridObserver,
     record: Callable[[GridRun, Outcome], None],
 ) -> None:
     """Train runs, ``jobs`` at a time, in their order. ``record`` gets each outcome at once.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
 from danetc.errors import UserError
 from danetc.output.table import Cell, Table, csv_text
-from danetc.tasks.grid.results import FACTS, CellRow, Comparison, are_distinct, telling
+from danetc.tasks.grid.results import FACTS, CellRow, Comparison, are_distinct, distinguishing
 
 HEADS = {"cost": "epochs x T", "parameters": "params"}
 BEST = "the highest mean of those it is compared with"
@@ -48,7 +48,7 @@ def pivoted(comparison: Comparison, columns: Sequence[str]) -> Table:
         if column not in known:
             hint = did_you_mean(column, known) or f"there is {', '.join(known)}"
             raise UserError(f"there is no `{column}` to make columns of; {hint}")
-    names = telling(rows, comparison.axes, columns)
+    names = distinguishing(rows, comparison.axes, columns)
     if not are_distinct(rows, [*names, *columns]):
         across = ", ".join(columns)
         raise UserError(f"several cells would stand in one place of a table with {across} across")

@@ -33,7 +33,7 @@ class Measurement(Measures):
 
         Raises UserError where it was not measured, and without pandas.
         """
-        from danetc.output.frames import frame
+        from danetc.output.data_frames import frame
 
         found = self._found(measure).as_dict()
         if "stages" in found:

@@ -69,8 +69,8 @@ class RunDirectory:
     def write_run(
         self, settings: Mapping[str, Any], facts: Mapping[str, Any], changes: list[str]
     ) -> None:
-        """Write run.json. ``changes`` were taken knowingly; those of before are kept, and so is under
-        what the run went on where that was something else.
+        """Write run.json. ``changes`` are settings that were overridden; those of before are kept, and
+        so are the facts of before, where any of ``MOVING`` has changed.
         """
         known = self.known or {}
         before = known.get("facts")
@@ -169,7 +169,7 @@ def opened(
     with locked(path):
         _sweep(path)
         if not _any_checkpoint(path):
-            known = None  # nothing was trained yet, so there is nothing to go on with or to lose
+            known = None  # nothing was trained yet, so there is nothing to resume or to lose
         differences = [] if known is None else compare(known["settings"], settings)
         if differences and not override:
             listed = "\n  ".join(differences)

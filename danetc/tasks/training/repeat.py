@@ -93,7 +93,7 @@ def check_repetition(repeated: Record, plan: TrainingPlan, world: World, note: N
         )
     if repeated.get("earlier"):
         note(
-            "the run went on under other versions or on another machine; see `earlier` in its run.json"
+            "the run was resumed under other versions or on another machine; see `earlier` in its run.json"
         )
     before, now = repeated["facts"], facts(plan, world)
     for key, what in MACHINE.items():

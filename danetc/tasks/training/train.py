@@ -56,7 +56,7 @@ class Training:
 
     def frame(self) -> pandas.DataFrame:
         """A row for each epoch; of several trials, one for each. Raises UserError without pandas."""
-        from danetc.output.frames import frame
+        from danetc.output.data_frames import frame
 
         return frame(self.record["epochs" if "epochs" in self.record else "trials"])
 

@@ -155,10 +155,10 @@ class Trial:
             found: list[Snapshot | None] = []  # stays on rank 0, which alone needs to read the disk
             position = self.world.on_first(lambda: _newest(checkpoints, found))
             if position is not None:
-                note(f"going on from {checkpoints.folder}: {self._where(position)}")
+                note(f"resuming from {checkpoints.folder}: {self._where(position)}")
             if self.world.first:
                 for line in differences:
-                    note(f"taken knowingly: {line}")
+                    note(f"overridden: {line}")
                 _tell_changes(directory, self.plan, self.world, note)
             self.world.on_first(lambda: self._refuse_another_network(differences, found))
             if self.world.first:

@@ -10,8 +10,8 @@ from typing import Any
 
 from danetc.compiler.analysis.summary import on_main_path, summarise
 from danetc.compiler.ir.graph import Node
-from danetc.output.report_page.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
-from danetc.output.report_page.runs import ShownRun
+from danetc.tasks.reporting.layer_values import MEASURES, layer_name, neurons_in_order, of_nodes
+from danetc.tasks.reporting.runs import ShownRun
 
 
 @dataclass(frozen=True)

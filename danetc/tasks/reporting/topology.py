@@ -13,8 +13,8 @@ from danetc.compiler.draw.theme import CSS_CLASS, DARK, LIGHT
 from danetc.compiler.draw.units import parts, runs
 from danetc.compiler.ir.graph import Graph, Node
 from danetc.errors import UserError
-from danetc.output.report_page.layer_values import Measure, Scale, Shown, of_nodes
-from danetc.output.report_page.runs import ShownRun
+from danetc.tasks.reporting.layer_values import Measure, Scale, Shown, of_nodes
+from danetc.tasks.reporting.runs import ShownRun
 
 _SVG = "http://www.w3.org/2000/svg"
 _COLOURED = ("network", "stage", "block", "op")  # a neuron's equations have no layers

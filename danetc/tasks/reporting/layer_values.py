@@ -14,7 +14,7 @@ from typing import Any, Literal
 from danetc.compiler.analysis.summary import on_main_path
 from danetc.compiler.emit.names import attribute
 from danetc.compiler.ir.graph import Graph, Node
-from danetc.output.report_page.runs import ShownRun
+from danetc.tasks.reporting.runs import ShownRun
 
 STEPS = 7  # colours of the scale
 

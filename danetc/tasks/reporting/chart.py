@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from danetc.output.report_page.layer_values import Measure, layer_name, neurons_in_order
-from danetc.output.report_page.runs import ShownRun
+from danetc.tasks.reporting.layer_values import Measure, layer_name, neurons_in_order
+from danetc.tasks.reporting.runs import ShownRun
 
 WIDTH, HEIGHT = 520.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 36.0

@@ -15,8 +15,8 @@ Whatever comes from a spec or a file is escaped by jinja2 or by the XML writer, 
 Content-Security-Policy allows its own script and style alone, by their hashes.
 """
 
-from danetc.output.report_page.grids import grid_figures
-from danetc.output.report_page.page import make_page
-from danetc.output.report_page.runs import ShownRun, open_runs
+from danetc.tasks.reporting.grids import grid_figures
+from danetc.tasks.reporting.page import make_page
+from danetc.tasks.reporting.runs import ShownRun, open_runs
 
 __all__ = ["ShownRun", "grid_figures", "make_page", "open_runs"]

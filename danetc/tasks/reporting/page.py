@@ -15,12 +15,12 @@ from danetc.compiler.draw import DEFAULT_LEVEL, LEVELS
 from danetc.dsl.diagnostics.visible import visible_lines
 from danetc.errors import UserError
 from danetc.output.echo import json_text
-from danetc.output.report_page import chart, tables
-from danetc.output.report_page.grids import GridFigure
-from danetc.output.report_page.highlight import pieces
-from danetc.output.report_page.layer_values import MEASURES, STEPS, Measure, Scale, scale_of
-from danetc.output.report_page.runs import ShownRun
-from danetc.output.report_page.topology import colour_rules, colours, pictures
+from danetc.tasks.reporting import chart, tables
+from danetc.tasks.reporting.grids import GridFigure
+from danetc.tasks.reporting.highlight import pieces
+from danetc.tasks.reporting.layer_values import MEASURES, STEPS, Measure, Scale, scale_of
+from danetc.tasks.reporting.runs import ShownRun
+from danetc.tasks.reporting.topology import colour_rules, colours, pictures
 
 MOST_NAMED = 6
 MOST_SERIES = 8  # colours and markers of lines; they come again after that
@@ -136,7 +136,7 @@ def _shown(value: object) -> object:
 
 
 def _file(name: str) -> str:
-    return (files("danetc.output.report_page") / name).read_text(encoding="utf-8")
+    return (files("danetc.tasks.reporting") / name).read_text(encoding="utf-8")
 
 
 def _style() -> Markup:
