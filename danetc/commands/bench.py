@@ -114,19 +114,17 @@ def command(
             options += ["--set", f"{key}={text}"]
         return this_program("bench", *options, "--", spec)
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-    from danetc.output.console import VisibleConsole
+    from danetc.output.console import terminal_bar
     from danetc.runtime.kernels.announcing import announced_on
 
     with (
-        Progress(
+        terminal_bar(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}", markup=False),
-            console=VisibleConsole(sys.stderr),
-            disable=not sys.stderr.isatty(),
-            transient=True,
+            stream=sys.stderr,
         ) as progress,
         announced_on(progress, silent=as_json),
     ):

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 
 from danetc.dsl.diagnostics.visible import visible_lines
@@ -35,6 +42,19 @@ class VisibleConsole(Console):
                 yield Segment(visible_lines(segment.text), segment.style)
 
 
+def terminal_bar(
+    *columns: str | ProgressColumn, stream: TextIO, hidden: bool = False, expand: bool = False
+) -> Progress:
+    """A bar of these columns, which is there on a terminal alone and taken away at its end."""
+    return Progress(
+        *columns,
+        console=VisibleConsole(stream),
+        disable=hidden or not stream.isatty(),
+        expand=expand,
+        transient=True,
+    )
+
+
 @contextmanager
 def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar over images on a terminal's standard error, or in a notebook; call what it gives with each
@@ -47,15 +67,13 @@ def image_bar(label: str, images: int, *, silent: bool = False) -> Iterator[Call
             yield advance
         return
     with (
-        Progress(
+        terminal_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
-            console=VisibleConsole(sys.stderr),
-            disable=not sys.stderr.isatty(),
-            transient=True,
+            stream=sys.stderr,
         ) as progress,
         announced_on(progress, silent=silent),
     ):

@@ -111,7 +111,7 @@ class _Emitter:
         written = map(text_of, [*self.layers.neurons.classes, *bodies])
         text = "\n\n\n".join([*first, *written, *last])
         read = {part.id for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name)}
-        known = self.layers.prelude.imports | _IMPORTS
+        known = {**self.layers.prelude.imports, **_IMPORTS}
         needed = {line for label, line in known.items() if label in read}
         imports = sorted(needed, key=lambda line: (line.startswith("from"), line))
         standard = [line for line in imports if "torch" not in line]

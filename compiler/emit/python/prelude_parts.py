@@ -7,7 +7,9 @@ torch. All others are the runtime's own layers, copied without what serves the r
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 PRELUDE = "danetc.compiler.emit.python.prelude"
@@ -33,38 +35,25 @@ _RUNTIME_BASES = frozenset({"Leaf", "ReadsWhatItMoves"})
 _RUNTIME_METHODS = frozenset({"advance", "at", "extra_repr"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    """``needs`` are the names in it; ``parameters`` those of a function; ``first``: before the network."""
+
+    text: str
+    needs: frozenset[str]
+    parameters: tuple[str, ...]
+    first: bool
+
+
 class Prelude:
     """The definitions by name, in order."""
 
     def __init__(self) -> None:
-        self.source: dict[str, str] = {}
-        self.needs: dict[str, set[str]] = {}
-        self.parameters: dict[str, tuple[str, ...]] = {}
-        self.imports: dict[str, str] = {}
-        self.first: set[str] = set()
-        for package, module, names in SOURCES:
-            text: str = files(package).joinpath(f"{module}.py").read_text("utf-8")
-            for item in ast.parse(text).body:
-                match item:
-                    case ast.Import() | ast.ImportFrom() if package == PRELUDE:
-                        line = ast.unparse(item)
-                        if "danetc" not in line:
-                            self.imports.update((alias.name, line) for alias in item.names)
-                    case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
-                        if names is None or name in names:
-                            self._add(name, text, item)
-                    case ast.Assign(targets=[ast.Name(id=name)]):
-                        self._add(name, text, item)
-            if module == _FIRST:
-                self.first = {*self.source}
-        del self.source["Model"]  # stands for what is written
-
-    def _add(self, name: str, text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) -> None:
-        self.source[name] = _standalone(text, item)
-        if isinstance(item, ast.FunctionDef):
-            self.parameters[name] = tuple(arg.arg for arg in item.args.args)
-        parts = ast.walk(ast.parse(self.source[name]))
-        self.needs[name] = {part.id for part in parts if isinstance(part, ast.Name)}
+        definitions, self.imports = _read()
+        self.source = {name: item.text for name, item in definitions.items()}
+        self.needs = {name: item.needs for name, item in definitions.items()}
+        self.parameters = {name: item.parameters for name, item in definitions.items()}
+        self.first = {name for name, item in definitions.items() if item.first}
 
     def framed(self, name: str, target: str, rank: int) -> None:
         """Add the class ``name``: a module of torch that is applied to each frame."""
@@ -73,7 +62,7 @@ class Prelude:
         after = [*self.source].index("Frames") + 1
         items = [*self.source.items()]
         self.source = dict([*items[:after], (name, added), *items[after:]])
-        self.needs[name] = {"Frames"}
+        self.needs[name] = frozenset({"Frames"})
         self.first.add(name)
 
     def chosen(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -88,6 +77,36 @@ class Prelude:
         order = [name for name in self.source if name in found]
         layers = [self.source[name] for name in order if name in self.first]
         return _grouped(layers), [self.source[name] for name in order if name not in self.first]
+
+
+@cache
+def _read() -> tuple[Mapping[str, _Definition], Mapping[str, str]]:
+    """All definitions, and the lines that import what they use, by the names imported."""
+    found: dict[str, _Definition] = {}
+    imports: dict[str, str] = {}
+    for package, module, names in SOURCES:
+        text: str = files(package).joinpath(f"{module}.py").read_text("utf-8")
+        for item in ast.parse(text).body:
+            match item:
+                case ast.Import() | ast.ImportFrom() if package == PRELUDE:
+                    line = ast.unparse(item)
+                    if "danetc" not in line:
+                        imports.update((alias.name, line) for alias in item.names)
+                case (
+                    ast.ClassDef(name=name)
+                    | ast.FunctionDef(name=name)
+                    | ast.Assign(targets=[ast.Name(id=name)])
+                ) if names is None or name in names:
+                    found[name] = _definition(_standalone(text, item), module == _FIRST)
+    del found["Model"]  # stands for what is written
+    return found, imports
+
+
+def _definition(text: str, first: bool) -> _Definition:
+    (item,) = ast.parse(text).body
+    needs = frozenset(part.id for part in ast.walk(item) if isinstance(part, ast.Name))
+    parameters = item.args.args if isinstance(item, ast.FunctionDef) else []
+    return _Definition(text, needs, tuple(arg.arg for arg in parameters), first)
 
 
 def _standalone(text: str, item: ast.ClassDef | ast.FunctionDef | ast.Assign) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 
-from danetc.output.console import VisibleConsole
+from danetc.output.console import terminal_bar
 from danetc.output.echo import echo
 from danetc.tasks.training.progress import show_time
 
@@ -26,14 +26,13 @@ class GridProgress:
 
     def __init__(self, count: int, *, quiet: bool = False) -> None:
         self._count, self._quiet = count, quiet
-        self._bar = Progress(
+        self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}", markup=False),
-            console=VisibleConsole(sys.stderr),
-            disable=quiet or not sys.stderr.isatty(),
-            transient=True,
+            stream=sys.stderr,
+            hidden=quiet,
         )
         self._whole = self._bar.add_task("runs", total=count, status="")
         self._tasks: dict[str, TaskID] = {}

@@ -8,10 +8,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from danetc.output.console import VisibleConsole
+from danetc.output.console import terminal_bar
 from danetc.output.echo import echo
 from danetc.output.figures import percent, scores
 from danetc.output.text import note
@@ -44,16 +44,15 @@ class TrainingProgress(Observer):
         stream = stream if stream is not None else sys.stdout
         self._stream = stream
         self._quiet = quiet
-        self._bar = Progress(
+        self._bar = terminal_bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            stream=stream,
+            hidden=quiet,
             expand=True,
-            console=VisibleConsole(stream),
-            disable=quiet or not stream.isatty(),
-            transient=True,
         )
         self._task = self._bar.add_task("", figures="", total=None)
         self._announced = announced_on(self._bar, silent=quiet or silent)
