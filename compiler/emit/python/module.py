@@ -140,9 +140,7 @@ class _Emitter:
             elif isinstance(unit, ScopeTree):
                 flow = flows[unit.path] = crossing(unit, self.graph, self.users, self.position)
                 if self._is_chain(unit, *flow):
-                    self.used.add("Chain")
-                    parts = self._parts(unit, {})
-                    self.made[unit.path] = New("Chain", tuple(parts))
+                    self._make_chain(unit)
                 else:
                     height = max(height, 1 + self._scan(unit, *flow, scopes))
 
@@ -333,22 +331,38 @@ class _Emitter:
         return found
 
     def _is_chain(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> bool:
-        """Whether a scope is modules one after the other and nothing else."""
+        """Whether a scope is modules and chains one after the other, and nothing else.
+
+        A block that holds a scope has a class, which says how it is wired.
+        """
+        if tree.children and (tree.path in self.blocks or tree.path in self.stages):
+            return False
         if self.within and (tree.loops or tree.members != self.holders[tree.path].members):
             return False
-        order = [entry for _, entry in tree.entries()]
-        nodes = [entry for entry in order if isinstance(entry, Node)]
-        if len(inputs) != 1 or len(nodes) != len(order) or outputs != [nodes[-1].id]:
+        if len(inputs) != 1:
             return False
-        before = [inputs[0], *(node.id for node in nodes)]
-        return all(
-            node.inputs == (source,)
-            and isinstance(self.calls[node.id], TorchModule)
-            and not self._is_repeated(node)
-            and is_plain(attribute(node.name))
-            and node.name not in _SEQUENTIAL
-            for node, source in zip(nodes, before, strict=False)
-        )
+        last = inputs
+        for label, entry in tree.entries():
+            if not is_plain(attribute(label)) or label in _SEQUENTIAL:
+                return False
+            if isinstance(entry, Node):
+                module = isinstance(self.calls[entry.id], TorchModule)
+                if not module or list(entry.inputs) != last or self._is_repeated(entry):
+                    return False
+                last = [entry.id]
+            else:
+                flow = crossing(entry, self.graph, self.users, self.position)
+                if flow[0] != last or not self._is_chain(entry, *flow):
+                    return False
+                last = flow[1]
+        return last == outputs
+
+    def _make_chain(self, tree: ScopeTree) -> None:
+        self.used.add("Chain")
+        for _, entry in tree.entries():
+            if isinstance(entry, ScopeTree):
+                self._make_chain(entry)
+        self.made[tree.path] = New("Chain", tuple(self._parts(tree, {})))
 
     def _is_repeated(self, node: Node) -> bool:
         """Whether a node is a neuron that varies whose input is the same at all time steps."""
