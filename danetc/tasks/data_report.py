@@ -47,7 +47,7 @@ class DataReport:
 
     def frame(self) -> pandas.DataFrame:
         """A row for each class, or number. Raises UserError without pandas."""
-        from danetc.output.frames import frame
+        from danetc.output.data_frames import frame
 
         return frame(self.record["labels"])
 
