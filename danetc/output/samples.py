@@ -26,7 +26,7 @@ _CHARACTERS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ShownSample:
     """A sample as a network sees it: an image [C, H, W] or frames [T, C, H, W], what it is called,
     and the classes of its pixels, where it has them.
     """
@@ -36,7 +36,7 @@ class Shown:
     mask: Tensor | None = None
 
 
-def picture(samples: Sequence[Shown]) -> Image.Image:
+def picture(samples: Sequence[ShownSample]) -> Image.Image:
     """All samples, those of one class side by side; frames of events from left to right.
 
     Values from 0 to 1 are shown as they are; others from the smallest (black) to the largest (white).
@@ -63,7 +63,7 @@ def picture(samples: Sequence[Shown]) -> Image.Image:
     return whole
 
 
-def _rows(samples: Sequence[Shown]) -> Iterator[list[Shown]]:
+def _rows(samples: Sequence[ShownSample]) -> Iterator[list[ShownSample]]:
     """At most so many in a row, and of one class each where each class has some."""
     groups = [list(group) for _, group in groupby(samples, key=lambda each: each.label)]
     if len(groups) > len(samples) // 2 and len(groups) > 1:  # numbers, mixed classes
@@ -76,7 +76,7 @@ def _rows(samples: Sequence[Shown]) -> Iterator[list[Shown]]:
                 break  # one row of recordings for each class
 
 
-def _range(samples: Sequence[Shown]) -> tuple[float, float]:
+def _range(samples: Sequence[ShownSample]) -> tuple[float, float]:
     low = min(float(each.image.min()) for each in samples)
     high = max(float(each.image.max()) for each in samples)
     if low >= 0 and high <= 1:
@@ -84,7 +84,7 @@ def _range(samples: Sequence[Shown]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _cell(sample: Shown, low: float, high: float) -> Image.Image:
+def _cell(sample: ShownSample, low: float, high: float) -> Image.Image:
     image = sample.image
     parts = list(image[:_FRAMES]) if image.dim() == 4 else [image]
     pictures = [_pixels(each, low, high, events=image.dim() == 4) for each in parts]

@@ -13,7 +13,7 @@ from torch import Tensor
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
-from danetc.output.samples import Shown, picture
+from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
 from danetc.runtime.data.fit import check_fit
@@ -42,7 +42,7 @@ class DataReport:
 
     record: Mapping[str, Any]
     """Everything that is printed, as JSON data."""
-    samples: tuple[Shown, ...]
+    samples: tuple[ShownSample, ...]
     """Training samples, those of one class after the other, augmented as a recipe says."""
 
     def frame(self) -> pandas.DataFrame:
@@ -244,7 +244,9 @@ def _labels(data: DataSet, looks: Mapping[str, _Look]) -> Iterator[dict[str, Any
 # -- what is shown ---------------------------------------------------------------------------------
 
 
-def _samples(data: DataSet, way: ImageTransform, phase: Phase | None, seed: int) -> Iterator[Shown]:
+def _samples(
+    data: DataSet, way: ImageTransform, phase: Phase | None, seed: int
+) -> Iterator[ShownSample]:
     """Training samples after augmentation, of each of the first classes some."""
     chosen = _chosen(data)
     source = data.train
@@ -268,10 +270,10 @@ def _samples(data: DataSet, way: ImageTransform, phase: Phase | None, seed: int)
             torch.stack([x for x, _ in found]), labels, seed=mix_seed(seed, 0, 0, 0)
         )
         for image, share in zip(images, shares, strict=True):
-            yield Shown(image, _mixed(share, data.class_names))
+            yield ShownSample(image, _mixed(share, data.class_names))
         return
     for image, label in found:
-        yield Shown(image, _called(label, data), label if data.target == "pixels" else None)
+        yield ShownSample(image, _called(label, data), label if data.target == "pixels" else None)
 
 
 def _chosen(data: DataSet) -> list[int]:

@@ -206,7 +206,7 @@ def hold_out(learned: Learned, share: float) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ArraySplit:
     """The images and labels of a split, and what each is called."""
 
     x: np.ndarray
@@ -216,8 +216,8 @@ class Part:
 
 def array_set(
     request: DataRequest,
-    train: Part,
-    test: Part | float,
+    train: ArraySplit,
+    test: ArraySplit | float,
     asked: Reading,
     *,
     name: str,
@@ -228,7 +228,7 @@ def array_set(
     Raises DataError where they do not go together.
     """
     sides = [_side(train, asked)]
-    if isinstance(test, Part):
+    if isinstance(test, ArraySplit):
         sides.append(_side(test, asked))
     else:
         images, learned, events = sides[0]
@@ -262,7 +262,7 @@ def array_set(
     )
 
 
-def _side(part: Part, asked: Reading) -> tuple[Tensor, Learned, bool]:
+def _side(part: ArraySplit, asked: Reading) -> tuple[Tensor, Learned, bool]:
     images, events = images_of(part.x, part.names[0], asked.layout)
     learned = learned_of(part.y, part.names[1], asked)
     if len(images) != len(learned.labels):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from danetc.runtime.data.arrays import Part, Reading, array_set
-from danetc.runtime.data.own import Form, seeded
+from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
+from danetc.runtime.data.own import SampleForm, seeded
 from danetc.runtime.data.own_sets import own_set, size_of
 from danetc.runtime.data.source import DataSet, facts_fingerprint
 from danetc.runtime.sources.arrays import TRAINING, roles
@@ -180,7 +180,7 @@ def _of_sides(
     pairs = [None if side is None else _pair(side) for side in (train, test)]
     if pairs[0] is not None and (test is None or pairs[1] is not None):
         parts = [
-            Part(
+            ArraySplit(
                 *pair, (f"the images of `{place}` ({split})", f"the labels of `{place}` ({split})")
             )
             for pair, split in zip(pairs, ("train", "test"), strict=True)
@@ -196,5 +196,5 @@ def _of_sides(
                 f"`{place}` gives a {type(side).__name__} for {split}, which cannot be read in random "
                 f"order; it must {GIVES}"
             )
-    form = Form(asked.get("layout"), request.frames, size_of(asked, train))
+    form = SampleForm(asked.get("layout"), request.frames, size_of(asked, train))
     return own_set(request, train, test, asked.share, form, reading, place)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from danetc.runtime.data.arrays import (
+    ArraySplit,
     Learned,
-    Part,
     Reading,
     array_set,
     class_names,
@@ -45,7 +45,7 @@ def open_source(request: DataRequest) -> DataSet:
         return _images(request, path, rows, columns, labels, parts, reading)
     features = _numbers(rows, columns.features, columns, path)
     names = (f"the numbers of {path}", f"the labels of {path}")
-    train, test = (Part(features[part], labels[part], names) for part in parts)
+    train, test = (ArraySplit(features[part], labels[part], names) for part in parts)
     return array_set(request, train, test, reading, name=path.name)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from danetc.dsl.files import open_regular
-from danetc.runtime.data.arrays import Part, Reading, array_set
+from danetc.runtime.data.arrays import ArraySplit, Reading, array_set
 from danetc.runtime.data.source import DataSet
 from danetc.runtime.sources.arrays import npz_place
 from danetc.runtime.sources.options import class_list
@@ -27,9 +27,9 @@ def open_source(request: DataRequest) -> DataSet:
     wanted = [*roles.train, *(roles.test or ())] + ([roles.classes] if roles.classes else [])
     arrays = _load(path, wanted)
 
-    def part(names: tuple[str, str]) -> Part:
+    def part(names: tuple[str, str]) -> ArraySplit:
         shown = (f"`{names[0]}` of {path}", f"`{names[1]}` of {path}")
-        return Part(arrays[names[0]], arrays[names[1]], shown)
+        return ArraySplit(arrays[names[0]], arrays[names[1]], shown)
 
     classes = class_list(asked.get("classes"))
     if not classes and roles.classes is not None:

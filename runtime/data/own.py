@@ -26,7 +26,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SampleForm:
     """How samples become tensors: ``frames`` and ``size`` are T and (H, W) of recordings."""
 
     layout: str | None = None
@@ -100,7 +100,7 @@ class Own:
     target: Target
     names: tuple[str, ...]
     name: str
-    form: Form
+    form: SampleForm
     on_unreadable: Policy = "stop"
     draws: bool = field(default=True, init=False)
 
@@ -171,7 +171,9 @@ class Opened:
     notices: tuple[str, ...]
 
 
-def open_own(dataset: Any, request: DataRequest, name: str, form: Form, asked: Reading) -> Opened:
+def open_own(
+    dataset: Any, request: DataRequest, name: str, form: SampleForm, asked: Reading
+) -> Opened:
     """A Dataset as a source. Raises DataError."""
     try:
         count = len(dataset)

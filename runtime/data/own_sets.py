@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from danetc.runtime.data.arrays import Learned, Reading, class_names, hold_out
-from danetc.runtime.data.own import Form, Own, digest_of, open_own
+from danetc.runtime.data.own import Own, SampleForm, digest_of, open_own
 from danetc.runtime.data.source import DataSet, Source, facts_fingerprint
 from danetc.runtime.sources.options import Placed
 from danetc.runtime.sources.request import DataRequest
@@ -31,7 +31,7 @@ def own_set(
     train: Any,
     test: Any | None,
     share: float | None,
-    form: Form,
+    form: SampleForm,
     reading: Reading,
     name: str,
 ) -> DataSet:
