@@ -26,6 +26,7 @@ from danetc.runtime.bench.steps import TrainingStep, mean_over_steps
 from danetc.runtime.bench.timing import Sample, medians, ratio, time_interleaved
 from danetc.runtime.kernels.cache import VARIABLE
 from danetc.runtime.kernels.torch_internals import MissingInternal
+from danetc.runtime.layers.spikingjelly import require
 from danetc.tasks.counterparts import (
     Counterpart,
     spikingjelly_counterpart,
@@ -115,8 +116,6 @@ def backend_missing(backend: str) -> str | None:
     if backend not in fx.BACKENDS:
         return f"there is none of this name; there are {', '.join(fx.BACKENDS)}"
     if backend == "spikingjelly":
-        from danetc.runtime.layers.spikingjelly import require
-
         try:
             require()
         except ImportError as error:

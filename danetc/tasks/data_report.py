@@ -13,6 +13,7 @@ from torch import Tensor
 from danetc.dsl.recipe.settings import Phase
 from danetc.dsl.recipe.text import write_setting
 from danetc.errors import UserError
+from danetc.output.data_frames import frame
 from danetc.output.samples import ShownSample, picture
 from danetc.runtime.data import DataError, DataSet, Source, mix_seed, open_data
 from danetc.runtime.data.augment import ImageTransform, batch_transform, image_transform
@@ -20,8 +21,10 @@ from danetc.runtime.data.fit import check_fit
 from danetc.runtime.data.source import IGNORED, number_of
 from danetc.runtime.system.errors import UnreadableError
 from danetc.runtime.system.seeds import drawn_anew
+from danetc.runtime.training.errors import TrainingError
+from danetc.runtime.training.losses import Objective
 from danetc.tasks.arguments import check_whole
-from danetc.tasks.networks import CompiledNetwork, compile_spec
+from danetc.tasks.networks import CompiledNetwork, compile_spec, emit_model
 from danetc.tasks.training.plan import find_recipe
 
 if TYPE_CHECKING:
@@ -47,8 +50,6 @@ class DataReport:
 
     def frame(self) -> pandas.DataFrame:
         """A row for each class, or number. Raises UserError without pandas."""
-        from danetc.output.data_frames import frame
-
         return frame(self.record["labels"])
 
     def picture(self) -> Image:
@@ -139,10 +140,6 @@ def _report(
 
 def _misfit(data: DataSet, compiled: CompiledNetwork, phase: Phase) -> str | None:
     """Why a network cannot learn the data, where it cannot."""
-    from danetc.runtime.training.errors import TrainingError
-    from danetc.runtime.training.losses import Objective
-    from danetc.tasks.networks import emit_model
-
     signature = emit_model(compiled.graph, 0, "eager").signature
     try:
         check_fit(

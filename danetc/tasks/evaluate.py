@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from danetc.dsl.recipe.text import read_setting
 from danetc.errors import UserError
 from danetc.model_directory import TRIALS
 from danetc.options import BACKENDS, PRECISIONS
 from danetc.output.console import image_bar
 from danetc.output.curves import html_table, panels
+from danetc.output.data_frames import frame
 from danetc.output.figures import percent, scores
 from danetc.output.notebook import in_notebook
 from danetc.output.text import Note, note
@@ -73,8 +75,6 @@ class Evaluated:
     def frame(self) -> pandas.DataFrame:
         """A row for each T that was asked for, else for each over time. Raises UserError without
         pandas."""
-        from danetc.output.data_frames import frame
-
         return frame(item.as_dict() for item in self.results or self.over_time)
 
     def figure(self) -> Any:
@@ -163,8 +163,6 @@ def evaluate(
         raise UserError(f"{directory} holds trials; choose one of {directory}/seed-...")
     items = None
     if prepare is not None:
-        from danetc.dsl.recipe.text import read_setting
-
         items = read_setting("evaluate", prepare, "prepare")
     trained = open_trained(os.fspath(directory), allow_changed)
     asked = EvaluationRequest(

@@ -333,9 +333,9 @@ class _Emitter:
     def _is_chain(self, tree: ScopeTree, inputs: list[int], outputs: list[int]) -> bool:
         """Whether a scope is modules and chains one after the other, and nothing else.
 
-        A block that holds a scope has a class, which says how it is wired.
+        What is numbered and holds a scope has a class, which others like it share: blocks, stages.
         """
-        if tree.children and (tree.path in self.blocks or tree.path in self.stages):
+        if tree.children and tree.path[-1].isdecimal():
             return False
         if self.within and (tree.loops or tree.members != self.holders[tree.path].members):
             return False

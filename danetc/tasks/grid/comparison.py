@@ -23,6 +23,7 @@ from danetc.tasks.grid.progress import GridProgress
 from danetc.tasks.grid.results import FORMAT
 from danetc.tasks.grid.run import Outcome, as_record, train_all, train_arguments
 from danetc.tasks.training.directory import locked
+from danetc.version import version
 
 if TYPE_CHECKING:
     from danetc.tasks.training.request import TrainingRequest
@@ -98,8 +99,6 @@ def _grid(
     outcomes: dict[Path, Outcome],
 ) -> dict[str, Any]:
     """What stands in grid.json."""
-    from danetc.version import version
-
     return {
         "format": FORMAT,
         "danetc": version(),

@@ -19,6 +19,7 @@ from danetc.runtime.training.errors import TrainingError
 from danetc.runtime.training.losses import Objective
 from danetc.tasks.grid.cells import GridCell, raise_failures
 from danetc.tasks.measuring.measure import layout_of
+from danetc.tasks.networks import initialise
 from danetc.tasks.records import epochs_in
 from danetc.tasks.training.directory import compare, read_run, state_of
 from danetc.tasks.training.plan import make_plan, with_steps
@@ -181,8 +182,6 @@ def epochs_of(run: GridRun) -> int:
 
 def _check_model(plan: TrainingPlan) -> None:
     """That the backend takes the network, and the network the data. Raises as training does."""
-    from danetc.tasks.networks import initialise
-
     if plan.data.target == "numbers":
         raise DataError(
             f"a comparison is of accuracies, and the labels of {plan.data.name} are numbers; train "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from danetc.errors import UserError
+from danetc.output.data_frames import frame
 from danetc.runtime.measure import Layout, Measures
 from danetc.runtime.measure.plots import FIGURES, WITHOUT, PlottedNetwork, can_plot
 
@@ -33,8 +34,6 @@ class Measurement(Measures):
 
         Raises UserError where it was not measured, and without pandas.
         """
-        from danetc.output.data_frames import frame
-
         found = self._found(measure).as_dict()
         if "stages" in found:
             return frame(_blocks(found["stages"]))

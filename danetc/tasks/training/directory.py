@@ -35,8 +35,11 @@ from danetc.model_directory import (
     model_files,
     refuse_unless_replaceable,
 )
+from danetc.runtime.model.weight_files import tensor_file
 from danetc.runtime.system import locks
 from danetc.runtime.system.files import digest, replace_file, save_record
+from danetc.runtime.training.checkpoints import read_checkpoint
+from danetc.runtime.training.errors import CheckpointError
 from danetc.tasks.records import record_if_any
 from danetc.tasks.training.metrics import METRICS, metrics_csv
 
@@ -110,8 +113,6 @@ class RunDirectory:
 
     def write_results(self, weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Write the weights and the figures that are theirs, which name them by their digest."""
-        from danetc.runtime.model.weight_files import tensor_file
-
         data = tensor_file(weights)
         replace_file(self.path / WEIGHTS, data)
         save_record({**record, "weights": digest(data)}, self.path / TRAINING)
@@ -120,9 +121,6 @@ class RunDirectory:
 
 def checkpoint_in(path: Path, checkpoint: str) -> Snapshot:
     """A run's checkpoint by its name. Raises UserError."""
-    from danetc.runtime.training.checkpoints import read_checkpoint
-    from danetc.runtime.training.errors import CheckpointError
-
     folder = path / CHECKPOINTS
     there = sorted(each.name for each in folder.glob("[!.]*")) if folder.is_dir() else []
     if checkpoint not in there:

@@ -19,6 +19,7 @@ from danetc.errors import UserError
 from danetc.output.spec_messages import warn
 from danetc.output.text import Note
 from danetc.runtime.data import DataSet, open_data
+from danetc.runtime.kernels.compiled import missing_compiler
 from danetc.runtime.system.machine import usable_cores
 from danetc.setting import Setting
 from danetc.tasks.inputs import taken
@@ -125,8 +126,6 @@ def _seeds(request: TrainingRequest, recipe: Recipe) -> tuple[int, ...]:
 
 def default_backend(note: Note) -> str:
     """``fused`` where its kernels can be compiled; else ``eager``, with a note that says why."""
-    from danetc.runtime.kernels.compiled import missing_compiler
-
     missing = missing_compiler("cuda" if torch.cuda.is_available() else "cpu")
     if missing is None:
         return "fused"

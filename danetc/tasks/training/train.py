@@ -14,6 +14,7 @@ from danetc.errors import UserError
 from danetc.model_directory import TRAINING, TRIALS
 from danetc.options import BACKENDS
 from danetc.output.curves import epochs_html, html_table, training_curves
+from danetc.output.data_frames import frame
 from danetc.output.figures import percent
 from danetc.output.notebook import NotebookProgress, in_notebook
 from danetc.output.text import Note
@@ -56,8 +57,6 @@ class Training:
 
     def frame(self) -> pandas.DataFrame:
         """A row for each epoch; of several trials, one for each. Raises UserError without pandas."""
-        from danetc.output.data_frames import frame
-
         return frame(self.record["epochs" if "epochs" in self.record else "trials"])
 
     def figure(self) -> Any:
