@@ -107,7 +107,7 @@ class Comparison:
     def frame(self) -> pandas.DataFrame:
         """A row for each cell, with accuracies from 0 to 1. Raises UserError
         without pandas."""
-        from danetc.output.frames import frame
+        from danetc.output.data_frames import frame
 
         names = ("name", *self.varying(), "parameters", "mean", "deviation", "best", "state")
         return frame({name: each.as_dict()[name] for name in names} for each in self.rows)
