@@ -77,9 +77,8 @@ def observe(
     x: Tensor,
     neurons: type[nn.Module] = Neuron,
     read: Callable[[Any], Any] = lambda y: y,
-    backward: bool = True,
 ) -> Seen:
-    """Run forward and, unless told otherwise, backward; ``read`` makes of the output what is compared.
+    """Run forward and backward; ``read`` makes of the output what is compared.
 
     The loss is a fixed random projection, so that no symmetry of the network hides an error. All
     gradients are asserted to exist.
@@ -93,22 +92,20 @@ def observe(
         layer.register_forward_hook(lambda module, _, y: found.update({module: y.detach()}))
         for layer in layers
     ]
-    with torch.set_grad_enabled(backward):
-        result = read(model(x))
+    result = read(model(x))
     for hook in hooks:
         hook.remove()
     outputs = list(result) if isinstance(result, tuple) else [result]
+    loss = sum((y * randn(*y.shape, seed=3 + i)).sum() for i, y in enumerate(outputs))
+    assert isinstance(loss, Tensor)
+    loss.backward()
     spikes = [found[layer] for layer in layers]
     gradients: dict[str, Tensor] = {}
-    if backward:
-        loss = sum((y * randn(*y.shape, seed=3 + i)).sum() for i, y in enumerate(outputs))
-        assert isinstance(loss, Tensor)
-        loss.backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None, name
-            gradients[name] = parameter.grad
-        if x.grad is not None:
-            gradients["x"] = x.grad
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        gradients[name] = parameter.grad
+    if x.grad is not None:
+        gradients["x"] = x.grad
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     return Seen([y.detach() for y in outputs], gradients, buffers, spikes)
 

@@ -78,9 +78,7 @@ def graph(name: str, settings: Mapping[str, Any]) -> Graph:
 
 
 def compare(name: str, settings: Mapping[str, Any]) -> None:
-    """Hold the network to its reference in training, and its outputs in evaluation with the norms
-    warmed. (That gradients are those of training in another mode too is for test_forms and
-    test_fused.)"""
+    """Hold the network to its reference in training, and in evaluation with the norms warmed."""
     case, ours = case_of(name), graph(name, settings)
     torch.manual_seed(0)
     reference = case.network(**settings).double()
@@ -99,18 +97,15 @@ def compare(name: str, settings: Mapping[str, Any]) -> None:
         model.train(training)
         reference.train(training)
         _restart(reference)
-        mine = observe(model, x, backward=training)
-        theirs = observe(
-            reference, x.expand(ours.steps, *x.shape) if static else x, backward=training
-        )
+        mine = observe(model, x)
+        theirs = observe(reference, x.expand(ours.steps, *x.shape) if static else x)
+        if static:
+            theirs.gradients["x"] = theirs.gradients["x"].sum(0)
         assert_alive(model, mine.outputs, mine.spikes, where)
         assert len(mine.outputs) == len(theirs.outputs), where
         for a, b in zip(mine.outputs, theirs.outputs, strict=True):
             assert_close(a, b, TOLERANCE, f"{where}: output")
-        if training:
-            if static:
-                theirs.gradients["x"] = theirs.gradients["x"].sum(0)
-            _assert_gradients(mine.gradients, theirs.gradients, names, where)
+        _assert_gradients(mine.gradients, theirs.gradients, names, where)
         for key, value in mine.buffers.items():
             if key in names:
                 other = theirs.buffers[names[key]].reshape(value.shape)
