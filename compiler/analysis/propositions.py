@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from danetc.compiler.analysis.initial_values import in_branch, initial_values, last_norm, with_zeros
 from danetc.compiler.analysis.summary import fires
 from danetc.compiler.ir.at_node import weights
 from danetc.compiler.ir.graph import Block, Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Scaled
+from danetc.compiler.ir.rule_forms import Output, shown
 from danetc.compiler.ir.segment import SegmentError, segment
 from danetc.dsl.neuron.program import NeuronProgram
 
@@ -58,7 +57,7 @@ def plan_chain(graph: Graph, stage: Stage) -> GradientPlan:
         if stage.terms(block.feed) != {Output(i - 1): 1.0}:
             hint = "; Proposition 4 is about such stages" if _is_dense(stage) else ""
             raise NotApplicable(
-                f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the block "
+                f"rule {stage.rule} feeds block {i} with {shown(block.feed)}, not with the block "
                 f"before it{hint}"
             )
     return _plan(graph, stage, dense=False)
@@ -73,7 +72,7 @@ def plan_dense(graph: Graph, stage: Stage) -> GradientPlan:
     if not _is_dense(stage):
         i, block = next((i, b) for i, b in _fed(stage) if not _is_sum_of_all(stage, i))
         raise NotApplicable(
-            f"rule {stage.rule} feeds block {i} with {_form(block.feed)}, not with the sum of all "
+            f"rule {stage.rule} feeds block {i} with {shown(block.feed)}, not with the sum of all "
             "blocks before it"
         )
     return _plan(graph, stage, dense=True)
@@ -89,25 +88,6 @@ def _is_dense(stage: Stage) -> bool:
 
 def _is_sum_of_all(stage: Stage, i: int) -> bool:
     return stage.terms(stage.blocks[i].feed) == {Output(j): 1.0 for j in range(i)}
-
-
-def _form(form: Form) -> str:
-    """A form as people read it, cut where it is long."""
-    match form:
-        case Entry():
-            return "in"
-        case Input(block):
-            return f"in[{block}]"
-        case Output(block):
-            return f"out[{block}]"
-        case Scaled(factor, value):
-            return f"{factor:g} * {_form(value)}"
-        case Learnt(_, value):
-            return f"learn(...) * {_form(value)}"
-        case Join(name, parts):
-            shown = ", ".join(map(_form, parts[:3]))
-            return f"{name}({shown}{', ...' if len(parts) > 3 else ''})"
-    assert_never(form)
 
 
 def _plan(graph: Graph, stage: Stage, *, dense: bool) -> GradientPlan:

@@ -8,14 +8,15 @@ check that does not build is spared the import of networkx.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 import networkx as nx
 
 from danetc.compiler.analysis.verify import Broken, InvariantError
 from danetc.compiler.ir.at_node import same_for_all
-from danetc.compiler.ir.graph import Graph, Stage
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Output, ports
+from danetc.compiler.ir.graph import Graph
+from danetc.compiler.ir.rule_forms import Entry, Form, Input, Output, Source
+from danetc.compiler.ir.rule_forms import sources as sources_of
 
 Flow: TypeAlias = "nx.MultiDiGraph[int]"
 
@@ -76,16 +77,22 @@ def _feeds(graph: Graph, flow: Flow) -> Iterator[Broken]:
     position = {id: index for index, id in enumerate(nx.topological_sort(flow))}
     order = list(position)
     for stage in graph.stages:
-        ends = dict.fromkeys((stage.entry, *(block.output for block in stage.blocks)))
-        bit = {id: 1 << index for index, id in enumerate(ends)}
+        earlier = [id for id, _ in stage.delayed]
+        made = (block.output for block in stage.blocks)
+        bit = {
+            id: 1 << index for index, id in enumerate(dict.fromkeys((stage.entry, *earlier, *made)))
+        }
+        sources: dict[Source, int] = {Entry(): bit[stage.entry]}
+        sources |= {Output(i): bit[block.output] for i, block in enumerate(stage.blocks)}
+        sources |= {form: bit[id] for id, form in stage.delayed}
         last = max(position[id] for block in stage.blocks for id, _ in block.feeds)
+        first = min(position[id] for id in (stage.entry, *earlier))
         reads: dict[int, int] = {}
-        for id in order[position[stage.entry] : last + 1]:
+        for id in order[first : last + 1]:
             reads[id] = bit[id] if id in bit else _either(reads, flow.predecessors(id))
-        named: list[int] = []
-        for block in stage.blocks:
-            named.append(_named(stage, block.feed, bit, named))
-            if any(reads[id] != _named(stage, form, bit, named) for id, form in block.feeds):
+        for i, block in enumerate(stage.blocks):
+            sources[Input(i)] = _named(block.feed, sources)
+            if any(reads[id] != _named(form, sources) for id, form in block.feeds):
                 path = ".".join(block.scope)
                 yield Broken(
                     stage.origin, path, f"has other predecessors than rule {stage.rule} names"
@@ -99,17 +106,9 @@ def _either(reads: Mapping[int, int], ids: Iterator[int]) -> int:
     return found
 
 
-def _named(stage: Stage, form: Form, bit: Mapping[int, int], inputs: list[int]) -> int:
+def _named(form: Form, sources: Mapping[Source, int]) -> int:
     """What a form names, the inputs of earlier blocks replaced by what these read."""
     found = 0
-    for port in ports(form):
-        match port:
-            case Entry():
-                found |= bit[stage.entry]
-            case Input(block):
-                found |= inputs[block]
-            case Output(block):
-                found |= bit[stage.blocks[block].output]
-            case _:
-                assert_never(port)
+    for source in sources_of(form):
+        found |= sources[source]
     return found

@@ -161,6 +161,13 @@ def _rules(graph: Graph) -> Iterator[Broken]:
     """Every stage computes what its rule's equations say, bit for bit."""
     for stage in graph.stages:
         values = StageValues(graph, stage)
+        for id, form in stage.delayed:
+            node = graph[id]
+            given = values.node(*graph.reads(node)) if OPS[node.op].cuts else None
+            if given != values.form(form.value) or node.attrs["steps"] != form.steps:
+                yield Broken(
+                    stage.origin, node.path, f"is not of earlier steps what rule {stage.rule} says"
+                )
         for i, block in enumerate(stage.blocks):
             if any(values.node(id) != values.form(form) for id, form in block.feeds):
                 yield Broken(

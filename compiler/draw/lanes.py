@@ -1,13 +1,15 @@
 """A stage as a lane: its blocks from left to right, and above them what feeds each.
 
 A value that is read further on rises to a line of its own, from which it falls to every place
-where it is read; so dense additions stay legible, and two values never share a line.
+where it is read; so dense additions stay legible, and two values never share a line. What a later
+block gave at earlier steps leads back below the boxes, over its delay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from danetc.compiler.draw.rows import Unit, box_unit
 from danetc.compiler.draw.sheet import (
@@ -19,6 +21,7 @@ from danetc.compiler.draw.sheet import (
     Sheet,
     TextCell,
     caption,
+    fitted,
     frame,
     routed,
     sheet_of,
@@ -32,11 +35,15 @@ _BEFORE = 10.0  # where a repetition comes up, before the first of its boxes
 
 @dataclass(frozen=True, slots=True)
 class LaneWire:
-    """A wire into a stop of a lane from another stop (or itself: a repetition)."""
+    """A wire into a stop of a lane from another stop (or itself: a repetition).
+
+    ``steps`` says that it leads over a delay of so many.
+    """
 
     source: str
     look: Look
     tooltip: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,11 @@ def lane(key: str, stops: Sequence[Stop], title: Sequence[Box], tooltip: str = "
     return _Lane(key, stops, title, tooltip).unit()
 
 
+_Line = tuple[str, int, bool]
+"""What a line beside the boxes carries: the value of a stop, of so many steps before; and whether it
+leads back, below the boxes."""
+
+
 class _Lane:
     def __init__(self, key: str, stops: Sequence[Stop], title: Sequence[Box], tooltip: str) -> None:
         self.key = key
@@ -100,89 +112,189 @@ class _Lane:
         self.title = title
         self.tooltip = tooltip
         self.index = {stop.key: i for i, stop in enumerate(self.stops)}
+        self.delays = self._delays()
+        room = {line[0]: box.width + 12 for line, box in self.delays.items() if not line[2]}
         self.x: list[float] = []
         x = 0.0
         for stop in self.stops:
             self.x.append(x)
-            x += stop.sheet.width + _GAP
-        self.tracks = self._tracks()
+            x += stop.sheet.width + _GAP + room.get(stop.key, 0.0)
+        self.above = self._levels(self._tracks())
+        self.below = self._levels(self._lows())
+        self.over = max(stop.entry[1] for stop in self.stops)
+        height = max(self.above.values(), default=0.0)
+        self.middle = self.over + height + (6 if height else 0)
+
+    def _delays(self) -> dict[_Line, Box]:
+        """The box of each delay, which has no place yet."""
+        found: dict[_Line, Box] = {}
+        for i, stop in enumerate(self.stops):
+            for wire in stop.entering:
+                if wire.steps:
+                    text = TextCell(f"delay {wire.steps}", size=SMALL, wide=True)
+                    box = Box(f"{self.key}d{len(found)}", ((text,),), tooltip=wire.tooltip)
+                    found.setdefault(self._line(i, wire), fitted(box))
+        return found
+
+    def _line(self, i: int, wire: LaneWire) -> _Line:
+        return wire.source, wire.steps, self._below(i, wire)
 
     def _above(self, i: int, wire: LaneWire) -> bool:
-        return self.index[wire.source] < i - 1
+        """Whether a wire leads above the boxes: what is read further on, or later."""
+        return self.index[wire.source] < (i if wire.steps else i - 1)
 
-    def _tracks(self) -> dict[str, int]:
+    def _below(self, i: int, wire: LaneWire) -> bool:
+        """Whether it leads back, below the boxes."""
+        return self.index[wire.source] >= i
+
+    def _tracks(self) -> dict[_Line, int]:
         """The line of each value that is read further on; lines far apart share a height.
 
         The first values get the highest lines.
         """
-        last: dict[str, int] = {}
+        last: dict[_Line, int] = {}
         for i, stop in enumerate(self.stops):
             for wire in stop.entering:
                 if self._above(i, wire):
-                    last[wire.source] = i
+                    last[self._line(i, wire)] = i
         ends: list[int] = []
-        found: dict[str, int] = {}
-        for source in sorted(last, key=self.index.__getitem__, reverse=True):
-            start, end = self.index[source], last[source]
+        found: dict[_Line, int] = {}
+        for line in sorted(last, key=lambda line: self.index[line[0]], reverse=True):
+            start, end = self.index[line[0]], last[line]
             free = next((t for t, begins in enumerate(ends) if end < begins), None)
             if free is None:
                 free = len(ends)
                 ends.append(start)
             ends[free] = start
-            found[source] = free
+            found[line] = free
         return found
 
+    def _lows(self) -> dict[_Line, int]:
+        """The line of each value that leads back: the shortest are nearest to the boxes."""
+        first: dict[_Line, int] = {}
+        for i, stop in enumerate(self.stops):
+            for wire in stop.entering:
+                if self._below(i, wire):
+                    first.setdefault(self._line(i, wire), i)
+        taken: list[list[tuple[int, int]]] = []
+        found: dict[_Line, int] = {}
+        for line, i in sorted(first.items(), key=lambda each: self.index[each[0][0]] - each[1]):
+            j = self.index[line[0]]
+            free = (t for t, spans in enumerate(taken) if all(j < a or b < i for a, b in spans))
+            found[line] = next(free, len(taken))
+            if found[line] == len(taken):
+                taken.append([])
+            taken[found[line]].append((i, j))
+        return found
+
+    def _levels(self, tracks: Mapping[_Line, int]) -> dict[_Line, float]:
+        """How far each line is from the boxes: one with a delay on it is as high as that."""
+        heights: dict[int, float] = {}
+        for line, track in tracks.items():
+            box = self.delays.get(line)
+            heights[track] = max(heights.get(track, _TRACK), 0.0 if box is None else box.height + 3)
+        ends = dict(
+            zip(sorted(heights), accumulate(heights[t] for t in sorted(heights)), strict=True)
+        )
+        return {line: ends[track] - (heights[track] - _TRACK) / 2 for line, track in tracks.items()}
+
     def unit(self) -> Unit:
-        above = max(stop.entry[1] for stop in self.stops)
-        height = max((t + 1 for t in self.tracks.values()), default=0) * _TRACK
-        middle = above + height + (6 if height else 0)
         boxes: list[Box] = []
         wires: list[DrawnWire] = []
-        places: list[Sheet] = []
         for stop, x in zip(self.stops, self.x, strict=True):
-            places.append(stop.sheet.shifted(x, middle - stop.entry[1]))
-            boxes += places[-1].boxes
-            wires += places[-1].wires
+            place = stop.sheet.shifted(x, self.middle - stop.entry[1])
+            boxes += place.boxes
+            wires += place.wires
+        for line in self.delays:
+            box, wire = self._delayed(line)
+            boxes.append(box)
+            wires.append(wire)
         for i, stop in enumerate(self.stops):
             taps = [wire for wire in stop.entering if self._above(i, wire)]
-            wires += [self._wire(i, wire, taps, middle, above) for wire in stop.entering]
+            lows = [wire for wire in stop.entering if self._below(i, wire)]
+            wires += [self._wire(i, wire, taps, lows) for wire in stop.entering]
         body = sheet_of(boxes, wires)
-        return self._framed(body, boxes[0], middle)
+        return self._framed(body, boxes[0], self.middle)
+
+    def _start(self, source: str) -> Point:
+        """Where wires leave a stop."""
+        j = self.index[source]
+        stop = self.stops[j]
+        return (self.x[j] + stop.exit[0], self.middle - stop.entry[1] + stop.exit[1])
+
+    def _level(self, line: _Line) -> float:
+        """The height of a line beside the boxes."""
+        if line in self.above:
+            return self.middle - self.over - 6 - self.above[line] + _TRACK
+        bottom = max(self.middle - stop.entry[1] + stop.sheet.height for stop in self.stops)
+        return bottom + 1 + self.below[line]
+
+    def _turn(self, source: str) -> float:
+        """Where a wire turns up or down, right of a stop."""
+        j = self.index[source]
+        return self.x[j] + self.stops[j].sheet.width + 8
+
+    def _delayed(self, line: _Line) -> tuple[Box, DrawnWire]:
+        """A delay on its line, and the wire into it."""
+        source, level, turn = line[0], self._level(line), self._turn(line[0])
+        box, start = self.delays[line], self._start(source)
+        aside = 10 + box.width / 2
+        box = self.delays[line] = box.at(turn + (aside if line in self.above else -aside), level)
+        end = box.left if line in self.above else box.right
+        corners = [start, (turn, start[1]), (turn, level), (end, level)]
+        wire = next(
+            wire
+            for i, stop in enumerate(self.stops)
+            for wire in stop.entering
+            if self._line(i, wire) == line
+        )
+        return box, routed(self.stops[self.index[source]].last, box.key, wire.look, corners)
 
     def _wire(
-        self, i: int, wire: LaneWire, taps: Sequence[LaneWire], middle: float, above: float
+        self, i: int, wire: LaneWire, taps: Sequence[LaneWire], lows: Sequence[LaneWire]
     ) -> DrawnWire:
         stop, j = self.stops[i], self.index[wire.source]
-        source = self.stops[j]
-        top = middle - stop.entry[1]
-        start = (self.x[j] + source.exit[0], middle - source.entry[1] + source.exit[1])
-        entry = (self.x[i] + stop.entry[0], middle)
+        line = self._line(i, wire)
+        start = self._start(wire.source)
+        entry = (self.x[i] + stop.entry[0], self.middle)
+        tail = self.stops[j].last
         corners: list[Point] = [start]
-        if j == i - 1:
+        if line in self.delays:
+            box = self.delays[line]
+            tail = box.key
+            corners = [(box.right if line in self.above else box.left, box.y)]
+        elif j != i - 1:
+            turn = self._turn(wire.source)
+            corners += [(turn, start[1]), (turn, self._level(line))]
+        if self._above(i, wire):
+            x = self._tap(i, taps.index(wire), len(taps))
+            corners += [(x, self._level(line)), (x, self.middle - stop.entry[1])]
+        elif self._below(i, wire):
+            corners += self._up(i, self._level(line), lows.index(wire), len(lows), corners[-1][0])
+        else:
             if start[1] != entry[1]:
                 half = (start[0] + entry[0]) / 2
                 corners += [(half, start[1]), (half, entry[1])]
             corners.append(entry)
-        elif j < i:
-            level = middle - above - 6 - _TRACK * self.tracks[wire.source]
-            width = stop.sheet.width
-            spread = min(_TAP, (stop.sheet.boxes[0].width - 8) / max(1, len(taps)))
-            place = taps.index(wire)
-            if stop.sheet.boxes[0].shape == "bar":
-                x = self.x[i] + width / 2 + spread * (place - (len(taps) - 1) / 2)
-            else:
-                x = self.x[i] + 14 + spread * place
-            rise = self.x[j] + source.sheet.width + 8
-            corners += [(rise, start[1]), (rise, level), (x, level), (x, top)]
-        else:  # a repetition: back below the boxes, to where the first of them is entered
-            low = 9 + max(
-                middle - self.stops[k].entry[1] + self.stops[k].sheet.height
-                for k in range(i, j + 1)
-            )
-            turn = self.x[j] + source.sheet.width + 8
-            before = self.x[i] - _BEFORE
-            corners += [(turn, start[1]), (turn, low), (before, low), (before, middle), entry]
-        return routed(source.last, stop.first, wire.look, corners, wire.tooltip)
+        return routed(tail, stop.first, wire.look, corners, wire.tooltip)
+
+    def _tap(self, i: int, place: int, count: int) -> float:
+        """Where the one or another of the wires from above or below meets a stop."""
+        stop = self.stops[i]
+        spread = min(_TAP, (stop.sheet.boxes[0].width - 8) / max(1, count))
+        if stop.sheet.boxes[0].shape == "bar":
+            return self.x[i] + stop.sheet.width / 2 + spread * (place - (count - 1) / 2)
+        return self.x[i] + 14 + spread * place
+
+    def _up(self, i: int, level: float, place: int, count: int, start: float) -> list[Point]:
+        """From a line below: into a junction from below, into a box where the first is entered."""
+        stop = self.stops[i]
+        x = self._tap(i, place, count)
+        bar = stop.sheet.boxes[0]
+        if bar.shape == "bar" and x < start - 4:
+            return [(x, level), (x, self.middle - stop.entry[1] + bar.height)]
+        before = min(self.x[i] - _BEFORE, start - 4)
+        return [(before, level), (before, self.middle), (self.x[i] + stop.entry[0], self.middle)]
 
     def _framed(self, body: Sheet, first: Box, middle: float) -> Unit:
         """The lane in a frame with its title; its input lies on the frame's left edge."""

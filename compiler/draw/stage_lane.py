@@ -14,7 +14,8 @@ from danetc.compiler.draw.units import Parts, signature
 from danetc.compiler.draw.words import clean, look, numbers, span_words, value_words, wire_tooltip
 from danetc.compiler.ir.graph import Value
 from danetc.compiler.ir.rule_forms import (
-    PORTS,
+    SOURCES,
+    Delayed,
     Entry,
     Form,
     Input,
@@ -22,13 +23,18 @@ from danetc.compiler.ir.rule_forms import (
     Learnt,
     Made,
     Output,
-    Port,
     Scaled,
-    ports,
+    Source,
+    sources,
+    spread,
 )
 
 _MOST_NESTED = 4
+_INPUT = "input of "  # what gives a later block its input, which is not known yet
 _SIGNS = {"sum": "+", "concat": "cat", "max": "max", "min": "min"}
+
+Read = tuple[str, int]
+"""A stop, and how many steps before it gave the value."""
 
 
 class StageLane:
@@ -45,7 +51,7 @@ class StageLane:
             for group in groups
         }
         self.key = {index: key for key, group in self.groups.items() for index in group}
-        self.input_of: dict[int, str] = {}  # the stop that gives a block its input
+        self.input_of: dict[int, Read] = {}  # what gives a block its input
         self.stops: list[Stop] = []
         self.place: dict[str, int] = {}
         self.junctions = 0
@@ -64,13 +70,13 @@ class StageLane:
             entering = [
                 wire
                 for id, form in block.feeds
-                for wire in self._entering(form, self.graph[id].value)
+                for wire in self._entering(spread(form), self.graph[id].value)
             ]
-            self.input_of[group[0]] = entering[0].source
+            self.input_of[group[0]] = entering[0].source, entering[0].steps
             self._add(stop_of(replace(shown[group[0]], key=key), entering))
         value = self.graph[stage.result].value
         if stage.result_form != Output(len(stage.blocks) - 1):
-            entering = self._entering(stage.result_form, value)
+            entering = self._entering(spread(stage.result_form), value)
             message = f"the stage's output: {value_words(value)}"
             self._add(box_stop(point(f"{self.name}result", message), entering))
         title = ".".join(stage.scope)
@@ -82,7 +88,12 @@ class StageLane:
             caption(f"{self.name}title", clean(title), bold=True),
             caption(f"{self.name}about", clean(words, 80), size=SMALL, ink="quiet"),
         ]
-        return lane(self.name, self.stops, titles, f"{title} gives {value_words(value)}")
+        return lane(
+            self.name,
+            [*map(self._resolved, self.stops)],
+            titles,
+            f"{title} gives {value_words(value)}",
+        )
 
     def _add(self, stop: Stop) -> None:
         self.place[stop.key] = len(self.stops)
@@ -91,19 +102,20 @@ class StageLane:
     def _add_group(self, key: str, group: list[int], unit: Unit | None) -> None:
         """Blocks drawn as one: they take all that any of them takes, and what they give."""
         blocks = [self.stage.blocks[index] for index in group]
-        forms = [form for block in blocks for _, form in block.feeds]
-        made = [form for form in forms if not isinstance(form, PORTS)]
+        feeds = [spread(block.feed) for block in blocks]
+        forms = [spread(form) for block in blocks for _, form in block.feeds]
+        made = [form for form in forms if not isinstance(form, SOURCES)]
         join = f"{key}join"
-        for index, block in zip(group, blocks, strict=True):
-            self.input_of[index] = join if made else self._source(next(ports(block.feed)))[0]
-        read: dict[str, Value] = {}
+        for index, feed in zip(group, feeds, strict=True):
+            self.input_of[index] = (join, 0) if made else self._source(next(sources(feed)))[0]
+        read: dict[Read, Value] = {}
         for form in forms:
-            for source, value in map(self._source, ports(form)):
+            for source, value in map(self._source, sources(form)):
                 read[source] = _wider(read.get(source, value), value)
         last = len(self.stops)
         entering = [
-            self._wire(source, read[source], "the block before" if source == key else "")
-            for source in sorted(read, key=lambda each: self.place.get(each, last + (each == key)))
+            self._wire(source, read[source], "the block before" if source == (key, 0) else "")
+            for source in sorted(read, key=lambda it: self.place.get(it[0], last + (it[0] == key)))
         ]
         if made:
             signs = {"f" if isinstance(form, Scaled) else _sign(form) for form in made}
@@ -132,56 +144,76 @@ class StageLane:
             return f"{len(group)} more like {before}"
         return f"{len(group)} more, not all alike"
 
-    def _source(self, port: Port) -> tuple[str, Value]:
-        """The stop that gives what a rule calls ``in[i]`` or ``out[i]``, and the value."""
-        match port:
+    def _source(self, source: Source) -> tuple[Read, Value]:
+        """What gives a value that the rule names, and the value."""
+        match source:
             case Output(block):
-                return self.key[block], self.graph[self.stage.blocks[block].output].value
-            case Entry() | Input(0):
-                return f"{self.name}in", self.graph[self.stage.entry].value
+                return (self.key[block], 0), self.graph[self.stage.blocks[block].output].value
+            case Entry():
+                return (f"{self.name}in", 0), self.graph[self.stage.entry].value
             case Input(block):
-                return self.input_of[block], self.graph[self.stage.blocks[block].input].value
-        assert_never(port)
+                stop = self.input_of.get(block, (f"{_INPUT}{block}", 0))
+                return stop, self.graph[self.stage.blocks[block].input].value
+            case Delayed(steps, value):
+                assert isinstance(value, SOURCES)
+                (key, more), given = self._source(value)
+                return (key, steps + more), given
+        assert_never(source)
 
-    def _wire(self, source: str, value: Value, what: str = "") -> LaneWire:
+    def _resolved(self, stop: Stop) -> Stop:
+        """A stop that may read what gives a later block its input."""
+
+        def found(wire: LaneWire) -> LaneWire:
+            if not wire.source.startswith(_INPUT):
+                return wire
+            source, more = self.input_of[int(wire.source.removeprefix(_INPUT))]
+            return replace(wire, source=source, steps=wire.steps + more)
+
+        return replace(stop, entering=tuple(map(found, stop.entering)))
+
+    def _wire(self, read: Read, value: Value, what: str = "") -> LaneWire:
+        source, steps = read
         if not what and source == f"{self.name}in":
             what = "the stage's input"
         elif not what:
             what = span_words(self.groups[source]) if source in self.groups else "the sum"
-        return LaneWire(source, look(value), wire_tooltip(what, value))
+        if steps:
+            what += f", {steps} step{'s' if steps > 1 else ''} before"
+        return LaneWire(source, look(value), wire_tooltip(what, value), steps)
 
     def _entering(self, form: Form, value: Value, depth: int = 0) -> list[LaneWire]:
         """What comes into a stop by a form; its junctions are added to the lane on the way."""
-        if isinstance(form, PORTS):
+        if isinstance(form, SOURCES):
             return [self._wire(*self._source(form))]
         key = f"{self.name}j{self.junctions}"
         self.junctions += 1
-        read: dict[str, Value] = {}
-        indices: dict[str, list[int]] = {}
+        read: dict[Read, Value] = {}
+        indices: dict[Read, list[int]] = {}
         entering: list[LaneWire] = []
         for part in _addends(form):
-            if not isinstance(part, PORTS) and depth < _MOST_NESTED:
+            if not isinstance(part, SOURCES) and depth < _MOST_NESTED:
                 entering += self._entering(part, value, depth + 1)
                 continue
-            for port in ports(part):
-                source, given = self._source(port)
+            for each in sources(part):
+                source, given = self._source(each)
                 read[source] = _wider(read.get(source, given), given)
-                if isinstance(port, Output):
-                    indices.setdefault(source, []).append(port.block)
+                block = each.value if isinstance(each, Delayed) else each
+                if isinstance(block, Output):
+                    indices.setdefault(source, []).append(block.block)
         for source, given in read.items():
             of = sorted(set(indices.get(source, ())))
             entering.append(self._wire(source, given, span_words(of) if of else ""))
-        entering.sort(key=lambda wire: self.place[wire.source])
+        entering.sort(key=lambda wire: self.place.get(wire.source, len(self.stops)))
         name = _name(form)
         message = f"{name}: {value_words(value)}"
         self._add(junction(key, clean(_sign(form), 10), entering, message, self._note(indices)))
         return [LaneWire(key, look(value), wire_tooltip(name, value))]
 
-    def _note(self, read: Mapping[str, list[int]]) -> str:
+    def _note(self, read: Mapping[Read, list[int]]) -> str:
         """Which blocks are read, where that is not each of those that are drawn as one, once."""
         words = [
             numbers(sorted(indices))
-            for source, indices in read.items()
+            for (source, _), indices in read.items()
             if source in self.groups and sorted(indices) != self.groups[source]
         ]
         return clean(f"of {', '.join(words)}", 32) if words else ""

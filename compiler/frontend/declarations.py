@@ -87,18 +87,21 @@ class _Checker:
         if declaration.kind in ("network", "block", "connection", "rule"):
             items += [item for item in declaration.body or () if isinstance(item, s.Define)]
         for item in items:
-            first = places.setdefault(item.name, item)
+            name = item.name
+            if isinstance(item, s.Define) and isinstance(item.index, s.Number):
+                name += f"[{item.index.text}]"  # a rule says `in[0]` and `in[i]`
+            first = places.setdefault(name, item)
             shadows = (
                 isinstance(first, s.Param)
                 and declaration.kind == "network"
                 and isinstance(item, s.Define)
             )
-            if first is not item and not shadows and item.name not in reported:
-                reported.add(item.name)
+            if first is not item and not shadows and name not in reported:
+                reported.add(name)
                 again = item.name in [getattr(node, "id", "") for node in s.walk(item)]
                 self.reporter.error(
                     "E0212",
-                    f"`{item.name}` is defined twice in {declaration.kind} `{declaration.name}`",
+                    f"`{name}` is defined twice in {declaration.kind} `{declaration.name}`",
                     item.name_span,
                     labels=(Label(first.name_span, "first defined here"),),
                     hint="a name stands for one value; steps are joined by `->`: "
@@ -221,6 +224,7 @@ class _Checker:
             reader = rule_reader(NetworkLowering(Builder(found, 1)), rule, env, blocks)
             for i in range(blocks):
                 reader.feed_of(i)
+                reader.shortcut_of(i)
             reader.result_form()
         except Failed:
             pass

@@ -14,7 +14,17 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Union, assert_never
 
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Port, Scaled
+from danetc.compiler.ir.rule_forms import (
+    Delayed,
+    Entry,
+    Form,
+    Input,
+    Join,
+    Learnt,
+    Output,
+    Scaled,
+    Source,
+)
 from danetc.dsl.kinds import ANALOG, Kind
 from danetc.dsl.neuron.program import NeuronProgram
 from danetc.dsl.syntax.source import NOWHERE, Span
@@ -85,6 +95,7 @@ class Stage:
     """A stage: its blocks, what the rule says feeds each and what it says the stage gives.
 
     ``connection``, ``rule`` and ``block`` are the names of the declarations that it was made of.
+    ``delayed`` has the nodes of values of earlier steps that the rule reads, and what it says of each.
     """
 
     scope: tuple[str, ...]
@@ -96,20 +107,21 @@ class Stage:
     result_form: Form
     origin: Span = field(default=NOWHERE, compare=False, repr=False)
     block: str = ""
+    delayed: tuple[tuple[int, Delayed], ...] = ()
 
     def nodes(self) -> set[int]:
         """All nodes that the stage names."""
         ends = {id for block in self.blocks for id in (block.output, block.join)}
         ends |= {id for block in self.blocks for id, _ in block.feeds}
-        return ends | {self.entry, self.result}
+        return ends | {id for id, _ in self.delayed} | {self.entry, self.result}
 
-    def terms(self, form: Form) -> Mapping[Port, float] | None:
+    def terms(self, form: Form) -> Mapping[Source, float] | None:
         """A form as a sum of the stage's input and of outputs, each with its factor.
 
         Inputs of blocks are led back to these. None where it is not such a sum. Roundings are left
         out of it: what a proposition is about does not depend on the order of a sum.
         """
-        total: dict[Port, float] = {}
+        total: dict[Source, float] = {}
         inputs: dict[int, float] = {}  # those of blocks, the last of which is led back first: once
         waiting: list[tuple[Form, float]] = [(form, 1.0)]
         while waiting or inputs:
@@ -126,7 +138,7 @@ class Stage:
                     waiting.append((value, factor * weight))
                 case Join("sum", parts):
                     waiting += [(item, weight) for item in parts]
-                case Join() | Learnt():
+                case Join() | Learnt() | Delayed():
                     return None
                 case _:
                     assert_never(part)

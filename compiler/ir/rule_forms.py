@@ -1,14 +1,15 @@
-"""What a rule's equations say, as forms: values made of a stage's ports.
+"""What a rule's equations say, as forms: values made of what the blocks of a stage take and give.
 
 ``in[i] = 0.5 * sum(in[0], out[0 .. i-1])`` says of block 2
-``Scaled(0.5, Join("sum", (Input(0), Output(0), Output(1))))``.
+``Scaled(0.5, Join("sum", (Input(0), Output(0), Output(1))))``. A form says what a value is at one
+step; ``Delayed`` leads to earlier ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, assert_never
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +63,84 @@ class Learnt:
         return (self.value,)
 
 
-Port: TypeAlias = Entry | Input | Output
-Made: TypeAlias = Join | Scaled | Learnt
-Form: TypeAlias = Port | Made
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """What a value was some steps before; 0 at the first of them. It may be a later block's."""
 
-PORTS = (Entry, Input, Output)
-"""The classes of ``Port``, for ``isinstance``: a union there takes three times as long."""
+    steps: int
+    value: Form
+
+
+Source: TypeAlias = Entry | Input | Output | Delayed
+"""What is there when a form is computed: at a step, values of earlier steps too."""
+Made: TypeAlias = Join | Scaled | Learnt
+Form: TypeAlias = Source | Made
+
+SOURCES = (Entry, Input, Output, Delayed)
+"""The classes of ``Source``, for ``isinstance``: a union there takes three times as long."""
 
 T = TypeVar("T")
 
 
-def folded(form: Form, port: Callable[[Port], T], made: Callable[[Made, list[T]], T]) -> T:
-    """What a form comes to, from its ports up, parts from left to right.
+def folded(form: Form, source: Callable[[Source], T], made: Callable[[Made, list[T]], T]) -> T:
+    """What a form comes to, from its sources up, parts from left to right.
 
-    ``port`` says it of a port; ``made`` of what is made of parts, of which it gets what they came to.
-    A form is nested no deeper than an expression of the language.
+    ``source`` says it of a source; ``made`` of what is made of parts, of which it gets what they
+    came to. A form is nested no deeper than an expression of the language.
     """
-    if isinstance(form, PORTS):
-        return port(form)
+    if isinstance(form, SOURCES):
+        return source(form)
     parts = [
-        port(part) if isinstance(part, PORTS) else folded(part, port, made) for part in form.parts
+        source(part) if isinstance(part, SOURCES) else folded(part, source, made)
+        for part in form.parts
     ]
     return made(form, parts)
 
 
-def ports(form: Form) -> Iterator[Port]:
-    """The ports that a form reads, in order, each as often as it is read."""
-    if isinstance(form, PORTS):
+def sources(form: Form) -> Iterator[Source]:
+    """What a form is made of, in order, each as often as it is read."""
+    if isinstance(form, SOURCES):
         yield form
         return
     for part in form.parts:
-        yield from ports(part)
+        yield from sources(part)
+
+
+def spread(form: Form, steps: int = 0) -> Form:
+    """The same numbers, with delays of single values alone: a join of what was is what the join was.
+
+    Each join and product gives 0 where all that it takes is 0.
+    """
+    match form:
+        case Delayed(more, value):
+            return spread(value, steps + more)
+        case Join(name, parts):
+            return Join(name, tuple(spread(part, steps) for part in parts))
+        case Scaled(factor, value):
+            return Scaled(factor, spread(value, steps))
+        case Learnt(name, value):
+            return Learnt(name, spread(value, steps))
+        case Entry() | Input() | Output():
+            return Delayed(steps, form) if steps else form
+    assert_never(form)
+
+
+def shown(form: Form) -> str:
+    """A form as people read it, cut where it is long."""
+    match form:
+        case Entry():
+            return "in"
+        case Input(block):
+            return f"in[{block}]"
+        case Output(block):
+            return f"out[{block}]"
+        case Delayed(steps, value):
+            return f"({shown(value)} -> delay({steps}))"
+        case Scaled(factor, value):
+            return f"{factor:g} * {shown(value)}"
+        case Learnt(_, value):
+            return f"learn(...) * {shown(value)}"
+        case Join(name, parts):
+            inner = ", ".join(map(shown, parts[:3]))
+            return f"{name}({inner}{', ...' if len(parts) > 3 else ''})"
+    assert_never(form)

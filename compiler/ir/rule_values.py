@@ -13,6 +13,7 @@ from typing import assert_never
 from danetc.compiler.ir.graph import Graph, Node, Stage
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.ir.rule_forms import (
+    Delayed,
     Entry,
     Form,
     Input,
@@ -20,14 +21,14 @@ from danetc.compiler.ir.rule_forms import (
     Learnt,
     Made,
     Output,
-    Port,
     Scaled,
+    Source,
     folded,
 )
 
 
 class StageValues:
-    """The values of one stage, made of its input and of its blocks' outputs.
+    """The values of one stage, made of its input, of its blocks' outputs and of earlier steps.
 
     What holds of floating-point numbers bit for bit is known: ``1.0 * a`` is a, ``a + b`` is
     ``b + a`` and ``a + a`` is ``2.0 * a``; factors of which one is a power of two multiply; the
@@ -42,7 +43,8 @@ class StageValues:
         self._keys: list[tuple[object, ...]] = []
         self._nodes: dict[int, int] = {}
         made = (block.output for block in stage.blocks if block.output != block.input)
-        for id in (stage.entry, *made):  # a block that gives what it reads makes no value
+        self._delayed = {form: id for id, form in stage.delayed}
+        for id in (stage.entry, *self._delayed.values(), *made):  # a block may give what it reads
             self._nodes[id] = self._number("node", id)
         self._outputs = [self.node(block.output) for block in stage.blocks]
 
@@ -65,17 +67,19 @@ class StageValues:
 
     def form(self, form: Form) -> int:
         """The value that a rule's equation says."""
-        return folded(form, self._port, self._made)
+        return folded(form, self._source, self._made)
 
-    def _port(self, port: Port) -> int:
-        match port:
+    def _source(self, source: Source) -> int:
+        match source:
             case Output(block):
                 return self._outputs[block]
             case Input(block):
                 return self.node(self.stage.blocks[block].input)
             case Entry():
                 return self._nodes[self.stage.entry]
-        assert_never(port)
+            case Delayed():
+                return self._nodes[self._delayed[source]]
+        assert_never(source)
 
     def _made(self, form: Made, values: list[int]) -> int:
         match form:

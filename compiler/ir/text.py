@@ -27,6 +27,7 @@ from typing import assert_never
 
 from danetc.compiler.ir.graph import Attribute, Block, Graph, Node, Stage, Value
 from danetc.compiler.ir.rule_forms import (
+    Delayed,
     Entry,
     Form,
     Input,
@@ -34,8 +35,8 @@ from danetc.compiler.ir.rule_forms import (
     Learnt,
     Made,
     Output,
-    Port,
     Scaled,
+    Source,
     folded,
 )
 from danetc.dsl.neuron.program import NeuronProgram
@@ -73,6 +74,7 @@ def write(graph: Graph, *, origins: bool = True) -> str:
             f"via {_name(stage.connection)}, by {_name(stage.rule)}, "
             f"gives {_form(stage.result_form)}{_origin(stage, sources)}",
         ]
+        lines += [f"  delayed %{id} is {_form(form)}" for id, form in stage.delayed]
         for block in stage.blocks:
             after = " ".join(map(_name, block.after)) or "nothing"
             lines.append(
@@ -145,18 +147,20 @@ def _shortcut(block: Block) -> str:
 
 def _form(form: Form) -> str:
     """A form as an equation's text."""
-    return folded(form, _port, _made)
+    return folded(form, _source, _made)
 
 
-def _port(port: Port) -> str:
-    match port:
+def _source(source: Source) -> str:
+    match source:
         case Entry():
             return "in"
         case Input(block):
             return f"in[{block}]"
         case Output(block):
             return f"out[{block}]"
-    assert_never(port)
+        case Delayed(steps, value):
+            return f"delay({steps}, {_form(value)})"
+    assert_never(source)
 
 
 def _made(form: Made, parts: list[str]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from danetc.compiler.ir.graph import Shape
 from danetc.compiler.ir.graph import Value as KnownValue
 from danetc.compiler.ir.ops import OPS
 from danetc.compiler.lowering.values import Failed, Given, Value
@@ -58,14 +59,30 @@ class Loops:
     known: dict[object, KnownValue] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Carry:
-    """A value of earlier steps in a loop: its node, and what to read for the value itself."""
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A value of some steps before, where it is delayed: ``read`` gives the value itself.
 
-    id: int
+    What has one ``key`` is one value. ``hint`` says how to tell its shape, where nothing does.
+    """
+
     key: object
+    steps: int
     read: Callable[[], Value]
     span: Span
+    hint: str
+    role: str = "delay"
+    shape: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A value of earlier steps in a loop: its node, and where that was made."""
+
+    id: int
+    of: Earlier
+    scope: tuple[str, ...]
+    use_sites: tuple[Span, ...]
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from danetc.compiler.ir.graph import Value as Known
 from danetc.compiler.ir.ops import OPS, text
 from danetc.compiler.ir.ops.kinds import ZERO, or_zero
 from danetc.compiler.ir.ops.unknown import ANY_SHAPE, is_known
-from danetc.compiler.lowering.environment import Carry, Env, is_op
+from danetc.compiler.lowering.builder import Builder
+from danetc.compiler.lowering.environment import Carry, Earlier, Env, Loops, is_op
 from danetc.compiler.lowering.evaluator import Evaluator
 from danetc.compiler.lowering.values import Failed, Invalid, OpLayer, Value, Wire, describe
 from danetc.dsl.diagnostics.diagnostic import Label
@@ -36,7 +37,7 @@ def has_delays(evaluator: Evaluator, env: Env) -> bool:
         found = known.get(id(value))
         if found is None:
             names = evaluator.names_in(value)
-            found = known[id(value)] = value, any(_cuts(name) for name in names)
+            found = known[id(value)] = value, any(cuts(name) for name in names)
         if found[1]:
             return True
     return False
@@ -57,14 +58,15 @@ def cut_of(evaluator: Evaluator, flow: s.Flow, env: Env) -> int | None:
     return place if closes else None
 
 
-def _cuts(name: str) -> bool:
+def cuts(name: str) -> bool:
+    """Whether a name is that of an operation which gives values of earlier steps alone."""
     return name in OPS and OPS[name].public and OPS[name].cuts
 
 
 def _is_cut(step: s.Expr, env: Env) -> bool:
     """Whether a step of a flow is a delay, by its name."""
     name = step.function if isinstance(step, s.Call) else step
-    if not isinstance(name, s.Name) or not _cuts(name.id):
+    if not isinstance(name, s.Name) or not cuts(name.id):
         return False
     other = env.module.names.get(name.id)
     shadowed = other is not None and not is_op(name.id, other.declaration.kind, "layer")
@@ -98,21 +100,14 @@ def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | In
     layer = evaluator.evaluate(step, env, "layer")
     if not isinstance(layer, OpLayer):
         raise Failed
-    attrs = {name: value for name, value in layer.attrs.items() if name != "like"}
+    steps = layer.attrs["steps"]
+    assert isinstance(steps, int)
     only = before[0] if len(before) == 1 else None
     source: object = only.id if isinstance(only, s.Name) else id(flow)
-    key = source, attrs["steps"], None if isinstance(source, str) else builder.scope
-    if key in carries:
-        return Wire(carries[key].id)
-    value = env.loops.known.get(key) or Known(_like(layer) or ANY_SHAPE, ZERO, varies=True)
-    wire = builder.add("carry", (), attrs, step.span, layer.role, value)
-    assert isinstance(wire, Wire)
-    scope, reader, sites = builder.scope, env.pending[-1], tuple(builder.use_sites)
+    key = source, steps, None if isinstance(source, str) else builder.scope
+    reader = env.pending[-1]
 
     def read() -> Value:
-        """The value, once all that it may need has one."""
-        outer, outer_sites = builder.scope, tuple(builder.use_sites)
-        builder.scope, builder.use_sites[:] = scope, sites
         env.pending.append(reader)
         try:
             found: Value = evaluator.evaluate(before[0], env, "layer")
@@ -131,10 +126,27 @@ def carried(evaluator: Evaluator, flow: s.Flow, cut: int, env: Env) -> Wire | In
             return found
         finally:
             env.pending.pop()
-            builder.scope, builder.use_sites[:] = outer, outer_sites
 
-    carries[key] = Carry(wire.id, key, read, step.span)
-    return wire
+    hint = "say whose shape it has: `delay(1, like = a)`"
+    return carry(
+        evaluator,
+        env.loops,
+        Earlier(key, steps, read, step.span, hint, layer.role, _like(layer)),
+    )
+
+
+def carry(evaluator: Evaluator, loops: Loops, earlier: Earlier) -> Wire:
+    """The node of a value of earlier steps, in the scope where it is read first."""
+    builder, carries = evaluator.builder, loops.carries
+    assert carries is not None
+    if earlier.key not in carries:
+        shape = earlier.shape or ANY_SHAPE
+        value = loops.known.get(earlier.key) or Known(shape, ZERO, varies=True)
+        attrs = {"steps": earlier.steps}
+        wire = builder.add("carry", (), attrs, earlier.span, earlier.role, value)
+        assert isinstance(wire, Wire)
+        carries[earlier.key] = Carry(wire.id, earlier, builder.scope, tuple(builder.use_sites))
+    return Wire(carries[earlier.key].id)
 
 
 def _like(layer: OpLayer) -> tuple[int, ...] | None:
@@ -154,7 +166,7 @@ def settled(evaluator: Evaluator, env: Env, read: Callable[[], Value]) -> Value:
         loops.carries = {}
         try:
             value = read()
-            found = _close(env)
+            found = _close(evaluator, env)
         finally:
             carries, loops.carries = loops.carries, None
         if len(builder.reporter.diagnostics) > errors or not carries:
@@ -186,18 +198,28 @@ def _same(a: Known, b: Known) -> bool:
     return a == b and unknown[0] == unknown[1]
 
 
-def _close(env: Env) -> dict[object, Wire]:
+def _close(evaluator: Evaluator, env: Env) -> dict[object, Wire]:
     """What is carried, read after all else; more may come to it meanwhile."""
     carries = env.loops.carries
     assert carries is not None
     found: dict[object, Wire] = {}
     while len(found) < len(carries):
         carry = list(carries.values())[len(found)]
-        value = carry.read()
+        value = _source(evaluator.builder, carry)
         if not isinstance(value, Wire):
             raise Failed
-        found[carry.key] = value
+        found[carry.of.key] = value
     return found
+
+
+def _source(builder: Builder, carry: Carry) -> Value:
+    """What is carried, once all that it may need has a value."""
+    outer, outer_sites = builder.scope, tuple(builder.use_sites)
+    builder.scope, builder.use_sites[:] = carry.scope, carry.use_sites
+    try:
+        return carry.of.read()
+    finally:
+        builder.scope, builder.use_sites[:] = outer, outer_sites
 
 
 def _next(evaluator: Evaluator, carry: Carry, source: Wire, readings: int) -> Known:
@@ -208,7 +230,7 @@ def _next(evaluator: Evaluator, carry: Carry, source: Wire, readings: int) -> Kn
         raise evaluator.builder.fail(
             "E0507",
             f"what is delayed is {text(found.shape)}, and what the delay gives {text(taken.shape)}",
-            carry.span,
+            carry.of.span,
             labels=(Label(evaluator.builder.nodes[source.id].origin, "this is delayed"),),
             hint="the two are one value at different steps: make widths and strides equal",
         )
@@ -224,6 +246,6 @@ def _untold(evaluator: Evaluator, carry: Carry) -> Failed:
     return evaluator.builder.fail(
         "E0507",
         "nothing tells the shape of what is delayed here",
-        carry.span,
-        hint="say whose shape it has: `delay(1, like = a)`",
+        carry.of.span,
+        hint=carry.of.hint,
     )

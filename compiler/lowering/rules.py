@@ -11,11 +11,13 @@ from math import log2
 from typing import assert_never
 
 from danetc.compiler.ir.graph import unique
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Learnt, Output, Scaled
+from danetc.compiler.ir.rule_forms import Delayed, Entry, Form, Input, Join, Learnt, Output, Scaled
 from danetc.compiler.lowering.learnt import as_learnt
-from danetc.compiler.lowering.values import Failed, LearntValue, Value, describe
+from danetc.compiler.lowering.loops import cuts
+from danetc.compiler.lowering.rule_lines import Fail, rule_lines
+from danetc.compiler.lowering.values import Failed, LearntValue, OpLayer, Value, describe
 from danetc.dsl.diagnostics.diagnostic import did_you_mean
-from danetc.dsl.diagnostics.fixes import Hint, add, fixes_of, replacing, write
+from danetc.dsl.diagnostics.fixes import write
 from danetc.dsl.diagnostics.habits import answer
 from danetc.dsl.neuron.learn import Learn
 from danetc.dsl.syntax import tree as s
@@ -24,7 +26,6 @@ from danetc.dsl.work import current
 
 Number = int | float
 Constant = Callable[[s.Expr, dict[str, int]], Value]
-Fail = Callable[..., Failed]
 
 TERM = 1  # steps of work for each
 MAX_TERMS = 1_000_000
@@ -33,9 +34,6 @@ MAX_TERMS = 1_000_000
 JOINS = ("sum", "mean", "concat", "max", "min")
 PORTS = ("in", "out")
 """What a rule reads."""
-FEEDS = ("in", "shortcut")
-"""What a rule says of each block."""
-_SAYS = "a rule says `in[i] = ...` and `result = ...`, and may say `shortcut[i] = ...`"
 
 
 class RuleReader:
@@ -59,83 +57,46 @@ class RuleReader:
         self.block: int | None = None  # whose equation is read; None for the result's
         self.place = ""  # of the equation's learnt numbers
         self.learnt: dict[str, LearntValue] = {}
-        self.feed: s.Define | None = None
-        self.shortcut: s.Define | None = None
-        self.result: s.Define | None = None
-        for item in rule.body or ():
-            if not isinstance(item, s.Define):
-                raise fail("E0607", "a rule holds equations alone", item.span, hint=_SAYS)
-            if item.name == "in" and isinstance(item.index, s.Name):
-                self.feed = item
-            elif item.name == "shortcut" and isinstance(item.index, s.Name):
-                self.shortcut = item
-            elif item.name == "result" and item.index is None:
-                self.result = item
-            else:
-                raise self._no_equation(item)
-        if self.feed is None or self.result is None:
-            missing = "in[i]" if self.feed is None else "result"
-            chain = "in[i] = out[i-1]" if self.feed is None else "result = out[n-1]"
-            hint = f"add `{missing} = ...`"
-            raise fail(
-                "E0607",
-                f"rule `{rule.name}` does not define `{missing}`",
-                rule.name_span,
-                hint=Hint(hint, *fixes_of(add(rule, chain), rule.name_span)),
-            )
-
-    def _no_equation(self, item: s.Define) -> Failed:
-        name = item.name
-        if name in FEEDS and item.index is not None:
-            message = f"`{name}[{item.index.span.text}]` is not what a rule says"
-            hint = (
-                f"block 0 reads the stage's input; a rule says `{name}[i] = ...` for the blocks "
-                "after it"
-            )
-        elif name in FEEDS:
-            message = f"`{name}` needs its index"
-            hint = Hint(f"write `{name}[i] = ...`", replacing(item.name_span, f"{name}[i]"))
-        elif item.name == "result":
-            message, hint = "`result` has no index", "write `result = ...`: what the stage gives"
-        else:
-            message = f"`{item.name}` is not an equation of a rule"
-            hint = did_you_mean(item.name, (*FEEDS, "result")) or _SAYS
-        return self.fail("E0607", message, item.name_span, hint=hint)
+        self.earlier = False  # whether values of earlier steps are read
+        self.lines = rule_lines(rule, fail)
+        self._forms: dict[str, Form] = {}
 
     def feed_of(self, i: int) -> Form:
-        """What feeds block i; block 0 is fed by the stage's input."""
-        if i == 0:
+        """What feeds block i. Nothing said of block 0, it is the stage's input."""
+        line, place = self.lines.rest if i else self.lines.first, f"feeds.{i}"
+        if line is None:
             return Entry()
-        assert self.feed is not None
-        form = self._equation(self.feed, i, f"feeds.{i}")
-        if i >= 64 and i & (i - 1) == 0:
+        again = place in self._forms
+        form = self._equation(line, i, place)
+        if i >= 64 and i & (i - 1) == 0 and not again:
             self._foresee(i)
         return form
 
     def shortcut_of(self, i: int) -> Form | None:
         """What the shortcut of block i starts from, if the rule says it; else it is its input."""
-        if i == 0 or self.shortcut is None:
-            return None
-        return self._equation(self.shortcut, i, f"shortcuts.{i}")
+        line = self.lines.shortcut if i else self.lines.first_shortcut
+        return None if line is None else self._equation(line, i, f"shortcuts.{i}")
 
-    def _equation(self, line: s.Define, i: int, place: str) -> Form:
-        assert isinstance(line.index, s.Name)
-        self.block, self.place = i, place
-        return self._form(line.value, {line.index.id: i, "n": self.n})
+    def result_form(self) -> Form:
+        """What the stage gives."""
+        return self._equation(self.lines.result, None, "feeds.result")
+
+    def _equation(self, line: s.Define, block: int | None, place: str) -> Form:
+        """The form of an equation, read once. ``place`` is that of its learnt numbers."""
+        if place not in self._forms:
+            self.block, self.place = block, place
+            env = {"n": self.n}
+            if isinstance(line.index, s.Name) and block is not None:
+                env[line.index.id] = block
+            self._forms[place] = self._form(line.value, env)
+        return self._forms[place]
 
     def _foresee(self, i: int) -> None:
         """End early where the terms grow so fast from block i / 2 to i that they will be too many."""
         growth = self.terms / max(1, self.terms_before)
         self.terms_before = self.terms
         if i > 64 and self.terms * growth ** log2(self.n / i) > 2 * MAX_TERMS:
-            assert self.feed is not None
-            self._count(MAX_TERMS, self.feed.value.span)
-
-    def result_form(self) -> Form:
-        """What the stage gives."""
-        assert self.result is not None
-        self.block, self.place = None, "feeds.result"
-        return self._form(self.result.value, {"n": self.n})
+            self._count(MAX_TERMS, self.lines.rest.value.span)
 
     def _count(self, more: int, span: Span) -> None:
         """Count terms that are about to be named or tried; the work is counted where they are."""
@@ -160,6 +121,10 @@ class RuleReader:
                         hint="put them into `sum(...)` or `concat(...)`",
                     )
                 return forms[0]
+            case s.Name("in"):
+                return Entry()
+            case s.Flow(steps):
+                return self._delayed(steps, env)
             case s.IfElse(then, condition, otherwise):
                 return self._form(then if self._holds(condition, env) else otherwise, env)
             case s.Call(s.Name(name), args) if name in JOINS:
@@ -206,11 +171,45 @@ class RuleReader:
         product = Learnt(name, form)
         return product if found.is_plain else Scaled(found.factor, product)
 
+    def _delayed(self, flow: tuple[s.Expr, ...], env: dict[str, int]) -> Form:
+        """What a value was some steps before: of any block, as the step is over."""
+        value, *delays = flow
+        numbers = [self._steps(delay, env) for delay in delays]
+        outer, self.earlier = self.earlier, True
+        form = self._form(value, env)
+        self.earlier = outer
+        return Delayed(sum(numbers), form)
+
+    def _steps(self, delay: s.Expr, env: dict[str, int]) -> int:
+        """By how many steps a delay of an equation delays (E0305)."""
+        name = delay.function if isinstance(delay, s.Call) else delay
+        if not isinstance(name, s.Name) or not cuts(name.id):
+            raise self._no_layers(delay)
+        for arg in delay.args if isinstance(delay, s.Call) else ():
+            if arg.name == "like":
+                raise self.fail(
+                    "E0608", "in a rule a delay has the shape of what it delays", arg.span,
+                    hint="leave `like` out",
+                )  # fmt: skip
+        layer = self.constant(delay, env)
+        steps = layer.attrs["steps"] if isinstance(layer, OpLayer) else None
+        if not isinstance(steps, int):  # the name is another declaration's
+            raise self._no_layers(delay)
+        return steps
+
+    def _no_layers(self, layer: s.Expr) -> Failed:
+        return self.fail(
+            "E0608",
+            "a rule holds no layers but `delay`",
+            layer.span,
+            hint="layers belong in a connection or a block; a rule says what feeds a block",
+        )
+
     def _unsayable(self, expr: s.Expr) -> Failed:
         message = "a rule cannot say this"
         hint = (
-            "rules join `in[...]` and `out[...]` by `sum`, `mean`, `concat`, `max`, `min`, `+` and "
-            "numbers, which may be learnt"
+            "rules join `in[...]` and `out[...]`, at this step or an earlier one (`-> delay(1)`), by "
+            "`sum`, `mean`, `concat`, `max`, `min`, `+` and numbers, which may be learnt"
         )
         match expr:
             case s.Call(s.Name("learn")):
@@ -223,15 +222,12 @@ class RuleReader:
                 known = "joins are `sum`, `mean`, `concat`, `max` and `min`"
                 hint = answer("join", name) or did_you_mean(name, JOINS) or known
                 return self.fail("E0608", message, expr.function.span, hint=hint)
-            case s.Flow():
-                message = "a rule holds no layers"
-                hint = "layers belong in a connection or a block; a rule says what feeds a block"
-            case s.Name("in" | "out" as port):
-                message = f"`{port}` needs an index"
-                hint = write(f"{port}[i - 1]", expr.span)
+            case s.Name("out"):
+                message = "`out` needs an index"
+                hint = write("out[i - 1]", expr.span)
             case s.Name(name):
                 message = f"`{name}` is no value of a rule"
-                hint = "values of a rule are `in[j]` and `out[j]`"
+                hint = "values of a rule are `in`, `in[j]` and `out[j]`"
             case s.Number():
                 message = "a number alone is no value of a stage"
         return self.fail("E0608", message, expr.span, hint=hint)
@@ -268,6 +264,7 @@ class RuleReader:
             )
         port = expr.base.id
         forms: list[Form] = []
+        earlier = f"({expr.span.text} -> delay(1))" if len(expr.indices) == 1 else ""
         for index in expr.indices:
             if isinstance(index, s.Range):
                 low, high = self._index(index.low, env), self._index(index.high, env)
@@ -277,14 +274,17 @@ class RuleReader:
                 self._check(port, high, index.high.span)
             else:
                 low = high = self._index(index, env)
-                self._check(port, low, index.span)
+                self._check(port, low, index.span, earlier)
             self._count(high - low + 1, index.span)
             self.work.spend(TERM * (high - low + 1), index.span)
             forms += self._ports[port][low : high + 1]
         return forms
 
-    def _check(self, port: str, j: int, span: Span) -> None:
-        """Whether the value may be read: it exists, and does not come from a later block."""
+    def _check(self, port: str, j: int, span: Span, earlier: str = "") -> None:
+        """Whether the value may be read: it exists, and does not come from a later block.
+
+        ``earlier`` is what to write for its value of the step before.
+        """
         value, block = f"`{port}[{j}]`", self.block
         if j < 0:
             raise self.fail(
@@ -293,18 +293,22 @@ class RuleReader:
                 span,
                 hint="bound the index, `max(0, ...)`, or test it with `if`",
             )
-        if block is not None and block <= j < self.n:
+        if block is not None and block <= j < self.n and not self.earlier:
             if j > block:
                 message = f"{value} of a later block feeds block {block}"
             elif port == "out":
                 message = f"block {block} is fed by {value}, its own output"
             else:
                 message = f"{value} is made of itself"
+            before = (
+                "`out[i - 1]`, `out[0 .. i - 1]`, `in[0]`" if block else "`in`, the stage's input"
+            )
             raise self.fail(
                 "E0603",
                 message,
                 span,
-                hint="a block reads what comes before it: `out[i - 1]`, `out[0 .. i - 1]`, `in[0]`",
+                hint=f"a block reads what comes before it: {before}; what any block gave a step "
+                f"before is read by a delay: `{earlier or '(out[n - 1] -> delay(1))'}`",
             )
         if j >= self.n:
             blocks = f"a stage of {self.n} block{'s' if self.n > 1 else ''}"
@@ -347,10 +351,8 @@ class RuleReader:
 
 
 def _reads(expr: s.Expr) -> bool:
-    return any(
-        isinstance(n, s.At) and isinstance(n.base, s.Name) and n.base.id in PORTS
-        for n in s.walk(expr)
-    )
+    """Whether an expression reads what a block takes or gives."""
+    return any(isinstance(node, s.Name) and node.id in PORTS for node in s.walk(expr))
 
 
 def _word(form: Form) -> str:
@@ -368,4 +370,6 @@ def _word(form: Form) -> str:
             return "scale"
         case Learnt():
             return "learn"
+        case Delayed():
+            return "delay"
     assert_never(form)

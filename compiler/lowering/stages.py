@@ -6,27 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import assert_never
 
 from danetc.compiler.ir.graph import Block, Stage
-from danetc.compiler.ir.ops import OPS
-from danetc.compiler.ir.rule_forms import (
-    Entry,
-    Form,
-    Input,
-    Join,
-    Learnt,
-    Made,
-    Output,
-    Port,
-    Scaled,
-    folded,
-)
+from danetc.compiler.ir.rule_forms import Entry, Form, Output
 from danetc.compiler.lowering.arguments import complete, follow_alias
 from danetc.compiler.lowering.blocks import self_wired
 from danetc.compiler.lowering.connections import connected, no_shortcut
-from danetc.compiler.lowering.environment import Env
-from danetc.compiler.lowering.learnt import met
+from danetc.compiler.lowering.environment import Env, Loops
+from danetc.compiler.lowering.feeds import Feeds
+from danetc.compiler.lowering.loops import settled
 from danetc.compiler.lowering.repeats import Repeats
 from danetc.compiler.lowering.rules import RuleReader
 from danetc.compiler.lowering.state import Lowering
@@ -36,7 +24,6 @@ from danetc.compiler.lowering.values import (
     Bound,
     Invalid,
     Joined,
-    LearntValue,
     StageOf,
     Value,
     Wire,
@@ -45,8 +32,6 @@ from danetc.compiler.lowering.values import (
 from danetc.dsl.diagnostics.fixes import Edit, Fix, Hint
 from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
-
-_JOINS: Mapping[str, str] = {row.rule: row.name for row in OPS.values() if row.rule is not None}
 
 
 def apply_backbone(lowering: Lowering, backbone: Backbone, wire: Wire | Invalid) -> Wire | Invalid:
@@ -130,75 +115,116 @@ def _with_settings(lowering: Lowering, settings: Mapping[str, Value]) -> Iterato
 
 
 def _build_stage(lowering: Lowering, stage: StageOf, wire: Wire | Invalid) -> Wire | Invalid:
-    """A stage: what its rule feeds each block, the blocks, and what the rule makes of them."""
+    """A stage: what its rule feeds each block, the blocks, and what the rule makes of them.
+
+    Where the rule reads values of earlier steps it is a loop over time, and read as one.
+    """
     if isinstance(wire, Invalid):
         return INVALID
-    builder = lowering.builder
-    place = stage.rule.span if stage.rule is not None else stage.span
-    rule = follow_alias(lowering, stage.rule) if stage.rule is not None else None
-    reader: RuleReader | None = None
-    if rule is not None:
-        rule_env = complete(lowering, rule)
-        with builder.site(place):
-            reader = rule_reader(lowering, rule, rule_env, stage.blocks)
-    repeats = Repeats(lowering, stage)
-    scope = builder.scope
-    first = len(builder.nodes)
-    feeds = _Feeds(lowering, wire, place, reader)
-    blocks: list[Block] = []
-    for i in range(stage.blocks):
-        with builder.site(place):
-            chained = Output(i - 1) if i else Entry()
-            form = reader.feed_of(i) if reader else chained
-            second = reader.shortcut_of(i) if reader else None
-            shortcut: Wire | Invalid | None = None
-            with builder.within("blocks"):
-                feed = feeds.built(form)
-                if second is not None:
-                    shortcut = feeds.built(second)
-        if isinstance(feed, Invalid) or isinstance(shortcut, Invalid):
-            return INVALID
-        if i == 2:  # the first two tell how large the stage will be
-            builder.foresee((len(builder.nodes) - first) // 2 * (stage.blocks - 2), stage.span)
-        feeds.inputs.append(feed)
-        with builder.within("blocks", str(i)), builder.site(stage.span):
-            block_scope = builder.scope
-            make = partial(_build_block, lowering, stage, feed, i, shortcut)
-            joined = repeats.block(feed, i, make) if shortcut is None else make()
-        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
-            return INVALID
-        feeds.outputs.append(joined.output)
-        blocks.append(
-            Block(
-                block_scope,
-                feed.id,
-                joined.output.id,
-                joined.join.id,
-                joined.after,
-                form,
-                None if shortcut is None or second is None else (shortcut.id, second),
-            )
-        )
-    with builder.site(place):
-        result_form = reader.result_form() if reader else Output(stage.blocks - 1)
-        with builder.within("blocks"):
-            result = feeds.built(result_form)
-    if isinstance(result, Invalid):
+    if stage.rule is None:
+        blocks = _Blocks(lowering, stage, wire, stage.span)
+        result: Value = blocks.build()
+    else:
+        place = stage.rule.span
+        rule = follow_alias(lowering, stage.rule)
+        env = complete(lowering, rule)
+        with lowering.builder.site(place):
+            reader = rule_reader(lowering, rule, env, stage.blocks)
+
+        def read() -> Value:
+            nonlocal blocks
+            blocks = _Blocks(lowering, stage, wire, place, reader, env.loops)
+            return blocks.build()
+
+        result = settled(lowering, env, read)
+    if not isinstance(result, Wire):
         return INVALID
-    lowering.stages.append(
-        Stage(
-            scope,
-            stage.connection.name if stage.connection else "",
-            rule.name if rule else "chain",
-            wire.id,
-            tuple(blocks),
-            result.id,
-            result_form,
-            stage.span,
-            follow_alias(lowering, stage.block).name,
-        )
-    )
+    lowering.stages.append(blocks.stage(result))
     return result
+
+
+class _Blocks:
+    """The blocks of a stage in the making, one after the other."""
+
+    def __init__(
+        self,
+        lowering: Lowering,
+        stage: StageOf,
+        entry: Wire,
+        place: Span,
+        reader: RuleReader | None = None,
+        loops: Loops | None = None,
+    ) -> None:
+        self.lowering = lowering
+        self.builder = lowering.builder
+        self.stage_of = stage
+        self.place = place
+        self.reader = reader
+        self.scope = lowering.builder.scope
+        learnt = reader.learnt if reader is not None else {}
+        self.feeds = Feeds(lowering, entry, place, learnt, stage.blocks, loops)
+        self.repeats = Repeats(lowering, stage)
+        self.blocks: list[Block] = []
+
+    def build(self) -> Wire | Invalid:
+        """All blocks. Gives what the stage gives."""
+        first = len(self.builder.nodes)
+        for i in range(self.stage_of.blocks):
+            if i == 2:  # the first two tell how large the stage will be
+                nodes = (len(self.builder.nodes) - first) // 2
+                self.builder.foresee(nodes * (self.stage_of.blocks - 2), self.stage_of.span)
+            if not self._block(i):
+                return INVALID
+        with self.builder.site(self.place), self.builder.within("blocks"):
+            return self.feeds.built(self._result_form())
+
+    def _result_form(self) -> Form:
+        return self.reader.result_form() if self.reader else Output(self.stage_of.blocks - 1)
+
+    def _fed(self, i: int) -> tuple[Form, Form | None]:
+        """What the rule says of block i and of its shortcut; without one each follows the last."""
+        if self.reader is None:
+            return Output(i - 1) if i else Entry(), None
+        return self.reader.feed_of(i), self.reader.shortcut_of(i)
+
+    def _block(self, i: int) -> bool:
+        """Block i; whether there is one, without an error."""
+        with self.builder.site(self.place):
+            form, second = self._fed(i)
+            with self.builder.within("blocks"):
+                feed = self.feeds.built(form)
+                start = None if second is None else self.feeds.built(second)
+        if isinstance(feed, Invalid) or isinstance(start, Invalid):
+            return False
+        self.feeds.inputs.append(feed)
+        with self.builder.within("blocks", str(i)), self.builder.site(self.stage_of.span):
+            scope = self.builder.scope
+            make = partial(_build_block, self.lowering, self.stage_of, feed, i, start)
+            joined = self.repeats.block(feed, i, make) if start is None else make()
+        if isinstance(joined.output, Invalid) or isinstance(joined.join, Invalid):
+            return False
+        self.feeds.outputs.append(joined.output)
+        shortcut = None if start is None or second is None else (start.id, second)
+        self.blocks.append(
+            Block(scope, feed.id, joined.output.id, joined.join.id, joined.after, form, shortcut)
+        )
+        return True
+
+    def stage(self, result: Wire) -> Stage:
+        """The stage that was built, and gives ``result``."""
+        stage = self.stage_of
+        return Stage(
+            self.scope,
+            stage.connection.name if stage.connection else "",
+            self.reader.rule.name if self.reader else "chain",
+            self.feeds.entry.id,
+            tuple(self.blocks),
+            result.id,
+            self._result_form(),
+            stage.span,
+            follow_alias(self.lowering, stage.block).name,
+            tuple((wire.id, form) for form, wire in self.feeds.delayed.items()),
+        )
 
 
 def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleReader:
@@ -209,56 +235,6 @@ def rule_reader(lowering: Lowering, rule: Bound, env: Env, blocks: int) -> RuleR
         return lowering.evaluate(expr, inner)
 
     return RuleReader(rule.declaration, blocks, constant, lowering.builder.fail)
-
-
-class _Feeds:
-    """The values of a rule's forms, as the blocks of its stage are built."""
-
-    def __init__(
-        self, lowering: Lowering, entry: Wire, span: Span, reader: RuleReader | None
-    ) -> None:
-        self.lowering = lowering
-        self.builder = lowering.builder
-        self.entry = entry
-        self.span = span
-        self.learnt = reader.learnt if reader is not None else {}
-        self.inputs: list[Wire] = []
-        self.outputs: list[Wire] = []
-
-    def built(self, form: Form) -> Wire | Invalid:
-        """The nodes of a form, in the builder's scope."""
-        return folded(form, self._port, self._made)
-
-    def _port(self, port: Port) -> Wire | Invalid:
-        match port:
-            case Output(block):
-                return self.outputs[block]
-            case Input(block):
-                return self.inputs[block]
-            case Entry():
-                return self.entry
-        assert_never(port)
-
-    def _made(self, form: Made, parts: list[Wire | Invalid]) -> Wire | Invalid:
-        match form:
-            case Join(name):
-                return self.builder.add(_JOINS[name], tuple(parts), {}, self.span)
-            case Scaled(factor):
-                attrs = {"factor": factor, "offset": 0.0}
-                return self.builder.add("affine", tuple(parts), attrs, self.span)
-            case Learnt(name):
-                return self._product(self.learnt[name], name, parts[0])
-        assert_never(form)
-
-    def _product(self, learnt: LearntValue, name: str, wire: Wire | Invalid) -> Wire | Invalid:
-        """Learnt numbers, by their path below the stage, times a value."""
-        if isinstance(wire, Invalid):
-            return INVALID
-        *place, leaf = name.split(".")
-        scope = (*self.builder.scope[:-1], *place)
-        numbers = met(self.lowering, replace(learnt, name=leaf, scope=scope), wire, self.span)
-        assert isinstance(numbers, (Wire, Invalid))
-        return self.builder.add("mul", (numbers, wire), {}, self.span)
 
 
 def _build_block(

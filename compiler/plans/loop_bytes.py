@@ -50,6 +50,7 @@ class LoopSaving:
         found = LoopBytes()
         inside = set(self.loop.members)
         steps: list[set[int]] = []
+        live = self._live(inside)
         for t in range(self.graph.steps):
             trained: set[int] = set()
             for id in self.loop.members:
@@ -63,9 +64,23 @@ class LoopSaving:
                 held = node.op == "neuron" and t > 0 and id in steps[t - 1]
                 if OPS[node.op].gradient and (self.has_weights(node) or reads or held):
                     trained.add(id)
-                    self._keep(node, t, trained, inside, found)
+                    if (id, t) in live:
+                        self._keep(node, t, trained, inside, found)
             steps.append(trained)
         return found
+
+    def _live(self, inside: set[int]) -> set[tuple[int, int]]:
+        """The values and their steps that something reads: what is carried beyond the last is gone."""
+        others = (node for id, node in self.graph.nodes.items() if id not in inside)
+        read = {id for node in others for id in node.inputs} | {*self.graph.outputs.values()}
+        live = {(id, t) for id in read & inside for t in range(self.graph.steps)}
+        for t in reversed(range(self.graph.steps)):
+            for id in reversed(self.loop.members):
+                if (id, t) in live:
+                    source, late = self._earlier(self.graph[id])
+                    reads = self.graph[id].inputs if source is None else (source,)
+                    live |= {(each, t - late) for each in reads}
+        return live
 
     def _earlier(self, node: Node) -> tuple[int | None, int]:
         """The node whose frames a delay gives again, and how many steps later."""

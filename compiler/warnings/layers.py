@@ -216,6 +216,21 @@ def _stays_at_zero(network: CheckedNetwork) -> Iterator[Finding]:
         )
 
 
+def _delays_all(network: CheckedNetwork) -> Iterator[Finding]:
+    steps = network.lowered.graph.steps
+    for node in network.wherever(
+        lambda node: whole(node.attrs, "steps") >= steps,
+        *(name for name, row in OPS.items() if row.cuts),
+    ):
+        late = whole(node.attrs, "steps")
+        yield Finding(
+            network.place(node),
+            f"`{node.path}` delays by {late} step{'s' if late > 1 else ''}, and a run has {steps}",
+            label="0 at each step",
+            hint=f"let it delay by fewer, or say `steps = {late + 1}` or more",
+        )
+
+
 def _convolutions() -> list[str]:
     return [name for name, row in OPS.items() if row.convolves]
 
@@ -302,4 +317,5 @@ RULES: tuple[Rule[CheckedNetwork], ...] = (
     Rule("W0208", _drops_all),
     Rule("W0209", _window_of_scores),
     Rule("W0210", _stays_at_zero),
+    Rule("W0211", _delays_all),
 )

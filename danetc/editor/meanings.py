@@ -25,6 +25,7 @@ from danetc.compiler.lowering.environment import (
     is_op,
     wants,
 )
+from danetc.compiler.lowering.rule_lines import FEEDS
 from danetc.compiler.lowering.variants import SETTINGS as NETWORK_SETTINGS
 from danetc.dsl.first_weights import FIRST_WEIGHTS
 from danetc.dsl.modules import Module, Resolved
@@ -49,7 +50,7 @@ from danetc.dsl.syntax import tree as s
 from danetc.dsl.syntax.source import Span
 from danetc.editor.meaning import Meaning, Names, Occurrence, changed_part, declared
 
-RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *rules.FEEDS)), "result", "i", "n")
+RULE_PORTS = (*dict.fromkeys((*rules.PORTS, *FEEDS)), "result", "i", "n")
 EQUATION_PORTS: Mapping[str, tuple[str, ...]] = {
     "neuron": ("x", "s"),
     "surrogate": ("x", "y", "dy"),

@@ -68,7 +68,7 @@ _ROWS = (
          "declares a state of a neuron with the value that it starts at, anew in each forward pass"),
     _Row("phase", "keyword", "phase NAME { epochs = ...; ... }",
          "one stretch of a recipe; phases run in order, and the weights go on where `start` names one"),
-    _Row("in", "word", "in -> ...", "what a network, a block or a connection takes; of a rule `in[i]`, what block i takes"),
+    _Row("in", "word", "in -> ...", "what a network, a block or a connection takes; of a rule `in[i]`, what block i takes, and alone what the stage takes"),
     _Row("out", "word", "out = ...", "what a network, a block or a connection gives; of a rule `out[i]`, what block i gives"),
     # names of places
     _Row("result", "word", "result = out[n-1]", "of a rule: what the stage gives"),

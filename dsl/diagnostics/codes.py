@@ -152,6 +152,7 @@ _ROWS = (
     Code("W0208", "drop-path without a shortcut around it"),
     Code("W0209", "a window over scores of attention"),
     Code("W0210", "a loop over time that stays at 0"),
+    Code("W0211", "a delay by as many time steps as there are"),
     # warnings: neurons
     Code("W0301", "a leak outside of 0 .. 1"),
     Code("W0302", "a neuron whose output never changes"),

@@ -112,20 +112,12 @@ class StepBatchNorm2d(Leaf):
     ``steps``.
     """
 
-    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def __init__(
-        self,
-        channels: int,
-        steps: int,
-        *,
-        rank: int = 3,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        bias: bool = True,
+        self, channels: int, steps: int, *, rank: int = 3, eps: float = 1e-5, momentum: float = 0.1
     ) -> None:
         super().__init__()
         self.steps = steps
@@ -133,7 +125,7 @@ class StepBatchNorm2d(Leaf):
         self.eps = eps
         self.momentum = momentum
         self.weight = nn.Parameter(torch.ones(steps, channels))
-        self.bias = nn.Parameter(torch.zeros(steps, channels)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(steps, channels))
         self.register_buffer("running_mean", torch.zeros(steps, channels))
         self.register_buffer("running_var", torch.ones(steps, channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
@@ -163,7 +155,7 @@ class StepBatchNorm2d(Leaf):
         y: Tensor = torch.ops.danetc.batch_norm_steps(
             x.unsqueeze(0),
             self.weight[part],
-            None if self.bias is None else self.bias[part],
+            self.bias[part],
             self.running_mean[part],
             self.running_var[part],
             self.num_batches_tracked,

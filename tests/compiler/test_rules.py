@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from danetc.compiler import check_text
+from danetc.compiler.analysis.validate import validate
 from danetc.compiler.ir.graph import Graph, Stage
-from danetc.compiler.ir.rule_forms import Entry, Form, Input, Join, Output, Scaled
+from danetc.compiler.ir.rule_forms import Delayed, Entry, Form, Input, Join, Output, Scaled
 from danetc.compiler.lowering.rules import MAX_TERMS
+from danetc.compiler.passes import run
 from danetc.dsl.diagnostics.diagnostic import SpecError
 
 BLOCKS = 5
@@ -201,6 +203,107 @@ def test_a_rule_for_long_stages_alone_is_right_where_they_are_long() -> None:
     assert caught.value.diagnostics[0].code == "E0609"
 
 
+# -- values of earlier steps -----------------------------------------------------------------------
+
+LATE = """rule mine {
+  in[0]  = in + (out[n-1] -> delay(2))
+  in[i]  = out[i-1] + (sum(out[0 .. n-1]) -> delay(1)) if i == 1 else out[i-1] + (in[0] -> delay(1))
+  result = out[n-1] + (in -> delay(1) -> delay(2))
+}"""
+
+
+def late(lines: str, connection: str = "pa_a", block: str = "single(4)") -> Graph:
+    """A network of events with a stage of three blocks, of norms with the statistics of one step."""
+    return check_text(
+        f"""use std
+        {lines}
+        network n {{
+          input = events(2, 8, 8, bound = 1); steps = 3; neuron = IF; surrogate = atan
+          norm = batchnorm(statistics = step)
+          stem = conv(4) -> spike; stages = stage({block}, 3) {f"via {connection}" * bool(connection)} by mine
+          head = avgpool -> mean_over_time -> linear(2)
+        }}"""
+    ).graphs["n"]
+
+
+def test_a_rule_reads_values_of_earlier_steps() -> None:
+    lowered = late(LATE)
+    (found,) = lowered.stages
+    last, total = Delayed(2, Output(2)), Delayed(1, Join("sum", outs(0, 2)))
+    first, entry = Delayed(1, Input(0)), Delayed(3, Entry())
+    assert [block.feed for block in found.blocks] == [
+        Join("sum", (Entry(), last)),
+        Join("sum", (Output(0), total)),
+        Join("sum", (Output(1), first)),
+    ]
+    assert found.result_form == Join("sum", (Output(2), entry))
+    nodes = {form: lowered[id] for id, form in found.delayed}
+    assert [*nodes] == [last, total, first, entry]
+    assert [node.op for node in nodes.values()] == ["carry", "carry", "carry", "delay"]
+    assert lowered.carries[nodes[last].id] == found.blocks[2].output
+    assert nodes[entry].inputs == (found.entry,)
+    validate(lowered)
+    validate(run(lowered))
+
+
+def test_what_several_blocks_read_is_carried_once() -> None:
+    lowered = late("rule mine { in[i] = out[i-1] + (out[n-1] -> delay(1)); result = out[n-1] }")
+    assert len(lowered.carries) == len(lowered.stages[0].delayed) == 1
+
+
+@pytest.mark.parametrize(("connection", "kind"), [("origin", "spike"), ("sew", "analog")])
+def test_kinds_of_a_rule_in_a_loop(connection: str, kind: str) -> None:
+    """A sum that grows from step to step has no bound."""
+    rule = "rule mine { in[i] = out[i-1] + (out[n-1] -> delay(1)); result = out[n-1] }"
+    lowered = late(rule, connection)
+    assert str(lowered[lowered.stages[0].delayed[0][0]].value.kind) == kind
+
+
+def test_a_rule_says_of_its_first_block_what_it_says_of_others() -> None:
+    found = stage(
+        "rule mine { in[0] = 2 * in; shortcut[0] = in; in[i] = in[0]; result = sum(out[0 .. n - 1]) }"
+    )
+    assert found.blocks[0].feed == Scaled(2.0, Entry())
+    assert found.blocks[0].shortcut == (found.entry, Entry())
+    assert found.blocks[1].feed == Input(0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "block", "code", "words"),
+    [
+        (
+            "in[0] = in + (out[n-1] -> delay(1)); in[i] = out[i-1]",
+            "single(6)",
+            "E0507",
+            "`(out[2] -> delay(1))` is 6 x 8 x 8 and `in` is 4 x 8 x 8",
+        ),
+        ("in[i] = out[n-1] -> delay(1)", "single(4)", "E0507", "nothing tells the shape"),
+        (
+            "in[0] = concat(in, out[n-1] -> delay(1)); in[i] = out[i-1]",
+            "self",
+            "E0507",
+            "nothing tells the shape",
+        ),
+    ],
+)
+def test_shapes_of_what_is_delayed(lines: str, block: str, code: str, words: str) -> None:
+    more, connection = "", "pa_a"
+    if block == "self":
+        more, block, connection = "block self { out = concat(in, in) }\n", "self", ""
+    with pytest.raises(SpecError) as caught:
+        late(f"{more}rule mine {{ {lines}; result = out[n-1] }}", connection, block)
+    (error,) = caught.value.diagnostics
+    assert (error.code, error.span.text) == (code, "mine")
+    assert words in error.message
+    assert error.hint
+
+
+def test_a_norm_of_all_steps_stands_in_no_loop() -> None:
+    with pytest.raises(SpecError) as caught:
+        graph("", "feedback")
+    assert {error.code for error in caught.value.diagnostics} == {"E0506"}
+
+
 # -- what a rule cannot say ------------------------------------------------------------------------
 
 WRONG = {
@@ -221,7 +324,9 @@ WRONG = {
     ),
     "in[i] = «out[i - 1] * out[i - 1]»; result = out[n - 1]": ("E0608", "cannot say this"),
     "in[i] = «out[i - 1] - in[0]»; result = out[n - 1]": ("E0608", "cannot say this"),
-    "in[i] = «out[i - 1] -> norm»; result = out[n - 1]": ("E0608", "no layers"),
+    "in[i] = out[i - 1] -> «norm»; result = out[n - 1]": ("E0608", "no layers"),
+    "in[i] = out[i] -> delay(«0»); result = out[n - 1]": ("E0305", "between 1 and 4,096, not 0"),
+    "in[i] = out[i] -> delay(1, «like = in»); result = out[n - 1]": ("E0608", "has the shape of"),
     "in[i] = «average»(out[0 .. i - 1]); result = out[n - 1]": ("E0608", "no join `average`"),
     "in[i] = sum(«ot»[0 .. i - 1]); result = out[n - 1]": ("E0608", "have an index"),
     "in[i] = «out»; result = out[n - 1]": ("E0608", "`out` needs an index"),

@@ -272,6 +272,15 @@ SUSPICIOUS = {
         "W0210",
         "is 0 at each step",
     ),
+    "a delay by all steps": Case(
+        net(
+            ("-> norm -> spike", "-> norm -> spike -> late"),
+            ("network n", "block late { out = in + (in -> «delay(4)») }\nnetwork n"),
+        ),
+        "W0211",
+        "delays by 4 steps, and a run has 4",
+        "steps = 5",
+    ),
     "a drop-path in the stem": Case(
         net(("-> norm -> spike", "-> norm -> «droppath(0.1)» -> spike")), "W0208", "`stem.droppath`"
     ),

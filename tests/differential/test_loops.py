@@ -168,6 +168,43 @@ def in_stages(w: Weights, xs: Tensor) -> Tensor:
     return readout(w, ys)
 
 
+def fed_back(w: Weights, xs: Tensor) -> Tensor:
+    """A stage whose last block feeds its first, one step later, and its second, two steps later."""
+    neurons, ys = [LIF() for _ in range(3)], []
+    back = [torch.zeros(xs.shape[1], 4, 6, 6, dtype=xs.dtype)] * 2
+    for x in xs:
+        y = 3 * conv(w, "a.conv", x)
+        first = y + back[-1]
+        h = first
+        for i in range(3):
+            h = h + 0.5 * back[-2] if i == 1 else h
+            h = neurons[i](2 * (conv(w, f"h.0.blocks.{i}.branch.conv", h) + h))
+        back.append(h)
+        ys.append(h + first)
+    return readout(w, ys)
+
+
+def earlier(w: Weights, xs: Tensor) -> Tensor:
+    """A rule that delays a sum of all blocks, a block's own input and, without a loop, the first's
+    output. Shortcuts start from the stage's input, a step before."""
+    neurons, ys = [LIF() for _ in range(3)], []
+    zeros = torch.zeros(xs.shape[1], 4, 6, 6, dtype=xs.dtype)
+    before, total, feeds, firsts = zeros, zeros, [zeros] * 3, [zeros] * 2
+    for x in xs:
+        y = 3 * conv(w, "a.conv", x)
+        outs = [neurons[0](conv(w, "h.0.blocks.0.branch.conv", y) + y)]
+        now = [y]
+        for i in (1, 2):
+            own = w[f"h.0.feeds.{i}.delay.weight"] * feeds[i]
+            feed = outs[-1] + 0.25 * total + own + firsts[-2]
+            now.append(feed)
+            outs.append(neurons[i](conv(w, f"h.0.blocks.{i}.branch.conv", feed) + before))
+        feeds, total, before = now, sum(outs[1:], outs[0]), y
+        firsts.append(outs[0])
+        ys.append(torch.cat([outs[-1], outs[0]], 1))
+    return readout(w, ys)
+
+
 def vectors(w: Weights, xs: Tensor) -> Tensor:
     """A layer of recurrent neurons: [T, N, features]."""
     lif, ys, s = LIF(), [], torch.zeros(xs.shape[1], 8, dtype=xs.dtype)
@@ -261,6 +298,39 @@ network n(T = 2) {{
 connection sewn { each = conv -> spike; out = shortcut + branch }""",
         ),
         in_stages,
+    ),
+    "fed back": Case(
+        _network(
+            f"""a = 3 * (in -> conv(4))
+  h = a -> stage(single(4), 3) via joined by back
+  out = h -> {HEAD}""",
+            """connection joined { each = conv; out = (2 * (branch + shortcut)) -> spike }
+rule back {
+  in[0]  = in + (out[n-1] -> delay(1))
+  in[i]  = out[i-1] + 0.5 * (out[n-1] -> delay(2)) if i == 1 else out[i-1]
+  result = out[n-1] + in[0]
+}""",
+        ),
+        fed_back,
+    ),
+    "earlier values": Case(
+        _network(
+            f"""a = 3 * (in -> conv(4))
+  h = a -> stage(single(4), 3) via joined by held
+  out = h -> {HEAD}""",
+            """connection joined { each = conv; out = (branch + shortcut) -> spike }
+rule held {
+  in[i] = sum(
+    out[i-1],
+    (0.25 * sum(out[0 .. n-1])) -> delay(1),
+    learn(0.5) * (in[i] -> delay(1)),
+    out[0] -> delay(1) -> delay(1)
+  )
+  shortcut[i] = in[0] -> delay(1)
+  result = concat(out[n-1], out[0])
+}""",
+        ),
+        earlier,
     ),
     "vectors": Case(
         _network("""s = (2 * (in -> linear(8)) + (s -> delay(1) -> linear(8))) -> spike

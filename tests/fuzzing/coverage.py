@@ -48,7 +48,13 @@ def rows() -> dict[str, int]:
     names += [f"join of a rule {name}" for name in JOINS]
     names += [f"expression {name}" for name in _NODES]
     names += [f"operator {op} of {place}" for place, ops in _PLACES.items() for op in ops]
-    names += ["state", "block that wires itself", "block of weights", "several outputs"]
+    names += [
+        "rule of earlier steps",
+        "state",
+        "block that wires itself",
+        "block of weights",
+        "several outputs",
+    ]
     names += [f"recipe setting {key}" for key in SETTINGS]
     names += [f"recipe {family} {name}" for family, items in ITEMS.items() for name in items]
     names += [
@@ -65,6 +71,8 @@ def used(checked: Checked, graphs: list[Graph]) -> set[str]:
     found = {f"operation {node.op}" for graph in graphs for node in graph.nodes.values()}
     if any(len(graph.outputs) > 1 for graph in graphs):
         found.add("several outputs")
+    if any(stage.delayed for graph in graphs for stage in graph.stages):
+        found.add("rule of earlier steps")
     for declaration in checked.module.program.declarations:
         found.update(_declared(declaration))
     return found

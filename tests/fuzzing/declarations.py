@@ -189,6 +189,26 @@ class Declarations(Layers):
         )
         return name
 
+    def declare_loop(self) -> str:
+        """A rule that reads values of earlier steps, those of later blocks too."""
+        dice, name = self.dice, self.fresh("back")
+        late = dice.choice(
+            ["out[n - 1]", "sum(out[0 .. n - 1])", "in[i]", "out[i]", "(out[0] / 2)"]
+        )
+        late = f"({dice.learn()} * {late})" if dice.maybe(0.2) else late
+        feed = dice.choice(
+            [
+                f"out[i - 1] + ({late} -> delay({dice.randint(1, 2)}))",
+                f"max(out[i - 1], {late} -> delay(1))",
+                "out[i - 1] + sum(0.5 * (out[j] -> delay(j - i + 1)) for j in i .. n - 1)",
+                f"out[i - 1] + 0.5 * ({late} -> delay(1) -> delay(1))",
+            ]
+        )
+        first = dice.choice(["", "", "in[0] = in + 0.5 * (in -> delay(1)); "])
+        result = dice.choice(["out[n - 1]", "out[n - 1] + (out[0] -> delay(1))"])
+        self.texts.append(f"rule {name} {{ {first}in[i] = {feed}; result = {result} }}\n")
+        return name
+
     def declare_rule(self) -> str:
         dice, name = self.dice, self.fresh("fed")
         index = dice.choice(["i", "k"])

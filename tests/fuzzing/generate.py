@@ -32,6 +32,12 @@ class Maker(Declarations):
 
     names: Sequence[str] = ("in",)  # of the network's inputs
 
+    def _fed_back(self, stage: str) -> str:
+        """A stage in a loop over time, whose norms have the statistics of one sample."""
+        connection = self.dice.choice(["origin", "sew", "pa_a", "pa_b", "plain", "ms_conv"])
+        rule = self.dice.choice(["feedback_after_opening", *[self.declare_loop()] * 3])
+        return f"{stage} via {connection} by {rule} with (norm = groupnorm(groups = 1))"
+
     def stages(self, shape: Shape) -> str:
         """A backbone with its connection and its rule."""
         dice = self.dice
@@ -49,6 +55,9 @@ class Maker(Declarations):
             stage = f"stage({block}({args}), {dice.number(dice.randint(1, 3))}{stride})"
             if block in wiring and dice.maybe(0.6):
                 parts.append(stage)
+                continue
+            if block in ("basic", "single", "bottleneck") and dice.maybe(0.25):
+                parts.append(self._fed_back(stage))
                 continue
             connections = [
                 "origin",

@@ -20,6 +20,7 @@ from tests.reference.values import (
     Env,
     Identity,
     Learnt,
+    Loops,
     Named,
     Once,
     Op,
@@ -244,11 +245,7 @@ class Evaluator:
         while True:
             loops.reads = {}
             value = self._line(id, env)
-            found: dict[object, Wire] = {}
-            while len(found) < len(loops.reads):  # what is read may come upon another
-                key = list(loops.reads)[len(found)]
-                read, steps, _ = loops.reads[key]
-                found[key] = self.delayed(read(), steps)
+            found = self._read_all(loops)
             loops.reads = None
             done += 1
             if not found or done == next(iter(found.values())).data.shape[0]:
@@ -257,6 +254,16 @@ class Evaluator:
             env.cache.clear()
             env.cache.update(cache)
             self.put_back(numbers)
+
+    def _read_all(self, loops: Loops) -> dict[object, Wire]:
+        """What is delayed, as it comes out of a pass."""
+        assert loops.reads is not None
+        found: dict[object, Wire] = {}
+        while len(found) < len(loops.reads):  # what is read may come upon another
+            key = list(loops.reads)[len(found)]
+            read, steps, _ = loops.reads[key]
+            found[key] = self.delayed(read(), steps)
+        return found
 
     def _cut(self, steps: tuple[s.Expr, ...], env: Env) -> int | None:
         """The first delay of a flow, where what stands before it depends on the line itself."""
@@ -299,6 +306,7 @@ class Evaluator:
         if key in loops.reads:
             return loops.reads[key][2]
         start = self.carried(delay.role)
+        assert start is not None
         wire = loops.guesses.get(key, start)
         own = loops.pending[-1]
 
@@ -313,8 +321,8 @@ class Evaluator:
         loops.reads[key] = read, count, wire
         return wire
 
-    def carried(self, role: str) -> Wire:
-        """What is carried in a loop before the first step: 0."""
+    def carried(self, role: str) -> Wire | None:
+        """What is carried in a loop before the first step: 0. None of a delay in no loop."""
         raise NotImplementedError
 
     def delayed(self, wire: Wire, steps: int) -> Wire:

@@ -338,8 +338,10 @@ class Layers(Evaluator):
 
     # -- loops over time ---------------------------------------------------------------------------
 
-    def carried(self, role: str) -> Wire:
+    def carried(self, role: str) -> Wire | None:
         path = self.weights.layers[self.weights.path(self.scope, role)]
+        if path not in self.weights.shapes:
+            return None
         lead = self.x.shape[:2] if len(self.x.shape) == 5 else (self.steps, self.x.shape[0])
         return Wire(Var(np.zeros((*lead, *self.weights.shapes[path]))), True)
 

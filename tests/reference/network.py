@@ -129,46 +129,67 @@ class Network(Layers):
         return wire
 
     def stage(self, stage: StageOf, entry: Wire) -> Wire:
-        """Blocks, each fed as the rule says; without a rule by the one before."""
+        """Blocks, each fed as the rule says; without a rule by the one before.
+
+        What a rule delays is taken to be 0 at first, and then as it came out, as lines are that
+        depend on themselves (``_until_settled``).
+        """
+        rule = self.written_out(stage.rule) if stage.rule is not None else None
+        loops, numbers, done = Loops(), self.numbers(), 0
+        while True:
+            loops.reads = {}
+            value = self._blocks(stage, entry, rule, loops)
+            found = self._read_all(loops)
+            done += 1
+            if not found or done == next(iter(found.values())).data.shape[0]:
+                return value
+            loops.guesses = found
+            self.put_back(numbers)
+
+    def _blocks(self, stage: StageOf, entry: Wire, rule: Bound | None, loops: Loops) -> Wire:
         inputs: list[Wire] = []
         outputs: list[Wire] = []
-        rule = self.written_out(stage.rule) if stage.rule is not None else None
         lines: dict[str, s.Define] = {}
         known: dict[str, Any] = {"n": stage.count}
         if rule is not None:
             known = {**self.complete(rule).values, **known}
             lines = {
-                item.name: item
+                item.name + "[0]" * isinstance(item.index, s.Number): item
                 for item in rule.declaration.body or ()
                 if isinstance(item, s.Define)
             }
+        ports = {"entry": [entry], "in": inputs, "out": outputs}
 
-        def said(line: s.Define, place: str, **values: int) -> Wire:
+        def said(line: s.Define, place: str, i: int = 0) -> Wire:
             assert rule is not None
-            env = Env(
-                rule.module, "rule", {**known, **values}, scope=(*self.scope, *place.split("."))
-            )
-            return self.rule_value(line.value, env, {"in": [entry, *inputs[1:]], "out": outputs})
+            values = {line.index.id: i} if isinstance(line.index, s.Name) else {}
+            scope = (*self.scope, *place.split("."))
+            env = Env(rule.module, "rule", {**known, **values}, scope=scope, loops=loops)
+            return self.rule_value(line.value, env, ports)
 
         for i in range(stage.count):
             feeds: dict[str, Wire] = {}
             for name, place in (("in", f"feeds.{i}"), ("shortcut", f"shortcuts.{i}")):
-                if i and name in lines:
-                    index = lines[name].index
-                    assert isinstance(index, s.Name)
-                    feeds[name] = said(lines[name], place, **{index.id: i})
+                line = lines.get(name if i else f"{name}[0]")
+                if line is not None:
+                    feeds[name] = said(line, place, i)
             feed = feeds.get("in", outputs[-1] if outputs else entry)
             inputs.append(feed)
             with self.within("blocks", str(i)):
                 outputs.append(self.block(stage, feed, i, feeds.get("shortcut", feed)))
         return outputs[-1] if rule is None else said(lines["result"], "feeds.result")
 
-    def rule_value(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> Wire:
+    def rule_value(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Any]]) -> Any:
         """An equation of a rule. Sums fold from the left."""
         match expr:
+            case s.Name("in"):
+                (value,) = ports["entry"]
+                return value
             case s.At():
                 (value,) = self.rule_values(expr, env, ports)
                 return value
+            case s.Flow(steps):
+                return self._earlier(steps, env, ports)
             case s.IfElse(then, condition, otherwise):
                 chosen = then if self.evaluate(condition, env) else otherwise
                 return self.rule_value(chosen, env, ports)
@@ -176,6 +197,8 @@ class Network(Layers):
                 values = [v for arg in args for v in self.rule_values(arg.value, env, ports)]
                 if len(values) == 1:
                     return values[0]
+                if _symbols(values):
+                    return (name, *values)
                 if name == "mean":
                     total = reduce(lambda a, b: self.join("+", a, b), values)
                     return self.join("*", total, 1 / len(values))
@@ -189,8 +212,32 @@ class Network(Layers):
                     else self.evaluate(side, env)
                     for side in (left, right)
                 ]
+                if _symbols(sides):
+                    learns = any(isinstance(side, Learn | Learnt) for side in sides)
+                    return (op, env.scope, expr.span.start) if learns else (op, *sides)
                 return self.join(op, *(self._of_rule(side, env) for side in sides))
         raise AssertionError(expr)
+
+    def _earlier(self, steps: tuple[s.Expr, ...], env: Env, ports: Mapping[str, list[Any]]) -> Any:
+        """What a value was some steps before: one, where the rule says the same of several blocks."""
+        late = sum(int(self.layer(step, env).attrs["steps"]) for step in steps[1:])
+        names = {name: [(name, j) for j in range(env.values["n"])] for name in ("in", "out")}
+        symbols = {"entry": [("in",)], **names}
+        key = late, self.rule_value(steps[0], env, symbols)
+        if _symbols([port for values in ports.values() for port in values]):
+            return ("delay", *key)
+        loops = env.loops
+        assert loops.reads is not None
+        if key not in loops.reads:
+            with self.within("blocks"):
+                start = self.carried("delay")
+            if start is None:  # of no loop: there already
+                now = self.rule_value(steps[0], env, ports)
+                loops.reads[key] = lambda: now, late, self.delayed(now, late)
+            else:
+                wire = loops.guesses.get(key, start)
+                loops.reads[key] = lambda: self.rule_value(steps[0], env, ports), late, wire
+        return loops.reads[key][2]
 
     def _of_rule(self, side: Any, env: Env) -> Any:
         """A factor of a rule's equation: learnt numbers are the next ones of the place of that."""
@@ -201,7 +248,7 @@ class Network(Layers):
         leaf = next(path[-2] for path in names if (*env.scope, path[-2]) not in self.learnt)
         return replace(found, name=leaf, scope=env.scope)
 
-    def rule_values(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Wire]]) -> list[Wire]:
+    def rule_values(self, expr: s.Expr, env: Env, ports: Mapping[str, list[Any]]) -> list[Any]:
         match expr:
             case s.Each(value, variable, low, high, condition):
                 found = []
@@ -331,10 +378,12 @@ def _flat(layer: Any) -> Iterator[Any]:
 
 
 def _reads_ports(expr: s.Expr) -> bool:
-    return any(
-        isinstance(node, s.At) and isinstance(node.base, s.Name) and node.base.id in ("in", "out")
-        for node in s.walk(expr)
-    )
+    return any(isinstance(node, s.Name) and node.id in ("in", "out") for node in s.walk(expr))
 
 
 __all__ = ["Network", "Result", "Weights"]
+
+
+def _symbols(values: list[Any]) -> bool:
+    """Whether values are known by what a rule says of them alone, not as numbers."""
+    return any(isinstance(value, tuple) for value in values)

@@ -26,10 +26,7 @@ NETWORKS = {
     "static": small("layers via origin", more=LAYERS),
     "tebn": small("layers via sew", more=LAYERS, settings="neuron = IF; norm = tebn"),
     "per_step": small(
-        "layers via sew",
-        more=LAYERS,
-        settings="neuron = IF; norm = batchnorm(per_step = true)",
-        stem="conv(4) -> batchnorm(per_step = true, eps = 0.01, bias = false) -> spike",
+        "layers via sew", more=LAYERS, settings="neuron = IF; norm = batchnorm(per_step = true)"
     ),
     **{
         word: small(

@@ -336,7 +336,8 @@ class Op:
         if self.all_steps(attrs):
             return (
                 "has the statistics of all steps together",
-                "write `batchnorm(statistics = step)`, or put it before or behind the loop",
+                "write `batchnorm(statistics = step)` (for all norms of the network "
+                "`norm = batchnorm(statistics = step)`), or put it before or behind the loop",
             )
         together = self.time == "reduces" or (self.time == "mixes" and not self.cuts)
         if together or self.whole_run or self.ahead(attrs):

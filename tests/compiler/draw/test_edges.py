@@ -363,3 +363,42 @@ def test_a_wire_shared_by_several_values_is_of_the_widest_kind() -> None:
     assert into.pop("s1more2join") == str(kinds[6])
     assert list(into.values()) == [str(kinds[7])]
     assert {wire.look.colour for wire in wires} == {"count"}
+
+
+LATE = """use std
+rule back {
+  in[0]  = in + (out[n-1] -> delay(1))
+  in[i]  = sum(out[i-1], in[n-1] -> delay(1), out[0] -> delay(2)) if i > 1 else out[0]
+  result = out[n-1]
+}
+network net {
+  input = events(2, 8, 8); steps = 3; neuron = IF; surrogate = atan
+  stem = conv(4) -> spike
+  stages = stage(single(4), N) via bare by back
+  head = avgpool -> mean_over_time -> linear(3)
+}
+connection bare { each = conv -> spike; out = branch }
+"""
+
+
+@pytest.mark.parametrize(("blocks", "last"), [(3, "s0b2"), (12, "s0b11")])
+def test_values_of_earlier_steps_lead_over_their_delays(blocks: int, last: str) -> None:
+    sheet = stage_level(graph_of(check_text(LATE.replace("N)", f"{blocks})"))))
+    text = {box.key: box.rows[0][0].text for box in sheet.boxes if box.rows}
+    delays = {
+        (wire.tail, text[wire.head], after.head)
+        for wire in sheet.wires
+        for after in sheet.wires
+        if after.tail == wire.head and text.get(wire.head, "").startswith("delay")
+    }
+    into_first = {wire.tail for wire in sheet.wires if wire.head == "s0b0"}
+    into_last = {wire.tail for wire in sheet.wires if wire.head == last}
+    assert {(last, "delay 1", key) for key in into_first} <= delays
+    assert {(into, "delay 1", into) for into in into_last} <= delays
+    assert {("s0b0", "delay 2", key) for key in into_last} <= delays
+    boxes = [box for box in sheet.boxes if text.get(box.key, "").startswith("delay")]
+    for box in boxes:  # none lies on another
+        for other in sheet.boxes:
+            if other.key.startswith("s0") and not other.key.endswith("frame") and other != box:
+                apart = box.left >= other.right or box.right <= other.left
+                assert apart or box.top >= other.bottom or box.bottom <= other.top, other.key
