@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from danetc.dsl.language_version import LANGUAGE
 from danetc.errors import UserError
 from danetc.output.text import Note
 from danetc.runtime.system.files import (
@@ -121,6 +122,7 @@ def model_files(
     record: dict[str, object] = {
         "format": FORMAT,
         "danetc": version(),
+        "language": LANGUAGE,
         "network": graph.name,
         "settings": dict(compiled.settings),
         "seed": seed,

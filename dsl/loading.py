@@ -21,6 +21,7 @@ from types import MappingProxyType
 from danetc.dsl.diagnostics.diagnostic import Label, Reporter, did_you_mean
 from danetc.dsl.diagnostics.fixes import Hint, line_removed, replacing
 from danetc.dsl.diagnostics.suggestions import nearest
+from danetc.dsl.language_version import LANGUAGE, later_version
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.reading import Location, Unreadable, folder_of, read_source, read_text
 from danetc.dsl.syntax.parser import parse
@@ -157,7 +158,7 @@ class _Loader:
         self._size += len(source.text)
         current().allow(len(source.text))
         before = len(self.reporter.diagnostics)
-        program = parse(source, self.reporter)
+        program = self._parsed(source)
         complete = len(self.reporter.diagnostics) == before
 
         garbled = [d.span for d in self.reporter.diagnostics[before:] if d.span.source is source]
@@ -196,6 +197,21 @@ class _Loader:
         self._modules[key] = module
         del self._open[key]
         return module
+
+    def _parsed(self, source: SourceFile) -> Program:
+        """The tree of a file; an empty one, and an error, where a later version of the language wrote it."""
+        later = later_version(source)
+        if later is None:
+            return parse(source, self.reporter)
+        version, span = later
+        self.reporter.error(
+            "E0121",
+            f"the file is written in version {version} of the language, and this danetc reads "
+            f"version {LANGUAGE}",
+            span,
+            hint="install a newer danetc: `pip install --upgrade danetc`",
+        )
+        return Program((), span=Span(source, 0, len(source.text)))
 
     def _own(self, program: Program, garbled: Sequence[Span]) -> dict[str, Declaration]:
         own: dict[str, Declaration] = {}

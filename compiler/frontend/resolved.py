@@ -12,6 +12,7 @@ from danetc.compiler.lowering.variants import argument_set
 from danetc.compiler.warnings import warnings_of
 from danetc.compiler.warnings.trees import Trees
 from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.language_version import FIRST_LINE
 from danetc.dsl.loading import is_library
 from danetc.dsl.modules import Module, Resolved
 from danetc.dsl.syntax import tree as s
@@ -44,7 +45,7 @@ def resolved_spec(
     collector.name_all(root)
     declarations = collector.declarations()
     declarations.sort(key=lambda declaration: ORDER.index(declaration.kind))
-    return _printed(declarations, Trees(checked.module.program))
+    return f"{FIRST_LINE}\n\n{_printed(declarations, Trees(checked.module.program))}"
 
 
 def _printed(declarations: Sequence[s.Declaration], trees: Trees) -> str:

@@ -44,6 +44,7 @@ _ROWS = (
     Code("E0118", "a sign of another language"),
     Code("E0119", "a value is missing"),
     Code("E0120", "`if` and `else` do not pair"),
+    Code("E0121", "a file in a later version of the language"),
     # errors: names and files
     Code("E0201", "there is no such file"),
     Code("E0202", "the file cannot be read as text"),

@@ -19,6 +19,7 @@ from danetc.compiler.warnings.neurons import _constant
 from danetc.dsl.diagnostics.codes import CODES
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter
 from danetc.dsl.diagnostics.explain import examples
+from danetc.dsl.language_version import FIRST_LINE
 from danetc.dsl.loading import is_library
 from danetc.dsl.neuron.opcodes import OPCODES
 from danetc.dsl.neuron.program import INPUT, NeuronProgram
@@ -612,7 +613,8 @@ def test_a_network_in_one_file_keeps_the_comments_that_allow_warnings() -> None:
     assert warned(text) == ()
     resolved = resolved_spec(check_text(text))
     assert warned(resolved) == ()
-    kept = [line.strip() for line in resolved.splitlines() if "#" in line]
+    version, *kept = [line.strip() for line in resolved.splitlines() if "#" in line]
+    assert version == FIRST_LINE
     assert kept == ["# allow W0103: a table has it", "# allow W0206: two are meant"]
 
 

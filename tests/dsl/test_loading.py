@@ -8,6 +8,7 @@ import pytest
 
 from danetc.dsl import loading
 from danetc.dsl.diagnostics.diagnostic import Diagnostic, Reporter, render
+from danetc.dsl.language_version import LANGUAGE
 from danetc.dsl.loading import load_module
 from danetc.dsl.modules import Module
 from danetc.dsl.syntax.source import SourceFile
@@ -270,3 +271,24 @@ def test_too_many_files_and_too_much_text(tmp_path: Path, monkeypatch: pytest.Mo
 
 def _spans(error: Diagnostic) -> list[loading.Span]:
     return [error.span, *(label.span for label in error.labels)]
+
+
+def test_a_file_of_a_later_version_is_not_read_any_further(tmp_path: Path) -> None:
+    """Nothing else of it is an error, and names that it was to give are excused."""
+    module, errors = loaded(f"# danet {LANGUAGE + 1}\nnetwork a {{ x = = }}\n")
+    error = one(errors, "E0121")
+    assert (error.span.line, error.span.text) == (1, str(LANGUAGE + 1))
+    assert not module.complete
+    _, errors = load(
+        tmp_path, main='use "lib.danet" (N)\n', lib=f"#danet {LANGUAGE + 1}\nnew words\n"
+    )
+    assert one(errors, "E0121").span.source.name.endswith("lib.danet")
+
+
+@pytest.mark.parametrize(
+    "line", [f"# danet {LANGUAGE}", "# danet 2 is not out yet", "#  a comment"]
+)
+def test_files_of_this_version_are_read(line: str) -> None:
+    module, errors = loaded(f"{line}\n{NEURON.format(name='N')}")
+    assert not errors
+    assert set(module.own) == {"N"}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from danetc.dsl.language_version import LANGUAGE
+
 if TYPE_CHECKING:
     from danetc.runtime.training.distributed import World
     from danetc.tasks.training.request import TrainingPlan
@@ -40,6 +42,7 @@ def facts(plan: TrainingPlan, world: World) -> dict[str, Any]:
     on_gpu = device.type == "cuda"
     return {
         "danetc": version(),
+        "language": LANGUAGE,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
