@@ -1,0 +1,238 @@
+"""Programs of neurons and surrogates as text: the standard library's by value, others as equations.
+
+A program has the name of a declaration of std where that, compiled with some values of its
+parameters, has the same form. Values are tried: those that the program says, then its constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice, product
+
+from danetc.compiler.analysis.equivalence.programs import program_form
+from danetc.compiler.importing.library import default_of, of_kind
+from danetc.compiler.importing.trees import call, constant, number
+from danetc.dsl.diagnostics.diagnostic import Reporter
+from danetc.dsl.neuron.equations import compile_neuron, compile_surrogate
+from danetc.dsl.neuron.opcodes import OPCODES, Operand
+from danetc.dsl.neuron.program import Learnable, NeuronProgram, SurrogateProgram
+from danetc.dsl.neuron.ssa import Instruction
+from danetc.dsl.syntax import tree as s
+
+MAX_TRIED = 2000
+"""Values of a declaration's parameters that are tried, all together."""
+
+Given = Mapping[str, float | bool]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A neuron or a surrogate in a spec: what it is called, and its declaration where it has one."""
+
+    name: str
+    given: tuple[tuple[str, float | bool], ...] = ()
+    declaration: s.Declaration | None = None
+
+    def call(self, than: Described | None = None) -> s.Expr:
+        """The use of it; ``than`` is the network's, of which it says the differences alone."""
+        if than is not None and than.name == self.name:
+            usual = dict(than.given)
+            defaults = {} if self.declaration else _defaults(self.name)
+            names = dict.fromkeys([*dict(self.given), *usual])
+            values = {name: dict(self.given).get(name, defaults.get(name)) for name in names}
+            changed = {k: v for k, v in values.items() if v != usual.get(k, defaults.get(k))}
+            return call("spike", **{key: constant(value) for key, value in changed.items()})
+        return call(self.name, **{key: constant(value) for key, value in self.given})
+
+
+class Unwritten(ValueError):
+    """Something that there is no text for. Its message says what and why."""
+
+
+@lru_cache(maxsize=500)
+def describe_neuron(program: NeuronProgram) -> Described:
+    """A neuron's program as text; its surrogate is not looked at. Raises Unwritten."""
+    bare = replace(program, surrogate=None)
+    learnables = tuple(item for item in program.learnables if not item.scheduled)
+    if len(learnables) != len(program.learnables) or program.inputs:
+        raise Unwritten(f"the neuron {program.name} has values from outside of its equations")
+    form = program_form(bare)
+    constants = {*_constants(program.ops), *(state.init for state in program.states)}
+    for item in program.learnables:
+        constants |= {item.start, 1 + math.exp(min(-item.raw, 50.0))}
+    for declaration in sorted(of_kind("neuron"), key=lambda item: item.name != program.name):
+        for given in _trials(declaration, dict(program.parameters), constants):
+            made = compile_neuron(declaration, given, None, {}, Reporter())
+            if made is not None and program_form(made) == form:
+                return Described(declaration.name, _changed(declaration, given))
+    return _own_neuron(program)
+
+
+@lru_cache(maxsize=500)
+def describe_surrogate(surrogate: SurrogateProgram) -> Described:
+    """A surrogate's program as text. Raises Unwritten."""
+    if surrogate.scheduled:
+        raise Unwritten(f"the surrogate {surrogate.name} has parameters that a recipe changes")
+    wanted = _surrogate_form(surrogate)
+    constants = set(_constants(surrogate.ops))
+    if isinstance(surrogate.derivative, float):
+        constants.add(surrogate.derivative)
+    for declaration in sorted(of_kind("surrogate"), key=lambda item: item.name != surrogate.name):
+        for given in _trials(declaration, dict(surrogate.parameters), constants):
+            made = compile_surrogate(declaration, given, Reporter())
+            if made is not None and _surrogate_form(made) == wanted:
+                return Described(declaration.name, _changed(declaration, given))
+    lines = _equations(surrogate.ops)
+    lines.append(s.Define("dy", None, _operand(surrogate.derivative)))
+    return Described(
+        "imported_surrogate",
+        declaration=s.Declaration("surrogate", "imported_surrogate", (), None, tuple(lines)),
+    )
+
+
+def _surrogate_form(surrogate: SurrogateProgram) -> str:
+    """The form of a neuron that has it and nothing else."""
+    ops = (Instruction("s", "heaviside", ("x",)),)
+    return program_form(NeuronProgram("_", (), (), ops, "s", (), surrogate))
+
+
+def _constants(ops: tuple[Instruction, ...]) -> Iterator[float]:
+    for op in ops:
+        yield from (float(arg) for arg in op.args if isinstance(arg, float))
+
+
+# -- declarations of std ---------------------------------------------------------------------------
+
+
+def _trials(
+    declaration: s.Declaration, said: Mapping[str, object], constants: set[float]
+) -> Iterator[Given]:
+    """Values of a declaration's parameters to try: what is said of them, then what may be."""
+    defaults = {param.name: default_of(param) for param in declaration.params}
+    if any(value is None for value in defaults.values()):
+        return
+    known = {
+        name: value
+        for name in defaults
+        if isinstance(value := said.get(name, defaults[name]), (int, float))
+    }
+    if len(known) == len(defaults):
+        yield known
+    numbers = sorted(constants | {-c for c in constants})
+    numbers += sorted({1 / (1 - c) for c in constants if c != 1} | {1 / c for c in constants if c})
+    choices: list[list[float | bool]] = []
+    for value in defaults.values():
+        assert value is not None
+        if isinstance(value, bool):
+            choices.append([False, True])
+        else:
+            choices.append([value, *(_short(item) for item in numbers if item != value)])
+    for values in islice(product(*choices), MAX_TRIED):
+        yield dict(zip(defaults, values, strict=True))
+
+
+def _short(value: float) -> float:
+    """A number that rounding has moved by an ulp, as it would be written."""
+    short = float(f"{value:.12g}")
+    return short if math.isclose(short, value, rel_tol=1e-14) else value
+
+
+def _changed(declaration: s.Declaration, given: Given) -> tuple[tuple[str, float | bool], ...]:
+    defaults = {param.name: default_of(param) for param in declaration.params}
+    return tuple((name, value) for name, value in given.items() if value != defaults[name])
+
+
+def _defaults(name: str) -> dict[str, float | bool | None]:
+    declaration = next(item for item in of_kind("neuron") if item.name == name)
+    return {param.name: default_of(param) for param in declaration.params}
+
+
+# -- equations -------------------------------------------------------------------------------------
+
+
+def _own_neuron(program: NeuronProgram) -> Described:
+    """A program as a declaration of its own."""
+    lines: list[s.Stmt] = [
+        s.State(_named(state.name), number(state.init)) for state in program.states
+    ]
+    hidden: set[str] = set()
+    for item in program.learnables:
+        lines.append(s.Define(_named(item.name), None, _learn(item)))
+        hidden |= _bounding(program, item)
+    lines += _equations(tuple(op for op in program.ops if op.name not in hidden))
+    if program.output != "s":
+        lines.append(s.Define("s", None, _operand(program.output)))
+    after = zip((state.name for state in program.states), program.next_states, strict=True)
+    names = {state.name for state in program.states}
+    moved = [(name, value) for name, value in after if value != name]
+    kept = {value for _, value in moved if value in names}
+    for value in kept:  # a state that another one takes before it changes
+        lines.append(s.Define(f"{_named(str(value))}_before", None, _operand(value)))
+    for name, value in moved:
+        new = s.Name(f"{_named(str(value))}_before") if value in kept else _operand(value)
+        lines.append(s.Define(_named(name), None, new))
+    return Described(
+        "imported_neuron",
+        declaration=s.Declaration("neuron", "imported_neuron", (), None, tuple(lines)),
+    )
+
+
+def _learn(item: Learnable) -> s.Expr:
+    named = {
+        name: number(value)
+        for name, value in (("above", item.above), ("below", item.below))
+        if value is not None
+    }
+    if not item.is_scalar:
+        named["per"] = s.Word(item.per)
+    return call("learn", number(item.start), **named)
+
+
+def _bounding(program: NeuronProgram, item: Learnable) -> set[str]:
+    """The operations that keep a learnable in its bounds: ``learn`` writes them."""
+    if item.parameter == item.name:
+        return set()
+    found = {item.parameter}
+    for op in program.ops:
+        if found.issuperset(arg for arg in op.args if isinstance(arg, str)) and (
+            item.name not in found
+        ):
+            found.add(op.name)
+    if item.name not in found:
+        raise Unwritten(f"the bounds of `{item.name}` in the neuron {program.name} are not known")
+    return found
+
+
+def _equations(ops: tuple[Instruction, ...]) -> list[s.Stmt]:
+    return [s.Define(_named(op.name), None, _expression(op)) for op in ops]
+
+
+def _expression(op: Instruction) -> s.Expr:
+    row = OPCODES[op.opcode]
+    args = [_operand(arg) for arg in op.args]
+    if op.opcode == "neg":
+        return s.Unary("-", args[0])
+    if op.opcode == "where":
+        return s.IfElse(args[1], args[0], args[2])
+    if op.opcode == "number":  # a condition is one where a number is wanted
+        return args[0]
+    if op.opcode == "relu":
+        return call("max", args[0], number(0.0))
+    if row.infix:
+        return s.Binary(row.infix, args[0], args[1])
+    name = op.opcode
+    if row.takes is None and name not in {"heaviside", "detach"}:
+        raise Unwritten(f"equations have no `{name}`")
+    return call(name, *args)
+
+
+def _operand(value: Operand) -> s.Expr:
+    return number(value) if isinstance(value, float) else s.Name(_named(value))
+
+
+def _named(name: str) -> str:
+    """A value's name as equations take it: those that the compiler made begin with `_`."""
+    return f"t{name}" if name.startswith("_") else name
