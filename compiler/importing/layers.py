@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from danetc.compiler.importing.neurons import Described, Unwritten
@@ -40,18 +40,18 @@ class Dialect:
         return found if row.norm is None else self._norm(found)
 
     def plain_norm(self, node: Node) -> s.Expr:
-        """A norm in full, whatever it starts from."""
-        started = replace(node, attrs={**node.attrs, "init": 1.0})
+        """A norm in full, by the name of its operation."""
         special = _STEPS.get(node.op)
-        return call_with(node.op, arguments(started)) if special is None else special(started)
+        return call_with(node.op, arguments(node)) if special is None else special(node)
 
     def _norm(self, found: s.Expr) -> s.Expr:
         """A norm, as `norm` where it is the network's, also with another start."""
         if found == self.norm:
             return s.Name("norm")
-        if self.norm == BATCHNORM and isinstance(found, s.Call) and found.function == BATCHNORM:
-            if {arg.name for arg in found.args} == {"init"}:
-                return s.Call(s.Name("norm"), found.args)
+        started = isinstance(found, s.Call) and {arg.name for arg in found.args} == {"init"}
+        if started and _only_starts(found) and _only_starts(self.norm):
+            assert isinstance(found, s.Call)
+            return s.Call(s.Name("norm"), found.args)
         return found
 
     def join(self, node: Node, operands: Sequence[s.Expr]) -> s.Expr | None:
@@ -64,6 +64,13 @@ class Dialect:
             named = {row.arguments[i]: item for i, item in enumerate(operands)}
             return call(node.op, **named, **arguments(node))
         return None
+
+
+def _only_starts(norm: s.Expr) -> bool:
+    """Whether a norm is a batch norm that says at most what it starts from."""
+    if isinstance(norm, s.Call):
+        return norm.function == BATCHNORM and {arg.name for arg in norm.args} <= {"init"}
+    return norm == BATCHNORM
 
 
 def call_with(name: str, given: Mapping[str, s.Expr]) -> s.Expr:

@@ -26,7 +26,7 @@ class _Number:
 def literal_blocks(naming: Naming, regions: Sequence[Region]) -> list[s.Expr]:
     """A call for each region, of blocks that are declared. Raises Unwritten.
 
-    Bodies that differ in whole numbers alone are one block; the numbers are its parameters.
+    Bodies that differ in numbers alone are one block; the numbers are its parameters.
     """
     bodies = [_body(naming, region) for region in regions]
     kinds: dict[Body, list[int]] = {}
@@ -34,7 +34,7 @@ def literal_blocks(naming: Naming, regions: Sequence[Region]) -> list[s.Expr]:
         kinds.setdefault(_skeleton(body), []).append(place)
     calls: dict[int, s.Expr] = {}
     for members in kinds.values():
-        name = naming.unique("block1")
+        name = naming.unique("part")
         rows = [[item.text for item in _numbers(bodies[i])] for i in members]
         roles = [item.role for item in _numbers(bodies[members[0]])]
         columns = list(zip(*rows, strict=True))
@@ -69,9 +69,9 @@ def _body(naming: Naming, region: Region) -> Body:
 
 
 def _walk(node: Any, role: str, change: Callable[[s.Number, str], s.Expr]) -> Any:
-    """A tree with its whole numbers changed; ``role`` is what the place of one is called."""
+    """A tree with its numbers changed; ``role`` is what the place of one is called."""
     if isinstance(node, s.Number):
-        return change(node, role) if isinstance(node.value, int) else node
+        return change(node, role)
     if isinstance(node, tuple):
         return tuple(_walk(item, role, change) for item in node)
     if isinstance(node, s.Range):

@@ -7,6 +7,7 @@ parameters, has the same form. Values are tried: those that the program says, th
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,7 +23,7 @@ from danetc.dsl.neuron.program import Learnable, NeuronProgram, SurrogateProgram
 from danetc.dsl.neuron.ssa import Instruction
 from danetc.dsl.syntax import tree as s
 
-MAX_TRIED = 2000
+MAX_TRIED = 500
 """Values of a declaration's parameters that are tried, all together."""
 
 Given = Mapping[str, float | bool]
@@ -64,7 +65,7 @@ def describe_neuron(program: NeuronProgram) -> Described:
     for item in program.learnables:
         constants |= {item.start, 1 + math.exp(min(-item.raw, 50.0))}
     for declaration in sorted(of_kind("neuron"), key=lambda item: item.name != program.name):
-        for given in _trials(declaration, dict(program.parameters), constants):
+        for given in _trials(declaration, dict(program.parameters), constants, program.ops):
             made = compile_neuron(declaration, given, None, {}, Reporter())
             if made is not None and program_form(made) == form:
                 return Described(declaration.name, _changed(declaration, given))
@@ -81,12 +82,13 @@ def describe_surrogate(surrogate: SurrogateProgram) -> Described:
     if isinstance(surrogate.derivative, float):
         constants.add(surrogate.derivative)
     for declaration in sorted(of_kind("surrogate"), key=lambda item: item.name != surrogate.name):
-        for given in _trials(declaration, dict(surrogate.parameters), constants):
+        for given in _trials(declaration, dict(surrogate.parameters), constants, surrogate.ops):
             made = compile_surrogate(declaration, given, Reporter())
             if made is not None and _surrogate_form(made) == wanted:
                 return Described(declaration.name, _changed(declaration, given))
     lines = _equations(surrogate.ops)
-    lines.append(s.Define("dy", None, _operand(surrogate.derivative)))
+    if surrogate.derivative != "dy":
+        lines.append(s.Define("dy", None, _operand(surrogate.derivative)))
     return Described(
         "imported_surrogate",
         declaration=s.Declaration("surrogate", "imported_surrogate", (), None, tuple(lines)),
@@ -108,7 +110,10 @@ def _constants(ops: tuple[Instruction, ...]) -> Iterator[float]:
 
 
 def _trials(
-    declaration: s.Declaration, said: Mapping[str, object], constants: set[float]
+    declaration: s.Declaration,
+    said: Mapping[str, object],
+    constants: set[float],
+    ops: tuple[Instruction, ...],
 ) -> Iterator[Given]:
     """Values of a declaration's parameters to try: what is said of them, then what may be."""
     defaults = {param.name: default_of(param) for param in declaration.params}
@@ -121,6 +126,8 @@ def _trials(
     }
     if len(known) == len(defaults):
         yield known
+    if not _may_be(declaration, {k: v for k, v in defaults.items() if v is not None}, ops):
+        return
     numbers = sorted(constants | {-c for c in constants})
     numbers += sorted({1 / (1 - c) for c in constants if c != 1} | {1 / c for c in constants if c})
     choices: list[list[float | bool]] = []
@@ -132,6 +139,24 @@ def _trials(
             choices.append([value, *(_short(item) for item in numbers if item != value)])
     for values in islice(product(*choices), MAX_TRIED):
         yield dict(zip(defaults, values, strict=True))
+
+
+def _may_be(declaration: s.Declaration, defaults: Given, ops: tuple[Instruction, ...]) -> bool:
+    """Whether a declaration can have these operations: constants only ever take some away."""
+    wanted = Counter(op.opcode for op in ops)
+    for flag in (False, True):
+        given = {
+            name: flag if isinstance(value, bool) else 1.0137 * value + 0.0171
+            for name, value in defaults.items()
+        }
+        made: NeuronProgram | SurrogateProgram | None
+        if declaration.kind == "neuron":
+            made = compile_neuron(declaration, given, None, {}, Reporter())
+        else:
+            made = compile_surrogate(declaration, given, Reporter())
+        if made is not None and not wanted - Counter(op.opcode for op in made.ops):
+            return True
+    return False
 
 
 def _short(value: float) -> float:
@@ -217,7 +242,9 @@ def _expression(op: Instruction) -> s.Expr:
         return s.Unary("-", args[0])
     if op.opcode == "where":
         return s.IfElse(args[1], args[0], args[2])
-    if op.opcode == "number":  # a condition is one where a number is wanted
+    if op.opcode == "not":
+        return s.Unary("not", args[0])
+    if op.opcode in {"number", "cast"}:  # a condition is one where a number is wanted
         return args[0]
     if op.opcode == "relu":
         return call("max", args[0], number(0.0))

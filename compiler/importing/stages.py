@@ -316,30 +316,33 @@ class _Residual:
                 continue
             start = self.parts[first]
             assert isinstance(start, Region)
-            stage = self._ruled(
-                place, ends[place], first, wiring, opening, len(inside) // layers, start.entry
-            )
+            blocks = len(inside) // layers
+            stops = [(ends[place], blocks), (place + 1, blocks)]
+            following = next((item for item in found if item.first == ends[place]), None)
+            if following is not None and following.block.weights == opening.weights:
+                stops.insert(0, (following.end, blocks + 1))
+            stage = self._ruled(first, wiring, opening, stops, start.entry)
             if stage is not None:
                 return stage
         return None
 
     def _ruled(
         self,
-        place: int,
-        end: int,
         first: int,
         wiring: Wiring,
         opening: Block,
-        blocks: int,
+        stops: Sequence[tuple[int, int]],
         entry: int,
     ) -> tuple[int, int, Stage] | None:
+        """The blocks from ``first`` up to one of ``stops``, each with their number, if a rule of std
+        feeds them."""
         naming = self.naming
         channels = self.graph[entry].value.shape[0]
         before = len(naming.declarations)
         connection = naming.connection(wiring, len(opening.weights))
         block = naming.block(opening.weights, opening.strided, channels)
-        for stop in dict.fromkeys((end, place + 1)):
-            exit = self._exit(place, stop)
+        for stop, blocks in dict.fromkeys(stops):
+            exit = self._exit(first, stop)
             try:
                 part = segment(self.graph, entry, {"out": exit})
             except SegmentError:

@@ -22,6 +22,9 @@ def constant(value: Attribute | tuple[int, ...]) -> s.Expr:
             return s.Name("true" if value else "false")
         case int() | float():
             return number(value)
+        case str() if " " in value:  # first weights with their numbers
+            name, *numbers = value.split()
+            return call(name, *(s.Number(item) for item in numbers))
         case str():
             return s.Word(value) if value in AXES else s.Name(value)
     raise TypeError(f"{value!r} is not written in a spec")
